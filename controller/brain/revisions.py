@@ -64,7 +64,18 @@ def base_version(service: Service) -> int:
     """
     status = service.update_status
     unfinished = status is not None and status.state.is_unfinished
-    return status.from_version if status is not None and unfinished else service.spec_version
+    known = status.from_version if status is not None and unfinished else 0
+    return known or service.spec_version
+
+
+def unrecorded_base(service: Service) -> int:
+    """The same for an update that no request began: the newest kept spec with another template.
+    0, which no rollback returns to, if an update to the present spec was completed before.
+    """
+    if service.update_status is not None:
+        return 0
+    others = [one.version for one in service.previous_specs if not service.is_current(one.version)]
+    return max(others, default=0)
 
 
 def revised(state: State, service: Service, spec: ServiceSpec, since: Instant) -> Service:
@@ -141,6 +152,8 @@ def failed_update_target(service: Service) -> PreviousSpec:
     Raises Conflict: that spec is not kept.
     """
     version = service.update_status.from_version if service.update_status is not None else 0
+    if not version:
+        raise Conflict("its spec was rolled out before, or no earlier one is kept")
     target = next((one for one in service.previous_specs if one.version == version), None)
     if target is None:
         raise Conflict(f"spec version {version} is not kept")

@@ -261,15 +261,16 @@ class Rollout:
         """Those slots."""
         return self._in_flight
 
-    def failed(self, without: Collection[int]) -> list[int]:
-        """The slots that count as failed."""
-        return [slot for slot in self._failed if slot not in without]
+    def failed(self, without: Collection[int]) -> tuple[int, int | None]:
+        """How many slots count as failed, and one of them."""
+        count = len(self._failed) - sum(slot in self._failed for slot in without)
+        return count, next((slot for slot in self._failed if slot not in without), None)
 
-    def running_since(self, without: Collection[int], since: Instant) -> list[Instant]:
+    def running_since(self, without: Collection[int], since: Instant, most: int) -> list[Instant]:
         """When those of the first new tasks that serve began to run that did so after `since`, the
-        last first.
+        last first: at most so many.
         """
-        found = self._recent.lowest(without, len(self._recent.numbers), below=-since)
+        found = self._recent.lowest(without, most, below=-since)
         return [Instant(-number) for number, _ in found]
 
     def last_running(self, without: Collection[int]) -> Instant:

@@ -156,12 +156,21 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
         ),
         Rule.PARALLELISM,
     ),
+    "an update stops what a paused node keeps": (
+        Mutation(
+            "controller.brain.orchestrator.update",
+            "_held_back",
+            "if not plan.service.spec.mode.per_node:",
+            "if True:",
+        ),
+        Rule.AVAILABLE,
+    ),
     "a paused update goes on": (
         Mutation(
             "controller.brain.orchestrator.update",
             "advance",
             "    if plan.holds:\n",
-            "    if plan.holds:\n        _take(plan, tasks, seen, 1)\n",
+            "    if plan.holds:\n        _take(plan, tasks, seen, 1, held)\n",
         ),
         Rule.PAUSED,
     ),
@@ -177,6 +186,24 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     "start-first ends the old task when the new one runs": (
         Mutation(
             "controller.brain.orchestrator.slots", "_fill", "done = slot.serves", "done = slot.runs"
+        ),
+        Rule.START_FIRST,
+    ),
+    "an update goes on although its new tasks find no node": (
+        Mutation(
+            "controller.brain.orchestrator.update",
+            "go_on",
+            "is_desired(known) and makes_room(task)",
+            "is_desired(known)",
+        ),
+        Rule.PARALLELISM,
+    ),
+    "start-first ends an old task that is not in the way": (
+        Mutation(
+            "controller.brain.orchestrator.update",
+            "stop_instead",
+            "if makes_room(task):",
+            "if True:",
         ),
         Rule.START_FIRST,
     ),

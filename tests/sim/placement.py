@@ -78,6 +78,28 @@ def after(state: State, decision: Decision) -> After:
     return After(state, placed, on_node, networks)
 
 
+def could_take(state: State, decision: Decision, spec: ServiceSpec, task: Task) -> bool:
+    """Whether the task's node could take a task of the spec if that task had ended."""
+    node = state.nodes.get(task.node_id)
+    if node is None or not satisfies(spec, node):
+        return False
+    if (node.status.state, node.spec.availability) != (NodeState.READY, Availability.ACTIVE):
+        return False
+    found = after(state, decision)
+    tasks = found.on_node.get(node.id, list(state.tasks_of_node(node.id).values()))
+    others = [other for other in tasks if other.id != task.id and occupies(other)]
+    specs = [spec, *(theirs for other in others if (theirs := found.spec(other)) is not None)]
+    reserved = [one.task_template.resources.reservations for one in specs]
+    there, accepted = node.description.resources, node.description.max_tasks
+    return (
+        sum(one.nano_cpus for one in reserved) <= there.nano_cpus
+        and sum(one.memory_bytes for one in reserved) <= there.memory_bytes
+        and not (accepted and len(specs) > accepted)
+        and not any(_common(spec, theirs) for theirs in specs[1:])
+        and not any(_lacked(found, spec, node))
+    )
+
+
 def misplaced(found: After) -> Iterator[Problem]:
     """What is wrong with where tasks were placed."""
     for task in found.placed:

@@ -19,7 +19,7 @@ from pyswarm_core.indexes.limited import awaits_limits
 from pyswarm_core.indexes.rollout import is_outdated
 from pyswarm_core.indexes.tasks import is_desired, waits_for_node
 from pyswarm_core.limits import PENDING_SHOWN
-from pyswarm_core.objects import Service, Task, shortened
+from pyswarm_core.objects import Node, Service, Task, shortened
 from pyswarm_core.specs import ReplicatedMode, RestartCondition
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, TaskState, occupies
@@ -196,7 +196,8 @@ class Settled:
             yield f"{label} is on {node.description.hostname} against its constraints"
         if _restless(service):
             return
-        if is_outdated(service, task) and not self._update_waits(service):
+        is_due = is_outdated(service, task) and not _is_left(service, node)
+        if is_due and not self._update_waits(service):
             yield f"{label} is outdated"
         if task.state is not TaskState.RUNNING:
             yield f"{label} is {task.state.word}: {task.detail}"
@@ -208,6 +209,9 @@ class Settled:
         if _restless(service) or self._update_waits(service):
             return
         for number, tasks in desired.items():
+            nodes = [node for t in tasks if (node := self._view.nodes.get(t.node_id)) is not None]
+            if any(_is_left(service, node) for node in nodes):
+                continue
             if len({is_new(service, task) for task in tasks}) > 1:
                 yield f"slot {number} of {service.spec.name} keeps two versions"
         given_up = any(
@@ -286,6 +290,11 @@ def _few_shown(desired: dict[int, list[Task]]) -> bool:
     """Whether so many tasks wait for a node that no more are stored."""
     tasks = [task for held in desired.values() for task in held]
     return sum(map(waits_for_node, tasks)) >= PENDING_SHOWN
+
+
+def _is_left(service: Service, node: Node) -> bool:
+    """Whether updates of the service leave the node's task as it is."""
+    return service.spec.mode.per_node and node.spec.availability is Availability.PAUSE
 
 
 def _restless(service: Service) -> bool:

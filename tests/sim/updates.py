@@ -30,7 +30,7 @@ from pyswarm_core.states import (
     ends_by_itself,
 )
 from tests.sim.marks import Marks
-from tests.sim.placement import Problem, occupies, satisfies
+from tests.sim.placement import Problem, could_take, occupies, satisfies
 from tests.sim.rules import Rule
 from tests.sim.specs import is_alike, rolled_back
 
@@ -44,8 +44,12 @@ BY_DECISION = {
     (_U.UPDATING, _U.ROLLBACK_STARTED),
     (_U.ROLLBACK_STARTED, _U.ROLLBACK_PAUSED),
     (_U.ROLLBACK_STARTED, _U.ROLLBACK_COMPLETED),
+    (_U.COMPLETED, _U.UPDATING),  # the node of an outdated task is no longer paused
+    (_U.ROLLBACK_COMPLETED, _U.UPDATING),
 }
 """The steps that the system takes; all others are its users'."""
+NEVER = 600 * SECOND
+"""A new task that runs for so long and has not served may have failed."""
 REACTS = 3 * SECOND
 """After the failure that is too much, an update has paused or is rolled back."""
 
@@ -148,7 +152,7 @@ class Updates:
                 self._returned(new.spec)
             if old.removing or new.update_status is None:
                 continue
-            self._look(state, old)
+            self._look(state, old, now)
             if service_id in touched:
                 yield from self._service(state, decision, old, new, now)
                 self._see_waiting(decision, new)
@@ -157,7 +161,7 @@ class Updates:
 
     # What is seen
 
-    def _look(self, state: State, service: Service) -> None:
+    def _look(self, state: State, service: Service, now: Instant) -> None:
         """Remember what the tasks show before the decision."""
         status = service.update_status
         if status is None or status.state not in ROLLING:
@@ -169,6 +173,8 @@ class Updates:
             for task in tasks:
                 if is_new(service, task) and task.created_at >= status.started_at:
                     self._see(service, rollout.slot(number), task)
+                    late = task.state is TaskState.RUNNING and task.status_at + NEVER <= now
+                    rollout.slot(number).may_have_failed |= late and not serves(task)
 
     def _see(self, service: Service, slot: Slot, task: Task) -> None:
         slot.first = slot.first or task.id
@@ -229,7 +235,8 @@ class Updates:
                 rollout = self._rollouts[new.id] = Rollout(key_of(new.update_status))
             for number in begun:
                 rollout.slot(number).stopped = True
-            yield from _in_flight(state, new, rollout, after, begun, now)
+            yield from _on_paused(state, new, begun)
+            yield from _in_flight(state, decision, new, rollout, after, begun, now)
         yield from _completed(state, old, new, after, now)
         yield from start_first(state, old, new, decision)
 
@@ -311,6 +318,16 @@ def _begins(state: State, new: Service, number: int, tasks: list[Task], *, ended
     return False
 
 
+def _on_paused(state: State, service: Service, begun: list[int]) -> Iterator[Problem]:
+    """A paused node gets no task, so an update leaves the task of a global service there."""
+    if not service.spec.mode.per_node:
+        return
+    for node in state.nodes.values():
+        if node.number in begun and node.spec.availability is Availability.PAUSE:
+            name = f"{service.spec.name}.{node.number}"
+            yield Rule.AVAILABLE, f"{name} is updated, and nothing can replace it: node is paused"
+
+
 def may_stay(state: State, service: Service, task: Task) -> bool:
     """Whether nothing but an update takes the task from its node."""
     node = state.nodes.get(task.node_id)
@@ -343,17 +360,36 @@ def _needless(
 
 def _in_flight(
     state: State,
+    decision: Decision,
     service: Service,
     rollout: Rollout,
     after: dict[int, list[Task]],
     begun: list[int],
     now: Instant,
 ) -> Iterator[Problem]:
+    """New tasks that no node takes do not count, unless more of them would come."""
     config = settings(service)
-    flying = dict.fromkeys(begun)
+    flying, waiting = dict.fromkeys(begun), dict[int, None]()
     for number, tasks in after.items():
         if _flies(state, service, rollout.slot(number), tasks, now):
             flying[number] = None
+            left = [task for task in tasks if should_run(task)]
+            if left and all(is_new(service, t) and t.state < TaskState.ASSIGNED for t in left):
+                waiting[number] = None
+    slots = state.tasks_of_service(service.id).slots
+    idle = [
+        number
+        for number in begun
+        if not any(
+            should_run(task)
+            and not is_new(service, task)
+            and could_take(state, decision, service.spec, task)
+            for task in slots.get(number, ())
+        )
+    ]
+    room = config.parallelism - len(flying) + len(begun)
+    if waiting and len(idle) <= max(0, room):
+        flying = {number: None for number in flying if number not in waiting}
     if config.parallelism and len(flying) > config.parallelism:
         yield (
             Rule.PARALLELISM,
@@ -393,7 +429,7 @@ def _completed(
     state: State, old: Service, new: Service, after: dict[int, list[Task]], now: Instant
 ) -> Iterator[Problem]:
     """A completed update has left no old task, and its new tasks have run long enough. As in
-    Swarm, slots whose new task failed do not hold it up.
+    Swarm, neither slots whose new task failed nor paused nodes of a global service hold it up.
     """
     before, status = old.update_status, new.update_status
     if before is None or status is None or before.state is status.state:
@@ -403,6 +439,10 @@ def _completed(
     name, monitor = new.spec.name, settings(old).monitor
     for tasks in after.values():
         for task in filter(should_run, tasks):
+            node = state.nodes.get(task.node_id)
+            pauses = node is not None and node.spec.availability is Availability.PAUSE
+            if new.spec.mode.per_node and pauses:
+                continue
             if not is_new(new, task):
                 yield Rule.COMPLETED, f"the update of {name} is completed, and {task.id} is old"
             elif task.spec_version < status.to_version:
@@ -417,7 +457,9 @@ def _completed(
 
 
 def start_first(state: State, old: Service, new: Service, decision: Decision) -> Iterator[Problem]:
-    """With start-first, an old task ends when the new one serves, or cannot be placed beside it."""
+    """With start-first, an old task ends when the new one serves, or cannot be placed beside it and
+    could then be placed on the old one's node.
+    """
     if settings(new).order is not UpdateOrder.START_FIRST or not is_rolling(new):
         return
     for task in decision.writes.tasks:
@@ -432,13 +474,19 @@ def start_first(state: State, old: Service, new: Service, decision: Decision) ->
             or not may_stay(state, new, task)
         ):
             continue
-        beside = [
-            other
-            for other in state.tasks_of_service(new.id).slots.get(task.slot, ())
-            if is_new(new, other) and should_run(other)
-        ]
+        slot = _slots_after(state, decision, new.id).get(task.slot, [])
+        beside = [other for other in slot if is_new(new, other) and should_run(other)]
         waits = not beside or any(other.state < TaskState.ASSIGNED for other in beside)
-        if not waits and not any(map(serves, beside)):
+        done = any(
+            other.state is TaskState.COMPLETE or (should_run(other) and not is_new(new, other))
+            for other in slot
+        )
+        if waits and not done and not could_take(state, decision, new.spec, known):
+            yield (
+                Rule.START_FIRST,
+                f"{task.id} of {new.spec.name} ends, and its node could not take the new task",
+            )
+        if not waits and not done and not any(map(serves, beside)):
             yield (
                 Rule.START_FIRST,
                 f"{task.id} of {new.spec.name} ends before the new task of its slot serves",

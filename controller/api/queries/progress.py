@@ -6,8 +6,8 @@ then gone. Tasks on a down host do not count: they end when the host returns. A 
 one that ended since the last change counts once it has run for the update's monitored time, so that
 a command that fails repeatedly never counts as running.
 
-While an update or a rollback goes on, the service has not converged. A task with a readiness check
-counts once it is ready.
+While an update or a rollback goes on, the service has not converged. The outdated tasks that a
+global service keeps on paused nodes count. A task with a readiness check counts once it is ready.
 
 Failed: a slot will not run unless the user changes something. Its newest task ended and the restart
 policy does not replace it, or its tasks have ended FAILURES_OF_A_WAIT times since the last change,
@@ -34,7 +34,7 @@ from pyswarm_core.limits import (
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import FailureAction, RestartCondition, RestartPolicy
 from pyswarm_core.state import State
-from pyswarm_core.states import NodeState, TaskState, UpdateState, is_terminal
+from pyswarm_core.states import Availability, NodeState, TaskState, UpdateState, is_terminal
 from pyswarm_core.views import ServiceProgress, SlotProgress
 
 SLOTS_SHOWN = 50
@@ -83,7 +83,7 @@ class _Tally:
         self._service = service
         self._now = now
         self._running = self._updated = self._alive = self._lost = self._completed = 0
-        self._unproven = self._unready = 0
+        self._unproven = self._unready = self._kept = 0
         self._stable_at = Instant(0)
         """When the updated tasks have run as long as they are monitored."""
         self._newest: list[Task] = []
@@ -117,6 +117,14 @@ class _Tally:
                 self._running += 1
                 if _is_new(service, task):
                     self._take_current(task, _proven_at(service, tasks, task))
+                else:
+                    self._kept += not self._goes_on and self._is_on_paused_node(task)
+
+    def _is_on_paused_node(self, task: Task) -> bool:
+        """Whether it is a global service's task that its update left on a paused node."""
+        node = self._state.nodes.get(task.node_id)
+        paused = node is not None and node.spec.availability is Availability.PAUSE
+        return self._service.spec.mode.per_node and paused
 
     def _take_current(self, task: Task, proven_at: Instant) -> None:
         """Count a task that runs on the newest template."""
@@ -150,12 +158,13 @@ class _Tally:
         self.end_slice()
         removing, alive = self._service.removing, self._alive
         status = self._service.update_status
-        reached = self._updated + self._completed
+        reached = self._updated + self._completed + self._kept
+        current = self._running - self._kept
         settled = self._running == alive and not removing
-        is_there = settled and self._running == self._updated and reached == desired
+        is_there = settled and current == self._updated and reached == desired
         converged = is_there and not (self._goes_on and desired)
         stable = settled and not converged and not self._unready
-        stable = stable and self._running == self._updated + self._unproven
+        stable = stable and current == self._updated + self._unproven
         stable = stable and reached + self._unproven == desired
         is_paused = status is not None and status.state in _PAUSED and desired and not converged
         paused = status.message if status and is_paused else ""

@@ -25,7 +25,7 @@ from pyswarm_core.limits import CRASH_LOOP_RESTARTS
 from pyswarm_core.objects import Node, Service, Task
 from pyswarm_core.specs import Protocol, RestartPolicy
 from pyswarm_core.state import State
-from pyswarm_core.states import NodeState, TaskState
+from pyswarm_core.states import Availability, NodeState, TaskState
 
 _UNHEALTHY = "unhealthy: "
 _NOT_READY = "not ready: "
@@ -72,6 +72,11 @@ def why_on_node(state: State, service: Service, task: Task, now: Instant) -> lis
         lines.append(f"it waits to be replaced: {detail.limits_error}")
     elif is_outdated(service, task):
         lines.append("it is outdated and waits to be replaced")
+        paused = node is not None and node.spec.availability is Availability.PAUSE
+        if paused and service.spec.mode.per_node:
+            host = host_of(state, task)
+            lines.append(f"its node is paused: an update of a global service leaves it on {host}")
+            lines.append(f"remedy: pyswarm node update --availability active {host}")
     return [*lines, *_why_restarted(state, service, task, now)]
 
 

@@ -62,8 +62,9 @@ def looked_up(tasks: ServiceTasks, without: dict[int, None]) -> tuple[object, ..
     return (
         rollout.next_outdated(without, 3),
         rollout.in_flight(without),
-        sorted(rollout.failed(without)),
-        rollout.running_since(without, Instant(10 * SECOND)),
+        rollout.failed(without)[0],
+        rollout.running_since(without, Instant(10 * SECOND), SLOTS),
+        rollout.running_since(without, Instant(10 * SECOND), 2),
         rollout.last_running(without),
     )
 
@@ -100,8 +101,9 @@ def looked_for(
     return (
         sorted(outdated)[:3],
         len(first) - len(began) + len(stopping),
-        failed,
+        len(failed),
         [at for at in began if at > 10 * SECOND],
+        [at for at in began if at > 10 * SECOND][:2],
         began[0] if began else Instant(0),
     )
 
@@ -117,6 +119,10 @@ def agrees(state: State, service: Service, rand: Random) -> None:
         for count in (0, 2, SLOTS):
             without = dict.fromkeys(rand.sample(range(1, SLOTS + 1), count))
             assert looked_up(tasks, without) == looked_for(tasks, service, without)
+            count, slot = tasks.rollout.failed(without)
+            assert (slot is not None) == (count > 0)
+            assert slot is None or is_failure(service, tasks.slots[slot][-1])
+            assert slot not in without
 
 
 @pytest.mark.parametrize("seed", range(100))

@@ -1,5 +1,6 @@
 """Updates: one slot at a time, derived from stored tasks, stopped by a template that fails."""
 
+from heapq import heappop
 from typing import NoReturn
 
 import pytest
@@ -59,6 +60,35 @@ def test_a_step_looks_at_the_slots_in_flight_and_not_at_all(updated: int) -> Non
     group.slots = _Unread(group.slots)
     assert _stopped(world) == [updated + 1]
     assert world.decide(dirty("web")).work.cost < 10
+
+
+@pytest.mark.parametrize("parallelism", [0, 3])
+def test_a_step_takes_no_more_slots_from_the_ranking_than_fill_the_room(
+    monkeypatch: pytest.MonkeyPatch, parallelism: int
+) -> None:
+    """A thousand slots are within the delay."""
+    tasks = [task(f"web.{n}", node="n1", version=1 + (n <= 990)) for n in range(1, 1001)]
+    world = _world(*tasks, replicas=1000, delay=60 * SECOND, parallelism=parallelism)
+    world.now = Instant(NOW + SECOND)
+    world.decide(dirty("web"))
+    popped: list[int] = []
+
+    def counted(heap: list[int]) -> int:
+        popped.append(heap[0])
+        return heappop(heap)
+
+    monkeypatch.setattr("pyswarm_core.indexes.rollout.heapq.heappop", counted)
+    stopped = [t for t in world.decide(dirty("web")).writes.tasks if not is_desired(t)]
+    assert len(stopped) == (0 if parallelism else 10)
+    assert len(popped) < 20
+
+
+def test_an_update_with_a_delay_longer_than_the_monitor_is_completed_after_the_delay() -> None:
+    world = _world(*(_running(n, 2) for n in (1, 2, 3)), delay=60 * SECOND)
+    assert world.decide(dirty("web")).wakes == {"web": NOW + 60 * SECOND}
+    world.now = Instant(NOW + 60 * SECOND)
+    world.settle(dirty("web"))
+    assert _status(world).state is UpdateState.COMPLETED
 
 
 def test_new_task_waits_until_the_old_one_has_ended() -> None:
@@ -217,6 +247,30 @@ def test_an_update_stored_by_an_older_version_is_begun_anew() -> None:
     world.settle(dirty("web"))
     status = _status(world)
     assert (status.state, status.slots, status.to_version) == (UpdateState.UPDATING, 3, 2)
+
+
+def test_an_update_stored_by_an_older_version_returns_to_the_newest_other_template() -> None:
+    world = _world(
+        *(_running(slot, 1) for slot in (1, 2, 3)), failure_action=FailureAction.ROLLBACK
+    )
+    (web,) = world.state.services.values()
+    (first,) = web.previous_specs
+    relabelled = replace(first, version=2, spec=replace(web.spec, labels={"a": "b"}))
+    web = replace(web, spec_version=3, update_status=None, previous_specs=(relabelled, first))
+    world.state.apply(Writes(objects=(web,)))
+    world.settle(dirty("web"))
+    assert _status(world).from_version == 1
+    for _ in range(30):
+        world.settle()
+        for found in list(world.state.tasks.values()):
+            if found.spec_version == 3 and found.state is TaskState.STARTING:
+                world.report(found.node_id, found, TaskState.FAILED)
+            else:
+                world.advance(found)
+        world.now = Instant(world.now + SECOND)
+    (web,) = world.state.services.values()
+    assert _status(world).state is UpdateState.ROLLBACK_COMPLETED
+    assert web.spec.task_template == first.spec.task_template
 
 
 def test_what_does_not_run_anyway_is_replaced_first() -> None:
