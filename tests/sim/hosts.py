@@ -202,6 +202,8 @@ class Host:
         self.chance: Chance = world.seed.stream(f"host/{self.name}")
         self.process: Process | None = None
         self.worker: Worker | None = None
+        self.adopted: Worker | None = None
+        """The worker, once it has adopted what was there."""
         self.overlays: Overlays | None = None
         self.liar: Liar | None = None
         self.identity: Identity | None = None
@@ -269,6 +271,7 @@ class Host:
         if self.lost or self.up:
             return
         self.powered = True
+        self.adopted = None
         process = self.process = spawn(self.name, self._world.scheduler, self._world.on_crash)
         process.start(self._main(process))
 
@@ -347,6 +350,7 @@ class Host:
             if self.liar is not None:
                 session.lies = self.liar.lies
             await worker.adopted()
+            self.adopted = worker
             group.create_task(session.run())
 
     async def _greeting(self) -> Greeting:

@@ -39,6 +39,7 @@ class Rule(StrEnum):
     PARALLELISM = "an update has at most as many slots in flight as its parallelism allows"
     START_FIRST = "with start-first, an old task ends when the new one of its slot serves"
     KEPT = "a task of the service's template on a fit node is not shut down"
+    PAUSED_NODE = "a global service keeps its task on a paused node and is updated elsewhere"
     PAUSED = "a paused or completed update takes down nothing"
     FAILURES = "an update pauses or is rolled back if and only if too many slots failed"
     COMPLETED = "an update is completed when all its new tasks run and have proven themselves"

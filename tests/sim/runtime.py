@@ -102,6 +102,14 @@ class Engine:
         )
         self.watcher()
 
+    def signal(self, task_id: TaskId, number: int) -> None:
+        """A user's signal to its process, which ends unless it ignores all but SIGKILL."""
+        container = self.containers.get(task_id)
+        if container is None or not container.running:
+            return
+        if number == signals.SIGKILL or not behaviour_of(container.image).stubborn:
+            self.end(container, 128 + number)
+
     def lose_power(self) -> None:
         """Nothing runs any more; what was on disk says so."""
         for container in self.containers.values():

@@ -33,6 +33,7 @@ from tests.sim.marks import Marks
 from tests.sim.placement import Problem, occupies, satisfies
 from tests.sim.rules import Rule
 from tests.sim.specs import is_alike, rolled_back
+from tests.sim.stops import Stops
 
 _U = UpdateState
 ROLLING = (_U.UPDATING, _U.ROLLBACK_STARTED)
@@ -127,8 +128,9 @@ def key_of(status: UpdateStatus) -> tuple[int, int]:
 class Updates:
     """The memory, and the rules."""
 
-    def __init__(self, marks: Marks, returned: Callable[[ServiceSpec], None]) -> None:
+    def __init__(self, marks: Marks, returned: Callable[[ServiceSpec], None], stops: Stops) -> None:
         """`returned`: told the specs that automatic rollbacks made."""
+        self._stops = stops
         self._marks = marks
         self._returned = returned
         self._rollouts: dict[ServiceId, Rollout] = {}
@@ -174,14 +176,14 @@ class Updates:
         slot.first = slot.first or task.id
         if serves(task):
             slot.proven = True
-        told = task.desired_state is TaskState.SHUTDOWN and task.state <= TaskState.RUNNING
+        told = task.id in self._stops.told
         slot.told |= told and task.id == slot.first
         if ends_by_itself(task.state) and task.desired_state is not TaskState.REMOVE:
             early = task.detail.ran < settings(service).monitor or not task.detail.ran
-            slot.may_have_failed |= early
+            slot.may_have_failed |= early and not told
             slot.ended |= task.id == slot.first and not slot.told
             by_itself = task.id == slot.first and not task.restarts and not slot.told
-            slot.failed |= early and by_itself
+            slot.failed |= early and by_itself and task.id not in self._stops.asked
 
     def _see_waiting(self, decision: Decision, service: Service) -> None:
         for task in decision.writes.tasks:
@@ -401,6 +403,8 @@ def _completed(
     if status.state not in (_U.COMPLETED, _U.ROLLBACK_COMPLETED):
         return
     name, monitor = new.spec.name, settings(old).monitor
+    if new.spec.stopped:
+        yield Rule.COMPLETED, f"the update of {name} is completed, and {name} is stopped"
     for tasks in after.values():
         for task in filter(should_run, tasks):
             if not is_new(new, task):

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from tests.sim.rand import Chance
 from tests.sim.rollouts import Rollouts
+from tests.sim.stops import SIGNALS
 
 if TYPE_CHECKING:
     from tests.sim.workload import Users
@@ -30,6 +31,8 @@ class Upkeep:
             self.stop_or_start,
             self.roll_back,
             self.restart_task,
+            self.stop_task,
+            self.signal_task,
         ]
 
     def again(self) -> None:
@@ -78,3 +81,16 @@ class Upkeep:
         tasks = self._users.tasks()
         if tasks:
             self._users.restart_task(self._chance.choice(tasks))
+
+    def stop_task(self) -> None:
+        """`task stop`: its agent ends it, and its restart policy decides about the next."""
+        tasks = self._users.tasks()
+        if tasks:
+            self._users.askers.stop(self._chance.choice(tasks))
+
+    def signal_task(self) -> None:
+        """`task signal`, with one that ends it."""
+        tasks = self._users.tasks()
+        if tasks:
+            number = self._chance.choice(SIGNALS)
+            self._users.askers.signal(self._chance.choice(tasks), number)

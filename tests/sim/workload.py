@@ -24,7 +24,7 @@ from controller.api.changes.tasks import restart_task
 from controller.leader.leadership import Mutation
 from pyswarm_core.clock import SECOND
 from pyswarm_core.errors import PyswarmError
-from pyswarm_core.ids import ServiceId, TaskId
+from pyswarm_core.ids import ServiceId
 from pyswarm_core.objects import Network, Node, Service, Task
 from pyswarm_core.specs import (
     ContainerSpec,
@@ -55,11 +55,11 @@ from tests.sim.options import Options
 from tests.sim.placement import CONSTRAINTS
 from tests.sim.rand import Chance
 from tests.sim.rollouts import Rollouts
+from tests.sim.stops import USER, Askers
 from tests.sim.updates import should_run
 from tests.sim.upkeep import Upkeep
 from tests.sim.view import View
 
-USER = "user"
 LOGIN = RegistryLogin(registry="registry.test", username="ann", password="right")
 MIB = 1 << 20
 
@@ -75,8 +75,6 @@ class Asked:
         self.removals: dict[ServiceId, None] = {}
         """Services somebody asked to remove."""
         self.promised_removals: dict[ServiceId, None] = {}
-        self.stops: dict[TaskId, None] = {}
-        """Tasks that somebody asked their agents to stop."""
 
 
 class Users:
@@ -85,6 +83,7 @@ class Users:
     def __init__(self, chance: Chance, options: Options, net: Net, view: View) -> None:
         self.asked = Asked()
         self.machines: list[Machine] = []
+        self.askers: Askers
         self.tell: Callable[[str, str], None] = lambda subject, text: None
         self.on_promise: Callable[[Service], None] = lambda service: None
         self.marks = Marks()
@@ -256,6 +255,8 @@ class Users:
         spec = replace(node.spec, availability=availability, labels=labels or node.spec.labels)
         if availability is Availability.DRAIN:
             self.marks.hit("node drained")
+        if availability is Availability.PAUSE:
+            self.marks.hit("node paused")
         self.send(
             f"node {node.description.hostname} {availability.value} {spec.labels}",
             lambda state, now, ids: update_node(state, node.id, node.version, spec, now),
