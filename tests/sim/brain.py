@@ -22,6 +22,7 @@ from tests.sim import paused, placement, restarts
 from tests.sim.marks import Marks
 from tests.sim.placement import Problem
 from tests.sim.rand import Chance, SeededIds
+from tests.sim.restarts import Windows
 from tests.sim.rules import Fail, Rule
 from tests.sim.updates import Updates
 
@@ -55,9 +56,11 @@ class Brain:
         fail: Fail,
         updates: Updates,
         *,
+        windows: Windows,
         cost: int,
     ) -> None:
-        """`cost`: what one decision may cost. `updates`: of all controllers together."""
+        """`cost`: what one decision may cost. `updates`, `windows`: of all controllers together."""
+        self._windows = windows
         self._updates = updates
         self._decide = partial(decide, cost=cost)
         self._chance = chance
@@ -73,6 +76,8 @@ class Brain:
         for rule, text in _problems(state, decision, now):
             self._fail(rule, f"decision: {text}")
         for rule, text in self._updates.problems(state, decision, now):
+            self._fail(rule, f"decision: {text}")
+        for rule, text in self._windows.problems(state, decision):
             self._fail(rule, f"decision: {text}")
         self._mark(state, decision)
         if decision.writes:

@@ -79,10 +79,11 @@ class StoppedFor:
             container = host.engine.containers.get(task_id)
             if container is None or container.health is None:
                 continue
-            retries = spec.task_template.container_spec.healthcheck.retries or RETRIES
+            config = spec.task_template.container_spec.healthcheck
+            retries = config.retries or RETRIES
             # An agent that was killed meanwhile may not have received what the last checks found.
             whole = host.killed_at < container.started_at
-            failed = container.health.failed if whole else container.health.failures
+            failed = container.health.counting(config.start_period, whole=whole)
             if has_health(spec) and failed >= retries:
                 self._marks.hit("unhealthy task was stopped")
             else:

@@ -153,11 +153,19 @@ class SimPreparation:
         )
 
 
-class Deaf:
-    """An observer that ignores everything."""
+class Serving:
+    """An observer of when tasks serve, and ceased to."""
+
+    def __init__(self, process: Process, served: dict[TaskId, int]) -> None:
+        self._process = process
+        self._served = served
 
     def moved(self, before: Record, after: Record) -> None:
-        """Nothing is measured."""
+        """Note when a task ceased to serve."""
+        if after.detail.serving:
+            self._served[after.task_id] = 0
+        elif before.detail.serving:
+            self._served[after.task_id] = self._process.scheduler.now
 
     def checked(self, kind: str, outcome: Outcome, duration_s: float) -> None:
         """Nothing is counted."""
@@ -194,6 +202,8 @@ class Host:
         self.address = f"192.0.2.{number}"
         self.disk: dict[str, bytes] = {}
         self.images: dict[str, None] = {}
+        self.served: dict[TaskId, int] = {}
+        """When tasks that served ceased to; 0: they still do."""
         self.lost = False
         self.removed = False
         self.powered = True
@@ -321,7 +331,7 @@ class Host:
             overlays=overlays,
             preparation=SimPreparation(self, overlays, runtime),  # type: ignore[arg-type]
             outbox=outbox,
-            observer=Deaf(),
+            observer=Serving(process, self.served),
             listening=self._listening,
             probe=SimProbes(runtime, self._no_socket),
         )

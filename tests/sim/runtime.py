@@ -210,7 +210,7 @@ class SimRuntime:
         assert checks is not None
         if checks.hangs:
             await asyncio.sleep(timeout_s)
-            checks.fail()
+            checks.fail(self._engine.scheduler.now - container.started_at)
             return CommandResult(code=128 + signals.SIGKILL, timed_out=True)
         await self._takes(10, 60)
         if not container.running:

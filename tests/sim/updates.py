@@ -30,7 +30,7 @@ from pyswarm_core.states import (
     ends_by_itself,
 )
 from tests.sim.marks import Marks
-from tests.sim.placement import Problem, occupies, satisfies
+from tests.sim.placement import Problem, occupies, satisfies, takes_instead
 from tests.sim.rules import Rule
 from tests.sim.specs import is_alike, rolled_back
 from tests.sim.stops import Stops
@@ -217,6 +217,7 @@ class Updates:
             n
             for n, tasks in after.items()
             if _begins(state, new, n, tasks, ended=known.slot(n).ended)
+            or self._begins_ended(state, new, n, tasks)
         ]
         name = new.spec.name
         if begun and not is_rolling(new):
@@ -234,6 +235,23 @@ class Updates:
             yield from _in_flight(state, new, rollout, after, begun, now)
         yield from _completed(state, old, new, after, now)
         yield from start_first(state, old, new, decision)
+
+    def _begins_ended(self, state: State, new: Service, number: int, tasks: list[Task]) -> bool:
+        """Whether the decision updates a slot whose old task had ended by itself before the update
+        began; in a paused update, whenever it ended.
+        """
+        before = state.tasks_of_service(new.id).slots.get(number, ())
+        before = tuple(task for task in before if task.desired_state is not TaskState.REMOVE)
+        made = any(task.id not in state.tasks and is_new(new, task) for task in tasks)
+        status = new.update_status
+        if not made or not before or status is None or any(is_new(new, t) for t in before):
+            return False
+        last = before[-1]
+        if last.id in self._stops.before_start.get(new.id, ()) or any(map(should_run, before)):
+            return False
+        ended = ends_by_itself(last.state) and new.made_from(last.spec_version) is not None
+        paused = is_paused(new) and may_stay(state, new, last)
+        return ended and (paused or (is_rolling(new) and last.status_at < status.started_at))
 
     def _too_many(
         self, state: State, old: Service, new: Service, now: Instant
@@ -447,3 +465,21 @@ def start_first(state: State, old: Service, new: Service, decision: Decision) ->
                 Rule.START_FIRST,
                 f"{task.id} of {new.spec.name} ends before the new task of its slot serves",
             )
+        elif beside and waits and not makes_room(state, new, known):
+            yield (
+                Rule.START_FIRST,
+                f"{task.id} of {new.spec.name} ends, and its node cannot take the new one either",
+            )
+
+
+def makes_room(state: State, service: Service, task: Task) -> bool:
+    """Whether the task's node could take a new task of the service instead of it."""
+    node = state.nodes[task.node_id]
+    usable = node.spec.availability is Availability.ACTIVE
+    others = [one for one in state.tasks_of_node(node.id).values() if one.id != task.id]
+
+    def spec_of(one: Task) -> ServiceSpec | None:
+        found = state.services.get(one.service_id)
+        return found.made_from(one.spec_version) if found else None
+
+    return usable and takes_instead(node, others, service.spec, spec_of)

@@ -93,7 +93,8 @@ class Users:
         self._view = view
         self._names = 0
         self._rollouts = Rollouts(chance, checks=options.checks)
-        self._upkeep = Upkeep(self, chance, self._rollouts)
+        reservations = options.reservations
+        self._upkeep = Upkeep(self, chance, self._rollouts, reservations=reservations)
 
     def act(self) -> None:
         """Somebody does something."""

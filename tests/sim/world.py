@@ -34,6 +34,7 @@ from tests.sim.checked import StoppedFor
 from tests.sim.clock import Scheduler, Spinning
 from tests.sim.connections import NobodyIsSentToTheStopping, stale
 from tests.sim.controllers import KEYS, ControllerWorld, Machine, deciding_by
+from tests.sim.drained import DrainedFirst
 from tests.sim.drills import Drills
 from tests.sim.faults import Faults
 from tests.sim.hostile import Liar
@@ -45,6 +46,7 @@ from tests.sim.paused import PauseDrill
 from tests.sim.process import Process
 from tests.sim.rand import Seed, SeededIds
 from tests.sim.restart_drill import RestartDrill
+from tests.sim.restarts import Windows
 from tests.sim.rollout_drill import RolloutDrill
 from tests.sim.rules import Fail, Rule, Violation
 from tests.sim.safety import laws
@@ -115,8 +117,10 @@ class World:
         self.faults.tell = self.users.tell = self.story.tell
         self.stops = Stops(self.marks)
         self.users.askers = Askers(self.net, self.hosts, self.stops, self.marks, self.story.tell)
+        self._windows = Windows()
         self._updates = Updates(self.marks, self.users.remember, self.stops)
         self._stopped_for = StoppedFor(self.hosts, self.marks, self.stops)
+        self._drained = DrainedFirst(self.scheduler, self.hosts, self.marks)
         self._barrier = NobodyIsSentToTheStopping(
             self.scheduler, self.machines, self.hosts, self.marks
         )
@@ -367,7 +371,9 @@ class World:
         chance = self.seed.stream(f"brain/{machine.name}")
         tell = partial(self.story.tell, machine.name)
         cost = self.options.decision_cost
-        return Brain(chance, self.marks, tell, self.fail, self._updates, cost=cost).decide
+        updates, windows = self._updates, self._windows
+        brain = Brain(chance, self.marks, tell, self.fail, updates, windows=windows, cost=cost)
+        return brain.decide
 
     def _on_start(self, host: str, task_id: TaskId) -> None:
         if task_id in self.started:
@@ -380,6 +386,8 @@ class World:
         self.story.tell("host", f"stops {task_id[:6]}")
         for problem in self._barrier.stopping(task_id, self.view):
             self.fail(Rule.STOPS_WAIT, problem)
+        for problem in self._drained.stopping(task_id, self.view):
+            self.fail(Rule.DRAINED, problem)
         for problem in self._stopped_for.stopping(task_id, self.view):
             self.fail(Rule.STOPPED_FOR, problem)
 
