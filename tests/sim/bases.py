@@ -32,10 +32,12 @@ class UpdatesReturn:
             if status.state is _U.ROLLBACK_STARTED and new.spec_version == status.to_version:
                 self._bases[new.id] = status.from_version  # what its users or the update chose
                 continue
-            before = new.spec_version if old is None else old.spec_version
-            expected = self._bases.setdefault(new.id, before)
+            changed = old is None or new.spec_version != old.spec_version
+            chosen = old.spec_version if old is not None and changed else status.from_version
+            expected = self._bases.setdefault(new.id, chosen) or chosen
             if status.from_version != expected:
                 yield (
                     f"the update of {new.spec.name} returns to version {status.from_version}, and"
                     f" {expected} was the last that was completed: {status}"
                 )
+            self._bases[new.id] = expected

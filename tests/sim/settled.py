@@ -19,19 +19,19 @@ from pyswarm_core.indexes.limited import awaits_limits
 from pyswarm_core.indexes.rollout import is_outdated
 from pyswarm_core.indexes.tasks import is_desired, waits_for_node
 from pyswarm_core.limits import PENDING_SHOWN
-from pyswarm_core.objects import Node, Service, Task, shortened
-from pyswarm_core.specs import ReplicatedMode, RestartCondition, UpdateOrder
+from pyswarm_core.objects import Service, Task, shortened
+from pyswarm_core.specs import ReplicatedMode, RestartCondition
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, TaskState, occupies
 from tests.sim.behaviours import is_restless
-from tests.sim.checked import spec_of
 from tests.sim.connections import wrong_endpoints
 from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
-from tests.sim.placement import satisfies, takes_instead
+from tests.sim.placement import satisfies
 from tests.sim.rand import SeededIds
+from tests.sim.room import held_room
 from tests.sim.stops import Stops
-from tests.sim.updates import is_new, is_paused, is_rolling, serves, settings
+from tests.sim.updates import is_new, is_paused, is_rolling, serves
 from tests.sim.view import View
 from tests.sim.workload import Asked
 
@@ -216,7 +216,8 @@ class Settled:
         self, service: Service, slots: dict[int, list[Task]], desired: dict[int, list[Task]]
     ) -> Iterator[str]:
         """An update that nothing holds up is completed; no slot keeps two versions."""
-        yield from self._held_room(service, desired)
+        if not _restless(service):
+            yield from held_room(self._view, service, desired)
         if _restless(service) or self._update_waits(service):
             return
         for number, tasks in desired.items():
@@ -228,28 +229,6 @@ class Settled:
         )
         if is_rolling(service) and not given_up:
             yield f"the update of {service.spec.name} is not completed: {service.update_status}"
-
-    def _held_room(self, service: Service, desired: dict[int, list[Task]]) -> Iterator[str]:
-        """A start-first update without room is stop-first: no old task keeps the room that the new
-        one of its slot waits for.
-        """
-        if _restless(service) or not is_rolling(service):
-            return
-        if settings(service).order is not UpdateOrder.START_FIRST:
-            return
-        for number, tasks in desired.items():
-            waits = any(waits_for_node(t) and is_new(service, t) for t in tasks)
-            for task in tasks if waits else ():
-                node = self._view.nodes.get(task.node_id)
-                if is_new(service, task) or node is None or not _is_used(node):
-                    continue
-                others = self._view.tasks_of_node(node.id)
-                others.pop(task.id, None)
-                fits = takes_instead(
-                    node, others.values(), service.spec, lambda one: spec_of(one, self._view)
-                )
-                if fits and satisfies(service.spec, node):
-                    yield f"slot {number} of {service.spec.name} waits for the room of its old task"
 
     def _update_waits(self, service: Service) -> bool:
         """Whether it is paused, or a new task does not serve (and says why): then the update goes
@@ -313,11 +292,6 @@ class Settled:
     def _belongs(self, task_id: str, services: set[ServiceId]) -> bool:
         task = self._view.tasks.get(task_id)  # type: ignore[call-overload]
         return task is not None and task.service_id in services
-
-
-def _is_used(node: Node) -> bool:
-    ready = node.status.state is NodeState.READY
-    return ready and node.spec.availability is Availability.ACTIVE
 
 
 def _few_shown(desired: dict[int, list[Task]]) -> bool:

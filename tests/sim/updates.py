@@ -18,7 +18,6 @@ from pyswarm_core.specs import (
     FailureAction,
     ServiceSpec,
     UpdateConfig,
-    UpdateOrder,
 )
 from pyswarm_core.state import State
 from pyswarm_core.states import (
@@ -30,7 +29,7 @@ from pyswarm_core.states import (
     ends_by_itself,
 )
 from tests.sim.marks import Marks
-from tests.sim.placement import Problem, occupies, satisfies, takes_instead
+from tests.sim.placement import Problem, occupies, satisfies
 from tests.sim.rules import Rule
 from tests.sim.specs import is_alike, rolled_back
 from tests.sim.stops import Stops
@@ -234,7 +233,6 @@ class Updates:
                 rollout.slot(number).stopped = True
             yield from _in_flight(state, new, rollout, after, begun, now)
         yield from _completed(state, old, new, after, now)
-        yield from start_first(state, old, new, decision)
 
     def _begins_ended(self, state: State, new: Service, number: int, tasks: list[Task]) -> bool:
         """Whether the decision updates a slot whose old task had ended by itself before the update
@@ -436,50 +434,3 @@ def _completed(
                     Rule.COMPLETED,
                     f"the update of {name} is completed before {task.id} is proven",
                 )
-
-
-def start_first(state: State, old: Service, new: Service, decision: Decision) -> Iterator[Problem]:
-    """With start-first, an old task ends when the new one serves, or cannot be placed beside it."""
-    if settings(new).order is not UpdateOrder.START_FIRST or not is_rolling(new):
-        return
-    for task in decision.writes.tasks:
-        known = state.tasks.get(task.id)
-        if (
-            known is None
-            or task.service_id != new.id
-            or is_new(new, task)
-            or not should_run(known)
-            or task.desired_state is not TaskState.SHUTDOWN
-            or not serves(known)
-            or not may_stay(state, new, task)
-        ):
-            continue
-        beside = [
-            other
-            for other in state.tasks_of_service(new.id).slots.get(task.slot, ())
-            if is_new(new, other) and should_run(other)
-        ]
-        waits = not beside or any(other.state < TaskState.ASSIGNED for other in beside)
-        if not waits and not any(map(serves, beside)):
-            yield (
-                Rule.START_FIRST,
-                f"{task.id} of {new.spec.name} ends before the new task of its slot serves",
-            )
-        elif beside and waits and not makes_room(state, new, known):
-            yield (
-                Rule.START_FIRST,
-                f"{task.id} of {new.spec.name} ends, and its node cannot take the new one either",
-            )
-
-
-def makes_room(state: State, service: Service, task: Task) -> bool:
-    """Whether the task's node could take a new task of the service instead of it."""
-    node = state.nodes[task.node_id]
-    usable = node.spec.availability is Availability.ACTIVE
-    others = [one for one in state.tasks_of_node(node.id).values() if one.id != task.id]
-
-    def spec_of(one: Task) -> ServiceSpec | None:
-        found = state.services.get(one.service_id)
-        return found.made_from(one.spec_version) if found else None
-
-    return usable and takes_instead(node, others, service.spec, spec_of)
