@@ -1,0 +1,94 @@
+"""More named bugs: in updates, restarts and checks."""
+
+from collections.abc import Mapping
+
+from tests.mutants.mutation import Mutation
+from tests.sim.rules import Rule
+
+NAMED_UPDATES: Mapping[str, tuple[Mutation, Rule]] = {
+    "start-first ends the old task though its node has no room": (
+        Mutation(
+            "controller.brain.placing",
+            "Placing._makes_room",
+            "return cpus and ",
+            "return True or cpus and ",
+        ),
+        Rule.START_FIRST,
+    ),
+    "start-first waits for the room of the old task": (
+        Mutation(
+            "controller.brain.orchestrator.update",
+            "stop_instead",
+            "if makes_room(task):",
+            "if False:",
+        ),
+        Rule.SETTLED,
+    ),
+    "failures before a resume count": (
+        Mutation(
+            "pyswarm_core.indexes.rollout",
+            "is_failure",
+            "task.created_at < status.started_at",
+            "False",
+        ),
+        Rule.FAILURES,
+    ),
+    "a slot's failure forgotten when its next task has to move": (
+        Mutation(
+            "controller.brain.orchestrator.slots",
+            "_without_active",
+            "failed_update=is_failure(plan.service, last),",
+            "failed_update=False,",
+        ),
+        Rule.FAILURES,
+    ),
+    "a paused update replaces tasks that end": (
+        Mutation(
+            "controller.brain.orchestrator.plan",
+            "Plan.version_after",
+            "if self.holds and ",
+            "if False and ",
+        ),
+        Rule.PAUSED,
+    ),
+    "an update returns to one that was not completed": (
+        Mutation(
+            "controller.brain.revisions",
+            "base_version",
+            "status.from_version if status is not None and unfinished",
+            "status.from_version if False",
+        ),
+        Rule.BASE,
+    ),
+    "a rollback forgets how many replicas were set": (
+        Mutation(
+            "controller.brain.revisions",
+            "failed_update_target",
+            "mode = after.mode if after.mode != before.mode else mode",
+            "pass",
+        ),
+        Rule.RECORDED,
+    ),
+    "one restart more within the window": (
+        Mutation(
+            "controller.brain.orchestrator.restart",
+            "refusal",
+            "if used < policy.max_attempts:",
+            "if used <= policy.max_attempts:",
+        ),
+        Rule.RESTART_ATTEMPTS,
+    ),
+    "one failed check is enough": (
+        Mutation("agent.health.verdict", "judged", "if streak >= config.retries:", "if True:"),
+        Rule.STOPPED_FOR,
+    ),
+    "an unhealthy task is stopped at once": (
+        Mutation(
+            "agent.tasks.machine",
+            "_leave",
+            "if not left.left_at or not left.is_reachable or drain_at <= now:",
+            "if True:",
+        ),
+        Rule.DRAINED,
+    ),
+}
