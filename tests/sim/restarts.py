@@ -13,6 +13,7 @@ from pyswarm_core.state import State
 from pyswarm_core.states import TaskState, ends_by_itself
 from tests.sim.placement import Problem
 from tests.sim.rules import Rule
+from tests.sim.stops import Stops
 from tests.sim.updates import is_current, is_new
 
 LONG_RUN = 10 * MINUTE
@@ -46,7 +47,8 @@ class Windows:
     attempts within a window.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stops: Stops) -> None:
+        self._stops = stops
         self._times: dict[TaskId, tuple[tuple[Instant, RestartPolicy], ...]] = {}
         """When the restarts that led to a task were, and by which policy."""
 
@@ -61,7 +63,7 @@ class Windows:
             if before is None:
                 continue
             times = self._times.get(before.id, ())
-            if not ends_by_itself(before.state):
+            if not ends_by_itself(before.state) or before.id in self._stops.told:
                 self._times[task.id] = times
                 continue
             policy = service.spec.task_template.restart_policy

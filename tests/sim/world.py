@@ -117,7 +117,7 @@ class World:
         self.faults.tell = self.users.tell = self.story.tell
         self.stops = Stops(self.marks)
         self.users.askers = Askers(self.net, self.hosts, self.stops, self.marks, self.story.tell)
-        self._windows = Windows()
+        self._windows = Windows(self.stops)
         self._updates = Updates(self.marks, self.users.remember, self.stops)
         self._stopped_for = StoppedFor(self.hosts, self.marks, self.stops)
         self._drained = DrainedFirst(self.scheduler, self.hosts, self.marks)
