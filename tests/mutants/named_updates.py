@@ -6,15 +6,6 @@ from tests.mutants.mutation import Mutation
 from tests.sim.rules import Rule
 
 NAMED_UPDATES: Mapping[str, tuple[Mutation, Rule]] = {
-    "start-first ends the old task though its node has no room": (
-        Mutation(
-            "controller.brain.placing",
-            "Placing._makes_room",
-            "return cpus and ",
-            "return True or cpus and ",
-        ),
-        Rule.START_FIRST,
-    ),
     "start-first waits for the room of the old task": (
         Mutation(
             "controller.brain.orchestrator.update",
@@ -37,8 +28,8 @@ NAMED_UPDATES: Mapping[str, tuple[Mutation, Rule]] = {
         Mutation(
             "controller.brain.orchestrator.slots",
             "_without_active",
-            "failed_update=is_failure(plan.service, last),",
-            "failed_update=False,",
+            "failed_update=is_failure(plan.service, last)",
+            "failed_update=False",
         ),
         Rule.FAILURES,
     ),

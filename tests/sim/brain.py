@@ -18,7 +18,7 @@ from pyswarm_core.limits import DECISION_COST, DETAIL_LENGTH_MAX, PENDING_SHOWN,
 from pyswarm_core.objects import Service
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
-from tests.sim import paused, placement, restarts, room
+from tests.sim import paused, placement, restarts
 from tests.sim.marks import Marks
 from tests.sim.placement import Problem
 from tests.sim.rand import Chance, SeededIds
@@ -135,7 +135,6 @@ def _problems(state: State, decision: Decision, now: Instant) -> Iterator[Proble
     yield from placement.misplaced(placement.after(state, decision))
     yield from restarts.problems(state, decision, now)
     yield from paused.problems(state, decision)
-    yield from room.problems(state, decision)
 
 
 def _recorded(old: Service | None, new: Service) -> Iterator[Problem]:

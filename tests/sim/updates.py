@@ -6,14 +6,12 @@ memory follows every leader's decisions, so that the two have nothing in common 
 
 from collections.abc import Callable, Iterator
 
-import msgspec
-
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Decision
-from pyswarm_core.ids import ServiceId, TaskId
+from pyswarm_core.ids import ServiceId
 from pyswarm_core.indexes.limited import refuses_limits
 from pyswarm_core.kinds import SERVICE
-from pyswarm_core.objects import Service, Task, UpdateStatus
+from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import (
     FailureAction,
     ServiceSpec,
@@ -30,6 +28,7 @@ from pyswarm_core.states import (
 )
 from tests.sim.marks import Marks
 from tests.sim.placement import Problem, occupies, satisfies
+from tests.sim.progress import Rollout, Slot, key_of
 from tests.sim.rules import Rule
 from tests.sim.specs import is_alike, rolled_back
 from tests.sim.stops import Stops
@@ -86,42 +85,6 @@ def should_run(task: Task) -> bool:
 def serves(task: Task) -> bool:
     """Whether connections may be sent to it."""
     return should_run(task) and task.state is TaskState.RUNNING and task.detail.serving
-
-
-class Slot(msgspec.Struct):
-    """What one update did to one slot, as far as decisions have shown it."""
-
-    first: TaskId = TaskId("")
-    """Its first task of the new template."""
-    proven: bool = False
-    """A new task has served: the slot is no longer in flight."""
-    failed: bool = False
-    """Its first new task failed."""
-    may_have_failed: bool = False
-    """One of its new tasks did."""
-    stopped: bool = False
-    """The update stopped its old task."""
-    told: bool = False
-    """Its first new task was told to end before it ended: its node was down, for example."""
-    ended: bool = False
-    """Its first new task ended by itself: the slot is no longer in flight."""
-
-
-class Rollout(msgspec.Struct):
-    """One update of one service: a new one begins when its users change anything."""
-
-    key: tuple[int, int]
-    slots: dict[int, Slot] = {}
-    too_many_since: Instant = Instant(0)
-
-    def slot(self, number: int) -> Slot:
-        """What is known of a slot."""
-        return self.slots.setdefault(number, Slot())
-
-
-def key_of(status: UpdateStatus) -> tuple[int, int]:
-    """What tells one update of a service from the next."""
-    return status.started_at, status.to_version
 
 
 class Updates:
@@ -233,6 +196,7 @@ class Updates:
                 rollout.slot(number).stopped = True
             yield from _in_flight(state, new, rollout, after, begun, now)
         yield from _completed(state, old, new, after, now)
+        yield from start_first(state, old, new, decision)
 
     def _begins_ended(self, state: State, new: Service, number: int, tasks: list[Task]) -> bool:
         """Whether the decision updates a slot whose old task had ended by itself before the update
@@ -434,3 +398,32 @@ def _completed(
                     Rule.COMPLETED,
                     f"the update of {name} is completed before {task.id} is proven",
                 )
+
+
+def start_first(state: State, old: Service, new: Service, decision: Decision) -> Iterator[Problem]:
+    """With start-first, an old task ends when the new one serves, or cannot be placed beside it."""
+    if settings(new).order is not UpdateOrder.START_FIRST or not is_rolling(new):
+        return
+    for task in decision.writes.tasks:
+        known = state.tasks.get(task.id)
+        if (
+            known is None
+            or task.service_id != new.id
+            or is_new(new, task)
+            or not should_run(known)
+            or task.desired_state is not TaskState.SHUTDOWN
+            or not serves(known)
+            or not may_stay(state, new, task)
+        ):
+            continue
+        beside = [
+            other
+            for other in state.tasks_of_service(new.id).slots.get(task.slot, ())
+            if is_new(new, other) and should_run(other)
+        ]
+        waits = not beside or any(other.state < TaskState.ASSIGNED for other in beside)
+        if not waits and not any(map(serves, beside)):
+            yield (
+                Rule.START_FIRST,
+                f"{task.id} of {new.spec.name} ends before the new task of its slot serves",
+            )
