@@ -16,6 +16,7 @@ from pyswarm_core.specs import (
     FailureAction,
     ServiceSpec,
     UpdateConfig,
+    UpdateOrder,
 )
 from pyswarm_core.state import State
 from pyswarm_core.states import (
