@@ -27,9 +27,9 @@ from pyswarm_core.states import (
     UpdateState,
     ends_by_itself,
 )
+from tests.sim.followed import Rollout, Slot, key_of
 from tests.sim.marks import Marks
 from tests.sim.placement import Problem, occupies, satisfies
-from tests.sim.progress import Rollout, Slot, key_of
 from tests.sim.rules import Rule
 from tests.sim.specs import is_alike, rolled_back
 from tests.sim.stops import Stops
