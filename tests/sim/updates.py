@@ -14,6 +14,7 @@ from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import (
     FailureAction,
+    RestartCondition,
     ServiceSpec,
     UpdateConfig,
     UpdateOrder,
@@ -200,8 +201,9 @@ class Updates:
         yield from start_first(state, old, new, decision)
 
     def _begins_ended(self, state: State, new: Service, number: int, tasks: list[Task]) -> bool:
-        """Whether the decision updates a slot whose old task had ended by itself before the update
-        began; in a paused update, whenever it ended.
+        """Whether the decision updates a slot whose old task had ended by itself, for good, before
+        the update began; in a paused update, however and whenever it ended. The slots of a global
+        service, and those whose restart is due, get their new task at once.
         """
         before = state.tasks_of_service(new.id).slots.get(number, ())
         before = tuple(task for task in before if task.desired_state is not TaskState.REMOVE)
@@ -214,7 +216,8 @@ class Updates:
             return False
         ended = ends_by_itself(last.state) and new.made_from(last.spec_version) is not None
         paused = is_paused(new) and may_stay(state, new, last)
-        return ended and (paused or (is_rolling(new) and last.status_at < status.started_at))
+        taken = is_rolling(new) and not new.spec.mode.per_node and given_up(new, last)
+        return ended and (paused or (taken and last.status_at < status.started_at))
 
     def _too_many(
         self, state: State, old: Service, new: Service, now: Instant
@@ -251,6 +254,16 @@ class Updates:
                 f"{name} goes on though {least} of {slots} slots failed, and"
                 f" {config.max_failure_ratio} may",
             )
+
+
+def given_up(service: Service, ended: Task) -> bool:
+    """Whether the restart policy certainly does not replace a task that ended by itself."""
+    policy = service.spec.task_template.restart_policy
+    if policy.condition is RestartCondition.NONE:
+        return True
+    completed = ended.state is TaskState.COMPLETE
+    used_up = 0 < policy.max_attempts <= ended.restarts and not policy.window
+    return used_up or (completed and policy.condition is RestartCondition.ON_FAILURE)
 
 
 def _slots_after(state: State, decision: Decision, service_id: ServiceId) -> dict[int, list[Task]]:
