@@ -212,8 +212,7 @@ class Host:
         self.chance: Chance = world.seed.stream(f"host/{self.name}")
         self.process: Process | None = None
         self.worker: Worker | None = None
-        self.adopted: Worker | None = None
-        """The worker, once it has adopted what was there."""
+        self.adopted: Worker | None = None  # the worker, once it has adopted what was there
         self.overlays: Overlays | None = None
         self.liar: Liar | None = None
         self.identity: Identity | None = None

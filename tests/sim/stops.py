@@ -45,13 +45,12 @@ class Stops:
                 self._marks.hit("service started")
                 tasks = [t.id for slot in view.slots_of(new.id).values() for t in slot]
                 self.before_start[new.id] = frozenset(tasks)
-        for old, new in change.tasks:
-            if new is None or new.desired_state <= TaskState.RUNNING:
+        for before, task in change.tasks:
+            if task is None or task.desired_state <= TaskState.RUNNING:
                 continue
-            if new.state <= TaskState.RUNNING and (
-                old is None or old.desired_state <= TaskState.RUNNING
-            ):
-                self.told[new.id] = None
+            lived = before is None or before.desired_state <= TaskState.RUNNING
+            if lived and task.state <= TaskState.RUNNING:
+                self.told[task.id] = None
         yield from ()
 
     def still_running(self, view: View) -> Iterator[str]:
