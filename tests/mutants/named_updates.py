@@ -24,15 +24,6 @@ NAMED_UPDATES: Mapping[str, tuple[Mutation, Rule]] = {
         ),
         Rule.FAILURES,
     ),
-    "a slot's failure forgotten when its next task has to move": (
-        Mutation(
-            "controller.brain.orchestrator.slots",
-            "_without_active",
-            "failed_update=is_failure(plan.service, last)",
-            "failed_update=False",
-        ),
-        Rule.FAILURES,
-    ),
     "a paused update replaces tasks that end": (
         Mutation(
             "controller.brain.orchestrator.plan",
