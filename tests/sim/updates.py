@@ -142,9 +142,9 @@ class Updates:
             slot.proven = True
         told = task.id in self._stops.told
         slot.told |= told and task.id == slot.first
-        if ends_by_itself(task.state) and task.desired_state is not TaskState.REMOVE:
+        if ends_by_itself(task.state) and task.desired_state is not TaskState.REMOVE and not told:
             early = task.detail.ran < settings(service).monitor or not task.detail.ran
-            slot.may_have_failed |= early and not told
+            slot.may_have_failed |= early
             slot.ended |= task.id == slot.first and not slot.told
             by_itself = task.id == slot.first and not task.restarts and not slot.told
             slot.failed |= early and by_itself and task.id not in self._stops.asked
