@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from tests.sim.askers import SIGNALS
 from tests.sim.rand import Chance
 from tests.sim.rollouts import Rollouts
-from tests.sim.stops import SIGNALS
 
 if TYPE_CHECKING:
     from tests.sim.workload import Users

@@ -24,7 +24,7 @@ from controller.api.changes.tasks import restart_task
 from controller.leader.leadership import Mutation
 from pyswarm_core.clock import SECOND
 from pyswarm_core.errors import PyswarmError
-from pyswarm_core.ids import ServiceId
+from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.objects import Network, Node, Service, Task
 from pyswarm_core.specs import (
     ContainerSpec,
@@ -47,6 +47,7 @@ from pyswarm_core.specs import (
     TaskSpec,
 )
 from pyswarm_core.states import Availability, NodeState
+from tests.sim.askers import USER, Askers
 from tests.sim.behaviours import BAD, CHECKED, GOOD
 from tests.sim.controllers import Machine
 from tests.sim.marks import Marks
@@ -55,7 +56,6 @@ from tests.sim.options import Options
 from tests.sim.placement import CONSTRAINTS
 from tests.sim.rand import Chance
 from tests.sim.rollouts import Rollouts
-from tests.sim.stops import USER, Askers
 from tests.sim.updates import should_run
 from tests.sim.upkeep import Upkeep
 from tests.sim.view import View
@@ -75,6 +75,8 @@ class Asked:
         self.removals: dict[ServiceId, None] = {}
         """Services somebody asked to remove."""
         self.promised_removals: dict[ServiceId, None] = {}
+        self.stops: dict[TaskId, None] = {}
+        """Tasks that somebody asked their agents to stop or to signal."""
 
 
 class Users:

@@ -29,6 +29,7 @@ from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.kinds import NODE
 from pyswarm_core.objects import Capability, NodeResources, Service
 from pyswarm_core.states import Availability, NodeState
+from tests.sim.askers import Askers
 from tests.sim.brain import Brain
 from tests.sim.checked import StoppedFor
 from tests.sim.clock import Scheduler, Spinning
@@ -51,7 +52,7 @@ from tests.sim.rollout_drill import RolloutDrill
 from tests.sim.rules import Fail, Rule, Violation
 from tests.sim.safety import laws
 from tests.sim.settled import Settled, unreachable
-from tests.sim.stops import Askers, Stops
+from tests.sim.stops import Stops
 from tests.sim.store import Etcd
 from tests.sim.story import Story
 from tests.sim.updates import Updates
@@ -115,7 +116,7 @@ class World:
         )
         self.faults.machines, self.faults.hosts = self.machines, self.hosts
         self.faults.tell = self.users.tell = self.story.tell
-        self.stops = Stops(self.marks)
+        self.stops = Stops(self.marks, self.users.asked.stops)
         self.users.askers = Askers(self.net, self.hosts, self.stops, self.marks, self.story.tell)
         self._windows = Windows(self.stops)
         self._updates = Updates(self.marks, self.users.remember, self.stops)
