@@ -65,12 +65,7 @@ NAMED_UPDATES: Mapping[str, tuple[Mutation, Rule]] = {
         Rule.STOPPED_FOR,
     ),
     "an unhealthy task is stopped at once": (
-        Mutation(
-            "agent.tasks.machine",
-            "_leave",
-            "if not left.left_at or not left.is_reachable or drain_at <= now:",
-            "if True:",
-        ),
+        Mutation("pyswarm_core.limits", "", "DRAIN_MAX = 2 * SECOND", "DRAIN_MAX = 1"),
         Rule.DRAINED,
     ),
 }
