@@ -4,7 +4,7 @@ The product answers these questions by columns and indexes; here every task is a
 that the two have nothing in common but the specs.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network
 
 import msgspec
@@ -40,6 +40,20 @@ def satisfies(spec: ServiceSpec, node: Node) -> bool:
 def occupies(task: Task) -> bool:
     """Whether the task takes room on its node."""
     return TaskState.ASSIGNED <= task.state <= TaskState.RUNNING
+
+
+def takes_instead(
+    node: Node,
+    others: Iterable[Task],
+    spec: ServiceSpec,
+    spec_of: Callable[[Task], ServiceSpec | None],
+) -> bool:
+    """Whether the reservations of one more task of `spec` fit on the node beside the others'."""
+    specs = [spec, *(one for task in others if occupies(task) and (one := spec_of(task)))]
+    reserved = [one.task_template.resources.reservations for one in specs]
+    there = node.description.resources
+    cpus = sum(one.nano_cpus for one in reserved) <= there.nano_cpus
+    return cpus and sum(one.memory_bytes for one in reserved) <= there.memory_bytes
 
 
 class After(msgspec.Struct, frozen=True):

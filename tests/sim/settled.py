@@ -29,6 +29,8 @@ from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
 from tests.sim.placement import satisfies
 from tests.sim.rand import SeededIds
+from tests.sim.room import held_room
+from tests.sim.stops import Stops
 from tests.sim.updates import is_new, is_paused, is_rolling, serves
 from tests.sim.view import View
 from tests.sim.workload import Asked
@@ -40,12 +42,18 @@ class Settled:
     """The end that every run must reach."""
 
     def __init__(
-        self, view: View, machines: list[Machine], hosts: list[Host], asked: Asked
+        self,
+        view: View,
+        machines: list[Machine],
+        hosts: list[Host],
+        asked: Asked,
+        stops: Stops,
     ) -> None:
         self._view = view
         self.machines = machines
         self._hosts = hosts
         self._asked = asked
+        self._stops = stops
 
     def unsettled(self) -> list[str]:
         """What is not as it should be, yet."""
@@ -66,6 +74,7 @@ class Settled:
             found += self._service(service)
         for host in self._hosts:
             found += self._host(host)
+        found += self._stops.still_running(self._view)
         return found
 
     def restless(self) -> bool:
@@ -171,6 +180,8 @@ class Settled:
         last = next((t for t in reversed(tasks) if t.desired_state is not TaskState.REMOVE), None)
         if last is None or last.state not in _ENDS_BADLY:
             return False
+        if last.id in self._stops.before_start.get(service.id, ()):
+            return False  # it is to run again
         return (
             _restless(service)
             or policy.condition is RestartCondition.NONE
@@ -206,6 +217,8 @@ class Settled:
         self, service: Service, slots: dict[int, list[Task]], desired: dict[int, list[Task]]
     ) -> Iterator[str]:
         """An update that nothing holds up is completed; no slot keeps two versions."""
+        if not _restless(service):
+            yield from held_room(self._view, service, desired)
         if _restless(service) or self._update_waits(service):
             return
         for number, tasks in desired.items():

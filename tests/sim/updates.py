@@ -6,16 +6,15 @@ memory follows every leader's decisions, so that the two have nothing in common 
 
 from collections.abc import Callable, Iterator
 
-import msgspec
-
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Decision
-from pyswarm_core.ids import ServiceId, TaskId
+from pyswarm_core.ids import ServiceId
 from pyswarm_core.indexes.limited import refuses_limits
 from pyswarm_core.kinds import SERVICE
-from pyswarm_core.objects import Service, Task, UpdateStatus
+from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import (
     FailureAction,
+    RestartCondition,
     ServiceSpec,
     UpdateConfig,
     UpdateOrder,
@@ -29,10 +28,12 @@ from pyswarm_core.states import (
     UpdateState,
     ends_by_itself,
 )
+from tests.sim.followed import Rollout, Slot, key_of
 from tests.sim.marks import Marks
 from tests.sim.placement import Problem, could_take, occupies, satisfies
 from tests.sim.rules import Rule
 from tests.sim.specs import is_alike, rolled_back
+from tests.sim.stops import Stops
 
 _U = UpdateState
 ROLLING = (_U.UPDATING, _U.ROLLBACK_STARTED)
@@ -92,47 +93,12 @@ def serves(task: Task) -> bool:
     return should_run(task) and task.state is TaskState.RUNNING and task.detail.serving
 
 
-class Slot(msgspec.Struct):
-    """What one update did to one slot, as far as decisions have shown it."""
-
-    first: TaskId = TaskId("")
-    """Its first task of the new template."""
-    proven: bool = False
-    """A new task has served: the slot is no longer in flight."""
-    failed: bool = False
-    """Its first new task failed."""
-    may_have_failed: bool = False
-    """One of its new tasks did."""
-    stopped: bool = False
-    """The update stopped its old task."""
-    told: bool = False
-    """Its first new task was told to end before it ended: its node was down, for example."""
-    ended: bool = False
-    """Its first new task ended by itself: the slot is no longer in flight."""
-
-
-class Rollout(msgspec.Struct):
-    """One update of one service: a new one begins when its users change anything."""
-
-    key: tuple[int, int]
-    slots: dict[int, Slot] = {}
-    too_many_since: Instant = Instant(0)
-
-    def slot(self, number: int) -> Slot:
-        """What is known of a slot."""
-        return self.slots.setdefault(number, Slot())
-
-
-def key_of(status: UpdateStatus) -> tuple[int, int]:
-    """What tells one update of a service from the next."""
-    return status.started_at, status.to_version
-
-
 class Updates:
     """The memory, and the rules."""
 
-    def __init__(self, marks: Marks, returned: Callable[[ServiceSpec], None]) -> None:
+    def __init__(self, marks: Marks, returned: Callable[[ServiceSpec], None], stops: Stops) -> None:
         """`returned`: told the specs that automatic rollbacks made."""
+        self._stops = stops
         self._marks = marks
         self._returned = returned
         self._rollouts: dict[ServiceId, Rollout] = {}
@@ -180,14 +146,14 @@ class Updates:
         slot.first = slot.first or task.id
         if serves(task):
             slot.proven = True
-        told = task.desired_state is TaskState.SHUTDOWN and task.state <= TaskState.RUNNING
+        told = task.id in self._stops.told
         slot.told |= told and task.id == slot.first
-        if ends_by_itself(task.state) and task.desired_state is not TaskState.REMOVE:
+        if ends_by_itself(task.state) and task.desired_state is not TaskState.REMOVE and not told:
             early = task.detail.ran < settings(service).monitor or not task.detail.ran
             slot.may_have_failed |= early and not task.detail.stop_requested
             slot.ended |= task.id == slot.first and not slot.told
             by_itself = task.id == slot.first and not task.restarts and not slot.told
-            slot.failed |= early and by_itself
+            slot.failed |= early and by_itself and task.id not in self._stops.asked
 
     def _see_waiting(self, decision: Decision, service: Service) -> None:
         for task in decision.writes.tasks:
@@ -221,6 +187,7 @@ class Updates:
             n
             for n, tasks in after.items()
             if _begins(state, new, n, tasks, ended=known.slot(n).ended)
+            or self._begins_ended(state, new, n, tasks)
         ]
         name = new.spec.name
         if begun and not is_rolling(new):
@@ -239,6 +206,25 @@ class Updates:
             yield from _in_flight(state, decision, new, rollout, after, begun, now)
         yield from _completed(state, old, new, after, now)
         yield from start_first(state, old, new, decision)
+
+    def _begins_ended(self, state: State, new: Service, number: int, tasks: list[Task]) -> bool:
+        """Whether the decision updates a slot whose old task had ended by itself, for good, before
+        the update began; in a paused update, however and whenever it ended. The slots of a global
+        service, and those whose restart is due, get their new task at once.
+        """
+        before = state.tasks_of_service(new.id).slots.get(number, ())
+        before = tuple(task for task in before if task.desired_state is not TaskState.REMOVE)
+        made = any(task.id not in state.tasks and is_new(new, task) for task in tasks)
+        status = new.update_status
+        if not made or not before or status is None or any(is_new(new, t) for t in before):
+            return False
+        last = before[-1]
+        if last.id in self._stops.before_start.get(new.id, ()) or any(map(should_run, before)):
+            return False
+        ended = ends_by_itself(last.state) and new.made_from(last.spec_version) is not None
+        paused = is_paused(new) and may_stay(state, new, last)
+        taken = is_rolling(new) and not new.spec.mode.per_node and given_up(new, last)
+        return ended and (paused or (taken and last.status_at < status.started_at))
 
     def _too_many(
         self, state: State, old: Service, new: Service, now: Instant
@@ -275,6 +261,16 @@ class Updates:
                 f"{name} goes on though {least} of {slots} slots failed, and"
                 f" {config.max_failure_ratio} may",
             )
+
+
+def given_up(service: Service, ended: Task) -> bool:
+    """Whether the restart policy certainly does not replace a task that ended by itself."""
+    policy = service.spec.task_template.restart_policy
+    if policy.condition is RestartCondition.NONE:
+        return True
+    completed = ended.state is TaskState.COMPLETE
+    used_up = 0 < policy.max_attempts <= ended.restarts and not policy.window
+    return used_up or (completed and policy.condition is RestartCondition.ON_FAILURE)
 
 
 def _slots_after(state: State, decision: Decision, service_id: ServiceId) -> dict[int, list[Task]]:
@@ -437,6 +433,8 @@ def _completed(
     if status.state not in (_U.COMPLETED, _U.ROLLBACK_COMPLETED):
         return
     name, monitor = new.spec.name, settings(old).monitor
+    if new.spec.stopped:
+        yield Rule.COMPLETED, f"the update of {name} is completed, and {name} is stopped"
     for tasks in after.values():
         for task in filter(should_run, tasks):
             node = state.nodes.get(task.node_id)
