@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from pyswarm_core.api.v1 import objects_pb2
 from pyswarm_core.clock import Instant
-from pyswarm_core.codec import from_proto, to_proto
+from pyswarm_core.codec import from_proto_sparse, to_proto_sparse
 from pyswarm_core.ids import ID_LENGTH, NodeId, ServiceId
 from pyswarm_core.limits import (
     CHUNK_BYTES_MAX,
@@ -93,7 +93,7 @@ def _encode(
             if kept is not None:
                 detail = _cut(detail, kept, newest=_is_newest(tasks, index))
             chunk.detail_index.append(index)
-            to_proto(detail, chunk.details.add())
+            to_proto_sparse(detail, chunk.details.add())
     if any(task.restarted_at for task in tasks):
         times = [
             task.restarted_at[-RESTARTS_REMEMBERED:] if _is_newest(tasks, index) else ()
@@ -116,7 +116,9 @@ def _is_newest(tasks: Sequence[Task], index: int) -> bool:
 def _cut(detail: TaskDetail, kept: _Kept, *, newest: bool) -> TaskDetail:
     size = kept.newest if newest else kept.others
     if not size:
-        return TaskDetail(exit_code=detail.exit_code, oom=detail.oom)
+        return TaskDetail(
+            exit_code=detail.exit_code, oom=detail.oom, stop_requested=detail.stop_requested
+        )
     return replace(
         detail,
         message=clipped(detail.message, size),
@@ -140,7 +142,7 @@ def decode_chunk(
     if chunk.detail_index:
         sparse = dict(zip(chunk.detail_index, chunk.details, strict=True))
         details = [
-            from_proto(TaskDetail, sparse[index]) if index in sparse else NO_DETAIL
+            from_proto_sparse(TaskDetail, sparse[index]) if index in sparse else NO_DETAIL
             for index in range(len(chunk.states))
         ]
     return list(

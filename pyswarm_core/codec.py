@@ -4,7 +4,7 @@ Structs and messages have the same field names, so one rule converts all of them
 
 `to_proto` and `from_proto` are for everything outside the hot paths: the plan of a class is
 computed once, from its annotations. `chunks.py` (store) and `columns.py` (sessions) convert tasks
-in bulk.
+in bulk, and their details by the sparse versions.
 """
 
 from collections.abc import Callable
@@ -35,6 +35,29 @@ def to_proto(value: msgspec.Struct, message: M) -> M:
 def from_proto(cls: type[S], message: Message) -> S:
     """The struct of a message. Raises ValueError for an unknown word of an enum."""
     return cls(**{name: read(message) for name, _, read in _plan(cls)})
+
+
+def to_proto_sparse(value: msgspec.Struct, message: M) -> M:
+    """The same as `to_proto` for a class whose defaults are all empty or 0, of which most values
+    have few fields set: the cost follows those.
+    """
+    for name, write, _ in _plan(type(value)):
+        if field := getattr(value, name):
+            write(message, field)
+    return message
+
+
+def from_proto_sparse(cls: type[S], message: Message) -> S:
+    """The inverse of `to_proto_sparse`. Raises ValueError for an unknown word of an enum."""
+    readers, found = _readers(cls), message.ListFields()
+    names = [descriptor.name for descriptor, _ in found]
+    return cls(**{name: readers[name](message) for name in names})
+
+
+@cache
+def _readers(cls: type[msgspec.Struct]) -> dict[str, _Read]:
+    assert not any(field.default for field in msgspec.structs.fields(cls))
+    return {name: read for name, _, read in _plan(cls)}
 
 
 @cache

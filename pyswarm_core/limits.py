@@ -181,6 +181,10 @@ RESTART_PERIOD_MIN = 1 * SECOND
 """With a shorter restart delay, a task that ended is replaced this long after its creation at the
 earliest: a task that fails at once costs a decision, a commit and a container per second.
 """
+SERVE_DEADLINE = 600 * SECOND
+"""An update that got no further for this long counts new tasks as failed that run and do not serve
+(progressDeadlineSeconds of Kubernetes).
+"""
 CRASH_LOOP_RESTARTS = 3
 """As many failures in a row, none after a run of RESTART_BACKOFF_RESET, are a crash loop."""
 

@@ -24,7 +24,7 @@ from pyswarm_core.specs import (
     TaskSpec,
     UpdateConfig,
 )
-from pyswarm_core.states import NodeState, TaskState, UpdateState
+from pyswarm_core.states import NodeState, TaskState, UpdateState, ends_by_itself, lives
 
 
 class Version(Model, frozen=True):
@@ -136,6 +136,8 @@ class Service(Object, frozen=True):
     """
     limits_version: int = 0
     """The spec version at which its tasks' limits last changed (indexes/limited.py); 0: never."""
+    started_at: Instant = Instant(0)
+    """When it was last started after a stop: tasks that ended before then run again; 0: never."""
 
     def is_current(self, spec_version: int) -> bool:
         """Whether tasks of that spec version have the current template."""
@@ -216,6 +218,8 @@ class TaskDetail(Model, frozen=True):
     """The spec version whose limits it has, or refused; 0: those that it was made with."""
     limits_error: str = ""
     """Why its limits could not be changed to those of `limits_version`."""
+    stop_requested: bool = False
+    """It ended by itself, but only after a request to end: that is no failure. Set by `State`."""
 
 
 NO_DETAIL = TaskDetail()
@@ -243,6 +247,7 @@ def shortened(detail: TaskDetail) -> TaskDetail:
         oom=detail.oom,
         pid=detail.pid,
         ran=detail.ran,
+        stop_requested=detail.stop_requested,
     )
     return detail if short == detail else short
 
@@ -284,6 +289,31 @@ class TaskStatus(NamedTuple):
     task_id: TaskId
     state: TaskState
     detail: TaskDetail
+
+
+def reported(task: Task, status: TaskStatus, now: Instant) -> Task:
+    """The task after a report of its agent that was received now."""
+    state, detail = status.state, status.detail
+    if state > TaskState.RUNNING:
+        requested = ends_by_itself(state) and not lives(task.desired_state)
+        if detail.stop_requested is not requested:
+            detail = msgspec.structs.replace(detail, stop_requested=requested)
+    return Task(
+        task.id,
+        task.service_id,
+        task.slot,
+        task.spec_version,
+        task.created_at,
+        task.node_id,
+        task.desired_state,
+        state,
+        now if state != task.state else task.status_at,
+        task.restarts,
+        detail,
+        task.restarted_at,
+        task.consecutive_restarts,
+        task.failed_update,
+    )
 
 
 class Platform(Model, frozen=True):

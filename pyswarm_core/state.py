@@ -44,7 +44,17 @@ from pyswarm_core.kinds import (
     split_name,
 )
 from pyswarm_core.limits import CHUNK_SLOTS
-from pyswarm_core.objects import Cluster, Endpoint, Network, Node, Object, Service, Task, TaskStatus
+from pyswarm_core.objects import (
+    Cluster,
+    Endpoint,
+    Network,
+    Node,
+    Object,
+    Service,
+    Task,
+    TaskStatus,
+    reported,
+)
 from pyswarm_core.specs import PortConfig, Protocol
 from pyswarm_core.states import TaskState, ends_by_itself, is_terminal, occupies, reported_by_agent
 
@@ -156,6 +166,7 @@ class State:
         and reports that would move a state back are ignored.
         """
         changed: list[Task] = []
+        ended: list[Task] = []
         for status in statuses:
             old = self.tasks.get(status.task_id)
             if old is None or old.node_id != node_id or not reported_by_agent(status.state):
@@ -164,25 +175,24 @@ class State:
                 continue
             if status.state == old.state and status.detail == old.detail:
                 continue
-            task = Task(
-                old.id,
-                old.service_id,
-                old.slot,
-                old.spec_version,
-                old.created_at,
-                old.node_id,
-                old.desired_state,
-                status.state,
-                now if status.state != old.state else old.status_at,
-                old.restarts,
-                status.detail,
-                old.restarted_at,
-                old.consecutive_restarts,
-                old.failed_update,
-            )
+            task = reported(old, status, now)
             changed.append(task)
-        self._put_tasks(changed)
+            if task.state <= _RUNNING:
+                self._put_living(old, task)
+            else:
+                ended.append(task)
+        self._put_tasks(ended)
         return changed
+
+    def _put_living(self, old: Task, task: Task) -> None:
+        """Put a task whose agent reported another state before its end, or other details. That
+        changes no more: the task keeps its node, which it occupies before and after.
+        """
+        self.tasks[task.id] = self._of_node[task.node_id][task.id] = task
+        self.tasks_in_state[old.state] -= 1
+        self.tasks_in_state[task.state] += 1
+        group = self._of_service[task.service_id]
+        group.put_living(old, task, self.cluster.spec.history_kept)
 
     def _put(self, item: Object) -> None:
         kind = kind_of(item)

@@ -15,9 +15,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from controller.brain.allocator.blocks import Blocks, Room
+from controller.brain.freed import makes_room
 from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy, explained
 from controller.brain.orchestrator.restart import delay_before
-from controller.brain.orchestrator.update import stop_instead
+from controller.brain.orchestrator.update import go_on, stop_instead
 from controller.brain.scheduler.explain import message, messages_by_row
 from controller.brain.scheduler.filters import UNLIMITED, Demand, capacity
 from controller.brain.scheduler.ledger import Ledger
@@ -161,19 +162,9 @@ class Placing:
         if plan.written > before:
             plan.report(EventKind.TASK_UNPLACED, why[0], len(waiting) + missing)
         slots = [one.vacancy.slot for one in unassigned]
-        stop_instead(plan, self._state, slots, partial(self._makes_room, plan.service, demand))
-
-    def _makes_room(self, service: Service, demand: Demand, task: Task) -> bool:
-        """Whether the resources that the task's end frees on its node suffice for the demand."""
-        row, spec = (
-            self._state.node_table.rows.get(task.node_id),
-            service.made_from(task.spec_version),
-        )
-        if row is None or spec is None:
-            return False
-        own, needs, ledger = footprint_of(spec), demand.footprint, self.ledger
-        cpus = int(ledger.free_cpus[row]) + own.nano_cpus >= needs.nano_cpus
-        return cpus and int(ledger.free_memory[row]) + own.memory_bytes >= needs.memory_bytes
+        frees = partial(makes_room, self._state, self.ledger, self.blocks, demand)
+        stop_instead(plan, self._state, slots, frees)
+        go_on(plan, (one.vacancy.slot for one in waiting), missing, frees)
 
     def blocks(self, network_id: NetworkId) -> Blocks | None:
         """The blocks of a network as this decision leaves them; None if the network does not exist

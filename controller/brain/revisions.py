@@ -65,7 +65,18 @@ def base_version(service: Service) -> int:
     """
     status = service.update_status
     unfinished = status is not None and status.state.is_unfinished
-    return status.from_version if status is not None and unfinished else service.spec_version
+    known = status.from_version if status is not None and unfinished else 0
+    return known or service.spec_version
+
+
+def unrecorded_base(service: Service) -> int:
+    """The same for an update that no request began: the newest kept spec with another template.
+    0, which no rollback returns to, if an update to the present spec was completed before.
+    """
+    if service.update_status is not None:
+        return 0
+    others = [one.version for one in service.previous_specs if not service.is_current(one.version)]
+    return max(others, default=0)
 
 
 def revised(state: State, service: Service, spec: ServiceSpec, since: Instant) -> Service:
@@ -82,6 +93,8 @@ def revised(state: State, service: Service, spec: ServiceSpec, since: Instant) -
         spec_version=version,
         previous_specs=(earlier, *service.previous_specs),
     )
+    if before.stopped and not spec.stopped:
+        changed = replace(changed, started_at=service.updated_at)
     new_limits = _limits(before) != _limits(spec)
     new_template = made_from(before) != made_from(spec)
     if new_limits:
@@ -95,8 +108,9 @@ def revised(state: State, service: Service, spec: ServiceSpec, since: Instant) -
         count = len(tasks.slots) - len(tasks.leaving)
         slots = count if new_limits else outdated_slots(tasks, changed)
         status = begun(changed, base_version(service), slots, service.updated_at)
-        has_tasks = count > 0 and not before.stopped
-        changed = replace(changed, update_status=status if has_tasks else None)
+        reaches_tasks = not before.stopped or service.is_updating
+        status_after = status if count > 0 and reaches_tasks else None
+        changed = replace(changed, update_status=status_after)
     return replace(changed, previous_specs=_kept_specs(state, changed))
 
 
@@ -146,6 +160,8 @@ def failed_update_target(service: Service) -> PreviousSpec:
     Raises Conflict: that spec is not kept.
     """
     version = service.update_status.from_version if service.update_status is not None else 0
+    if not version:
+        raise Conflict("its spec was rolled out before, or no earlier one is kept")
     target = next((one for one in service.previous_specs if one.version == version), None)
     if target is None:
         raise Conflict(f"spec version {version} is not kept")

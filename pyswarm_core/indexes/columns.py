@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2s
 
 from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
-from pyswarm_core.codec import from_proto, to_proto
+from pyswarm_core.codec import from_proto_sparse, to_proto_sparse
 from pyswarm_core.ids import ID_LENGTH, TaskId
 from pyswarm_core.limits import ADDRESSES_PER_TASK, PORTS_PER_TASK
 from pyswarm_core.objects import NO_DETAIL, TaskDetail, TaskStatus
@@ -44,7 +44,7 @@ def pack_statuses(statuses: Sequence[TaskStatus]) -> dispatcher_pb2.TaskStatuses
     for index, status in enumerate(statuses):
         if status.detail != NO_DETAIL:
             message.detail_index.append(index)
-            to_proto(status.detail, message.details.add())
+            to_proto_sparse(status.detail, message.details.add())
     return message
 
 
@@ -77,4 +77,4 @@ def _detail(message: objects_pb2.TaskDetail) -> TaskDetail:
     """The detail without addresses and ports beyond the limits: there may be a million."""
     del message.addresses[ADDRESSES_PER_TASK:]
     del message.ports[PORTS_PER_TASK:]
-    return from_proto(TaskDetail, message)
+    return from_proto_sparse(TaskDetail, message)

@@ -58,8 +58,9 @@ def _made_from(service: Service) -> int:
 
 
 def is_failure(service: Service, task: Task) -> bool:
-    """Whether its slot counts as failed: the first task of the update ended by itself within the
-    monitored time. The failures before a paused update was resumed do not count.
+    """Whether its slot counts as failed: the first task of the update ended by itself, and without
+    a request to end, within the monitored time. The failures before a paused update was resumed do
+    not count.
     """
     status = service.update_status
     if status is None or not is_made(service, task):
@@ -68,7 +69,16 @@ def is_failure(service: Service, task: Task) -> bool:
         return task.created_at >= status.started_at
     if not ends_by_itself(task.state) or task.restarts or task.created_at < status.started_at:
         return False
+    if task.detail.stop_requested:
+        return False
     return not task.detail.ran or task.detail.ran < service.update_settings.monitor
+
+
+def _ended_by_itself(task: Task) -> bool:
+    """Whether it ended without a request to end, and its slot was not given up since."""
+    if task.detail.stop_requested or task.desired_state > TaskState.SHUTDOWN:
+        return False
+    return ends_by_itself(task.state)
 
 
 class Ranking:
@@ -135,6 +145,8 @@ class Rollout:
         "_outdated",
         "_recent",
         "_service",
+        "_takes_ended",
+        "ended",
         "limited",
         "refusing",
     )
@@ -144,7 +156,14 @@ class Rollout:
         self._current: dict[int, bool] = {}
         """Whether tasks of a spec version are current."""
         self._outdated = Ranking()
-        """By whether their task runs (0 or 1): slots whose newest task is outdated and desired."""
+        """By whether their task runs (0 or 1): slots whose newest task is outdated and desired, and
+        those in `ended`.
+        """
+        self.ended: dict[int, None] = {}
+        """Slots whose newest task is outdated and ended by itself: the update replaces those that
+        the restart policy does not. Those of a global service are replaced at once.
+        """
+        self._takes_ended = not service.spec.mode.per_node
         self._in_flight: dict[int, None] = {}
         """Slots whose outdated task is being stopped, or whose first new one does not serve yet."""
         self._recent = Ranking()
@@ -166,9 +185,11 @@ class Rollout:
             if version not in current:
                 current[version] = service.is_current(version)
             is_current = current[version]
-            if is_current and service.limits_version and refuses_limits(service, newest):
+            if newest.state > _RUNNING or (
+                is_current and service.limits_version and refuses_limits(service, newest)
+            ):
                 self.put(slot, newest)
-            elif is_current or newest.desired_state > _RUNNING or newest.state > _RUNNING:
+            elif is_current or newest.desired_state > _RUNNING:
                 self._put_begun(slot, newest, is_current=is_current)
             else:
                 outdated[slot] = newest.state is _RUNNING
@@ -186,6 +207,10 @@ class Rollout:
             self._outdated.put(slot, int(newest.state is _RUNNING))
             if refuses:
                 self.refusing[slot] = None
+        elif not current and self._takes_ended and _ended_by_itself(newest):
+            self._drop_begun(slot)
+            self._outdated.put(slot, 0)
+            self.ended[slot] = None
         else:
             self._outdated.drop(slot)
             self._put_begun(slot, newest, is_current=current)
@@ -210,6 +235,7 @@ class Rollout:
     def _drop_begun(self, slot: int) -> None:
         self.limited.pop(slot, None)
         self.refusing.pop(slot, None)
+        self.ended.pop(slot, None)
         self._in_flight.pop(slot, None)
         self._failed.pop(slot, None)
         self._recent.drop(slot)
@@ -235,15 +261,16 @@ class Rollout:
         """Those slots."""
         return self._in_flight
 
-    def failed(self, without: Collection[int]) -> list[int]:
-        """The slots that count as failed."""
-        return [slot for slot in self._failed if slot not in without]
+    def failed(self, without: Collection[int]) -> tuple[int, int | None]:
+        """How many slots count as failed, and one of them."""
+        count = len(self._failed) - sum(slot in self._failed for slot in without)
+        return count, next((slot for slot in self._failed if slot not in without), None)
 
-    def running_since(self, without: Collection[int], since: Instant) -> list[Instant]:
+    def running_since(self, without: Collection[int], since: Instant, most: int) -> list[Instant]:
         """When those of the first new tasks that serve began to run that did so after `since`, the
-        last first.
+        last first: at most so many.
         """
-        found = self._recent.lowest(without, len(self._recent.numbers), below=-since)
+        found = self._recent.lowest(without, most, below=-since)
         return [Instant(-number) for number, _ in found]
 
     def last_running(self, without: Collection[int]) -> Instant:

@@ -316,6 +316,20 @@ class ServiceTasks:
         if self.rollout is not None:
             self.rollout.put(slot, tasks[-1])
 
+    def put_living(self, before: Task, task: Task, history_kept: int) -> None:
+        """Set a task that has a node, and has not ended, to another such state."""
+        if task.desired_state <= _RUNNING:
+            self.running += (task.state is _RUNNING) - (before.state is _RUNNING)
+        slot = task.slot
+        held = self.slots[slot]
+        if len(held) > 1:
+            held = tuple([task if other.id == task.id else other for other in held])
+            self.put_slot(slot, held, history_kept)
+            return
+        self.slots[slot] = (task,)
+        if self.rollout is not None:
+            self.rollout.put(slot, task)
+
     def put_first(self, first: Mapping[int, Task]) -> None:
         """Set tasks of slots that were empty and are settled by them, in bulk."""
         self.slots.update(zip(first, zip(first.values()), strict=True))

@@ -6,9 +6,11 @@ The first nine were once tried by hand and survived, or were killed by accident 
 from collections.abc import Mapping
 
 from tests.mutants.mutation import Mutation
+from tests.mutants.named_updates import NAMED_UPDATES
 from tests.sim.rules import Rule
 
 NAMED: Mapping[str, tuple[Mutation, Rule]] = {
+    **NAMED_UPDATES,
     "a whole update at once": (
         Mutation(
             "controller.brain.orchestrator.update",
@@ -156,12 +158,21 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
         ),
         Rule.PARALLELISM,
     ),
+    "an update stops what a paused node keeps": (
+        Mutation(
+            "controller.brain.orchestrator.update",
+            "_held_back",
+            "if not plan.service.spec.mode.per_node:",
+            "if True:",
+        ),
+        Rule.AVAILABLE,
+    ),
     "a paused update goes on": (
         Mutation(
             "controller.brain.orchestrator.update",
             "advance",
             "    if plan.holds:\n",
-            "    if plan.holds:\n        _take(plan, tasks, seen, 1)\n",
+            "    if plan.holds:\n        _take(plan, tasks, seen, 1, held)\n",
         ),
         Rule.PAUSED,
     ),
@@ -177,6 +188,24 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     "start-first ends the old task when the new one runs": (
         Mutation(
             "controller.brain.orchestrator.slots", "_fill", "done = slot.serves", "done = slot.runs"
+        ),
+        Rule.START_FIRST,
+    ),
+    "an update goes on although its new tasks find no node": (
+        Mutation(
+            "controller.brain.orchestrator.update",
+            "go_on",
+            "is_desired(known) and makes_room(task)",
+            "is_desired(known)",
+        ),
+        Rule.PARALLELISM,
+    ),
+    "start-first ends an old task that is not in the way": (
+        Mutation(
+            "controller.brain.orchestrator.update",
+            "stop_instead",
+            "if makes_room(task):",
+            "if True:",
         ),
         Rule.START_FIRST,
     ),

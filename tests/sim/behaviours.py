@@ -122,10 +122,10 @@ class Checks:
         self._good = never if good is None else chance.duration(*good)
         self._bad = never if bad is None else chance.duration(*bad)
         self._turn = 0
-        self.failed = 0
-        """How many failed in a row since the last success."""
-        self.failures = 0
-        """How many failed in all."""
+        self.failed: list[int] = []
+        """How old the container was at those that failed in a row since the last success."""
+        self.failures: list[int] = []
+        """How old it was at all that failed."""
         self.succeeded = False
         """Whether one ever succeeded."""
 
@@ -142,12 +142,19 @@ class Checks:
             self._turn += 1
         self.succeeded |= good
         if good:
-            self.failed = 0
+            self.failed = []
         else:
-            self.fail()
+            self.fail(age)
         return good
 
-    def fail(self) -> None:
+    def fail(self, age: int) -> None:
         """One failed, or did not end in time."""
-        self.failed += 1
-        self.failures += 1
+        self.failed.append(age)
+        self.failures.append(age)
+
+    def counting(self, start_period: int, *, whole: bool) -> int:
+        """How many failures count: those after the start period, or after the first success; in a
+        row if `whole`.
+        """
+        failed = self.failed if whole else self.failures
+        return sum(self.succeeded or age >= start_period for age in failed)

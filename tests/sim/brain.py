@@ -18,10 +18,11 @@ from pyswarm_core.limits import DECISION_COST, DETAIL_LENGTH_MAX, PENDING_SHOWN,
 from pyswarm_core.objects import Service
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
-from tests.sim import placement, restarts
+from tests.sim import paused, placement, restarts
 from tests.sim.marks import Marks
 from tests.sim.placement import Problem
 from tests.sim.rand import Chance, SeededIds
+from tests.sim.restarts import Windows
 from tests.sim.rules import Fail, Rule
 from tests.sim.updates import Updates
 
@@ -55,9 +56,11 @@ class Brain:
         fail: Fail,
         updates: Updates,
         *,
+        windows: Windows,
         cost: int,
     ) -> None:
-        """`cost`: what one decision may cost. `updates`: of all controllers together."""
+        """`cost`: what one decision may cost. `updates`, `windows`: of all controllers together."""
+        self._windows = windows
         self._updates = updates
         self._decide = partial(decide, cost=cost)
         self._chance = chance
@@ -73,6 +76,8 @@ class Brain:
         for rule, text in _problems(state, decision, now):
             self._fail(rule, f"decision: {text}")
         for rule, text in self._updates.problems(state, decision, now):
+            self._fail(rule, f"decision: {text}")
+        for rule, text in self._windows.problems(state, decision):
             self._fail(rule, f"decision: {text}")
         self._mark(state, decision)
         if decision.writes:
@@ -129,6 +134,7 @@ def _problems(state: State, decision: Decision, now: Instant) -> Iterator[Proble
     yield from _too_many_waiting(state, decision)
     yield from placement.misplaced(placement.after(state, decision))
     yield from restarts.problems(state, decision, now)
+    yield from paused.problems(state, decision)
 
 
 def _recorded(old: Service | None, new: Service) -> Iterator[Problem]:

@@ -3,7 +3,7 @@
 The engine remembers what every check of a container found, whoever asked.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from pyswarm_core.ids import TaskId
 from pyswarm_core.objects import Task
@@ -13,6 +13,7 @@ from tests.sim.behaviours import has_health, has_readiness
 from tests.sim.hosts import Host
 from tests.sim.marks import Marks
 from tests.sim.rules import Rule
+from tests.sim.stops import Stops
 from tests.sim.view import Change, View
 
 RETRIES = 3
@@ -61,18 +62,15 @@ class StoppedFor:
     never because it is not ready.
     """
 
-    def __init__(
-        self, hosts: Iterable[Host], marks: Marks, asked: Callable[[TaskId], bool]
-    ) -> None:
+    def __init__(self, hosts: Iterable[Host], marks: Marks, stops: Stops) -> None:
         self._hosts = hosts
         self._marks = marks
-        self._asked = asked
-        """Whether a user asked to stop that task."""
+        self._asked = stops.asked
 
     def stopping(self, task_id: TaskId, view: View) -> Iterator[str]:
         """The container gets its stop signal now: what for?"""
         task = view.tasks.get(task_id)
-        if task is None or task.desired_state > TaskState.RUNNING or self._asked(task_id):
+        if task is None or task.desired_state > TaskState.RUNNING or task_id in self._asked:
             return
         spec = spec_of(task, view)
         if spec is None:
@@ -81,10 +79,11 @@ class StoppedFor:
             container = host.engine.containers.get(task_id)
             if container is None or container.health is None:
                 continue
-            retries = spec.task_template.container_spec.healthcheck.retries or RETRIES
+            config = spec.task_template.container_spec.healthcheck
+            retries = config.retries or RETRIES
             # An agent that was killed meanwhile may not have received what the last checks found.
             whole = host.killed_at < container.started_at
-            failed = container.health.failed if whole else container.health.failures
+            failed = container.health.counting(config.start_period, whole=whole)
             if has_health(spec) and failed >= retries:
                 self._marks.hit("unhealthy task was stopped")
             else:

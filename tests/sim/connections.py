@@ -77,7 +77,7 @@ class NobodyIsSentToTheStopping:
         assert loop is not None
         for host in self._hosts:
             if host.up and self._counts(host, loop, decision):
-                for service_id, network_id in _sends_to(host, task_id):
+                for service_id, network_id in sends_to(host, task_id):
                     yield (
                         f"task {task_id} is stopped while {host.name} sends connections for"
                         f" {service_id} on {network_id} to it"
@@ -99,7 +99,7 @@ class NobodyIsSentToTheStopping:
         return frozenset(n.id for n in nodes if n.status.state is NodeState.DOWN)
 
 
-def _sends_to(host: Host, task_id: TaskId) -> Iterator[EndpointKey]:
+def sends_to(host: Host, task_id: TaskId) -> Iterator[EndpointKey]:
     """The endpoints by which somebody on the host would be sent to the task."""
     for key, endpoint in host.dataplane.endpoints.items():
         if any(backend.task_id == task_id for backend in endpoint.backends) and (

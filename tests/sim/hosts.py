@@ -155,11 +155,19 @@ class SimPreparation:
         )
 
 
-class Deaf:
-    """An observer that ignores everything."""
+class Serving:
+    """An observer of when tasks serve, and ceased to."""
+
+    def __init__(self, process: Process, served: dict[TaskId, int]) -> None:
+        self._process = process
+        self._served = served
 
     def moved(self, before: Record, after: Record) -> None:
-        """Nothing is measured."""
+        """Note when a task ceased to serve."""
+        if after.detail.serving:
+            self._served[after.task_id] = 0
+        elif before.detail.serving:
+            self._served[after.task_id] = self._process.scheduler.now
 
     def checked(self, kind: str, outcome: Outcome, duration_s: float) -> None:
         """Nothing is counted."""
@@ -196,6 +204,8 @@ class Host:
         self.address = f"192.0.2.{number}"
         self.disk: dict[str, bytes] = {}
         self.images: dict[str, None] = {}
+        self.served: dict[TaskId, int] = {}
+        """When tasks that served ceased to; 0: they still do."""
         self.lost = False
         self.removed = False
         self.powered = True
@@ -204,6 +214,7 @@ class Host:
         self.chance: Chance = world.seed.stream(f"host/{self.name}")
         self.process: Process | None = None
         self.worker: Worker | None = None
+        self.adopted: Worker | None = None  # the worker, once it has adopted what was there
         self.overlays: Overlays | None = None
         self.liar: Liar | None = None
         self.identity: Identity | None = None
@@ -271,6 +282,7 @@ class Host:
         if self.lost or self.up:
             return
         self.powered = True
+        self.adopted = None
         process = self.process = spawn(self.name, self._world.scheduler, self._world.on_crash)
         process.start(self._main(process))
 
@@ -320,7 +332,7 @@ class Host:
             overlays=overlays,
             preparation=SimPreparation(self, overlays, runtime),  # type: ignore[arg-type]
             outbox=outbox,
-            observer=Deaf(),
+            observer=Serving(process, self.served),
             listening=self._listening,
             probe=SimProbes(runtime, self._no_socket),
         )
@@ -349,6 +361,7 @@ class Host:
             if self.liar is not None:
                 session.lies = self.liar.lies
             await worker.adopted()
+            self.adopted = worker
             group.create_task(session.run())
 
     async def _greeting(self) -> Greeting:

@@ -33,6 +33,11 @@ REQUIRED = (
     "stop waited as long as it may",
     "agent stalled",
     "silent agent's host answered probes",
+    "node paused",
+    "drill: a node was paused",
+    "service started",
+    "task stopped by its users",
+    "a task left the backends before its agent stopped it",
 )
 """Over all seeds of a test run, each of these must be reached at least once."""
 

@@ -70,6 +70,7 @@ class Options(msgspec.Struct, frozen=True):
     """Tasks have health and readiness checks."""
     rollout_drill: bool = False
     restart_drill: bool = False
+    pause_drill: bool = False
 
     def but(self, **changes: Any) -> "Options":
         """The same with these changed."""
@@ -134,4 +135,5 @@ def _rollouts(chance: Chance) -> dict[str, bool]:
         "checks": chance.hits(0.4),
         "rollout_drill": chance.hits(0.4),
         "restart_drill": chance.hits(0.3),
+        "pause_drill": chance.hits(0.3),
     }

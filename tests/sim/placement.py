@@ -4,7 +4,7 @@ The product answers these questions by columns and indexes; here every task is a
 that the two have nothing in common but the specs.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network
 
 import msgspec
@@ -42,6 +42,20 @@ def occupies(task: Task) -> bool:
     return TaskState.ASSIGNED <= task.state <= TaskState.RUNNING
 
 
+def takes_instead(
+    node: Node,
+    others: Iterable[Task],
+    spec: ServiceSpec,
+    spec_of: Callable[[Task], ServiceSpec | None],
+) -> bool:
+    """Whether the reservations of one more task of `spec` fit on the node beside the others'."""
+    specs = [spec, *(one for task in others if occupies(task) and (one := spec_of(task)))]
+    reserved = [one.task_template.resources.reservations for one in specs]
+    there = node.description.resources
+    cpus = sum(one.nano_cpus for one in reserved) <= there.nano_cpus
+    return cpus and sum(one.memory_bytes for one in reserved) <= there.memory_bytes
+
+
 class After(msgspec.Struct, frozen=True):
     """What a decision leaves: the tasks of the nodes it placed tasks on, and the networks."""
 
@@ -76,6 +90,28 @@ def after(state: State, decision: Decision) -> After:
         on_node[node_id] = [t for i, t in tasks.items() if i not in gone and occupies(t)]
     networks = {**state.networks, **{network.id: network for network in writes.of(NETWORK)}}
     return After(state, placed, on_node, networks)
+
+
+def could_take(state: State, decision: Decision, spec: ServiceSpec, task: Task) -> bool:
+    """Whether the task's node could take a task of the spec if that task had ended."""
+    node = state.nodes.get(task.node_id)
+    if node is None or not satisfies(spec, node):
+        return False
+    if (node.status.state, node.spec.availability) != (NodeState.READY, Availability.ACTIVE):
+        return False
+    found = after(state, decision)
+    tasks = found.on_node.get(node.id, list(state.tasks_of_node(node.id).values()))
+    others = [other for other in tasks if other.id != task.id and occupies(other)]
+    specs = [spec, *(theirs for other in others if (theirs := found.spec(other)) is not None)]
+    reserved = [one.task_template.resources.reservations for one in specs]
+    there, accepted = node.description.resources, node.description.max_tasks
+    return (
+        sum(one.nano_cpus for one in reserved) <= there.nano_cpus
+        and sum(one.memory_bytes for one in reserved) <= there.memory_bytes
+        and not (accepted and len(specs) > accepted)
+        and not any(_common(spec, theirs) for theirs in specs[1:])
+        and not any(_lacked(found, spec, node))
+    )
 
 
 def misplaced(found: After) -> Iterator[Problem]:

@@ -1,9 +1,11 @@
 """Rules about restarts, derived from a decision's tasks alone."""
 
 from collections.abc import Iterator
+from itertools import takewhile
 
 from pyswarm_core.clock import MINUTE, SECOND, Instant
 from pyswarm_core.decision import Decision
+from pyswarm_core.ids import TaskId
 from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import RestartPolicy
@@ -11,6 +13,7 @@ from pyswarm_core.state import State
 from pyswarm_core.states import TaskState, ends_by_itself
 from tests.sim.placement import Problem
 from tests.sim.rules import Rule
+from tests.sim.stops import Stops
 from tests.sim.updates import is_current, is_new
 
 LONG_RUN = 10 * MINUTE
@@ -31,12 +34,56 @@ def problems(state: State, decision: Decision, now: Instant) -> Iterator[Problem
         before = None if service is None else _predecessor(state, service, task)
         if before is None:
             continue
-        if not ends_by_itself(before.state):
+        if not ends_by_itself(before.state) or before.detail.stop_requested:
             yield from _taken_over(before, task)
             continue
         yield from _exhausted(state, task)
         yield from _backoff(before, task)
         yield from _spinning(state, before, task)
+
+
+class Windows:
+    """When the tasks of slots were restarted, over all controllers' decisions: the rule about
+    attempts within a window.
+    """
+
+    def __init__(self, stops: Stops) -> None:
+        self._stops = stops
+        self._times: dict[TaskId, tuple[tuple[Instant, RestartPolicy], ...]] = {}
+        """When the restarts that led to a task were, and by which policy."""
+
+    def problems(self, state: State, decision: Decision) -> Iterator[Problem]:
+        """What is wrong with what the decision restarts."""
+        written = {service.id: service for service in decision.writes.of(SERVICE)}
+        for task in decision.writes.tasks:
+            service = written.get(task.service_id) or state.services.get(task.service_id)
+            if task.id in state.tasks or service is None:
+                continue
+            before = _predecessor(state, service, task)
+            if before is None:
+                continue
+            times = self._times.get(before.id, ())
+            if not ends_by_itself(before.state) or before.id in self._stops.told:
+                self._times[task.id] = times
+                continue
+            policy = service.spec.task_template.restart_policy
+            self._times[task.id] = (*times, (task.created_at, policy))
+            if not policy.max_attempts or not policy.window:
+                continue
+            used = _used(times, policy, before.status_at)
+            if used >= policy.max_attempts:
+                yield (
+                    Rule.RESTART_ATTEMPTS,
+                    f"{task.id} is restarted after {used} restarts within the window: {policy}",
+                )
+
+
+def _used(
+    times: tuple[tuple[Instant, RestartPolicy], ...], policy: RestartPolicy, ended_at: Instant
+) -> int:
+    """How many restarts by this policy were within its window when a task ended."""
+    alike = takewhile(lambda one: one[1] == policy, reversed(times))
+    return sum(at > ended_at - policy.window for at, _ in alike)
 
 
 def delay_of(policy: RestartPolicy, restarts: int) -> int:

@@ -16,6 +16,7 @@ class Rule(StrEnum):
     FORWARD = "a task's state and desired state only grow, and its node never changes"
     ONE_DESIRED = "a slot has at most one task of each template that should run"
     FENCE = "every write compares the leader key's exact revision in its writer's own term"
+    BASE = "an update that fails returns to the last spec whose update was completed"
     SPECS = "a stored spec is a user's or a rollback's; what was acknowledged stays"
     NETWORKS_APART = "VNIs and subnets are unique, blocks disjoint and inside their subnet"
     BLOCKS_FREE = "a block that is given back has no containers in it"
@@ -39,6 +40,7 @@ class Rule(StrEnum):
     PARALLELISM = "an update has at most as many slots in flight as its parallelism allows"
     START_FIRST = "with start-first, an old task ends when the new one of its slot serves"
     KEPT = "a task of the service's template on a fit node is not shut down"
+    PAUSED_NODE = "a global service keeps its task on a paused node and is updated elsewhere"
     PAUSED = "a paused or completed update takes down nothing"
     FAILURES = "an update pauses or is rolled back if and only if too many slots failed"
     COMPLETED = "an update is completed when all its new tasks run and have proven themselves"
@@ -51,6 +53,7 @@ class Rule(StrEnum):
     # On hosts and between them
     STARTED_ONCE = "a task is started at most once"
     STOPS_WAIT = "nobody is sent to a process that was asked to stop"
+    DRAINED = "nobody is sent to a process that its agent stops by itself, within two seconds"
     STOPPED_FOR = "a task is stopped for its desired state, its health or its users, nothing else"
     CHECKED = "a task runs once it is healthy, and serves once it is ready"
     STALE = "nobody is sent for long to a process that is gone"

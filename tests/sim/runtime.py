@@ -102,6 +102,14 @@ class Engine:
         )
         self.watcher()
 
+    def signal(self, task_id: TaskId, number: int) -> None:
+        """A user's signal to its process, which ends unless it ignores all but SIGKILL."""
+        container = self.containers.get(task_id)
+        if container is None or not container.running:
+            return
+        if number == signals.SIGKILL or not behaviour_of(container.image).stubborn:
+            self.end(container, 128 + number)
+
     def lose_power(self) -> None:
         """Nothing runs any more; what was on disk says so."""
         for container in self.containers.values():
@@ -202,7 +210,7 @@ class SimRuntime:
         assert checks is not None
         if checks.hangs:
             await asyncio.sleep(timeout_s)
-            checks.fail()
+            checks.fail(self._engine.scheduler.now - container.started_at)
             return CommandResult(code=128 + signals.SIGKILL, timed_out=True)
         await self._takes(10, 60)
         if not container.running:

@@ -22,6 +22,7 @@ from pyswarm_core.states import (
     TaskState,
     is_terminal,
 )
+from tests.sim.bases import UpdatesReturn
 from tests.sim.checked import ChecksDecide
 from tests.sim.controllers import KEYS
 from tests.sim.hosts import Host
@@ -296,6 +297,7 @@ def laws(asked: Asked, hosts: dict[str, Host], puts: int) -> list[Law]:
         OneDesiredTaskPerSlot(),
         WritesAreFenced(),
         SpecsAreTheUsers(asked),
+        UpdatesReturn(),
         NetworksStayApart(),
         BlocksAreFree(hosts),
         VirtualAddresses(),

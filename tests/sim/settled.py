@@ -19,7 +19,7 @@ from pyswarm_core.indexes.limited import awaits_limits
 from pyswarm_core.indexes.rollout import is_outdated
 from pyswarm_core.indexes.tasks import is_desired, waits_for_node
 from pyswarm_core.limits import PENDING_SHOWN
-from pyswarm_core.objects import Service, Task, shortened
+from pyswarm_core.objects import Node, Service, Task, shortened
 from pyswarm_core.specs import ReplicatedMode, RestartCondition
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, TaskState, occupies
@@ -29,6 +29,8 @@ from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
 from tests.sim.placement import satisfies
 from tests.sim.rand import SeededIds
+from tests.sim.room import held_room
+from tests.sim.stops import Stops
 from tests.sim.updates import is_new, is_paused, is_rolling, serves
 from tests.sim.view import View
 from tests.sim.workload import Asked
@@ -40,12 +42,18 @@ class Settled:
     """The end that every run must reach."""
 
     def __init__(
-        self, view: View, machines: list[Machine], hosts: list[Host], asked: Asked
+        self,
+        view: View,
+        machines: list[Machine],
+        hosts: list[Host],
+        asked: Asked,
+        stops: Stops,
     ) -> None:
         self._view = view
         self.machines = machines
         self._hosts = hosts
         self._asked = asked
+        self._stops = stops
 
     def unsettled(self) -> list[str]:
         """What is not as it should be, yet."""
@@ -66,6 +74,7 @@ class Settled:
             found += self._service(service)
         for host in self._hosts:
             found += self._host(host)
+        found += self._stops.still_running(self._view)
         return found
 
     def restless(self) -> bool:
@@ -171,6 +180,8 @@ class Settled:
         last = next((t for t in reversed(tasks) if t.desired_state is not TaskState.REMOVE), None)
         if last is None or last.state not in _ENDS_BADLY:
             return False
+        if last.id in self._stops.before_start.get(service.id, ()):
+            return False  # it is to run again
         return (
             _restless(service)
             or policy.condition is RestartCondition.NONE
@@ -196,7 +207,8 @@ class Settled:
             yield f"{label} is on {node.description.hostname} against its constraints"
         if _restless(service):
             return
-        if is_outdated(service, task) and not self._update_waits(service):
+        is_due = is_outdated(service, task) and not _is_left(service, node)
+        if is_due and not self._update_waits(service):
             yield f"{label} is outdated"
         if task.state is not TaskState.RUNNING:
             yield f"{label} is {task.state.word}: {task.detail}"
@@ -205,9 +217,14 @@ class Settled:
         self, service: Service, slots: dict[int, list[Task]], desired: dict[int, list[Task]]
     ) -> Iterator[str]:
         """An update that nothing holds up is completed; no slot keeps two versions."""
+        if not _restless(service):
+            yield from held_room(self._view, service, desired)
         if _restless(service) or self._update_waits(service):
             return
         for number, tasks in desired.items():
+            nodes = [node for t in tasks if (node := self._view.nodes.get(t.node_id)) is not None]
+            if any(_is_left(service, node) for node in nodes):
+                continue
             if len({is_new(service, task) for task in tasks}) > 1:
                 yield f"slot {number} of {service.spec.name} keeps two versions"
         given_up = any(
@@ -245,7 +262,8 @@ class Settled:
                 yield f"{host.name}: task {task_id} is to stop and runs"
             elif record is not None and not (
                 record.state is task.state
-                and task.detail in (record.detail, shortened(record.detail))
+                and replace(task.detail, stop_requested=False)
+                in (record.detail, shortened(record.detail))
             ):
                 states = f"{record.state.word}, stored {task.state.word}"
                 yield f"{host.name}: task {task_id} is {states}"
@@ -285,6 +303,11 @@ def _few_shown(desired: dict[int, list[Task]]) -> bool:
     """Whether so many tasks wait for a node that no more are stored."""
     tasks = [task for held in desired.values() for task in held]
     return sum(map(waits_for_node, tasks)) >= PENDING_SHOWN
+
+
+def _is_left(service: Service, node: Node) -> bool:
+    """Whether updates of the service leave the node's task as it is."""
+    return service.spec.mode.per_node and node.spec.availability is Availability.PAUSE
 
 
 def _restless(service: Service) -> bool:

@@ -6,16 +6,15 @@ memory follows every leader's decisions, so that the two have nothing in common 
 
 from collections.abc import Callable, Iterator
 
-import msgspec
-
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Decision
-from pyswarm_core.ids import ServiceId, TaskId
+from pyswarm_core.ids import ServiceId
 from pyswarm_core.indexes.limited import refuses_limits
 from pyswarm_core.kinds import SERVICE
-from pyswarm_core.objects import Service, Task, UpdateStatus
+from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import (
     FailureAction,
+    RestartCondition,
     ServiceSpec,
     UpdateConfig,
     UpdateOrder,
@@ -29,10 +28,12 @@ from pyswarm_core.states import (
     UpdateState,
     ends_by_itself,
 )
+from tests.sim.followed import Rollout, Slot, key_of
 from tests.sim.marks import Marks
-from tests.sim.placement import Problem, occupies, satisfies
+from tests.sim.placement import Problem, could_take, occupies, satisfies
 from tests.sim.rules import Rule
 from tests.sim.specs import is_alike, rolled_back
+from tests.sim.stops import Stops
 
 _U = UpdateState
 ROLLING = (_U.UPDATING, _U.ROLLBACK_STARTED)
@@ -44,8 +45,12 @@ BY_DECISION = {
     (_U.UPDATING, _U.ROLLBACK_STARTED),
     (_U.ROLLBACK_STARTED, _U.ROLLBACK_PAUSED),
     (_U.ROLLBACK_STARTED, _U.ROLLBACK_COMPLETED),
+    (_U.COMPLETED, _U.UPDATING),  # the node of an outdated task is no longer paused
+    (_U.ROLLBACK_COMPLETED, _U.UPDATING),
 }
 """The steps that the system takes; all others are its users'."""
+NEVER = 600 * SECOND
+"""A new task that runs for so long and has not served may have failed."""
 REACTS = 3 * SECOND
 """After the failure that is too much, an update has paused or is rolled back."""
 
@@ -88,47 +93,12 @@ def serves(task: Task) -> bool:
     return should_run(task) and task.state is TaskState.RUNNING and task.detail.serving
 
 
-class Slot(msgspec.Struct):
-    """What one update did to one slot, as far as decisions have shown it."""
-
-    first: TaskId = TaskId("")
-    """Its first task of the new template."""
-    proven: bool = False
-    """A new task has served: the slot is no longer in flight."""
-    failed: bool = False
-    """Its first new task failed."""
-    may_have_failed: bool = False
-    """One of its new tasks did."""
-    stopped: bool = False
-    """The update stopped its old task."""
-    told: bool = False
-    """Its first new task was told to end before it ended: its node was down, for example."""
-    ended: bool = False
-    """Its first new task ended by itself: the slot is no longer in flight."""
-
-
-class Rollout(msgspec.Struct):
-    """One update of one service: a new one begins when its users change anything."""
-
-    key: tuple[int, int]
-    slots: dict[int, Slot] = {}
-    too_many_since: Instant = Instant(0)
-
-    def slot(self, number: int) -> Slot:
-        """What is known of a slot."""
-        return self.slots.setdefault(number, Slot())
-
-
-def key_of(status: UpdateStatus) -> tuple[int, int]:
-    """What tells one update of a service from the next."""
-    return status.started_at, status.to_version
-
-
 class Updates:
     """The memory, and the rules."""
 
-    def __init__(self, marks: Marks, returned: Callable[[ServiceSpec], None]) -> None:
+    def __init__(self, marks: Marks, returned: Callable[[ServiceSpec], None], stops: Stops) -> None:
         """`returned`: told the specs that automatic rollbacks made."""
+        self._stops = stops
         self._marks = marks
         self._returned = returned
         self._rollouts: dict[ServiceId, Rollout] = {}
@@ -148,7 +118,7 @@ class Updates:
                 self._returned(new.spec)
             if old.removing or new.update_status is None:
                 continue
-            self._look(state, old)
+            self._look(state, old, now)
             if service_id in touched:
                 yield from self._service(state, decision, old, new, now)
                 self._see_waiting(decision, new)
@@ -157,7 +127,7 @@ class Updates:
 
     # What is seen
 
-    def _look(self, state: State, service: Service) -> None:
+    def _look(self, state: State, service: Service, now: Instant) -> None:
         """Remember what the tasks show before the decision."""
         status = service.update_status
         if status is None or status.state not in ROLLING:
@@ -169,19 +139,21 @@ class Updates:
             for task in tasks:
                 if is_new(service, task) and task.created_at >= status.started_at:
                     self._see(service, rollout.slot(number), task)
+                    late = task.state is TaskState.RUNNING and task.status_at + NEVER <= now
+                    rollout.slot(number).may_have_failed |= late and not serves(task)
 
     def _see(self, service: Service, slot: Slot, task: Task) -> None:
         slot.first = slot.first or task.id
         if serves(task):
             slot.proven = True
-        told = task.desired_state is TaskState.SHUTDOWN and task.state <= TaskState.RUNNING
+        told = task.id in self._stops.told
         slot.told |= told and task.id == slot.first
-        if ends_by_itself(task.state) and task.desired_state is not TaskState.REMOVE:
+        if ends_by_itself(task.state) and task.desired_state is not TaskState.REMOVE and not told:
             early = task.detail.ran < settings(service).monitor or not task.detail.ran
-            slot.may_have_failed |= early
+            slot.may_have_failed |= early and not task.detail.stop_requested
             slot.ended |= task.id == slot.first and not slot.told
             by_itself = task.id == slot.first and not task.restarts and not slot.told
-            slot.failed |= early and by_itself
+            slot.failed |= early and by_itself and task.id not in self._stops.asked
 
     def _see_waiting(self, decision: Decision, service: Service) -> None:
         for task in decision.writes.tasks:
@@ -215,6 +187,7 @@ class Updates:
             n
             for n, tasks in after.items()
             if _begins(state, new, n, tasks, ended=known.slot(n).ended)
+            or self._begins_ended(state, new, n, tasks)
         ]
         name = new.spec.name
         if begun and not is_rolling(new):
@@ -229,9 +202,29 @@ class Updates:
                 rollout = self._rollouts[new.id] = Rollout(key_of(new.update_status))
             for number in begun:
                 rollout.slot(number).stopped = True
-            yield from _in_flight(state, new, rollout, after, begun, now)
+            yield from _on_paused(state, new, begun)
+            yield from _in_flight(state, decision, new, rollout, after, begun, now)
         yield from _completed(state, old, new, after, now)
         yield from start_first(state, old, new, decision)
+
+    def _begins_ended(self, state: State, new: Service, number: int, tasks: list[Task]) -> bool:
+        """Whether the decision updates a slot whose old task had ended by itself, for good, before
+        the update began; in a paused update, however and whenever it ended. The slots of a global
+        service, and those whose restart is due, get their new task at once.
+        """
+        before = state.tasks_of_service(new.id).slots.get(number, ())
+        before = tuple(task for task in before if task.desired_state is not TaskState.REMOVE)
+        made = any(task.id not in state.tasks and is_new(new, task) for task in tasks)
+        status = new.update_status
+        if not made or not before or status is None or any(is_new(new, t) for t in before):
+            return False
+        last = before[-1]
+        if last.id in self._stops.before_start.get(new.id, ()) or any(map(should_run, before)):
+            return False
+        ended = ends_by_itself(last.state) and new.made_from(last.spec_version) is not None
+        paused = is_paused(new) and may_stay(state, new, last)
+        taken = is_rolling(new) and not new.spec.mode.per_node and given_up(new, last)
+        return ended and (paused or (taken and last.status_at < status.started_at))
 
     def _too_many(
         self, state: State, old: Service, new: Service, now: Instant
@@ -268,6 +261,16 @@ class Updates:
                 f"{name} goes on though {least} of {slots} slots failed, and"
                 f" {config.max_failure_ratio} may",
             )
+
+
+def given_up(service: Service, ended: Task) -> bool:
+    """Whether the restart policy certainly does not replace a task that ended by itself."""
+    policy = service.spec.task_template.restart_policy
+    if policy.condition is RestartCondition.NONE:
+        return True
+    completed = ended.state is TaskState.COMPLETE
+    used_up = 0 < policy.max_attempts <= ended.restarts and not policy.window
+    return used_up or (completed and policy.condition is RestartCondition.ON_FAILURE)
 
 
 def _slots_after(state: State, decision: Decision, service_id: ServiceId) -> dict[int, list[Task]]:
@@ -311,6 +314,16 @@ def _begins(state: State, new: Service, number: int, tasks: list[Task], *, ended
     return False
 
 
+def _on_paused(state: State, service: Service, begun: list[int]) -> Iterator[Problem]:
+    """A paused node gets no task, so an update leaves the task of a global service there."""
+    if not service.spec.mode.per_node:
+        return
+    for node in state.nodes.values():
+        if node.number in begun and node.spec.availability is Availability.PAUSE:
+            name = f"{service.spec.name}.{node.number}"
+            yield Rule.AVAILABLE, f"{name} is updated, and nothing can replace it: node is paused"
+
+
 def may_stay(state: State, service: Service, task: Task) -> bool:
     """Whether nothing but an update takes the task from its node."""
     node = state.nodes.get(task.node_id)
@@ -343,17 +356,36 @@ def _needless(
 
 def _in_flight(
     state: State,
+    decision: Decision,
     service: Service,
     rollout: Rollout,
     after: dict[int, list[Task]],
     begun: list[int],
     now: Instant,
 ) -> Iterator[Problem]:
+    """New tasks that no node takes do not count, unless more of them would come."""
     config = settings(service)
-    flying = dict.fromkeys(begun)
+    flying, waiting = dict.fromkeys(begun), dict[int, None]()
     for number, tasks in after.items():
         if _flies(state, service, rollout.slot(number), tasks, now):
             flying[number] = None
+            left = [task for task in tasks if should_run(task)]
+            if left and all(is_new(service, t) and t.state < TaskState.ASSIGNED for t in left):
+                waiting[number] = None
+    slots = state.tasks_of_service(service.id).slots
+    idle = [
+        number
+        for number in begun
+        if not any(
+            should_run(task)
+            and not is_new(service, task)
+            and could_take(state, decision, service.spec, task)
+            for task in slots.get(number, ())
+        )
+    ]
+    room = config.parallelism - len(flying) + len(begun)
+    if waiting and len(idle) <= max(0, room):
+        flying = {number: None for number in flying if number not in waiting}
     if config.parallelism and len(flying) > config.parallelism:
         yield (
             Rule.PARALLELISM,
@@ -393,7 +425,7 @@ def _completed(
     state: State, old: Service, new: Service, after: dict[int, list[Task]], now: Instant
 ) -> Iterator[Problem]:
     """A completed update has left no old task, and its new tasks have run long enough. As in
-    Swarm, slots whose new task failed do not hold it up.
+    Swarm, neither slots whose new task failed nor paused nodes of a global service hold it up.
     """
     before, status = old.update_status, new.update_status
     if before is None or status is None or before.state is status.state:
@@ -401,8 +433,12 @@ def _completed(
     if status.state not in (_U.COMPLETED, _U.ROLLBACK_COMPLETED):
         return
     name, monitor = new.spec.name, settings(old).monitor
+    if new.spec.stopped:
+        yield Rule.COMPLETED, f"the update of {name} is completed, and {name} is stopped"
     for tasks in after.values():
         for task in filter(should_run, tasks):
+            if new.spec.mode.per_node and _is_on_paused_node(state, task):
+                continue
             if not is_new(new, task):
                 yield Rule.COMPLETED, f"the update of {name} is completed, and {task.id} is old"
             elif task.spec_version < status.to_version:
@@ -416,8 +452,15 @@ def _completed(
                 )
 
 
+def _is_on_paused_node(state: State, task: Task) -> bool:
+    node = state.nodes.get(task.node_id)
+    return node is not None and node.spec.availability is Availability.PAUSE
+
+
 def start_first(state: State, old: Service, new: Service, decision: Decision) -> Iterator[Problem]:
-    """With start-first, an old task ends when the new one serves, or cannot be placed beside it."""
+    """With start-first, an old task ends when the new one serves, or cannot be placed beside it and
+    could then be placed on the old one's node.
+    """
     if settings(new).order is not UpdateOrder.START_FIRST or not is_rolling(new):
         return
     for task in decision.writes.tasks:
@@ -432,13 +475,19 @@ def start_first(state: State, old: Service, new: Service, decision: Decision) ->
             or not may_stay(state, new, task)
         ):
             continue
-        beside = [
-            other
-            for other in state.tasks_of_service(new.id).slots.get(task.slot, ())
-            if is_new(new, other) and should_run(other)
-        ]
+        slot = _slots_after(state, decision, new.id).get(task.slot, [])
+        beside = [other for other in slot if is_new(new, other) and should_run(other)]
         waits = not beside or any(other.state < TaskState.ASSIGNED for other in beside)
-        if not waits and not any(map(serves, beside)):
+        done = any(
+            other.state is TaskState.COMPLETE or (should_run(other) and not is_new(new, other))
+            for other in slot
+        )
+        if waits and not done and not could_take(state, decision, new.spec, known):
+            yield (
+                Rule.START_FIRST,
+                f"{task.id} of {new.spec.name} ends, and its node could not take the new task",
+            )
+        if not waits and not done and not any(map(serves, beside)):
             yield (
                 Rule.START_FIRST,
                 f"{task.id} of {new.spec.name} ends before the new task of its slot serves",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from tests.sim.askers import SIGNALS
 from tests.sim.rand import Chance
 from tests.sim.rollouts import Rollouts
 
@@ -15,14 +16,20 @@ if TYPE_CHECKING:
 class Upkeep:
     """Those users."""
 
-    def __init__(self, users: "Users", chance: Chance, rollouts: Rollouts) -> None:
+    def __init__(
+        self, users: "Users", chance: Chance, rollouts: Rollouts, *, reservations: bool
+    ) -> None:
+        """`reservations`: whether services reserve resources."""
         self._users = users
+        self._reservations = reservations
         self._chance = chance
         self._rollouts = rollouts
 
     def acts(self) -> list[Callable[[], None]]:
         """What they may do, the likely things several times."""
+        more = [self.change_reservations] if self._reservations else []
         return [
+            *more,
             self.again,
             self.again,
             self.change_settings,
@@ -30,6 +37,8 @@ class Upkeep:
             self.stop_or_start,
             self.roll_back,
             self.restart_task,
+            self.stop_task,
+            self.signal_task,
         ]
 
     def again(self) -> None:
@@ -78,3 +87,27 @@ class Upkeep:
         tasks = self._users.tasks()
         if tasks:
             self._users.restart_task(self._chance.choice(tasks))
+
+    def change_reservations(self) -> None:
+        """More or less room is needed for a new task."""
+        service = self._users.some_service()
+        if service is not None:
+            memory = self._chance.choice((0, 300, 600, 1200)) << 20
+            template = service.spec.task_template
+            reservations = replace(template.resources.reservations, memory_bytes=memory)
+            resources = replace(template.resources, reservations=reservations)
+            spec = replace(service.spec, task_template=replace(template, resources=resources))
+            self._users.update(service, spec, f"reservations {memory >> 20} MiB")
+
+    def stop_task(self) -> None:
+        """`task stop`: its agent ends it, and its restart policy decides about the next."""
+        tasks = self._users.tasks()
+        if tasks:
+            self._users.askers.stop(self._chance.choice(tasks))
+
+    def signal_task(self) -> None:
+        """`task signal`, with one that ends it."""
+        tasks = self._users.tasks()
+        if tasks:
+            number = self._chance.choice(SIGNALS)
+            self._users.askers.signal(self._chance.choice(tasks), number)

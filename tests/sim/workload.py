@@ -49,6 +49,7 @@ from pyswarm_core.specs import (
 )
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState
+from tests.sim.askers import USER, Askers
 from tests.sim.behaviours import BAD, CHECKED, GOOD
 from tests.sim.controllers import Machine
 from tests.sim.marks import Marks
@@ -62,7 +63,6 @@ from tests.sim.updates import should_run
 from tests.sim.upkeep import Upkeep
 from tests.sim.view import View
 
-USER = "user"
 LOGIN = RegistryLogin(registry="registry.test", username="ann", password="right")
 MIB = 1 << 20
 
@@ -79,7 +79,7 @@ class Asked:
         """Services somebody asked to remove."""
         self.promised_removals: dict[ServiceId, None] = {}
         self.stops: dict[TaskId, None] = {}
-        """Tasks that somebody asked their agents to stop."""
+        """Tasks that somebody asked their agents to stop or to signal."""
 
 
 class Users:
@@ -88,6 +88,7 @@ class Users:
     def __init__(self, chance: Chance, options: Options, net: Net, view: View) -> None:
         self.asked = Asked()
         self.machines: list[Machine] = []
+        self.askers: Askers
         self.tell: Callable[[str, str], None] = lambda subject, text: None
         self.on_promise: Callable[[Service], None] = lambda service: None
         self.marks = Marks()
@@ -97,7 +98,8 @@ class Users:
         self._view = view
         self._names = 0
         self._rollouts = Rollouts(chance, checks=options.checks)
-        self._upkeep = Upkeep(self, chance, self._rollouts)
+        reservations = options.reservations
+        self._upkeep = Upkeep(self, chance, self._rollouts, reservations=reservations)
 
     def act(self) -> None:
         """Somebody does something."""
@@ -263,6 +265,8 @@ class Users:
         spec = replace(node.spec, availability=availability, labels=labels or node.spec.labels)
         if availability is Availability.DRAIN:
             self.marks.hit("node drained")
+        if availability is Availability.PAUSE:
+            self.marks.hit("node paused")
         self.send(
             f"node {node.description.hostname} {availability.value} {spec.labels}",
             lambda state, now, ids: update_node(state, node.id, node.version, spec, now),

@@ -29,11 +29,13 @@ from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.kinds import NODE
 from pyswarm_core.objects import Capability, NodeResources, Service
 from pyswarm_core.states import Availability, NodeState
+from tests.sim.askers import Askers
 from tests.sim.brain import Brain
 from tests.sim.checked import StoppedFor
 from tests.sim.clock import Scheduler, Spinning
 from tests.sim.connections import NobodyIsSentToTheStopping, stale
 from tests.sim.controllers import KEYS, ControllerWorld, Machine, deciding_by
+from tests.sim.drained import DrainedFirst
 from tests.sim.drills import Drills
 from tests.sim.faults import Faults
 from tests.sim.hostile import Liar
@@ -41,13 +43,16 @@ from tests.sim.hosts import Host, HostWorld
 from tests.sim.marks import Marks
 from tests.sim.net import Net
 from tests.sim.options import Options, options_of
+from tests.sim.paused import PauseDrill
 from tests.sim.process import Process
 from tests.sim.rand import Seed, SeededIds
 from tests.sim.restart_drill import RestartDrill
+from tests.sim.restarts import Windows
 from tests.sim.rollout_drill import RolloutDrill
 from tests.sim.rules import Fail, Rule, Violation
 from tests.sim.safety import laws
 from tests.sim.settled import Settled, unreachable
+from tests.sim.stops import Stops
 from tests.sim.store import Etcd
 from tests.sim.story import Story
 from tests.sim.updates import Updates
@@ -111,10 +116,13 @@ class World:
         )
         self.faults.machines, self.faults.hosts = self.machines, self.hosts
         self.faults.tell = self.users.tell = self.story.tell
-        self._updates = Updates(self.marks, self.users.remember)
-        asked = self.users.asked
-        self._stopped_for = StoppedFor(self.hosts, self.marks, lambda i: i in asked.stops)
-        self._stops = NobodyIsSentToTheStopping(
+        self.stops = Stops(self.marks, self.users.asked.stops)
+        self.users.askers = Askers(self.net, self.hosts, self.stops, self.marks, self.story.tell)
+        self._windows = Windows(self.stops)
+        self._updates = Updates(self.marks, self.users.remember, self.stops)
+        self._stopped_for = StoppedFor(self.hosts, self.marks, self.stops)
+        self._drained = DrainedFirst(self.scheduler, self.hosts, self.marks)
+        self._barrier = NobodyIsSentToTheStopping(
             self.scheduler, self.machines, self.hosts, self.marks
         )
         is_small = self.options.small_transactions
@@ -124,7 +132,7 @@ class World:
         assignments.ASSIGNMENT_BYTES = most  # type: ignore[attr-defined]
         by_name = {host.name: host for host in self.hosts}
         self.laws = laws(self.users.asked, by_name, self._puts)
-        self.laws.append(self._stops)
+        self.laws += [self._barrier, self.stops]
 
     # Called from everywhere
 
@@ -221,7 +229,7 @@ class World:
         self._heal()
 
     def _heal(self) -> None:
-        settled = Settled(self.view, self.machines, self.hosts, self.users.asked)
+        settled = Settled(self.view, self.machines, self.hosts, self.users.asked, self.stops)
         missing: list[str] = []
         for _ in range(HEAL_S // LOOK_EVERY_S):
             self._pass(LOOK_EVERY_S * SECOND)
@@ -283,6 +291,11 @@ class World:
             self.story.tell("----", "a container dies again and again")
             drill = RestartDrill(self.view, settled, self.hosts, self.marks, self.fail)
             drill.die_again_and_again(lambda: self.scheduler.now, self._pass, drills.skip)
+        if options.pause_drill:
+            self.story.tell("----", "a node is paused")
+            chance = self.seed.stream("pause drill")
+            pause = PauseDrill(self.view, self.users, chance, self.marks, self.fail)
+            pause.pause_one(lambda: self.scheduler.now, self._pass)
         if options.days:
             self.story.tell("----", "days pass")
             drills.skip_days(self.hosts, self._edit_node)
@@ -359,7 +372,9 @@ class World:
         chance = self.seed.stream(f"brain/{machine.name}")
         tell = partial(self.story.tell, machine.name)
         cost = self.options.decision_cost
-        return Brain(chance, self.marks, tell, self.fail, self._updates, cost=cost).decide
+        updates, windows = self._updates, self._windows
+        brain = Brain(chance, self.marks, tell, self.fail, updates, windows=windows, cost=cost)
+        return brain.decide
 
     def _on_start(self, host: str, task_id: TaskId) -> None:
         if task_id in self.started:
@@ -370,8 +385,10 @@ class World:
 
     def _on_stop(self, task_id: TaskId) -> None:
         self.story.tell("host", f"stops {task_id[:6]}")
-        for problem in self._stops.stopping(task_id, self.view):
+        for problem in self._barrier.stopping(task_id, self.view):
             self.fail(Rule.STOPS_WAIT, problem)
+        for problem in self._drained.stopping(task_id, self.view):
+            self.fail(Rule.DRAINED, problem)
         for problem in self._stopped_for.stopping(task_id, self.view):
             self.fail(Rule.STOPPED_FOR, problem)
 

@@ -6,8 +6,8 @@ then gone. Tasks on a down host do not count: they end when the host returns. A 
 one that ended since the last change counts once it has run for the update's monitored time, so that
 a command that fails repeatedly never counts as running.
 
-While an update or a rollback goes on, the service has not converged. A task with a readiness check
-counts once it is ready.
+While an update or a rollback goes on, the service has not converged. The outdated tasks that a
+global service keeps on paused nodes count. A task with a readiness check counts once it is ready.
 
 Filled: the same with tasks of any template. A service whose update is paused comes no further.
 
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from heapq import nsmallest
 
 from controller.api.queries.views import desired_slots, desired_tasks
-from controller.brain.orchestrator.restart import ended_by_itself, refusal
+from controller.brain.orchestrator.restart import ended_by_itself, is_restart, refusal
 from controller.brain.slices import Slices, WatchResult, finish
 from pyswarm_core.clock import NEVER, SECOND, Instant, after
 from pyswarm_core.ids import ServiceId
@@ -37,7 +37,7 @@ from pyswarm_core.limits import (
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import FailureAction, RestartCondition, RestartPolicy
 from pyswarm_core.state import State
-from pyswarm_core.states import NodeState, TaskState, UpdateState, is_terminal
+from pyswarm_core.states import Availability, NodeState, TaskState, UpdateState, is_terminal
 from pyswarm_core.views import ServiceProgress, SlotProgress
 
 SLOTS_SHOWN = 50
@@ -84,15 +84,16 @@ class _Tally:
         self._service = service
         self._now = now
         self._running = self._updated = self._alive = self._lost = self._completed = 0
-        self._unproven = self._unready = self._old_running = self._old_completed = 0
+        self._unproven = self._unready = self._kept = 0
+        self._old_running = self._old_completed = 0
         self._stable_at = Instant(0)
         """When the updated tasks have run as long as they are monitored."""
         self._newest: list[Task] = []
         self._shown: list[Task] = []
         self._failures: list[str] = []
         status = service.update_status
-        state = status.state if status else UpdateState.COMPLETED
-        self._goes_on = state.is_unfinished and not state.is_paused
+        stage = status.state if status else UpdateState.COMPLETED
+        self._goes_on = stage.is_unfinished and not stage.is_paused
         self._settings = service.update_settings
         readiness = service.spec.task_template.container_spec.readiness
         self._has_readiness = bool(readiness.test)
@@ -119,14 +120,24 @@ class _Tally:
                 self._lost += is_lost
                 self._alive += not is_lost
             if runs_as_desired(task):
-                self._running += 1
-                proven_at = _proven_at(service, tasks, task)
-                if _is_new(service, task):
-                    self._take_current(task, proven_at)
-                elif proven_at > self._now:
-                    self.due = min(self.due, proven_at)
-                else:
-                    self._old_running += 1
+                self._take_running(task, _proven_at(service, tasks, task))
+
+    def _take_running(self, task: Task, proven_at: Instant) -> None:
+        self._running += 1
+        if _is_new(self._service, task):
+            self._take_current(task, proven_at)
+        elif not self._goes_on and self._is_on_paused_node(task):
+            self._kept += 1
+        elif proven_at > self._now:
+            self.due = min(self.due, proven_at)
+        else:
+            self._old_running += 1
+
+    def _is_on_paused_node(self, task: Task) -> bool:
+        """Whether it is a global service's task that its update left on a paused node."""
+        node = self._state.nodes.get(task.node_id)
+        paused = node is not None and node.spec.availability is Availability.PAUSE
+        return self._service.spec.mode.per_node and paused
 
     def _take_current(self, task: Task, proven_at: Instant) -> None:
         """Count a task that runs on the newest template."""
@@ -160,14 +171,15 @@ class _Tally:
         self.end_slice()
         removing, alive = self._service.removing, self._alive
         status = self._service.update_status
-        reached = self._updated + self._completed
+        reached = self._updated + self._completed + self._kept
+        current = self._running - self._kept
         settled = self._running == alive and not removing
-        is_there = settled and self._running == self._updated and reached == desired
+        is_there = settled and current == self._updated and reached == desired
         converged = is_there and not (self._goes_on and desired)
         stable = settled and not converged and not self._unready
-        stable = stable and self._running == self._updated + self._unproven
+        stable = stable and current == self._updated + self._unproven
         stable = stable and reached + self._unproven == desired
-        steady = self._updated + self._old_running
+        steady = self._updated + self._old_running + self._kept
         ended = self._completed + self._old_completed
         return ServiceProgress(
             running=self._running,
@@ -196,6 +208,8 @@ def _ended(service: Service, tasks: Sequence[Task], history_limit: int) -> str |
     is_old = is_outdated(service, last)
     if (is_old and not _holds(service)) or last.desired_state is TaskState.REMOVE:
         return None
+    if ended_by_itself(last) and not is_restart(service, last):
+        return None  # it is replaced at once
     name = service.name_of(last)
     policy = service.spec.task_template.restart_policy
     era = [task for task in tasks if is_outdated(service, task) is is_old]

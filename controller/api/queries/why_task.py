@@ -11,6 +11,7 @@ from controller.brain.orchestrator.restart import (
     consecutive_after,
     delay_before,
     ended_by_itself,
+    is_restart,
     refusal,
     replaced_at,
     restarts_remembered,
@@ -26,7 +27,7 @@ from pyswarm_core.limits import CRASH_LOOP_RESTARTS
 from pyswarm_core.objects import Node, Service, Task
 from pyswarm_core.specs import Protocol, RestartPolicy
 from pyswarm_core.state import State
-from pyswarm_core.states import NodeState, TaskState
+from pyswarm_core.states import Availability, NodeState, TaskState
 
 _UNHEALTHY = "unhealthy: "
 _NOT_READY = "not ready: "
@@ -80,6 +81,11 @@ def why_on_node(state: State, service: Service, task: Task, now: Instant) -> lis
         lines.append(f"it waits to be replaced: {detail.limits_error}")
     elif is_outdated(service, task):
         lines.append("it is outdated and waits to be replaced")
+        paused = node is not None and node.spec.availability is Availability.PAUSE
+        if paused and service.spec.mode.per_node:
+            host = host_of(state, task)
+            lines.append(f"its node is paused: an update of a global service leaves it on {host}")
+            lines.append(f"remedy: pyswarm node update --availability active {host}")
     return [*lines, *_why_restarted(state, service, task, now)]
 
 
@@ -157,7 +163,8 @@ def why_ended(state: State, service: Service, task: Task, now: Instant) -> list[
     else:
         lines += [f"remedy: {one}" for one in remedies(service, task)]
         era = [one for one in held if is_outdated(service, one) is is_outdated(service, task)]
-        lines += _restarts(service, task, era, has_follower=after is not None, now=now)
+        if is_restart(service, task):
+            lines += _restarts(service, task, era, has_follower=after is not None, now=now)
     if after is not None:
         lines.append(_replacement(service, after, now))
     return lines

@@ -20,7 +20,7 @@ from pyswarm_core.indexes.rollout import is_first, is_outdated, serves
 from pyswarm_core.indexes.tasks import ServiceTasks, is_desired
 from pyswarm_core.objects import Service, Task, UpdateStatus
 from pyswarm_core.state import State
-from pyswarm_core.states import TaskState, UpdateState, is_terminal
+from pyswarm_core.states import Availability, TaskState, UpdateState, is_terminal
 
 _TASKS_SHOWN = 3
 _FAILED_TASK = re.compile(r"of task ([^\s:]+)")
@@ -67,31 +67,57 @@ def waits_for(state: State, service: Service, now: Instant) -> str:
     tasks = state.tasks_of_service(service.id)
     if status is None or not status.state.is_unfinished or status.state.is_paused:
         return ""
+    if service.spec.stopped:
+        return f"when the service is started: pyswarm service start {service.spec.name}"
     settings = service.update_settings
     if waiting := list(islice(_in_flight(service, tasks), _TASKS_SHOWN + 1)):
         more = " and others do" if len(waiting) > _TASKS_SHOWN else ""
         return f"when {', '.join(waiting[:_TASKS_SHOWN])}{more}"
     if tasks.rollout is None:
         return ""
-    recent = tasks.rollout.running_since((), Instant(now - settings.delay))
-    if recent and tasks.outdated:
+    left = _outdated(tasks)
+    most = settings.parallelism if left and settings.delay else 0
+    recent = tasks.rollout.running_since((), Instant(now - settings.delay), most)
+    if recent:
         return f"in {span(after(recent[-1], settings.delay) - now)} (its delay)"
     last = tasks.rollout.last_running(())
-    if last and not tasks.outdated and (at := after(last, settings.monitor)) > now:
-        return f"in {span(at - now)}: until then the new tasks are monitored"
+    at = after(last, max(settings.monitor, settings.delay))
+    if last and not left and at > now:
+        is_monitored = settings.monitor >= settings.delay
+        why = ": until then the new tasks are monitored" if is_monitored else " (its delay)"
+        return f"in {span(at - now)}{why}"
+    return _held_back(state, service, tasks)
+
+
+def _held_back(state: State, service: Service, tasks: ServiceTasks) -> str:
+    """The node of a global service's outdated task that may get no task now, and is not paused."""
+    if tasks.rollout is None or not service.spec.mode.per_node:
+        return ""
+    for _, number in tasks.rollout.next_outdated((), _SLOTS_LOOKED_AT):
+        node = state.nodes.get(tasks.slots[number][-1].node_id)
+        if node is None or node.spec.availability is not Availability.ACTIVE:
+            continue
+        if not state.node_table.schedulable[state.node_table.rows[node.id]]:
+            return f"when node {node.description.hostname} can start tasks"
     return ""
 
 
 def _left(state: State, service: Service, status: UpdateStatus) -> str:
     tasks = state.tasks_of_service(service.id)
-    are = "is" if tasks.outdated == 1 else "are"
-    left = f"{tasks.outdated} of {counted(status.slots, 'task')} {are} to be replaced"
+    outdated = _outdated(tasks)
+    are = "is" if outdated == 1 else "are"
+    left = f"{outdated} of {counted(status.slots, 'task')} {are} to be replaced"
     limited = len(tasks.rollout.limited) if tasks.rollout else 0
-    if not tasks.outdated:
+    if not outdated:
         have = "has" if limited == 1 else "have"
         text = f"{counted(limited, 'task')} {have} yet to get new limits"
         left = text if limited else "no task is outdated"
     return f"{left}, {status.failures} failed" if status.failures else left
+
+
+def _outdated(tasks: ServiceTasks) -> int:
+    """How many tasks the update has yet to replace."""
+    return tasks.outdated + (len(tasks.rollout.ended) if tasks.rollout else 0)
 
 
 def _in_flight(service: Service, tasks: ServiceTasks) -> Iterator[str]:
@@ -157,4 +183,10 @@ def _failed(state: State, service: Service, status: UpdateStatus, now: Instant) 
     failed = state.tasks.get(TaskId(named[1])) if named else None
     if failed is None or failed.service_id != service.id:
         return []
-    return [f"{service.name_of(failed)}: {end(state, service, failed, now)}"]
+    name = service.name_of(failed)
+    if failed.state is TaskState.RUNNING:
+        ran = span(now - failed.status_at)
+        lacks = failed.detail.message or "it does not listen on its published ports"
+        served = "serves now" if serves(failed) else f"did not serve: {lacks}"
+        return [f"{name}: it has run for {ran} and {served}"]
+    return [f"{name}: {end(state, service, failed, now)}"]

@@ -111,9 +111,11 @@ class Blocks:
         """Addresses that the node's tasks hold, after what this decision placed."""
         return self._load.get(node_id, 0) + self._added.get(node_id, 0)
 
-    def fits(self, node_id: NodeId, number: int) -> bool:
-        """Whether one more task of the node can have an address, and a port of its bridge."""
-        held = self.held(node_id)
+    def fits(self, node_id: NodeId, number: int, freed: int = 0) -> bool:
+        """Whether one more task of the node can have an address, and a port of its bridge, once
+        `freed` of its tasks have ended.
+        """
+        held = self.held(node_id) - freed
         return held < BRIDGE_PORTS and (not self.exhausted or held < self._room(number))
 
     def take(self, node_id: NodeId, number: int) -> None:

@@ -1,7 +1,8 @@
 """On which nodes a global service has its task. PURE.
 
 One task runs on every node that is ready, active and satisfies the constraints; the node's number
-is the slot. A paused node keeps its task and gets no new one; a drained or lost node keeps none.
+is the slot. A paused node keeps its task, also an outdated one, and gets no new one; a drained or
+lost node keeps none.
 """
 
 from collections.abc import Collection, Iterable
@@ -17,6 +18,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.decision import EventKind
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.indexes.nodes import BoolColumn
+from pyswarm_core.indexes.rollout import is_outdated
 from pyswarm_core.objects import Service
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
@@ -25,7 +27,9 @@ _ELIGIBLE = (EventKind.TASK_CREATED, "one on every eligible node")
 
 
 def lacking(state: State, changed: Iterable[NodeId]) -> dict[ServiceId, dict[int, None]]:
-    """By global service, the slots of the nodes that changed which may lack their task."""
+    """By global service, the slots of the nodes that changed which may lack their task, or have an
+    outdated one: it stayed while the node was paused.
+    """
     table = state.node_table
     numbers: dict[ServiceId, dict[int, None]] = {}
     rows = [table.rows[node_id] for node_id in changed if node_id in table.rows]
@@ -36,7 +40,9 @@ def lacking(state: State, changed: Iterable[NodeId]) -> dict[ServiceId, dict[int
             if state.services[service_id].spec.stopped:
                 continue
             if number in tasks.slots and number not in tasks.unsettled:
-                continue
+                newest = tasks.slots[number][-1]
+                if tasks.rollout is None or not is_outdated(state.services[service_id], newest):
+                    continue
             placement = state.services[service_id].spec.task_template.placement
             try:
                 fits = all(table.satisfying(one)[row] for one in placement.constraints)
@@ -79,7 +85,7 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
         plan.vacancies[number] = Vacancy(
             number, plan.version, node_id=eligible[number], why=_ELIGIBLE
         )
-    if updating and not plan.is_cut:
+    if updating and not is_stopped and not plan.is_cut:
         advance(plan, state, slots, now)
 
 

@@ -89,6 +89,12 @@ class Plan:
         """Slots and nodes that were looked at briefly: many of them cost as much as one slot."""
         self.waits_for_room = False
         """An update makes no further tasks beside others until those that wait have nodes."""
+        self.in_flight: dict[int, None] = {}
+        """Slots in flight whose new tasks have no nodes yet, and no outdated ones beside them."""
+        self.room_left = 0
+        """How many more slots an update may have in flight."""
+        self.candidates: list[Task] = []
+        """The outdated tasks that follow; only if some slots in flight have no node."""
         self.missing = 0
         """How many tasks are to be made beyond the vacancies."""
         self._events: dict[tuple[EventKind, str], int] = {}

@@ -40,9 +40,7 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     if plan.is_cut:
         return
     if plan.service.spec.stopped:
-        if is_updating:
-            advance(plan, state, slots, now)
-        return
+        return  # its update goes on once it is started
     empty = len(tasks.leaving)
     empty += sum(not slot.filled for slot in slots.values() if slot.number not in tasks.leaving)
     filled, given_up = len(tasks.slots) - empty, list[int]()

@@ -12,6 +12,8 @@ slot with an outdated task keeps its template.
 from enum import Enum
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from controller.brain.orchestrator.enforce import misfit, orphaned_at
 from controller.brain.orchestrator.plan import Plan, Vacancy
 from controller.brain.orchestrator.reaper import is_forgettable, superfluous
@@ -19,16 +21,22 @@ from controller.brain.orchestrator.restart import (
     consecutive_after,
     delay_before,
     ended_by_itself,
+    is_restart,
     refusal,
     replaced_at,
     restarts_remembered,
     starts_at,
 )
-from pyswarm_core.clock import NEVER, Instant
+from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.decision import EventKind
 from pyswarm_core.indexes.rollout import is_failure, is_made, is_outdated, serves
 from pyswarm_core.indexes.tasks import is_desired
-from pyswarm_core.limits import CRASH_LOOP_RESTARTS, TEXTS_PER_SLOT, UNFINISHED_MAX
+from pyswarm_core.limits import (
+    CRASH_LOOP_RESTARTS,
+    RESTART_PERIOD_MIN,
+    TEXTS_PER_SLOT,
+    UNFINISHED_MAX,
+)
 from pyswarm_core.objects import Task
 from pyswarm_core.specs import UpdateOrder
 from pyswarm_core.state import State
@@ -258,8 +266,15 @@ def _without_active(plan: Plan, state: State, number: int, tasks: list[Task], no
     last = next((task for task in reversed(tasks) if task.desired_state is not _S.REMOVE), None)
     if last is None:
         return Slot(number, SlotKind.EMPTY)
-    if ended_by_itself(last):
+    if is_restart(plan.service, last):
         return _after_its_own_end(plan, number, last, tasks, now)
+    if ended_by_itself(last) and lives(last.desired_state):
+        plan.change(last, desired=_S.SHUTDOWN)
+    ended_before_start = ended_by_itself(last) and not last.detail.stop_requested
+    at = after(last.created_at, RESTART_PERIOD_MIN)
+    if ended_before_start and at > now:  # repeated if the clock of the leader then was ahead
+        plan.wake_at(at)
+        return Slot(number, SlotKind.WAITING, last)
     told = last.id in plan.changed or last.id in plan.removed
     stopping = not told and not is_terminal(last.state)
     is_old = is_outdated(plan.service, last)
@@ -267,16 +282,17 @@ def _without_active(plan: Plan, state: State, number: int, tasks: list[Task], no
         return Slot(number, SlotKind.STOPPING, last)
     version = plan.version_after(last)
     if is_old and version == plan.version:
-        plan.vacancies[number] = Vacancy(number, version)
+        vacancy = Vacancy(number, version)
     else:
-        plan.vacancies[number] = Vacancy(
-            number,
-            version,
-            restarts=last.restarts,
-            restarted_at=last.restarted_at,
-            consecutive_restarts=last.consecutive_restarts,
-            failed_update=is_failure(plan.service, last),
-        )
+        vacancy = Vacancy(number, version, failed_update=is_failure(plan.service, last))
+        if last.created_at >= plan.service.started_at:
+            vacancy = replace(
+                vacancy,
+                restarts=last.restarts,
+                restarted_at=last.restarted_at,
+                consecutive_restarts=last.consecutive_restarts,
+            )
+    plan.vacancies[number] = vacancy
     return Slot(number, SlotKind.VACANT)
 
 
@@ -287,9 +303,11 @@ def _after_its_own_end(
         plan.change(last, desired=_S.SHUTDOWN)
     version = plan.version_after(last)
     is_old = is_outdated(plan.service, last)
+    anew = None
     if is_old and version == plan.version:
-        why = (EventKind.TASK_REPLACED, "outdated")
-        plan.vacancies[number] = Vacancy(number, version, why=why)
+        anew = Vacancy(number, version, why=(EventKind.TASK_REPLACED, "outdated"))
+    if anew and (not plan.service.is_updating or plan.service.spec.mode.per_node):
+        plan.vacancies[number] = anew
         return Slot(number, SlotKind.VACANT)
     policy = plan.service.spec.task_template.restart_policy
     era = [task for task in tasks if is_outdated(plan.service, task) is is_old]
@@ -298,6 +316,9 @@ def _after_its_own_end(
     if (at := replaced_at(policy, last)) > now:
         plan.wake_at(at)
         return Slot(number, SlotKind.WAITING, last)
+    if anew:
+        plan.vacancies[number] = anew
+        return Slot(number, SlotKind.VACANT)
     consecutive = consecutive_after(last)
     waits = _S.READY if delay_before(policy, consecutive) > 0 else _S.RUNNING
     plan.vacancies[number] = Vacancy(

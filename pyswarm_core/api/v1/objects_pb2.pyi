@@ -197,6 +197,7 @@ class Service(_message.Message):
     UPDATE_STATUS_FIELD_NUMBER: _builtins.int
     SAME_TEMPLATE_FIELD_NUMBER: _builtins.int
     LIMITS_VERSION_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
     updated_at: _builtins.int
@@ -205,6 +206,8 @@ class Service(_message.Message):
     removing: _builtins.bool
     limits_version: _builtins.int
     """The spec version at which the limits of tasks last changed."""
+    started_at: _builtins.int
+    """When it was last started after a stop; 0: never."""
     @_builtins.property
     def spec(self) -> _specs_pb2.ServiceSpec: ...
     @_builtins.property
@@ -240,10 +243,11 @@ class Service(_message.Message):
         update_status: Global___UpdateStatus | None = ...,
         same_template: _abc.Iterable[Global___VersionRange] | None = ...,
         limits_version: _builtins.int = ...,
+        started_at: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "registry_login", b"registry_login", "spec", b"spec", "update_status", b"update_status", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "id", b"id", "limits_version", b"limits_version", "previous_specs", b"previous_specs", "registry_login", b"registry_login", "removing", b"removing", "same_template", b"same_template", "spec", b"spec", "spec_version", b"spec_version", "template_version", b"template_version", "update_status", b"update_status", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "id", b"id", "limits_version", b"limits_version", "previous_specs", b"previous_specs", "registry_login", b"registry_login", "removing", b"removing", "same_template", b"same_template", "spec", b"spec", "spec_version", b"spec_version", "started_at", b"started_at", "template_version", b"template_version", "update_status", b"update_status", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -335,6 +339,7 @@ class TaskDetail(_message.Message):
     RAN_FIELD_NUMBER: _builtins.int
     LIMITS_VERSION_FIELD_NUMBER: _builtins.int
     LIMITS_ERROR_FIELD_NUMBER: _builtins.int
+    STOP_REQUESTED_FIELD_NUMBER: _builtins.int
     message: _builtins.str
     error: _builtins.str
     exit_code: _builtins.int
@@ -349,6 +354,8 @@ class TaskDetail(_message.Message):
     limits_version: _builtins.int
     """The spec version whose limits are in force, or were refused: limits_error says why. 0: those of the task's own."""
     limits_error: _builtins.str
+    stop_requested: _builtins.bool
+    """Set by the controller: it ended by itself after it was requested to end."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Address]: ...
     @_builtins.property
@@ -370,10 +377,11 @@ class TaskDetail(_message.Message):
         ran: _builtins.int = ...,
         limits_version: _builtins.int = ...,
         limits_error: _builtins.str = ...,
+        stop_requested: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "error", b"error", "exit_code", b"exit_code", "health", b"health", "limits_error", b"limits_error", "limits_version", b"limits_version", "message", b"message", "oom", b"oom", "pid", b"pid", "ports", b"ports", "ran", b"ran", "serving", b"serving"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "error", b"error", "exit_code", b"exit_code", "health", b"health", "limits_error", b"limits_error", "limits_version", b"limits_version", "message", b"message", "oom", b"oom", "pid", b"pid", "ports", b"ports", "ran", b"ran", "serving", b"serving", "stop_requested", b"stop_requested"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

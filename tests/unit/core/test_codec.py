@@ -3,12 +3,15 @@
 import pytest
 from msgspec.structs import replace
 
-from pyswarm_core.api.v1 import specs_pb2
-from pyswarm_core.codec import from_proto, to_proto
+from pyswarm_core.api.v1 import objects_pb2, specs_pb2
+from pyswarm_core.codec import from_proto, from_proto_sparse, to_proto, to_proto_sparse
+from pyswarm_core.ids import NetworkId
+from pyswarm_core.objects import NO_DETAIL, HealthState, TaskAddress, TaskDetail
 from pyswarm_core.specs import (
     SERVICE_MODES,
     GlobalMode,
     NodeSpec,
+    PortConfig,
     ReplicatedMode,
     ServiceMode,
     ServiceSpec,
@@ -71,3 +74,40 @@ def test_a_long_availability_is_cut() -> None:
         ValueError, match=r'value "x{80}\.\.\." is not valid: expected one of active'
     ):
         from_proto(NodeSpec, specs_pb2.NodeSpec(role="worker", availability="x" * 5000))
+
+
+FULL = TaskDetail(
+    message="m",
+    error="e",
+    exit_code=-1,
+    oom=True,
+    pid=7,
+    addresses=(TaskAddress(network_id=NetworkId("net"), address="10.0.0.2"),),
+    serving=True,
+    ports=(PortConfig(target_port=80, published_port=8080),),
+    health=HealthState.HEALTHY,
+    ran=1 << 40,
+    limits_version=3,
+    limits_error="no",
+    stop_requested=True,
+)
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        NO_DETAIL,
+        FULL,
+        *[TaskDetail(**{name: getattr(FULL, name)}) for name in TaskDetail.__struct_fields__],
+    ],
+)
+def test_sparse_details_travel_as_all_others(detail: TaskDetail) -> None:
+    message = to_proto_sparse(detail, objects_pb2.TaskDetail())
+    assert message == to_proto(detail, objects_pb2.TaskDetail())
+    assert from_proto_sparse(TaskDetail, message) == detail == from_proto(TaskDetail, message)
+
+
+def test_an_unknown_word_in_sparse_details_is_refused() -> None:
+    message = objects_pb2.TaskDetail(health="well")
+    with pytest.raises(ValueError, match=r'TaskDetail\.health: value "well" is not valid'):
+        from_proto_sparse(TaskDetail, message)

@@ -10,7 +10,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.indexes.rollout import Ranking, is_failure, is_first, serves
 from pyswarm_core.indexes.tasks import ServiceTasks, is_desired
-from pyswarm_core.objects import NO_DETAIL, Service, Task, UpdateStatus, VersionRange
+from pyswarm_core.objects import NO_DETAIL, Service, Task, TaskDetail, UpdateStatus, VersionRange
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState, UpdateState, is_terminal
 from tests.fixtures import build
@@ -18,7 +18,7 @@ from tests.fixtures import build
 WEB = ServiceId("web")
 SLOTS = 8
 STATES = [*[TaskState.RUNNING] * 6, TaskState.PREPARING, TaskState.PENDING, TaskState.FAILED]
-DESIRED = [*[TaskState.RUNNING] * 6, TaskState.READY, TaskState.SHUTDOWN]
+DESIRED = [*[TaskState.RUNNING] * 6, TaskState.READY, TaskState.SHUTDOWN, TaskState.REMOVE]
 
 
 def service_of(rand: Random) -> Service:
@@ -50,7 +50,7 @@ def some_task(rand: Random, number: int) -> Task:
         created=rand.randint(1, 20) * SECOND,
         at=rand.randint(1, 20) * SECOND,
         restarts=rand.choice([0, 0, 1]),
-        detail=rand.choice([build.SERVES, NO_DETAIL]),
+        detail=rand.choice([build.SERVES, NO_DETAIL, TaskDetail(stop_requested=True)]),
     )
     return replace(task, failed_update=rand.random() < 0.2)
 
@@ -62,9 +62,18 @@ def looked_up(tasks: ServiceTasks, without: dict[int, None]) -> tuple[object, ..
     return (
         rollout.next_outdated(without, 3),
         rollout.in_flight(without),
-        sorted(rollout.failed(without)),
-        rollout.running_since(without, Instant(10 * SECOND)),
+        rollout.failed(without)[0],
+        rollout.running_since(without, Instant(10 * SECOND), SLOTS),
+        rollout.running_since(without, Instant(10 * SECOND), 2),
         rollout.last_running(without),
+    )
+
+
+def held(task: Task) -> bool:
+    """Whether it ended by itself and its slot waits for the update."""
+    told = task.detail.stop_requested
+    return (
+        task.state is TaskState.FAILED and task.desired_state is not TaskState.REMOVE and not told
     )
 
 
@@ -76,7 +85,7 @@ def looked_for(
     outdated = [
         (int(task.state is TaskState.RUNNING), slot)
         for slot, task in newest.items()
-        if not service.is_current(task.spec_version) and is_desired(task)
+        if not service.is_current(task.spec_version) and (is_desired(task) or held(task))
     ]
     current = {slot: task for slot, task in newest.items() if service.is_current(task.spec_version)}
     failed = sorted(slot for slot, task in current.items() if is_failure(service, task))
@@ -92,8 +101,9 @@ def looked_for(
     return (
         sorted(outdated)[:3],
         len(first) - len(began) + len(stopping),
-        failed,
+        len(failed),
         [at for at in began if at > 10 * SECOND],
+        [at for at in began if at > 10 * SECOND][:2],
         began[0] if began else Instant(0),
     )
 
@@ -109,6 +119,10 @@ def agrees(state: State, service: Service, rand: Random) -> None:
         for count in (0, 2, SLOTS):
             without = dict.fromkeys(rand.sample(range(1, SLOTS + 1), count))
             assert looked_up(tasks, without) == looked_for(tasks, service, without)
+            count, slot = tasks.rollout.failed(without)
+            assert (slot is not None) == (count > 0)
+            assert slot is None or is_failure(service, tasks.slots[slot][-1])
+            assert slot not in without
 
 
 @pytest.mark.parametrize("seed", range(100))

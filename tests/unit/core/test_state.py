@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from pyswarm_core.chunks import decode_chunk, encode_chunk
+from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.indexes.nodes import NodeTable
@@ -14,10 +15,19 @@ from pyswarm_core.indexes.tasks import ServiceTasks
 from pyswarm_core.keys import ChunkKey
 from pyswarm_core.kinds import NETWORK, NODE, SERVICE
 from pyswarm_core.limits import CHUNK_SLOTS
-from pyswarm_core.objects import NO_DETAIL, Block, Endpoint, Task, TaskDetail, TaskStatus, VirtualIp
+from pyswarm_core.objects import (
+    NO_DETAIL,
+    Block,
+    Endpoint,
+    Task,
+    TaskDetail,
+    TaskStatus,
+    VirtualIp,
+    shortened,
+)
 from pyswarm_core.specs import NetworkSpec
 from pyswarm_core.state import State
-from pyswarm_core.states import TaskState
+from pyswarm_core.states import DESIRED_STATES, TERMINAL_STATES, TaskState
 from tests.fixtures import build
 
 A, B = ServiceId("a"), ServiceId("b")
@@ -91,6 +101,25 @@ def test_tasks_in_bulk_leave_what_tasks_one_by_one_leave(seed: int) -> None:
         assert indexes(bulk) == indexes(single)
     bulk.apply(Writes(removed_tasks=[task.id for task in (*tasks, *again[6:])]))
     assert indexes(bulk) == indexes(world())
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_reports_leave_what_the_reported_tasks_leave_if_they_are_stored(seed: int) -> None:
+    rand = Random(seed)
+    tasks = [some_task(rand, number) for number in range(20)]
+    told, stored = world(), world()
+    for state in (told, stored):
+        state.apply(Writes(tasks=tasks))
+    for at in range(30):
+        node_id = NodeId(rand.choice(PLACES[:3]))
+        reports = [
+            TaskStatus(task.id, rand.choice(list(TaskState)), rand.choice(DETAILS))
+            for task in rand.sample(tasks, 3)
+        ]
+        changed = told.observe(node_id, reports, Instant(build.NOW + at))
+        assert all(told.tasks[task.id] is task for task in changed)
+        stored.apply(Writes(tasks=changed))
+        assert indexes(told) == indexes(stored)
 
 
 def test_bulk_names_the_chunks_that_changed() -> None:
@@ -177,6 +206,20 @@ def test_a_report_changes_nothing_but_state_time_and_detail() -> None:
     state.observe(NodeId("n1"), [TaskStatus(task.id, TaskState.RUNNING, NO_DETAIL)], build.NOW)
     reported = replace(task, state=TaskState.RUNNING, status_at=build.NOW)
     assert state.tasks[task.id] == reported
+
+
+@pytest.mark.parametrize("desired", DESIRED_STATES)
+@pytest.mark.parametrize("end", sorted(TERMINAL_STATES - {TaskState.ORPHANED}))
+def test_a_task_that_ends_by_itself_after_a_request_to_end_is_marked(
+    desired: TaskState, end: TaskState
+) -> None:
+    task = build.task("a.1", node="n1", desired=desired)
+    state = build.state(services=[build.service("a")], nodes=build.nodes(1), tasks=[task])
+    claims = TaskDetail(exit_code=1, stop_requested=True)
+    state.observe(NodeId("n1"), [TaskStatus(task.id, end, claims)], build.NOW)
+    told = desired in (TaskState.SHUTDOWN, TaskState.REMOVE) and end is not TaskState.SHUTDOWN
+    assert state.tasks[task.id].detail == TaskDetail(exit_code=1, stop_requested=told)
+    assert shortened(replace(claims, error="x" * 1000)).stop_requested
 
 
 def test_slots_that_got_a_task_last_are_the_last_of_those_with_a_history() -> None:

@@ -10,8 +10,15 @@ from controller.brain.slices import WatchResult, finish
 from pyswarm_core.clock import MILLISECOND, SECOND, Instant
 from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.objects import PreviousSpec, Service, Task, TaskDetail, UpdateStatus
-from pyswarm_core.specs import ContainerSpec, FailureAction, HealthConfig, TaskSpec, UpdateConfig
-from pyswarm_core.states import TaskState, UpdateState
+from pyswarm_core.specs import (
+    ContainerSpec,
+    FailureAction,
+    GlobalMode,
+    HealthConfig,
+    TaskSpec,
+    UpdateConfig,
+)
+from pyswarm_core.states import Availability, TaskState, UpdateState
 from pyswarm_core.views import ServiceProgress
 from tests.fixtures import build
 from tests.fixtures.build import NOW
@@ -170,3 +177,18 @@ def test_a_task_counts_once_it_is_ready() -> None:
     assert seen(checked, running(1, version=1)).progress.converged
     unchecked = build.service("web", replicas=1)
     assert seen(unchecked, task).progress.converged
+
+
+@pytest.mark.parametrize(
+    ("state", "converged"), [(UpdateState.COMPLETED, True), (UpdateState.UPDATING, False)]
+)
+def test_a_paused_node_that_keeps_an_outdated_task_holds_up_no_wait(
+    state: UpdateState, converged: bool
+) -> None:
+    service = replace(web(state), spec=replace(web(state).spec, mode=GlobalMode()))
+    hosts = [build.node("n1"), build.node("n2", availability=Availability.PAUSE)]
+    old = build.task("web.2", node="n2", version=1)
+    world = build.state(nodes=hosts, services=[service], tasks=[running(1), old])
+    result: WatchResult[ServiceProgress] = finish(look_at_progress(world, WEB, NOW))
+    progress = result.value
+    assert (progress.converged, progress.running, progress.desired) == (converged, 2, 2)

@@ -28,7 +28,7 @@ from pyswarm_core.specs import (
     UpdateConfig,
 )
 from pyswarm_core.state import State
-from pyswarm_core.states import TaskState, UpdateState
+from pyswarm_core.states import Availability, NodeState, TaskState, UpdateState
 from tests.fixtures import build
 from tests.fixtures.build import MIB, NOW, node, service, task
 
@@ -391,3 +391,29 @@ def test_a_failed_task_is_found_in_a_message_that_goes_on() -> None:
     )
     lines = why(world(web, ended(version=2, exit_code=1)), "web", LATER)
     assert "web.1: it failed on n1 30.0 s ago: exit code 1" in lines
+
+
+def test_an_update_names_the_node_that_can_start_no_task() -> None:
+    web = updated(service("web", replicas=None, version=2, template_version=2))
+    hosts = [
+        node("n1"),
+        node("n2", availability=Availability.PAUSE),
+        node("n3", state=NodeState.DISCONNECTED),
+    ]
+    old = [task("web.2", node="n2"), task("web.3", node="n3")]
+    new = task("web.1", node="n1", version=2)
+    state = build.state(nodes=hosts, services=[web], tasks=[new, *old])
+    assert waits_for(state, web, LATER) == "when node n3 can start tasks"
+
+
+def test_the_outdated_task_of_a_paused_node_says_what_it_waits_for() -> None:
+    web = updated(
+        service("web", replicas=None, version=2, template_version=2), UpdateState.COMPLETED
+    )
+    paused = node("n1", availability=Availability.PAUSE)
+    state = build.state(nodes=[paused], services=[web], tasks=[task("web.1", node="n1")])
+    assert why(state, "web.1", LATER)[-3:] == [
+        "it is outdated and waits to be replaced",
+        "its node is paused: an update of a global service leaves it on n1",
+        "remedy: pyswarm node update --availability active n1",
+    ]

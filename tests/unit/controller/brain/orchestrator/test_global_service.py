@@ -1,7 +1,12 @@
 """Global services: one task on every eligible node."""
 
-from pyswarm_core.objects import Service
-from pyswarm_core.states import Availability, NodeState, TaskState
+import pytest
+from msgspec.structs import replace
+
+from pyswarm_core.decision import Writes
+from pyswarm_core.objects import Service, Task, UpdateStatus
+from pyswarm_core.specs import FailureAction, UpdateConfig, UpdateOrder
+from pyswarm_core.states import Availability, NodeState, TaskState, UpdateState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld, changed
 from tests.fixtures.build import GIB, dirty, node, nodes, service, task
@@ -87,3 +92,95 @@ def test_an_outdated_task_that_waits_for_its_node_is_deleted_since_no_agent_can_
     writes = world.decide(dirty("agent")).writes
     assert writes.removed_tasks == [waiting.id]
     assert [(t.slot, t.spec_version, t.state) for t in writes.tasks] == [(1, 2, TaskState.ASSIGNED)]
+
+
+def _updating(order: UpdateOrder, *tasks: Task) -> BrainWorld:
+    """On three nodes, of which the second is paused; version 2 of the template is the current."""
+    before = _agent()
+    new = service("agent", replicas=None, spec=build.template("new"), version=2, template_version=2)
+    new = build.updating(new, before.spec, UpdateConfig(order=order), slots=3)
+    hosts = [node("n1"), node("n2", availability=Availability.PAUSE), node("n3")]
+    tasks = tasks or tuple(task(f"agent.{n}", node=f"n{n}") for n in (1, 2, 3))
+    return BrainWorld(build.state(nodes=hosts, services=[new], tasks=tasks))
+
+
+def _versions(world: BrainWorld) -> list[tuple[int, int, TaskState]]:
+    return [(t.slot, t.spec_version, t.state) for t in world.desired("agent")]
+
+
+def _status(world: BrainWorld) -> UpdateStatus:
+    (agent,) = world.state.services.values()
+    assert agent.update_status is not None
+    return agent.update_status
+
+
+@pytest.mark.parametrize("order", UpdateOrder)
+def test_an_update_leaves_the_task_of_a_paused_node_and_completes(order: UpdateOrder) -> None:
+    world = _updating(order)
+    world.converge()
+    running = TaskState.RUNNING
+    assert _versions(world) == [(1, 2, running), (2, 1, running), (3, 2, running)]
+    assert _status(world).state is UpdateState.COMPLETED
+
+
+@pytest.mark.parametrize("order", UpdateOrder)
+def test_a_node_that_is_active_again_gets_the_task_that_it_missed(order: UpdateOrder) -> None:
+    world = _updating(order)
+    world.converge()
+    world.put_node(node("n2"))
+    assert world.decide(dirty(nodes=["n2"])).writes
+    world.converge()
+    running = TaskState.RUNNING
+    assert _versions(world) == [(n, 2, running) for n in (1, 2, 3)]
+    assert _status(world).state is UpdateState.COMPLETED
+
+
+def test_what_fails_on_a_node_that_is_active_again_pauses_and_undoes_nothing() -> None:
+    world = _updating(UpdateOrder.STOP_FIRST)
+    (agent,) = world.state.services.values()
+    config = UpdateConfig(failure_action=FailureAction.ROLLBACK)
+    agent = replace(agent, spec=replace(agent.spec, update_config=config))
+    world.state.apply(Writes(objects=(agent,)))
+    world.converge()
+    world.put_node(node("n2"))
+    world.settle()
+    for _ in range(6):
+        for found in list(world.state.tasks.values()):
+            if found.slot == 2 and found.spec_version == 2 and found.state is TaskState.STARTING:
+                world.report("n2", found, TaskState.FAILED)
+            else:
+                world.advance(found)
+        world.settle()
+    (agent,) = world.state.services.values()
+    assert _status(world).state is UpdateState.PAUSED
+    assert "its spec was rolled out before" in _status(world).message
+    assert agent.spec_version == 2
+
+
+def test_a_new_task_that_waits_for_a_paused_node_holds_up_no_other() -> None:
+    waiting = task("agent.2", node="n2", state=TaskState.PENDING, version=2, task_id="new")
+    old = [task(f"agent.{n}", node=f"n{n}") for n in (1, 2, 3)]
+    world = _updating(UpdateOrder.START_FIRST, *old, waiting)
+    world.converge()
+    running = TaskState.RUNNING
+    assert _versions(world) == [
+        (1, 2, running),
+        (2, 1, running),
+        (2, 2, TaskState.PENDING),
+        (3, 2, running),
+    ]
+    assert _status(world).state is UpdateState.COMPLETED
+
+
+def test_the_task_of_a_node_that_can_start_none_now_is_replaced_last() -> None:
+    """It is not stopped, because nothing could replace it; the update waits for its node."""
+    world = _updating(UpdateOrder.STOP_FIRST)
+    world.put_node(node("n2", state=NodeState.DISCONNECTED))
+    world.converge()
+    running = TaskState.RUNNING
+    assert _versions(world) == [(1, 2, running), (2, 1, running), (3, 2, running)]
+    assert _status(world).state is UpdateState.UPDATING
+    world.put_node(node("n2"))
+    assert world.decide(dirty(nodes=["n2"])).writes
+    world.converge()
+    assert _versions(world) == [(n, 2, running) for n in (1, 2, 3)]

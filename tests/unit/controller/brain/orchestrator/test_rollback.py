@@ -13,6 +13,8 @@ from controller.api.changes.services import (
     rollback_service,
     update_service,
 )
+from controller.api.queries.progress import service_progress
+from controller.api.queries.why_update import waits_for
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Conflict, InvalidArgument
@@ -357,13 +359,40 @@ def test_a_stopped_service_has_no_task_and_keeps_its_number_of_replicas(
     assert {t.spec_version for t in world.desired(web.id)} == {3}
 
 
-def test_an_update_is_completed_when_its_service_is_stopped() -> None:
+@pytest.mark.parametrize("replicas", [3, None], ids=["replicated", "global"])
+def test_an_update_waits_while_its_service_is_stopped_and_then_goes_on(
+    replicas: int | None,
+) -> None:
+    world = _world(replicas)
+    _update(world, "broken")
+    world.settle()
+    _update(world, stopped=True)
+    _play(world, 2)
+    web = _web(world)
+    assert _state(world) is UpdateState.UPDATING
+    waits = "when the service is started: pyswarm service start web"
+    assert waits_for(world.state, web, world.now) == waits
+    progress = service_progress(world.state, web.id, world.now)
+    assert (progress.converged, progress.failure) == (True, "")
+    _update(world, stopped=False)
+    _play(world, 2, 3, 4)
+    assert _state(world) is UpdateState.ROLLBACK_COMPLETED
+    web = _web(world)
+    assert web.spec.task_template.container_spec.image == "busybox"
+    assert [task.state for task in world.desired(web.id)] == 3 * [TaskState.RUNNING]
+
+
+def test_an_update_that_replaces_one_of_a_stopped_service_returns_to_the_same_version() -> None:
     world = _world()
-    _update(world, "new")
+    _update(world, "broken")
     world.settle()
     _update(world, stopped=True)
     world.converge()
-    assert _state(world) is UpdateState.COMPLETED
+    _update(world, "broken2")
+    _update(world, stopped=False)
+    _play(world, 2, 3, 4, 5)
+    assert _state(world) is UpdateState.ROLLBACK_COMPLETED
+    assert _spec(world).task_template.container_spec.image == "busybox"
 
 
 def test_a_paused_update_is_not_resumed_by_scaling_or_stopping() -> None:

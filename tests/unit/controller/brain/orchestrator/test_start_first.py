@@ -8,7 +8,15 @@ from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.ids import NodeId
 from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.objects import Task, TaskDetail, VersionRange
-from pyswarm_core.specs import Placement, UpdateConfig, UpdateOrder
+from pyswarm_core.specs import (
+    EndpointSpec,
+    Placement,
+    PortConfig,
+    PublishMode,
+    ServiceSpec,
+    UpdateConfig,
+    UpdateOrder,
+)
 from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
@@ -241,3 +249,66 @@ def test_an_update_goes_on_when_the_next_one_drops_the_task_that_waited() -> Non
     decision = world.decide(dirty("web"))
     assert decision.writes.removed_tasks == ["waiting"]
     assert [(t.slot, t.spec_version) for t in decision.writes.tasks] == [(1, 3)]
+
+
+def _alone(spec: ServiceSpec, **node: object) -> BrainWorld:
+    """One replica of version 1 runs on the only node, and version 2 of the template is `spec`'s."""
+    old = service("web", spec=build.template(memory=build.GIB, networks=["net"]))
+    old = replace(old, spec=replace(old.spec, endpoint_spec=_published(80)))
+    new = replace(old, spec=spec, spec_version=2, template_version=2)
+    new = build.updating(new, old.spec, UpdateConfig(order=UpdateOrder.START_FIRST))
+    hosts = [build.node("n1", **node)]  # type: ignore[arg-type]
+    secret = build.network("secret", "10.129.0.0/16", 4097)
+    secret = replace(secret, spec=replace(secret.spec, encrypted=True))
+    networks = [build.network("net"), secret]
+    state = build.state(nodes=hosts, services=[new], networks=networks)
+    state.apply(Writes(tasks=[_running(1, 1)]))
+    return BrainWorld(state)
+
+
+def _published(port: int) -> EndpointSpec:
+    host = PortConfig(target_port=80, published_port=port, publish_mode=PublishMode.HOST)
+    return EndpointSpec(ports=(host,))
+
+
+def _spec(port: int = 80, **template: object) -> ServiceSpec:
+    found = service("web", spec=build.template("new", **template)).spec  # type: ignore[arg-type]
+    return replace(found, endpoint_spec=_published(port))
+
+
+@pytest.mark.parametrize(
+    ("spec", "node"),
+    [
+        (_spec(), {}),
+        (_spec(memory=5 * build.GIB), {"memory": 5 * build.GIB}),
+        (_spec(cpus=1, networks=["net"]), {"max_tasks": 1}),
+    ],
+    ids=["host port", "memory", "number of tasks"],
+)
+def test_the_fallback_frees_what_the_outdated_task_occupies(
+    spec: ServiceSpec, node: dict[str, object]
+) -> None:
+    world = _alone(spec, **node)
+    world.converge()
+    assert [(t.slot, t.spec_version, t.state) for t in world.desired("web")] == [(1, 2, R)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "node"),
+    [
+        (_spec(networks=["secret"]), {"lacks": ("esp",)}),
+        (_spec(networks=["missing"]), {}),
+        (_spec(memory=6 * build.GIB), {"memory": 5 * build.GIB}),
+    ],
+    ids=["kernel", "network", "memory"],
+)
+def test_a_task_that_serves_is_not_stopped_where_that_would_not_help(
+    spec: ServiceSpec, node: dict[str, object]
+) -> None:
+    spec = replace(spec, endpoint_spec=EndpointSpec())
+    world = _alone(spec, **node)
+    world.settle()
+    assert [(t.slot, t.spec_version, t.state) for t in world.desired("web")] == [
+        (1, 1, R),
+        (1, 2, TaskState.PENDING),
+    ]

@@ -1,19 +1,21 @@
 """Updates: one slot at a time, derived from stored tasks, stopped by a template that fails."""
 
+from heapq import heappop
 from typing import NoReturn
 
 import pytest
 from msgspec.structs import replace
 
+from controller.api.queries.why import why
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.objects import Task, TaskDetail, UpdateStatus
-from pyswarm_core.specs import FailureAction, UpdateConfig
+from pyswarm_core.specs import FailureAction, UpdateConfig, UpdateOrder
 from pyswarm_core.states import Availability, NodeState, TaskState, UpdateState
 from tests.fixtures import build
-from tests.fixtures.brain_world import BrainWorld
+from tests.fixtures.brain_world import BrainWorld, changed
 from tests.fixtures.build import NOW, dirty, nodes, service, task
 
 
@@ -58,6 +60,35 @@ def test_a_step_looks_at_the_slots_in_flight_and_not_at_all(updated: int) -> Non
     group.slots = _Unread(group.slots)
     assert _stopped(world) == [updated + 1]
     assert world.decide(dirty("web")).work.cost < 10
+
+
+@pytest.mark.parametrize("parallelism", [0, 3])
+def test_a_step_takes_no_more_slots_from_the_ranking_than_fill_the_room(
+    monkeypatch: pytest.MonkeyPatch, parallelism: int
+) -> None:
+    """A thousand slots are within the delay."""
+    tasks = [task(f"web.{n}", node="n1", version=1 + (n <= 990)) for n in range(1, 1001)]
+    world = _world(*tasks, replicas=1000, delay=60 * SECOND, parallelism=parallelism)
+    world.now = Instant(NOW + SECOND)
+    world.decide(dirty("web"))
+    popped: list[int] = []
+
+    def counted(heap: list[int]) -> int:
+        popped.append(heap[0])
+        return heappop(heap)
+
+    monkeypatch.setattr("pyswarm_core.indexes.rollout.heapq.heappop", counted)
+    stopped = [t for t in world.decide(dirty("web")).writes.tasks if not is_desired(t)]
+    assert len(stopped) == (0 if parallelism else 10)
+    assert len(popped) < 20
+
+
+def test_an_update_with_a_delay_longer_than_the_monitor_is_completed_after_the_delay() -> None:
+    world = _world(*(_running(n, 2) for n in (1, 2, 3)), delay=60 * SECOND)
+    assert world.decide(dirty("web")).wakes == {"web": NOW + 60 * SECOND}
+    world.now = Instant(NOW + 60 * SECOND)
+    world.settle(dirty("web"))
+    assert _status(world).state is UpdateState.COMPLETED
 
 
 def test_new_task_waits_until_the_old_one_has_ended() -> None:
@@ -218,6 +249,30 @@ def test_an_update_stored_by_an_older_version_is_begun_anew() -> None:
     assert (status.state, status.slots, status.to_version) == (UpdateState.UPDATING, 3, 2)
 
 
+def test_an_update_stored_by_an_older_version_returns_to_the_newest_other_template() -> None:
+    world = _world(
+        *(_running(slot, 1) for slot in (1, 2, 3)), failure_action=FailureAction.ROLLBACK
+    )
+    (web,) = world.state.services.values()
+    (first,) = web.previous_specs
+    relabelled = replace(first, version=2, spec=replace(web.spec, labels={"a": "b"}))
+    web = replace(web, spec_version=3, update_status=None, previous_specs=(relabelled, first))
+    world.state.apply(Writes(objects=(web,)))
+    world.settle(dirty("web"))
+    assert _status(world).from_version == 1
+    for _ in range(30):
+        world.settle()
+        for found in list(world.state.tasks.values()):
+            if found.spec_version == 3 and found.state is TaskState.STARTING:
+                world.report(found.node_id, found, TaskState.FAILED)
+            else:
+                world.advance(found)
+        world.now = Instant(world.now + SECOND)
+    (web,) = world.state.services.values()
+    assert _status(world).state is UpdateState.ROLLBACK_COMPLETED
+    assert web.spec.task_template == first.spec.task_template
+
+
 def test_what_does_not_run_anyway_is_replaced_first() -> None:
     down = replace(_running(3, 1), state=TaskState.PREPARING)
     assert _stopped(_world(_running(1, 1), _running(2, 1), down)) == [3]
@@ -248,3 +303,106 @@ def test_what_replaces_an_outdated_task_that_ended_is_told_as_a_replacement() ->
     world.report("n1", _running(1, 1), TaskState.FAILED)
     events = world.decide(dirty("web")).events
     assert [event.count for event in events if event.kind == EventKind.TASK_REPLACED] == [1]
+
+
+@pytest.mark.parametrize("replicas", [3, None], ids=["replicated", "global"])
+def test_a_task_that_fails_after_it_was_told_to_end_is_no_failure(replicas: int | None) -> None:
+    web = service("web", replicas=replicas, spec=build.template("new"), version=2)
+    old = service("web", replicas=replicas)
+    web = build.updating(replace(web, template_version=2), old.spec, slots=3)
+    tasks = [_running(1, 2, restarts=0), _running(2, 1), _running(3, 1)]
+    world = BrainWorld(build.state(nodes=nodes(3), services=[web], tasks=tasks))
+    host = world.state.nodes[NodeId("n1")]
+    world.put_node(changed(host, state=NodeState.DOWN))
+    world.settle()
+    world.put_node(changed(host, state=NodeState.READY))
+    world.report("n1", world.state.tasks[tasks[0].id], TaskState.FAILED, TaskDetail(ran=SECOND))
+    world.settle()
+    assert _status(world).state is UpdateState.UPDATING
+    first = [task for task in world.desired("web") if task.slot == 1]
+    assert [(t.spec_version, t.restarts, t.failed_update) for t in first] == [(2, 0, False)]
+    for _ in range(60):
+        for found in list(world.state.tasks.values()):
+            world.advance(found)
+        world.now = Instant(world.now + SECOND)
+        world.settle()
+    assert _status(world).state is UpdateState.COMPLETED
+    assert _status(world).failures == 0
+
+
+def _ended(count: int, **template: object) -> BrainWorld:
+    """So many tasks of the old version have ended by themselves, and are not restarted."""
+    world = _world(replicas=count)
+    web = world.state.services[ServiceId("web")]
+    spec = build.template("new", **template)  # type: ignore[arg-type]
+    web = replace(web, spec=replace(web.spec, task_template=spec))
+    tasks = [
+        task(f"web.{slot}", node="n1", state=TaskState.FAILED, restarts=1)
+        for slot in range(1, count + 1)
+    ]
+    world.state.apply(Writes(objects=(web,), tasks=tasks))
+    return world
+
+
+def _made(world: BrainWorld) -> list[int]:
+    return [task.slot for task in world.desired("web") if task.spec_version == 2]
+
+
+@pytest.mark.parametrize("order", UpdateOrder)
+@pytest.mark.parametrize(
+    "template", [{"condition": "none"}, {"max_attempts": 1}, {"delay": 30 * SECOND}]
+)
+def test_slots_that_ended_are_updated_one_at_a_time(
+    order: UpdateOrder, template: dict[str, object]
+) -> None:
+    world = _ended(4, **template)
+    web = world.state.services[ServiceId("web")]
+    settings = replace(web.spec.update_config, order=order)
+    world.state.apply(
+        Writes(objects=(replace(web, spec=replace(web.spec, update_config=settings)),))
+    )
+    for slot in range(1, 5):
+        world.settle()
+        assert _made(world) == list(range(1, slot + 1))
+        left = why(world.state, "web", world.now)[1]
+        assert f"{4 - slot} of 4 tasks are to be replaced" in left or slot == 4
+        for _ in range(6):
+            for found in list(world.state.tasks.values()):
+                world.advance(found)
+    world.settle()
+    assert _status(world).state is UpdateState.UPDATING, "the last is monitored"
+    world.now = Instant(world.now + 5 * SECOND)
+    world.settle()
+    assert _status(world).state is UpdateState.COMPLETED
+
+
+def test_slots_that_ended_are_left_alone_by_a_paused_update_and_by_one_without_room() -> None:
+    world = _ended(3, condition="none")
+    web = world.state.services[ServiceId("web")]
+    assert web.update_status is not None
+    status = replace(web.update_status, state=UpdateState.PAUSED)
+    world.state.apply(Writes(objects=(replace(web, update_status=status),)))
+    world.settle()
+    assert _made(world) == []
+    new = task("web.3", task_id="new", node="n3", version=2, state=TaskState.STARTING)
+    world.state.apply(Writes(objects=(web,), tasks=[new]))
+    world.settle()
+    assert _made(world) == [3]
+
+
+def test_a_step_finds_slots_that_ended_and_that_it_did_not_look_at() -> None:
+    world = _ended(300, condition="none")
+    world.settle()
+    assert _made(world) == [1]
+    world.settle(dirty("web"))
+    assert _made(world) == [1]
+    group = world.state.tasks_of_service(ServiceId("web"))
+    assert group.rollout is not None
+    assert len(group.rollout.ended) == 299
+
+
+def test_a_task_that_the_restart_policy_replaces_gets_the_new_template_at_once() -> None:
+    failed = task("web.3", node="n3", state=TaskState.FAILED)
+    world = _world(replace(_running(1, 2), state=TaskState.STARTING), _running(2, 1), failed)
+    world.settle()
+    assert _made(world) == [1, 3]

@@ -1,0 +1,71 @@
+"""More named bugs: in updates, restarts and checks."""
+
+from collections.abc import Mapping
+
+from tests.mutants.mutation import Mutation
+from tests.sim.rules import Rule
+
+NAMED_UPDATES: Mapping[str, tuple[Mutation, Rule]] = {
+    "start-first waits for the room of the old task": (
+        Mutation(
+            "controller.brain.orchestrator.update",
+            "stop_instead",
+            "if makes_room(task):",
+            "if False:",
+        ),
+        Rule.SETTLED,
+    ),
+    "failures before a resume count": (
+        Mutation(
+            "pyswarm_core.indexes.rollout",
+            "is_failure",
+            "task.created_at < status.started_at",
+            "False",
+        ),
+        Rule.FAILURES,
+    ),
+    "a paused update replaces tasks that end": (
+        Mutation(
+            "controller.brain.orchestrator.plan",
+            "Plan.version_after",
+            "if self.holds and ",
+            "if False and ",
+        ),
+        Rule.PAUSED,
+    ),
+    "an update returns to one that was not completed": (
+        Mutation(
+            "controller.brain.revisions",
+            "base_version",
+            "status.from_version if status is not None and unfinished",
+            "status.from_version if False",
+        ),
+        Rule.BASE,
+    ),
+    "a rollback forgets how many replicas were set": (
+        Mutation(
+            "controller.brain.revisions",
+            "failed_update_target",
+            "mode = after.mode if after.mode != before.mode else mode",
+            "pass",
+        ),
+        Rule.RECORDED,
+    ),
+    "one restart more within the window": (
+        Mutation(
+            "controller.brain.orchestrator.restart",
+            "refusal",
+            "if used < policy.max_attempts:",
+            "if used <= policy.max_attempts:",
+        ),
+        Rule.RESTART_ATTEMPTS,
+    ),
+    "one failed check is enough": (
+        Mutation("agent.health.verdict", "judged", "if streak >= config.retries:", "if True:"),
+        Rule.STOPPED_FOR,
+    ),
+    "an unhealthy task is stopped at once": (
+        Mutation("pyswarm_core.limits", "", "DRAIN_MAX = 2 * SECOND", "DRAIN_MAX = 1"),
+        Rule.DRAINED,
+    ),
+}

@@ -1,0 +1,114 @@
+"""Updates of services with more replicas than the nodes can take."""
+
+import pytest
+from msgspec.structs import replace
+
+from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.decision import Writes
+from pyswarm_core.indexes.tasks import is_desired
+from pyswarm_core.objects import Task
+from pyswarm_core.specs import TaskSpec, UpdateConfig, UpdateOrder
+from pyswarm_core.states import NodeState, TaskState
+from tests.fixtures import build
+from tests.fixtures.brain_world import BrainWorld
+from tests.fixtures.build import GIB, NOW, dirty, nodes, service, task
+
+RUNNING, PENDING = TaskState.RUNNING, TaskState.PENDING
+
+
+def _world(
+    new: TaskSpec,
+    *tasks: Task,
+    replicas: int | None = 4,
+    order: UpdateOrder = UpdateOrder.STOP_FIRST,
+    parallelism: int = 1,
+) -> BrainWorld:
+    """Three nodes of 8 GiB, each with a task of the old template; the last replica has none."""
+    old = service("web", replicas=replicas, spec=build.template("old", max_replicas=1))
+    web = service("web", replicas=replicas, spec=new, version=2, template_version=2)
+    config = UpdateConfig(order=order, parallelism=parallelism)
+    web = build.updating(web, old.spec, config, slots=4)
+    held = [task(f"web.{n}", node=f"n{n}") for n in (1, 2, 3)]
+    return BrainWorld(build.state(nodes=nodes(3), services=[web], tasks=[*held, *tasks]))
+
+
+def _play(world: BrainWorld, least: int, seconds: int = 60) -> list[tuple[int, TaskState]]:
+    """The versions and states after so long; at any time `least` tasks run."""
+    for _ in range(seconds):
+        world.settle()
+        running = sum(one.state is RUNNING for one in world.desired("web"))
+        assert running >= least, "too few run"
+        for found in list(world.state.tasks.values()):
+            world.advance(found)
+        world.now = Instant(world.now + SECOND)
+    return sorted((one.spec_version, one.state) for one in world.desired("web"))
+
+
+@pytest.mark.parametrize("parallelism", [1, 2])
+@pytest.mark.parametrize("order", UpdateOrder)
+@pytest.mark.parametrize("stored", [True, False], ids=["waits already", "is made"])
+def test_a_replica_that_finds_no_node_holds_up_no_other(
+    order: UpdateOrder, parallelism: int, stored: bool
+) -> None:
+    waiting = [task("web.4", state=PENDING)] if stored else []
+    spec = build.template("new", max_replicas=1)
+    world = _world(spec, *waiting, order=order, parallelism=parallelism)
+    assert _play(world, 3 - parallelism) == [(2, PENDING), (2, RUNNING), (2, RUNNING), (2, RUNNING)]
+
+
+@pytest.mark.parametrize("parallelism", [1, 2])
+@pytest.mark.parametrize("order", UpdateOrder)
+def test_a_template_that_no_node_can_take_dismantles_nothing(
+    order: UpdateOrder, parallelism: int
+) -> None:
+    spec = build.template("new", memory=9 * GIB)
+    world = _world(spec, replicas=4, order=order, parallelism=parallelism)
+    _play(world, 3 if order is UpdateOrder.START_FIRST else 3 - parallelism)
+
+
+def test_where_a_new_task_takes_the_room_of_two_as_many_run_as_after_the_first_stop() -> None:
+    old = service("web", replicas=4, spec=build.template("old", memory=2 * GIB))
+    spec = build.template("new", memory=4 * GIB)
+    web = service("web", replicas=4, spec=spec, version=2, template_version=2)
+    web = build.updating(web, old.spec, UpdateConfig(), slots=4)
+    held = [task(f"web.{n}", node="n1") for n in (1, 2, 3, 4)]
+    world = BrainWorld(build.state(nodes=nodes(1), services=[web], tasks=held))
+    assert _play(world, 2) == [(1, RUNNING), (1, RUNNING), (2, PENDING), (2, RUNNING)]
+
+
+@pytest.mark.parametrize("order", UpdateOrder)
+def test_a_full_node_holds_up_no_other_node_of_a_global_service(order: UpdateOrder) -> None:
+    full = task("other.1", node="n3")
+    waiting = task("web.3", node="n3", state=PENDING)
+    other = service("other", spec=build.template(memory=8 * GIB))
+    web = service("web", replicas=None, spec=build.template("old", memory=GIB))
+    spec = build.template("new", memory=GIB)
+    new = service("web", replicas=None, spec=spec, version=2, template_version=2)
+    new = build.updating(new, web.spec, UpdateConfig(order=order), slots=3)
+    held = [task(f"web.{n}", node=f"n{n}") for n in (1, 2)]
+    state = build.state(nodes=nodes(3), services=[other, new], tasks=[full, waiting, *held])
+    world = BrainWorld(state)
+    assert _play(world, 1) == [(2, PENDING), (2, RUNNING), (2, RUNNING)]
+
+
+def test_a_host_that_is_lost_during_the_update_holds_it_up_no_longer() -> None:
+    world = _world(build.template("new", max_replicas=1), replicas=3)
+    _play(world, 2, seconds=3)
+    world.put_node(build.node("n1", state=NodeState.DOWN))
+    assert _play(world, 1) == [(2, PENDING), (2, RUNNING), (2, RUNNING)]
+
+
+def test_the_delay_of_slots_that_serve_is_kept_while_others_wait() -> None:
+    spec = build.template("new", max_replicas=1)
+    world = _world(spec, task("web.4", state=PENDING, version=2))
+    (web,) = world.state.services.values()
+    config = UpdateConfig(delay=60 * SECOND)
+    web = replace(web, spec=replace(web.spec, update_config=config))
+    newer = task("web.1", node="n1", version=2)
+    world.state.apply(Writes(objects=(web,), tasks=[newer]))
+    decision = world.decide(dirty("web"))
+    assert all(is_desired(one) for one in decision.writes.tasks)
+    assert decision.wakes == {"web": NOW + 60 * SECOND}
+    world.now = Instant(NOW + 60 * SECOND)
+    ended = [one.slot for one in world.decide(dirty("web")).writes.tasks if not is_desired(one)]
+    assert ended == [2]
