@@ -430,14 +430,14 @@ def _completed(
     before, status = old.update_status, new.update_status
     if before is None or status is None or before.state is status.state:
         return
-    if status.state not in (_U.COMPLETED, _U.ROLLBACK_COMPLETED):
+    if status.state.is_unfinished:
         return
     name, monitor = new.spec.name, settings(old).monitor
     if new.spec.stopped:
         yield Rule.COMPLETED, f"the update of {name} is completed, and {name} is stopped"
     for tasks in after.values():
         for task in filter(should_run, tasks):
-            if new.spec.mode.per_node and _is_on_paused_node(state, task):
+            if _is_on_paused_node(state, new, task):
                 continue
             if not is_new(new, task):
                 yield Rule.COMPLETED, f"the update of {name} is completed, and {task.id} is old"
@@ -452,8 +452,9 @@ def _completed(
                 )
 
 
-def _is_on_paused_node(state: State, task: Task) -> bool:
-    node = state.nodes.get(task.node_id)
+def _is_on_paused_node(state: State, service: Service, task: Task) -> bool:
+    """Whether it is a global service's task on a paused node."""
+    node = state.nodes.get(task.node_id) if service.spec.mode.per_node else None
     return node is not None and node.spec.availability is Availability.PAUSE
 
 
