@@ -158,15 +158,6 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
         ),
         Rule.PARALLELISM,
     ),
-    "an update stops what a paused node keeps": (
-        Mutation(
-            "controller.brain.orchestrator.update",
-            "_held_back",
-            "if not plan.service.spec.mode.per_node:",
-            "if True:",
-        ),
-        Rule.AVAILABLE,
-    ),
     "a paused update goes on": (
         Mutation(
             "controller.brain.orchestrator.update",
@@ -199,15 +190,6 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
             "is_desired(known)",
         ),
         Rule.PARALLELISM,
-    ),
-    "start-first ends an old task that is not in the way": (
-        Mutation(
-            "controller.brain.orchestrator.update",
-            "stop_instead",
-            "if makes_room(task):",
-            "if True:",
-        ),
-        Rule.START_FIRST,
     ),
     "the restart delay does not double": (
         Mutation(
