@@ -437,12 +437,11 @@ def _completed(
         yield Rule.COMPLETED, f"the update of {name} is completed, and {name} is stopped"
     for tasks in after.values():
         for task in filter(should_run, tasks):
-            if _is_on_paused_node(state, new, task):
+            is_kept = is_new(new, task) and task.spec_version < status.to_version
+            if is_kept or _is_on_paused_node(state, new, task):
                 continue
             if not is_new(new, task):
                 yield Rule.COMPLETED, f"the update of {name} is completed, and {task.id} is old"
-            elif task.spec_version < status.to_version:
-                continue  # it was kept as it is
             elif task.state is not TaskState.RUNNING and not task.restarts:
                 yield Rule.COMPLETED, f"the update of {name} is completed, {task.id} does not run"
             elif task.status_at + monitor > now and not task.restarts:
