@@ -129,7 +129,7 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
             "failed_update=is_failure(plan.service, last),",
             "failed_update=False,",
         ),
-        Rule.FAILURES,
+        Rule.ROLLED_OUT,
     ),
     "as many failures as tolerated are too many": (
         Mutation(

@@ -6,15 +6,6 @@ from tests.mutants.mutation import Mutation
 from tests.sim.rules import Rule
 
 NAMED_UPDATES: Mapping[str, tuple[Mutation, Rule]] = {
-    "start-first waits for the room of the old task": (
-        Mutation(
-            "controller.brain.orchestrator.update",
-            "stop_instead",
-            "if makes_room(task):",
-            "if False:",
-        ),
-        Rule.SETTLED,
-    ),
     "failures before a resume count": (
         Mutation(
             "pyswarm_core.indexes.rollout",
