@@ -365,7 +365,7 @@ def test_slots_that_ended_are_updated_one_at_a_time(
         world.settle()
         assert _made(world) == list(range(1, slot + 1))
         left = why(world.state, "web", world.now)[1]
-        assert f"{4 - slot} of 4 tasks are to be replaced" in left or slot == 4
+        assert f"{4 - slot} of 4 tasks" in left or slot == 4
         for _ in range(6):
             for found in list(world.state.tasks.values()):
                 world.advance(found)
