@@ -208,7 +208,7 @@ def _whole(
     # As many as fill the room: the first of them to be over is the first to make some.
     waits = len(plan.in_flight) + plan.missing
     room = settings.parallelism - in_flight - found.in_flight + waits
-    most = room if settings.delay > 0 and tasks.outdated else 0
+    most = room if settings.delay > 0 and (tasks.outdated or rollout.ended) else 0
     waiting = rollout.running_since(seen, Instant(now - settings.delay), most)
     plan.scanned += _WAITING_SCANNED * (len(seen) + len(waiting))
     return found.joined(

@@ -348,6 +348,24 @@ def _made(world: BrainWorld) -> list[int]:
     return [task.slot for task in world.desired("web") if task.spec_version == 2]
 
 
+def test_the_delay_lies_between_slots_that_ended_too() -> None:
+    world = _ended(3, condition="none")
+    web = world.state.services[ServiceId("web")]
+    settings = replace(web.spec.update_config, delay=10 * SECOND)
+    world.state.apply(
+        Writes(objects=(replace(web, spec=replace(web.spec, update_config=settings)),))
+    )
+    world.settle()
+    for _ in range(6):
+        for found in list(world.state.tasks.values()):
+            world.advance(found)
+    world.settle()
+    assert _made(world) == [1], "the first runs, and its delay is not over"
+    world.now = Instant(world.now + 10 * SECOND)
+    world.settle()
+    assert _made(world) == [1, 2]
+
+
 @pytest.mark.parametrize("order", UpdateOrder)
 @pytest.mark.parametrize(
     "template", [{"condition": "none"}, {"max_attempts": 1}, {"delay": 30 * SECOND}]
