@@ -173,6 +173,8 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         resolv_conf=config.resolv_conf,
         log_limits=LogLimits(max_size=config.log_max_size, max_file=config.log_max_file),
     )
+    probes = Probes(runtime, network.namespaces.tcp_socket)
+    stack.callback(probes.close)
     worker = Worker(
         clock=UnsteppedClock(),
         records=Records(config.state_dir / "tasks", config.run_dir / "checks"),
@@ -182,7 +184,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         outbox=outbox,
         observer=TaskMetrics(registry),
         listening=listening,
-        probe=Probes(runtime, network.namespaces.tcp_socket),
+        probe=probes,
     )
     tracer = Tracer(
         network.dataplane,

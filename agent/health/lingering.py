@@ -35,6 +35,14 @@ class Lingering:
         if self._timer is None:
             self._timer = loop.call_later(_LINGER_S, self._close_due)
 
+    def close_all(self) -> None:
+        """Close those that linger, at once."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._kept:
+            self._close_oldest()
+
     def _close_due(self) -> None:
         loop = asyncio.get_running_loop()
         self._timer = None

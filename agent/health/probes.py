@@ -50,6 +50,10 @@ class Probes:
         self._open_socket = open_socket
         self._lingering = Lingering()
 
+    def close(self) -> None:
+        """Close the connections of checks that have ended."""
+        self._lingering.close_all()
+
     async def __call__(self, target: Target, config: HealthConfig) -> Outcome:
         """See `Probe`."""
         try:

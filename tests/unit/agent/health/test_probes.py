@@ -283,6 +283,12 @@ async def test_connections_linger_a_bounded_number_at_once() -> None:
     ended_far.close()
     lingering.close(ended_near, lingers=True)
     assert ended_near.fileno() == -1, "its peer has closed it"
+    last_near, last_far = socket.socketpair()
+    last_near.setblocking(False)
+    lingering.close(last_near, lingers=True)
+    lingering.close_all()
+    assert last_near.fileno() == -1, "all are closed at once"
+    last_far.close()
     for _, far in pairs:
         far.close()
 
