@@ -219,7 +219,9 @@ class Updates:
         if not made or not before or status is None or any(is_new(new, t) for t in before):
             return False
         last = before[-1]
-        if last.id in self._stops.before_start.get(new.id, ()) or any(map(should_run, before)):
+        before_start = last.id in self._stops.before_start.get(new.id, ())
+        before_start |= last.created_at < new.started_at  # a start that is not stored yet, too
+        if before_start or any(map(should_run, before)):
             return False
         ended = ends_by_itself(last.state) and new.made_from(last.spec_version) is not None
         paused = is_paused(new) and may_stay(state, new, last)
