@@ -405,9 +405,11 @@ def _flies(state: State, service: Service, slot: Slot, tasks: list[Task], now: I
         if status is None or task.spec_version < status.to_version:
             return False  # the update keeps it
         first = task.id == slot.first or not slot.first
-        if serves(task):
-            return first and task.status_at + settings(service).delay > now
-        return first and not slot.proven and not task.restarts
+        first = first and not task.restarts  # else it restarts one that the update keeps
+        if serves(task):  # its time may be ahead of this leader's clock
+            delay = settings(service).delay
+            return first and delay > 0 and task.status_at + delay > now
+        return first and not slot.proven
     if any(map(should_run, tasks)):
         return False
     return any(
