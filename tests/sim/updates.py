@@ -148,6 +148,7 @@ class Updates:
             slot.proven = True
         told = task.id in self._stops.told
         slot.told |= told and task.id == slot.first
+        told &= task.desired_state > TaskState.RUNNING  # a deposed leader has not seen it yet
         if ends_by_itself(task.state) and task.desired_state is not TaskState.REMOVE and not told:
             early = task.detail.ran < settings(service).monitor or not task.detail.ran
             slot.may_have_failed |= early and not task.detail.stop_requested
@@ -221,6 +222,8 @@ class Updates:
         last = before[-1]
         if last.id in self._stops.before_start.get(new.id, ()) or any(map(should_run, before)):
             return False
+        if last.created_at < new.started_at:  # a start that is not stored yet
+            return False
         ended = ends_by_itself(last.state) and new.made_from(last.spec_version) is not None
         paused = is_paused(new) and may_stay(state, new, last)
         taken = is_rolling(new) and not new.spec.mode.per_node and given_up(new, last)
@@ -235,7 +238,8 @@ class Updates:
             return
         if rollout.key != key_of(status) or new.update_status is None:
             return
-        least = sum(slot.failed for slot in rollout.slots.values())
+        left = state.tasks_of_service(old.id).slots  # a slot that was given up does not count
+        least = sum(slot.failed for number, slot in rollout.slots.items() if number in left)
         most = sum(slot.may_have_failed for slot in rollout.slots.values())
         config = settings(old)
         slots = max(status.slots, 1)
@@ -402,10 +406,12 @@ def _flies(state: State, service: Service, slot: Slot, tasks: list[Task], now: I
         status = service.update_status
         if status is None or task.spec_version < status.to_version:
             return False  # the update keeps it
-        first = task.id == slot.first or not slot.first
-        if serves(task):
-            return first and task.status_at + settings(service).delay > now
-        return first and not slot.proven and not task.restarts
+        # One with restarts follows a task that the update keeps.
+        first = slot.first in ("", task.id) and not task.restarts
+        if serves(task):  # its time may be ahead of this leader's clock
+            delay = settings(service).delay
+            return first and delay > 0 and task.status_at + delay > now
+        return first and not slot.proven
     if any(map(should_run, tasks)):
         return False
     return any(
