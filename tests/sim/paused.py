@@ -52,6 +52,8 @@ def problems(state: State, decision: Decision) -> Iterator[Problem]:
     for task, what in ending:
         if task is None or not should_run(task) or not _is_on_paused(state, task):
             continue
+        if task.state < TaskState.ASSIGNED:
+            continue  # it only waited for the node, which gets no task now
         service = written.get(task.service_id) or state.services.get(task.service_id)
         if service is None or service.removing or not service.spec.mode.per_node:
             continue
