@@ -149,8 +149,10 @@ class Sessions:
         self.controllers = tuple(controllers)
         """Addresses of controllers, the leader first."""
         self._of_node: dict[NodeId, NodeSession] = {}
-        self._limits: dict[ServiceId, int] = {}
-        """The `limits_version` that agents were sent last, of services whose limits changed."""
+        self._limits: dict[ServiceId, tuple[int, int]] = {}
+        """The versions of limits and template of which agents have been sent all limits, of
+        services whose limits changed.
+        """
 
     def __len__(self) -> int:
         return len(self._of_node)
@@ -240,16 +242,22 @@ class Sessions:
                 session.task_changed(task)
 
     def services_changed(self, state: State, services: Iterable[ServiceId]) -> None:
-        """These services were written or removed: agents receive limits that changed."""
+        """These services were written or removed: agents receive limits that changed, also those
+        whose tasks have the service's template again.
+        """
         for service_id in services:
             service = state.services.get(service_id)
-            if service is None:
+            if service is None or not service.limits_version:
                 self._limits.pop(service_id, None)
-            elif service.limits_version > self._limits.get(service_id, 0):
-                self._limits[service_id] = service.limits_version
-                for node_id in state.tasks_of_service(service_id).placed:
-                    if (session := self._of_node.get(node_id)) is not None:
-                        session.limits_changed(service_id)
+                continue
+            versions = service.limits_version, service.template_version
+            sent = self._limits.get(service_id, (0, 0))
+            self._limits[service_id] = versions
+            if versions[0] == sent[0] and (versions == sent or not service.same_template):
+                continue
+            for node_id in state.tasks_of_service(service_id).placed:
+                if (session := self._of_node.get(node_id)) is not None:
+                    session.limits_changed(service_id)
 
     def overlays_changed(self, nodes: Iterable[NodeId]) -> None:
         """Networks changed for these nodes, see `OverlayMessages`."""

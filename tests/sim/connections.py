@@ -22,10 +22,14 @@ from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
 from tests.sim.marks import Marks
 from tests.sim.rules import Rule
+from tests.sim.stops import Stops
 from tests.sim.view import Change, View
 
 DISCONNECTED_WAITED_FOR = 3 * SECOND
 """So long a stop waits for hosts whose agents are silent."""
+DRAIN_MAX = 2 * SECOND
+"""So long a stop that an agent begins by itself waits for hosts that send connections to the task.
+"""
 
 Stale = tuple[str, EndpointKey, TaskId]
 
@@ -38,18 +42,24 @@ class _Decision(msgspec.Struct, frozen=True):
 
 class NobodyIsSentToTheStopping:
     """A container gets its stop signal when no live host sends connections to it any more, or
-    BARRIER_MAX after the decision.
+    BARRIER_MAX after the decision. A stop that its agent had begun goes on.
     """
 
     rule = Rule.STOPS_WAIT
 
     def __init__(
-        self, scheduler: Scheduler, machines: list[Machine], hosts: list[Host], marks: Marks
+        self,
+        scheduler: Scheduler,
+        machines: list[Machine],
+        hosts: list[Host],
+        marks: Marks,
+        stops: Stops,
     ) -> None:
         self._scheduler = scheduler
         self._machines = machines
         self._hosts = hosts
         self._marks = marks
+        self._stops = stops
         self._decided: dict[TaskId, _Decision] = {}
 
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
@@ -71,7 +81,7 @@ class NobodyIsSentToTheStopping:
         late = self._scheduler.now >= decision.at + BARRIER_MAX
         if task.detail.serving and late:
             self._marks.hit("stop waited as long as it may")
-        if late or task.node_id in decision.down:
+        if late or task.node_id in decision.down or self._is_drained(task_id):
             return
         loop = leaders[0].loop
         assert loop is not None
@@ -82,6 +92,17 @@ class NobodyIsSentToTheStopping:
                         f"task {task_id} is stopped while {host.name} sends connections for"
                         f" {service_id} on {network_id} to it"
                     )
+
+    def _is_drained(self, task_id: TaskId) -> bool:
+        """Whether its agent had begun to stop it by itself, and has waited as long as it may."""
+        own = next((host for host in self._hosts if task_id in host.served), None)
+        if own is None or own.worker is None:
+            return False
+        record, left_at = own.worker.records.get(task_id), own.served[task_id]
+        unhealthy = record is not None and bool(record.unhealthy)
+        if not unhealthy and task_id not in self._stops.asked:
+            return False
+        return bool(left_at) and self._scheduler.now >= left_at + DRAIN_MAX
 
     def _counts(self, host: Host, loop: Loop, decision: _Decision) -> bool:
         node = loop.state.nodes.get(host.node_id) if host.node_id else None

@@ -5,17 +5,13 @@ The controller's own stops are `connections.NobodyIsSentToTheStopping`'s.
 
 from collections.abc import Iterator
 
-from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import TaskId
 from pyswarm_core.states import TaskState
 from tests.sim.clock import Scheduler
-from tests.sim.connections import sends_to
+from tests.sim.connections import DRAIN_MAX, sends_to
 from tests.sim.hosts import Host
 from tests.sim.marks import Marks
 from tests.sim.view import View
-
-DRAIN_MAX = 2 * SECOND
-"""So long such a stop waits for hosts that send connections to the task."""
 
 
 class DrainedFirst:

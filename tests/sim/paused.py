@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from pyswarm_core.clock import MILLISECOND, SECOND
 from pyswarm_core.decision import Decision
 from pyswarm_core.ids import NodeId, TaskId
+from pyswarm_core.indexes.tasks import waits_for_node
 from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Node, Service, Task
 from pyswarm_core.specs import (
@@ -23,7 +24,7 @@ from pyswarm_core.specs import (
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, TaskState, UpdateState
 from tests.sim.marks import Marks
-from tests.sim.placement import Problem
+from tests.sim.placement import Problem, occupies
 from tests.sim.rand import Chance
 from tests.sim.rollouts import Rollouts
 from tests.sim.rules import Fail, Rule
@@ -52,6 +53,8 @@ def problems(state: State, decision: Decision) -> Iterator[Problem]:
     for task, what in ending:
         if task is None or not should_run(task) or not _is_on_paused(state, task):
             continue
+        if task.state < TaskState.ASSIGNED:
+            continue  # it only waited for the node, which gets no task now
         service = written.get(task.service_id) or state.services.get(task.service_id)
         if service is None or service.removing or not service.spec.mode.per_node:
             continue
@@ -109,11 +112,12 @@ class PauseDrill:
         bound = rounds * (PER_NODE + config.delay) + config.monitor + AFTERWARDS
         done = self._until(lambda: self._is_completed(service), bound, watched)
         status = self._view.services[service.id].update_status
-        if not done:
+        if not done and not self._is_crowded_out(service):
             text = f"the update of {service.spec.name} is not completed while a node is paused"
             self._fail(Rule.PAUSED_NODE, f"{text}: {config}, {status}")
         self._set(node.id, Availability.ACTIVE)
-        if not self._until(lambda: self._is_updated(watched), PER_NODE + AFTERWARDS):
+        done = self._until(lambda: self._is_updated(watched), PER_NODE + AFTERWARDS)
+        if not done and not self._is_crowded_out(service):
             text = f"{service.spec.name} is not updated on a node that is used again"
             self._fail(Rule.PAUSED_NODE, f"{text}: {config}, {status}")
         self._users.remove_named(self._view.services[service.id])
@@ -175,6 +179,18 @@ class PauseDrill:
         return any(serves(t) and is_current(service, t.spec_version) for t in tasks) and not any(
             should_run(t) and not is_current(service, t.spec_version) for t in tasks
         )
+
+    def _is_crowded_out(self, service: Service) -> bool:
+        """Whether a task waits for a node that others have filled: one that waited for any node
+        may get the place of an outdated task.
+        """
+        tasks = [task for slot in self._view.slots_of(service.id).values() for task in slot]
+        waiting = [self._view.nodes.get(task.node_id) for task in tasks if waits_for_node(task)]
+        return any(self._is_full(node) for node in waiting if node is not None)
+
+    def _is_full(self, node: Node) -> bool:
+        there = self._view.tasks_of_node(node.id).values()
+        return 0 < node.description.max_tasks <= sum(map(occupies, there))
 
     def _until(
         self, holds: Callable[[], bool], bound: int, watched: _Watched | None = None

@@ -33,8 +33,9 @@ class Stops:
         for old, new in change.of(SERVICE):
             if old is not None and new is not None and old.spec.stopped and not new.spec.stopped:
                 self._marks.hit("service started")
-                tasks = [t.id for slot in view.slots_of(new.id).values() for t in slot]
-                self.before_start[new.id] = frozenset(tasks)
+                tasks = {t.id for slot in view.slots_of(new.id).values() for t in slot}
+                made = {t.id for before, t in change.tasks if before is None and t is not None}
+                self.before_start[new.id] = frozenset(tasks - made)
         for before, task in change.tasks:
             if task is None or task.desired_state <= TaskState.RUNNING:
                 continue

@@ -123,7 +123,7 @@ class World:
         self._stopped_for = StoppedFor(self.hosts, self.marks, self.stops)
         self._drained = DrainedFirst(self.scheduler, self.hosts, self.marks)
         self._barrier = NobodyIsSentToTheStopping(
-            self.scheduler, self.machines, self.hosts, self.marks
+            self.scheduler, self.machines, self.hosts, self.marks, self.stops
         )
         is_small = self.options.small_transactions
         self._puts = 2 if is_small else limits.TXN_PUTS

@@ -16,7 +16,7 @@ from pyswarm_core.codec import from_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.indexes.columns import unpack_ids
-from pyswarm_core.objects import Block, EncryptionKey, Endpoint, Network, Task
+from pyswarm_core.objects import Block, EncryptionKey, Endpoint, Network, Task, VersionRange
 from pyswarm_core.specs import (
     EndpointSpec,
     Ipam,
@@ -189,6 +189,32 @@ def test_new_limits_are_sent_to_the_nodes_that_run_tasks_of_the_service() -> Non
         sessions.services_changed(state, [web, ServiceId("net-web"), ServiceId("gone")])
         assert not list(near.take(source, version)), "neither again nor to others"
         assert not list(far.take(source, version))
+
+
+def test_limits_that_changed_during_an_update_are_sent_once_it_returns_to_the_template() -> None:
+    state = world(task("web.1"))
+    sessions, web = Sessions(()), ServiceId("web")
+    session = sessions.open(N1)
+    source = source_of(state)
+    assert list(session.take(source, 1))
+    with_limits(state, 64, version=3, template_version=2)
+    sessions.services_changed(state, [web])
+    (message,) = session.take(source, 2)
+    assert message is not None
+    assert [one[:2] for one in templates_in(message.assignments)] == [(1, 0)]
+    back = replace(
+        state.services[web],
+        spec_version=4,
+        template_version=4,
+        same_template=(VersionRange(1, 1),),
+    )
+    state.apply(Writes(objects=(back,)))
+    sessions.services_changed(state, [web])
+    (message,) = session.take(source, 3)
+    assert message is not None
+    assert templates_in(message.assignments) == [(1, 3, 64)]
+    sessions.services_changed(state, [web])
+    assert not list(session.take(source, 3))
 
 
 def test_a_delta_names_what_changed_and_what_is_gone() -> None:
