@@ -458,8 +458,8 @@ def _is_on_paused_node(state: State, service: Service, task: Task) -> bool:
 
 
 def start_first(state: State, old: Service, new: Service, decision: Decision) -> Iterator[Problem]:
-    """With start-first, an old task ends when the new one serves, or cannot be placed beside it and
-    could then be placed on the old one's node.
+    """With start-first, an old task that serves ends when the new one serves, or another old one
+    does, or the new one cannot be placed beside it and could then be placed on the old one's node.
     """
     if settings(new).order is not UpdateOrder.START_FIRST or not is_rolling(new):
         return
@@ -479,7 +479,7 @@ def start_first(state: State, old: Service, new: Service, decision: Decision) ->
         beside = [other for other in slot if is_new(new, other) and should_run(other)]
         waits = not beside or any(other.state < TaskState.ASSIGNED for other in beside)
         done = any(
-            other.state is TaskState.COMPLETE or (should_run(other) and not is_new(new, other))
+            other.state is TaskState.COMPLETE or (serves(other) and not is_new(new, other))
             for other in slot
         )
         if waits and not done and not could_take(state, decision, new.spec, known):

@@ -152,8 +152,7 @@ def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant
     service = plan.service
     if plan.order is _STOP_FIRST:
         return _fill_with_one(plan, state, number, tasks, now)
-    # A running task takes precedence over a newer one.
-    tasks = sorted(tasks, key=lambda task: task.state is _S.RUNNING and is_desired(task))
+    tasks = sorted(tasks, key=_precedence)
     new = [task for task in tasks if not is_outdated(service, task)]
     outdated = [task for task in tasks if is_outdated(service, task)]
     if not _is_begun(plan, new, outdated):
@@ -162,6 +161,13 @@ def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant
     done = slot.serves or (slot.task is not None and slot.task.state is _S.COMPLETE)
     _run_beside(plan, state, outdated, done, now)
     return slot
+
+
+def _precedence(task: Task) -> int:
+    """Of several tasks that should run the one with the highest is kept, of equal ones the newest:
+    one that serves takes precedence over one that only runs.
+    """
+    return (task.state is _S.RUNNING) + serves(task) if is_desired(task) else 0
 
 
 def _is_begun(plan: Plan, new: list[Task], outdated: list[Task]) -> bool:
@@ -195,7 +201,7 @@ def _fill_with_one(plan: Plan, state: State, number: int, tasks: list[Task], now
     active: Task | None = None
     desired = [task for task in reversed(tasks) if is_desired(task)]
     if len(desired) > 1:  # a rollback keeps the task of the template that it returns to
-        desired.sort(key=lambda task: is_outdated(plan.service, task))
+        desired.sort(key=lambda task: (is_outdated(plan.service, task), -_precedence(task)))
     for task in desired:
         if is_desired(plan.changed.get(task.id, task)):
             kept = None if active else _keep(plan, state, task)
