@@ -169,7 +169,9 @@ def test_v2_holds_the_memory_no_longer_if_an_agent_was_killed_while_it_reclaimed
     """Whether the next limit is refused (30 MiB), lower, higher or none."""
     filled(tmp_path / "c", {**USED, "memory.high": f"{48 * MIB}\n"})
     Reclaim(tmp_path / "c", 47 * MIB, monkeypatch)
-    with nullcontext() if requested != 30 else pytest.raises(RuntimeFailed, match="40MiB are in use"):
+    with (
+        nullcontext() if requested != 30 else pytest.raises(RuntimeFailed, match="40MiB are in use")
+    ):
         change(v2, "/c", CgroupLimits(memory_bytes=requested * MIB))
     assert (tmp_path / "c/memory.high").read_text() == "max"
 
