@@ -88,9 +88,13 @@ class UpdateStatus(Model, frozen=True):
     slots: int = 0
     """Slots that it had to update when it began."""
     failures: int = 0
-    """Of them, those whose first task failed within the monitored time."""
+    """Of them, those whose first task failed within the monitored time, or runs and did not serve
+    within SERVE_DEADLINE.
+    """
     automatic: bool = False
-    """A rollback that the failure action of an update began."""
+    """A rollback that the failure action of an update began, or the update of tasks that it left on
+    paused nodes.
+    """
 
 
 class VirtualIp(Model, frozen=True):
@@ -149,6 +153,11 @@ class Service(Object, frozen=True):
     def is_updating(self) -> bool:
         """Whether an update or a rollback goes on or is paused."""
         return self.update_status is not None and self.update_status.state.is_unfinished
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether its update or rollback is paused: slots keep their templates."""
+        return self.update_status is not None and self.update_status.state.is_paused
 
     @property
     def update_settings(self) -> UpdateConfig:
@@ -280,7 +289,9 @@ class Task(msgspec.Struct, frozen=True, gc=False, rename=docker_name):
     the next (RestartPolicy.max_delay).
     """
     failed_update: bool = False
-    """An earlier task of its slot and spec version failed while its update was monitored."""
+    """An earlier task of its slot and spec version failed while its update was monitored; or the
+    task itself, which ran and did not serve within SERVE_DEADLINE.
+    """
 
 
 class TaskStatus(NamedTuple):
