@@ -227,8 +227,10 @@ class TaskDetail(Model, frozen=True):
     """The spec version whose limits it has, or refused; 0: those that it was made with."""
     limits_error: str = ""
     """Why its limits could not be changed to those of `limits_version`."""
-    stop_requested: bool = False
-    """It ended by itself, but only after a request to end: that is no failure. Set by `State`."""
+    told_to_end: bool = False
+    """It ended by itself, but only after the controller had told it to end: that is no failure. Set
+    by `State`. (A task that its users stop with `task stop` ends unasked.)
+    """
 
 
 NO_DETAIL = TaskDetail()
@@ -256,7 +258,7 @@ def shortened(detail: TaskDetail) -> TaskDetail:
         oom=detail.oom,
         pid=detail.pid,
         ran=detail.ran,
-        stop_requested=detail.stop_requested,
+        told_to_end=detail.told_to_end,
     )
     return detail if short == detail else short
 
@@ -294,6 +296,11 @@ class Task(msgspec.Struct, frozen=True, gc=False, rename=docker_name):
     """
 
 
+def ended_unasked(task: Task) -> bool:
+    """Whether it ended by itself, and the controller had not told it to end."""
+    return ends_by_itself(task.state) and not task.detail.told_to_end
+
+
 class TaskStatus(NamedTuple):
     """An agent's report about one task."""
 
@@ -306,9 +313,9 @@ def reported(task: Task, status: TaskStatus, now: Instant) -> Task:
     """The task after a report of its agent that was received now."""
     state, detail = status.state, status.detail
     if state > TaskState.RUNNING:
-        requested = ends_by_itself(state) and not lives(task.desired_state)
-        if detail.stop_requested is not requested:
-            detail = msgspec.structs.replace(detail, stop_requested=requested)
+        told = ends_by_itself(state) and not lives(task.desired_state)
+        if detail.told_to_end is not told:
+            detail = msgspec.structs.replace(detail, told_to_end=told)
     return Task(
         task.id,
         task.service_id,

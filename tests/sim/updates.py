@@ -150,7 +150,7 @@ class Updates:
         slot.told |= told and task.id == slot.first
         if ends_by_itself(task.state) and task.desired_state is not TaskState.REMOVE and not told:
             early = task.detail.ran < settings(service).monitor or not task.detail.ran
-            slot.may_have_failed |= early and not task.detail.stop_requested
+            slot.may_have_failed |= early and not task.detail.told_to_end
             slot.ended |= task.id == slot.first and not slot.told
             by_itself = task.id == slot.first and not task.restarts and not slot.told
             slot.failed |= early and by_itself and task.id not in self._stops.asked
