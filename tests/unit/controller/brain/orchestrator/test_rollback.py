@@ -18,6 +18,7 @@ from controller.api.queries.why_update import waits_for
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Conflict, InvalidArgument
+from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import NETWORK
 from pyswarm_core.objects import Service, UpdateStatus, VersionRange
 from pyswarm_core.specs import FailureAction, ReplicatedMode, ServiceSpec, UpdateConfig, UpdateOrder
@@ -261,7 +262,7 @@ def test_a_rollback_by_hand_does_not_undo_an_automatic_one_that_a_paused_node_he
     world = _world(None, replace(BACK, parallelism=0, monitor=60 * SECOND))
     _update(world, "broken")
     _play(world, seconds=7)
-    node = world.state.nodes["n2"]
+    node = world.state.nodes[NodeId("n2")]
     world.put_node(changed(node, availability=Availability.PAUSE))
     (first,) = (t for t in world.desired(_web(world).id) if t.node_id == "n1")
     world.report("n1", first, TaskState.FAILED)
