@@ -221,16 +221,13 @@ class Unplaced:
     def needs(self) -> Needs:
         """The resources that they need of a node."""
         if self._needs is None:
-            known = [service_id for service_id in self.since if service_id in self._services]
-            services = tuple(self.in_order(known))
-            found = [self._services[service_id] for service_id in services]
+            services = self.in_order(one for one in self.since if one in self._services)
+            found = [self._services[one] for one in services]
             taken = [NO_FOOTPRINT if one.is_paused else footprint_of(one.spec) for one in found]
-            takes = [
-                one.is_paused or need != NO_FOOTPRINT
-                for one, need in zip(found, taken, strict=True)
-            ]
+            needs = zip(found, taken, strict=True)
+            takes = [one.is_paused or need != NO_FOOTPRINT for one, need in needs]
             self._needs = Needs(
-                services,
+                tuple(services),
                 np.array([one.nano_cpus for one in taken], np.int64),
                 np.array([one.memory_bytes for one in taken], np.int64),
                 np.array(takes, np.bool_),
