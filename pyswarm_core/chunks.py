@@ -117,7 +117,7 @@ def _cut(detail: TaskDetail, kept: _Kept, *, newest: bool) -> TaskDetail:
     size = kept.newest if newest else kept.others
     if not size:
         return TaskDetail(
-            exit_code=detail.exit_code, oom=detail.oom, stop_requested=detail.stop_requested
+            exit_code=detail.exit_code, oom=detail.oom, told_to_end=detail.told_to_end
         )
     return replace(
         detail,

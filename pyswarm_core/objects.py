@@ -88,9 +88,13 @@ class UpdateStatus(Model, frozen=True):
     slots: int = 0
     """Slots that it had to update when it began."""
     failures: int = 0
-    """Of them, those whose first task failed within the monitored time."""
+    """Of them, those whose first task failed within the monitored time, or runs and did not serve
+    within SERVE_DEADLINE.
+    """
     automatic: bool = False
-    """A rollback that the failure action of an update began."""
+    """A rollback that the failure action of an update began, or the update of tasks that it left on
+    paused nodes.
+    """
 
 
 class VirtualIp(Model, frozen=True):
@@ -149,6 +153,11 @@ class Service(Object, frozen=True):
     def is_updating(self) -> bool:
         """Whether an update or a rollback goes on or is paused."""
         return self.update_status is not None and self.update_status.state.is_unfinished
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether its update or rollback is paused: slots keep their templates."""
+        return self.update_status is not None and self.update_status.state.is_paused
 
     @property
     def update_settings(self) -> UpdateConfig:
@@ -218,8 +227,10 @@ class TaskDetail(Model, frozen=True):
     """The spec version whose limits it has, or refused; 0: those that it was made with."""
     limits_error: str = ""
     """Why its limits could not be changed to those of `limits_version`."""
-    stop_requested: bool = False
-    """It ended by itself, but only after a request to end: that is no failure. Set by `State`."""
+    told_to_end: bool = False
+    """It ended by itself, but only after the controller had told it to end: that is no failure. Set
+    by `State`. (A task that its users stop with `task stop` ends unasked.)
+    """
 
 
 NO_DETAIL = TaskDetail()
@@ -247,7 +258,7 @@ def shortened(detail: TaskDetail) -> TaskDetail:
         oom=detail.oom,
         pid=detail.pid,
         ran=detail.ran,
-        stop_requested=detail.stop_requested,
+        told_to_end=detail.told_to_end,
     )
     return detail if short == detail else short
 
@@ -280,7 +291,14 @@ class Task(msgspec.Struct, frozen=True, gc=False, rename=docker_name):
     the next (RestartPolicy.max_delay).
     """
     failed_update: bool = False
-    """An earlier task of its slot and spec version failed while its update was monitored."""
+    """An earlier task of its slot and spec version failed while its update was monitored; or the
+    task itself, which ran and did not serve within SERVE_DEADLINE.
+    """
+
+
+def ended_unasked(task: Task) -> bool:
+    """Whether it ended by itself, and the controller had not told it to end."""
+    return ends_by_itself(task.state) and not task.detail.told_to_end
 
 
 class TaskStatus(NamedTuple):
@@ -295,9 +313,9 @@ def reported(task: Task, status: TaskStatus, now: Instant) -> Task:
     """The task after a report of its agent that was received now."""
     state, detail = status.state, status.detail
     if state > TaskState.RUNNING:
-        requested = ends_by_itself(state) and not lives(task.desired_state)
-        if detail.stop_requested is not requested:
-            detail = msgspec.structs.replace(detail, stop_requested=requested)
+        told = ends_by_itself(state) and not lives(task.desired_state)
+        if detail.told_to_end is not told:
+            detail = msgspec.structs.replace(detail, told_to_end=told)
     return Task(
         task.id,
         task.service_id,

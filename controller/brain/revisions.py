@@ -34,14 +34,20 @@ _FRAME = 8
 
 
 def begun(service: Service, from_version: int, slots: int, now: Instant) -> UpdateStatus:
-    """The status of an update of so many slots to the service's current template and limits."""
+    """The status of an update of so many slots to the service's current template and limits. It
+    goes on with what an automatic rollback to the same version left, if it did.
+    """
+    to_version = max(service.template_version, service.limits_version)
+    former = service.update_status
+    is_left = former is not None and former.to_version == to_version and former.automatic
     return UpdateStatus(
         state=UpdateState.UPDATING,
         started_at=now,
         message="update in progress",
         from_version=from_version,
-        to_version=max(service.template_version, service.limits_version),
+        to_version=to_version,
         slots=slots,
+        automatic=is_left,
     )
 
 
@@ -194,6 +200,15 @@ def outdated_slots(tasks: ServiceTasks, service: Service) -> int:
     """How many slots have tasks of another template than the service's."""
     current = sum(count for version, count in tasks.versions.items() if service.is_current(version))
     return max(0, len(tasks.slots) - len(tasks.leaving) - current)
+
+
+def slots_left(tasks: ServiceTasks, service: Service) -> int:
+    """How many slots a paused update of the service has yet to update: also those of tasks that
+    ended for good, and those whose limits have yet to change or cannot.
+    """
+    rollout = tasks.rollout
+    limited = len(rollout.refusing) + len(rollout.limited) if rollout is not None else 0
+    return outdated_slots(tasks, service) + limited
 
 
 def _same_template(service: Service) -> tuple[VersionRange, ...]:

@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.indexes.limited import awaits_limits, refuses_limits
-from pyswarm_core.objects import Service, Task
-from pyswarm_core.states import TaskState, ends_by_itself
+from pyswarm_core.objects import Service, Task, ended_unasked
+from pyswarm_core.states import TaskState
 
 _RUNNING = TaskState.RUNNING
 
@@ -58,27 +58,23 @@ def _made_from(service: Service) -> int:
 
 
 def is_failure(service: Service, task: Task) -> bool:
-    """Whether its slot counts as failed: the first task of the update ended by itself, and without
-    a request to end, within the monitored time. The failures before a paused update was resumed do
-    not count.
+    """Whether its slot counts as failed: the first task of the update ended unasked within the
+    monitored time, or runs and does not serve (`Task.failed_update`). The failures before a paused
+    update was resumed do not count.
     """
     status = service.update_status
     if status is None or not is_made(service, task):
         return False
     if task.failed_update:
         return task.created_at >= status.started_at
-    if not ends_by_itself(task.state) or task.restarts or task.created_at < status.started_at:
-        return False
-    if task.detail.stop_requested:
+    if not ended_unasked(task) or task.restarts or task.created_at < status.started_at:
         return False
     return not task.detail.ran or task.detail.ran < service.update_settings.monitor
 
 
-def _ended_by_itself(task: Task) -> bool:
-    """Whether it ended without a request to end, and its slot was not given up since."""
-    if task.detail.stop_requested or task.desired_state > TaskState.SHUTDOWN:
-        return False
-    return ends_by_itself(task.state)
+def _fills_slot(ended: Task) -> bool:
+    """Whether it ended unasked, and its slot was not given up since."""
+    return ended_unasked(ended) and ended.desired_state <= TaskState.SHUTDOWN
 
 
 class Ranking:
@@ -160,7 +156,7 @@ class Rollout:
         those in `ended`.
         """
         self.ended: dict[int, None] = {}
-        """Slots whose newest task is outdated and ended by itself: the update replaces those that
+        """Slots whose newest task is outdated and ended unasked: the update replaces those that
         the restart policy does not. Those of a global service are replaced at once.
         """
         self._takes_ended = not service.spec.mode.per_node
@@ -207,7 +203,7 @@ class Rollout:
             self._outdated.put(slot, int(newest.state is _RUNNING))
             if refuses:
                 self.refusing[slot] = None
-        elif not current and self._takes_ended and _ended_by_itself(newest):
+        elif not current and self._takes_ended and _fills_slot(newest):
             self._drop_begun(slot)
             self._outdated.put(slot, 0)
             self.ended[slot] = None

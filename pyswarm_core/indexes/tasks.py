@@ -173,7 +173,9 @@ def footprint_of(spec: ServiceSpec) -> Footprint:
 
 
 class Needs(NamedTuple):
-    """The needs of one task of each waiting service, the longest wait first."""
+    """The needs of one task of each waiting service, the longest wait first: none if its update is
+    paused, as tasks of several templates may wait.
+    """
 
     services: tuple[ServiceId, ...]
     nano_cpus: IntColumn
@@ -219,15 +221,16 @@ class Unplaced:
     def needs(self) -> Needs:
         """The resources that they need of a node."""
         if self._needs is None:
-            known = [service_id for service_id in self.since if service_id in self._services]
-            services = tuple(self.in_order(known))
-            specs = [self._services[service_id].spec for service_id in services]
-            taken = [footprint_of(spec) for spec in specs]
+            services = self.in_order(one for one in self.since if one in self._services)
+            found = [self._services[one] for one in services]
+            taken = [NO_FOOTPRINT if one.is_paused else footprint_of(one.spec) for one in found]
+            needs = zip(found, taken, strict=True)
+            takes = [one.is_paused or need != NO_FOOTPRINT for one, need in needs]
             self._needs = Needs(
-                services,
+                tuple(services),
                 np.array([one.nano_cpus for one in taken], np.int64),
                 np.array([one.memory_bytes for one in taken], np.int64),
-                np.array([one != NO_FOOTPRINT for one in taken], np.bool_),
+                np.array(takes, np.bool_),
             )
         return self._needs
 

@@ -34,7 +34,7 @@ def problems(state: State, decision: Decision, now: Instant) -> Iterator[Problem
         before = None if service is None else _predecessor(state, service, task)
         if before is None:
             continue
-        if not ends_by_itself(before.state) or before.detail.stop_requested:
+        if not ends_by_itself(before.state) or before.detail.told_to_end:
             yield from _taken_over(before, task)
             continue
         yield from _exhausted(state, task)

@@ -262,7 +262,7 @@ class Settled:
                 yield f"{host.name}: task {task_id} is to stop and runs"
             elif record is not None and not (
                 record.state is task.state
-                and replace(task.detail, stop_requested=False)
+                and replace(task.detail, told_to_end=False)
                 in (record.detail, shortened(record.detail))
             ):
                 states = f"{record.state.word}, stored {task.state.word}"

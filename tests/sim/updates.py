@@ -151,7 +151,7 @@ class Updates:
         told &= task.desired_state > TaskState.RUNNING  # a deposed leader has not seen it yet
         if ends_by_itself(task.state) and task.desired_state is not TaskState.REMOVE and not told:
             early = task.detail.ran < settings(service).monitor or not task.detail.ran
-            slot.may_have_failed |= early and not task.detail.stop_requested
+            slot.may_have_failed |= early and not task.detail.told_to_end
             slot.ended |= task.id == slot.first and not slot.told
             by_itself = task.id == slot.first and not task.restarts and not slot.told
             slot.failed |= early and by_itself and task.id not in self._stops.asked
@@ -464,8 +464,8 @@ def _is_on_paused_node(state: State, service: Service, task: Task) -> bool:
 
 
 def start_first(state: State, old: Service, new: Service, decision: Decision) -> Iterator[Problem]:
-    """With start-first, an old task ends when the new one serves, or cannot be placed beside it and
-    could then be placed on the old one's node.
+    """With start-first, an old task that serves ends when the new one serves, or another old one
+    does, or the new one cannot be placed beside it and could then be placed on the old one's node.
     """
     if settings(new).order is not UpdateOrder.START_FIRST or not is_rolling(new):
         return
@@ -485,7 +485,7 @@ def start_first(state: State, old: Service, new: Service, decision: Decision) ->
         beside = [other for other in slot if is_new(new, other) and should_run(other)]
         waits = not beside or any(other.state < TaskState.ASSIGNED for other in beside)
         done = any(
-            other.state is TaskState.COMPLETE or (should_run(other) and not is_new(new, other))
+            other.state is TaskState.COMPLETE or (serves(other) and not is_new(new, other))
             for other in slot
         )
         if waits and not done and not could_take(state, decision, new.spec, known):

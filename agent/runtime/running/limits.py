@@ -8,8 +8,7 @@ the new limit with `memory.high`, which reclaims memory and never kills.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -21,6 +20,7 @@ from pyswarm_core.docker.units import human_size
 
 _NONE_V1 = "-1"
 _NONE = "max"
+_HIGH = "memory.high"
 _RECLAIM_MAX_S, _RECLAIM_POLL_S = 1.0, 0.01
 _SWAP = "the swap limit"
 """Without it in the kernel, memory alone is limited, as for a new container (and as in Docker)."""
@@ -36,9 +36,12 @@ class Write(msgspec.Struct, frozen=True):
 
 def change(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> None:
     """Set the limits of cgroup `path`. Raises RuntimeFailed naming the one that was refused."""
-    _check_usage(hierarchies, path, limits)
-    with _reclaimed(hierarchies, path, limits.memory_bytes):
+    try:
+        _check_usage(hierarchies, path, limits)
+        _reclaim(hierarchies, path, limits.memory_bytes)
         _write(hierarchies, path, limits)
+    finally:
+        _release(hierarchies, path)
 
 
 def _write(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> None:
@@ -79,36 +82,34 @@ def _too_low(requested: int, used: int) -> RuntimeFailed:
     )
 
 
-@contextmanager
-def _reclaimed(hierarchies: Hierarchies, path: str, requested: int) -> Iterator[None]:
-    """Hold the memory in use below a lower limit while it is set, on v2. Raises RuntimeFailed if
-    the kernel cannot reclaim enough.
+def _reclaim(hierarchies: Hierarchies, path: str, requested: int) -> None:
+    """Bring the memory in use below a lower limit, and hold it there until `_release`, on v2.
+    Raises RuntimeFailed if the kernel cannot reclaim enough.
     """
     memory = hierarchies.controller("memory", path)
-    if (
-        hierarchies.v1
-        or memory is None
-        or not 0 < requested < cgroups.number(memory / "memory.max")
-    ):
-        yield
+    if hierarchies.v1 or memory is None:
         return
-    high = memory / "memory.high"
+    if not 0 < requested < cgroups.number(memory / "memory.max"):
+        return
     try:
-        before = high.read_text().strip()
-        high.write_text(str(requested))
+        (memory / _HIGH).write_text(str(requested))
     except OSError:  # this kernel has none; the usage was below the limit a moment ago
-        yield
         return
-    try:
-        deadline = time.monotonic() + _RECLAIM_MAX_S
-        while (used := cgroups.number(memory / "memory.current")) > requested:
-            if time.monotonic() > deadline:
-                raise _too_low(requested, used)
-            time.sleep(_RECLAIM_POLL_S)
-        yield
-    finally:
-        with suppress(OSError):
-            high.write_text(before)
+    deadline = time.monotonic() + _RECLAIM_MAX_S
+    while (used := cgroups.number(memory / "memory.current")) > requested:
+        if time.monotonic() > deadline:
+            raise _too_low(requested, used)
+        time.sleep(_RECLAIM_POLL_S)
+
+
+def _release(hierarchies: Hierarchies, path: str) -> None:
+    """Hold the memory in use no longer; also if an agent that was killed meanwhile began to."""
+    memory = hierarchies.controller("memory", path)
+    if hierarchies.v1 or memory is None:
+        return
+    with suppress(OSError):  # nothing else sets it
+        if (memory / _HIGH).read_text().strip() != _NONE:
+            (memory / _HIGH).write_text(_NONE)
 
 
 def _writes(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> list[Write]:

@@ -27,6 +27,7 @@ from controller.brain.revisions import (
     resumed,
     revised,
     rolled_back,
+    slots_left,
 )
 from controller.brain.storable import require_storable
 from pyswarm_core import limits
@@ -135,11 +136,11 @@ def _updated_status(
     one, unless it only changes how many tasks there are.
     """
     status = old.update_status
-    if status is None or not status.state.is_paused:
+    if status is None or not old.is_paused:
         return status
     if spec != old.spec and replace(spec, mode=old.spec.mode, stopped=old.spec.stopped) == old.spec:
         return status
-    return resumed(status, state.tasks_of_service(old.id).outdated, now)
+    return resumed(status, slots_left(state.tasks_of_service(old.id), old), now)
 
 
 class Rollback(NamedTuple):
@@ -202,10 +203,10 @@ def _before(service: Service) -> PreviousSpec:
     else:
         raise _nothing_before(service)
     if status is not None and status.automatic and status.to_version in present:
+        to = f" to version {status.from_version}" if status.from_version else ""
         raise Conflict(
-            f"service {quoted(spec.name)} was already rolled back to version"
-            f" {status.from_version}: name a version with --to, see"
-            f" `pyswarm service history {spec.name}`"
+            f"service {quoted(spec.name)} was already rolled back{to}: name a version with --to,"
+            f" see `pyswarm service history {spec.name}`"
         )
     return one
 

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from heapq import nsmallest
 
 from controller.api.queries.views import desired_slots, desired_tasks
-from controller.brain.orchestrator.restart import ended_by_itself, is_restart, refusal
+from controller.brain.orchestrator.restart import is_restart, refusal
 from controller.brain.slices import Slices, WatchResult, finish
 from pyswarm_core.clock import NEVER, SECOND, Instant, after
 from pyswarm_core.ids import ServiceId
@@ -37,7 +37,14 @@ from pyswarm_core.limits import (
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import FailureAction, RestartCondition, RestartPolicy
 from pyswarm_core.state import State
-from pyswarm_core.states import Availability, NodeState, TaskState, UpdateState, is_terminal
+from pyswarm_core.states import (
+    Availability,
+    NodeState,
+    TaskState,
+    UpdateState,
+    ends_by_itself,
+    is_terminal,
+)
 from pyswarm_core.views import ServiceProgress, SlotProgress
 
 SLOTS_SHOWN = 50
@@ -206,30 +213,25 @@ def _ended(service: Service, tasks: Sequence[Task], history_limit: int) -> str |
     """
     last = tasks[-1]
     is_old = is_outdated(service, last)
-    if (is_old and not _holds(service)) or last.desired_state is TaskState.REMOVE:
+    if (is_old and not service.is_paused) or last.desired_state is TaskState.REMOVE:
         return None
-    if ended_by_itself(last) and not is_restart(service, last):
+    if ends_by_itself(last.state) and not is_restart(service, last):
         return None  # it is replaced at once
     name = service.name_of(last)
     policy = service.spec.task_template.restart_policy
     era = [task for task in tasks if is_outdated(service, task) is is_old]
-    refused = refusal(policy, last, era) if ended_by_itself(last) else ""
+    refused = refusal(policy, last, era) if ends_by_itself(last.state) else ""
     if refused:
         done = last.state is TaskState.COMPLETE and policy.condition is not RestartCondition.ANY
         return "" if done else f"{name} {_end(last)}, and it is not replaced: {refused}"
     recent = [task for task in era if _ended_since(service, task)]
-    ends = last.restarts + ended_by_itself(last)
+    ends = last.restarts + ends_by_itself(last.state)
     enough = _enough_failures(policy)
     known = enough if history_limit < 0 else min(enough, history_limit)
     if ends < enough or len(recent) < max(1, known):
         return None
     times = "once" if ends == 1 else f"{ends} times"
     return f"{name} has ended {times}; at last it {_end(recent[-1])}"
-
-
-def _holds(service: Service) -> bool:
-    """Whether outdated tasks that end are replaced from their own template."""
-    return service.update_status is not None and service.update_status.state.is_paused
 
 
 def _enough_failures(policy: RestartPolicy) -> int:
@@ -240,7 +242,7 @@ def _enough_failures(policy: RestartPolicy) -> int:
 
 def _ended_since(service: Service, task: Task) -> bool:
     """Whether it ended by itself after the last change of the service."""
-    return ended_by_itself(task) and task.status_at > service.updated_at
+    return ends_by_itself(task.state) and task.status_at > service.updated_at
 
 
 def _proven_at(service: Service, slot: Sequence[Task], task: Task) -> Instant:

@@ -10,7 +10,6 @@ from controller.brain.orchestrator.enforce import misfit
 from controller.brain.orchestrator.restart import (
     consecutive_after,
     delay_before,
-    ended_by_itself,
     is_restart,
     refusal,
     replaced_at,
@@ -27,7 +26,7 @@ from pyswarm_core.limits import CRASH_LOOP_RESTARTS
 from pyswarm_core.objects import Node, Service, Task
 from pyswarm_core.specs import Protocol, RestartPolicy
 from pyswarm_core.state import State
-from pyswarm_core.states import Availability, NodeState, TaskState
+from pyswarm_core.states import Availability, NodeState, TaskState, ends_by_itself
 
 _UNHEALTHY = "unhealthy: "
 _NOT_READY = "not ready: "
@@ -94,7 +93,9 @@ def _why_restarted(state: State, service: Service, task: Task, now: Instant) -> 
     if not task.restarts or serves(task):
         return []
     held = state.tasks_of_service(service.id).slots.get(task.slot, ())
-    before = [one for one in held if one.restarts == task.restarts - 1 and ended_by_itself(one)]
+    before = [
+        one for one in held if one.restarts == task.restarts - 1 and ends_by_itself(one.state)
+    ]
     if not before:
         return []
     lines = [f"the task before it: {end(state, service, before[-1], now)}"]
@@ -157,7 +158,7 @@ def why_ended(state: State, service: Service, task: Task, now: Instant) -> list[
     lines = [decided(service, task, now), end(state, service, task, now)]
     held = state.tasks_of_service(service.id).slots.get(task.slot, ())
     after = _follower(held, task)
-    if not ended_by_itself(task):
+    if not ends_by_itself(task.state):
         if task.detail.message:
             lines.append(task.detail.message)
     else:

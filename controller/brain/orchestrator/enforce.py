@@ -9,14 +9,13 @@ from collections.abc import Container, Iterable, Iterator
 
 import numpy as np
 
-from controller.brain.orchestrator.restart import ended_by_itself
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.indexes.tasks import is_desired, stays
 from pyswarm_core.limits import EVICTIONS, ORPHAN_AFTER
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.state import State
-from pyswarm_core.states import Availability, NodeState, occupies
+from pyswarm_core.states import Availability, NodeState, ends_by_itself, occupies
 
 
 def misfit(state: State, service: Service, task: Task) -> str:
@@ -77,7 +76,7 @@ def _on_unfit_nodes(state: State) -> Iterator[Task]:
     for node_id in state.lost_nodes:
         # A task that ended by itself explains why a slot is empty and may stay.
         tasks = state.tasks_of_node(node_id).values()
-        yield from (task for task in tasks if not ended_by_itself(task))
+        yield from (task for task in tasks if not ends_by_itself(task.state))
 
 
 def _violates(state: State, task: Task) -> bool:

@@ -63,8 +63,7 @@ class Plan:
         """How an outdated task is replaced. With start-first, a slot may hold two tasks that should
         run: the outdated one, and the new one until it serves.
         """
-        status = service.update_status
-        self.holds = status is not None and status.state.is_paused
+        self.holds = service.is_paused
         """A paused update: slots with outdated tasks keep their template."""
         self.cursor = cursor
         """Where this decision continues the round over the service's slots."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.limits import RESTART_BACKOFF_RESET, RESTART_PERIOD_MIN, RESTARTS_REMEMBERED
-from pyswarm_core.objects import Service, Task
+from pyswarm_core.objects import Service, Task, ended_unasked
 from pyswarm_core.specs import RestartCondition, RestartPolicy
 from pyswarm_core.states import TaskState, ends_by_itself
 
@@ -18,17 +18,15 @@ _DOUBLINGS_MAX = 62
 
 
 def ended_by_itself(task: Task) -> bool:
-    """Whether it ended without a request to end."""
+    """Whether it ended by itself, also after it was told to end."""
     return ends_by_itself(task.state)
 
 
 def is_restart(service: Service, ended: Task) -> bool:
-    """Whether the restart policy decides what follows the task: it ended by itself, without a
-    request to end, and its service was not started since.
+    """Whether the restart policy decides what follows the task: it ended unasked, and its
+    service was not started since.
     """
-    if not ended_by_itself(ended) or ended.detail.stop_requested:
-        return False
-    return ended.status_at >= service.started_at
+    return ended_unasked(ended) and ended.status_at >= service.started_at
 
 
 def refusal(policy: RestartPolicy, ended: Task, slot_tasks: Iterable[Task]) -> str:

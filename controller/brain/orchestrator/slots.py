@@ -20,7 +20,6 @@ from controller.brain.orchestrator.reaper import is_forgettable, superfluous
 from controller.brain.orchestrator.restart import (
     consecutive_after,
     delay_before,
-    ended_by_itself,
     is_restart,
     refusal,
     replaced_at,
@@ -37,10 +36,10 @@ from pyswarm_core.limits import (
     TEXTS_PER_SLOT,
     UNFINISHED_MAX,
 )
-from pyswarm_core.objects import Task
+from pyswarm_core.objects import Task, ended_unasked
 from pyswarm_core.specs import UpdateOrder
 from pyswarm_core.state import State
-from pyswarm_core.states import TaskState, is_terminal, lives
+from pyswarm_core.states import TaskState, ends_by_itself, is_terminal, lives
 
 _S = TaskState
 _FROZEN = TaskState.FROZEN
@@ -152,8 +151,7 @@ def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant
     service = plan.service
     if plan.order is _STOP_FIRST:
         return _fill_with_one(plan, state, number, tasks, now)
-    # A running task takes precedence over a newer one.
-    tasks = sorted(tasks, key=lambda task: task.state is _S.RUNNING and is_desired(task))
+    tasks = sorted(tasks, key=_precedence)
     new = [task for task in tasks if not is_outdated(service, task)]
     outdated = [task for task in tasks if is_outdated(service, task)]
     if not _is_begun(plan, new, outdated):
@@ -162,6 +160,13 @@ def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant
     done = slot.serves or (slot.task is not None and slot.task.state is _S.COMPLETE)
     _run_beside(plan, state, outdated, done, now)
     return slot
+
+
+def _precedence(task: Task) -> int:
+    """Of several tasks that should run the one with the highest is kept, of equal ones the newest:
+    one that serves takes precedence over one that only runs.
+    """
+    return (task.state is _S.RUNNING) + serves(task) if is_desired(task) else 0
 
 
 def _is_begun(plan: Plan, new: list[Task], outdated: list[Task]) -> bool:
@@ -180,7 +185,7 @@ def _run_beside(plan: Plan, state: State, outdated: list[Task], done: bool, now:
     """
     for task in reversed(outdated):
         if not is_desired(task):
-            if ended_by_itself(task) and task.desired_state < _S.SHUTDOWN:
+            if ends_by_itself(task.state) and task.desired_state < _S.SHUTDOWN:
                 plan.change(task, desired=_S.SHUTDOWN)
         elif done:
             shut_down(plan, task, "outdated")
@@ -195,7 +200,7 @@ def _fill_with_one(plan: Plan, state: State, number: int, tasks: list[Task], now
     active: Task | None = None
     desired = [task for task in reversed(tasks) if is_desired(task)]
     if len(desired) > 1:  # a rollback keeps the task of the template that it returns to
-        desired.sort(key=lambda task: is_outdated(plan.service, task))
+        desired.sort(key=lambda task: (is_outdated(plan.service, task), -_precedence(task)))
     for task in desired:
         if is_desired(plan.changed.get(task.id, task)):
             kept = None if active else _keep(plan, state, task)
@@ -268,9 +273,9 @@ def _without_active(plan: Plan, state: State, number: int, tasks: list[Task], no
         return Slot(number, SlotKind.EMPTY)
     if is_restart(plan.service, last):
         return _after_its_own_end(plan, number, last, tasks, now)
-    if ended_by_itself(last) and lives(last.desired_state):
+    if ends_by_itself(last.state) and lives(last.desired_state):
         plan.change(last, desired=_S.SHUTDOWN)
-    ended_before_start = ended_by_itself(last) and not last.detail.stop_requested
+    ended_before_start = ended_unasked(last)
     at = after(last.created_at, RESTART_PERIOD_MIN)
     if ended_before_start and at > now:  # repeated if the clock of the leader then was ahead
         plan.wake_at(at)
@@ -356,7 +361,9 @@ def _present(plan: Plan, state: State, number: int, now: Instant) -> list[Task]:
             continue
         kept = _orphan(plan, state, plan.changed.get(task.id, task), now)
         gone = (
-            kept.node_id not in state.nodes and not is_desired(kept) and not ended_by_itself(kept)
+            kept.node_id not in state.nodes
+            and not is_desired(kept)
+            and not ends_by_itself(kept.state)
         )
         if gone or (kept.desired_state is _S.REMOVE and is_forgettable(kept)):
             plan.remove(kept)

@@ -58,14 +58,23 @@ class Retries:
         self.services = dict(self._fitting)
         """Those that are not excluded by what they reserve."""
         if self._roomier:
-            services = state.services
-            joined = {one: set(footprint_of(services[one].spec).networks) for one in state.unplaced}
-            self.services.update((one, None) for one in joined if joined[one] & self._roomier)
+            self.services.update((one, None) for one in state.unplaced if self._gains(one))
+
+    def _gains(self, service_id: ServiceId) -> bool:
+        """Whether a network with free addresses again may be one of a waiting task's."""
+        service = self._state.services[service_id]
+        return service.is_paused or not self._roomier.isdisjoint(
+            footprint_of(service.spec).networks
+        )
 
     def could_be_placed(self, service_id: ServiceId) -> bool:
-        """Whether a node can take a task of the service, after what was placed so far."""
+        """Whether a node can take a task of the service, after what was placed so far. That is left
+        to the plan if its update is paused: tasks of several templates may wait.
+        """
         self.asked += 1
         service = self._state.services[service_id]
+        if service.is_paused:
+            return True
         if any(
             (blocks := self._blocks_of(network_id)) and not blocks.exhausted
             for network_id in footprint_of(service.spec).networks

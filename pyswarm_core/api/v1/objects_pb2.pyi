@@ -339,7 +339,7 @@ class TaskDetail(_message.Message):
     RAN_FIELD_NUMBER: _builtins.int
     LIMITS_VERSION_FIELD_NUMBER: _builtins.int
     LIMITS_ERROR_FIELD_NUMBER: _builtins.int
-    STOP_REQUESTED_FIELD_NUMBER: _builtins.int
+    TOLD_TO_END_FIELD_NUMBER: _builtins.int
     message: _builtins.str
     error: _builtins.str
     exit_code: _builtins.int
@@ -354,8 +354,8 @@ class TaskDetail(_message.Message):
     limits_version: _builtins.int
     """The spec version whose limits are in force, or were refused: limits_error says why. 0: those of the task's own."""
     limits_error: _builtins.str
-    stop_requested: _builtins.bool
-    """Set by the controller: it ended by itself after it was requested to end."""
+    told_to_end: _builtins.bool
+    """Set by the controller: it ended by itself, but only after the controller had told it to end: that is no failure."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Address]: ...
     @_builtins.property
@@ -377,11 +377,11 @@ class TaskDetail(_message.Message):
         ran: _builtins.int = ...,
         limits_version: _builtins.int = ...,
         limits_error: _builtins.str = ...,
-        stop_requested: _builtins.bool = ...,
+        told_to_end: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "error", b"error", "exit_code", b"exit_code", "health", b"health", "limits_error", b"limits_error", "limits_version", b"limits_version", "message", b"message", "oom", b"oom", "pid", b"pid", "ports", b"ports", "ran", b"ran", "serving", b"serving", "stop_requested", b"stop_requested"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "error", b"error", "exit_code", b"exit_code", "health", b"health", "limits_error", b"limits_error", "limits_version", b"limits_version", "message", b"message", "oom", b"oom", "pid", b"pid", "ports", b"ports", "ran", b"ran", "serving", b"serving", "told_to_end", b"told_to_end"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -89,7 +89,7 @@ FULL = TaskDetail(
     ran=1 << 40,
     limits_version=3,
     limits_error="no",
-    stop_requested=True,
+    told_to_end=True,
 )
 
 

@@ -50,7 +50,7 @@ def some_task(rand: Random, number: int) -> Task:
         created=rand.randint(1, 20) * SECOND,
         at=rand.randint(1, 20) * SECOND,
         restarts=rand.choice([0, 0, 1]),
-        detail=rand.choice([build.SERVES, NO_DETAIL, TaskDetail(stop_requested=True)]),
+        detail=rand.choice([build.SERVES, NO_DETAIL, TaskDetail(told_to_end=True)]),
     )
     return replace(task, failed_update=rand.random() < 0.2)
 
@@ -71,7 +71,7 @@ def looked_up(tasks: ServiceTasks, without: dict[int, None]) -> tuple[object, ..
 
 def held(task: Task) -> bool:
     """Whether it ended by itself and its slot waits for the update."""
-    told = task.detail.stop_requested
+    told = task.detail.told_to_end
     return (
         task.state is TaskState.FAILED and task.desired_state is not TaskState.REMOVE and not told
     )

@@ -215,11 +215,11 @@ def test_a_task_that_ends_by_itself_after_a_request_to_end_is_marked(
 ) -> None:
     task = build.task("a.1", node="n1", desired=desired)
     state = build.state(services=[build.service("a")], nodes=build.nodes(1), tasks=[task])
-    claims = TaskDetail(exit_code=1, stop_requested=True)
+    claims = TaskDetail(exit_code=1, told_to_end=True)
     state.observe(NodeId("n1"), [TaskStatus(task.id, end, claims)], build.NOW)
     told = desired in (TaskState.SHUTDOWN, TaskState.REMOVE) and end is not TaskState.SHUTDOWN
-    assert state.tasks[task.id].detail == TaskDetail(exit_code=1, stop_requested=told)
-    assert shortened(replace(claims, error="x" * 1000)).stop_requested
+    assert state.tasks[task.id].detail == TaskDetail(exit_code=1, told_to_end=told)
+    assert shortened(replace(claims, error="x" * 1000)).told_to_end
 
 
 def test_slots_that_got_a_task_last_are_the_last_of_those_with_a_history() -> None:

@@ -1,5 +1,6 @@
 """Which cgroup files a change of limits writes, in which order; what is undone after a refusal."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,20 @@ def test_v2_keeps_its_limit_if_too_little_memory_can_be_reclaimed(
         change(v2, "/c", SOME)
     assert kernel.written == [("memory.high", str(48 * MIB)), ("memory.high", "max")]
     assert (tmp_path / "c/pids.max").read_text() == "max"
+
+
+@pytest.mark.parametrize("requested", [0, 30, 48, 96])
+def test_v2_holds_the_memory_no_longer_if_an_agent_was_killed_while_it_reclaimed(
+    requested: int, v2: Hierarchies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the next limit is refused (30 MiB), lower, higher or none."""
+    filled(tmp_path / "c", {**USED, "memory.high": f"{48 * MIB}\n"})
+    Reclaim(tmp_path / "c", 47 * MIB, monkeypatch)
+    with (
+        nullcontext() if requested != 30 else pytest.raises(RuntimeFailed, match="40MiB are in use")
+    ):
+        change(v2, "/c", CgroupLimits(memory_bytes=requested * MIB))
+    assert (tmp_path / "c/memory.high").read_text() == "max"
 
 
 def test_v2_reclaims_nothing_for_a_higher_limit(

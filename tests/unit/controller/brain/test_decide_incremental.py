@@ -15,10 +15,23 @@ from msgspec.structs import replace
 
 from pyswarm_core.decision import Writes
 from pyswarm_core.indexes.tasks import is_desired
-from pyswarm_core.limits import DECISION_COST, DECISION_NETWORKS, EXPLAINED_PER_SECOND, PLACING_COST
-from pyswarm_core.objects import Block, Service, Task
-from pyswarm_core.specs import EndpointSpec, PortConfig, PublishMode, ReplicatedMode
-from pyswarm_core.states import Availability, NodeState, TaskState
+from pyswarm_core.limits import (
+    DECISION_COST,
+    DECISION_NETWORKS,
+    EXPLAINED_PER_SECOND,
+    PLACING_COST,
+    PROTOCOL_CHECKS,
+)
+from pyswarm_core.objects import Block, Service, Task, UpdateStatus
+from pyswarm_core.specs import (
+    EndpointSpec,
+    HealthConfig,
+    PortConfig,
+    PublishMode,
+    ReplicatedMode,
+    TaskSpec,
+)
+from pyswarm_core.states import Availability, NodeState, TaskState, UpdateState
 from tests.fixtures import build
 from tests.fixtures.build import GIB
 from tests.fixtures.turns import Leader
@@ -201,6 +214,57 @@ def test_a_block_that_is_given_back_goes_to_who_waits_for_addresses() -> None:
     world.report("n1", world.state.tasks[ending.id], TaskState.SHUTDOWN)
     world.turns()
     assert _placed(world, "b") == 1
+
+
+def _paused(name: str, needs: dict[str, Any], newer: TaskSpec) -> Service:
+    """A service whose update to another template is paused; the former one has these needs."""
+    old = _needing(name, **needs)
+    spec = replace(old.spec, task_template=newer)
+    new = build.updating(replace(old, spec=spec, spec_version=2, template_version=2), old.spec)
+    return replace(new, update_status=UpdateStatus(state=UpdateState.PAUSED, to_version=2))
+
+
+def _checked() -> TaskSpec:
+    template = build.template()
+    check = HealthConfig(test=("TCP", "80"))
+    return replace(template, container_spec=replace(template.container_spec, healthcheck=check))
+
+
+@pytest.mark.parametrize(
+    "newer",
+    [_checked(), build.template(memory=2 * GIB), build.template(constraints=["node.id==none"])],
+    ids=["check", "memory", "constraint"],
+)
+def test_the_tasks_of_a_paused_update_wait_for_what_their_own_template_needs(
+    newer: TaskSpec,
+) -> None:
+    web = _paused("web", {"memory": GIB}, newer)
+    waiting = build.task("web.1", version=1, state=TaskState.PENDING)
+    world = Leader(build.state(nodes=[], services=[web], tasks=[waiting]))
+    world.turns()
+    old_agent = build.node("n1", memory=GIB)
+    description = replace(old_agent.description, protocol=PROTOCOL_CHECKS - 1)
+    world.put_node(replace(old_agent, description=description))
+    world.turns()
+    assert _placed(world, "web") == 1
+
+
+@pytest.mark.parametrize("networks", [(), ("net",)])
+def test_who_waits_in_a_paused_update_gets_what_others_give_back(networks: tuple[str, ...]) -> None:
+    needs = {"networks": networks} if networks else {"memory": GIB}
+    holder = build.service("a", replicas=5 if networks else 1, spec=build.template(**needs))
+    world = _leader(holder)
+    web = _paused("web", needs, build.template(memory=2 * GIB))
+    waiting = build.task("web.1", version=1, state=TaskState.PENDING)
+    world.state.apply(Writes(objects=(web,), tasks=[waiting]))
+    world.turns()
+    assert _placed(world, "web") == 0
+    world.state.apply(Writes(objects=(replace(world.state.services[holder.id], removing=True),)))
+    world.turns()
+    for task in list(world.state.tasks_of_service(holder.id)):
+        world.report("n1", task, TaskState.SHUTDOWN)
+    world.turns()
+    assert _placed(world, "web") == 1
 
 
 def test_a_change_elsewhere_plans_none_of_a_thousand_services_that_wait() -> None:

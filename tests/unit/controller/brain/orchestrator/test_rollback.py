@@ -18,12 +18,13 @@ from controller.api.queries.why_update import waits_for
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Conflict, InvalidArgument
+from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import NETWORK
-from pyswarm_core.objects import Service, VersionRange
+from pyswarm_core.objects import Service, UpdateStatus, VersionRange
 from pyswarm_core.specs import FailureAction, ReplicatedMode, ServiceSpec, UpdateConfig, UpdateOrder
-from pyswarm_core.states import TaskState, UpdateState
+from pyswarm_core.states import Availability, TaskState, UpdateState
 from tests.fixtures import build
-from tests.fixtures.brain_world import BrainWorld
+from tests.fixtures.brain_world import BrainWorld, changed
 from tests.fixtures.build import nodes
 
 BACK = UpdateConfig(failure_action=FailureAction.ROLLBACK)
@@ -67,10 +68,14 @@ def _play(world: BrainWorld, *bad: int, seconds: int = 60) -> None:
         world.now = Instant(world.now + SECOND)
 
 
-def _state(world: BrainWorld) -> UpdateState:
+def _status(world: BrainWorld) -> UpdateStatus:
     status = _web(world).update_status
     assert status is not None
-    return status.state
+    return status
+
+
+def _state(world: BrainWorld) -> UpdateState:
+    return _status(world).state
 
 
 def _spec(world: BrainWorld) -> ServiceSpec:
@@ -252,6 +257,27 @@ def test_a_rollback_by_hand_does_not_undo_an_automatic_one_that_is_paused() -> N
         _roll_back(world)
 
 
+def test_a_rollback_by_hand_does_not_undo_an_automatic_one_that_a_paused_node_held_up() -> None:
+    """A global service: the paused node keeps the task of the failed version for a while."""
+    world = _world(None, replace(BACK, parallelism=0, monitor=60 * SECOND))
+    _update(world, "broken")
+    _play(world, seconds=7)
+    node = world.state.nodes[NodeId("n2")]
+    world.put_node(changed(node, availability=Availability.PAUSE))
+    (first,) = (t for t in world.desired(_web(world).id) if t.node_id == "n1")
+    world.report("n1", first, TaskState.FAILED)
+    _play(world)
+    assert _state(world) is UpdateState.ROLLBACK_COMPLETED
+    world.put_node(node)
+    world.settle()
+    for state in (UpdateState.UPDATING, UpdateState.COMPLETED):
+        assert _state(world) is state
+        with pytest.raises(Conflict, match=r"was already rolled back: name a version with --to"):
+            _roll_back(world)
+        _play(world, seconds=90)
+    assert {task.spec_version for task in world.desired(_web(world).id)} == {3}
+
+
 def test_a_change_after_an_automatic_rollback_can_be_rolled_back() -> None:
     world = _world()
     _update(world, "broken")
@@ -419,6 +445,21 @@ def test_a_paused_update_is_resumed_by_any_other_update(change: dict[str, Any]) 
     assert (status.state, status.started_at) == (UpdateState.UPDATING, started)
     _play(world)
     assert _state(world) is UpdateState.COMPLETED
+
+
+def test_a_paused_update_that_is_resumed_counts_the_slots_that_ended_too() -> None:
+    world = _world(6, UpdateConfig(max_failure_ratio=0.25))
+    _update(world, task_template=build.template(condition="on-failure"))
+    for task in world.desired(_web(world).id):
+        if task.slot > 3:
+            world.report(task.node_id, task, TaskState.COMPLETE)
+    world.converge()
+    _update(world, task_template=build.template("broken", condition="on-failure"))
+    while (status := _status(world)).state is UpdateState.UPDATING:
+        _play(world, 3, seconds=1)
+    assert (status.state, status.slots, status.failures) == (UpdateState.PAUSED, 6, 2)
+    _update(world)
+    assert _status(world).slots == 4, "three tasks that run, and one that ended"
 
 
 def test_a_service_whose_replicas_are_none_has_no_update_to_wait_for() -> None:

@@ -156,6 +156,23 @@ def test_of_two_outdated_tasks_the_one_that_runs_goes_on() -> None:
     assert [t.state for t in slot if t.spec_version == 2] == [TaskState.ASSIGNED]
 
 
+@pytest.mark.parametrize("order", UpdateOrder)
+def test_of_two_outdated_tasks_the_one_that_serves_goes_on(order: UpdateOrder) -> None:
+    """The template changed again while the new task of the update before ran and never served."""
+    unready = TaskDetail(serving=False)
+    tasks = [_running(slot, 1, f"old{slot}") for slot in (1, 2, 3)]
+    tasks += [replace(_running(slot, 1, f"v2{slot}"), detail=unready) for slot in (1, 2, 3)]
+    world = _world(*tasks)
+    (web,) = world.state.services.values()
+    config = UpdateConfig(order=order, parallelism=1)
+    spec = replace(web.spec, update_config=config)
+    world.state.apply(Writes(objects=(replace(web, spec=spec),)))
+    world.settle(dirty("web"))
+    left = [task.id for task in world.desired("web") if task.spec_version == 1]
+    stays = ["old1", "old2", "old3"] if order is UpdateOrder.START_FIRST else ["old2", "old3"]
+    assert sorted(left) == stays
+
+
 def test_a_stopping_task_of_the_template_that_an_update_returns_to_begins_no_slot() -> None:
     stopping = [replace(_running(slot, 1, f"old{slot}"), desired_state=S) for slot in (1, 2, 3)]
     world = _world(*stopping, *(_running(slot, 2) for slot in (1, 2, 3)))
