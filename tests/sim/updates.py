@@ -148,7 +148,9 @@ class Updates:
             slot.proven = True
         told = task.id in self._stops.told
         slot.told |= told and task.id == slot.first
-        if ends_by_itself(task.state) and task.desired_state is not TaskState.REMOVE and not told:
+        ended = ends_by_itself(task.state) and task.desired_state is not TaskState.REMOVE
+        # A deposed leader does not know of a stop that its successor stored.
+        if ended and (not told or task.desired_state <= TaskState.RUNNING):
             early = task.detail.ran < settings(service).monitor or not task.detail.ran
             slot.may_have_failed |= early and not task.detail.stop_requested
             slot.ended |= task.id == slot.first and not slot.told
