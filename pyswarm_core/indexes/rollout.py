@@ -77,6 +77,18 @@ def _fills_slot(ended: Task) -> bool:
     return ended_unasked(ended) and ended.desired_state <= TaskState.SHUTDOWN
 
 
+def shown_by(service: Service, tasks: tuple[Task, ...]) -> Task:
+    """The task that shows how far the update of a slot is: its newest; if that is outdated and has
+    ended, an earlier one that should run. A start-first update kept it beside that one.
+    """
+    newest = tasks[-1]
+    if len(tasks) > 1 and newest.state > _RUNNING and is_outdated(service, newest):
+        for task in reversed(tasks):
+            if task.desired_state <= _RUNNING and task.state <= _RUNNING:
+                return task
+    return newest
+
+
 class Ranking:
     """Slots, each with a number; finds the slot with the lowest number, of equal ones the lowest
     slot.
@@ -132,7 +144,9 @@ class Ranking:
 
 
 class Rollout:
-    """The slots of a service by what its update has done with them, as their newest tasks show."""
+    """The slots of a service by what its update has done with them, as one task of each shows, see
+    `shown_by`.
+    """
 
     __slots__ = (
         "_current",
@@ -177,6 +191,8 @@ class Rollout:
         current, outdated, service = self._current, self._outdated.numbers, self._service
         for slot, tasks in slots.items():
             newest = tasks[-1]
+            if len(tasks) > 1 and newest.state > _RUNNING:
+                newest = shown_by(service, tasks)
             version = newest.spec_version
             if version not in current:
                 current[version] = service.is_current(version)
@@ -191,7 +207,7 @@ class Rollout:
                 outdated[slot] = newest.state is _RUNNING
 
     def put(self, slot: int, newest: Task) -> None:
-        """Set the newest task of the slot."""
+        """Set the task that shows how far the update of the slot is."""
         version = newest.spec_version
         current = self._current.get(version)
         if current is None:

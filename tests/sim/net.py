@@ -21,6 +21,10 @@ RETRANSMIT = 200 * MILLISECOND
 KEEPALIVE = 12 * SECOND
 """A stream is given up by who could not get a word through for this long."""
 CONNECT_TIMEOUT = 3 * SECOND
+CALM_DELAY_MAX = 150 * MILLISECOND
+"""Less than the window of a probe: in a calm network no heartbeat is so late that its agent counts
+as silent.
+"""
 _FIN = object()
 
 
@@ -116,6 +120,8 @@ class Net:
         delay = self._chance.exponential(self._options.latency_ms) + 50_000
         if self._chance.hits(self._options.slow_message) and not self.calm:
             delay += self._chance.duration(50, 2500)
+        if self.calm:
+            delay = min(delay, CALM_DELAY_MAX)
         clogged_until = self._clogged.get((source, target), 0)
         return max(delay, clogged_until - self.scheduler.now)
 

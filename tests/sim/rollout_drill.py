@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from pyswarm_core.clock import MILLISECOND, SECOND
-from pyswarm_core.ids import ServiceId
+from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import FailureAction, ReplicatedMode, ServiceSpec, UpdateConfig, UpdateOrder
 from pyswarm_core.state import State
@@ -55,6 +55,8 @@ class Watched(msgspec.Struct):
     began: int
     version: int
     """The spec version before."""
+    known: frozenset[TaskId]
+    """The tasks then, of all services."""
     least: int = 1 << 30
     """How many slots served at the worst moment."""
     waited: bool = False
@@ -173,9 +175,9 @@ class RolloutDrill:
             rollback_config=replace(config, failure_action=FailureAction.PAUSE),
         )
         assert isinstance(spec.mode, ReplicatedMode)
-        watched = Watched(
-            service.id, spec.name, spec.mode.replicas, spec, broken, now, service.spec_version
-        )
+        known = frozenset(self._state().tasks)
+        replicas, version = spec.mode.replicas, service.spec_version
+        watched = Watched(service.id, spec.name, replicas, spec, broken, now, version, known)
         self._updates.waited.discard(service.id)
         self._users.update(service, spec, f"drill: {image} {config}", leader=True)
         return watched
@@ -201,7 +203,8 @@ class RolloutDrill:
             if availability and serving < watched.least:
                 watched.least = serving
                 bound = watched.replicas - watched.allowed_down
-                if serving < bound and "crash" not in _image(watched.spec):
+                is_bound = "crash" not in _image(watched.spec) and not self._has_rivals(watched)
+                if serving < bound and is_bound:
                     text = f"{serving} of {watched.replicas} slots serve, {bound} must"
                     self._fail(Rule.AVAILABLE, f"{watched.name}: {text}: {watched.config}")
 
@@ -213,6 +216,14 @@ class RolloutDrill:
             if serves(task):
                 serving.add(task.slot)
         return len(serving)
+
+    def _has_rivals(self, watched: Watched) -> bool:
+        """Whether its new tasks had to wait while another service restarted tasks: those may take
+        the room that the update makes.
+        """
+        tasks = self._state().tasks.values()
+        others = (task.id for task in tasks if task.service_id != watched.id)
+        return watched.waited and any(one not in watched.known for one in others)
 
     def _ended(self, watched: Watched) -> bool:
         service = self._state().services[watched.id]
@@ -238,7 +249,8 @@ class RolloutDrill:
     def _judge_paused(self, watched: Watched, service: Service, tasks: list[Task]) -> None:
         """Slots that were not begun are as they were."""
         old = {t.slot for t in tasks if not is_current(service, t.spec_version) and serves(t)}
-        begun = watched.allowed_down if "crash" not in _image(watched.spec) else watched.replicas
+        is_bound = "crash" not in _image(watched.spec) and not self._has_rivals(watched)
+        begun = watched.allowed_down if is_bound else watched.replicas
         if len(old) < watched.replicas - begun:
             text = f"the update of {watched.name} is paused, and of {watched.replicas} old tasks"
             self._fail(Rule.ROLLED_OUT, f"{text} {len(old)} serve: {watched.config}")

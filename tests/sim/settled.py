@@ -3,7 +3,7 @@
 `unsettled` says what is still missing, empty when the fleet is as its users asked, or says why not.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from msgspec.structs import replace
 
@@ -62,7 +62,8 @@ class Settled:
             return [f"{len(leaders)} controllers lead"]
         loop = leaders[0].loop
         assert loop is not None
-        found = [*self._promises(), *self._nodes(), *filter(None, audit(loop.state))]
+        connected = {session.node_id for session in loop.sessions}
+        found = [*self._promises(), *self._nodes(connected), *filter(None, audit(loop.state))]
         found += [
             f"{machine.name} names {machine.controller.leader!r} as the leader"
             for machine in self.machines
@@ -123,7 +124,8 @@ class Settled:
             for task in tasks
         )
 
-    def _nodes(self) -> Iterator[str]:
+    def _nodes(self, connected: Collection[NodeId]) -> Iterator[str]:
+        """`connected`: those with a session; a new leader waits for one before it judges a node."""
         for host in self._hosts:
             node = self._view.nodes.get(host.node_id) if host.node_id else None
             if node is None:
@@ -133,6 +135,8 @@ class Settled:
             expected = NodeState.DOWN if host.lost else NodeState.READY
             if node.status.state is not expected:
                 yield f"node {host.name} is {node.status.state}, not {expected}"
+            elif not host.lost and node.id not in connected:
+                yield f"node {host.name} has no session with the leader"
 
     def _service(self, service: Service) -> Iterator[str]:
         slots = self._view.slots_of(service.id)

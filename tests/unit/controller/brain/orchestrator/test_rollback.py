@@ -15,8 +15,9 @@ from controller.api.changes.services import (
 )
 from controller.api.queries.progress import service_progress
 from controller.api.queries.why_update import waits_for
+from controller.brain.decide import decide
 from pyswarm_core.clock import SECOND, Instant
-from pyswarm_core.decision import Writes
+from pyswarm_core.decision import BEGINNING, Writes
 from pyswarm_core.errors import Conflict, InvalidArgument
 from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import NETWORK
@@ -367,6 +368,25 @@ def test_going_back_by_hand_keeps_the_tasks_of_the_earlier_template() -> None:
     _play(world)
     assert [t.spec_version for t in world.desired(_web(world).id)] == [3, 1, 1]
     assert _state(world) is UpdateState.COMPLETED
+
+
+def test_a_rollback_in_many_decisions_keeps_tasks_beside_which_a_new_one_failed() -> None:
+    once = build.template("broken", condition="none")
+    world = _world(60, UpdateConfig())
+    kept = {task.id for task in world.desired(_web(world).id)}
+    start_first = UpdateConfig(0, max_failure_ratio=0.9, order=UpdateOrder.START_FIRST)
+    _update(world, task_template=once, update_config=start_first)
+    _play(world, 2, seconds=20)
+    assert _state(world) is UpdateState.PAUSED
+    web = _roll_back(world)
+    again = {web.id: BEGINNING}
+    for _ in range(4):
+        dirty = build.dirty(web.id)
+        dirty.resumed.update(again)
+        decision = decide(world.state, dirty, world.now, world.ids, cost=50)
+        world.state.apply(decision.writes)
+        again = decision.again
+    assert {task.id for task in world.desired(web.id)} == kept
 
 
 @pytest.mark.parametrize("replicas", [3, None], ids=["replicated", "global"])
