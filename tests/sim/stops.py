@@ -26,15 +26,16 @@ class Stops:
         self.told: dict[TaskId, None] = {}
         """Tasks that were to end before they had ended."""
         self.before_start: dict[ServiceId, frozenset[TaskId]] = {}
-        """The tasks that a service had when it was last started."""
+        """The tasks that a service had before it was last started, none that the start made."""
 
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
         """Remember what is stored."""
         for old, new in change.of(SERVICE):
             if old is not None and new is not None and old.spec.stopped and not new.spec.stopped:
                 self._marks.hit("service started")
-                tasks = [t.id for slot in view.slots_of(new.id).values() for t in slot]
-                self.before_start[new.id] = frozenset(tasks)
+                made = {t.id for before, t in change.tasks if before is None and t is not None}
+                tasks = {t.id for slot in view.slots_of(new.id).values() for t in slot}
+                self.before_start[new.id] = frozenset(tasks - made)
         for before, task in change.tasks:
             if task is None or task.desired_state <= TaskState.RUNNING:
                 continue
