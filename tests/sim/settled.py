@@ -181,7 +181,7 @@ class Settled:
     def _given_up(self, service: Service, tasks: list[Task]) -> bool:
         """Whether the slot's last task ended, and its restart policy leaves it at that for now."""
         policy = service.spec.task_template.restart_policy
-        last = next((t for t in reversed(tasks) if t.desired_state is not TaskState.REMOVE), None)
+        last = self._stops.last_of(tasks)
         if last is None or last.state not in _ENDS_BADLY:
             return False
         if last.id in self._stops.before_start.get(service.id, ()):

@@ -175,8 +175,19 @@ def _is_begun(plan: Plan, new: list[Task], outdated: list[Task]) -> bool:
     """
     kept = [task for task in new if task.desired_state is not _S.REMOVE]
     if not any(map(is_desired, outdated)):
-        return bool(kept)
+        return bool(kept) and not _is_followed(plan, kept[-1], outdated)
     return any(lives(task.desired_state) or is_made(plan.service, task) for task in kept)
+
+
+def _is_followed(plan: Plan, ended: Task, outdated: list[Task]) -> bool:
+    """Whether a task that ended by itself before the update began was followed in its slot by an
+    outdated one, which was told to end since.
+    """
+    status = plan.service.update_status
+    if status is None or not ends_by_itself(ended.state) or ended.status_at >= status.started_at:
+        return False
+    last = outdated[-1] if outdated else ended
+    return last.created_at > ended.created_at and not ends_by_itself(last.state)
 
 
 def _run_beside(plan: Plan, state: State, outdated: list[Task], done: bool, now: Instant) -> None:

@@ -13,6 +13,7 @@ from controller.api.changes.services import (
     rollback_service,
     update_service,
 )
+from controller.api.changes.tasks import restart_task
 from controller.api.queries.progress import service_progress
 from controller.api.queries.why_update import waits_for
 from controller.brain.decide import decide
@@ -22,7 +23,15 @@ from pyswarm_core.errors import Conflict, InvalidArgument
 from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import NETWORK
 from pyswarm_core.objects import Service, UpdateStatus, VersionRange
-from pyswarm_core.specs import FailureAction, ReplicatedMode, ServiceSpec, UpdateConfig, UpdateOrder
+from pyswarm_core.specs import (
+    FailureAction,
+    ReplicatedMode,
+    RestartCondition,
+    RestartPolicy,
+    ServiceSpec,
+    UpdateConfig,
+    UpdateOrder,
+)
 from pyswarm_core.states import Availability, TaskState, UpdateState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld, changed
@@ -488,4 +497,27 @@ def test_a_service_whose_replicas_are_none_has_no_update_to_wait_for() -> None:
     assert _web(world).update_status is None
     _roll_back(world)
     world.settle()
+    assert _state(world) is UpdateState.ROLLBACK_COMPLETED
+
+
+@pytest.mark.parametrize("order", UpdateOrder)
+def test_a_task_stopped_in_a_rollback_is_replaced_though_the_one_before_it_is_not_restarted(
+    order: UpdateOrder,
+) -> None:
+    config = UpdateConfig(order=UpdateOrder.START_FIRST)
+    world = _world(1, config, order=order)
+    never = RestartPolicy(condition=RestartCondition.NONE)
+    for image in ("busybox", "new"):
+        _update(world, task_template=replace(build.template(image), restart_policy=never))
+    world.settle()
+    world.now = Instant(world.now + SECOND)
+    old, new = world.state.tasks.values()
+    world.report(old.node_id, old, TaskState.FAILED)
+    world.settle()
+    world.report(new.node_id, new, TaskState.RUNNING)
+    world.now = Instant(world.now + SECOND)
+    _roll_back(world)
+    world.state.apply(restart_task(world.state, new.id)[0])
+    _play(world)
+    assert [t.spec_version for t in world.desired(_web(world).id)] == [_web(world).spec_version]
     assert _state(world) is UpdateState.ROLLBACK_COMPLETED
