@@ -276,7 +276,7 @@ def _give_up(
     left, count = max(1, plan.writes_left), 0
     for task in flying:
         is_late = task.state is TaskState.RUNNING and not serves(task)
-        if not is_late or not is_first(service, task) or task.created_at < status.started_at:
+        if not is_late or not is_first(service, task):
             continue
         if (at := after(task.status_at, SERVE_DEADLINE)) > now:
             plan.wake_at(at)
