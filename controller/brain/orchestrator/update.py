@@ -109,6 +109,8 @@ def advance(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) ->
         if progress.free_at < NEVER:
             plan.wake_at(progress.free_at)
         return
+    if plan.waits_for_room and _next(plan, tasks, seen, held, 1):
+        return  # slots whose outdated tasks ended by themselves
     settings = plan.service.update_settings
     at = after(progress.last, max(settings.monitor, settings.delay)) if progress.last else now
     if at > now:
@@ -396,6 +398,8 @@ def go_on(
         known = plan.changed.get(task.id, task)
         if room <= 0:
             break
+        if task.slot in plan.vacancies:  # its new task was made beside it just now
+            continue
         if task.id not in plan.removed and is_desired(known) and makes_room(task):
             first = plan.order is UpdateOrder.START_FIRST
             shut_down(plan, known, _STOPPED_FIRST if first else "outdated")

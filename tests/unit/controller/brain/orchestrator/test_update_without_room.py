@@ -8,7 +8,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.objects import Task
 from pyswarm_core.specs import TaskSpec, UpdateConfig, UpdateOrder
-from pyswarm_core.states import NodeState, TaskState
+from pyswarm_core.states import NodeState, TaskState, UpdateState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
 from tests.fixtures.build import GIB, NOW, dirty, nodes, service, task
@@ -112,3 +112,38 @@ def test_the_delay_of_slots_that_serve_is_kept_while_others_wait() -> None:
     world.now = Instant(NOW + 60 * SECOND)
     ended = [one.slot for one in world.decide(dirty("web")).writes.tasks if not is_desired(one)]
     assert ended == [2]
+
+
+def test_an_outdated_task_runs_on_beside_the_new_one_where_another_slot_finds_no_node() -> None:
+    old = service("web", replicas=3, spec=build.template("old", max_replicas=1))
+    spec = build.template("new", max_replicas=1)
+    web = service("web", replicas=3, spec=spec, version=2, template_version=2)
+    config = UpdateConfig(order=UpdateOrder.START_FIRST, parallelism=2)
+    web = build.updating(web, old.spec, config, slots=3)
+    held = [task(f"web.{n}", node=f"n{n}") for n in (1, 2, 3)]
+    world = BrainWorld(build.state(nodes=nodes(4), services=[web], tasks=held))
+    world.put_node(build.node("n3", state=NodeState.DOWN))
+    world.settle()
+    slots = sorted((one.slot, one.spec_version, one.state) for one in world.desired("web"))
+    assert slots[:2] == [(1, 1, RUNNING), (1, 2, TaskState.ASSIGNED)]
+    assert _play(world, 1) == [(2, RUNNING)] * 3
+
+
+def test_slots_whose_outdated_tasks_ended_are_updated_once_one_that_waits_has_a_node() -> None:
+    spec = build.template("new", memory=9 * GIB, condition="none")
+    old = service("web", replicas=2)
+    web = service("web", replicas=2, spec=spec, version=2, template_version=2)
+    web = build.updating(web, old.spec, UpdateConfig(order=UpdateOrder.START_FIRST), slots=2)
+    waiting = task("web.1", state=PENDING, version=2, restarts=1)
+    ended = task("web.2", node="n1", state=TaskState.COMPLETE)
+    ended = replace(ended, desired_state=TaskState.SHUTDOWN)
+    world = BrainWorld(build.state(nodes=nodes(1), services=[web], tasks=[waiting, ended]))
+    _play(world, 0)
+    (web,) = world.state.services.values()
+    assert web.update_status is not None
+    assert web.update_status.state is UpdateState.UPDATING
+    world.put_node(build.node("n2", memory=64 * GIB))
+    assert _play(world, 0) == [(2, RUNNING), (2, RUNNING)]
+    (web,) = world.state.services.values()
+    assert web.update_status is not None
+    assert web.update_status.state is UpdateState.COMPLETED
