@@ -29,7 +29,7 @@ from pyswarm_core.states import (
 )
 from tests.sim.followed import Rollout, Slot, key_of
 from tests.sim.marks import Marks
-from tests.sim.placement import Problem, could_take, occupies, satisfies
+from tests.sim.placement import Problem, could_take, is_on_paused_node, occupies, satisfies
 from tests.sim.rules import Rule
 from tests.sim.specs import given_up, is_alike, rolled_back
 from tests.sim.stops import Stops
@@ -448,7 +448,7 @@ def _completed(
         for task in filter(should_run, tasks):
             is_kept = is_new(new, task) and task.spec_version < status.to_version
             beside = not is_new(new, task) and is_beside_failed(new, tasks)
-            if is_kept or beside or _is_on_paused_node(state, new, task):
+            if is_kept or beside or is_on_paused_node(state, new, task):
                 continue
             if not is_new(new, task):
                 yield Rule.COMPLETED, f"the update of {name} is completed, and {task.id} is old"
@@ -459,12 +459,6 @@ def _completed(
                     Rule.COMPLETED,
                     f"the update of {name} is completed before {task.id} is proven",
                 )
-
-
-def _is_on_paused_node(state: State, service: Service, task: Task) -> bool:
-    """Whether it is a global service's task on a paused node."""
-    node = state.nodes.get(task.node_id) if service.spec.mode.per_node else None
-    return node is not None and node.spec.availability is Availability.PAUSE
 
 
 def start_first(state: State, old: Service, new: Service, decision: Decision) -> Iterator[Problem]:
