@@ -24,7 +24,8 @@ def stop_instead(
 ) -> None:
     """In a start-first update, end the outdated tasks of slots whose new task no node takes beside
     them: these slots are updated stop-first. An outdated task stays if its own node could not take
-    the new one either: it is not ready, not active, against a constraint or too small.
+    the new one either: it is not ready, not active, against a constraint or too small. A slot of a
+    global service that waited before is not in flight, and needs room to be.
     """
     service = plan.service
     if plan.order is not UpdateOrder.START_FIRST or plan.holds or not service.is_updating:
@@ -34,7 +35,7 @@ def stop_instead(
         new = number in plan.vacancies
         if per_node and new:
             plan.cut(AFTER_ALL)  # it is not in flight any more: another slot follows
-        if per_node and not new and plan.room_left <= 0:
+        if per_node and not new and plan.step.room_left <= 0:
             continue
         for task in state.tasks_of_service(service.id).slots.get(number, ()):
             known = plan.changed.get(task.id, task)
@@ -47,7 +48,7 @@ def stop_instead(
             if not usable or not is_outdated(service, known) or misfit(state, service, known):
                 continue
             if makes_room(task):
-                plan.room_left -= per_node and not new
+                plan.step.room_left -= per_node and not new
                 shut_down(plan, known, _STOPPED_FIRST)
                 plan.cut(0)  # some room is free at once: the maximum per node
 
@@ -58,11 +59,11 @@ def go_on(
     """Slots whose new tasks no node takes are not in flight for outdated tasks that make room for
     one: these end, and as many tasks run as before. `missing`: how many more are to be made.
     """
-    others = sum(number in plan.in_flight for number in waiting) + missing
-    if not others or not plan.candidates:
+    others = sum(number in plan.step.homeless for number in waiting) + missing
+    if not others or not plan.step.candidates:
         return
-    room = plan.room_left + others
-    for task in plan.candidates:
+    room = plan.step.room_left + others
+    for task in plan.step.candidates:
         known = plan.changed.get(task.id, task)
         if room <= 0:
             break

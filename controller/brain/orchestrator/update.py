@@ -3,7 +3,10 @@
 At most `parallelism` slots are in flight: from the stop of their outdated task, or the creation of
 the new one beside it, until the new task serves (or ended: then the slot has failed) and the delay
 has passed since it began to run. The next slots follow at once; the monitored time only counts
-failures, and the update is completed when the last new task has run that long. The tasks show the
+failures, and the update is completed when the last new task has run that long. A slot whose new
+task runs and has not served for SERVE_DEADLINE has failed, too. Slots whose outdated tasks ended by
+themselves are taken like others; those of a global service whose nodes may get no task are held
+back. `room` ends outdated tasks whose new ones no node takes beside them. The tasks show the
 progress, so it survives any interruption; `Service.update_status` stores what they do not show.
 """
 
@@ -69,6 +72,15 @@ class UpdateProgress(NamedTuple):
         )
 
 
+class _HeldBack(NamedTuple):
+    """Slots of a global service whose nodes may get no task now: their outdated tasks stay."""
+
+    slots: Mapping[int, None]
+    """All of them."""
+    paused: Mapping[int, None]
+    """Those of paused nodes: the update does not wait for them."""
+
+
 _NONE = UpdateProgress()
 _IN_FLIGHT = UpdateProgress(in_flight=1)
 _REPLACED = (SlotKind.ACTIVE, SlotKind.COMPLETED, SlotKind.WAITING)
@@ -100,9 +112,9 @@ def advance(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) ->
     parallelism = plan.service.update_settings.parallelism
     room = _room(plan, progress)
     taken = _take(plan, tasks, seen, room, held)
-    plan.room_left = (parallelism or AFTER_ALL) - progress.in_flight - taken
-    if plan.in_flight or plan.missing:
-        plan.candidates = _next(plan, tasks, seen, held, PENDING_SHOWN)
+    plan.step.room_left = (parallelism or AFTER_ALL) - progress.in_flight - taken
+    if plan.step.homeless or plan.missing:
+        plan.step.candidates = _next(plan, tasks, seen, held, PENDING_SHOWN)
     if taken or progress.in_flight or progress.limited or _is_left(plan, tasks, seen, held):
         if progress.free_at < NEVER:
             plan.wake_at(progress.free_at)
@@ -115,37 +127,33 @@ def advance(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) ->
         _complete(plan, progress, now)
 
 
-def _held_back(plan: Plan, state: State) -> dict[int, bool]:
-    """The slots of a global service whose nodes may get no task now, with whether the node is
-    paused. Their outdated tasks stay; the update does not wait for those on paused nodes.
-    """
+def _held_back(plan: Plan, state: State) -> _HeldBack:
+    """The slots of a global service whose nodes may get no task now."""
     if not plan.service.spec.mode.per_node:
-        return {}
+        return _HeldBack({}, {})
     table = state.node_table
     unfit = np.flatnonzero(~table.schedulable[: len(table.nodes)])
-    nodes = [table.nodes[row] for row in unfit.tolist()]
-    held = {
-        node.number: node.spec.availability is Availability.PAUSE
-        for node in nodes
-        if node is not None
-    }
-    plan.scanned += 8 * len(held)
-    return held
+    nodes = [node for row in unfit.tolist() if (node := table.nodes[row]) is not None]
+    paused = [node for node in nodes if node.spec.availability is Availability.PAUSE]
+    plan.scanned += 8 * len(nodes)
+    return _HeldBack(
+        dict.fromkeys(node.number for node in nodes), dict.fromkeys(node.number for node in paused)
+    )
 
 
 def _without_held(
-    service: Service, seen: Mapping[int, Slot], held: Mapping[int, bool]
+    service: Service, seen: Mapping[int, Slot], held: _HeldBack
 ) -> Mapping[int, Slot]:
     """The slots; those as empty that are held back with their outdated task, or with a new one that
     waits for a paused node.
     """
-    if not held:
+    if not held.slots:
         return seen
     found = dict(seen)
     for number, slot in seen.items():
-        if number not in held or slot.kind is not SlotKind.ACTIVE or slot.task is None:
+        if number not in held.slots or slot.kind is not SlotKind.ACTIVE or slot.task is None:
             continue
-        if is_outdated(service, slot.task) or (held[number] and waits_for_node(slot.task)):
+        if is_outdated(service, slot.task) or (number in held.paused and waits_for_node(slot.task)):
             found[number] = Slot(number, SlotKind.EMPTY)
     return found
 
@@ -187,14 +195,14 @@ def _whole(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) -> 
     tasks = state.tasks_of_service(plan.service.id)
     made = [number for number in plan.vacancies if number not in seen]
     found = UpdateProgress(len(made) + plan.missing)
-    plan.in_flight = dict.fromkeys(made)
+    plan.step.homeless = dict.fromkeys(made)
     for slot in seen.values():
         progress = _progress(plan, slot, now)
         if _waits_beside(plan, tasks, slot.number):
             progress = _NONE
         found = found.joined(progress)
         if progress.in_flight and _has_no_node(plan, state, slot):
-            plan.in_flight[slot.number] = None
+            plan.step.homeless[slot.number] = None
         if slot.kind is SlotKind.ACTIVE and slot.task and awaits_limits(plan.service, slot.task):
             found = found.joined(UpdateProgress(limited=1))
     rollout = tasks.rollout
@@ -209,7 +217,7 @@ def _whole(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) -> 
         plan.scanned += len(others)
     settings = plan.service.update_settings
     # As many as fill the room: the first of them to be over is the first to make some.
-    waits = len(plan.in_flight) + plan.missing
+    waits = len(plan.step.homeless) + plan.missing
     room = settings.parallelism - in_flight - found.in_flight + waits
     most = room if settings.delay > 0 and (tasks.outdated or rollout.ended) else 0
     waiting = rollout.running_since(seen, Instant(now - settings.delay), most)
@@ -256,16 +264,14 @@ def _has_no_node(plan: Plan, state: State, slot: Slot) -> bool:
     return True
 
 
-def _is_left(
-    plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], held: Mapping[int, bool]
-) -> bool:
+def _is_left(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], held: _HeldBack) -> bool:
     """Whether slots are left to be updated: also some whose outdated tasks ended by themselves."""
     waits = plan.waits_for_room and bool(_next(plan, tasks, seen, held, 1))
     return waits or _outdated_left(plan, tasks, seen, held) > 0
 
 
 def _outdated_left(
-    plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], held: Mapping[int, bool]
+    plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], held: _HeldBack
 ) -> int:
     """How many outdated tasks are desired after this decision, without those on paused nodes, and
     those beside new ones that failed.
@@ -281,7 +287,7 @@ def _outdated_left(
     left = tasks.outdated - ended - sum(is_desired(plan.changed.get(t.id, t)) for t in stay)
     if left <= 0 or plan.order is UpdateOrder.STOP_FIRST:
         return left
-    numbers = [number for number in {**tasks.unsettled, **seen} if not held.get(number)]
+    numbers = [number for number in {**tasks.unsettled, **seen} if number not in held.paused]
     plan.scanned += len(numbers)
     return left - sum(_beside_failed(plan, tasks, number) for number in numbers)
 
@@ -301,8 +307,8 @@ def _beside_failed(plan: Plan, tasks: ServiceTasks, number: int) -> int:
     return 0 if awaited else beside
 
 
-def _on_paused(tasks: ServiceTasks, held: Mapping[int, bool]) -> list[Task]:
-    return [task for number in held if held[number] for task in tasks.slots.get(number, ())]
+def _on_paused(tasks: ServiceTasks, held: _HeldBack) -> list[Task]:
+    return [task for number in held.paused for task in tasks.slots.get(number, ())]
 
 
 def _give_up(
@@ -417,7 +423,7 @@ def _take(
     tasks: ServiceTasks,
     seen: Mapping[int, Slot],
     room: int,
-    held: Mapping[int, bool],
+    held: _HeldBack,
 ) -> int:
     """Shut down the next outdated tasks, or make the new ones beside them or after them if they
     ended by themselves; return how many. None are made beside others while a task that is not
@@ -447,7 +453,7 @@ def _next(
     plan: Plan,
     tasks: ServiceTasks,
     seen: Mapping[int, Slot],
-    held: Mapping[int, bool],
+    held: _HeldBack,
     most: int,
 ) -> list[Task]:
     """The next outdated tasks, at most so many: first those that do not run."""
@@ -457,7 +463,7 @@ def _next(
         if slot.kind in _REPLACED and slot.task and is_outdated(plan.service, slot.task)
     ]
     if tasks.rollout is not None and most:
-        found = tasks.rollout.next_outdated({**held, **seen} if held else seen, most)
+        found = tasks.rollout.next_outdated({**held.slots, **seen} if held.slots else seen, most)
         outdated += [(runs, number, tasks.slots[number][-1]) for runs, number in found]
     chosen = sorted(outdated, key=lambda entry: entry[:2])[:most]
     return [task for _, _, task in chosen]
