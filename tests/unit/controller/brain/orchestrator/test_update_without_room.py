@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.indexes.tasks import is_desired
+from pyswarm_core.kinds import ObjectName
 from pyswarm_core.limits import PENDING_SHOWN
 from pyswarm_core.objects import Task
 from pyswarm_core.specs import TaskSpec, UpdateConfig, UpdateOrder
@@ -121,7 +122,7 @@ def test_with_start_first_one_full_node_holds_up_no_other_node_of_a_global_servi
     assert web.update_status.state is UpdateState.UPDATING
     (full,) = (one for one in world.state.tasks.values() if one.service_id == "other")
     world.report("n1", full, TaskState.FAILED)
-    world.state.apply(Writes(removed=("service/other",), removed_tasks=[full.id]))
+    world.state.apply(Writes(removed=(ObjectName("service/other"),), removed_tasks=[full.id]))
     assert _play(world, 4) == [(2, RUNNING)] * 4
     web = world.state.services[web.id]
     assert web.update_status is not None
