@@ -21,7 +21,7 @@ def makes_room(
     task: Task,
 ) -> bool:
     """Whether the task's node could take one of the demanded tasks if that task had ended: all
-    that it lacks for it, that task takes.
+    that it lacks for it, that task takes. The filters are those of `scheduler.filters.capacity`.
     """
     table = state.node_table
     row = table.rows.get(task.node_id)
@@ -35,6 +35,7 @@ def makes_room(
         and needs.memory_bytes <= max(0, int(ledger.free_memory[row]) + own.memory_bytes)
         and (most == 0 or int(demand.on_node[row]) - 1 < most)
         and all(bool(table.satisfying(one)[row]) for one in placement.constraints)
+        and not (demand.template.container_spec.has_checks and table.lacks_checks[row])
         and not _others_hold(state, task, needs.ports)
         and all(_joins(state, blocks_of(one), own, row) for one in needs.networks)
     )

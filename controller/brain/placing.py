@@ -18,7 +18,7 @@ from controller.brain.allocator.blocks import Blocks, Room
 from controller.brain.freed import makes_room
 from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy, explained
 from controller.brain.orchestrator.restart import delay_before
-from controller.brain.orchestrator.update import go_on, stop_instead
+from controller.brain.orchestrator.room import go_on, stop_instead
 from controller.brain.scheduler.explain import message, messages_by_row
 from controller.brain.scheduler.filters import UNLIMITED, Demand, capacity
 from controller.brain.scheduler.ledger import Ledger

@@ -184,7 +184,7 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     ),
     "an update goes on although its new tasks find no node": (
         Mutation(
-            "controller.brain.orchestrator.update",
+            "controller.brain.orchestrator.room",
             "go_on",
             "is_desired(known) and makes_room(task)",
             "is_desired(known)",

@@ -12,7 +12,7 @@ import msgspec
 from pyswarm_core.decision import Decision
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.kinds import NETWORK
-from pyswarm_core.objects import Capability, Network, Node, Task
+from pyswarm_core.objects import Capability, Network, Node, Service, Task
 from pyswarm_core.specs import PortConfig, PublishMode, ServiceSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, TaskState
@@ -218,3 +218,9 @@ def _addresses(found: After, node: Node, tasks: list[Task]) -> Iterator[Problem]
                 f"{count} tasks of {network.spec.name} on {node.description.hostname}, which has"
                 f" {room} addresses",
             )
+
+
+def is_on_paused_node(state: State, service: Service, task: Task) -> bool:
+    """Whether it is a global service's task on a paused node."""
+    node = state.nodes.get(task.node_id) if service.spec.mode.per_node else None
+    return node is not None and node.spec.availability is Availability.PAUSE

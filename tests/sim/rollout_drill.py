@@ -21,7 +21,7 @@ from tests.sim.rand import Chance
 from tests.sim.rollouts import Rollouts
 from tests.sim.rules import Fail, Rule
 from tests.sim.settled import Settled
-from tests.sim.updates import Updates, is_current, is_rolling, serves, should_run
+from tests.sim.updates import Updates, is_beside_failed, is_current, is_rolling, serves, should_run
 from tests.sim.workload import Users
 
 STEP = 20 * MILLISECOND
@@ -30,8 +30,6 @@ PER_SLOT = 40 * SECOND
 the longest health check.
 """
 AFTERWARDS = 10 * SECOND
-STAYS = 20 * SECOND
-"""An update that is to stay as it is, is watched for this long."""
 WELL = ("web", "api", "slow")
 BROKEN = ("missing", "badcreate", "badstart")
 CRASHES_WITHIN = 5 * SECOND
@@ -85,8 +83,6 @@ class Watched(msgspec.Struct):
         action = self.config.failure_action
         if self.config.max_failure_ratio >= 1.0:
             action = FailureAction.CONTINUE
-        if action is FailureAction.CONTINUE and self.config.order is UpdateOrder.START_FIRST:
-            return _U.UPDATING  # the old tasks stay
         return _ENDS[action]
 
     @property
@@ -96,7 +92,7 @@ class Watched(msgspec.Struct):
         if not self.broken:
             return 0 if start_first else self.at_once
         if self.end is _U.COMPLETED:
-            return self.replicas
+            return 0 if start_first else self.replicas  # the old tasks stay
         # Tolerated ones, and those in flight when one more fails.
         tolerated = int(self.config.max_failure_ratio * self.replicas)
         return 0 if start_first else tolerated + self.at_once
@@ -193,8 +189,6 @@ class RolloutDrill:
         rounds = 2 * watched.rounds if watched.broken else watched.rounds
         deadline = watched.began + rounds * (PER_SLOT + watched.config.delay) + AFTERWARDS
         deadline += watched.config.monitor
-        if watched.end is _U.UPDATING:
-            deadline = watched.began + STAYS
         run(SECOND)
         bound = watched.replicas - watched.allowed_down
         while now() < deadline and not self._ended(watched):
@@ -238,10 +232,12 @@ class RolloutDrill:
         if state is not watched.end and not watched.waited:
             text = f"the update of {watched.name} is {state}, should be {watched.end}"
             self._fail(Rule.ROLLED_OUT, f"{text}: {watched.config}, {status}")
+        slots = self._state().tasks_of_service(service.id).slots
         tasks = [t for t in self._state().tasks_of_service(service.id) if should_run(t)]
         if state in (_U.COMPLETED, _U.ROLLBACK_COMPLETED):
             for task in tasks:
-                if not is_current(service, task.spec_version):
+                beside = is_beside_failed(service, list(slots[task.slot]))
+                if not is_current(service, task.spec_version) and not beside:
                     self._fail(Rule.ROLLED_OUT, f"{task.id} of {watched.name} is outdated")
         if state is _U.PAUSED:
             self._judge_paused(watched, service, tasks)

@@ -14,11 +14,12 @@ from pyswarm_core.specs import (
     PortConfig,
     PublishMode,
     Resources,
+    RestartCondition,
     RestartPolicy,
     ServiceSpec,
     TaskSpec,
 )
-from pyswarm_core.states import UpdateState
+from pyswarm_core.states import TaskState, UpdateState
 from tests.sim.placement import Problem
 from tests.sim.rules import Rule
 
@@ -42,6 +43,16 @@ def is_alike(service: Service, task: Task) -> bool:
         return True
     kept = [one.spec for one in service.previous_specs if one.version == task.spec_version]
     return bool(kept) and template_of(kept[0]) == template_of(service.spec)
+
+
+def given_up(service: Service, ended: Task) -> bool:
+    """Whether the restart policy certainly does not replace a task that ended by itself."""
+    policy = service.spec.task_template.restart_policy
+    if policy.condition is RestartCondition.NONE:
+        return True
+    completed = ended.state is TaskState.COMPLETE
+    used_up = 0 < policy.max_attempts <= ended.restarts and not policy.window
+    return used_up or (completed and policy.condition is RestartCondition.ON_FAILURE)
 
 
 def limits_of(spec: ServiceSpec) -> Resources:

@@ -14,7 +14,6 @@ from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import (
     FailureAction,
-    RestartCondition,
     ServiceSpec,
     UpdateConfig,
     UpdateOrder,
@@ -30,9 +29,9 @@ from pyswarm_core.states import (
 )
 from tests.sim.followed import Rollout, Slot, key_of
 from tests.sim.marks import Marks
-from tests.sim.placement import Problem, could_take, occupies, satisfies
+from tests.sim.placement import Problem, could_take, is_on_paused_node, occupies, satisfies
 from tests.sim.rules import Rule
-from tests.sim.specs import is_alike, rolled_back
+from tests.sim.specs import given_up, is_alike, rolled_back
 from tests.sim.stops import Stops
 
 _U = UpdateState
@@ -91,6 +90,14 @@ def should_run(task: Task) -> bool:
 def serves(task: Task) -> bool:
     """Whether connections may be sent to it."""
     return should_run(task) and task.state is TaskState.RUNNING and task.detail.serving
+
+
+def is_beside_failed(service: Service, tasks: list[Task]) -> bool:
+    """Whether the slot's new task failed: with start-first the old one runs on beside it."""
+    made = [task for task in tasks if is_new(service, task)]
+    if settings(service).order is not UpdateOrder.START_FIRST or not made:
+        return False
+    return made[-1].restarts > 0 or made[-1].failed_update or not should_run(made[-1])
 
 
 class Updates:
@@ -267,16 +274,6 @@ class Updates:
             )
 
 
-def given_up(service: Service, ended: Task) -> bool:
-    """Whether the restart policy certainly does not replace a task that ended by itself."""
-    policy = service.spec.task_template.restart_policy
-    if policy.condition is RestartCondition.NONE:
-        return True
-    completed = ended.state is TaskState.COMPLETE
-    used_up = 0 < policy.max_attempts <= ended.restarts and not policy.window
-    return used_up or (completed and policy.condition is RestartCondition.ON_FAILURE)
-
-
 def _slots_after(state: State, decision: Decision, service_id: ServiceId) -> dict[int, list[Task]]:
     """The service's tasks as the decision leaves them, by slot, oldest first."""
     gone = set(decision.writes.removed_tasks)
@@ -371,6 +368,8 @@ def _in_flight(
     config = settings(service)
     flying, waiting = dict.fromkeys(begun), dict[int, None]()
     for number, tasks in after.items():
+        if number not in begun and _waits_beside(state, service, number):
+            continue
         if _flies(state, service, rollout.slot(number), tasks, now):
             flying[number] = None
             left = [task for task in tasks if should_run(task)]
@@ -396,6 +395,16 @@ def _in_flight(
             f"slots {sorted(flying)} of {service.spec.name} are updated at once, {begun} from now"
             f" on; {config.parallelism} may be",
         )
+
+
+def _waits_beside(state: State, service: Service, number: int) -> bool:
+    """Whether a global service's new task waits for its node, and its old one runs on beside it."""
+    tasks = state.tasks_of_service(service.id).slots.get(number, ())
+    versions = {is_new(service, task) for task in tasks if should_run(task)}
+    waits = any(
+        should_run(t) and is_new(service, t) and t.state < TaskState.ASSIGNED for t in tasks
+    )
+    return service.spec.mode.per_node and waits and len(versions) > 1
 
 
 def _flies(state: State, service: Service, slot: Slot, tasks: list[Task], now: Instant) -> bool:
@@ -444,7 +453,8 @@ def _completed(
     for tasks in after.values():
         for task in filter(should_run, tasks):
             is_kept = is_new(new, task) and task.spec_version < status.to_version
-            if is_kept or _is_on_paused_node(state, new, task):
+            beside = not is_new(new, task) and is_beside_failed(new, tasks)
+            if is_kept or beside or is_on_paused_node(state, new, task):
                 continue
             if not is_new(new, task):
                 yield Rule.COMPLETED, f"the update of {name} is completed, and {task.id} is old"
@@ -455,12 +465,6 @@ def _completed(
                     Rule.COMPLETED,
                     f"the update of {name} is completed before {task.id} is proven",
                 )
-
-
-def _is_on_paused_node(state: State, service: Service, task: Task) -> bool:
-    """Whether it is a global service's task on a paused node."""
-    node = state.nodes.get(task.node_id) if service.spec.mode.per_node else None
-    return node is not None and node.spec.availability is Availability.PAUSE
 
 
 def start_first(state: State, old: Service, new: Service, decision: Decision) -> Iterator[Problem]:

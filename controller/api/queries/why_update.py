@@ -75,7 +75,7 @@ def waits_for(state: State, service: Service, now: Instant) -> str:
         return f"when {', '.join(waiting[:_TASKS_SHOWN])}{more}"
     if tasks.rollout is None:
         return ""
-    left = _outdated(tasks)
+    left = bool(tasks.rollout.next_outdated((), 1))
     most = settings.parallelism if left and settings.delay else 0
     recent = tasks.rollout.running_since((), Instant(now - settings.delay), most)
     if recent:
@@ -86,6 +86,8 @@ def waits_for(state: State, service: Service, now: Instant) -> str:
         is_monitored = settings.monitor >= settings.delay
         why = ": until then the new tasks are monitored" if is_monitored else " (its delay)"
         return f"in {span(at - now)}{why}"
+    if again := list(islice(_failed_slots(service, tasks), _TASKS_SHOWN)):
+        return f"when {', '.join(again)}"
     return _held_back(state, service, tasks)
 
 
@@ -130,6 +132,15 @@ def _in_flight(service: Service, tasks: ServiceTasks) -> Iterator[str]:
                 yield text
 
 
+def _failed_slots(service: Service, tasks: ServiceTasks) -> Iterator[str]:
+    """Which new tasks of slots that failed do not serve."""
+    for number in islice(tasks.unsettled, _SLOTS_LOOKED_AT):
+        for task in tasks.slots.get(number, ()):
+            is_new = not is_outdated(service, task) and not is_first(service, task)
+            if is_new and is_desired(task) and not is_terminal(task.state) and not serves(task):
+                yield _serves(service, task)
+
+
 def _awaited(service: Service, task: Task) -> str:
     name = service.name_of(task)
     if is_outdated(service, task):
@@ -143,9 +154,12 @@ def _awaited(service: Service, task: Task) -> str:
         return f"{name} has its new limits"
     if not is_first(service, task) or not is_desired(task) or is_terminal(task.state):
         return ""
-    if serves(task):
-        return ""
-    return f"{name} ({task.detail.message or task.state.word}) serves"
+    return "" if serves(task) else _serves(service, task)
+
+
+def _serves(service: Service, task: Task) -> str:
+    """What is awaited of a task that does not serve yet."""
+    return f"{service.name_of(task)} ({task.detail.message or task.state.word}) serves"
 
 
 def _why_paused(state: State, service: Service, status: UpdateStatus, now: Instant) -> list[str]:

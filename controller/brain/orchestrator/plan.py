@@ -45,6 +45,17 @@ class Vacancy(Struct, frozen=True, gc=False):
     """What to report when the task is made."""
 
 
+class UpdateStep(Struct, gc=False):
+    """Which outdated tasks may end once it is known which new tasks no node takes."""
+
+    homeless: dict[int, None] = {}
+    """Slots in flight whose new tasks have no nodes yet, and no outdated ones beside them."""
+    room_left: int = 0
+    """How many more slots may be in flight."""
+    candidates: list[Task] = []
+    """The outdated tasks that follow; only if some slots in flight have no node."""
+
+
 class Plan:
     """The changes that one service needs."""
 
@@ -88,12 +99,8 @@ class Plan:
         """Slots and nodes that were looked at briefly: many of them cost as much as one slot."""
         self.waits_for_room = False
         """An update makes no further tasks beside others until those that wait have nodes."""
-        self.in_flight: dict[int, None] = {}
-        """Slots in flight whose new tasks have no nodes yet, and no outdated ones beside them."""
-        self.room_left = 0
-        """How many more slots an update may have in flight."""
-        self.candidates: list[Task] = []
-        """The outdated tasks that follow; only if some slots in flight have no node."""
+        self.step = UpdateStep()
+        """What an update has left for the time when tasks are placed."""
         self.missing = 0
         """How many tasks are to be made beyond the vacancies."""
         self._events: dict[tuple[EventKind, str], int] = {}

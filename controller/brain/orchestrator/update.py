@@ -3,17 +3,19 @@
 At most `parallelism` slots are in flight: from the stop of their outdated task, or the creation of
 the new one beside it, until the new task serves (or ended: then the slot has failed) and the delay
 has passed since it began to run. The next slots follow at once; the monitored time only counts
-failures, and the update is completed when the last new task has run that long. The tasks show the
+failures, and the update is completed when the last new task has run that long. A slot whose new
+task runs and has not served for SERVE_DEADLINE has failed, too. Slots whose outdated tasks ended by
+themselves are taken like others; those of a global service whose nodes may get no task are held
+back. `room` ends outdated tasks whose new ones no node takes beside them. The tasks show the
 progress, so it survives any interruption; `Service.update_status` stores what they do not show.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
 
-from controller.brain.orchestrator.enforce import misfit
 from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy
 from controller.brain.orchestrator.slots import Slot, SlotKind, shut_down
 from controller.brain.revisions import (
@@ -27,17 +29,23 @@ from pyswarm_core.decision import EventKind
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.indexes.limited import awaits_limits
-from pyswarm_core.indexes.rollout import is_failure, is_first, is_outdated, serves, shown_by
+from pyswarm_core.indexes.rollout import (
+    is_failure,
+    is_first,
+    is_made,
+    is_outdated,
+    serves,
+    shown_by,
+)
 from pyswarm_core.indexes.tasks import ServiceTasks, is_desired, waits_for_node
 from pyswarm_core.limits import PENDING_SHOWN, SERVE_DEADLINE
 from pyswarm_core.objects import Service, Task, clipped
 from pyswarm_core.specs import FailureAction, UpdateOrder
 from pyswarm_core.state import State
-from pyswarm_core.states import Availability, NodeState, TaskState, UpdateState
+from pyswarm_core.states import Availability, TaskState, UpdateState, occupies
 
 _MESSAGE_SHOWN = 200
 """Bytes of a task's message in that of an update."""
-_STOPPED_FIRST = "outdated; stopped first: no node takes the new task beside it"
 
 _WAITING_SCANNED = 16
 """To take a slot from a ranking costs as much as to look at so many briefly."""
@@ -71,6 +79,15 @@ class UpdateProgress(NamedTuple):
         )
 
 
+class _HeldBack(NamedTuple):
+    """Slots of a global service whose nodes may get no task now: their outdated tasks stay."""
+
+    slots: Mapping[int, None]
+    """All of them."""
+    paused: Mapping[int, None]
+    """Those of paused nodes: the update does not wait for them."""
+
+
 _NONE = UpdateProgress()
 _IN_FLIGHT = UpdateProgress(in_flight=1)
 _REPLACED = (SlotKind.ACTIVE, SlotKind.COMPLETED, SlotKind.WAITING)
@@ -84,7 +101,7 @@ def advance(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) ->
     tasks = state.tasks_of_service(plan.service.id)
     held = _held_back(plan, state)
     if not plan.service.is_updating:
-        if not (left := _outdated_left(plan, tasks, held)):
+        if not (left := _outdated_left(plan, tasks, seen, held)):
             return
         # Begun by an older version, which stored no status; or a node was paused during the update.
         status = begun(plan.service, unrecorded_base(plan.service), left, now)
@@ -92,7 +109,7 @@ def advance(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) ->
     if plan.holds:
         return
     seen = _without_held(plan.service, seen, held)
-    progress = _whole(plan, tasks, seen, now)
+    progress = _whole(plan, state, seen, now)
     if _exceeds(plan, progress):
         _fail(plan, state, progress, now)
         return
@@ -102,10 +119,10 @@ def advance(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) ->
     parallelism = plan.service.update_settings.parallelism
     room = _room(plan, progress)
     taken = _take(plan, tasks, seen, room, held)
-    if plan.in_flight or plan.missing:
-        plan.room_left = (parallelism or AFTER_ALL) - progress.in_flight - taken
-        plan.candidates = _next(plan, tasks, seen, held, PENDING_SHOWN)
-    if taken or progress.in_flight or progress.limited or _outdated_left(plan, tasks, held):
+    plan.step.room_left = (parallelism or AFTER_ALL) - progress.in_flight - taken
+    if plan.step.homeless or plan.missing:
+        plan.step.candidates = _next(plan, tasks, seen, held, PENDING_SHOWN)
+    if taken or progress.in_flight or progress.limited or _is_left(plan, tasks, seen, held):
         if progress.free_at < NEVER:
             plan.wake_at(progress.free_at)
         return
@@ -117,37 +134,33 @@ def advance(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) ->
         _complete(plan, progress, now)
 
 
-def _held_back(plan: Plan, state: State) -> dict[int, bool]:
-    """The slots of a global service whose nodes may get no task now, with whether the node is
-    paused. Their outdated tasks stay; the update does not wait for those on paused nodes.
-    """
+def _held_back(plan: Plan, state: State) -> _HeldBack:
+    """The slots of a global service whose nodes may get no task now."""
     if not plan.service.spec.mode.per_node:
-        return {}
+        return _HeldBack({}, {})
     table = state.node_table
     unfit = np.flatnonzero(~table.schedulable[: len(table.nodes)])
-    nodes = [table.nodes[row] for row in unfit.tolist()]
-    held = {
-        node.number: node.spec.availability is Availability.PAUSE
-        for node in nodes
-        if node is not None
-    }
-    plan.scanned += 8 * len(held)
-    return held
+    nodes = [node for row in unfit.tolist() if (node := table.nodes[row]) is not None]
+    paused = [node for node in nodes if node.spec.availability is Availability.PAUSE]
+    plan.scanned += 8 * len(nodes)
+    return _HeldBack(
+        dict.fromkeys(node.number for node in nodes), dict.fromkeys(node.number for node in paused)
+    )
 
 
 def _without_held(
-    service: Service, seen: Mapping[int, Slot], held: Mapping[int, bool]
+    service: Service, seen: Mapping[int, Slot], held: _HeldBack
 ) -> Mapping[int, Slot]:
     """The slots; those as empty that are held back with their outdated task, or with a new one that
     waits for a paused node.
     """
-    if not held:
+    if not held.slots:
         return seen
     found = dict(seen)
     for number, slot in seen.items():
-        if number not in held or slot.kind is not SlotKind.ACTIVE or slot.task is None:
+        if number not in held.slots or slot.kind is not SlotKind.ACTIVE or slot.task is None:
             continue
-        if is_outdated(service, slot.task) or (held[number] and waits_for_node(slot.task)):
+        if is_outdated(service, slot.task) or (number in held.paused and waits_for_node(slot.task)):
             found[number] = Slot(number, SlotKind.EMPTY)
     return found
 
@@ -184,18 +197,19 @@ def _of_first(service: Service, task: Task, now: Instant) -> UpdateProgress:
     return UpdateProgress(last=task.status_at)
 
 
-def _whole(
-    plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], now: Instant
-) -> UpdateProgress:
+def _whole(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) -> UpdateProgress:
     """The progress in all slots, those to be made included."""
+    tasks = state.tasks_of_service(plan.service.id)
     made = [number for number in plan.vacancies if number not in seen]
     found = UpdateProgress(len(made) + plan.missing)
-    plan.in_flight = dict.fromkeys(made)
+    plan.step.homeless = dict.fromkeys(made)
     for slot in seen.values():
         progress = _progress(plan, slot, now)
+        if _waits_beside(plan, tasks, slot.number):
+            progress = _NONE
         found = found.joined(progress)
-        if progress.in_flight and _has_no_node(plan, tasks, slot):
-            plan.in_flight[slot.number] = None
+        if progress.in_flight and _has_no_node(plan, state, slot):
+            plan.step.homeless[slot.number] = None
         if slot.kind is SlotKind.ACTIVE and slot.task and awaits_limits(plan.service, slot.task):
             found = found.joined(UpdateProgress(limited=1))
     rollout = tasks.rollout
@@ -204,9 +218,13 @@ def _whole(
     plan.scanned += len(seen)
     failures, failed = rollout.failed(seen)
     in_flight = rollout.in_flight(seen)
+    if plan.order is UpdateOrder.START_FIRST and plan.service.spec.mode.per_node and tasks.pending:
+        others = [number for number in rollout.slots_in_flight() if number not in seen]
+        in_flight -= sum(_waits_beside(plan, tasks, number) for number in others)
+        plan.scanned += len(others)
     settings = plan.service.update_settings
     # As many as fill the room: the first of them to be over is the first to make some.
-    waits = len(plan.in_flight) + plan.missing
+    waits = len(plan.step.homeless) + plan.missing
     room = settings.parallelism - in_flight - found.in_flight + waits
     most = room if settings.delay > 0 and (tasks.outdated or rollout.ended) else 0
     waiting = rollout.running_since(seen, Instant(now - settings.delay), most)
@@ -223,30 +241,81 @@ def _whole(
     )
 
 
-def _has_no_node(plan: Plan, tasks: ServiceTasks, slot: Slot) -> bool:
-    """Whether the slot's new task has yet to get a node, and no outdated one is beside it."""
+def _waits_beside(plan: Plan, tasks: ServiceTasks, number: int) -> bool:
+    """Whether a stored new task of a global service waits for its node, and the outdated one runs
+    on beside it: no other node's task can take its room.
+    """
+    service = plan.service
+    if plan.order is not UpdateOrder.START_FIRST or not service.spec.mode.per_node:
+        return False
+    left = [task for task in tasks.slots.get(number, ()) if task.id not in plan.removed]
+    left = [plan.changed.get(task.id, task) for task in left]
+    return any(is_desired(task) and is_outdated(service, task) for task in left) and any(
+        waits_for_node(task) and not is_outdated(service, task) for task in left
+    )
+
+
+def _has_no_node(plan: Plan, state: State, slot: Slot) -> bool:
+    """Whether the slot's new task has yet to get a node, and no outdated one is beside it: none
+    runs on, or is being stopped to make room.
+    """
     if slot.number not in plan.vacancies and not (slot.task and waits_for_node(slot.task)):
         return False
-    left = [task for task in tasks.slots.get(slot.number, ()) if task.id not in plan.removed]
-    left = [plan.changed.get(task.id, task) for task in left]
-    return not any(is_desired(task) and is_outdated(plan.service, task) for task in left)
+    table, slots = state.node_table, state.tasks_of_service(plan.service.id).slots
+    left = [task for task in slots.get(slot.number, ()) if task.id not in plan.removed]
+    for task in [plan.changed.get(task.id, task) for task in left]:
+        row = table.rows.get(task.node_id)
+        stops = occupies(task.state) and row is not None and bool(table.schedulable[row])
+        if (stops or is_desired(task)) and is_outdated(plan.service, task):
+            return False
+    return True
 
 
-def _outdated_left(plan: Plan, tasks: ServiceTasks, held: Mapping[int, bool]) -> int:
-    """How many outdated tasks are desired after this decision, without those on paused nodes."""
+def _is_left(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], held: _HeldBack) -> bool:
+    """Whether slots are left to be updated: also some whose outdated tasks ended by themselves."""
+    waits = plan.waits_for_room and bool(_next(plan, tasks, seen, held, 1))
+    return waits or _outdated_left(plan, tasks, seen, held) > 0
+
+
+def _outdated_left(
+    plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], held: _HeldBack
+) -> int:
+    """How many outdated tasks are desired after this decision, without those on paused nodes, and
+    those beside new ones that failed.
+    """
     ended = 0
     for task in (*plan.changed.values(), *plan.removed.values()):
         ends = task.id in plan.removed or not is_desired(task)
         if ends and is_outdated(plan.service, task):
             stored = tasks.slots.get(task.slot, ())
             ended += any(one.id == task.id and is_desired(one) for one in stored)
-    left = [task for task in _on_paused(tasks, held) if task.id not in plan.removed]
-    stay = [task for task in left if is_desired(task) and is_outdated(plan.service, task)]
-    return tasks.outdated - ended - sum(is_desired(plan.changed.get(t.id, t)) for t in stay)
+    stay = [task for task in _on_paused(tasks, held) if task.id not in plan.removed]
+    stay = [task for task in stay if is_desired(task) and is_outdated(plan.service, task)]
+    left = tasks.outdated - ended - sum(is_desired(plan.changed.get(t.id, t)) for t in stay)
+    if left <= 0 or plan.order is UpdateOrder.STOP_FIRST:
+        return left
+    numbers = [number for number in {**tasks.unsettled, **seen} if number not in held.paused]
+    plan.scanned += len(numbers)
+    return left - sum(_beside_failed(plan, tasks, number) for number in numbers)
 
 
-def _on_paused(tasks: ServiceTasks, held: Mapping[int, bool]) -> list[Task]:
-    return [task for number in held if held[number] for task in tasks.slots.get(number, ())]
+def _beside_failed(plan: Plan, tasks: ServiceTasks, number: int) -> int:
+    """How many outdated tasks of the slot stay beside a new one that failed, until one serves."""
+    service = plan.service
+    left = [task for task in tasks.slots.get(number, ()) if task.id not in plan.removed]
+    left = [plan.changed.get(task.id, task) for task in left]
+    beside = sum(is_desired(task) and is_outdated(service, task) for task in left)
+    if not beside:
+        return 0
+    if vacancy := plan.vacancies.get(number):
+        return beside if vacancy.restarts or vacancy.failed_update else 0
+    made = [task for task in left if is_made(service, task) and not is_outdated(service, task)]
+    awaited = not made or (is_first(service, made[-1]) and is_desired(made[-1]))
+    return 0 if awaited else beside
+
+
+def _on_paused(tasks: ServiceTasks, held: _HeldBack) -> list[Task]:
+    return [task for number in held.paused for task in tasks.slots.get(number, ())]
 
 
 def _give_up(
@@ -276,7 +345,7 @@ def _give_up(
     left, count = max(1, plan.writes_left), 0
     for task in flying:
         is_late = task.state is TaskState.RUNNING and not serves(task)
-        if not is_late or not is_first(service, task) or task.created_at < status.started_at:
+        if not is_late or not is_first(service, task):
             continue
         if (at := after(task.status_at, SERVE_DEADLINE)) > now:
             plan.wake_at(at)
@@ -356,75 +425,28 @@ def _room(plan: Plan, progress: UpdateProgress) -> int:
     return max(0, parallelism - progress.in_flight) if parallelism else AFTER_ALL
 
 
-def stop_instead(
-    plan: Plan, state: State, slots: Iterable[int], makes_room: Callable[[Task], bool]
-) -> None:
-    """In a start-first update, end the outdated tasks of slots whose new task no node takes beside
-    them: these slots are updated stop-first. An outdated task stays if its own node could not take
-    the new one either: it is not ready, not active, against a constraint or too small.
-    """
-    service = plan.service
-    if plan.order is not UpdateOrder.START_FIRST or plan.holds or not service.is_updating:
-        return
-    for number in slots:
-        for task in state.tasks_of_service(service.id).slots.get(number, ()):
-            known = plan.changed.get(task.id, task)
-            if task.id in plan.removed or not is_desired(known):
-                continue
-            node = state.nodes.get(task.node_id)
-            if node is None or node.status.state is not NodeState.READY:
-                continue
-            usable = node.spec.availability is Availability.ACTIVE
-            if not usable or not is_outdated(service, known) or misfit(state, service, known):
-                continue
-            if makes_room(task):
-                shut_down(plan, known, _STOPPED_FIRST)
-                plan.cut(0)  # some room is free at once: the maximum per node
-
-
-def go_on(
-    plan: Plan, waiting: Iterable[int], missing: int, makes_room: Callable[[Task], bool]
-) -> None:
-    """Slots whose new tasks no node takes are not in flight for outdated tasks that make room for
-    one: these end, and as many tasks run as before. `missing`: how many more are to be made.
-    """
-    others = sum(number in plan.in_flight for number in waiting) + missing
-    if not others or not plan.candidates:
-        return
-    room = plan.room_left + others
-    for task in plan.candidates:
-        known = plan.changed.get(task.id, task)
-        if room <= 0:
-            break
-        if task.id not in plan.removed and is_desired(known) and makes_room(task):
-            first = plan.order is UpdateOrder.START_FIRST
-            shut_down(plan, known, _STOPPED_FIRST if first else "outdated")
-            plan.cut(0)  # some room is free at once: the maximum per node
-            room -= 1
-
-
 def _take(
     plan: Plan,
     tasks: ServiceTasks,
     seen: Mapping[int, Slot],
     room: int,
-    held: Mapping[int, bool],
+    held: _HeldBack,
 ) -> int:
     """Shut down the next outdated tasks, or make the new ones beside them or after them if they
-    ended by themselves; return how many. None are
-    made beside others while a task waits for a node: they would wait too.
+    ended by themselves; return how many. None are made beside others while a task that is not
+    bound to one waits for a node: they would wait too.
     """
-    if plan.order is UpdateOrder.START_FIRST:
-        others = (*plan.removed.values(), *_on_paused(tasks, held))
-        dropped = {task.id: None for task in others if waits_for_node(task)}
-        if tasks.pending > len(dropped):
+    per_node = plan.service.spec.mode.per_node  # its tasks do not compete
+    if plan.order is UpdateOrder.START_FIRST and not per_node:
+        dropped = sum(waits_for_node(task) for task in plan.removed.values())
+        if tasks.pending > dropped:
             plan.waits_for_room = True
             return 0
     most = min(room, max(1, plan.writes_left - len(plan.vacancies)))
     chosen = _next(plan, tasks, seen, held, most)
     for task in chosen:
         if plan.order is UpdateOrder.START_FIRST or not is_desired(task):
-            node_id = task.node_id if plan.service.spec.mode.per_node else NodeId("")
+            node_id = task.node_id if per_node else NodeId("")
             why = (EventKind.TASK_REPLACED, "outdated")
             plan.vacancies[task.slot] = Vacancy(task.slot, plan.version, node_id=node_id, why=why)
         else:
@@ -438,7 +460,7 @@ def _next(
     plan: Plan,
     tasks: ServiceTasks,
     seen: Mapping[int, Slot],
-    held: Mapping[int, bool],
+    held: _HeldBack,
     most: int,
 ) -> list[Task]:
     """The next outdated tasks, at most so many: first those that do not run."""
@@ -448,7 +470,7 @@ def _next(
         if slot.kind in _REPLACED and slot.task and is_outdated(plan.service, slot.task)
     ]
     if tasks.rollout is not None and most:
-        found = tasks.rollout.next_outdated({**held, **seen} if held else seen, most)
+        found = tasks.rollout.next_outdated({**held.slots, **seen} if held.slots else seen, most)
         for runs, number in found:
             outdated.append((runs, number, shown_by(plan.service, tasks.slots[number])))
     chosen = sorted(outdated, key=lambda entry: entry[:2])[:most]

@@ -311,6 +311,22 @@ def test_an_update_waits_for_its_delay_and_then_for_the_monitored_time() -> None
     assert waiting(6 * SECOND, new) == ""
 
 
+def test_an_update_that_waits_for_nothing_else_names_the_new_task_of_a_failed_slot() -> None:
+    old, new = task("web.1", node="n1"), task("web.2", node="n2", version=2)
+    told = TaskDetail(message="no suitable node: 2 of 2 nodes lack memory")
+    again = task("web.1", task_id="again", state=TaskState.PENDING, version=2, restarts=1)
+    again = replace(again, detail=told)
+    # The outdated task beside it delays nothing.
+    assert (
+        waiting(3 * SECOND, old, new, again) == "in 2.0 s: until then the new tasks are monitored"
+    )
+    assert waiting(6 * SECOND, old, new, again) == f"when web.1 ({told.message}) serves"
+    late = replace(again, node_id=old.node_id, state=TaskState.RUNNING, failed_update=True)
+    assert waiting(6 * SECOND, old, new, late) == f"when web.1 ({told.message}) serves"
+    served = replace(late, detail=TaskDetail(serving=True))
+    assert waiting(6 * SECOND, old, new, served) == ""
+
+
 def test_a_task_that_was_restarted_says_why_the_one_before_it_ended() -> None:
     before = replace(ended(restarts=3, exit_code=3), consecutive_restarts=3)
     again = task(

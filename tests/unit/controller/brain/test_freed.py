@@ -1,14 +1,34 @@
 """With start-first, an outdated task ends for a new one only if that lacks what the old one has."""
 
+import inspect
+import re
+
+import pytest
 from msgspec.structs import replace
 
+from controller.brain.allocator.blocks import Blocks
+from controller.brain.freed import makes_room
+from controller.brain.placing import current_demand
+from controller.brain.scheduler import explain
+from controller.brain.scheduler.filters import Demand, capacity
+from controller.brain.scheduler.ledger import Ledger
 from pyswarm_core.decision import Writes
-from pyswarm_core.objects import Service
-from pyswarm_core.specs import TaskSpec, UpdateConfig, UpdateOrder
-from pyswarm_core.states import TaskState
+from pyswarm_core.ids import NetworkId
+from pyswarm_core.objects import Node, NodeFault, Service
+from pyswarm_core.specs import (
+    EndpointSpec,
+    HealthConfig,
+    PortConfig,
+    PublishMode,
+    TaskSpec,
+    UpdateConfig,
+    UpdateOrder,
+)
+from pyswarm_core.state import State
+from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
-from tests.fixtures.build import network, nodes, service
+from tests.fixtures.build import network, node, nodes, service, task
 
 START_FIRST = UpdateConfig(order=UpdateOrder.START_FIRST)
 RUNNING, PENDING = TaskState.RUNNING, TaskState.PENDING
@@ -47,3 +67,100 @@ def test_a_task_that_has_no_address_of_the_network_runs_on_when_it_is_full() -> 
     _update(world, web, build.template("new", networks=["net"]))
     found = [(task.spec_version, task.state) for task in world.desired("web")]
     assert sorted(found) == [(1, RUNNING), (2, PENDING)]
+
+
+def _checked() -> TaskSpec:
+    spec = build.template("new")
+    check = HealthConfig(test=("TCP", "80"))
+    return replace(spec, container_spec=replace(spec.container_spec, healthcheck=check))
+
+
+def _before_checks() -> Node:
+    made = node("n1")
+    return replace(made, description=replace(made.description, protocol=4))
+
+
+def _unable() -> Node:
+    made = node("n1")
+    fault = NodeFault(network_id=NetworkId(""), reason="no memory cgroup", blocks=True)
+    return replace(made, status=replace(made.status, faults=(fault,)))
+
+
+PORT_80 = PortConfig(target_port=80, published_port=80, publish_mode=PublishMode.HOST)
+FILTERS: dict[str, tuple[TaskSpec, Node]] = {
+    "ready": (build.template(), node("n1", state=NodeState.DISCONNECTED)),
+    "able": (build.template(), _unable()),
+    "availability": (build.template(), node("n1", availability=Availability.PAUSE)),
+    "tasks": (build.template(), node("n1", max_tasks=1)),
+    "cpu": (build.template(cpus=5), node("n1")),
+    "memory": (build.template(memory=9 * build.GIB), node("n1")),
+    "constraint": (build.template(constraints=["node.labels.disk==ssd"]), node("n1")),
+    "port": (build.template("port"), node("n1")),
+    "max": (build.template(max_replicas=1), node("n1")),
+    "checks": (_checked(), _before_checks()),
+    "kernel": (build.template(networks=["secret"]), node("n1", lacks=("esp",))),
+    "cannot": (build.template(networks=["missing"]), node("n1")),
+}
+"""By the filter, a template and a node that it excludes, whatever the node's task of slot 1 frees.
+"""
+
+
+def _outdated(spec: TaskSpec, host: Node) -> tuple[State, Demand]:
+    """One node with three outdated tasks of the service and one of another that holds port 80."""
+    ports = EndpointSpec(ports=(PORT_80,) if spec.container_spec.image == "port" else ())
+    old = service("web", replicas=3)
+    web = service("web", replicas=3, spec=spec, version=2, template_version=2)
+    web = build.updating(replace(web, spec=replace(web.spec, endpoint_spec=ports)), old.spec)
+    other = service("other")
+    other = replace(other, spec=replace(other.spec, endpoint_spec=EndpointSpec(ports=(PORT_80,))))
+    secret = network("secret")
+    secret = replace(secret, spec=replace(secret.spec, encrypted=True))
+    tasks = [task(name, node="n1") for name in ("web.1", "web.2", "web.3", "other.1")]
+    state = build.state(nodes=[host], services=[web, other], networks=[secret], tasks=tasks)
+    return state, current_demand(state, web, build.NOW)
+
+
+def _makes_room(state: State, demand: Demand) -> bool:
+    def blocks_of(network_id: NetworkId) -> Blocks | None:
+        found = state.networks.get(network_id)
+        return Blocks(found, state) if found else None
+
+    outdated = next(one for one in state.tasks.values() if one.id == "web.1")
+    return makes_room(state, Ledger(state.node_table), blocks_of, demand, outdated)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_no_end_makes_room_where_a_filter_excludes_the_node_all_the_same(name: str) -> None:
+    state, demand = _outdated(*FILTERS[name])
+    ledger = Ledger(state.node_table)
+    assert name in [one.filter.split()[0] for one in explain.exclusions(ledger, demand)]
+    assert not capacity(ledger, demand).any()
+    assert not _makes_room(state, demand)
+
+
+def test_every_filter_is_among_them() -> None:
+    """A new filter needs a line there, and a condition of `makes_room`."""
+    found = re.findall(r'^ +yield f?"(\w+)', inspect.getsource(explain), re.MULTILINE)
+    named = dict.fromkeys(found).keys()
+    assert named == FILTERS.keys() - {"cannot"}
+
+
+def test_an_end_makes_room_where_nothing_else_is_short() -> None:
+    state, demand = _outdated(build.template(), node("n1"))
+    assert _makes_room(state, demand)
+
+
+@pytest.mark.parametrize("order", UpdateOrder)
+def test_a_check_that_no_agent_makes_stops_no_second_task(order: UpdateOrder) -> None:
+    web = service("web", replicas=6)
+    hosts = [replace(one, description=_before_checks().description) for one in nodes(3)]
+    world = BrainWorld(build.state(nodes=hosts, services=[web]))
+    world.converge()
+    new = replace(web, spec=replace(web.spec, task_template=_checked()))
+    new = replace(new, spec_version=2, template_version=2)
+    world.state.apply(
+        Writes(objects=(build.updating(new, web.spec, UpdateConfig(order=order), slots=6),))
+    )
+    world.converge()
+    left = [one for one in world.desired("web") if one.state is RUNNING]
+    assert len(left) == (6 if order is UpdateOrder.START_FIRST else 5)

@@ -7,9 +7,10 @@ from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.ids import NodeId
 from pyswarm_core.indexes.tasks import is_desired
-from pyswarm_core.objects import Task, TaskDetail, VersionRange
+from pyswarm_core.objects import Task, TaskDetail, UpdateStatus, VersionRange
 from pyswarm_core.specs import (
     EndpointSpec,
+    FailureAction,
     Placement,
     PortConfig,
     PublishMode,
@@ -17,7 +18,7 @@ from pyswarm_core.specs import (
     UpdateConfig,
     UpdateOrder,
 )
-from pyswarm_core.states import Availability, NodeState, TaskState
+from pyswarm_core.states import Availability, NodeState, TaskState, UpdateState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
 from tests.fixtures.build import NOW, dirty, nodes, service, task
@@ -120,6 +121,50 @@ def test_a_failing_template_takes_no_replica_down_and_is_restarted_as_its_policy
     made = [t for t in world.state.tasks.values() if t.spec_version == 2]
     assert {t.slot for t in made} == {1}
     assert 5 <= max(t.restarts for t in made) <= 13, "one restart per delay of five seconds"
+
+
+def _status(world: BrainWorld) -> UpdateStatus:
+    (web,) = world.state.services.values()
+    assert web.update_status is not None
+    return web.update_status
+
+
+def _continuing() -> BrainWorld:
+    world = _world(*(_running(slot, 1) for slot in (1, 2, 3)))
+    (web,) = world.state.services.values()
+    config = replace(web.spec.update_config, failure_action=FailureAction.CONTINUE)
+    spec = replace(web.spec, update_config=config)
+    world.state.apply(Writes(objects=(replace(web, spec=spec),)))
+    return world
+
+
+@pytest.mark.parametrize("serves", [True, False], ids=["crash loop", "never serves"])
+def test_an_update_that_continues_ends_though_failed_slots_keep_their_outdated_tasks(
+    *, serves: bool
+) -> None:
+    """The outdated task of such a slot ends once its new one serves."""
+    world = _continuing()
+    for _ in range(80 if serves else 700):
+        world.settle()
+        for found in list(world.state.tasks.values()):
+            if (found.slot, found.spec_version, found.state) != (2, 2, TaskState.STARTING):
+                world.advance(found)
+            elif serves:
+                world.report(found.node_id, found, TaskState.FAILED)
+            else:
+                world.report(found.node_id, found, R, TaskDetail(serving=False))
+        world.now = Instant(world.now + SECOND)
+    assert (_status(world).state, _status(world).failures) == (UpdateState.COMPLETED, 1)
+    assert [one for one in _desired(world) if one != (2, 2)] == [(1, 2), (2, 1), (3, 2)]
+    for _ in range(20):
+        world.settle()
+        for found in list(world.state.tasks.values()):
+            if found.state is R and found.slot == 2:
+                world.report(found.node_id, found, R)
+            world.advance(world.state.tasks[found.id])
+        world.now = Instant(world.now + SECOND)
+    assert _desired(world) == [(1, 2), (2, 2), (3, 2)]
+    assert _status(world).state is UpdateState.COMPLETED
 
 
 def test_an_outdated_task_that_ends_meanwhile_is_not_replaced() -> None:

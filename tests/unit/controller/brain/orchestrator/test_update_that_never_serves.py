@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from controller.api.queries.why import why
 from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.decision import Writes
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.objects import Task, TaskDetail, UpdateStatus
 from pyswarm_core.specs import FailureAction, UpdateConfig, UpdateOrder
@@ -99,3 +100,20 @@ def test_a_task_that_fails_its_readiness_check_in_a_long_update_has_not_failed()
     decision = world.decide(dirty("web"))
     assert not decision.writes
     assert decision.wakes == {"web": late + 5 * SECOND + TEN_MINUTES}
+
+
+def test_a_resumed_update_gives_up_a_task_that_never_served_before_it_was_paused() -> None:
+    """It counts as no failure of the resumed update."""
+    world = _world(_unready(1), _running(2), _running(3))
+    (web,) = world.state.services.values()
+    assert web.update_status is not None
+    resumed = Instant(NOW + SECOND)
+    status = replace(web.update_status, started_at=resumed)
+    world.state.apply(Writes(objects=(replace(web, update_status=status),)))
+    assert world.decide(dirty("web")).wakes == {"web": resumed + TEN_MINUTES}
+    world.now = Instant(resumed + TEN_MINUTES)
+    world.settle(dirty("web"))
+    stopping = [t.slot for t in world.state.tasks.values() if t.desired_state > RUNNING]
+    assert stopping == [2]
+    world.converge()
+    assert (_status(world).state, _status(world).failures) == (UpdateState.COMPLETED, 0)

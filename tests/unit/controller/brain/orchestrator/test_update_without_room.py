@@ -6,9 +6,11 @@ from msgspec.structs import replace
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.indexes.tasks import is_desired
+from pyswarm_core.kinds import ObjectName
+from pyswarm_core.limits import PENDING_SHOWN
 from pyswarm_core.objects import Task
 from pyswarm_core.specs import TaskSpec, UpdateConfig, UpdateOrder
-from pyswarm_core.states import NodeState, TaskState
+from pyswarm_core.states import NodeState, TaskState, UpdateState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
 from tests.fixtures.build import GIB, NOW, dirty, nodes, service, task
@@ -91,6 +93,73 @@ def test_a_full_node_holds_up_no_other_node_of_a_global_service(order: UpdateOrd
     assert _play(world, 1) == [(2, PENDING), (2, RUNNING), (2, RUNNING)]
 
 
+def _global(memory: int, *tasks: Task, count: int = 4, parallelism: int = 1) -> BrainWorld:
+    """`count` nodes with an outdated task each, updated start-first; n1 also runs another's."""
+    other = service("other", spec=build.template(memory=6 * GIB))
+    old = service("web", replicas=None, spec=build.template("old", memory=GIB))
+    spec = build.template("new", memory=memory)
+    web = service("web", replicas=None, spec=spec, version=2, template_version=2)
+    config = UpdateConfig(order=UpdateOrder.START_FIRST, parallelism=parallelism)
+    web = build.updating(web, old.spec, config, slots=count)
+    held = [
+        task("other.1", node="n1"),
+        *(task(f"web.{n}", node=f"n{n}") for n in range(1, count + 1)),
+    ]
+    state = build.state(nodes=nodes(count), services=[other, web], tasks=[*held, *tasks])
+    return BrainWorld(state)
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["waits already", "is made"])
+def test_with_start_first_one_full_node_holds_up_no_other_node_of_a_global_service(
+    *, stored: bool
+) -> None:
+    waiting = [task("web.1", task_id="new", node="n1", state=PENDING, version=2)]
+    world = _global(4 * GIB, *(waiting if stored else []))
+    left = [(1, RUNNING), (2, PENDING), (2, RUNNING), (2, RUNNING), (2, RUNNING)]
+    assert _play(world, 4) == left
+    (web,) = (one for one in world.state.services.values() if one.id == "web")
+    assert web.update_status is not None
+    assert web.update_status.state is UpdateState.UPDATING
+    (full,) = (one for one in world.state.tasks.values() if one.service_id == "other")
+    world.report("n1", full, TaskState.FAILED)
+    world.state.apply(Writes(removed=(ObjectName("service/other"),), removed_tasks=[full.id]))
+    assert _play(world, 4) == [(2, RUNNING)] * 4
+    web = world.state.services[web.id]
+    assert web.update_status is not None
+    assert web.update_status.state is UpdateState.COMPLETED
+
+
+def test_a_template_that_fits_on_no_node_of_a_large_global_service_ends_no_task() -> None:
+    world = _global(9 * GIB, count=PENDING_SHOWN + 5, parallelism=5)
+    found = _play(world, PENDING_SHOWN + 5, seconds=5)
+    assert found.count((1, RUNNING)) == PENDING_SHOWN + 5
+    assert found.count((2, PENDING)) == PENDING_SHOWN
+
+
+@pytest.mark.parametrize("replicas", [4, None], ids=["replicated", "global"])
+def test_slots_whose_outdated_tasks_end_to_make_room_follow_one_by_one(
+    replicas: int | None,
+) -> None:
+    old = service("web", replicas=replicas, spec=build.template("old", memory=GIB))
+    spec = build.template("new", memory=8 * GIB)
+    web = service("web", replicas=replicas, spec=spec, version=2, template_version=2)
+    web = build.updating(web, old.spec, UpdateConfig(order=UpdateOrder.START_FIRST), slots=4)
+    held = [task(f"web.{n}", node=f"n{n}") for n in (1, 2, 3, 4)]
+    world = BrainWorld(build.state(nodes=nodes(4), services=[web], tasks=held))
+    assert _play(world, 3) == [(2, RUNNING)] * 4
+
+
+def test_nodes_that_get_room_for_the_new_task_later_follow_one_by_one() -> None:
+    world = _global(7 * GIB + GIB // 2)
+    for number in (2, 3, 4):
+        world.put_node(build.node(f"n{number}", memory=GIB))
+    _play(world, 4, seconds=10)
+    for number in (2, 3, 4):
+        world.put_node(build.node(f"n{number}"))
+    left = [(1, RUNNING), (2, PENDING), (2, RUNNING), (2, RUNNING), (2, RUNNING)]
+    assert _play(world, 3) == left
+
+
 def test_a_host_that_is_lost_during_the_update_holds_it_up_no_longer() -> None:
     world = _world(build.template("new", max_replicas=1), replicas=3)
     _play(world, 2, seconds=3)
@@ -112,3 +181,38 @@ def test_the_delay_of_slots_that_serve_is_kept_while_others_wait() -> None:
     world.now = Instant(NOW + 60 * SECOND)
     ended = [one.slot for one in world.decide(dirty("web")).writes.tasks if not is_desired(one)]
     assert ended == [2]
+
+
+def test_an_outdated_task_runs_on_beside_the_new_one_where_another_slot_finds_no_node() -> None:
+    old = service("web", replicas=3, spec=build.template("old", max_replicas=1))
+    spec = build.template("new", max_replicas=1)
+    web = service("web", replicas=3, spec=spec, version=2, template_version=2)
+    config = UpdateConfig(order=UpdateOrder.START_FIRST, parallelism=2)
+    web = build.updating(web, old.spec, config, slots=3)
+    held = [task(f"web.{n}", node=f"n{n}") for n in (1, 2, 3)]
+    world = BrainWorld(build.state(nodes=nodes(4), services=[web], tasks=held))
+    world.put_node(build.node("n3", state=NodeState.DOWN))
+    world.settle()
+    slots = sorted((one.slot, one.spec_version, one.state) for one in world.desired("web"))
+    assert slots[:2] == [(1, 1, RUNNING), (1, 2, TaskState.ASSIGNED)]
+    assert _play(world, 1) == [(2, RUNNING)] * 3
+
+
+def test_slots_whose_outdated_tasks_ended_are_updated_once_one_that_waits_has_a_node() -> None:
+    spec = build.template("new", memory=9 * GIB, condition="none")
+    old = service("web", replicas=2)
+    web = service("web", replicas=2, spec=spec, version=2, template_version=2)
+    web = build.updating(web, old.spec, UpdateConfig(order=UpdateOrder.START_FIRST), slots=2)
+    waiting = task("web.1", state=PENDING, version=2, restarts=1)
+    ended = task("web.2", node="n1", state=TaskState.COMPLETE)
+    ended = replace(ended, desired_state=TaskState.SHUTDOWN)
+    world = BrainWorld(build.state(nodes=nodes(1), services=[web], tasks=[waiting, ended]))
+    _play(world, 0)
+    (web,) = world.state.services.values()
+    assert web.update_status is not None
+    assert web.update_status.state is UpdateState.UPDATING
+    world.put_node(build.node("n2", memory=64 * GIB))
+    assert _play(world, 0) == [(2, RUNNING), (2, RUNNING)]
+    (web,) = world.state.services.values()
+    assert web.update_status is not None
+    assert web.update_status.state is UpdateState.COMPLETED

@@ -1,0 +1,76 @@
+"""Ends outdated tasks of an update because their ends make room for new ones. PURE.
+
+While tasks are placed, those that no node takes are known: then an outdated task may end earlier
+than its update would end it (`controller/brain/freed.py` says whether that makes room).
+"""
+
+from collections.abc import Callable, Iterable
+
+from controller.brain.orchestrator.enforce import misfit
+from controller.brain.orchestrator.plan import AFTER_ALL, Plan
+from controller.brain.orchestrator.slots import shut_down
+from pyswarm_core.indexes.rollout import is_outdated
+from pyswarm_core.indexes.tasks import is_desired
+from pyswarm_core.objects import Task
+from pyswarm_core.specs import UpdateOrder
+from pyswarm_core.state import State
+from pyswarm_core.states import Availability, NodeState
+
+_STOPPED_FIRST = "outdated; stopped first: no node takes the new task beside it"
+
+
+def stop_instead(
+    plan: Plan, state: State, slots: Iterable[int], makes_room: Callable[[Task], bool]
+) -> None:
+    """In a start-first update, end the outdated tasks of slots whose new task no node takes beside
+    them: these slots are updated stop-first. An outdated task stays if its own node could not take
+    the new one either: it is not ready, not active, against a constraint or too small. A slot of a
+    global service that waited before is not in flight, and needs room to be.
+    """
+    service = plan.service
+    if plan.order is not UpdateOrder.START_FIRST or plan.holds or not service.is_updating:
+        return
+    per_node = service.spec.mode.per_node
+    for number in slots:
+        new = number in plan.vacancies
+        if per_node and new:
+            plan.cut(AFTER_ALL)  # it is not in flight any more: another slot follows
+        if per_node and not new and plan.step.room_left <= 0:
+            continue
+        for task in state.tasks_of_service(service.id).slots.get(number, ()):
+            known = plan.changed.get(task.id, task)
+            if task.id in plan.removed or not is_desired(known):
+                continue
+            node = state.nodes.get(task.node_id)
+            if node is None or node.status.state is not NodeState.READY:
+                continue
+            usable = node.spec.availability is Availability.ACTIVE
+            if not usable or not is_outdated(service, known) or misfit(state, service, known):
+                continue
+            if makes_room(task):
+                plan.step.room_left -= per_node and not new
+                shut_down(plan, known, _STOPPED_FIRST)
+                plan.cut(0)  # some room is free at once: the maximum per node
+
+
+def go_on(
+    plan: Plan, waiting: Iterable[int], missing: int, makes_room: Callable[[Task], bool]
+) -> None:
+    """Slots whose new tasks no node takes are not in flight for outdated tasks that make room for
+    one: these end, and as many tasks run as before. `missing`: how many more are to be made.
+    """
+    others = sum(number in plan.step.homeless for number in waiting) + missing
+    if not others or not plan.step.candidates:
+        return
+    room = plan.step.room_left + others
+    for task in plan.step.candidates:
+        known = plan.changed.get(task.id, task)
+        if room <= 0:
+            break
+        if task.slot in plan.vacancies:  # its new task was made beside it just now
+            continue
+        if task.id not in plan.removed and is_desired(known) and makes_room(task):
+            first = plan.order is UpdateOrder.START_FIRST
+            shut_down(plan, known, _STOPPED_FIRST if first else "outdated")
+            plan.cut(0)  # some room is free at once: the maximum per node
+            room -= 1
