@@ -148,9 +148,8 @@ class Updates:
             slot.proven = True
         told = task.id in self._stops.told
         slot.told |= told and task.id == slot.first
-        ended = ends_by_itself(task.state) and task.desired_state is not TaskState.REMOVE
-        # A deposed leader does not know of a stop that its successor stored.
-        if ended and (not told or task.desired_state <= TaskState.RUNNING):
+        told &= task.desired_state > TaskState.RUNNING  # a deposed leader has not seen it yet
+        if ends_by_itself(task.state) and task.desired_state is not TaskState.REMOVE and not told:
             early = task.detail.ran < settings(service).monitor or not task.detail.ran
             slot.may_have_failed |= early and not task.detail.stop_requested
             slot.ended |= task.id == slot.first and not slot.told
