@@ -206,6 +206,10 @@ class Rollout:
             else:
                 outdated[slot] = newest.state is _RUNNING
 
+    def shown(self, tasks: tuple[Task, ...]) -> Task:
+        """The one of a slot's tasks that shows how far its update is."""
+        return shown_by(self._service, tasks)
+
     def put(self, slot: int, newest: Task) -> None:
         """Set the task that shows how far the update of the slot is."""
         version = newest.spec_version

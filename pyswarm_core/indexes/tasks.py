@@ -11,7 +11,7 @@ import numpy as np
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.indexes.nodes import BoolColumn, IntColumn, NodeTable
-from pyswarm_core.indexes.rollout import Rollout, shown_by
+from pyswarm_core.indexes.rollout import Rollout
 from pyswarm_core.limits import UNFINISHED_MAX
 from pyswarm_core.objects import Block, Network, Service, Task
 from pyswarm_core.ports import HostPort, host_ports
@@ -316,8 +316,8 @@ class ServiceTasks:
             self.storied[slot] = None
         elif slot in self.storied:
             del self.storied[slot]
-        if self.rollout is not None and self.service is not None:
-            self.rollout.put(slot, shown_by(self.service, tasks))
+        if self.rollout is not None:
+            self.rollout.put(slot, self.rollout.shown(tasks))
 
     def put_living(self, before: Task, task: Task, history_kept: int) -> None:
         """Set a task that has a node, and has not ended, to another such state."""

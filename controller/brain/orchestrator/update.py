@@ -29,14 +29,7 @@ from pyswarm_core.decision import EventKind
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.indexes.limited import awaits_limits
-from pyswarm_core.indexes.rollout import (
-    is_failure,
-    is_first,
-    is_made,
-    is_outdated,
-    serves,
-    shown_by,
-)
+from pyswarm_core.indexes.rollout import is_failure, is_first, is_made, is_outdated, serves
 from pyswarm_core.indexes.tasks import ServiceTasks, is_desired, waits_for_node
 from pyswarm_core.limits import PENDING_SHOWN, SERVE_DEADLINE
 from pyswarm_core.objects import Service, Task, clipped
@@ -471,7 +464,10 @@ def _next(
     ]
     if tasks.rollout is not None and most:
         found = tasks.rollout.next_outdated({**held.slots, **seen} if held.slots else seen, most)
-        for runs, number in found:
-            outdated.append((runs, number, shown_by(plan.service, tasks.slots[number])))
+        outdated += [(runs, number, tasks.slots[number][-1]) for runs, number in found]
     chosen = sorted(outdated, key=lambda entry: entry[:2])[:most]
-    return [task for _, _, task in chosen]
+    rollout = tasks.rollout
+    return [
+        task if number in seen or rollout is None else rollout.shown(tasks.slots[number])
+        for _, number, task in chosen
+    ]
