@@ -14,7 +14,7 @@ from pyswarm_core import limits
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.kinds import NETWORK, SERVICE
-from pyswarm_core.objects import Network, Task
+from pyswarm_core.objects import Network, Service, Task
 from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.states import (
     DESIRED_STATES,
@@ -28,7 +28,7 @@ from tests.sim.controllers import KEYS
 from tests.sim.hosts import Host
 from tests.sim.rules import Rule
 from tests.sim.unique import HostPorts, PublishedPorts, TaskAddresses, VirtualAddresses
-from tests.sim.updates import is_new, is_paused, is_rolling
+from tests.sim.updates import is_beside_failed, is_new, is_paused, is_rolling
 from tests.sim.view import Change, View
 from tests.sim.workload import Asked
 
@@ -85,8 +85,8 @@ def _moved(old: Task, new: Task, view: View) -> Iterator[str]:
 
 
 class OneDesiredTaskPerSlot:
-    """A slot has at most one task that should run and has not ended, and during an update one of
-    the old template beside it.
+    """A slot has at most one task that should run and has not ended, and beside it one of the old
+    template: during an update, and after a start-first one whose new task failed there.
     """
 
     rule = Rule.ONE_DESIRED
@@ -95,16 +95,22 @@ class OneDesiredTaskPerSlot:
         for key in change.chunks:
             seen: dict[tuple[int, bool], Task] = {}
             service = view.services.get(key.service_id)
-            updating = service is not None and (is_rolling(service) or is_paused(service))
-            for task in view.chunks.get(key, ()):
+            tasks = view.chunks.get(key, ())
+            for task in tasks:
                 if not is_desired(task):
                     continue
-                is_old = service is not None and not is_new(service, task)
-                one = (task.slot, updating and is_old)
+                slot = [one for one in tasks if one.slot == task.slot]
+                one = (task.slot, service is not None and _may_be_beside(service, task, slot))
                 if one in seen:
                     both = f"{seen[one].id} and {task.id}"
                     yield f"slot {task.slot} of {key.service_id} wants {both}"
                 seen[one] = task
+
+
+def _may_be_beside(service: Service, task: Task, slot: list[Task]) -> bool:
+    if is_new(service, task) or service.update_status is None:
+        return False
+    return is_rolling(service) or is_paused(service) or is_beside_failed(service, slot)
 
 
 class WritesAreFenced:
