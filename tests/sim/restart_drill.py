@@ -12,10 +12,10 @@ from pyswarm_core.specs import ReplicatedMode, RestartCondition
 from tests.sim.hosts import Host
 from tests.sim.marks import Marks
 from tests.sim.restarts import delay_of
+from tests.sim.rollout_states import is_current, is_rolling, serves
 from tests.sim.rules import Fail, Rule
 from tests.sim.runtime import Container
 from tests.sim.settled import Settled
-from tests.sim.updates import is_current, is_rolling, serves
 from tests.sim.view import View
 
 STEP = 20 * MILLISECOND

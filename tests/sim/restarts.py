@@ -12,9 +12,9 @@ from pyswarm_core.specs import RestartPolicy
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState, ends_by_itself
 from tests.sim.placement import Problem
+from tests.sim.rollout_states import is_current, is_new
 from tests.sim.rules import Rule
 from tests.sim.stops import Stops
-from tests.sim.updates import is_current, is_new
 
 LONG_RUN = 10 * MINUTE
 """After such a run the restart delay begins anew."""

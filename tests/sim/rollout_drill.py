@@ -18,10 +18,11 @@ from pyswarm_core.states import UpdateState
 from tests.sim.behaviours import has_health
 from tests.sim.marks import Marks
 from tests.sim.rand import Chance
+from tests.sim.rollout_states import is_beside_failed, is_current, is_rolling, serves, should_run
 from tests.sim.rollouts import Rollouts
 from tests.sim.rules import Fail, Rule
 from tests.sim.settled import Settled
-from tests.sim.updates import Updates, is_beside_failed, is_current, is_rolling, serves, should_run
+from tests.sim.updates import Updates
 from tests.sim.workload import Users
 
 STEP = 20 * MILLISECOND

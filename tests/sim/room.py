@@ -8,7 +8,7 @@ from pyswarm_core.specs import ServiceSpec, UpdateOrder
 from pyswarm_core.states import Availability, NodeState
 from tests.sim.checked import spec_of
 from tests.sim.placement import satisfies, takes_instead
-from tests.sim.updates import is_new, is_rolling, settings
+from tests.sim.rollout_states import is_new, is_rolling, settings
 from tests.sim.view import View
 
 

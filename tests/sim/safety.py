@@ -26,9 +26,9 @@ from tests.sim.bases import UpdatesReturn
 from tests.sim.checked import ChecksDecide
 from tests.sim.controllers import KEYS
 from tests.sim.hosts import Host
+from tests.sim.rollout_states import is_beside_failed, is_new, is_paused, is_rolling
 from tests.sim.rules import Rule
 from tests.sim.unique import HostPorts, PublishedPorts, TaskAddresses, VirtualAddresses
-from tests.sim.updates import is_beside_failed, is_new, is_paused, is_rolling
 from tests.sim.view import Change, View
 from tests.sim.workload import Asked
 

@@ -29,9 +29,9 @@ from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
 from tests.sim.placement import satisfies
 from tests.sim.rand import SeededIds
+from tests.sim.rollout_states import is_new, is_paused, is_rolling, serves
 from tests.sim.room import held_room
 from tests.sim.stops import Stops
-from tests.sim.updates import is_new, is_paused, is_rolling, serves
 from tests.sim.view import View
 from tests.sim.workload import Asked
 

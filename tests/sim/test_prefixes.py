@@ -26,8 +26,8 @@ from pyswarm_core.specs import (
 )
 from pyswarm_core.states import UpdateState
 from tests.sim.controllers import KEYS, Machine
+from tests.sim.rollout_states import is_current, serves
 from tests.sim.script import CALM, Step, play, ready
-from tests.sim.updates import is_current, serves
 from tests.sim.world import World
 
 EVERY = 1 if int(os.environ.get("PYSWARM_SIM_SEEDS", "500")) > 1_000 else 5

@@ -15,7 +15,6 @@ from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import (
     FailureAction,
     ServiceSpec,
-    UpdateConfig,
     UpdateOrder,
 )
 from pyswarm_core.state import State
@@ -30,14 +29,22 @@ from pyswarm_core.states import (
 from tests.sim.followed import Rollout, Slot, key_of
 from tests.sim.marks import Marks
 from tests.sim.placement import Problem, could_take, is_on_paused_node, occupies, satisfies
+from tests.sim.rollout_states import (
+    PAUSED,
+    ROLLING,
+    is_beside_failed,
+    is_new,
+    is_paused,
+    is_rolling,
+    serves,
+    settings,
+    should_run,
+)
 from tests.sim.rules import Rule
 from tests.sim.specs import given_up, is_alike, rolled_back
 from tests.sim.stops import Stops
 
 _U = UpdateState
-ROLLING = (_U.UPDATING, _U.ROLLBACK_STARTED)
-PAUSED = (_U.PAUSED, _U.ROLLBACK_PAUSED)
-BACK = (_U.ROLLBACK_STARTED, _U.ROLLBACK_PAUSED, _U.ROLLBACK_COMPLETED)
 BY_DECISION = {
     (_U.UPDATING, _U.PAUSED),
     (_U.UPDATING, _U.COMPLETED),
@@ -52,52 +59,6 @@ NEVER = 600 * SECOND
 """A new task that runs for so long and has not served may have failed."""
 REACTS = 3 * SECOND
 """After the failure that is too much, an update has paused or is rolled back."""
-
-
-def is_current(service: Service, version: int) -> bool:
-    """Whether tasks made from this spec version have the service's template."""
-    kept = any(one.first <= version <= one.last for one in service.same_template)
-    return version >= service.template_version or kept
-
-
-def is_new(service: Service, task: Task) -> bool:
-    """Whether an update leaves the task alone: it has the template, and limits in force."""
-    return is_current(service, task.spec_version) and not refuses_limits(service, task)
-
-
-def is_rolling(service: Service) -> bool:
-    """Whether an update or a rollback goes on."""
-    return service.update_status is not None and service.update_status.state in ROLLING
-
-
-def is_paused(service: Service) -> bool:
-    """Whether one waits for its users."""
-    return service.update_status is not None and service.update_status.state in PAUSED
-
-
-def settings(service: Service) -> UpdateConfig:
-    """What governs the update or the rollback that goes on."""
-    status = service.update_status
-    back = status is not None and status.state in BACK
-    return service.spec.rollback_config if back else service.spec.update_config
-
-
-def should_run(task: Task) -> bool:
-    """Whether it has not ended and is not to end."""
-    return task.desired_state <= TaskState.RUNNING and task.state <= TaskState.RUNNING
-
-
-def serves(task: Task) -> bool:
-    """Whether connections may be sent to it."""
-    return should_run(task) and task.state is TaskState.RUNNING and task.detail.serving
-
-
-def is_beside_failed(service: Service, tasks: list[Task]) -> bool:
-    """Whether the slot's new task failed: with start-first the old one runs on beside it."""
-    made = [task for task in tasks if is_new(service, task)]
-    if settings(service).order is not UpdateOrder.START_FIRST or not made:
-        return False
-    return made[-1].restarts > 0 or made[-1].failed_update or not should_run(made[-1])
 
 
 class Updates:

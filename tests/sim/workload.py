@@ -57,9 +57,9 @@ from tests.sim.net import Net
 from tests.sim.options import Options
 from tests.sim.placement import CONSTRAINTS
 from tests.sim.rand import Chance
+from tests.sim.rollout_states import should_run
 from tests.sim.rollouts import Rollouts
 from tests.sim.specs import requested_return
-from tests.sim.updates import should_run
 from tests.sim.upkeep import Upkeep
 from tests.sim.view import View
 
