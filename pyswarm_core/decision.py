@@ -90,6 +90,11 @@ class Cursor(NamedTuple):
     """The lowest slot that this round has not examined."""
     surplus: tuple[int, ...] = ()
     """Slots chosen to be removed next: a choice examines all slots."""
+    unshown: bool = False
+    """Whether the round left slots without a task because enough pending tasks were stored."""
+    anew: bool = False
+    """Whether another round follows: fewer pending tasks are stored than when slots were left so.
+    """
 
 
 BEGINNING = Cursor()

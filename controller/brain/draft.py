@@ -6,9 +6,10 @@ from controller.brain.allocator.encryption import rotated, rotates_at
 from controller.brain.orchestrator.plan import Plan
 from controller.brain.placing import Placing
 from pyswarm_core.clock import NEVER, Instant
-from pyswarm_core.decision import Cursor, Decision, Work, Writes
+from pyswarm_core.decision import BEGINNING, Cursor, Decision, Work, Writes
 from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, ServiceId
+from pyswarm_core.indexes.tasks import waits_for_node
 from pyswarm_core.kinds import SERVICE
 from pyswarm_core.limits import DECISION_NETWORKS, PLACING_COST
 from pyswarm_core.objects import Cluster
@@ -74,6 +75,9 @@ class Draft:
         """The decision. `retried`: how many waiting services were compared with changed nodes."""
         self.placing.explain()
         plans = self._plans
+        again = self.again | {
+            plan.service.id: cursor for plan in plans if (cursor := self._next(plan)) is not None
+        }
         writes = Writes(
             cluster=self._cluster,
             objects=(
@@ -86,11 +90,6 @@ class Draft:
         )
         wakes = {plan.service.id: plan.wake for plan in plans if plan.wake < NEVER}
         failed = self.failed | self.placing.failed
-        again = self.again | {
-            plan.service.id: Cursor(plan.resume, plan.surplus)
-            for plan in plans
-            if plan.resume is not None
-        }
         events = tuple(event for plan in plans for event in plan.events())
         work = Work(
             cost=self._cost,
@@ -111,3 +110,18 @@ class Draft:
             failed=failed,
             failed_networks=self.placing.failed_networks,
         )
+
+    def _next(self, plan: Plan) -> Cursor | None:
+        """Where the next decision continues with the service, None if it is decided."""
+        anew = plan.cursor.anew or (plan.cursor.unshown and self._shows_fewer(plan))
+        if plan.resume is None:
+            return BEGINNING if anew else None
+        if plan.resume == 0:
+            return Cursor(surplus=plan.surplus)
+        return Cursor(plan.resume, plan.surplus, plan.unshown, anew)
+
+    def _shows_fewer(self, plan: Plan) -> bool:
+        """Whether the plan leaves fewer pending tasks stored than it found."""
+        known = (self._state.tasks.get(task_id) for task_id in plan.changed | plan.removed)
+        before = sum(task is not None and waits_for_node(task) for task in known)
+        return sum(map(waits_for_node, plan.changed.values())) < before

@@ -143,6 +143,7 @@ class Placing:
         others = self._state.tasks_of_service(plan.service.id).pending - seen
         room = max(0, PENDING_SHOWN - others - shown - len(stored))
         unassigned = [*stored, *unmade[:room]]
+        plan.unshown |= len(unmade) > room
         if not unassigned:
             return
         self._shown[plan.service.id] += len(unassigned)

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from controller.brain.orchestrator.plan import Plan, Vacancy
-from controller.brain.orchestrator.rounds import settled, to_settle
+from controller.brain.orchestrator.rounds import settle_waiting, settled, to_settle
 from controller.brain.orchestrator.slots import Slot, SlotKind
 from controller.brain.orchestrator.update import advance
 from pyswarm_core.clock import Instant
@@ -71,6 +71,8 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
         numbers = to_settle(plan, state, marked)
     slots = settled(plan, state, numbers, now)
     plan.scanned += 2 * len(eligible)
+    if updating and not is_stopped and not plan.is_cut:
+        settle_waiting(plan, state, slots, now)
     if partial and plan.is_cut:
         plan.cut(0)  # the service becomes dirty: all its unsettled slots are looked at
     for number in tuple(slots):

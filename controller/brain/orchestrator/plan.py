@@ -93,6 +93,8 @@ class Plan:
         """How many slots were looked at."""
         self.resume: int | None = None
         """The slot at which the next decision continues; None if the plan is complete."""
+        self.unshown = cursor.unshown
+        """Whether the round left slots without a task because enough pending ones were stored."""
         self.surplus: tuple[int, ...] = ()
         """Slots that the next decision is to remove."""
         self.scanned = 0

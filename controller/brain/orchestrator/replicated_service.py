@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy
-from controller.brain.orchestrator.rounds import settled, to_settle
+from controller.brain.orchestrator.rounds import settle_waiting, settled, to_settle
 from controller.brain.orchestrator.slots import Slot, SlotKind, discard
 from controller.brain.orchestrator.update import advance
 from pyswarm_core.clock import Instant
@@ -41,6 +41,7 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
         return
     if plan.service.spec.stopped:
         return  # its update goes on once it is started
+    settle_waiting(plan, state, slots, now)
     empty = len(tasks.leaving)
     empty += sum(not slot.filled for slot in slots.values() if slot.number not in tasks.leaving)
     filled, given_up = len(tasks.slots) - empty, list[int]()

@@ -6,11 +6,12 @@ for, in order, and sets the cursor at which the next decision continues.
 
 from collections.abc import Iterable
 
-from controller.brain.orchestrator.enforce import misplaced
+from controller.brain.orchestrator.enforce import misfit, misplaced
 from controller.brain.orchestrator.plan import AFTER_ALL, Plan
-from controller.brain.orchestrator.slots import Slot, settle
+from controller.brain.orchestrator.slots import Slot, SlotKind, settle
 from pyswarm_core.clock import Instant
-from pyswarm_core.limits import WRITE_COST
+from pyswarm_core.indexes.tasks import is_desired, waits_for_node
+from pyswarm_core.limits import PENDING_SHOWN, WRITE_COST
 from pyswarm_core.state import State
 
 
@@ -43,3 +44,24 @@ def settled(plan: Plan, state: State, numbers: Iterable[int], now: Instant) -> d
             break
         slots[number] = settle(plan, state, number, now)
     return slots
+
+
+def settle_waiting(plan: Plan, state: State, slots: dict[int, Slot], now: Instant) -> None:
+    """In the last part of a round during an update, settle again those slots in flight that lack a
+    node, at most PENDING_SHOWN: an earlier part did, and the update's next step depends on them.
+    Slots of a global service whose node keeps no task are empty, without a limit.
+    """
+    tasks = state.tasks_of_service(plan.service.id)
+    if tasks.rollout is None or not plan.cursor.slot:
+        return
+    others = [number for number in tasks.rollout.slots_in_flight() if number not in slots]
+    plan.scanned += 8 * len(others)
+    left = PENDING_SHOWN
+    for number in others:
+        shown = tasks.rollout.shown(tasks.slots[number])
+        is_evicted = not is_desired(shown) and bool(misfit(state, plan.service, shown))
+        if is_evicted and plan.service.spec.mode.per_node:
+            slots[number] = Slot(number, SlotKind.EMPTY)
+        elif left and (is_evicted or waits_for_node(shown)):
+            slots[number] = settle(plan, state, number, now)
+            left -= 1

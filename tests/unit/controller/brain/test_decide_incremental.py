@@ -30,6 +30,7 @@ from pyswarm_core.specs import (
     PublishMode,
     ReplicatedMode,
     TaskSpec,
+    UpdateConfig,
 )
 from pyswarm_core.states import Availability, NodeState, TaskState, UpdateState
 from tests.fixtures import build
@@ -60,6 +61,50 @@ def _happens(world: Leader, kind: str, what: Any) -> None:
         world.wait(what)
     else:
         happen(world, kind, what)
+
+
+def _web(replicas: int | None, spec: TaskSpec, parallelism: int = 1) -> tuple[str, Service]:
+    config = UpdateConfig(parallelism=parallelism)
+    return "service", build.configured(
+        build.service("web", replicas=replicas, spec=spec), config, config
+    )
+
+
+_unmet = build.template("image:2", constraints=("node.labels.zone!=a",))
+_large = build.template(memory=3 * GIB)
+CUT = {
+    "the next task may end, though those without a node were looked at before": [
+        _web(6, _large),
+        ("port", "web"),
+    ],
+    "a task may be stored, once a later part has removed another": [
+        _web(5, _large, 0),
+        _web(1, _unmet, 0),
+    ],
+}
+
+
+@pytest.mark.parametrize("shown", [1, 2])
+@pytest.mark.parametrize("events", CUT.values(), ids=CUT)
+def test_a_round_in_small_parts_leaves_nothing_to_decide(
+    events: list[tuple[str, Any]], shown: int
+) -> None:
+    with patch("controller.brain.placing.PENDING_SHOWN", shown):
+        _follow(events, shown, PLACING_COST)
+
+
+def test_a_round_in_small_parts_awaits_no_end_on_nodes_that_keep_no_task() -> None:
+    nodes = [build.node(f"n{n}", labels={"zone": "a"}) for n in range(1, 40)]
+    world = Leader(build.state(nodes=nodes))
+    world.cost = PLACING_COST
+    for kind, what in (_web(None, build.template()), _web(None, _unmet)):
+        happen(world, kind, what)
+        world.turns()
+    (service,) = world.state.services.values()
+    status = service.update_status
+    assert status is not None
+    assert status.state is UpdateState.COMPLETED
+    assert not world.missing()
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
