@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from agent.tasks.events import Effect
 from agent.tasks.record import Record
-from agent.tasks.steps import KILL_AGAIN, Step, should_run
+from agent.tasks.steps import KILL_AGAIN, Step
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.limits import DRAIN_MAX
 
@@ -62,7 +62,7 @@ def leave_backends(record: Record, now: Instant, message: str) -> Step:
 
 def stop_requested(record: Record, now: Instant) -> Step:
     """A user requested a stop."""
-    if not record.process_runs or record.stops or not should_run(record):
+    if not record.process_runs or record.stops:
         return Step(record)
     return leave_backends(record, now, "stopping on request")
 
