@@ -67,9 +67,12 @@ def go_on(
         known = plan.changed.get(task.id, task)
         if room <= 0:
             break
-        if task.slot in plan.vacancies:  # its new task was made beside it just now
+        ends = task.id not in plan.removed and is_desired(known) and makes_room(task)
+        if task.slot in plan.vacancies:  # its new task was to be made beside it just now
+            if ends and not plan.service.spec.mode.per_node:
+                plan.cut(AFTER_ALL)  # those that wait are stored then: none is made beside it
             continue
-        if task.id not in plan.removed and is_desired(known) and makes_room(task):
+        if ends:
             first = plan.order is UpdateOrder.START_FIRST
             shut_down(plan, known, _STOPPED_FIRST if first else "outdated")
             plan.cut(0)  # some room is free at once: the maximum per node

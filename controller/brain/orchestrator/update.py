@@ -35,7 +35,7 @@ from pyswarm_core.limits import PENDING_SHOWN, SERVE_DEADLINE
 from pyswarm_core.objects import Service, Task, clipped
 from pyswarm_core.specs import FailureAction, UpdateOrder
 from pyswarm_core.state import State
-from pyswarm_core.states import Availability, TaskState, UpdateState, occupies
+from pyswarm_core.states import Availability, TaskState, UpdateState, is_terminal, occupies
 
 _MESSAGE_SHOWN = 200
 """Bytes of a task's message in that of an update."""
@@ -112,6 +112,7 @@ def advance(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) ->
     parallelism = plan.service.update_settings.parallelism
     room = _room(plan, progress)
     taken = _take(plan, tasks, seen, room, held)
+    _forget_lost(plan, state, tasks)
     plan.step.room_left = (parallelism or AFTER_ALL) - progress.in_flight - taken
     if plan.step.homeless or plan.missing:
         plan.step.candidates = _next(plan, tasks, seen, held, PENDING_SHOWN)
@@ -442,11 +443,20 @@ def _take(
             node_id = task.node_id if per_node else NodeId("")
             why = (EventKind.TASK_REPLACED, "outdated")
             plan.vacancies[task.slot] = Vacancy(task.slot, plan.version, node_id=node_id, why=why)
+            if not is_desired(task):
+                plan.step.homeless[task.slot] = None
         else:
             shut_down(plan, task, "outdated")
     if len(chosen) == most < room:
         plan.cut(AFTER_ALL)
     return len(chosen)
+
+
+def _forget_lost(plan: Plan, state: State, tasks: ServiceTasks) -> None:
+    """Delete ended tasks of removed nodes: they filled slots that are filled anew now."""
+    for task in (task for number in plan.vacancies for task in tasks.slots.get(number, ())):
+        if is_terminal(task.state) and task.node_id not in state.nodes:
+            plan.remove(task)
 
 
 def _next(

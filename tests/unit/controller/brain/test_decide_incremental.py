@@ -31,6 +31,7 @@ from pyswarm_core.specs import (
     ReplicatedMode,
     TaskSpec,
     UpdateConfig,
+    UpdateOrder,
 )
 from pyswarm_core.states import Availability, NodeState, TaskState, UpdateState
 from tests.fixtures import build
@@ -91,6 +92,29 @@ def test_a_round_in_small_parts_leaves_nothing_to_decide(
 ) -> None:
     with patch("controller.brain.placing.PENDING_SHOWN", shown):
         _follow(events, shown, PLACING_COST)
+
+
+def _on_failure(order: UpdateOrder, replicas: int, **needs: Any) -> tuple[str, Service]:
+    config = UpdateConfig(parallelism=0, order=order)
+    spec = build.template(condition="on-failure", **needs)
+    return "service", build.configured(
+        build.service("web", replicas=replicas, spec=spec), config, config
+    )
+
+
+@pytest.mark.parametrize("cost", [PLACING_COST, DECISION_COST])
+def test_an_update_of_an_ended_task_deletes_it_with_its_node(cost: int) -> None:
+    ended = ("end", (0b11, TaskState.COMPLETE))
+    started = _on_failure(UpdateOrder.STOP_FIRST, 2)
+    _follow([started, ended, ("lose", "n2"), ("port", "web")], 20, cost)
+
+
+@pytest.mark.parametrize("cost", [PLACING_COST, DECISION_COST])
+def test_outdated_tasks_end_for_a_new_one_after_an_ended_one(cost: int) -> None:
+    started = _on_failure(UpdateOrder.START_FIRST, 3)
+    newer = _on_failure(UpdateOrder.START_FIRST, 3, memory=GIB, max_replicas=1)
+    with patch("controller.brain.placing.PENDING_SHOWN", 1):
+        _follow([started, ("end", (0b1, TaskState.COMPLETE)), newer], 1, cost)
 
 
 def test_a_round_in_small_parts_awaits_no_end_on_nodes_that_keep_no_task() -> None:
