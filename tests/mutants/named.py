@@ -129,7 +129,7 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
             "failed_update=is_failure(plan.service, last),",
             "failed_update=False,",
         ),
-        Rule.ROLLED_OUT,
+        Rule.FAILURES,
     ),
     "as many failures as tolerated are too many": (
         Mutation(
@@ -156,7 +156,7 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
             "self.spec.rollback_config if rolls_back else",
             "self.spec.update_config if rolls_back else",
         ),
-        Rule.PARALLELISM,
+        Rule.FAILURES,
     ),
     "a paused update goes on": (
         Mutation(

@@ -7,6 +7,7 @@ from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.kinds import NETWORK, SERVICE
 from pyswarm_core.objects import Task
 from pyswarm_core.specs import PublishMode
+from pyswarm_core.states import TaskState
 from tests.sim.placement import number, occupies
 from tests.sim.rules import Rule
 from tests.sim.view import Change, View
@@ -44,21 +45,25 @@ def _of_no_node(
 
 
 class TaskAddresses:
-    """No two tasks that take room on nodes of the fleet have one address of a network."""
+    """No two tasks that take room on nodes of the fleet have one address of a network. A task that
+    was told to end may be stored as running for a moment longer than its agent, which gives its
+    address to the next, has it.
+    """
 
     rule = Rule.TASK_ADDRESSES
 
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
         if not any(new is not None and new.detail.addresses for _, new in change.tasks):
             return
-        holders: dict[tuple[NetworkId, str], TaskId] = {}
+        holders: dict[tuple[NetworkId, str], Task] = {}
         for task in view.tasks.values():
             for held in task.detail.addresses if _is_there(task, view) else ():
                 if held.network_id not in view.networks:
                     continue
-                other = holders.setdefault((held.network_id, held.address), task.id)
-                if other != task.id:
-                    yield f"tasks {other} and {task.id} have {held.address}"
+                other = holders.setdefault((held.network_id, held.address), task)
+                told = any(one.desired_state > TaskState.RUNNING for one in (other, task))
+                if other is not task and not (told and other.node_id == task.node_id):
+                    yield f"tasks {other.id} and {task.id} have {held.address}"
 
 
 def _is_there(task: Task, view: View) -> bool:
