@@ -44,6 +44,11 @@ def should_run(task: Task) -> bool:
     return task.desired_state <= TaskState.RUNNING and task.state <= TaskState.RUNNING
 
 
+def lasts(task: Task) -> bool:
+    """Whether it has not ended, as far as its leader knows."""
+    return task.state <= TaskState.RUNNING and not task.failed_update
+
+
 def serves(task: Task) -> bool:
     """Whether connections may be sent to it."""
     return should_run(task) and task.state is TaskState.RUNNING and task.detail.serving

@@ -36,6 +36,7 @@ from tests.sim.rollout_states import (
     is_new,
     is_paused,
     is_rolling,
+    lasts,
     serves,
     settings,
     should_run,
@@ -206,8 +207,13 @@ class Updates:
             return
         if rollout.key != key_of(status) or new.update_status is None:
             return
-        left = state.tasks_of_service(old.id).slots  # a slot that was given up does not count
-        least = sum(slot.failed for number, slot in rollout.slots.items() if number in left)
+        # Neither a slot that was given up counts, nor a failure that only a deposed leader knows.
+        left = state.tasks_of_service(old.id).slots
+        least = sum(
+            slot.failed
+            for number, slot in rollout.slots.items()
+            if number in left and not any(t.id == slot.first and lasts(t) for t in left[number])
+        )
         most = sum(slot.may_have_failed for slot in rollout.slots.values())
         config = settings(old)
         slots = max(status.slots, 1)
@@ -221,7 +227,8 @@ class Updates:
                 f"{name} is {new.update_status.state}, and at most {most} of {slots} slots failed:"
                 f" {config.max_failure_ratio} may ({new.update_status})",
             )
-        if stops or least / slots <= config.max_failure_ratio:
+        waits = new.spec.stopped
+        if stops or waits or least / slots <= config.max_failure_ratio:
             rollout.too_many_since = Instant(0)
             return
         if config.failure_action is FailureAction.CONTINUE:

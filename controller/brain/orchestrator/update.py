@@ -370,26 +370,31 @@ def _fail(plan: Plan, state: State, progress: UpdateProgress, now: Instant) -> N
         cause = f"due to failure of task {failed.id}: it runs and never served ({waits})"
     action = service.update_settings.failure_action
     if action is not FailureAction.ROLLBACK or status.state.is_rollback:
-        pause(plan, cause, progress.failures)
+        _pause(plan, cause, progress.failures)
         return
     message = f"update rolled back {cause}"
     try:
         target = failed_update_target(service)
         rolled = rolled_back(state, service, target, now, message, automatic=True)
     except PyswarmError as error:
-        pause(plan, f"{cause}: it cannot be rolled back: {error}", progress.failures)
+        _pause(plan, f"{cause}: it cannot be rolled back: {error}", progress.failures)
         return
-    # What was planned for the failed template is decided again.
+    _decide_again(plan)
+    plan.record(rolled)
+    plan.report(EventKind.ROLLBACK, message)
+
+
+def _decide_again(plan: Plan) -> None:
+    """What was planned for the failed template is decided again."""
     plan.vacancies.clear()
     plan.pending.clear()
     plan.missing = 0
-    plan.record(rolled)
-    plan.report(EventKind.ROLLBACK, message)
     plan.cut(0)
 
 
-def pause(plan: Plan, reason: str, failures: int) -> None:
+def _pause(plan: Plan, reason: str, failures: int) -> None:
     """Pause the update or the rollback."""
+    _decide_again(plan)
     status = plan.service.update_status
     assert status is not None
     word = "rollback" if status.state.is_rollback else "update"

@@ -155,3 +155,24 @@ def test_a_task_stopped_in_a_rollback_is_replaced_though_the_one_before_it_is_no
         the_web(world).spec_version
     ]
     assert state_of(world) is UpdateState.ROLLBACK_COMPLETED
+
+
+def test_a_task_that_ends_as_its_update_pauses_is_replaced_from_its_own_template() -> None:
+    world = running_web(update=UpdateConfig())
+    update_web(world, "bad")
+    for _ in range(20):
+        world.settle()
+        for found in list(world.state.tasks.values()):
+            if found.spec_version == 1 or found.state < TaskState.STARTING:
+                world.advance(found)
+    new = [t for t in world.state.tasks.values() if t.state is TaskState.STARTING]
+    assert len(new) == 1
+    old = next(t for t in world.desired(the_web(world).id) if t.spec_version == 1)
+    for task in (*new, old):
+        world.report(task.node_id, task, TaskState.FAILED)
+    world.settle()
+    assert state_of(world) is UpdateState.PAUSED
+    world.now = Instant(world.now + 10 * SECOND)
+    world.settle()
+    (made,) = (t for t in world.desired(the_web(world).id) if t.slot == old.slot)
+    assert made.spec_version == 1
