@@ -95,6 +95,8 @@ class UpdateStatus(Model, frozen=True):
     """A rollback that the failure action of an update began, or the update of tasks that it left on
     paused nodes.
     """
+    waiting: int = 0
+    """Slots whose tasks waited for a node when it began: these do not hold up the others."""
 
 
 class VirtualIp(Model, frozen=True):

@@ -33,7 +33,9 @@ _FRAME = 8
 """Bytes of a message in a message: its tag and its length."""
 
 
-def begun(service: Service, from_version: int, slots: int, now: Instant) -> UpdateStatus:
+def begun(
+    service: Service, from_version: int, slots: int, now: Instant, *, waiting: int = 0
+) -> UpdateStatus:
     """The status of an update of so many slots to the service's current template and limits. It
     goes on with what an automatic rollback to the same version left, if it did.
     """
@@ -48,10 +50,11 @@ def begun(service: Service, from_version: int, slots: int, now: Instant) -> Upda
         to_version=to_version,
         slots=slots,
         automatic=is_left,
+        waiting=waiting,
     )
 
 
-def resumed(status: UpdateStatus, slots: int, now: Instant) -> UpdateStatus:
+def resumed(status: UpdateStatus, slots: int, now: Instant, *, waiting: int) -> UpdateStatus:
     """The status of a paused update that goes on; earlier failures do not count."""
     rolls_back = status.state.is_rollback
     return UpdateStatus(
@@ -62,6 +65,7 @@ def resumed(status: UpdateStatus, slots: int, now: Instant) -> UpdateStatus:
         to_version=status.to_version,
         slots=slots,
         automatic=status.automatic,
+        waiting=waiting,
     )
 
 
@@ -113,7 +117,8 @@ def revised(state: State, service: Service, spec: ServiceSpec, since: Instant) -
         tasks = state.tasks_of_service(service.id)
         count = len(tasks.slots) - len(tasks.leaving)
         slots = count if new_limits else outdated_slots(tasks, changed)
-        status = begun(changed, base_version(service), slots, service.updated_at)
+        base, waiting = base_version(service), tasks.pending
+        status = begun(changed, base, slots, service.updated_at, waiting=waiting)
         reaches_tasks = not before.stopped or service.is_updating
         status_after = status if count > 0 and reaches_tasks else None
         changed = replace(changed, update_status=status_after)
@@ -155,6 +160,7 @@ def rolled_back(
         to_version=changed.spec_version,
         slots=slots,
         automatic=automatic,
+        waiting=state.tasks_of_service(service.id).pending,
     )
     return replace(changed, update_status=status)
 

@@ -140,7 +140,8 @@ def _updated_status(
         return status
     if spec != old.spec and replace(spec, mode=old.spec.mode, stopped=old.spec.stopped) == old.spec:
         return status
-    return resumed(status, slots_left(state.tasks_of_service(old.id), old), now)
+    tasks = state.tasks_of_service(old.id)
+    return resumed(status, slots_left(tasks, old), now, waiting=tasks.pending)
 
 
 class Rollback(NamedTuple):

@@ -48,8 +48,10 @@ class Vacancy(Struct, frozen=True, gc=False):
 class UpdateStep(Struct, gc=False):
     """Which outdated tasks may end once it is known which new tasks no node takes."""
 
-    homeless: dict[int, None] = {}
-    """Slots in flight whose new tasks have no nodes yet, and no outdated ones beside them."""
+    without_node: dict[int, bool] = {}
+    """Slots in flight whose new tasks have no nodes yet, and no outdated ones beside them; whether
+    the node of a task before was lost, drained or paused.
+    """
     room_left: int = 0
     """How many more slots may be in flight."""
     candidates: list[Task] = []

@@ -57,9 +57,10 @@ def go_on(
     plan: Plan, waiting: Iterable[int], missing: int, makes_room: Callable[[Task], bool]
 ) -> None:
     """Slots whose new tasks no node takes are not in flight for outdated tasks that make room for
-    one: these end, and as many tasks run as before. `missing`: how many more are to be made.
+    one (see `passed_over`): these end, and as many tasks run as before. `missing`: how many more
+    are to be made.
     """
-    others = sum(number in plan.step.homeless for number in waiting) + missing
+    others = passed_over(plan, waiting, missing)
     if not others or not plan.step.candidates:
         return
     room = plan.step.room_left + others
@@ -77,3 +78,14 @@ def go_on(
             shut_down(plan, known, _STOPPED_FIRST if first else "outdated")
             plan.cut(0)  # some room is free at once: the maximum per node
             room -= 1
+
+
+def passed_over(plan: Plan, slots: Iterable[int], missing: int) -> int:
+    """How many of these slots do not hold up the others though they lack a node: those that lost
+    theirs, and as many as waited when the update began. Were it all, other services that take the
+    room which its outdated tasks give up would cost it every task.
+    """
+    lost = [plan.step.without_node[number] for number in slots if number in plan.step.without_node]
+    status = plan.service.update_status
+    waited = status.waiting if status is not None else 0
+    return sum(lost) + min(len(lost) - sum(lost) + missing, waited)

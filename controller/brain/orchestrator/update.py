@@ -17,6 +17,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy
+from controller.brain.orchestrator.room import passed_over
 from controller.brain.orchestrator.slots import Slot, SlotKind, shut_down
 from controller.brain.revisions import (
     begun,
@@ -114,7 +115,7 @@ def advance(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) ->
     taken = _take(plan, tasks, seen, room, held)
     _forget_lost(plan, state, tasks)
     plan.step.room_left = (parallelism or AFTER_ALL) - progress.in_flight - taken
-    if plan.step.homeless or plan.missing:
+    if plan.step.without_node or plan.missing:
         plan.step.candidates = _next(plan, tasks, seen, held, PENDING_SHOWN)
     if taken or progress.in_flight or progress.limited or _is_left(plan, tasks, seen, held):
         if progress.free_at < NEVER:
@@ -196,14 +197,14 @@ def _whole(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) -> 
     tasks = state.tasks_of_service(plan.service.id)
     made = [number for number in plan.vacancies if number not in seen]
     found = UpdateProgress(len(made) + plan.missing)
-    plan.step.homeless = dict.fromkeys(made)
+    plan.step.without_node = {number: _lost_node(state, tasks, number) for number in made}
     for slot in seen.values():
         progress = _progress(plan, slot, now)
         if _waits_beside(plan, tasks, slot.number):
             progress = _NONE
         found = found.joined(progress)
         if progress.in_flight and _has_no_node(plan, state, slot):
-            plan.step.homeless[slot.number] = None
+            plan.step.without_node[slot.number] = _lost_node(state, tasks, slot.number)
         if slot.kind is SlotKind.ACTIVE and slot.task and awaits_limits(plan.service, slot.task):
             found = found.joined(UpdateProgress(limited=1))
     rollout = tasks.rollout
@@ -218,7 +219,7 @@ def _whole(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) -> 
         plan.scanned += len(others)
     settings = plan.service.update_settings
     # As many as fill the room: the first of them to be over is the first to make some.
-    waits = len(plan.step.homeless) + plan.missing
+    waits = passed_over(plan, plan.step.without_node, plan.missing)
     room = settings.parallelism - in_flight - found.in_flight + waits
     most = room if settings.delay > 0 and (tasks.outdated or rollout.ended) else 0
     waiting = rollout.running_since(seen, Instant(now - settings.delay), most)
@@ -263,6 +264,13 @@ def _has_no_node(plan: Plan, state: State, slot: Slot) -> bool:
         if (stops or is_desired(task)) and is_outdated(plan.service, task):
             return False
     return True
+
+
+def _lost_node(state: State, tasks: ServiceTasks, number: int) -> bool:
+    """Whether the slot has a task whose node may get none now."""
+    rows, schedulable = state.node_table.rows, state.node_table.schedulable
+    found = (rows.get(task.node_id) for task in tasks.slots.get(number, ()) if task.node_id)
+    return any(row is None or not schedulable[row] for row in found)
 
 
 def _is_left(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], held: _HeldBack) -> bool:
@@ -449,7 +457,7 @@ def _take(
             why = (EventKind.TASK_REPLACED, "outdated")
             plan.vacancies[task.slot] = Vacancy(task.slot, plan.version, node_id=node_id, why=why)
             if not is_desired(task):
-                plan.step.homeless[task.slot] = None
+                plan.step.without_node[task.slot] = False
         else:
             shut_down(plan, task, "outdated")
     if len(chosen) == most < room:

@@ -148,6 +148,7 @@ class UpdateStatus(_message.Message):
     SLOTS_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
     AUTOMATIC_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     started_at: _builtins.int
     completed_at: _builtins.int
@@ -158,6 +159,8 @@ class UpdateStatus(_message.Message):
     failures: _builtins.int
     automatic: _builtins.bool
     """The failure action of an update began this rollback."""
+    waiting: _builtins.int
+    """Slots whose tasks waited for a node when it began."""
     def __init__(
         self,
         *,
@@ -170,10 +173,11 @@ class UpdateStatus(_message.Message):
         slots: _builtins.int = ...,
         failures: _builtins.int = ...,
         automatic: _builtins.bool = ...,
+        waiting: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "completed_at", b"completed_at", "failures", b"failures", "from_version", b"from_version", "message", b"message", "slots", b"slots", "started_at", b"started_at", "state", b"state", "to_version", b"to_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "completed_at", b"completed_at", "failures", b"failures", "from_version", b"from_version", "message", b"message", "slots", b"slots", "started_at", b"started_at", "state", b"state", "to_version", b"to_version", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

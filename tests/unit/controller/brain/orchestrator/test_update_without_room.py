@@ -8,7 +8,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.kinds import ObjectName
 from pyswarm_core.limits import PENDING_SHOWN
-from pyswarm_core.objects import Task
+from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import TaskSpec, UpdateConfig, UpdateOrder
 from pyswarm_core.states import NodeState, TaskState, UpdateState
 from tests.fixtures import build
@@ -29,9 +29,15 @@ def _world(
     old = service("web", replicas=replicas, spec=build.template("old", max_replicas=1))
     web = service("web", replicas=replicas, spec=new, version=2, template_version=2)
     config = UpdateConfig(order=order, parallelism=parallelism)
-    web = build.updating(web, old.spec, config, slots=4)
+    web = _waited(build.updating(web, old.spec, config, slots=4))
     held = [task(f"web.{n}", node=f"n{n}") for n in (1, 2, 3)]
     return BrainWorld(build.state(nodes=nodes(3), services=[web], tasks=[*held, *tasks]))
+
+
+def _waited(web: Service) -> Service:
+    """One of its slots had no node when the update began."""
+    assert web.update_status is not None
+    return replace(web, update_status=replace(web.update_status, waiting=1))
 
 
 def _play(world: BrainWorld, least: int, seconds: int = 60) -> list[tuple[int, TaskState]]:
@@ -68,14 +74,14 @@ def test_a_template_that_no_node_can_take_dismantles_nothing(
     _play(world, 3 if order is UpdateOrder.START_FIRST else 3 - parallelism)
 
 
-def test_where_a_new_task_takes_the_room_of_two_as_many_run_as_after_the_first_stop() -> None:
+def test_where_a_new_task_takes_the_room_of_two_the_update_stops_with_the_first() -> None:
     old = service("web", replicas=4, spec=build.template("old", memory=2 * GIB))
     spec = build.template("new", memory=4 * GIB)
     web = service("web", replicas=4, spec=spec, version=2, template_version=2)
     web = build.updating(web, old.spec, UpdateConfig(), slots=4)
     held = [task(f"web.{n}", node="n1") for n in (1, 2, 3, 4)]
     world = BrainWorld(build.state(nodes=nodes(1), services=[web], tasks=held))
-    assert _play(world, 2) == [(1, RUNNING), (1, RUNNING), (2, PENDING), (2, RUNNING)]
+    assert _play(world, 3) == [(1, RUNNING), (1, RUNNING), (1, RUNNING), (2, PENDING)]
 
 
 @pytest.mark.parametrize("order", UpdateOrder)
@@ -86,7 +92,7 @@ def test_a_full_node_holds_up_no_other_node_of_a_global_service(order: UpdateOrd
     web = service("web", replicas=None, spec=build.template("old", memory=GIB))
     spec = build.template("new", memory=GIB)
     new = service("web", replicas=None, spec=spec, version=2, template_version=2)
-    new = build.updating(new, web.spec, UpdateConfig(order=order), slots=3)
+    new = _waited(build.updating(new, web.spec, UpdateConfig(order=order), slots=3))
     held = [task(f"web.{n}", node=f"n{n}") for n in (1, 2)]
     state = build.state(nodes=nodes(3), services=[other, new], tasks=[full, waiting, *held])
     world = BrainWorld(state)
@@ -216,3 +222,20 @@ def test_slots_whose_outdated_tasks_ended_are_updated_once_one_that_waits_has_a_
     (web,) = world.state.services.values()
     assert web.update_status is not None
     assert web.update_status.state is UpdateState.COMPLETED
+
+
+@pytest.mark.parametrize("order", UpdateOrder)
+def test_a_service_that_takes_the_room_of_the_first_slot_costs_the_update_no_other(
+    order: UpdateOrder,
+) -> None:
+    old = service("web", replicas=3, spec=build.template("old", memory=8 * GIB))
+    spec = build.template("new", memory=8 * GIB)
+    web = service("web", replicas=3, spec=spec, version=2, template_version=2)
+    web = build.updating(web, old.spec, UpdateConfig(order=order), slots=3)
+    other = service("other", replicas=3, spec=build.template(memory=8 * GIB))
+    held = [task(f"web.{n}", node=f"n{n}") for n in (1, 2, 3)]
+    waiting = [task(f"other.{n}", state=PENDING) for n in (1, 2, 3)]
+    state = build.state(nodes=nodes(3), services=[other, web], tasks=[*held, *waiting])
+    world = BrainWorld(state)
+    _play(world, 2)
+    assert sum(one.state is RUNNING for one in world.desired("other")) <= 1
