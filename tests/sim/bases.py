@@ -32,7 +32,7 @@ class UpdatesReturn:
             if status.state is _U.ROLLBACK_STARTED and new.spec_version == status.to_version:
                 self._bases[new.id] = status.from_version  # what its users or the update chose
                 continue
-            changed = old is None or new.spec_version != old.spec_version
+            changed = old is None or status.to_version > old.spec_version  # not its settings alone
             chosen = old.spec_version if old is not None and changed else status.from_version
             expected = self._bases.setdefault(new.id, chosen) or chosen
             if status.from_version != expected:
