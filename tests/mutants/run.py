@@ -17,6 +17,7 @@ AT_ONCE = 2
 CPU_S = 150
 """Processor time of one mutant, which its process may not exceed: it spins then."""
 EQUIVALENT = Path(__file__).parent / "equivalent.toml"
+LIMITS = Path(__file__).parents[1] / "sim" / "limits.toml"
 
 # Where the tests of a module are; the first that fits, and the rest of its program's after it.
 UNIT: Mapping[str, str] = {
@@ -55,15 +56,20 @@ def equivalents() -> list[Equivalent]:
     return msgspec.convert(found.get("equivalent", []), list[Equivalent])
 
 
-def unit_tests(module: str) -> list[str]:
-    """The nearest unit tests first, then all of the program."""
-    paths = [path for prefix, path in UNIT.items() if module.startswith(prefix)]
-    return [f"tests/unit/{path}" for path in paths]
+def unit_tests(mutation: Mutation) -> list[str]:
+    """The nearest unit tests first, then all of the program. Of a limit, the test that holds its
+    number.
+    """
+    paths = [path for prefix, path in UNIT.items() if mutation.module.startswith(prefix)]
+    found = [f"tests/unit/{path}" for path in paths]
+    held = tomllib.loads(LIMITS.read_text(encoding="utf-8"))["tests"]
+    nearest = held.get(mutation.old.split(" ", 1)[0], "")
+    return [f"tests/{nearest}", *found] if nearest.startswith("unit/") else found
 
 
 def judge(mutation: Mutation, seeds: Iterable[int], *, unit: bool) -> Tried:
     """Try one in a process of its own."""
-    job = Job(mutation, list(seeds), CPU_S, unit_tests(mutation.module) if unit else [])
+    job = Job(mutation, list(seeds), CPU_S, unit_tests(mutation) if unit else [])
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "tests.mutants.child"],
