@@ -275,8 +275,7 @@ def _lost_node(state: State, tasks: ServiceTasks, number: int) -> bool:
 
 def _is_left(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], held: _HeldBack) -> bool:
     """Whether slots are left to be updated: also some whose outdated tasks ended by themselves."""
-    waits = plan.waits_for_room and bool(_next(plan, tasks, seen, held, 1))
-    return waits or _outdated_left(plan, tasks, seen, held) > 0
+    return bool(_next(plan, tasks, seen, held, 1)) or _outdated_left(plan, tasks, seen, held) > 0
 
 
 def _outdated_left(
