@@ -77,6 +77,12 @@ class Source(msgspec.Struct, frozen=True):
     withheld: Container[TaskId] = ()
     """Tasks that stop when no node sends connections to them any more."""
 
+    def is_withheld(self, task_id: TaskId) -> bool:
+        """Whether its agent is told of its stop later. Not of a task that was removed meanwhile:
+        nothing would tell its agent later.
+        """
+        return task_id in self.withheld and task_id in self.state.tasks
+
     @property
     def failed(self) -> dict[str, str]:
         """Services whose endpoints or templates cannot be made, as `service/<id>`, and why."""

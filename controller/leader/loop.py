@@ -397,7 +397,7 @@ class Loop:
         telling = self._tracker.published(self.revision, self._tools.clock.now())
         if await run_sliced(telling, self._tools.saver.yield_loop):
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
-        self.sessions.tasks_changed(t for t in turn.tasks if t.id not in self.source.withheld)
+        self.sessions.tasks_changed(t for t in turn.tasks if not self.source.is_withheld(t.id))
         self.sessions.services_changed(self.state, turn.services)
         self.sessions.overlays_changed(self.source.overlays.changed(n.id for n in turn.networks))
         self.events.record(turn.events, now, self.revision)
