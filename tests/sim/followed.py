@@ -32,6 +32,8 @@ class Rollout(msgspec.Struct):
     key: tuple[int, int]
     slots: dict[int, Slot] = {}
     too_many_since: Instant = Instant(0)
+    known_to: int = 0
+    """The state, of one leader, that showed it."""
 
     def slot(self, number: int) -> Slot:
         """What is known of a slot."""

@@ -233,6 +233,8 @@ class Updates:
             return
         if config.failure_action is FailureAction.CONTINUE:
             return
+        if rollout.known_to != id(state):  # each leader has a state, and finds out by itself
+            rollout.known_to, rollout.too_many_since = id(state), now
         rollout.too_many_since = rollout.too_many_since or now
         if now - rollout.too_many_since > REACTS:
             yield (
