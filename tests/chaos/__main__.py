@@ -120,9 +120,16 @@ class User:
 
     def _asked(self) -> int:
         """How many the controller was asked for, once it answers."""
-        self._fleet.until(lambda: self._fleet.run("service", "ls").code == 0, "it answers")
-        (row,) = [row for row in self._fleet.rows("service", "ls") if row["Name"] == SERVICE]
-        return int(row["Replicas"].partition("/")[2])
+        shown: list[str] = []
+
+        def look() -> bool:
+            words = ("service", "ls", "--filter", f"name={SERVICE}", "--format", "{{.Replicas}}")
+            done = self._fleet.run(*words)
+            shown[:] = [done.out]
+            return done.code == 0
+
+        self._fleet.until(look, "it answers")
+        return int(shown[0].partition("/")[2])
 
 
 def _settled(fleet: Fleet, desired: int) -> Iterator[str]:
