@@ -20,6 +20,7 @@ from pyswarm_core.limits import DECISIONS_PER_TURN
 from pyswarm_core.objects import Endpoint, VirtualIp
 from pyswarm_core.specs import PortConfig
 from pyswarm_core.state import State
+from pyswarm_core.states import TaskState
 from tests.fixtures import build
 from tests.fixtures.desk import StoppedClock
 
@@ -207,3 +208,26 @@ async def test_a_decision_is_made_anew_once_what_it_takes_over_is_stored() -> No
             await loop._turn()
     assert stored_before == [0, 1]
     assert saver.saves == [["web"], ["api"]]
+
+
+async def test_an_agent_is_told_that_a_task_was_removed_whose_stop_was_withheld() -> None:
+    """Once it is removed, the end of the wait tells nobody of it."""
+    saver = Saver()
+    loop = loop_over(saver, Brain(saver))
+    kept, removed = build.task("web.1", node="n1"), build.task("web.2", node="n1")
+    loop.state.apply(Writes(tasks=[kept, removed]))
+    loop._tracker.barrier._withheld.update(dict.fromkeys((kept.id, removed.id)))
+    told: list[str] = []
+
+    def mutation(state: State, now: Instant, ids: IdSource) -> tuple[Writes, None]:
+        stopped = replace(kept, desired_state=TaskState.SHUTDOWN)
+        return Writes(tasks=[stopped], removed_tasks=[removed.id]), None
+
+    with patch.object(
+        loop.sessions, "tasks_changed", lambda tasks: told.extend(t.id for t in tasks)
+    ):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(loop.submit(mutation, ANONYMOUS))
+            await asyncio.sleep(0)
+            await loop._turn()
+    assert told == [removed.id]

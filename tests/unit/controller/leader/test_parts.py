@@ -162,10 +162,3 @@ def test_a_digest_is_compared_only_if_nothing_changed_between_parts() -> None:
 def _assignments(message: Message | None) -> Assignments:
     assert message is not None
     return message.assignments
-
-
-def test_the_removal_of_a_task_whose_stop_is_withheld_is_told_at_once() -> None:
-    kept, removed = build.task("web.1", node="n1"), build.task("web.2", node="n1")
-    state = build.state(nodes=build.nodes(1), services=[build.service("web")], tasks=[kept])
-    source = replace(source_of(state), withheld={kept.id, removed.id})
-    assert [source.is_withheld(task.id) for task in (kept, removed)] == [True, False]
