@@ -162,8 +162,8 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
         Mutation(
             "controller.brain.orchestrator.update",
             "advance",
-            "    if plan.holds:\n",
-            "    if plan.holds:\n        _take(plan, tasks, seen, 1, held)\n",
+            "    if plan.is_paused:\n",
+            "    if plan.is_paused:\n        _take(plan, tasks, seen, 1, held)\n",
         ),
         Rule.PAUSED,
     ),

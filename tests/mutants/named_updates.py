@@ -19,7 +19,7 @@ NAMED_UPDATES: Mapping[str, tuple[Mutation, Rule]] = {
         Mutation(
             "controller.brain.orchestrator.plan",
             "Plan.version_after",
-            "if self.holds and ",
+            "if self.is_paused and ",
             "if False and ",
         ),
         Rule.PAUSED,

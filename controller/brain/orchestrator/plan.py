@@ -76,8 +76,8 @@ class Plan:
         """How an outdated task is replaced. With start-first, a slot may hold two tasks that should
         run: the outdated one, and the new one until it serves.
         """
-        self.holds = service.is_paused
-        """A paused update: slots with outdated tasks keep their template."""
+        self.is_paused = service.is_paused
+        """Whether an update is paused: slots with outdated tasks keep their template."""
         self.cursor = cursor
         """Where this decision continues the round over the service's slots."""
         self.room = room
@@ -151,7 +151,7 @@ class Plan:
     def version_after(self, last: Task) -> int:
         """The spec version of the task that follows an earlier one of its slot."""
         service = self.service
-        if self.holds and is_outdated(service, last) and service.made_from(last.spec_version):
+        if self.is_paused and is_outdated(service, last) and service.made_from(last.spec_version):
             return last.spec_version
         return self.version
 

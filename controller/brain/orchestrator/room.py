@@ -28,7 +28,7 @@ def stop_instead(
     global service that waited before is not in flight, and needs room to be.
     """
     service = plan.service
-    if plan.order is not UpdateOrder.START_FIRST or plan.holds or not service.is_updating:
+    if plan.order is not UpdateOrder.START_FIRST or plan.is_paused or not service.is_updating:
         return
     per_node = service.spec.mode.per_node
     for number in slots:

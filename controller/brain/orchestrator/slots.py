@@ -5,8 +5,8 @@ stay, adds a vacancy where a task must be replaced, starts tasks whose restart d
 deletes history. The number of slots is not its concern.
 
 In a start-first update (`Plan.order`) the slot's new tasks are settled by themselves, and one
-outdated task runs beside them until the new one serves. While an update is paused (`Plan.holds`), a
-slot with an outdated task keeps its template.
+outdated task runs beside them until the new one serves. While an update is paused, a slot with an
+outdated task keeps its template (`Plan.is_paused`).
 """
 
 from enum import Enum
@@ -245,7 +245,7 @@ def shut_down(plan: Plan, task: Task, reason: str) -> None:
 
 def _keep(plan: Plan, state: State, task: Task) -> Task | None:
     """The task if it may stay, else None, with an event that says why."""
-    is_old = is_outdated(plan.service, task) and not plan.holds
+    is_old = is_outdated(plan.service, task) and not plan.is_paused
     if task.state < _S.ASSIGNED and is_old:
         plan.report(EventKind.TASK_REPLACED, "outdated before it had a node")
         return None

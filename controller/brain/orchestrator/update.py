@@ -100,7 +100,7 @@ def advance(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) ->
         # Begun by an older version, which stored no status; or a node was paused during the update.
         status = begun(plan.service, unrecorded_base(plan.service), left, now)
         plan.record(replace(plan.service, update_status=status))
-    if plan.holds:
+    if plan.is_paused:
         return
     seen = _without_held(plan.service, seen, held)
     progress = _whole(plan, state, seen, now)
