@@ -23,7 +23,7 @@ from bench.report import Figure
 from bench.slices import Longest, measured
 from controller.api.changes.nodes import update_node
 from controller.api.changes.services import create_service
-from controller.leader.leadership import ANONYMOUS
+from controller.identity.caller import ANONYMOUS
 from controller.leader.loop import Loop
 from controller.store.embedded import EmbeddedEtcd
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS

@@ -28,7 +28,7 @@ from bench.control_rig import (
 from bench.report import Figure
 from controller.api.changes.services import create_service
 from controller.brain.decide import decide
-from controller.leader.leadership import ANONYMOUS
+from controller.identity.caller import ANONYMOUS
 from controller.leader.loop import Loop
 from controller.store.embedded import EmbeddedEtcd
 from pyswarm_core.aio.system import RandomIds, SystemClock

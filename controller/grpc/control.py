@@ -28,7 +28,8 @@ from controller.api.queries.why_update import with_message
 from controller.api.tracing import trace
 from controller.grpc.calls import Context, in_turn, read
 from controller.grpc.parts import parts
-from controller.leader.leadership import ANONYMOUS, Leader, Leadership, Mutation
+from controller.identity.caller import ANONYMOUS
+from controller.leader.leadership import Leader, Leadership, Mutation
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc
 from pyswarm_core.api.v1 import dispatcher_pb2 as dp

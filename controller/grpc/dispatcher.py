@@ -16,7 +16,7 @@ from controller.brain.allocator.encryption import renewal
 from controller.grpc.admission import JOINS, STRANGERS, Gate, caller_of
 from controller.grpc.calls import Context, read, received
 from controller.grpc.tunnels import GrpcTunnel
-from controller.leader.leadership import ANONYMOUS, CONTROLLER
+from controller.identity.caller import ANONYMOUS, CONTROLLER
 from controller.leader.loop import Loop
 from controller.leader.sessions import Message, NodeSession
 from controller.leader.slicing import RateLimiter

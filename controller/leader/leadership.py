@@ -7,9 +7,8 @@ between two awaits, and a former `Leader` raises Unavailable from `submit`.
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import msgspec
-
 from controller.brain.orchestrator.quarantine import Quarantine
+from controller.identity.caller import Caller
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import IdSource, NodeId
@@ -24,18 +23,6 @@ T = TypeVar("T")
 
 Mutation = Callable[[State, Instant, IdSource], tuple[Writes, T]]
 """Decides a request: what to write, and the answer. Only reads the state; raises to reject."""
-
-
-class Caller(msgspec.Struct, frozen=True):
-    """Who requested a change."""
-
-    name: str
-
-
-ANONYMOUS = Caller("anonymous")
-"""Any user: users are not authenticated yet."""
-CONTROLLER = Caller("controller")
-"""The controller itself, without a user's request."""
 
 
 class Silence(Protocol):

@@ -18,13 +18,14 @@ from controller.brain.allocator.encryption import rekeyed
 from controller.brain.liveness.silence import TICK_PERIOD, heartbeat_period
 from controller.brain.nodes import Greeted, managers, promoted
 from controller.brain.orchestrator.quarantine import Failure, Quarantine, Stage
+from controller.identity.caller import Caller
 from controller.leader.agenda import Agenda
 from controller.leader.assignments import Source, Templates
 from controller.leader.endpoints.barrier import Finished
 from controller.leader.endpoints.tracker import EndpointTracker
 from controller.leader.events import EventHistory, events_of, quarantine_event
 from controller.leader.garbage import YoungObjects
-from controller.leader.leadership import Caller, Mutation
+from controller.leader.leadership import Mutation
 from controller.leader.node_watch import NodeWatch
 from controller.leader.overlays import OverlayMessages
 from controller.leader.persistence.budget import FLUSH_CHUNKS, Budget

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from controller.leader.leadership import Caller, Mutation
+from controller.identity.caller import Caller
+from controller.leader.leadership import Mutation
 from controller.store.base import StoreFull
 from pyswarm_core.errors import Exhausted, Unavailable
 from pyswarm_core.limits import REQUESTS_WAITING

@@ -16,8 +16,9 @@ import msgspec
 from controller import app
 from controller.config import ClusterOptions, Config
 from controller.grpc.dispatcher import Dispatcher
+from controller.identity.caller import ANONYMOUS
 from controller.leader.election import Candidate
-from controller.leader.leadership import ANONYMOUS, Mutation
+from controller.leader.leadership import Mutation
 from controller.leader.loop import Decide, Loop
 from controller.leader.persistence.campaign import Elector
 from controller.leader.persistence.registry import Registry

@@ -19,8 +19,8 @@ from controller.api.queries.info import ControllerFacts
 from controller.brain.decide import decide
 from controller.grpc.calls import ErrorsToStatus
 from controller.grpc.control import Control
+from controller.identity.caller import ANONYMOUS
 from controller.leader.election import Term
-from controller.leader.leadership import ANONYMOUS
 from controller.leader.loop import Loop, Tools
 from controller.leader.persistence.loading import load
 from controller.leader.persistence.saving import Saver

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from controller.app import Controller
 from controller.config import Config
+from controller.identity.caller import CONTROLLER
 from controller.leader.exchanges import IMAGE_LIST, ImageList
-from controller.leader.leadership import CONTROLLER
 from controller.leader.persistence import registry
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore

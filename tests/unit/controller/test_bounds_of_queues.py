@@ -12,10 +12,10 @@ from controller.brain.decide import decide
 from controller.brain.orchestrator.plan import Plan
 from controller.brain.placing import demand_of
 from controller.grpc.tunnels import GrpcTunnel
+from controller.identity.caller import ANONYMOUS
 from controller.leader.election import Term
 from controller.leader.events import EventHistory
 from controller.leader.exchanges import IMAGE_LIST, ImageList
-from controller.leader.leadership import ANONYMOUS
 from controller.leader.loop import Loop, Tools
 from controller.leader.persistence.loading import Loaded
 from controller.leader.persistence.saving import Saver, Unsaved

@@ -7,8 +7,9 @@ from unittest.mock import Mock, patch
 import pytest
 from msgspec.structs import replace
 
+from controller.identity.caller import ANONYMOUS
 from controller.leader.endpoints import sets
-from controller.leader.leadership import ANONYMOUS, Mutation
+from controller.leader.leadership import Mutation
 from controller.leader.loop import Loop, Tools
 from controller.leader.persistence.loading import Loaded
 from controller.leader.persistence.saving import Unsaved

@@ -1,0 +1,1 @@
+"""Who calls, what callers may do, and what keeps that confidential."""
