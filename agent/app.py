@@ -38,6 +38,7 @@ from agent.runtime.room import shortage
 from agent.session.conversation import Session
 from agent.session.greeting import Greeting, Greetings
 from agent.session.identity import Identity, Joining, join
+from agent.session.renewal import Renewal
 from agent.session.tunnels import Dialer
 from agent.tracing import Tracer
 from agent.worker import Worker
@@ -119,6 +120,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
 
         echoes = Echoes(parts.outbox.probed)
         stack.callback(echoes.close)
+        renewal = Renewal(identity, lambda: session.controller)
         session = Session(
             identity,
             Greetings(examine, group).current,
@@ -129,11 +131,13 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
             open_tunnel=Dialer(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
             worn_key=overlay.worn_key,
             faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
+            roots_changed=renewal.roots_changed,
         )
         parts.registry.register(
             AgentCollector(parts.worker, parts.overlays, session, parts.dataplane)
         )
         group.create_task(_check_room(config, parts.worker))
+        group.create_task(renewal.run())
         await parts.worker.adopted()
         group.create_task(session.run())
 

@@ -1,6 +1,7 @@
 """The controller's composition root: the one module that constructs its shells. SHELL."""
 
 import asyncio
+import os
 import signal
 import socket
 import ssl
@@ -19,8 +20,10 @@ from controller.config import Config, EtcdConfig
 from controller.grpc.admission import Admission
 from controller.grpc.calls import ErrorsToStatus
 from controller.grpc.control import Control
+from controller.grpc.credentials import server_credentials
 from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
+from controller.identity.authority import Authority, first_cluster
 from controller.leader.election import Candidate, Term, encode_candidate, known_leader
 from controller.leader.garbage import freeze, unseen, young_only
 from controller.leader.loop import Loop, Tools
@@ -143,21 +146,25 @@ class Controller:
     async def serve(self) -> None:
         """Serve, and lead whenever elected, until cancelled."""
         config = self._config
-        me = Candidate(_identity(config.state_dir, self._ids), config.name, config.advertise_addr)
+        identity = _identity(config.state_dir, self._ids)
+        me = Candidate(identity, config.name, config.advertise_addr)
+        authority = Authority(self._store, self._keys, self._clock, identity, self._first_cluster)
         elector = Elector(self._store, self._keys, me, SteadyClock(), self._follow)
-        server = await self._server()
+        server = await self._server(authority)
         with serve_metrics(config.metrics_addr, self._metrics.registry):
             await server.start()
             _log.info("controller.serving", name=config.name, addresses=",".join(config.listen))
             try:
                 async with asyncio.TaskGroup() as group:
+                    group.create_task(authority.keep())
                     group.create_task(self._registry(me).run())
-                    group.create_task(self._stand(elector, me))
+                    group.create_task(self._stand(elector, me, authority))
             finally:
                 await server.stop(STOP_GRACE_S)
 
-    async def _stand(self, elector: Elector, me: Candidate) -> None:
+    async def _stand(self, elector: Elector, me: Candidate, authority: Authority) -> None:
         """Win and serve terms until cancelled; with a growing pause while they end in failure."""
+        await authority.known()
         self._elector = elector
         now = asyncio.get_running_loop().time
         pause_s = RETRY_FIRST_S
@@ -253,7 +260,7 @@ class Controller:
                 self._count_error(error)
             seen, written, waited_s = saver.revision, saver.bytes_written, 0.0
 
-    async def _server(self) -> grpc.aio.Server:
+    async def _server(self, authority: Authority) -> grpc.aio.Server:
         config = self._config
         admission = Admission()
         interceptors = (ErrorsToStatus(self._ids), admission)
@@ -261,14 +268,18 @@ class Controller:
         facts = ControllerFacts(version(), await self._store_name(), config.advertise_addr)
         control = Control(self, self._clock, facts, host_routes)
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
-        dispatcher = Dispatcher(self, admission.strangers)
+        dispatcher = Dispatcher(self, self._clock, admission.strangers)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
         self._health.add_to(server)
         await self._health.set_leading(False)
+        credentials = server_credentials(lambda: authority.identity)
         for address in config.listen:
             check_free("--listen", address)  # a task may have taken it since this process started
             try:
-                server.add_insecure_port(address)
+                if address.startswith("unix:"):
+                    _add_socket(server, address)
+                else:
+                    server.add_secure_port(address, credentials)
             except RuntimeError as error:
                 raise InvalidArgument(f"cannot listen on {quoted(address)}: {error}") from None
         return server
@@ -281,15 +292,8 @@ class Controller:
             return "etcd"
 
     def _first_cluster(self) -> Cluster:
-        cluster_id, worker, manager = self._ids.draw(3)
-        now = self._clock.now()
-        return Cluster(
-            id=cluster_id,
-            created_at=now,
-            updated_at=now,
-            worker_token=f"PYSWM-1-{cluster_id}-{worker}",
-            manager_token=f"PYSWM-1-{cluster_id}-{manager}",
-        )
+        cluster_id, secret = self._ids.draw(2)
+        return first_cluster(cluster_id, secret, self._clock.now())
 
     def _with_options(self, loaded: Loaded) -> Loaded:
         """Merge the settings of this start's flags into the cluster's spec."""
@@ -407,6 +411,15 @@ def _check_tls(config: EtcdConfig) -> None:
             reason = "it is no PEM" if isinstance(error, ssl.SSLError) else reason_of(error)
             expected = "expected a PEM file, and the key that belongs to a certificate"
             raise invalid(flag, str(file), f"{reason}: {expected}") from None
+
+
+def _add_socket(server: grpc.aio.Server, address: str) -> None:
+    """Listen on a Unix socket that only this controller's user may open: the kernel checks it."""
+    mask = os.umask(0o177)
+    try:
+        server.add_insecure_port(address)
+    finally:
+        os.umask(mask)
 
 
 def _identity(state_dir: Path, ids: RandomIds) -> str:

@@ -109,7 +109,7 @@ CLUSTER = Kind(
     id_type=str,
     struct=Cluster,
     message=objects_pb2.Cluster,
-    sensitive=("encryption_keys",),
+    sensitive=("encryption_keys", "ca.key"),
 )
 NODE = Kind(
     name="node",

@@ -414,6 +414,17 @@ class NodeStatus(Model, frozen=True):
     """The faults that its agent reported last."""
 
 
+class NodeCertificate(Model, frozen=True):
+    """The newest certificate of a node."""
+
+    expires_at: Instant = Instant(0)
+    issued_at: Instant = Instant(0)
+    key_digest: str = ""
+    """The SHA-256 digest of its public key, in hexadecimal."""
+    issuer: bytes = b""
+    """The identifier of the issuing CA's key."""
+
+
 class Node(Object, frozen=True):
     """A host that joined the fleet."""
 
@@ -426,6 +437,7 @@ class Node(Object, frozen=True):
     created_at: Instant = Instant(0)
     updated_at: Instant = Instant(0)
     status: NodeStatus = NodeStatus()
+    certificate: NodeCertificate = NodeCertificate()
 
 
 class Block(Model, frozen=True):
@@ -471,6 +483,15 @@ class EncryptionKey(Model, frozen=True):
     created_at: Instant = Instant(0)
 
 
+class CertificateAuthority(Model, frozen=True):
+    """A root certificate and its private key."""
+
+    certificate: str = ""
+    """PEM; empty: the fleet was made by a version without certificates."""
+    key: bytes = b""
+    """PKCS #8, DER."""
+
+
 class Cluster(Object, frozen=True):
     """The fleet's settings and counters; there is exactly one."""
 
@@ -486,3 +507,11 @@ class Cluster(Object, frozen=True):
     """Swarm's first VNI."""
     encryption_keys: tuple[EncryptionKey, ...] = ()
     """Newest first; none while no network is encrypted."""
+    ca: CertificateAuthority = CertificateAuthority()
+    """Issues all certificates."""
+    former_roots: tuple[str, ...] = ()
+    """Root certificates (PEM) before `ca`, newest first: trusted until no node has a certificate of
+    theirs.
+    """
+    cross_certificate: str = ""
+    """`ca`'s key, signed by the root before it (PEM); empty while there are no former roots."""

@@ -195,6 +195,7 @@ class Sessions:
                 data_path_port=cluster.spec.data_path_port,
                 controllers=self.controllers,
                 protocol=PROTOCOL,
+                roots="".join((cluster.ca.certificate, *cluster.former_roots)).encode(),
             )
         )
 

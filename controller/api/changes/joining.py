@@ -8,6 +8,7 @@ from itertools import islice
 
 import msgspec
 
+from controller.api.changes.certificates import certificate_of
 from controller.brain.allocator.subnets import span_of
 from controller.brain.nodes import Greeted, moved, promoted
 from pyswarm_core.clock import Instant
@@ -58,6 +59,8 @@ class JoinRequest(msgspec.Struct, frozen=True):
     description: NodeDescription
     addr: str
     availability: str = ""
+    key_digest: str = ""
+    """Of the key for which the host requests a certificate."""
 
 
 def join(
@@ -92,6 +95,7 @@ def join(
         created_at=now,
         updated_at=now,
         status=NodeStatus(since=now, addr=request.addr),
+        certificate=certificate_of(cluster, request.key_digest, now),
     )
     node = promoted(node, controllers)
     counted = msgspec.structs.replace(cluster, next_node_number=node.number + 1)
@@ -113,10 +117,12 @@ def require_protocol(description: NodeDescription) -> None:
 
 def role_of(cluster: Cluster, token: str) -> str:
     """The role that this join token gives. Raises PermissionDenied."""
-    for role, expected in (("worker", cluster.worker_token), ("manager", cluster.manager_token)):
-        if expected and hmac.compare_digest(token.encode(), expected.encode()):
-            return role
-    raise PermissionDenied("the join token is not this cluster's: get it with pyswarm swarm info")
+    if cluster.worker_token and hmac.compare_digest(token.encode(), cluster.worker_token.encode()):
+        return "worker"
+    raise PermissionDenied(
+        "the join token is not valid: it was rotated, or is of another fleet. `pyswarm swarm"
+        " join-token worker` on a controller's host prints the current one"
+    )
 
 
 def member(state: State, node_id: NodeId) -> Node:

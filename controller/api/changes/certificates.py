@@ -1,0 +1,64 @@
+"""Certificates of nodes, as their objects name them. PURE."""
+
+import msgspec
+
+from controller.identity.authority import trusted_roots
+from controller.identity.ca import Unit, identifier_of, parse, require_issued_by, require_proof
+from pyswarm_core.clock import HOUR, Instant
+from pyswarm_core.decision import Writes
+from pyswarm_core.errors import NotFound, PermissionDenied, quoted
+from pyswarm_core.ids import NodeId
+from pyswarm_core.limits import RENEWED_WITHIN
+from pyswarm_core.objects import Cluster, Node, NodeCertificate
+from pyswarm_core.state import State
+
+
+def certificate_of(cluster: Cluster, key_digest: str, now: Instant) -> NodeCertificate:
+    """The certificate that is issued for this key now."""
+    return NodeCertificate(
+        expires_at=Instant(now + cluster.spec.cert_expiry),
+        issued_at=now,
+        key_digest=key_digest,
+        issuer=identifier_of(cluster.ca),
+    )
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """An expired certificate (PEM), and the signature of a new request by its key."""
+
+    certificate: bytes
+    csr: bytes
+    signature: bytes
+
+
+def proven_node(state: State, proof: Proof, now: Instant) -> NodeId:
+    """The node that has the key of its newest certificate, which may have expired.
+
+    Raises PermissionDenied, NotFound, InvalidArgument.
+    """
+    former = parse(proof.certificate)
+    require_issued_by(proof.certificate, trusted_roots(state.cluster))
+    node = _node(state, NodeId(former.subject.id))
+    if former.subject.unit is not Unit.WORKER or former.key_digest != node.certificate.key_digest:
+        raise PermissionDenied("this is not the newest certificate of the node: join again")
+    if now > former.expires_at + RENEWED_WITHIN:
+        days = RENEWED_WITHIN // (24 * HOUR)
+        raise PermissionDenied(
+            f"the node's certificate expired more than {days} days ago: run `pyswarm swarm rejoin"
+            " --token TOKEN HOST:2377` on the host"
+        )
+    require_proof(proof.certificate, proof.csr, proof.signature)
+    return node.id
+
+
+def renewed(state: State, node_id: NodeId, key_digest: str, now: Instant) -> tuple[Writes, Node]:
+    """The node with a new certificate. Raises NotFound."""
+    certificate = certificate_of(state.cluster, key_digest, now)
+    node = msgspec.structs.replace(_node(state, node_id), certificate=certificate)
+    return Writes(objects=(node,)), node
+
+
+def _node(state: State, node_id: NodeId) -> Node:
+    if (node := state.nodes.get(node_id)) is None:
+        raise NotFound(f"node {quoted(node_id)} is not in this cluster: join again")
+    return node
