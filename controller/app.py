@@ -23,7 +23,8 @@ from controller.grpc.control import Control
 from controller.grpc.credentials import server_credentials
 from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
-from controller.identity.authority import Authority, first_cluster
+from controller.identity.authority import Authority
+from controller.identity.cluster import first_cluster
 from controller.leader.election import Candidate, Term, encode_candidate, known_leader
 from controller.leader.garbage import freeze, unseen, young_only
 from controller.leader.loop import Loop, Tools

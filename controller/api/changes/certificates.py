@@ -2,8 +2,8 @@
 
 import msgspec
 
-from controller.identity.authority import trusted_roots
 from controller.identity.ca import Unit, identifier_of, parse, require_issued_by, require_proof
+from controller.identity.cluster import trusted_roots
 from pyswarm_core.clock import HOUR, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import NotFound, PermissionDenied, quoted
