@@ -48,6 +48,8 @@ class Certificate(msgspec.Struct, frozen=True):
     """The certificate, then those that lead to an older root."""
     roots: str
     """The root certificates of controllers."""
+    issuer: str
+    """The root that issued it."""
     issued_at: Instant
     expires_at: Instant
     received_at: Instant
@@ -179,10 +181,13 @@ async def join(path: Path, joining: Joining) -> Identity:
 
 def certificate_of(message: dispatcher_pb2.Certificate, request: Request) -> Certificate:
     """The certificate that a controller issued for this request, just received."""
+    end = "-----END CERTIFICATE-----\n"
+    roots = message.roots.decode()
     return Certificate(
         key=request.key.decode(),
         chain=message.chain.decode(),
-        roots=message.roots.decode(),
+        roots=roots,
+        issuer=roots.partition(end)[0] + end,
         issued_at=Instant(message.issued_at),
         expires_at=Instant(message.expires_at),
         received_at=Instant(time.time_ns()),

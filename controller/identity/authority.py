@@ -14,6 +14,7 @@ import msgspec
 
 from controller.identity import ca
 from controller.identity.ca import Issuer, Subject, Unit
+from controller.identity.rotation import join_token
 from controller.store.base import Compare, Put, Store, StoreError, Txn
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import Clock, Instant
@@ -21,12 +22,11 @@ from pyswarm_core.errors import InvalidArgument, PyswarmError
 from pyswarm_core.keys import Keys
 from pyswarm_core.kinds import CLUSTER, encode
 from pyswarm_core.objects import CertificateAuthority, Cluster
-from pyswarm_core.tokens import JoinToken, digest_of
 
 _log = EventLog("controller.identity")
 
-LOOK_PERIOD_S = 5.0
-"""Between two looks at the stored CA: a following controller learns of a new one by them."""
+LOOK_PERIOD_S = 1.0
+"""Between two looks at the stored CA, which every controller has."""
 RETRY_S = 0.5
 
 
@@ -49,7 +49,7 @@ def first_cluster(cluster_id: str, secret: str, now: Instant) -> Cluster:
         id=cluster_id,
         created_at=now,
         updated_at=now,
-        worker_token=str(JoinToken(digest_of(ca.der_of(authority.certificate)), secret)),
+        worker_token=join_token(authority.certificate, secret),
         ca=authority,
     )
 
