@@ -27,10 +27,10 @@ from pyswarm_core.errors import (
     Unavailable,
     reason_of,
 )
+from pyswarm_core.identity.tokens import parse_join_token
 from pyswarm_core.ids import NodeId
 from pyswarm_core.limits import CONTROLLERS_MAX
 from pyswarm_core.objects import NodeDescription
-from pyswarm_core.tokens import parse_join_token
 
 _log = EventLog("agent.session.identity")
 

@@ -19,7 +19,7 @@ from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.status import error_of
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.errors import PyswarmError
-from pyswarm_core.trust import Trust, ders_of, guest_of
+from pyswarm_core.identity.trust import Trust, ders_of, guest_of
 
 _log = EventLog("agent.session.renewal")
 

@@ -14,10 +14,10 @@ from msgspec.structs import replace
 from controller.identity import ca
 from pyswarm_core.clock import Instant
 from pyswarm_core.errors import Conflict
+from pyswarm_core.identity.tokens import JoinToken, digest_of, parse_join_token
 from pyswarm_core.objects import Cluster, Node
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
-from pyswarm_core.tokens import JoinToken, digest_of, parse_join_token
 
 FORMER_ROOTS_MAX = 1
 """A second rotation would need a longer chain of certificates."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from pyswarm_core.errors import PermissionDenied, Unavailable
-from pyswarm_core.tokens import digest_of
+from pyswarm_core.identity.tokens import digest_of
 
 SERVER_NAME = "controller.pyswarm"
 """The name in the certificate of every controller; clients expect it whatever the address is."""
