@@ -27,10 +27,10 @@ from pyswarm_core.errors import (
     Unavailable,
     reason_of,
 )
+from pyswarm_core.identity.tokens import parse_join_token
 from pyswarm_core.ids import NodeId
 from pyswarm_core.limits import CONTROLLERS_MAX
 from pyswarm_core.objects import NodeDescription
-from pyswarm_core.tokens import parse_join_token
 
 _log = EventLog("agent.session.identity")
 
@@ -48,6 +48,8 @@ class Certificate(msgspec.Struct, frozen=True):
     """The certificate, then those that lead to an older root."""
     roots: str
     """The root certificates of controllers."""
+    issuer: str
+    """The root that issued it."""
     issued_at: Instant
     expires_at: Instant
     received_at: Instant
@@ -179,10 +181,13 @@ async def join(path: Path, joining: Joining) -> Identity:
 
 def certificate_of(message: dispatcher_pb2.Certificate, request: Request) -> Certificate:
     """The certificate that a controller issued for this request, just received."""
+    end = "-----END CERTIFICATE-----\n"
+    roots = message.roots.decode()
     return Certificate(
         key=request.key.decode(),
         chain=message.chain.decode(),
-        roots=message.roots.decode(),
+        roots=roots,
+        issuer=roots.partition(end)[0] + end,
         issued_at=Instant(message.issued_at),
         expires_at=Instant(message.expires_at),
         received_at=Instant(time.time_ns()),

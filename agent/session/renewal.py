@@ -14,13 +14,12 @@ import grpc
 from agent.session.identity import Certificate, Identity, certificate_of
 from agent.session.keys import Request, new_request, sign
 from pyswarm_core.aio.credentials import ClientCredentials, channel, guest
-from pyswarm_core.aio.handshake import fetch_chain
+from pyswarm_core.aio.handshake import peer_chain
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.status import error_of
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.errors import PyswarmError
-from pyswarm_core.tokens import digest_of
-from pyswarm_core.trust import ders_of
+from pyswarm_core.identity.trust import Trust, ders_of, guest_of
 
 _log = EventLog("agent.session.renewal")
 
@@ -44,9 +43,11 @@ class Renewal:
         self._wake = asyncio.Event()
 
     def roots_changed(self, roots: str) -> None:
-        """The controller sent the fleet's roots: others than before need another certificate."""
-        if roots and roots != self._identity.certificate.roots:
-            self._identity.trust(roots)
+        """The controller sent the fleet's roots: a new one issues this node's next certificate."""
+        if not roots:
+            return
+        self._identity.trust(roots)
+        if ders_of(roots)[0] != ders_of(self._identity.certificate.issuer)[0]:
             self._wake.set()
 
     async def run(self) -> None:
@@ -103,9 +104,9 @@ def _has_expired(certificate: Certificate) -> bool:
 
 
 async def _guest(address: str, certificate: Certificate) -> ClientCredentials:
-    """The guest's credentials at a controller that has one of the roots that this host trusts."""
-    newest, *_ = ders_of(certificate.roots)
-    return guest(await asyncio.to_thread(fetch_chain, address, digest_of(newest)))
+    """The guest's credentials. The connection with them verifies the controller."""
+    chain = await asyncio.to_thread(peer_chain, address)
+    return guest(Trust(certificate.roots.encode(), guest_of(chain, address).pem))
 
 
 async def _requested(

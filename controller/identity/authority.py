@@ -19,8 +19,8 @@ from pyswarm_core.objects import Cluster
 
 _log = EventLog("controller.identity")
 
-LOOK_PERIOD_S = 5.0
-"""Between two looks at the stored CA: a following controller learns of a new one by them."""
+LOOK_PERIOD_S = 1.0
+"""Between two looks at the stored CA, which every controller has."""
 RETRY_S = 0.5
 
 

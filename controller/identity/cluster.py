@@ -8,11 +8,11 @@ import msgspec
 
 from controller.identity import ca
 from controller.identity.ca import Issuer, Subject, Unit
+from controller.identity.rotation import join_token
 from pyswarm_core.clock import Instant
 from pyswarm_core.errors import InvalidArgument, PyswarmError
 from pyswarm_core.kinds import CLUSTER
 from pyswarm_core.objects import CertificateAuthority, Cluster
-from pyswarm_core.tokens import JoinToken, digest_of
 
 
 class ServerIdentity(msgspec.Struct, frozen=True):
@@ -34,7 +34,7 @@ def first_cluster(cluster_id: str, secret: str, now: Instant) -> Cluster:
         id=cluster_id,
         created_at=now,
         updated_at=now,
-        worker_token=str(JoinToken(digest_of(ca.der_of(authority.certificate)), secret)),
+        worker_token=join_token(authority.certificate, secret),
         ca=authority,
     )
 

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pyswarm_core.errors import Unavailable, reason_of
-from pyswarm_core.trust import SERVER_NAME, Certificate, Trust, trusted
+from pyswarm_core.identity.trust import SERVER_NAME, Certificate, Trust, trusted
 
 if TYPE_CHECKING:
     import ssl

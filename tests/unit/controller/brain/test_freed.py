@@ -142,10 +142,7 @@ def test_an_update_that_fits_on_no_node_stops_no_second_task(order: UpdateOrder)
     web = service("web", replicas=6)
     world = BrainWorld(build.state(nodes=nodes(3), services=[web]))
     world.converge()
-    new = replace(
-        web,
-        spec=replace(web.spec, task_template=build.template("new", constraints=["node.id==none"])),
-    )
+    new = replace(web, spec=replace(web.spec, task_template=build.template(memory=9 * build.GIB)))
     new = replace(new, spec_version=2, template_version=2)
     world.state.apply(
         Writes(objects=(build.updating(new, web.spec, UpdateConfig(order=order), slots=6),))

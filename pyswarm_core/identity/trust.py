@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from pyswarm_core.errors import PermissionDenied, Unavailable
-from pyswarm_core.tokens import digest_of
+from pyswarm_core.identity.tokens import digest_of
 
 SERVER_NAME = "controller.pyswarm"
 """The name in the certificate of every controller; clients expect it whatever the address is."""
@@ -75,12 +75,7 @@ def trusted(chain: Sequence[Certificate], digest: str, host: str, now: int) -> T
     valid at `now` or the chain has no guest certificate.
     """
     root = root_of(chain, digest, host)
-    guest = next((one for one in chain if _is_guest(one, root)), None)
-    if guest is None:
-        raise Unavailable(
-            f"the controller at {host} sent no guest certificate, so that it accepts no tokens:"
-            " check that it has the same version as this program"
-        )
+    guest = guest_of(chain, host)
     for certificate in (chain[0], root, guest):
         if not certificate.not_before <= now <= certificate.not_after:
             owner = f"a certificate of the controller at {host}"
@@ -88,8 +83,15 @@ def trusted(chain: Sequence[Certificate], digest: str, host: str, now: int) -> T
     return Trust(root.pem, guest.pem)
 
 
-def _is_guest(certificate: Certificate, root: Certificate) -> bool:
-    return certificate.unit == GUEST_UNIT and certificate.issuer == root.subject
+def guest_of(chain: Sequence[Certificate], host: str) -> Certificate:
+    """The guest certificate. Raises Unavailable if the chain has none."""
+    for certificate in chain:
+        if certificate.unit == GUEST_UNIT:
+            return certificate
+    raise Unavailable(
+        f"the controller at {host} sent no guest certificate, so that it accepts no tokens:"
+        " check that it has the same version as this program"
+    )
 
 
 def root_of(chain: Sequence[Certificate], digest: str, host: str) -> Certificate:
