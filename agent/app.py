@@ -107,7 +107,6 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         overlay = parts.dataplane.overlay
         description = _description(config, await overlay.missing_capabilities())
         identity = known or await _join(config, description)
-
         identity.learn(config.controllers)
 
         async def assign(assignment: Assignment) -> None:
