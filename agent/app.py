@@ -26,7 +26,6 @@ from agent.network.dns.server import serving_names
 from agent.network.kernel import KernelDataplane
 from agent.network.netns import Namespaces
 from agent.outbox import Outbox
-from agent.overlays.faults import WHOLE_HOST
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Plan
 from agent.preparation import Preparation
@@ -38,7 +37,7 @@ from agent.runtime.room import shortage
 from agent.session.conversation import Session
 from agent.session.greeting import Greeting, Greetings
 from agent.session.identity import Identity, Joining, join
-from agent.session.renewal import Renewal
+from agent.session.renewal import Renewal, rejoin
 from agent.session.tunnels import Dialer
 from agent.tracing import Tracer
 from agent.worker import Worker
@@ -48,7 +47,7 @@ from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import serve_metrics
 from pyswarm_core.aio.system import UnsteppedClock
 from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
-from pyswarm_core.ids import TaskId
+from pyswarm_core.ids import WHOLE_HOST, TaskId
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
 from pyswarm_core.version import version
@@ -91,6 +90,9 @@ class _Parts(msgspec.Struct, frozen=True):
 
 async def _serve(config: Config, stack: AsyncExitStack) -> None:
     """Run the agent. What can fail comes before joining: a node that joined is not removed."""
+    if config.rejoin:
+        await rejoin(_identity_path(config), config.join_token, config.controllers)
+        return
     known = _known(config)
     stack.enter_context(own_folder("--state-dir", config.state_dir))
     stack.enter_context(own_folder("--run-dir", config.run_dir))

@@ -323,6 +323,18 @@ class Client:
         reply = self._ask(self._stub.RemoveImage, pb.RefRequest(ref=reference), IMAGES_TIMEOUT_S)
         return [from_proto(views.NodeImages, node) for node in reply.nodes]
 
+    def ca(self) -> views.Ca:
+        """The newest root certificate of the fleet, and how far its rotation is."""
+        return from_proto(views.Ca, self._ask(self._stub.GetCa, pb.GetCaRequest()))
+
+    def rotate_ca(self) -> views.Ca:
+        """Begin a rotation of the CA. Raises Conflict during another one."""
+        return from_proto(views.Ca, self._ask(self._stub.RotateCa, pb.RotateCaRequest()))
+
+    def rotate_join_token(self) -> str:
+        """Replace the join token; returns the new one."""
+        return self._ask(self._stub.RotateJoinToken, pb.RotateJoinTokenRequest()).token
+
     def _ask(
         self,
         method: "grpc.UnaryUnaryMultiCallable[Q, A] | _Whole[Q, A]",

@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 import msgspec
 
+from controller.api.changes.swarm import end_rotation
 from controller.api.queries.info import ControllerFacts
 from controller.brain.allocator.audit import audit
 from controller.brain.decide import decide
@@ -24,6 +25,8 @@ from controller.grpc.credentials import server_credentials
 from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
 from controller.identity.authority import Authority, first_cluster
+from controller.identity.caller import CONTROLLER
+from controller.identity.rotation import ended
 from controller.leader.election import Candidate, Term, encode_candidate, known_leader
 from controller.leader.garbage import freeze, unseen, young_only
 from controller.leader.loop import Loop, Tools
@@ -44,7 +47,7 @@ from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import serve_metrics
 from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
-from pyswarm_core.clock import seconds
+from pyswarm_core.clock import Instant, seconds
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable, invalid, quoted, reason_of
 from pyswarm_core.keys import Keys
@@ -59,6 +62,7 @@ _log = EventLog("controller")
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 5.0
 COMPACT_LOOK_S = 1.0
+ROTATION_LOOK_S = 1.0
 STEADY_S = 30.0
 """A term that lasted this long does not count as a failure."""
 STOP_GRACE_S = 1.0
@@ -231,6 +235,7 @@ class Controller:
         self._metrics.is_leader.set(1)
         await self._health.set_leading(True)
         group.create_task(self._audit(state, saver.yield_loop))
+        group.create_task(_end_rotations(self._loop))
         await self._loop.run()
 
     async def _audit(self, state: State, yield_loop: YieldLoop) -> None:
@@ -337,6 +342,15 @@ class Controller:
         self._metrics.store_errors_total.labels(type(error).__name__).inc()
         if isinstance(error, StoreFull) and self._loop is not None:
             self._loop.refuse(error)
+
+
+async def _end_rotations(loop: Loop) -> None:
+    """End each rotation of the CA once every node has renewed its certificate."""
+    while True:
+        await asyncio.sleep(ROTATION_LOOK_S)
+        if ended(loop.state, Instant(0)) is not None:
+            await loop.submit(lambda state, now, ids: end_rotation(state, now), CONTROLLER)
+            _log.info("ca.rotated")
 
 
 def etcd_name(version: str) -> str:

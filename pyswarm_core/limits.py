@@ -451,3 +451,9 @@ CERT_EXPIRY_MIN = 5 * SECOND
 """Renewal takes about a tenth of a second and begins after half of the lifetime."""
 RENEWED_WITHIN = 30 * 24 * HOUR
 """How long after its end a certificate can be renewed by a proof of its key."""
+CLOCK_SKEW_MAX = 10 * SECOND
+"""A host whose clock differs by more has a fault. Certificates begin an hour before they are issued
+(Swarm's), so that a fault is seen long before a connection fails.
+"""
+CLOCK_SKEW_REFUSED = 50 * MINUTE
+"""A host whose clock differs by more may not join: its certificate would soon not be valid."""

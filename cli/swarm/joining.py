@@ -86,7 +86,7 @@ def wait_until_joined(host: Host, supervisor: Supervisor, agent: Daemon, control
     with terminal.announced(f"joining through {controller}"):
         while not host.identity.exists():
             if time.monotonic() > deadline:
-                reason = _last_error(supervisor.log_tail(agent))
+                reason = last_error(supervisor.log_tail(agent))
                 supervisor.stop(agent)
                 raise PyswarmError(
                     f"cannot join through {controller}: {reason}. Check that a controller listens"
@@ -96,7 +96,7 @@ def wait_until_joined(host: Host, supervisor: Supervisor, agent: Daemon, control
             time.sleep(_PAUSE_S)
 
 
-def _last_error(log: str) -> str:
+def last_error(log: str) -> str:
     """The error in the last line of a log: `Error: TEXT`, or an event with `error=TEXT`."""
     last = log.strip().rpartition("\n")[2]
     if not last:
