@@ -443,3 +443,8 @@ API_PORT = 2377
 CONTROLLER_METRICS_PORT = 9323
 """Docker's metrics port."""
 AGENT_METRICS_PORT = 9324
+
+CERT_EXPIRY = 90 * 24 * HOUR
+"""The lifetime of a certificate (Swarm's)."""
+CERT_EXPIRY_MIN = 5 * SECOND
+"""Renewal takes about a tenth of a second and begins after half of the lifetime."""

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import NetworkId
-from pyswarm_core.limits import AGENT_GRACE, HISTORY_MAX
+from pyswarm_core.limits import AGENT_GRACE, CERT_EXPIRY, HISTORY_MAX
 from pyswarm_core.model import Model
 from pyswarm_core.states import Availability
 
@@ -395,6 +395,10 @@ class ClusterSpec(Model, frozen=True):
     """Prefix length of an overlay's subnet."""
     data_path_port: int = 4789
     """UDP port of VXLAN (RFC 7348)."""
+    cert_expiry: int = CERT_EXPIRY
+    """The lifetime of a new certificate."""
+    autolock: bool = False
+    """A restarted controller is locked until somebody enters the unlock key."""
 
     @property
     def history_kept(self) -> int:

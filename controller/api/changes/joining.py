@@ -113,9 +113,9 @@ def require_protocol(description: NodeDescription) -> None:
 
 def role_of(cluster: Cluster, token: str) -> str:
     """The role that this join token gives. Raises PermissionDenied."""
-    for role, expected in (("worker", cluster.worker_token), ("manager", cluster.manager_token)):
-        if expected and hmac.compare_digest(token.encode(), expected.encode()):
-            return role
+    expected = cluster.worker_token
+    if expected and hmac.compare_digest(token.encode(), expected.encode()):
+        return "worker"
     raise PermissionDenied("the join token is not this cluster's: get it with pyswarm swarm info")
 
 
