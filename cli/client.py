@@ -123,6 +123,10 @@ class Client:
         """Counts and settings of the fleet."""
         return from_proto(views.Info, self._ask(self._stub.GetInfo, pb.GetInfoRequest()))
 
+    def join_token(self) -> str:
+        """The token with which hosts join as workers."""
+        return str(self._ask(self._stub.GetJoinToken, pb.GetJoinTokenRequest()).token)
+
     def create_service(
         self, spec: ServiceSpec, login: RegistryLogin | None = None, *, query_registry: bool = False
     ) -> tuple[Service, Sequence[str]]:

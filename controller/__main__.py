@@ -35,6 +35,12 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     default="/var/lib/pyswarm/controller",
     help="Directory of persistent data: identity and, without --etcd-endpoints, etcd's data",
 )
+@flag(
+    "--encryption-key",
+    type=_FILE,
+    help="File with the key that encrypts sensitive data in the store"
+    " [default: encryption.key in --state-dir]",
+)
 @flag("--name", default=platform.node(), help="Name of this controller")
 @flag(
     "--listen",
@@ -113,6 +119,7 @@ def make_config(flags: dict[str, Any]) -> Config:
     config = Config(
         state_dir=flags["state_dir"].absolute(),
         name=flags["name"],
+        encryption_key=flags["encryption_key"],
         listen=listen,
         advertise_addr=_advertised(flags["advertise_addr"], listen),
         metrics_addr=flags["metrics_addr"],

@@ -26,6 +26,9 @@ from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
 from controller.identity.authority import Authority, first_cluster
 from controller.identity.caller import CONTROLLER
+from controller.identity.envelope import Envelope
+from controller.identity.keyfile import missing
+from controller.identity.keyring import Keyring
 from controller.identity.rotation import ended
 from controller.leader.election import Candidate, Term, encode_candidate, known_leader
 from controller.leader.garbage import freeze, unseen, young_only
@@ -36,7 +39,14 @@ from controller.leader.persistence.loading import Loaded, load
 from controller.leader.persistence.registry import Registry
 from controller.leader.persistence.saving import Deposed, Saver, YieldLoop
 from controller.metrics import Metrics
-from controller.store.base import Revision, Store, StoreError, StoreFull, StoreUnavailable
+from controller.store.base import (
+    Revision,
+    Store,
+    StoreError,
+    StoreFull,
+    StoreMisuse,
+    StoreUnavailable,
+)
 from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
@@ -120,6 +130,7 @@ class Controller:
         self._ids = RandomIds()
         self._aside = in_thread
         self._freeze = freeze
+        self._keyring = Keyring(config.key_file)
         self._elector: Elector | None = None
         self._controllers: tuple[str, ...] = (config.advertise_addr,)
 
@@ -148,11 +159,20 @@ class Controller:
             await self._news.wait()
 
     async def serve(self) -> None:
-        """Serve, and lead whenever elected, until cancelled."""
+        """Serve, and lead whenever elected, until cancelled.
+
+        Raises InvalidArgument if the store has a cluster and this host not its encryption key.
+        """
         config = self._config
+        try:
+            await self._has_key()
+        except StoreError as error:
+            _log.warning("store.failed", kind=type(error).__name__, error=error)
         identity = _identity(config.state_dir, self._ids)
         me = Candidate(identity, config.name, config.advertise_addr)
-        authority = Authority(self._store, self._keys, self._clock, identity, self._first_cluster)
+        authority = Authority(
+            self._store, self._keys, self._keyring, self._clock, identity, self._first_cluster
+        )
         elector = Elector(self._store, self._keys, me, SteadyClock(), self._follow)
         server = await self._server(authority)
         with serve_metrics(config.metrics_addr, self._metrics.registry):
@@ -187,20 +207,39 @@ class Controller:
             pause_s = RETRY_FIRST_S if now() - began > STEADY_S else min(pause_s * 2, RETRY_MAX_S)
             await asyncio.sleep(pause_s)
 
+    async def _has_key(self) -> bool:
+        """Whether the encryption key exists; False: this is a new cluster. Raises InvalidArgument
+        if the store has a cluster and this host not its key.
+        """
+        if not self._keyring.is_empty:
+            return True
+        if await self._store.get(self._keys.cluster) is None:
+            return False
+        raise InvalidArgument(missing(self._config.key_file))
+
+    async def _envelope(self) -> Envelope:
+        """Made with the key of the key file; a new cluster gets a key. Raises StoreMisuse."""
+        try:
+            return self._keyring.envelope(is_new=not await self._has_key())
+        except InvalidArgument as error:
+            raise StoreMisuse(str(error)) from None
+
     async def _lead(self, elector: Elector, term: Term, me: Candidate) -> None:
-        saver = Saver(
-            self._store,
-            self._keys,
-            term,
-            encode_candidate(me),
-            on_error=self._count_error,
-        )
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._aside(elector.keep(term)))
                 group.create_task(elector.live())
+                envelope = await self._envelope()
+                saver = Saver(
+                    self._store,
+                    self._keys,
+                    term,
+                    encode_candidate(me),
+                    envelope=envelope,
+                    on_error=self._count_error,
+                )
                 group.create_task(self._compact(saver))
-                await self._run_loop(saver, group)
+                await self._run_loop(saver, envelope, group)
         finally:
             self._loop = None
             self._follow("")
@@ -208,10 +247,17 @@ class Controller:
             await self._health.set_leading(False)
             await elector.resign(term)
 
-    async def _run_loop(self, saver: Saver, group: asyncio.TaskGroup) -> None:
+    async def _run_loop(self, saver: Saver, envelope: Envelope, group: asyncio.TaskGroup) -> None:
         with self._metrics.load_seconds.time(), unseen(self._freeze):
             now = self._clock.now()
-            found = await load(self._store, self._keys, self._first_cluster, now, saver.yield_loop)
+            found = await load(
+                self._store,
+                self._keys,
+                envelope,
+                self._first_cluster,
+                now,
+                yield_loop=saver.yield_loop,
+            )
             loaded = self._with_options(found)
         state = loaded.state
         _log.info(

@@ -65,6 +65,11 @@ class Control(control_pb2_grpc.ControlServicer):
     async def GetInfo(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoReply:
         return to_proto(info(self._leadership, self._facts), pb.GetInfoReply())
 
+    async def GetJoinToken(
+        self, request: pb.GetJoinTokenRequest, context: Context
+    ) -> pb.JoinTokenReply:
+        return pb.JoinTokenReply(token=self._leader().state.cluster.worker_token)
+
     # Services
 
     async def CreateService(

@@ -40,6 +40,11 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoReply.FromString,
                 _registered_method=True)
+        self.GetJoinToken = channel.unary_unary(
+                '/pyswarm.v1.Control/GetJoinToken',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetJoinTokenRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.JoinTokenReply.FromString,
+                _registered_method=True)
         self.CreateService = channel.unary_unary(
                 '/pyswarm.v1.Control/CreateService',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateServiceRequest.SerializeToString,
@@ -197,6 +202,13 @@ class ControlServicer:
 
     def GetInfo(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetJoinToken(self, request, context):
+        """The token with which hosts join as workers.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -401,6 +413,11 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoReply.SerializeToString,
             ),
+            'GetJoinToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetJoinToken,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetJoinTokenRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.JoinTokenReply.SerializeToString,
+            ),
             'CreateService': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateService,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateServiceRequest.FromString,
@@ -579,6 +596,33 @@ class Control:
             '/pyswarm.v1.Control/GetInfo',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetJoinToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/GetJoinToken',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetJoinTokenRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.JoinTokenReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class ControlStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ControlAsyncStub: ...
     GetInfo: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetInfoRequest, _control_pb2.GetInfoReply]
+    GetJoinToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetJoinTokenRequest, _control_pb2.JoinTokenReply]
+    """The token with which hosts join as workers."""
     CreateService: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateServiceRequest, _control_pb2.ServiceReply]
     UpdateService: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.ServiceReply]
     RemoveService: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]
@@ -82,6 +84,8 @@ class ControlStub:
 class ControlAsyncStub(ControlStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetInfo: _aio.UnaryUnaryMultiCallable[_control_pb2.GetInfoRequest, _control_pb2.GetInfoReply]  # type: ignore[assignment]
+    GetJoinToken: _aio.UnaryUnaryMultiCallable[_control_pb2.GetJoinTokenRequest, _control_pb2.JoinTokenReply]  # type: ignore[assignment]
+    """The token with which hosts join as workers."""
     CreateService: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateServiceRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
     UpdateService: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
     RemoveService: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
@@ -132,6 +136,14 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.GetInfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.GetInfoReply, _abc.Awaitable[_control_pb2.GetInfoReply]]: ...
+
+    @_abc_1.abstractmethod
+    def GetJoinToken(
+        self,
+        request: _control_pb2.GetJoinTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.JoinTokenReply, _abc.Awaitable[_control_pb2.JoinTokenReply]]:
+        """The token with which hosts join as workers."""
 
     @_abc_1.abstractmethod
     def CreateService(
