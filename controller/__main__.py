@@ -74,6 +74,11 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 )
 @flag("--etcd-prefix", default="/pyswarm", help="Prefix of the keys in etcd")
 @flag(
+    "--convert",
+    is_flag=True,
+    help="Give a CA to a fleet whose data was made by a version without certificates",
+)
+@flag(
     "--metrics-addr",
     default=f"127.0.0.1:{CONTROLLER_METRICS_PORT}",
     help="Listen address for Prometheus; empty to disable",
@@ -123,6 +128,7 @@ def make_config(flags: dict[str, Any]) -> Config:
         listen=listen,
         advertise_addr=_advertised(flags["advertise_addr"], listen),
         metrics_addr=flags["metrics_addr"],
+        convert=flags["convert"],
         etcd=EtcdConfig(
             endpoints=tuple(filter(None, flags["etcd_endpoints"].split(","))),
             ca_file=flags["etcd_cacert"],

@@ -24,8 +24,9 @@ from controller.grpc.control import Control
 from controller.grpc.credentials import server_credentials
 from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
-from controller.identity.authority import Authority, first_cluster
+from controller.identity.authority import Authority, StoredCluster
 from controller.identity.caller import CONTROLLER
+from controller.identity.cluster import first_cluster
 from controller.identity.envelope import Envelope
 from controller.identity.keyfile import missing
 from controller.identity.keyring import Keyring
@@ -170,9 +171,14 @@ class Controller:
             _log.warning("store.failed", kind=type(error).__name__, error=error)
         identity = _identity(config.state_dir, self._ids)
         me = Candidate(identity, config.name, config.advertise_addr)
-        authority = Authority(
-            self._store, self._keys, self._keyring, self._clock, identity, self._first_cluster
+        stored = StoredCluster(
+            self._store,
+            self._keys,
+            self._keyring,
+            self._first_cluster,
+            converts=config.convert,
         )
+        authority = Authority(stored, identity, self._clock)
         elector = Elector(self._store, self._keys, me, SteadyClock(), self._follow)
         server = await self._server(authority)
         with serve_metrics(config.metrics_addr, self._metrics.registry):

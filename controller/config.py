@@ -66,6 +66,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     etcd: EtcdConfig = EtcdConfig()
     metrics_addr: str = f"127.0.0.1:{CONTROLLER_METRICS_PORT}"
     cluster: ClusterOptions = ClusterOptions()
+    convert: bool = False
+    """Give certificates to a fleet whose data was made by a version without them."""
 
     @property
     def key_file(self) -> Path:

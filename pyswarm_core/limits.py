@@ -12,14 +12,6 @@ every version before the number was sent; 3: an agent accepts assignments in par
 knows frozen tasks; 5: an agent changes the limits of running containers and makes checks; 6: an
 agent has a certificate.
 """
-PROTOCOL_PARTS = 3
-"""Older agents receive an assignment as one message of any size."""
-PROTOCOL_FREEZES = 4
-"""Older agents receive a frozen task with the desired state running."""
-PROTOCOL_LIMITS = 5
-"""Tasks of older agents are replaced if their limits change."""
-PROTOCOL_CHECKS = 5
-"""Older agents ignore health and readiness checks: they get no task that has one in its spec."""
 PROTOCOL_OLDEST = 6
 """The oldest protocol that is still supported: others cannot authenticate."""
 

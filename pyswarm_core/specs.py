@@ -91,12 +91,6 @@ class ContainerSpec(Model, frozen=True):
     readiness: HealthConfig = HealthConfig()
     """A task whose check fails receives no connections; it is not replaced. No test: no check."""
 
-    @property
-    def has_checks(self) -> bool:
-        """Whether it sets a check, whatever its image has."""
-        tests = (self.healthcheck.test, self.readiness.test)
-        return any(test[:1] not in ((), ("NONE",)) for test in tests)
-
 
 class Limits(Model, frozen=True):
     """Limits that the kernel enforces; 0 is unlimited."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import grpc
 
-from controller.identity.authority import ServerIdentity
+from controller.identity.cluster import ServerIdentity
 
 
 def server_credentials(current: Callable[[], ServerIdentity]) -> grpc.ServerCredentials:

@@ -20,9 +20,9 @@ from controller.grpc.admission import JOINS, STRANGERS, Gate, caller_of
 from controller.grpc.calls import Context, read, received
 from controller.grpc.peers import agent_of
 from controller.grpc.tunnels import GrpcTunnel
-from controller.identity.authority import issuer_of, trusted_roots
 from controller.identity.ca import Subject, Unit, key_digest, public_key_of
 from controller.identity.caller import ANONYMOUS, CONTROLLER
+from controller.identity.cluster import issuer_of, trusted_roots
 from controller.leader.loop import Loop
 from controller.leader.sessions import Message, NodeSession
 from controller.leader.slicing import RateLimiter

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from pyswarm_core.constraints import attribute
 from pyswarm_core.ids import WHOLE_HOST, NetworkId, NodeId
 from pyswarm_core.indexes.constraints import ConstraintColumns
-from pyswarm_core.limits import PROTOCOL_CHECKS
 from pyswarm_core.objects import Capability, Node
 from pyswarm_core.ports import HostPort, overlaps
 from pyswarm_core.specs import Protocol
@@ -47,7 +46,6 @@ _COLUMNS = (
     "opened_at",
     "lacks_esp",
     "lacks_ipv6",
-    "lacks_checks",
 )
 
 
@@ -159,8 +157,6 @@ class NodeTable:
         """The version at which resources of the row were last released; 0: never."""
         self.lacks_esp: BoolColumn = np.zeros(0, np.bool_)
         self.lacks_ipv6: BoolColumn = np.zeros(0, np.bool_)
-        self.lacks_checks: BoolColumn = np.zeros(0, np.bool_)
-        """The rows whose agents make no checks."""
 
     def lacking(self, capability: Capability) -> BoolColumn:
         """The rows whose kernels lack the capability. Do not write to it."""
@@ -213,7 +209,6 @@ class NodeTable:
         self.max_tasks[row] = node.description.max_tasks or _ANY_NUMBER
         self.lacks_esp[row] = Capability.ESP in node.description.lacks
         self.lacks_ipv6[row] = Capability.IPV6 in node.description.lacks
-        self.lacks_checks[row] = node.description.spoken < PROTOCOL_CHECKS
         self._block(row, old, node)
         if old is None or _attributes_differ(old, node):
             self._refresh(row, old, node)
