@@ -106,42 +106,50 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         group.create_task(parts.dataplane.tend())
         group.create_task(parts.runtime.tend())
         group.create_task(parts.worker.run())
-        overlay = parts.dataplane.overlay
-        description = _description(config, await overlay.missing_capabilities())
-        identity = known or await _join(config, description)
-
+        lacks = await parts.dataplane.overlay.missing_capabilities()
+        identity = known or await _join(config, _description(config, lacks))
         identity.learn(config.controllers)
+        await _converse(config, parts, identity, group, stack)
 
-        async def assign(assignment: Assignment) -> None:
-            await _assign(assignment, identity, parts)
 
-        async def examine() -> Greeting:
-            lacks = await overlay.missing_capabilities()
-            addresses = await overlay.addresses6()
-            return Greeting(_description(config, lacks), config.advertise_addr, addresses)
+async def _converse(
+    config: Config,
+    parts: _Parts,
+    identity: Identity,
+    group: asyncio.TaskGroup,
+    stack: AsyncExitStack,
+) -> None:
+    """Begin the session with the leader, once adopted containers are known."""
+    overlay = parts.dataplane.overlay
 
-        echoes = Echoes(parts.outbox.probed)
-        stack.callback(echoes.close)
-        renewal = Renewal(identity, lambda: session.controller)
-        session = Session(
-            identity,
-            Greetings(examine, group).current,
-            parts.outbox,
-            parts.worker,
-            assign=assign,
-            probe=echoes.ask,
-            open_tunnel=Dialer(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
-            worn_key=overlay.worn_key,
-            faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
-            roots_changed=renewal.roots_changed,
-        )
-        parts.registry.register(
-            AgentCollector(parts.worker, parts.overlays, session, parts.dataplane)
-        )
-        group.create_task(_check_room(config, parts.worker))
-        group.create_task(renewal.run())
-        await parts.worker.adopted()
-        group.create_task(session.run())
+    async def assign(assignment: Assignment) -> None:
+        await _assign(assignment, identity, parts)
+
+    async def examine() -> Greeting:
+        lacks = await overlay.missing_capabilities()
+        addresses = await overlay.addresses6()
+        return Greeting(_description(config, lacks), config.advertise_addr, addresses)
+
+    echoes = Echoes(parts.outbox.probed)
+    stack.callback(echoes.close)
+    renewal = Renewal(identity, lambda: session.controller)
+    session = Session(
+        identity,
+        Greetings(examine, group).current,
+        parts.outbox,
+        parts.worker,
+        assign=assign,
+        probe=echoes.ask,
+        open_tunnel=Dialer(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
+        worn_key=overlay.worn_key,
+        faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
+        roots_changed=renewal.roots_changed,
+    )
+    parts.registry.register(AgentCollector(parts.worker, parts.overlays, session, parts.dataplane))
+    group.create_task(_check_room(config, parts.worker))
+    group.create_task(renewal.run())
+    await parts.worker.adopted()
+    group.create_task(session.run())
 
 
 def _host_faults(worker: Worker) -> tuple[Fault, ...]:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,6 +23,7 @@ from controller.grpc.control import Control
 from controller.grpc.credentials import server_credentials
 from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
+from controller.host import controller_id, host_routes
 from controller.identity.authority import Authority, StoredCluster
 from controller.identity.caller import CONTROLLER
 from controller.identity.cluster import first_cluster
@@ -64,7 +64,6 @@ from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable, invalid
 from pyswarm_core.keys import Keys
 from pyswarm_core.limits import COMPACT_BYTES, COMPACT_PERIOD
 from pyswarm_core.objects import Cluster, Version
-from pyswarm_core.plaintext import split_lines
 from pyswarm_core.state import State
 from pyswarm_core.version import version
 
@@ -169,7 +168,7 @@ class Controller:
             await self._has_key()
         except StoreError as error:
             _log.warning("store.failed", kind=type(error).__name__, error=error)
-        identity = _identity(config.state_dir, self._ids)
+        identity = controller_id(config.state_dir, self._ids)
         me = Candidate(identity, config.name, config.advertise_addr)
         stored = StoredCluster(
             self._store,
@@ -486,27 +485,3 @@ def _add_socket(server: grpc.aio.Server, address: str) -> None:
         server.add_insecure_port(address)
     finally:
         os.umask(mask)
-
-
-def _identity(state_dir: Path, ids: RandomIds) -> str:
-    """This controller's id, the same over restarts."""
-    file = state_dir / "controller-id"
-    if file.exists():
-        return file.read_text().strip()
-    (identity,) = ids.draw(1)
-    fresh = file.with_suffix(".new")
-    fresh.write_text(identity)
-    fresh.rename(file)
-    return identity
-
-
-def host_routes() -> list[str]:
-    """The subnets that this host routes, without default routes."""
-    routes = []
-    for line in split_lines(Path("/proc/net/route").read_text())[1:]:
-        _, destination, _, _, _, _, _, mask, *_ = line.split()
-        prefix = int(mask, 16).bit_count()
-        if prefix:
-            address = socket.inet_ntoa(bytes.fromhex(destination)[::-1])
-            routes.append(f"{address}/{prefix}")
-    return routes

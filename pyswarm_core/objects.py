@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from pyswarm_core.clock import Instant
+from pyswarm_core.identity.certificates import CertificateAuthority, NodeCertificate
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.limits import DETAIL_LENGTH_OLD
 from pyswarm_core.model import Model, docker_name
@@ -414,17 +415,6 @@ class NodeStatus(Model, frozen=True):
     """The faults that its agent reported last."""
 
 
-class NodeCertificate(Model, frozen=True):
-    """The newest certificate of a node."""
-
-    expires_at: Instant = Instant(0)
-    issued_at: Instant = Instant(0)
-    key_digest: str = ""
-    """The SHA-256 digest of its public key, in hexadecimal."""
-    issuer: bytes = b""
-    """The identifier of the issuing CA's key."""
-
-
 class Node(Object, frozen=True):
     """A host that joined the fleet."""
 
@@ -481,15 +471,6 @@ class EncryptionKey(Model, frozen=True):
     secret: bytes
     """AES-128 key and salt (RFC 4106), 20 bytes."""
     created_at: Instant = Instant(0)
-
-
-class CertificateAuthority(Model, frozen=True):
-    """A root certificate and its private key."""
-
-    certificate: str = ""
-    """PEM; empty: the fleet was made by a version without certificates."""
-    key: bytes = b""
-    """PKCS #8, DER."""
 
 
 class Cluster(Object, frozen=True):

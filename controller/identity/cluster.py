@@ -12,7 +12,9 @@ from controller.identity.ca import Issuer, Subject, Unit
 from controller.identity.rotation import join_token
 from pyswarm_core.clock import Instant
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.objects import CertificateAuthority, Cluster
+from pyswarm_core.identity.certificates import CertificateAuthority
+from pyswarm_core.identity.tokens import parse_join_token
+from pyswarm_core.objects import Cluster
 
 
 class ServerIdentity(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from controller.identity.envelope import (
 )
 from pyswarm_core import kinds
 from pyswarm_core.api.v1 import objects_pb2
+from pyswarm_core.identity.certificates import CertificateAuthority
 from pyswarm_core.kinds import CLUSTER, KINDS, SERVICE, Kind, encode
 from pyswarm_core.objects import Cluster, EncryptionKey
 from pyswarm_core.specs import RegistryLogin
@@ -36,8 +37,16 @@ FLEET = Cluster(
     worker_token="PYSWM-1-token",
     encryption_keys=(EncryptionKey(number=1, secret=b"secret of ipsec"),),
     unlock_key=b"the key that unlocks",
+    ca=CertificateAuthority(certificate="public", key=b"key of the root"),
 )
-SECRETS = (b"ann-of-docker", b"hidden-password", b"PYSWM-1-token", b"secret of ipsec", b"unlocks")
+SECRETS = (
+    b"ann-of-docker",
+    b"hidden-password",
+    b"PYSWM-1-token",
+    b"secret of ipsec",
+    b"unlocks",
+    b"key of the root",
+)
 ALL: list[Kind[Any, Any]] = [*KINDS.values(), CLUSTER]
 GIVEN: dict[str, Any] = {"network": {"subnet": "10.0.0.0/16", "subnet6": "fd00::/64"}}
 """Fields that the check of a kind compares with more than their type."""
