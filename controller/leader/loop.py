@@ -464,6 +464,7 @@ class Loop:
         self.watches.touch_all()
         for node_id in removed:
             self.silence.forget(node_id)
+            self.tunnels.close_node(node_id)
         down = (node.id for node in put if node.status.state is NodeState.DOWN)
         for node_id in (*removed, *down):
             self.sessions.close_node(node_id)
@@ -472,8 +473,7 @@ class Loop:
         self.silence.await_hello(joined, now)
         if (joined or removed) and self._tracker.endpoints.mesh:
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
-        period = self.heartbeat_period
-        if period != self.silence.period:
+        if (period := self.heartbeat_period) != self.silence.period:
             self.silence.set_period(period, now)
 
     # Waking

@@ -8,16 +8,16 @@ import msgspec
 
 from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE
 from pyswarm_core.docker.units import human_size
-from pyswarm_core.limits import CERT_EXPIRY_MIN, HISTORY_MAX, SPEC_BYTES_MAX
+from pyswarm_core.limits import CERT_EXPIRY_MAX, CERT_EXPIRY_MIN, HISTORY_MAX, SPEC_BYTES_MAX
 from pyswarm_core.specs import ROLES, ClusterSpec, NodeSpec
 from pyswarm_core.validation import text
 from pyswarm_core.validation.network import SUBNET_PREFIX_MAX, subnet_problems
 from pyswarm_core.validation.problem import Problem, within
-from pyswarm_core.validation.ranges import DURATION, DURATION_MAX, Range
+from pyswarm_core.validation.ranges import DURATION, Range
 
 HEARTBEAT_PERIODS = Range(DURATION, 100 * MILLISECOND, MINUTE)
 AGENT_GRACES = Range(DURATION, 0, HOUR)
-CERT_EXPIRIES = Range(DURATION, CERT_EXPIRY_MIN, DURATION_MAX)
+CERT_EXPIRIES = Range(DURATION, CERT_EXPIRY_MIN, CERT_EXPIRY_MAX)
 POOLS_MAX = 16
 DATA_PATH_PORTS = (1024, 49151)
 

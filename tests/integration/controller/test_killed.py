@@ -11,10 +11,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.credentials import channel
 from pyswarm_core.api.v1 import control_pb2, control_pb2_grpc
 from tests.fixtures.etcd import EtcdProcess
-from tests.integration.controller.fleet import WAIT_S, agents_of, web
+from tests.integration.controller.fleet import WAIT_S, agents_of, free_port, web
 
 ROOT = Path(__file__).parents[3]
 
@@ -31,13 +31,15 @@ class ControllerProcess:
     """`python -m controller`, killed and started again over one state directory."""
 
     def __init__(self, folder: Path, etcd: EtcdProcess) -> None:
-        self.address = f"unix:{folder}/api.sock"
+        self.socket = f"unix:{folder}/api.sock"
+        self.address = f"127.0.0.1:{free_port()}"
         self._folder = folder
         self._command = [
             *(sys.executable, "-m", "controller"),
             f"--state-dir={folder}",
+            f"--listen={self.socket}",
             f"--listen={self.address}",
-            "--advertise-addr=127.0.0.1:1",
+            f"--advertise-addr={self.address}",
             f"--etcd-endpoints={etcd.endpoint}",
             f"--etcd-prefix=/{folder.name}",
             "--metrics-addr=",
@@ -69,8 +71,8 @@ def controller(tmp_path: Path, etcd: EtcdProcess) -> Iterator[ControllerProcess]
 
 @asynccontextmanager
 async def api(address: str) -> AsyncIterator["control_pb2_grpc.ControlAsyncStub"]:
-    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
-        yield control_pb2_grpc.ControlStub(channel)
+    async with channel(address, None, aio=True) as connection:
+        yield control_pb2_grpc.ControlStub(connection)
 
 
 async def info(stub: "control_pb2_grpc.ControlAsyncStub") -> control_pb2.GetInfoReply:
@@ -100,7 +102,7 @@ async def running(stub: "control_pb2_grpc.ControlAsyncStub", count: int) -> None
 
 
 async def test_killed_again_and_again_it_loses_nothing(controller: ControllerProcess) -> None:
-    async with api(controller.address) as stub:
+    async with api(controller.socket) as stub:
         token = await join_token(stub)
         async with agents_of(controller.address, token, 3) as agents:
             await stub.CreateService(web(10), timeout=10)
@@ -117,7 +119,7 @@ async def test_killed_again_and_again_it_loses_nothing(controller: ControllerPro
 async def test_what_was_answered_is_stored_even_if_it_dies_at_once(
     controller: ControllerProcess,
 ) -> None:
-    async with api(controller.address) as stub:
+    async with api(controller.socket) as stub:
         token = await join_token(stub)
         async with agents_of(controller.address, token, 2):
             await stub.CreateService(web(4), timeout=10)
@@ -130,7 +132,7 @@ async def test_what_was_answered_is_stored_even_if_it_dies_at_once(
 async def test_etcd_killed_and_started_again_under_it_loses_nothing(
     controller: ControllerProcess, etcd: EtcdProcess
 ) -> None:
-    async with api(controller.address) as stub:
+    async with api(controller.socket) as stub:
         token = await join_token(stub)
         async with agents_of(controller.address, token, 2) as agents:
             await stub.CreateService(web(6), timeout=10)
@@ -147,7 +149,7 @@ async def test_etcd_killed_and_started_again_under_it_loses_nothing(
 async def test_sigterm_ends_it_in_order_and_the_next_leads_at_once(
     controller: ControllerProcess,
 ) -> None:
-    async with api(controller.address) as stub:
+    async with api(controller.socket) as stub:
         cluster = (await info(stub)).cluster
         assert controller.end(signal.SIGTERM) == 0
         controller.start()

@@ -135,7 +135,7 @@ async def test_a_tunnel_that_comes_as_its_opener_gives_up_is_closed() -> None:
     opener = asyncio.create_task(open_one())
     await asyncio.sleep(0)
     tunnel = GrpcTunnel(None)  # type: ignore[arg-type]  # nothing is read
-    tunnels.accept(asked[0].tunnel_id, tunnel)
+    tunnels.accept(asked[0].tunnel_id, NodeId("n1"), tunnel)
     opener.cancel()
     await asyncio.wait([opener])
     assert len(tunnels) == 0
