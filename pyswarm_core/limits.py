@@ -445,3 +445,9 @@ CERT_EXPIRY_MAX = 3_650 * 24 * HOUR
 """Half of the lifetime of a root certificate, so that no certificate is cut short for long."""
 RENEWED_WITHIN = 30 * 24 * HOUR
 """How long after its end a certificate can be renewed by a proof of its key."""
+CLOCK_SKEW_MAX = 10 * SECOND
+"""A host whose clock differs by more has a fault. Certificates begin an hour before they are issued
+(Swarm's), so that a fault is seen long before a connection fails.
+"""
+CLOCK_SKEW_REFUSED = 50 * MINUTE
+"""A host whose clock differs by more may not join: its certificate would soon not be valid."""

@@ -482,7 +482,6 @@ class Cluster(Object, frozen=True):
     created_at: Instant = Instant(0)
     updated_at: Instant = Instant(0)
     worker_token: str = ""
-    manager_token: str = ""
     next_node_number: int = 1
     next_vni: int = 4096
     """Swarm's first VNI."""
@@ -496,3 +495,9 @@ class Cluster(Object, frozen=True):
     """
     cross_certificate: str = ""
     """`ca`'s key, signed by the root before it (PEM); empty while there are no former roots."""
+    unlock_key: bytes = b""
+    """With `spec.autolock`: the key that encrypts the key files of controllers."""
+    start_flags: tuple[str, ...] = ()
+    """The settings that flags of the leader named at its start, as `agent_grace=15000000000`: a
+    restart with the same flags undoes no `swarm update`.
+    """

@@ -391,6 +391,8 @@ class ClusterSpec(Model, frozen=True):
     """UDP port of VXLAN (RFC 7348)."""
     cert_expiry: int = CERT_EXPIRY
     """The lifetime of a new certificate."""
+    autolock: bool = False
+    """A restarted controller is locked until somebody enters the unlock key."""
 
     @property
     def history_kept(self) -> int:

@@ -7,6 +7,7 @@ message costs a reconnect and never causes a wrong state.
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
 import grpc
@@ -163,6 +164,7 @@ class Session:
     def _heartbeat(self) -> dispatcher_pb2.Heartbeat:
         return dispatcher_pb2.Heartbeat(
             worn_key=self._worn_key(),
+            clock=time.time_ns(),
             faults=[
                 objects_pb2.NodeFault(
                     network_id=fault.network_id,

@@ -7,6 +7,7 @@ The file is replaced as a whole, so that a key and its certificate always belong
 import asyncio
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -109,6 +110,12 @@ class Identity:
         """Record a new certificate with its key."""
         self._save(msgspec.structs.replace(self._saved, certificate=certificate))
 
+    def reload(self) -> None:
+        """Take over what another process has written (`swarm rejoin`)."""
+        with suppress(InvalidArgument):
+            if (found := Identity.load(self._path)) is not None:
+                self._saved = found._saved
+
     def _save(self, saved: _Saved) -> None:
         if saved == self._saved:
             return
@@ -134,6 +141,33 @@ class Identity:
                 f"cannot read this node's identity {path} ({text}): restore the file, or run"
                 " `pyswarm swarm rejoin` if it is of a version without certificates"
             ) from error
+
+
+class Former(msgspec.Struct, frozen=True):
+    """What a host knows of the node that it was, perhaps by a version without certificates."""
+
+    node_id: NodeId
+    cluster_id: str
+    controllers: tuple[str, ...] = ()
+    certificate: Certificate | None = None
+
+
+def former(path: Path) -> Former:
+    """The node that this host was. Raises InvalidArgument."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Former)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        text = reason_of(error) if isinstance(error, OSError) else str(error)
+        raise InvalidArgument(
+            f"cannot read which node this host was ({text}): run `pyswarm swarm join` instead,"
+            " which makes it a new node"
+        ) from error
+
+
+def save(path: Path, former: Former, certificate: Certificate, address: str) -> None:
+    """Write the identity of a node with a new certificate, from the controller at `address`."""
+    known = tuple(dict.fromkeys((address, *former.controllers)))[:CONTROLLERS_MAX]
+    _write(path, _Saved(former.node_id, former.cluster_id, known, certificate))
 
 
 class Joining(msgspec.Struct, frozen=True):
@@ -204,6 +238,7 @@ async def _request(
         addr=joining.addr,
         availability=joining.availability,
         csr=request.csr,
+        clock=time.time_ns(),
     )
     async with channel(address, guest(trust), aio=True) as connection:
         stub = dispatcher_pb2_grpc.DispatcherStub(connection)

@@ -12,9 +12,9 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-from controller.api.changes.certificates import Proof, proven_node, renewed
+from controller.api.changes.certificates import Proof, Rejoin, proven_node, rejoining, renewed
 from controller.api.changes.joining import JoinRequest, bounded, greet, join, member, role_of
-from controller.api.changes.reported import Reports, faults
+from controller.api.changes.reported import Reports, clock_fault, faults
 from controller.brain.allocator.encryption import renewal
 from controller.grpc.admission import JOINS, STRANGERS, Gate, caller_of
 from controller.grpc.calls import Context, read, received
@@ -107,6 +107,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 request.addr,
                 request.availability,
                 key_digest(key),
+                request.clock,
             )
             node = await loop.submit(
                 lambda state, now, ids: join(state, joining, now, ids, loop.controllers), ANONYMOUS
@@ -124,17 +125,26 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         self, request: dispatcher_pb2.RenewCertificateRequest, context: Context
     ) -> dispatcher_pb2.Certificate:
         loop = self._leading.current()
-        if request.former_certificate:
-            proof = Proof(request.former_certificate, request.csr, request.proof)
-            node_id = proven_node(loop.state, proof, self._clock.now())
-        else:
-            node_id = agent_of(context)
         key = public_key_of(request.csr)
         digest = key_digest(key)
-        node = await loop.submit(
-            lambda state, now, ids: renewed(state, node_id, digest, now), ANONYMOUS
-        )
+        node_id = self._renewing(loop, request, context)
+        async with self._opening:
+            node = await loop.submit(
+                lambda state, now, ids: renewed(state, node_id, digest, now), ANONYMOUS
+            )
         return _certificate(loop.state.cluster, node, key)
+
+    def _renewing(
+        self, loop: Loop, request: dispatcher_pb2.RenewCertificateRequest, context: Context
+    ) -> NodeId:
+        """The node that the caller proves to be."""
+        now = self._clock.now()
+        if request.token:
+            role_of(loop.state.cluster, request.token)
+            return rejoining(loop.state, _rejoin(request), now)
+        if request.former_certificate:
+            return proven_node(loop.state, _proof(request), now)
+        return agent_of(context)
 
     async def Session(  # type: ignore[override]  # the stubs know only generators
         self, request_iterator: object, context: Context
@@ -256,7 +266,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 if loop.acknowledge(session, told.revision, digest):
                     _log.error("endpoints.differ", node=node_id, revision=told.revision)
             case "heartbeat":
-                told_faults = (read(NodeFault, one) for one in message.heartbeat.faults)
+                told_faults = [read(NodeFault, one) for one in message.heartbeat.faults]
+                if skewed := clock_fault(message.heartbeat.clock, self._clock.now()):
+                    told_faults.insert(0, skewed)
                 loop.faults(node_id, faults(loop.state, told_faults))
             case "probe_result":
                 probed = message.probe_result
@@ -356,6 +368,14 @@ def _certificate(
         issued_at=now,
         expires_at=issued.expires_at,
     )
+
+
+def _proof(request: dispatcher_pb2.RenewCertificateRequest) -> Proof:
+    return Proof(request.former_certificate, request.csr, request.proof)
+
+
+def _rejoin(request: dispatcher_pb2.RenewCertificateRequest) -> Rejoin:
+    return Rejoin(NodeId(request.node_id), _proof(request) if request.proof else None)
 
 
 def _open(loop: Loop, node_id: NodeId, hello: dispatcher_pb2.Hello) -> NodeSession:

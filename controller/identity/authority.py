@@ -9,12 +9,14 @@ changed.
 import asyncio
 from collections.abc import Callable
 
-from controller.identity.cluster import issued_from, server_identity, usable
+from controller.identity.cluster import converted, issued_from, server_identity, usable
+from controller.identity.keyring import Keyring
 from controller.store.base import Compare, Put, Store, StoreError, Txn
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import Clock
+from pyswarm_core.errors import PyswarmError
 from pyswarm_core.keys import Keys
-from pyswarm_core.kinds import encode
+from pyswarm_core.kinds import CLUSTER
 from pyswarm_core.objects import Cluster
 
 _log = EventLog("controller.identity")
@@ -24,25 +26,68 @@ LOOK_PERIOD_S = 1.0
 RETRY_S = 0.5
 
 
-class Authority:
-    """Keeps the identity of this controller's servers current."""
+class StoredCluster:
+    """The cluster in the store, which has the CA.
+
+    `first` makes one for an empty store. `converts`: give a CA to a cluster without one.
+    """
 
     def __init__(
         self,
         store: Store,
         keys: Keys,
-        clock: Clock,
-        controller_id: str,
+        keyring: Keyring,
         first: Callable[[], Cluster],
+        *,
+        converts: bool = False,
     ) -> None:
         self._store = store
-        self._keys = keys
+        self._key = keys.cluster
+        self._keyring = keyring
+        self._converts = converts
+        self.first = first
+
+    async def read(self) -> Cluster:
+        """The stored cluster. Raises InvalidArgument if it has no CA, or the key of its sensitive
+        fields is missing; PyswarmError for bytes of anything else; StoreError.
+        """
+        while (found := await self._store.get(self._key)) is None:
+            cluster = self.first()
+            await self._put(cluster, Compare.absent(self._key), is_new=True)
+            _log.info("cluster.created", id=cluster.id)
+        cluster = self._decoded(found.value)
+        if not self._converts or cluster.ca.certificate:
+            return usable(cluster)
+        await self._put(converted(cluster, self.first()), Compare(self._key, found.mod_revision))
+        _log.info("cluster.converted", id=cluster.id)
+        return await self.read()
+
+    def _decoded(self, value: bytes) -> Cluster:
+        try:
+            return self._keyring.envelope(is_new=False).decode(CLUSTER, value)
+        except PyswarmError:
+            raise
+        except Exception as error:  # a decoder names no class for all that it rejects
+            raise PyswarmError(
+                "the stored cluster cannot be read: restore it from a backup of the store"
+                f" ({error})"
+            ) from None
+
+    async def _put(self, cluster: Cluster, compare: Compare, *, is_new: bool = False) -> None:
+        value = self._keyring.envelope(is_new=is_new).encode(cluster)
+        await self._store.commit(Txn(compares=(compare,), puts=(Put(self._key, value),)))
+
+
+class Authority:
+    """Keeps the identity of this controller's servers current."""
+
+    def __init__(self, stored: StoredCluster, controller_id: str, clock: Clock) -> None:
+        self._stored = stored
         self._clock = clock
         self._controller_id = controller_id
-        self._first = first
         self._of: Cluster | None = None
         self._known = asyncio.Event()
-        self.identity = server_identity(first(), controller_id, clock.now())
+        self.identity = server_identity(stored.first(), controller_id, clock.now())
         """Of a cluster that nobody trusts, until the stored one is known."""
 
     async def known(self) -> None:
@@ -56,7 +101,7 @@ class Authority:
         """
         while True:
             try:
-                self.adopt(await self._stored())
+                self.adopt(await self._stored.read())
                 pause_s = LOOK_PERIOD_S
             except StoreError as error:
                 _log.warning("authority.store_failed", every_s=LOOK_PERIOD_S, error=error)
@@ -76,13 +121,3 @@ class Authority:
 
     def _renews_in_s(self) -> float:
         return max(0.05, (self.identity.renews_at - self._clock.now()) / 1e9)
-
-    async def _stored(self) -> Cluster:
-        """The stored cluster; makes one if there is none."""
-        key = self._keys.cluster
-        while not (found := await self._store.read(key)).items:
-            cluster = self._first()
-            txn = Txn(compares=(Compare.absent(key),), puts=(Put(key, encode(cluster)),))
-            await self._store.commit(txn)
-            _log.info("cluster.created", id=cluster.id)
-        return usable(found.items[0].value)

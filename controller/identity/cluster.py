@@ -5,14 +5,15 @@ numbers that `cryptography` draws.
 from functools import lru_cache
 
 import msgspec
+from msgspec.structs import replace
 
 from controller.identity import ca
 from controller.identity.ca import Issuer, Subject, Unit
 from controller.identity.rotation import join_token
 from pyswarm_core.clock import Instant
-from pyswarm_core.errors import InvalidArgument, PyswarmError
+from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.identity.certificates import CertificateAuthority
-from pyswarm_core.kinds import CLUSTER
+from pyswarm_core.identity.tokens import parse_join_token
 from pyswarm_core.objects import Cluster
 
 
@@ -74,14 +75,8 @@ def issued_from(cluster: Cluster) -> tuple[object, ...]:
     return cluster.ca, cluster.former_roots, cluster.cross_certificate, cluster.spec.cert_expiry
 
 
-def usable(value: bytes) -> Cluster:
-    """The stored cluster. Raises InvalidArgument if it has no CA, PyswarmError for other bytes."""
-    try:
-        cluster = CLUSTER.decode(value)
-    except Exception as error:  # a decoder names no class for all that it rejects
-        raise PyswarmError(
-            f"the stored cluster cannot be read: restore it from a backup of the store ({error})"
-        ) from None
+def usable(cluster: Cluster) -> Cluster:
+    """The same. Raises InvalidArgument if it has no CA."""
     if not cluster.ca.certificate:
         raise InvalidArgument(
             "this fleet's data was made by a version without certificates: start the controller"
@@ -89,3 +84,11 @@ def usable(value: bytes) -> Cluster:
             " host"
         )
     return cluster
+
+
+def converted(cluster: Cluster, fresh: Cluster) -> Cluster:
+    """A cluster of a version without certificates, with the CA and a join token as of `fresh`."""
+    authority = ca.new_authority(cluster.id, fresh.created_at)
+    secret = parse_join_token(fresh.worker_token).secret
+    token = join_token(authority.certificate, secret)
+    return replace(cluster, ca=authority, worker_token=token)

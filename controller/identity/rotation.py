@@ -8,7 +8,6 @@ of its progress is stored, so that any leader continues it.
 
 from collections.abc import Iterator
 
-import msgspec
 from msgspec.structs import replace
 
 from controller.identity import ca
@@ -18,25 +17,10 @@ from pyswarm_core.identity.tokens import JoinToken, digest_of, parse_join_token
 from pyswarm_core.objects import Cluster, Node
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
+from pyswarm_core.views import Ca
 
 FORMER_ROOTS_MAX = 1
 """A second rotation would need a longer chain of certificates."""
-
-
-class Rotation(msgspec.Struct, frozen=True):
-    """How far the nodes are with the newest root."""
-
-    certificate: str
-    """The root (PEM)."""
-    digest: str
-    """As in join tokens."""
-    is_finished: bool
-    nodes: int = 0
-    """All nodes that are not down."""
-    left: tuple[str, ...] = ()
-    """Hostnames of those that have a certificate of a former root."""
-    down: tuple[str, ...] = ()
-    """Hostnames of nodes that are down and have one: they renew when they return."""
 
 
 def begun(cluster: Cluster, now: Instant) -> Cluster:
@@ -58,6 +42,12 @@ def begun(cluster: Cluster, now: Instant) -> Cluster:
     )
 
 
+def with_new_token(cluster: Cluster, secret: str, now: Instant) -> Cluster:
+    """The cluster with another join token: the former one is refused."""
+    token = join_token(cluster.ca.certificate, secret)
+    return replace(cluster, worker_token=token, updated_at=now)
+
+
 def ended(state: State, now: Instant) -> Cluster | None:
     """The cluster without its former roots; None while a node that is not down needs them."""
     cluster = state.cluster
@@ -71,11 +61,11 @@ def join_token(root: str, secret: str) -> str:
     return str(JoinToken(digest_of(ca.der_of(root)), secret))
 
 
-def progress(state: State) -> Rotation:
+def progress(state: State) -> Ca:
     """The newest root, and who has a certificate of it."""
     cluster = state.cluster
     nodes = sum(node.status.state is not NodeState.DOWN for node in state.nodes.values())
-    return Rotation(
+    return Ca(
         cluster.ca.certificate,
         digest_of(ca.der_of(cluster.ca.certificate)),
         not cluster.former_roots,

@@ -1,4 +1,4 @@
-"""What the stored objects say of certificates. PURE."""
+"""Certificates in stored objects. PURE."""
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.model import Model

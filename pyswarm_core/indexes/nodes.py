@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyswarm_core.constraints import attribute
-from pyswarm_core.ids import NetworkId, NodeId
+from pyswarm_core.ids import WHOLE_HOST, NetworkId, NodeId
 from pyswarm_core.indexes.constraints import ConstraintColumns
 from pyswarm_core.objects import Capability, Node
 from pyswarm_core.ports import HostPort, overlaps
@@ -22,7 +22,6 @@ from pyswarm_core.states import Availability, NodeState
 IntColumn = npt.NDArray[np.int64]
 BoolColumn = npt.NDArray[np.bool_]
 
-_EVERY = NetworkId("")
 _ANY_NUMBER = 1 << 40
 _CACHED_BRANCHES = 1024
 """Labels whose columns are kept; the oldest is dropped when there are more."""
@@ -202,7 +201,7 @@ class NodeTable:
         self.ready[row] = ready
         self.gone[row] = node.status.state is NodeState.DOWN
         self.draining[row] = node.spec.availability is Availability.DRAIN
-        self.unable[row] = _EVERY in _blocks(node)
+        self.unable[row] = WHOLE_HOST in _blocks(node)
         active = node.spec.availability is Availability.ACTIVE
         self.schedulable[row] = ready and active and not self.unable[row]
         self.nano_cpus[row] = node.description.resources.nano_cpus
@@ -250,13 +249,13 @@ class NodeTable:
 
     def blocked(self, network_id: NetworkId) -> list[int]:
         """The rows whose hosts cannot carry the network (or any network at all)."""
-        return sorted({**self._blocked.get(network_id, {}), **self._blocked.get(_EVERY, {})})
+        return sorted({**self._blocked.get(network_id, {}), **self._blocked.get(WHOLE_HOST, {})})
 
     def inability(self, row: int) -> str:
         """Why the row's host can start no task now, as its agent reported; empty if it can."""
         node = self.nodes[row]
         faults = node.status.faults if node else ()
-        return next((f.reason for f in faults if f.blocks and f.network_id == _EVERY), "")
+        return next((f.reason for f in faults if f.blocks and f.network_id == WHOLE_HOST), "")
 
     def occupy(self, rows: IntColumn, nano_cpus: int, memory_bytes: int) -> None:
         """Count one more desired task with these resources on each row; rows may repeat."""

@@ -5,12 +5,13 @@ import msgspec
 from controller.identity.ca import Unit, identifier_of, parse, require_proof
 from pyswarm_core.clock import HOUR, Instant
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import NotFound, PermissionDenied, quoted
+from pyswarm_core.errors import Conflict, NotFound, PermissionDenied, quoted
 from pyswarm_core.identity.certificates import NodeCertificate
 from pyswarm_core.ids import NodeId
 from pyswarm_core.limits import RENEWED_WITHIN
 from pyswarm_core.objects import Cluster, Node
 from pyswarm_core.state import State
+from pyswarm_core.states import NodeState
 
 
 def certificate_of(cluster: Cluster, key_digest: str, now: Instant) -> NodeCertificate:
@@ -48,6 +49,33 @@ def proven_node(state: State, proof: Proof, now: Instant) -> NodeId:
             " --token TOKEN HOST:2377` on the host"
         )
     require_proof(proof.certificate, proof.csr, proof.signature)
+    return node.id
+
+
+class Rejoin(msgspec.Struct, frozen=True):
+    """A request of a host with a join token for a certificate of a node that exists."""
+
+    node_id: NodeId
+    proof: Proof | None = None
+
+
+def rejoining(state: State, rejoin: Rejoin, now: Instant) -> NodeId:
+    """The node whose host showed a valid join token. Without a proof of its key it must be down:
+    otherwise any host with the token could take the place of a running one.
+
+    Raises NotFound, PermissionDenied, Conflict.
+    """
+    node = _node(state, rejoin.node_id)
+    if rejoin.proof is not None:
+        former = parse(rejoin.proof.certificate)
+        if former.key_digest == node.certificate.key_digest:
+            require_proof(rejoin.proof.certificate, rejoin.proof.csr, rejoin.proof.signature)
+            return node.id
+    if node.status.state is not NodeState.DOWN:
+        raise Conflict(
+            f"node {quoted(node.description.hostname)} is {node.status.state}, and this host cannot"
+            " prove that it is that node: rejoin when the node is down"
+        )
     return node.id
 
 

@@ -32,11 +32,14 @@ class JoinRequest(_message.Message):
     ADDR_FIELD_NUMBER: _builtins.int
     AVAILABILITY_FIELD_NUMBER: _builtins.int
     CSR_FIELD_NUMBER: _builtins.int
+    CLOCK_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     addr: _builtins.str
     availability: _builtins.str
     csr: _builtins.bytes
     """A signing request (PEM) for the key that the host made."""
+    clock: _builtins.int
+    """The host's clock, in nanoseconds."""
     @_builtins.property
     def description(self) -> _objects_pb2.NodeDescription: ...
     def __init__(
@@ -47,10 +50,11 @@ class JoinRequest(_message.Message):
         addr: _builtins.str = ...,
         availability: _builtins.str = ...,
         csr: _builtins.bytes = ...,
+        clock: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "availability", b"availability", "csr", b"csr", "description", b"description", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "availability", b"availability", "clock", b"clock", "csr", b"csr", "description", b"description", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -67,22 +71,31 @@ class RenewCertificateRequest(_message.Message):
     CSR_FIELD_NUMBER: _builtins.int
     FORMER_CERTIFICATE_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
     csr: _builtins.bytes
     """PEM."""
     former_certificate: _builtins.bytes
     """The expired certificate, PEM."""
     proof: _builtins.bytes
     """The signature of the csr by its key: ECDSA with SHA-256."""
+    token: _builtins.str
+    """A join token, for a node whose certificate expired too long ago or that has none; the node must be down, unless the
+    key is proven.
+    """
+    node_id: _builtins.str
     def __init__(
         self,
         *,
         csr: _builtins.bytes = ...,
         former_certificate: _builtins.bytes = ...,
         proof: _builtins.bytes = ...,
+        token: _builtins.str = ...,
+        node_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["csr", b"csr", "former_certificate", b"former_certificate", "proof", b"proof"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["csr", b"csr", "former_certificate", b"former_certificate", "node_id", b"node_id", "proof", b"proof", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -260,10 +273,13 @@ class Heartbeat(_message.Message):
 
     WORN_KEY_FIELD_NUMBER: _builtins.int
     FAULTS_FIELD_NUMBER: _builtins.int
+    CLOCK_FIELD_NUMBER: _builtins.int
     worn_key: _builtins.int
     """The number of the key that the host sends with, if some association has used half of the packets that one may send;
     reported until the host sends with another key.
     """
+    clock: _builtins.int
+    """The host's clock, in nanoseconds."""
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[_objects_pb2.NodeFault]:
         """All current faults of the host."""
@@ -273,10 +289,11 @@ class Heartbeat(_message.Message):
         *,
         worn_key: _builtins.int = ...,
         faults: _abc.Iterable[_objects_pb2.NodeFault] | None = ...,
+        clock: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["faults", b"faults", "worn_key", b"worn_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "faults", b"faults", "worn_key", b"worn_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -222,7 +222,7 @@ class Service(_message.Message):
     def endpoint(self) -> Global___Endpoint: ...
     @_builtins.property
     def registry_login(self) -> _specs_pb2.RegistryLogin:
-        """Stored, never in an answer."""
+        """Stored encrypted, never in an answer."""
 
     @_builtins.property
     def update_status(self) -> Global___UpdateStatus: ...
@@ -839,35 +839,42 @@ class Cluster(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     WORKER_TOKEN_FIELD_NUMBER: _builtins.int
-    MANAGER_TOKEN_FIELD_NUMBER: _builtins.int
     NEXT_NODE_NUMBER_FIELD_NUMBER: _builtins.int
     NEXT_VNI_FIELD_NUMBER: _builtins.int
     ENCRYPTION_KEYS_FIELD_NUMBER: _builtins.int
     CA_FIELD_NUMBER: _builtins.int
     FORMER_ROOTS_FIELD_NUMBER: _builtins.int
     CROSS_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    UNLOCK_KEY_FIELD_NUMBER: _builtins.int
+    START_FLAGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
     updated_at: _builtins.int
     worker_token: _builtins.str
-    manager_token: _builtins.str
+    """Stored encrypted, never in an answer."""
     next_node_number: _builtins.int
     next_vni: _builtins.int
     cross_certificate: _builtins.str
     """The CA's key, signed by the root before it (PEM); empty while there are no former roots."""
+    unlock_key: _builtins.bytes
+    """With ClusterSpec.autolock: locks the key files of controllers. Stored encrypted, never in an answer."""
     @_builtins.property
     def spec(self) -> _specs_pb2.ClusterSpec: ...
     @_builtins.property
     def version(self) -> Global___Version: ...
     @_builtins.property
     def encryption_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___EncryptionKey]:
-        """Newest first."""
+        """Newest first. Stored encrypted, never in an answer."""
 
     @_builtins.property
     def ca(self) -> Global___CertificateAuthority: ...
     @_builtins.property
     def former_roots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """PEM, newest first: trusted until no node has a certificate of theirs."""
+
+    @_builtins.property
+    def start_flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The settings that flags of the last start named: `agent_grace=15000000000`."""
 
     def __init__(
         self,
@@ -878,21 +885,69 @@ class Cluster(_message.Message):
         created_at: _builtins.int = ...,
         updated_at: _builtins.int = ...,
         worker_token: _builtins.str = ...,
-        manager_token: _builtins.str = ...,
         next_node_number: _builtins.int = ...,
         next_vni: _builtins.int = ...,
         encryption_keys: _abc.Iterable[Global___EncryptionKey] | None = ...,
         ca: Global___CertificateAuthority | None = ...,
         former_roots: _abc.Iterable[_builtins.str] | None = ...,
         cross_certificate: _builtins.str = ...,
+        unlock_key: _builtins.bytes = ...,
+        start_flags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "created_at", b"created_at", "cross_certificate", b"cross_certificate", "encryption_keys", b"encryption_keys", "former_roots", b"former_roots", "id", b"id", "manager_token", b"manager_token", "next_node_number", b"next_node_number", "next_vni", b"next_vni", "spec", b"spec", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "created_at", b"created_at", "cross_certificate", b"cross_certificate", "encryption_keys", b"encryption_keys", "former_roots", b"former_roots", "id", b"id", "next_node_number", b"next_node_number", "next_vni", b"next_vni", "spec", b"spec", "start_flags", b"start_flags", "unlock_key", b"unlock_key", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Cluster: _TypeAlias = Cluster  # noqa: Y015
+
+@_typing.final
+class SealedFields(_message.Message):
+    """Follows the message of a stored object whose sensitive fields have values: these are encrypted
+    (controller/identity/envelope.py). No other message uses its field number.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEALED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sealed(self) -> _containers.RepeatedCompositeFieldContainer[Global___SealedField]: ...
+    def __init__(
+        self,
+        *,
+        sealed: _abc.Iterable[Global___SealedField] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sealed", b"sealed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SealedFields: _TypeAlias = SealedFields  # noqa: Y015
+
+@_typing.final
+class SealedField(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """As in Kind.sensitive: `registry_login`, `ca.key`."""
+    value: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        value: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SealedField: _TypeAlias = SealedField  # noqa: Y015
 
 @_typing.final
 class TaskChunk(_message.Message):

@@ -85,6 +85,12 @@ async def info(stub: "control_pb2_grpc.ControlAsyncStub") -> control_pb2.GetInfo
                 await asyncio.sleep(0.05)
 
 
+async def join_token(stub: "control_pb2_grpc.ControlAsyncStub") -> str:
+    """The token of the fleet, once there is a leader."""
+    await info(stub)
+    return (await stub.GetJoinToken(control_pb2.GetJoinTokenRequest(), timeout=1)).token
+
+
 async def running(stub: "control_pb2_grpc.ControlAsyncStub", count: int) -> None:
     """Return when `count` tasks run and `count` are stored."""
     async with asyncio.timeout(WAIT_S):
@@ -97,15 +103,15 @@ async def running(stub: "control_pb2_grpc.ControlAsyncStub", count: int) -> None
 
 async def test_killed_again_and_again_it_loses_nothing(controller: ControllerProcess) -> None:
     async with api(controller.socket) as stub:
-        cluster = (await info(stub)).cluster
-        async with agents_of(controller.address, cluster.worker_token, 3) as agents:
+        token = await join_token(stub)
+        async with agents_of(controller.address, token, 3) as agents:
             await stub.CreateService(web(10), timeout=10)
             await running(stub, 10)
             before = {task_id for agent in agents for task_id in agent.running}
             for _ in range(3):
                 controller.end(signal.SIGKILL)
                 controller.start()
-                assert (await info(stub)).cluster.worker_token == cluster.worker_token
+                assert await join_token(stub) == token
                 await running(stub, 10)
             assert {task_id for agent in agents for task_id in agent.running} == before
 
@@ -114,7 +120,7 @@ async def test_what_was_answered_is_stored_even_if_it_dies_at_once(
     controller: ControllerProcess,
 ) -> None:
     async with api(controller.socket) as stub:
-        token = (await info(stub)).cluster.worker_token
+        token = await join_token(stub)
         async with agents_of(controller.address, token, 2):
             await stub.CreateService(web(4), timeout=10)
             controller.end(signal.SIGKILL)
@@ -127,7 +133,7 @@ async def test_etcd_killed_and_started_again_under_it_loses_nothing(
     controller: ControllerProcess, etcd: EtcdProcess
 ) -> None:
     async with api(controller.socket) as stub:
-        token = (await info(stub)).cluster.worker_token
+        token = await join_token(stub)
         async with agents_of(controller.address, token, 2) as agents:
             await stub.CreateService(web(6), timeout=10)
             await running(stub, 6)
