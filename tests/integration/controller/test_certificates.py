@@ -18,6 +18,7 @@ from controller.app import Controller
 from controller.config import Config
 from controller.identity import ca
 from controller.identity.ca import Unit
+from controller.identity.keyring import Keyring
 from controller.leader.exchanges import IMAGE_LIST, ImageList
 from controller.store.base import Put, Txn
 from controller.store.memory import MemoryKv
@@ -30,7 +31,6 @@ from pyswarm_core.errors import PermissionDenied, PyswarmError
 from pyswarm_core.identity.certificates import CertificateAuthority
 from pyswarm_core.ids import NodeId
 from pyswarm_core.keys import Keys
-from pyswarm_core.kinds import encode
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import NodeDescription, NodeResources
 from pyswarm_core.specs import ClusterSpec
@@ -71,7 +71,8 @@ async def controller(settings: Config, store: MemoryStore) -> AsyncIterator[Cont
 async def brief(settings: Config, store: MemoryStore) -> AsyncIterator[Controller]:
     """A controller of a fleet whose certificates are valid for a few seconds."""
     cluster = replace(another().cluster, spec=ClusterSpec(cert_expiry=LIFETIME))
-    await store.commit(Txn((), (Put(Keys().cluster, encode(cluster)),)))
+    sealed = Keyring(settings.key_file).envelope(is_new=True).encode(cluster)
+    await store.commit(Txn((), (Put(Keys().cluster, sealed),)))
     async with serving(settings, store) as found:
         await leading(found)
         yield found

@@ -3,27 +3,31 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from controller.identity import authority as module
 from controller.identity import ca
-from controller.identity.authority import Authority
+from controller.identity.authority import Authority, StoredCluster
 from controller.identity.rotation import begun
 from controller.store.base import Put, Txn
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.system import SteadyClock
 from pyswarm_core.clock import HOUR, SECOND, Instant
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import InvalidArgument, PyswarmError
+from pyswarm_core.identity.tokens import digest_of, parse_join_token
 from pyswarm_core.keys import Keys
-from pyswarm_core.kinds import CLUSTER, encode
+from pyswarm_core.kinds import CLUSTER
 from pyswarm_core.objects import Cluster
 from tests.fixtures.build import NOW
+from tests.fixtures.envelopes import FixedKeyring
 from tests.fixtures.identity import FLEET, another
 
 KEY = Keys().cluster
+KEYRING: Any = FixedKeyring()
 
 
 class Clock:
@@ -49,7 +53,8 @@ def kv() -> MemoryKv:
 
 def authority(kv: MemoryKv, name: str = "c1", clock: Clock | None = None) -> Authority:
     store = MemoryStore(kv, SteadyClock())
-    return Authority(store, Keys(), clock or Clock(), name, lambda: another("c").cluster)
+    stored = StoredCluster(store, Keys(), KEYRING, lambda: another("c").cluster)
+    return Authority(stored, name, clock or Clock())
 
 
 @asynccontextmanager
@@ -64,12 +69,14 @@ async def kept(*authorities: Authority) -> AsyncIterator[None]:
 
 
 async def put(kv: MemoryKv, cluster: Cluster) -> None:
-    await MemoryStore(kv, SteadyClock()).commit(Txn((), (Put(KEY, encode(cluster)),)))
+    await MemoryStore(kv, SteadyClock()).commit(
+        Txn((), (Put(KEY, KEYRING.envelope(is_new=False).encode(cluster)),))
+    )
 
 
 async def stored(kv: MemoryKv) -> Cluster:
     found = await MemoryStore(kv, SteadyClock()).read(KEY)
-    return CLUSTER.decode(found.items[0].value)
+    return KEYRING.envelope(is_new=False).decode(CLUSTER, found.items[0].value)
 
 
 async def changed(one: Authority) -> None:
@@ -132,7 +139,7 @@ async def test_a_changed_ca_and_a_changed_lifetime_are_adopted(kv: MemoryKv) -> 
 async def test_a_store_that_is_away_is_waited_for(kv: MemoryKv) -> None:
     store = MemoryStore(kv, SteadyClock())
     store.set_away(True)
-    one = Authority(store, Keys(), Clock(), "c1", lambda: FLEET.cluster)
+    one = Authority(StoredCluster(store, Keys(), KEYRING, lambda: FLEET.cluster), "c1", Clock())
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         task = group.create_task(one.keep())
         await asyncio.sleep(0.05)
@@ -140,6 +147,27 @@ async def test_a_store_that_is_away_is_waited_for(kv: MemoryKv) -> None:
         store.set_away(False)
         await one.known()
         task.cancel()
+
+
+async def test_damaged_data_ends_it_with_what_to_do(kv: MemoryKv) -> None:
+    await MemoryStore(kv, SteadyClock()).commit(Txn((), (Put(KEY, b"\xff\xffjunk"),)))
+    with pytest.raises(PyswarmError, match="restore it from a backup"):
+        await authority(kv).keep()
+
+
+async def test_data_of_a_version_without_certificates_is_converted_on_request(
+    kv: MemoryKv,
+) -> None:
+    await put(kv, Cluster(id="c1", next_node_number=9))
+    store = MemoryStore(kv, SteadyClock())
+    stored_ = StoredCluster(store, Keys(), KEYRING, lambda: another("c").cluster, converts=True)
+    one = Authority(stored_, "c1", Clock())
+    async with kept(one):
+        cluster = await stored(kv)
+        assert (cluster.id, cluster.next_node_number) == ("c1", 9)
+        assert one.identity.roots.decode() == cluster.ca.certificate
+        token = parse_join_token(cluster.worker_token)
+        assert token.digest == digest_of(ca.der_of(cluster.ca.certificate))
 
 
 async def test_data_of_a_version_without_certificates_ends_it(kv: MemoryKv) -> None:
