@@ -47,6 +47,8 @@ from tests.integration.controller.fleet import (
 
 LIFETIME = 6 * SECOND
 """Of certificates in the tests that wait for the end of one."""
+ONE_WAY_S = 0.1
+"""Of a connection around the globe."""
 Frame = dispatcher_pb2.TunnelFrame
 
 
@@ -383,3 +385,36 @@ async def test_a_host_sends_nothing_to_a_controller_with_another_ca(
     with pytest.raises(PermissionDenied, match="does not have this fleet's CA"):
         await FakeAgent("host1").join(settings.advertise_addr, another().token)
     assert nodes(controller) == []
+
+
+async def test_a_host_with_a_slow_connection_gets_a_session(
+    controller: Controller, settings: Config
+) -> None:
+    host, _, port = settings.advertise_addr.rpartition(":")
+
+    async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(65_536):
+            await asyncio.sleep(ONE_WAY_S)
+            sink.write(data)
+        sink.close()
+
+    async def relay(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        relayed.append(sink)
+        far_source, far_sink = await asyncio.open_connection(host, int(port))
+        with suppress(OSError):
+            await asyncio.gather(carry(source, far_sink), carry(far_source, sink))
+        far_sink.close()
+        sink.close()
+        relayed.remove(sink)
+
+    relayed: list[asyncio.StreamWriter] = []
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as line:
+        address = f"127.0.0.1:{line.sockets[0].getsockname()[1]}"
+        agent = FakeAgent("host1")
+        await agent.join(address, pki(controller).token)
+        session = asyncio.create_task(agent.converse(address))
+        await until(lambda: agent.full_sets or session.done(), "its session stands")
+        assert agent.full_sets == 1
+        session.cancel()
+        await until(lambda: not relayed, "all connections have ended")
