@@ -1,4 +1,4 @@
-"""`python -m tests.attack.load SOCKET ADDRESS TOKEN SECONDS SEED [churn]`: what a hostile client sends.
+"""`python -m tests.attack.load SOCKET ADDRESS TOKEN SECONDS SEED [churn]`: hostile calls.
 
 A program of its own, so that what it costs is not counted against the calls that are measured.
 Prints one JSON object: calls by method and status. Removes what it made.

@@ -60,7 +60,7 @@ class Place(msgspec.Struct):
         """The words of a row, one by one."""
         values = {"TMP": str(self.tmp), "CONTROLLER": self.controller, "TAKEN": self.taken}
         values["RUN"] = leaks.run_name()
-        values["TOKEN"] = FLEET.token
+        values["SECRET"] = FLEET.token
         for name, value in values.items():
             words = words.replace(name, value)
         return words.split()
@@ -84,7 +84,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         server.stop(None).wait()
 
 
-AGENT = "--controller CONTROLLER --join-token TOKEN --fleet tst1 --cgroup-parent /pyswarm-RUN"
+AGENT = "--controller CONTROLLER --join-token SECRET --fleet tst1 --cgroup-parent /pyswarm-RUN"
 AGENT += " --advertise-addr 192.0.2.7 --state-dir TMP/state --run-dir TMP/run --metrics-addr "
 FREE = "127.0.0.1:0"
 
@@ -98,12 +98,12 @@ AGENTS = [
     (
         AGENT + f"{FREE} --state-dir TMP/damaged",
         WRONG,
-        ("TMP/damaged/identity.json", "swarm rejoin"),
+        ("TMP/damaged/identity.json", "rejoin"),
     ),
     (
         AGENT + f"{FREE} --state-dir TMP/mangled",
         WRONG,
-        ("TMP/mangled/identity.json", "swarm rejoin"),
+        ("TMP/mangled/identity.json", "rejoin"),
     ),
 ]
 

@@ -399,22 +399,24 @@ async def test_a_host_with_a_slow_connection_gets_a_session(
         sink.close()
 
     async def relay(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        relayed.append(sink)
         far_source, far_sink = await asyncio.open_connection(host, int(port))
         with suppress(OSError):
             await asyncio.gather(carry(source, far_sink), carry(far_source, sink))
         far_sink.close()
         sink.close()
-        relayed.remove(sink)
 
-    relayed: list[asyncio.StreamWriter] = []
+    def accept(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        relays.append(asyncio.create_task(relay(source, sink)))
 
-    async with await asyncio.start_server(relay, "127.0.0.1", 0) as line:
+    relays: list[asyncio.Task[None]] = []
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as line:
         address = f"127.0.0.1:{line.sockets[0].getsockname()[1]}"
         agent = FakeAgent("host1")
         await agent.join(address, pki(controller).token)
         session = asyncio.create_task(agent.converse(address))
         await until(lambda: agent.full_sets or session.done(), "its session stands")
         assert agent.full_sets == 1
-        session.cancel()
-        await until(lambda: not relayed, "all connections have ended")
+        for task in (session, *relays):
+            task.cancel()
+        await asyncio.gather(session, *relays, return_exceptions=True)
