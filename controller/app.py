@@ -17,6 +17,7 @@ from controller.brain.allocator.audit import audit
 from controller.brain.decide import decide
 from controller.config import Config, EtcdConfig
 from controller.grpc.admission import Admission
+from controller.grpc.authentication import Authentication
 from controller.grpc.calls import ErrorsToStatus
 from controller.grpc.control import Control
 from controller.grpc.dispatcher import Dispatcher
@@ -115,6 +116,7 @@ class Controller:
         self._freeze = freeze
         self._elector: Elector | None = None
         self._controllers: tuple[str, ...] = (config.advertise_addr,)
+        self._authentication = Authentication(self, self._clock)
 
     @property
     def leading(self) -> bool:
@@ -218,6 +220,7 @@ class Controller:
             metrics=self._metrics,
             controllers=self._controllers,
             echoes=self._echoes,
+            callers_changed=self._authentication.calls.changed,
         )
         self._loop = Loop(loaded, tools)
         self._announce()

@@ -188,6 +188,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     at: Instant = Instant(0)
     """When it was recorded; 0 before."""
     revision: int = 0
+    stack: str = ""
+    """The stack of the object; empty: it belongs to none."""
 
     @classmethod
     def of(

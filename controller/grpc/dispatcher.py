@@ -13,7 +13,7 @@ from typing import Protocol
 from controller.api.changes.joining import JoinRequest, bounded, greet, join, member, role_of
 from controller.api.changes.reported import Reports, faults
 from controller.brain.allocator.encryption import renewal
-from controller.grpc.admission import JOINS, STRANGERS, Gate, caller_of
+from controller.grpc.admission import JOINS, STRANGERS, Gate, counted_as
 from controller.grpc.calls import Context, read, received
 from controller.grpc.tunnels import GrpcTunnel
 from controller.identity.caller import ANONYMOUS, CONTROLLER
@@ -112,7 +112,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     async def Session(  # type: ignore[override]  # the stubs know only generators
         self, request_iterator: object, context: Context
     ) -> None:
-        with self._strangers.passing(caller_of(context.peer())):
+        with self._strangers.passing(counted_as(context)):
             hello = await _hello(context)
             if (loop := await self._elected()) is None:
                 await self._redirect(context)
@@ -138,7 +138,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     @asynccontextmanager
     async def _joining(self, context: Context) -> AsyncIterator[None]:
         """Run the block when it is the join's turn. Raises Exhausted if too many wait."""
-        with self._joins.passing(caller_of(context.peer())):
+        with self._joins.passing(counted_as(context)):
             async with self._opening:
                 yield
 
@@ -170,7 +170,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     async def Tunnel(  # type: ignore[override]  # the stubs know only generators
         self, request_iterator: object, context: Context
     ) -> None:
-        with self._strangers.passing(caller_of(context.peer())):
+        with self._strangers.passing(counted_as(context)):
             try:
                 async with asyncio.timeout(TUNNEL_HELLO_TIMEOUT_S):
                     frame = received(await context.read(), dispatcher_pb2.TunnelFrame)
