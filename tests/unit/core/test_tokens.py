@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.tokens import (
+from pyswarm_core.identity.tokens import (
     DIGEST_LENGTH,
     SECRET_MAX,
     JoinToken,
