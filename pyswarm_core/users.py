@@ -45,8 +45,8 @@ class UserToken(Model, frozen=True):
 
     id: str
     hash: str = ""
-    """The SHA-256 of its secret, in hex. A secret is 32 random bytes, so that a slow hash with a
-    salt, which protects passwords of little entropy against guessing, would add nothing.
+    """The SHA-256 of its secret, in hex. A secret is a random number of 128 bits: a slow hash with
+    a salt protects passwords, which can be guessed, and would add nothing here.
     """
     created_at: Instant = Instant(0)
     expires_at: Instant = Instant(0)

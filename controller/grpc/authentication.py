@@ -21,10 +21,10 @@ from controller.grpc.opencalls import Identity, OpenCalls, expired
 from controller.grpc.peers import Parsed, certificate_of
 from controller.identity.caller import ANONYMOUS, ROOT, Caller, CallerKind
 from controller.identity.policy import DISPATCHER, HEALTH, authorize
-from controller.identity.tokens import parse_token
 from controller.leader.leadership import Leader, Leadership
 from pyswarm_core.clock import Clock, Instant
-from pyswarm_core.errors import PermissionDenied, Unavailable, quoted
+from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable, quoted
+from pyswarm_core.identity.tokens import parse_user_token
 from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import USER
 from pyswarm_core.objects import Node
@@ -142,17 +142,22 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         return leader
 
     def _by_token(self, bearer: str, address: str) -> Identity:
-        """The user of a token. Errors do not show which part of it is wrong."""
+        """The user of a token. Errors do not show whether it was the id or the secret that is
+        wrong.
+        """
         state = self._leadership.current().state
-        given = parse_token(bearer)
-        owner = state.token_owners[given.id] if given else None
+        try:
+            given = parse_user_token(bearer)
+        except InvalidArgument as error:
+            raise PermissionDenied(str(error)) from None
+        owner = state.token_owners[given.id]
         user = state.of(USER).get(owner) if owner else None
         known = user.tokens if user else ()
-        token = next((one for one in known if given and one.id == given.id), UserToken(id=""))
-        hashed = hashlib.sha256(given.secret if given else b"").hexdigest()
-        if not hmac.compare_digest(hashed, token.hash) or user is None or given is None:
+        token = next((one for one in known if one.id == given.id), UserToken(id=""))
+        hashed = hashlib.sha256(given.secret.encode()).hexdigest()
+        if not hmac.compare_digest(hashed, token.hash) or user is None:
             raise PermissionDenied(
-                "the token is not one of this fleet's: it was removed, or was copied incompletely"
+                "the token is not one of this fleet's: it was removed, or is another fleet's"
             )
         spec = user.spec
         caller = Caller(CallerKind.USER, user.id, spec.name, spec.role, spec.stacks, address)

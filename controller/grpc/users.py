@@ -9,7 +9,6 @@ from controller.api.queries.lookup import find
 from controller.grpc.callers import checked, current_caller
 from controller.grpc.calls import Context, read
 from controller.identity.certificates import UserCertificates
-from controller.identity.tokens import SECRET_BYTES, Token, token_text
 from controller.leader.leadership import Leader, Leadership, Mutation
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, objects_pb2
@@ -17,6 +16,7 @@ from pyswarm_core.clock import Clock
 from pyswarm_core.codec import to_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Unavailable
+from pyswarm_core.identity.tokens import SECRET_MAX, UserToken, secret_of
 from pyswarm_core.kinds import USER
 from pyswarm_core.objects import Version
 from pyswarm_core.users import User, UserSpec
@@ -57,12 +57,12 @@ class UserCalls(control_pb2_grpc.ControlServicer):
         self, request: pb.CreateUserTokenRequest, context: Context
     ) -> pb.CreateUserTokenReply:
         digest = self._issuer().ca_digest(self._leader().state.cluster)
-        secret = secrets.token_bytes(SECRET_BYTES)
-        hashed = hashlib.sha256(secret).hexdigest()
+        secret = secret_of(secrets.randbelow(SECRET_MAX))
+        hashed = hashlib.sha256(secret.encode()).hexdigest()
         new = users.NewToken(request.ref, hashed, request.lifetime, request.description)
         token = await self._submit(lambda state, now, ids: users.create_token(state, new, now, ids))
         return pb.CreateUserTokenReply(
-            token=token_text(Token(digest, token.id, secret)),
+            token=str(UserToken(digest, token.id, secret)),
             token_id=token.id,
             expires_at=token.expires_at,
         )

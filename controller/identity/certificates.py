@@ -11,7 +11,7 @@ class UserCertificates(Protocol):
     """Issues certificates of users."""
 
     def ca_digest(self, cluster: Cluster) -> str:
-        """The digest of the root certificate, as tokens have it: lower-case letters and digits."""
+        """The digest of the root certificate (`pyswarm_core/identity/tokens.py::digest_of`)."""
         ...
 
     def issue(self, cluster: Cluster, user_id: UserId, csr: bytes, now: Instant) -> str:

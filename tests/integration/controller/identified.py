@@ -23,7 +23,6 @@ from controller.grpc.control import Control
 from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
 from controller.identity.caller import CONTROLLER
-from controller.identity.tokens import Token, token_text
 from controller.leader.election import Term
 from controller.leader.leadership import Mutation
 from controller.leader.loop import Loop, Tools
@@ -40,6 +39,7 @@ from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Unavailable
+from pyswarm_core.identity.tokens import UserToken, secret_of
 from pyswarm_core.keys import Keys
 from pyswarm_core.objects import Cluster
 from pyswarm_core.users import Role, User, UserId, UserSpec
@@ -47,8 +47,8 @@ from tests.fixtures.certificates import DAY_S, Ca, Holder
 
 KEYS = Keys()
 FLEET = "f" * 25
-SECRET = b"s" * 32
-DIGEST = "0a1b2c"
+SECRET = secret_of(4711)
+DIGEST = "0" * 50
 
 
 class Certificates:
@@ -107,9 +107,9 @@ class Identified:
         return user
 
     async def token(self, user: User, lifetime: int = 0) -> str:
-        new = NewToken(user.id, hashlib.sha256(SECRET).hexdigest(), lifetime)
+        new = NewToken(user.id, hashlib.sha256(SECRET.encode()).hexdigest(), lifetime)
         token = await self.change(lambda state, now, ids: create_token(state, new, now, ids))
-        return token_text(Token(DIGEST, token.id, SECRET))
+        return str(UserToken(DIGEST, token.id, SECRET))
 
     def dial(self, holder: Holder | None) -> grpc.aio.Channel:
         """A connection over TLS."""
