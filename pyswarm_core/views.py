@@ -211,6 +211,23 @@ class Events(msgspec.Struct, frozen=True):
     events: tuple[Event, ...]
 
 
+class NewToken(msgspec.Struct, frozen=True):
+    """A token of a user, when it is created: the only time that its text is known."""
+
+    token: str
+    token_id: str
+    expires_at: Instant
+    """0: it does not expire."""
+
+
+class UserCertificate(msgspec.Struct, frozen=True):
+    """A certificate that the fleet's CA issued for a user."""
+
+    chain: str
+    """The certificate and those that lead to the root, PEM."""
+    user_id: str
+
+
 class LogLine(msgspec.Struct, frozen=True):
     """One line that a task wrote; `stream` is 1 for stdout, 2 for stderr."""
 
