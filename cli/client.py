@@ -28,6 +28,7 @@ from pyswarm_core.objects import Network, Node, Service
 from pyswarm_core.plaintext import is_utf8
 from pyswarm_core.specs import NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 from pyswarm_core.traces import Hop
+from pyswarm_core.users import User, UserSpec, UserToken
 
 CALL_TIMEOUT_S = 30.0
 """Time limit of a call with one answer; a controller that leads answers in milliseconds."""
@@ -283,6 +284,39 @@ class Client:
     def remove_object(self, kind: Kind[Item, Id], ref: str) -> None:
         """Remove an object. Raises Conflict if it is in use."""
         self._ask(self._stub.RemoveObject, pb.ObjectRequest(kind=kind.name, ref=ref))
+
+    def create_user(self, spec: UserSpec) -> User:
+        """Create a user."""
+        request = pb.CreateUserRequest()
+        to_proto(spec, request.spec)
+        return from_proto(User, self._ask(self._stub.CreateUser, request).user)
+
+    def update_user(self, user: User, spec: UserSpec) -> User:
+        """Replace the spec of `user`. Raises Conflict if it has changed since it was read."""
+        request = pb.UpdateUserRequest(ref=user.id)
+        request.version.index = user.version.index
+        to_proto(spec, request.spec)
+        return from_proto(User, self._ask(self._stub.UpdateUser, request).user)
+
+    def create_user_token(self, ref: str, lifetime: int, description: str) -> views.NewToken:
+        """A new token of a user; a lifetime of 0 nanoseconds: it does not expire."""
+        request = pb.CreateUserTokenRequest(ref=ref, lifetime=lifetime, description=description)
+        return from_proto(views.NewToken, self._ask(self._stub.CreateUserToken, request))
+
+    def user_tokens(self, ref: str) -> list[UserToken]:
+        """The tokens of a user, without their hashes."""
+        reply = self._ask(self._stub.ListUserTokens, pb.RefRequest(ref=ref))
+        return [from_proto(UserToken, token) for token in reply.tokens]
+
+    def remove_user_token(self, ref: str, token: str) -> None:
+        """Remove a token of a user by its id, or the beginning of it."""
+        self._ask(self._stub.RemoveUserToken, pb.RemoveUserTokenRequest(ref=ref, token=token))
+
+    def issue_user_certificate(self, ref: str, csr: str) -> views.UserCertificate:
+        """A certificate of a user for the key of a signing request, PEM."""
+        request = pb.IssueUserCertificateRequest(ref=ref, csr=csr)
+        reply = self._ask(self._stub.IssueUserCertificate, request)
+        return from_proto(views.UserCertificate, reply)
 
     def trace_network(self, source: str, target: str, port: int, *, udp: bool) -> list[Hop]:
         """The hops from a task to `target`, up to the first broken one."""

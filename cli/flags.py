@@ -48,6 +48,7 @@ class Choice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
 
 
 AVAILABILITY = Choice(["active", "pause", "drain"])
+ROLE = Choice(["viewer", "operator", "admin"])
 
 format_ = click.option(
     "--format",

@@ -37,6 +37,7 @@ COMMANDS = {
     "net": ("cli.net:net", "Diagnose networking between tasks"),
     "image": ("cli.image:image", "Manage images"),
     "swarm": ("cli.swarm:swarm", "Manage the fleet"),
+    "user": ("cli.user:user", "Manage users"),
     "playground": ("cli.playground.commands:playground", "Run a fleet on this machine"),
     "events": ("cli.verbs.events:events", "Get real time events from the fleet"),
     "why": ("cli.verbs.why:why", "Explain the state of a task or service"),

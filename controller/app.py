@@ -18,6 +18,8 @@ from controller.brain.allocator.audit import audit
 from controller.brain.decide import decide
 from controller.config import Config, EtcdConfig
 from controller.grpc.admission import Admission
+from controller.grpc.authentication import Authentication
+from controller.grpc.authorization import Authorization
 from controller.grpc.calls import ErrorsToStatus
 from controller.grpc.control import Control
 from controller.grpc.credentials import server_credentials
@@ -133,6 +135,9 @@ class Controller:
         self._keyring = Keyring(config.key_file)
         self._elector: Elector | None = None
         self._controllers: tuple[str, ...] = (config.advertise_addr,)
+        self._authentication = Authentication(
+            self, self._clock, lambda node: node.certificate.expires_at
+        )
 
     @property
     def leading(self) -> bool:
@@ -280,6 +285,7 @@ class Controller:
             metrics=self._metrics,
             controllers=self._controllers,
             echoes=self._echoes,
+            callers_changed=self._authentication.calls.changed,
         )
         self._loop = Loop(loaded, tools)
         self._announce()
@@ -319,7 +325,12 @@ class Controller:
     async def _server(self, authority: Authority) -> grpc.aio.Server:
         config = self._config
         admission = Admission()
-        interceptors = (ErrorsToStatus(self._ids), admission)
+        interceptors = (
+            ErrorsToStatus(self._ids),
+            self._authentication,
+            admission,
+            Authorization(self),
+        )
         server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
         facts = ControllerFacts(version(), await self._store_name(), config.advertise_addr)
         control = Control(self, self._clock, facts, host_routes)

@@ -9,11 +9,13 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from msgspec.structs import replace
 
 from controller.brain.orchestrator.quarantine import Failure
+from controller.identity.policy import STACK_LABEL
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.kinds import KINDS, NODE, SERVICE, Kind, kind_of, split_name
@@ -47,14 +49,38 @@ def events_of(state: State, writes: Writes) -> list[Event]:
         events.append(
             Event.of(f"{kind_name}.remove", object_id, _title(state, kind_name, object_id))
         )
-    return events
+    new = {item.id: _stack_of(item) for item in writes.objects}
+    return in_stacks(state, events, new)
+
+
+def in_stacks(
+    state: State, events: Iterable[Event], new: Mapping[str, str] = MappingProxyType({})
+) -> list[Event]:
+    """The events with the stacks of their objects: of `new` ones by id, of others in the state
+    before the change, which still has those that it removes.
+    """
+    told = []
+    for event in events:
+        stack = new.get(event.id)
+        if stack is None:
+            # Events of tasks have the id of their service.
+            kind = KINDS.get(SERVICE.name if event.type == "task" else event.type)
+            item = state.of(kind).get(event.id) if kind else None
+            stack = _stack_of(item) if item else ""
+        told.append(replace(event, stack=stack) if stack else event)
+    return told
+
+
+def _stack_of(item: Object) -> str:
+    return kind_of(item).labels(item).get(STACK_LABEL, "")
 
 
 def quarantine_event(state: State, failure: Failure) -> Event:
     """The event for an object that was quarantined."""
     kind_name, object_id = split_name(failure.name)
     name = _title(state, kind_name, object_id)
-    return Event.of(f"{kind_name}.quarantine", object_id or kind_name, name, failure.reason)
+    event = Event.of(f"{kind_name}.quarantine", object_id or kind_name, name, failure.reason)
+    return in_stacks(state, [event])[0]
 
 
 def _title(state: State, kind_name: str, object_id: str) -> str:

@@ -155,6 +155,36 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ObjectRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveObjectReply.FromString,
                 _registered_method=True)
+        self.CreateUser = channel.unary_unary(
+                '/pyswarm.v1.Control/CreateUser',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateUserRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UserReply.FromString,
+                _registered_method=True)
+        self.UpdateUser = channel.unary_unary(
+                '/pyswarm.v1.Control/UpdateUser',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateUserRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UserReply.FromString,
+                _registered_method=True)
+        self.CreateUserToken = channel.unary_unary(
+                '/pyswarm.v1.Control/CreateUserToken',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateUserTokenRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateUserTokenReply.FromString,
+                _registered_method=True)
+        self.ListUserTokens = channel.unary_unary(
+                '/pyswarm.v1.Control/ListUserTokens',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListUserTokensReply.FromString,
+                _registered_method=True)
+        self.RemoveUserToken = channel.unary_unary(
+                '/pyswarm.v1.Control/RemoveUserToken',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveUserTokenRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveUserTokenReply.FromString,
+                _registered_method=True)
+        self.IssueUserCertificate = channel.unary_unary(
+                '/pyswarm.v1.Control/IssueUserCertificate',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.IssueUserCertificateRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.IssueUserCertificateReply.FromString,
+                _registered_method=True)
         self.Events = channel.unary_stream(
                 '/pyswarm.v1.Control/Events',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EventsRequest.SerializeToString,
@@ -354,6 +384,45 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateUser(self, request, context):
+        """Users are listed, inspected and removed as objects of the kind `user`. A removed user is refused at once, and its streams end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateUser(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateUserToken(self, request, context):
+        """Returns the token's text, which is stored nowhere.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUserTokens(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveUserToken(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IssueUserCertificate(self, request, context):
+        """Issues a client certificate of the user for the public key of a certificate signing request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Events(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -527,6 +596,36 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.RemoveObject,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ObjectRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveObjectReply.SerializeToString,
+            ),
+            'CreateUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateUser,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateUserRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UserReply.SerializeToString,
+            ),
+            'UpdateUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateUser,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateUserRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UserReply.SerializeToString,
+            ),
+            'CreateUserToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateUserToken,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateUserTokenRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateUserTokenReply.SerializeToString,
+            ),
+            'ListUserTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUserTokens,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListUserTokensReply.SerializeToString,
+            ),
+            'RemoveUserToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveUserToken,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveUserTokenRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveUserTokenReply.SerializeToString,
+            ),
+            'IssueUserCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.IssueUserCertificate,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.IssueUserCertificateRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.IssueUserCertificateReply.SerializeToString,
             ),
             'Events': grpc.unary_stream_rpc_method_handler(
                     servicer.Events,
@@ -1217,6 +1316,168 @@ class Control:
             '/pyswarm.v1.Control/RemoveObject',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.ObjectRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveObjectReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/CreateUser',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateUserRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UserReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/UpdateUser',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateUserRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UserReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateUserToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/CreateUserToken',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateUserTokenRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateUserTokenReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUserTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/ListUserTokens',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListUserTokensReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveUserToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/RemoveUserToken',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveUserTokenRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveUserTokenReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IssueUserCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/IssueUserCertificate',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.IssueUserCertificateRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.IssueUserCertificateReply.FromString,
             options,
             channel_credentials,
             insecure,
