@@ -19,7 +19,7 @@ from controller.api.changes.tasks import restart_task
 from controller.api.images import digests
 from controller.api.images import nodes as images
 from controller.api.logs import gather
-from controller.api.permissions import sees, sees_credentials, sees_event
+from controller.api.permissions import sees, sees_event
 from controller.api.queries import listings, lookup, views
 from controller.api.queries.info import ControllerFacts, info
 from controller.api.queries.listings import Listing
@@ -31,7 +31,6 @@ from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, in_turn, read
 from controller.grpc.parts import parts
 from controller.grpc.users import UserCalls
-from controller.identity.certificates import UserCertificates
 from controller.leader.leadership import Leadership
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2 as dp
@@ -57,15 +56,13 @@ class Control(UserCalls):
         clock: Clock,
         facts: ControllerFacts,
         routes: Callable[[], Sequence[str]],
-        certificates: UserCertificates | None = None,
     ) -> None:
-        super().__init__(leadership, clock, certificates)
+        super().__init__(leadership, clock)
         self._facts = facts
         self._routes = routes
 
     async def GetInfo(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoReply:
-        told = info(self._leadership, self._facts, credentials=sees_credentials(current_caller()))
-        return to_proto(told, pb.GetInfoReply())
+        return to_proto(info(self._leadership, self._facts), pb.GetInfoReply())
 
     async def GetJoinToken(
         self, request: pb.GetJoinTokenRequest, context: Context
