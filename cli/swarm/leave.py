@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from msgspec.structs import replace
 
-from cli import context
+from cli.context import store
 from cli.lazy import Verb
 from cli.swarm import joining
 from cli.swarm.host import STATE_DIR, Host, Supervisor, host_supervisor
@@ -52,7 +52,7 @@ def leave(*, force: bool, state_dir: Path) -> None:
     supervisor.stop(agent)
     supervisor.stop(controller)
     joining.forget(host)
-    context.leave(f"unix://{host.socket}")
+    store.leave(f"unix://{host.socket}")
     click.echo("Node left the swarm.")
 
 
