@@ -23,7 +23,9 @@ from pyswarm_core import views
 from pyswarm_core.aio.credentials import channel
 from pyswarm_core.aio.status import error_of
 from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.api.v1.control_pb2_grpc import ControlStub
+from pyswarm_core.api.v1.dispatcher_pb2_grpc import DispatcherStub
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import NO_LEADER, PyswarmError, Unavailable
 from pyswarm_core.kinds import Id, Item, Kind
@@ -123,6 +125,11 @@ class Client:
     def join_token(self) -> str:
         """The token with which hosts join as workers."""
         return str(self._ask(self._stub.GetJoinToken, pb.GetJoinTokenRequest()).token)
+
+    def leave(self) -> int:
+        """Drain the caller's node; returns how many of its tasks have not ended."""
+        stub = DispatcherStub(self._channel)
+        return self._ask(stub.Leave, dispatcher_pb2.LeaveRequest()).tasks
 
     def create_service(
         self, spec: ServiceSpec, login: RegistryLogin | None = None, *, query_registry: bool = False
