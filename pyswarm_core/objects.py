@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from pyswarm_core.clock import Instant
+from pyswarm_core.identity.certificates import CertificateAuthority, EncryptionKey, NodeCertificate
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.limits import DETAIL_LENGTH_OLD
 from pyswarm_core.model import Model, docker_name
@@ -426,6 +427,7 @@ class Node(Object, frozen=True):
     created_at: Instant = Instant(0)
     updated_at: Instant = Instant(0)
     status: NodeStatus = NodeStatus()
+    certificate: NodeCertificate = NodeCertificate()
 
 
 class Block(Model, frozen=True):
@@ -461,16 +463,6 @@ class Network(Object, frozen=True):
         return (*esp, Capability.IPV6) if self.subnet6 else esp
 
 
-class EncryptionKey(Model, frozen=True):
-    """A key of IPsec between hosts; the leader creates and replaces it."""
-
-    number: int
-    """Part of the SPI; 1, 2, 3…"""
-    secret: bytes
-    """AES-128 key and salt (RFC 4106), 20 bytes."""
-    created_at: Instant = Instant(0)
-
-
 class Cluster(Object, frozen=True):
     """The fleet's settings and counters; there is exactly one."""
 
@@ -480,9 +472,22 @@ class Cluster(Object, frozen=True):
     created_at: Instant = Instant(0)
     updated_at: Instant = Instant(0)
     worker_token: str = ""
-    manager_token: str = ""
     next_node_number: int = 1
     next_vni: int = 4096
     """Swarm's first VNI."""
     encryption_keys: tuple[EncryptionKey, ...] = ()
     """Newest first; none while no network is encrypted."""
+    ca: CertificateAuthority = CertificateAuthority()
+    """Issues all certificates."""
+    former_roots: tuple[str, ...] = ()
+    """Root certificates (PEM) before `ca`, newest first: trusted until no node has a certificate of
+    theirs.
+    """
+    cross_certificate: str = ""
+    """`ca`'s key, signed by the root before it (PEM); empty while there are no former roots."""
+    unlock_key: bytes = b""
+    """With `spec.autolock`: the key that encrypts the key files of controllers."""
+    start_flags: tuple[str, ...] = ()
+    """The settings that flags of the leader named at its start, as `agent_grace=15000000000`: a
+    restart with the same flags undoes no `swarm update`.
+    """

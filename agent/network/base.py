@@ -9,8 +9,8 @@ from typing import Protocol
 
 import msgspec
 
+from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
-from pyswarm_core.objects import EncryptionKey
 from pyswarm_core.specs import PortConfig
 
 VXLAN_OVERHEAD = 50

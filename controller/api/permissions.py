@@ -265,10 +265,3 @@ def sees(caller: Caller, state: State, object_id: str) -> bool:
 def sees_event(caller: Caller, event: Event) -> bool:
     """Whether the caller is shown the event."""
     return not caller.stacks or event.stack in caller.stacks
-
-
-def sees_credentials(caller: Caller) -> bool:
-    """Whether the caller is shown join tokens. Callers without a role reach no call that returns
-    any.
-    """
-    return caller.role in (None, Role.ADMIN)

@@ -18,7 +18,8 @@ from controller.grpc.admission import caller_of
 from controller.grpc.callers import set_caller
 from controller.grpc.calls import Context, handler_kind
 from controller.grpc.opencalls import Identity, OpenCalls, expired
-from controller.grpc.peers import Parsed, certificate_of
+from controller.grpc.peers import certificate_of
+from controller.identity.ca import Parsed
 from controller.identity.caller import ANONYMOUS, ROOT, Caller, CallerKind
 from controller.identity.policy import DISPATCHER, HEALTH, authorize
 from controller.leader.leadership import Leader, Leadership

@@ -13,13 +13,13 @@ import msgspec
 from google.protobuf.message import Message
 
 from controller.api import streams, tasks
-from controller.api.changes import networks, nodes, services
+from controller.api.changes import networks, nodes, services, swarm
 from controller.api.changes.removal import remove_object
 from controller.api.changes.tasks import restart_task
 from controller.api.images import digests
 from controller.api.images import nodes as images
 from controller.api.logs import gather
-from controller.api.permissions import sees, sees_credentials, sees_event
+from controller.api.permissions import sees, sees_event
 from controller.api.queries import listings, lookup, views
 from controller.api.queries.info import ControllerFacts, info
 from controller.api.queries.listings import Listing
@@ -31,7 +31,6 @@ from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, in_turn, read
 from controller.grpc.parts import parts
 from controller.grpc.users import UserCalls
-from controller.identity.certificates import UserCertificates
 from controller.leader.leadership import Leadership
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2 as dp
@@ -57,15 +56,18 @@ class Control(UserCalls):
         clock: Clock,
         facts: ControllerFacts,
         routes: Callable[[], Sequence[str]],
-        certificates: UserCertificates | None = None,
     ) -> None:
-        super().__init__(leadership, clock, certificates)
+        super().__init__(leadership, clock)
         self._facts = facts
         self._routes = routes
 
     async def GetInfo(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoReply:
-        told = info(self._leadership, self._facts, credentials=sees_credentials(current_caller()))
-        return to_proto(told, pb.GetInfoReply())
+        return to_proto(info(self._leadership, self._facts), pb.GetInfoReply())
+
+    async def GetJoinToken(
+        self, request: pb.GetJoinTokenRequest, context: Context
+    ) -> pb.JoinTokenReply:
+        return pb.JoinTokenReply(token=self._leader().state.cluster.worker_token)
 
     # Services
 
@@ -271,6 +273,20 @@ class Control(UserCalls):
     async def RemoveImage(self, request: pb.RefRequest, context: Context) -> pb.ListImagesReply:
         removed = await images.remove_image(self._leader(), request.ref)
         return pb.ListImagesReply(nodes=map(_images, removed))
+
+    # Certificates
+
+    async def GetCa(self, request: pb.GetCaRequest, context: Context) -> pb.CaReply:
+        return to_proto(swarm.show_ca(self._leader().state), pb.CaReply())
+
+    async def RotateCa(self, request: pb.RotateCaRequest, context: Context) -> pb.CaReply:
+        await self._submit(lambda state, now, ids: swarm.rotate_ca(state, now))
+        return to_proto(swarm.show_ca(self._leader().state), pb.CaReply())
+
+    async def RotateJoinToken(
+        self, request: pb.RotateJoinTokenRequest, context: Context
+    ) -> pb.RotateJoinTokenReply:
+        return pb.RotateJoinTokenReply(token=await self._submit(swarm.rotate_join_token))
 
     async def _list(
         self, listing: Listing[K], reply: type[R], field: str, context: Context

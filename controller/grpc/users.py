@@ -8,14 +8,13 @@ from controller.api.changes import users
 from controller.api.queries.lookup import find
 from controller.grpc.callers import checked, current_caller
 from controller.grpc.calls import Context, read
-from controller.identity.certificates import UserCertificates
+from controller.identity.cluster import root_digest, user_certificate
 from controller.leader.leadership import Leader, Leadership, Mutation
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, objects_pb2
 from pyswarm_core.clock import Clock
 from pyswarm_core.codec import to_proto
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import Unavailable
 from pyswarm_core.identity.tokens import SECRET_MAX, UserToken, secret_of
 from pyswarm_core.kinds import USER
 from pyswarm_core.objects import Version
@@ -25,19 +24,11 @@ T = TypeVar("T")
 
 
 class UserCalls(control_pb2_grpc.ControlServicer):
-    """Serves users and admins of the API: the part of `Control` that is about users. Without
-    `certificates` it issues no certificates and tokens.
-    """
+    """Serves users and admins of the API: the part of `Control` that is about users."""
 
-    def __init__(
-        self,
-        leadership: Leadership,
-        clock: Clock,
-        certificates: UserCertificates | None = None,
-    ) -> None:
+    def __init__(self, leadership: Leadership, clock: Clock) -> None:
         self._leadership = leadership
         self._clock = clock
-        self._certificates = certificates
 
     async def CreateUser(self, request: pb.CreateUserRequest, context: Context) -> pb.UserReply:
         spec = read(UserSpec, request.spec)
@@ -56,7 +47,7 @@ class UserCalls(control_pb2_grpc.ControlServicer):
     async def CreateUserToken(
         self, request: pb.CreateUserTokenRequest, context: Context
     ) -> pb.CreateUserTokenReply:
-        digest = self._issuer().ca_digest(self._leader().state.cluster)
+        digest = root_digest(self._leader().state.cluster)
         secret = secret_of(secrets.randbelow(SECRET_MAX))
         hashed = hashlib.sha256(secret.encode()).hexdigest()
         new = users.NewToken(request.ref, hashed, request.lifetime, request.description)
@@ -85,12 +76,11 @@ class UserCalls(control_pb2_grpc.ControlServicer):
     async def IssueUserCertificate(
         self, request: pb.IssueUserCertificateRequest, context: Context
     ) -> pb.IssueUserCertificateReply:
-        issuer = self._issuer()
         user = await self._submit(
             lambda state, now, ids: (Writes(), find(state, USER, request.ref))
         )
         cluster, csr = self._leader().state.cluster, request.csr.encode()
-        chain = issuer.issue(cluster, user.id, csr, self._clock.now())
+        chain = user_certificate(cluster, user.id, csr, self._clock.now())
         return pb.IssueUserCertificateReply(chain=chain, user_id=user.id)
 
     def _leader(self) -> Leader:
@@ -98,11 +88,6 @@ class UserCalls(control_pb2_grpc.ControlServicer):
 
     async def _submit(self, mutation: Mutation[T]) -> T:
         return await self._leader().submit(checked(mutation), current_caller())
-
-    def _issuer(self) -> UserCertificates:
-        if self._certificates is None:
-            raise Unavailable("this controller has no CA: it issues no certificates and tokens")
-        return self._certificates
 
 
 def _user(user: User) -> pb.UserReply:

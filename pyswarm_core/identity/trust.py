@@ -7,6 +7,7 @@ from GUEST_PHRASE. A guest may join, renew and show a token, and nothing else.
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -58,6 +59,12 @@ def _pem(label: str, der: bytes) -> bytes:
     return f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n".encode()
 
 
+def ders_of(pems: str) -> tuple[bytes, ...]:
+    """The certificates of a PEM file, in DER."""
+    blocks = re.findall(r"-----BEGIN CERTIFICATE-----([^-]+)-----END CERTIFICATE-----", pems)
+    return tuple(base64.b64decode(block) for block in blocks)
+
+
 GUEST_KEY_PEM = _pem("EC PRIVATE KEY", _EC_PRIVATE_KEY)
 
 
@@ -68,12 +75,7 @@ def trusted(chain: Sequence[Certificate], digest: str, host: str, now: int) -> T
     valid at `now` or the chain has no guest certificate.
     """
     root = root_of(chain, digest, host)
-    guest = next((one for one in chain if _is_guest(one, root)), None)
-    if guest is None:
-        raise Unavailable(
-            f"the controller at {host} sent no guest certificate, so that it accepts no tokens:"
-            " check that it has the same version as this program"
-        )
+    guest = guest_of(chain, host)
     for certificate in (chain[0], root, guest):
         if not certificate.not_before <= now <= certificate.not_after:
             owner = f"a certificate of the controller at {host}"
@@ -81,8 +83,15 @@ def trusted(chain: Sequence[Certificate], digest: str, host: str, now: int) -> T
     return Trust(root.pem, guest.pem)
 
 
-def _is_guest(certificate: Certificate, root: Certificate) -> bool:
-    return certificate.unit == GUEST_UNIT and certificate.issuer == root.subject
+def guest_of(chain: Sequence[Certificate], host: str) -> Certificate:
+    """The guest certificate. Raises Unavailable if the chain has none."""
+    for certificate in chain:
+        if certificate.unit == GUEST_UNIT:
+            return certificate
+    raise Unavailable(
+        f"the controller at {host} sent no guest certificate, so that it accepts no tokens:"
+        " check that it has the same version as this program"
+    )
 
 
 def root_of(chain: Sequence[Certificate], digest: str, host: str) -> Certificate:

@@ -21,17 +21,12 @@ class ControllerFacts(msgspec.Struct, frozen=True):
     """Where agents connect: `host:port`."""
 
 
-def info(leadership: Leadership, facts: ControllerFacts, *, credentials: bool = True) -> Info:
-    """The fleet in numbers, and the controller that answers, without the keys of encrypted
-    networks, and with join tokens if the caller may see `credentials`.
-    """
+def info(leadership: Leadership, facts: ControllerFacts) -> Info:
+    """The fleet in numbers, and the controller that answers, without keys and tokens."""
     leader = leadership.current()
     state = leader.state
-    cluster = CLUSTER.shown(state.cluster)
-    if not credentials:
-        cluster = msgspec.structs.replace(cluster, worker_token="", manager_token="")
     return Info(
-        cluster=cluster,
+        cluster=CLUSTER.shown(state.cluster),
         controller=leadership.controller,
         leader=leadership.leader,
         version=facts.version,
