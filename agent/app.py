@@ -26,7 +26,6 @@ from agent.network.dns.server import serving_names
 from agent.network.kernel import KernelDataplane
 from agent.network.netns import Namespaces
 from agent.outbox import Outbox
-from agent.overlays.faults import WHOLE_HOST
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Plan
 from agent.preparation import Preparation
@@ -38,6 +37,7 @@ from agent.runtime.room import shortage
 from agent.session.conversation import Session
 from agent.session.greeting import Greeting, Greetings
 from agent.session.identity import Identity, Joining, join
+from agent.session.renewal import Renewal, rejoin
 from agent.session.tunnels import Dialer
 from agent.tracing import Tracer
 from agent.worker import Worker
@@ -47,7 +47,7 @@ from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import serve_metrics
 from pyswarm_core.aio.system import UnsteppedClock
 from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
-from pyswarm_core.ids import TaskId
+from pyswarm_core.ids import WHOLE_HOST, TaskId
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
 from pyswarm_core.version import version
@@ -90,6 +90,9 @@ class _Parts(msgspec.Struct, frozen=True):
 
 async def _serve(config: Config, stack: AsyncExitStack) -> None:
     """Run the agent. What can fail comes before joining: a node that joined is not removed."""
+    if config.rejoin:
+        await rejoin(_identity_path(config), config.join_token, config.controllers)
+        return
     known = _known(config)
     stack.enter_context(own_folder("--state-dir", config.state_dir))
     stack.enter_context(own_folder("--run-dir", config.run_dir))
@@ -103,39 +106,50 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         group.create_task(parts.dataplane.tend())
         group.create_task(parts.runtime.tend())
         group.create_task(parts.worker.run())
-        overlay = parts.dataplane.overlay
-        description = _description(config, await overlay.missing_capabilities())
-        identity = known or await _join(config, description)
-
+        lacks = await parts.dataplane.overlay.missing_capabilities()
+        identity = known or await _join(config, _description(config, lacks))
         identity.learn(config.controllers)
+        await _converse(config, parts, identity, group, stack)
 
-        async def assign(assignment: Assignment) -> None:
-            await _assign(assignment, identity, parts)
 
-        async def examine() -> Greeting:
-            lacks = await overlay.missing_capabilities()
-            addresses = await overlay.addresses6()
-            return Greeting(_description(config, lacks), config.advertise_addr, addresses)
+async def _converse(
+    config: Config,
+    parts: _Parts,
+    identity: Identity,
+    group: asyncio.TaskGroup,
+    stack: AsyncExitStack,
+) -> None:
+    """Begin the session with the leader, once adopted containers are known."""
+    overlay = parts.dataplane.overlay
 
-        echoes = Echoes(parts.outbox.probed)
-        stack.callback(echoes.close)
-        session = Session(
-            identity,
-            Greetings(examine, group).current,
-            parts.outbox,
-            parts.worker,
-            assign=assign,
-            probe=echoes.ask,
-            open_tunnel=Dialer(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
-            worn_key=overlay.worn_key,
-            faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
-        )
-        parts.registry.register(
-            AgentCollector(parts.worker, parts.overlays, session, parts.dataplane)
-        )
-        group.create_task(_check_room(config, parts.worker))
-        await parts.worker.adopted()
-        group.create_task(session.run())
+    async def assign(assignment: Assignment) -> None:
+        await _assign(assignment, identity, parts)
+
+    async def examine() -> Greeting:
+        lacks = await overlay.missing_capabilities()
+        addresses = await overlay.addresses6()
+        return Greeting(_description(config, lacks), config.advertise_addr, addresses)
+
+    echoes = Echoes(parts.outbox.probed)
+    stack.callback(echoes.close)
+    renewal = Renewal(identity, lambda: session.controller)
+    session = Session(
+        identity,
+        Greetings(examine, group).current,
+        parts.outbox,
+        parts.worker,
+        assign=assign,
+        probe=echoes.ask,
+        open_tunnel=Dialer(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
+        worn_key=overlay.worn_key,
+        faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
+        roots_changed=renewal.roots_changed,
+    )
+    parts.registry.register(AgentCollector(parts.worker, parts.overlays, session, parts.dataplane))
+    group.create_task(_check_room(config, parts.worker))
+    group.create_task(renewal.run())
+    await parts.worker.adopted()
+    group.create_task(session.run())
 
 
 def _host_faults(worker: Worker) -> tuple[Fault, ...]:

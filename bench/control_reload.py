@@ -1,11 +1,16 @@
-"""`python -m bench.control_reload ENDPOINT`: the time in which a new process loads the state."""
+"""`python -m bench.control_reload ENDPOINT FOLDER`: how long a new process loads the state.
+
+FOLDER has the key file.
+"""
 
 import asyncio
 import os
 import sys
 import time
+from pathlib import Path
 
 from bench.control_rig import resident_mib
+from controller.identity.keyring import Keyring
 from controller.leader.persistence.loading import load
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
@@ -14,11 +19,12 @@ from pyswarm_core.keys import Keys
 from pyswarm_core.objects import Cluster
 
 
-async def main(endpoint: str) -> None:
+async def main(endpoint: str, folder: Path) -> None:
     """Print seconds, tasks and MiB resident."""
+    envelope = Keyring(folder / "encryption.key").envelope(is_new=False)
     async with EtcdStore(EtcdSettings((endpoint,))) as store:
         began = time.monotonic()
-        loaded = await load(store, Keys(), _absent, Instant(0))
+        loaded = await load(store, Keys(), envelope, _absent, Instant(0))
         took_s = time.monotonic() - began
     print(f"{took_s:.3f} {len(loaded.state.tasks)} {resident_mib(os.getpid()):.0f}")
 
@@ -28,4 +34,4 @@ def _absent() -> Cluster:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2])))

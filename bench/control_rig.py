@@ -15,6 +15,7 @@ from pathlib import Path
 
 from controller.app import Controller
 from controller.config import Config
+from controller.identity.keyfile import create_key
 from controller.leader.loop import Loop
 from controller.store.base import Put, Store, Txn
 from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
@@ -132,6 +133,8 @@ async def leader(etcd: EmbeddedEtcd, folder: Path) -> AsyncIterator[Loop]:
     config = Config(
         state_dir=folder, name="bench", listen=(address,), advertise_addr=address, metrics_addr=""
     )
+    if not config.key_file.exists():
+        create_key(config.key_file)
     async with open_store(etcd) as store, asyncio.TaskGroup() as group:
         controller = Controller(config, store, NoEchoes)
         serving = group.create_task(controller.serve())

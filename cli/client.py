@@ -119,6 +119,10 @@ class Client:
         """Counts and settings of the fleet."""
         return from_proto(views.Info, self._ask(self._stub.GetInfo, pb.GetInfoRequest()))
 
+    def join_token(self) -> str:
+        """The token with which hosts join as workers."""
+        return str(self._ask(self._stub.GetJoinToken, pb.GetJoinTokenRequest()).token)
+
     def create_service(
         self, spec: ServiceSpec, login: RegistryLogin | None = None, *, query_registry: bool = False
     ) -> tuple[Service, Sequence[str]]:
@@ -318,6 +322,18 @@ class Client:
         """Remove an image from every node; returns what each removed, or its error."""
         reply = self._ask(self._stub.RemoveImage, pb.RefRequest(ref=reference), IMAGES_TIMEOUT_S)
         return [from_proto(views.NodeImages, node) for node in reply.nodes]
+
+    def ca(self) -> views.Ca:
+        """The newest root certificate of the fleet, and how far its rotation is."""
+        return from_proto(views.Ca, self._ask(self._stub.GetCa, pb.GetCaRequest()))
+
+    def rotate_ca(self) -> views.Ca:
+        """Begin a rotation of the CA. Raises Conflict during another one."""
+        return from_proto(views.Ca, self._ask(self._stub.RotateCa, pb.RotateCaRequest()))
+
+    def rotate_join_token(self) -> str:
+        """Replace the join token; returns the new one."""
+        return self._ask(self._stub.RotateJoinToken, pb.RotateJoinTokenRequest()).token
 
     def _ask(
         self,

@@ -1,8 +1,8 @@
 """The controller's composition root: the one module that constructs its shells. SHELL."""
 
 import asyncio
+import os
 import signal
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import msgspec
 
+from controller.api.changes.swarm import end_rotation
 from controller.api.queries.info import ControllerFacts
 from controller.brain.allocator.audit import audit
 from controller.brain.decide import decide
@@ -19,8 +20,17 @@ from controller.config import Config, EtcdConfig
 from controller.grpc.admission import Admission
 from controller.grpc.calls import ErrorsToStatus
 from controller.grpc.control import Control
+from controller.grpc.credentials import server_credentials
 from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
+from controller.host import controller_id, host_routes
+from controller.identity.authority import Authority, StoredCluster
+from controller.identity.caller import CONTROLLER
+from controller.identity.cluster import first_cluster
+from controller.identity.envelope import Envelope
+from controller.identity.keyfile import missing
+from controller.identity.keyring import Keyring
+from controller.identity.rotation import ended
 from controller.leader.election import Candidate, Term, encode_candidate, known_leader
 from controller.leader.garbage import freeze, unseen, young_only
 from controller.leader.loop import Loop, Tools
@@ -30,7 +40,14 @@ from controller.leader.persistence.loading import Loaded, load
 from controller.leader.persistence.registry import Registry
 from controller.leader.persistence.saving import Deposed, Saver, YieldLoop
 from controller.metrics import Metrics
-from controller.store.base import Revision, Store, StoreError, StoreFull, StoreUnavailable
+from controller.store.base import (
+    Revision,
+    Store,
+    StoreError,
+    StoreFull,
+    StoreMisuse,
+    StoreUnavailable,
+)
 from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
@@ -41,13 +58,12 @@ from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import serve_metrics
 from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
-from pyswarm_core.clock import seconds
+from pyswarm_core.clock import Instant, seconds
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable, invalid, quoted, reason_of
 from pyswarm_core.keys import Keys
 from pyswarm_core.limits import COMPACT_BYTES, COMPACT_PERIOD
 from pyswarm_core.objects import Cluster, Version
-from pyswarm_core.plaintext import split_lines
 from pyswarm_core.state import State
 from pyswarm_core.version import version
 
@@ -56,6 +72,7 @@ _log = EventLog("controller")
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 5.0
 COMPACT_LOOK_S = 1.0
+ROTATION_LOOK_S = 1.0
 STEADY_S = 30.0
 """A term that lasted this long does not count as a failure."""
 STOP_GRACE_S = 1.0
@@ -113,6 +130,7 @@ class Controller:
         self._ids = RandomIds()
         self._aside = in_thread
         self._freeze = freeze
+        self._keyring = Keyring(config.key_file)
         self._elector: Elector | None = None
         self._controllers: tuple[str, ...] = (config.advertise_addr,)
 
@@ -141,23 +159,41 @@ class Controller:
             await self._news.wait()
 
     async def serve(self) -> None:
-        """Serve, and lead whenever elected, until cancelled."""
+        """Serve, and lead whenever elected, until cancelled.
+
+        Raises InvalidArgument if the store has a cluster and this host not its encryption key.
+        """
         config = self._config
-        me = Candidate(_identity(config.state_dir, self._ids), config.name, config.advertise_addr)
+        try:
+            await self._has_key()
+        except StoreError as error:
+            _log.warning("store.failed", kind=type(error).__name__, error=error)
+        identity = controller_id(config.state_dir, self._ids)
+        me = Candidate(identity, config.name, config.advertise_addr)
+        stored = StoredCluster(
+            self._store,
+            self._keys,
+            self._keyring,
+            self._first_cluster,
+            converts=config.convert,
+        )
+        authority = Authority(stored, identity, self._clock)
         elector = Elector(self._store, self._keys, me, SteadyClock(), self._follow)
-        server = await self._server()
+        server = await self._server(authority)
         with serve_metrics(config.metrics_addr, self._metrics.registry):
             await server.start()
             _log.info("controller.serving", name=config.name, addresses=",".join(config.listen))
             try:
                 async with asyncio.TaskGroup() as group:
+                    group.create_task(authority.keep())
                     group.create_task(self._registry(me).run())
-                    group.create_task(self._stand(elector, me))
+                    group.create_task(self._stand(elector, me, authority))
             finally:
                 await server.stop(STOP_GRACE_S)
 
-    async def _stand(self, elector: Elector, me: Candidate) -> None:
+    async def _stand(self, elector: Elector, me: Candidate, authority: Authority) -> None:
         """Win and serve terms until cancelled; with a growing pause while they end in failure."""
+        await authority.known()
         self._elector = elector
         now = asyncio.get_running_loop().time
         pause_s = RETRY_FIRST_S
@@ -176,20 +212,39 @@ class Controller:
             pause_s = RETRY_FIRST_S if now() - began > STEADY_S else min(pause_s * 2, RETRY_MAX_S)
             await asyncio.sleep(pause_s)
 
+    async def _has_key(self) -> bool:
+        """Whether the encryption key exists; False: this is a new cluster. Raises InvalidArgument
+        if the store has a cluster and this host not its key.
+        """
+        if not self._keyring.is_empty:
+            return True
+        if await self._store.get(self._keys.cluster) is None:
+            return False
+        raise InvalidArgument(missing(self._config.key_file))
+
+    async def _envelope(self) -> Envelope:
+        """Made with the key of the key file; a new cluster gets a key. Raises StoreMisuse."""
+        try:
+            return self._keyring.envelope(is_new=not await self._has_key())
+        except InvalidArgument as error:
+            raise StoreMisuse(str(error)) from None
+
     async def _lead(self, elector: Elector, term: Term, me: Candidate) -> None:
-        saver = Saver(
-            self._store,
-            self._keys,
-            term,
-            encode_candidate(me),
-            on_error=self._count_error,
-        )
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._aside(elector.keep(term)))
                 group.create_task(elector.live())
+                envelope = await self._envelope()
+                saver = Saver(
+                    self._store,
+                    self._keys,
+                    term,
+                    encode_candidate(me),
+                    envelope=envelope,
+                    on_error=self._count_error,
+                )
                 group.create_task(self._compact(saver))
-                await self._run_loop(saver, group)
+                await self._run_loop(saver, envelope, group)
         finally:
             self._loop = None
             self._follow("")
@@ -197,10 +252,17 @@ class Controller:
             await self._health.set_leading(False)
             await elector.resign(term)
 
-    async def _run_loop(self, saver: Saver, group: asyncio.TaskGroup) -> None:
+    async def _run_loop(self, saver: Saver, envelope: Envelope, group: asyncio.TaskGroup) -> None:
         with self._metrics.load_seconds.time(), unseen(self._freeze):
             now = self._clock.now()
-            found = await load(self._store, self._keys, self._first_cluster, now, saver.yield_loop)
+            found = await load(
+                self._store,
+                self._keys,
+                envelope,
+                self._first_cluster,
+                now,
+                yield_loop=saver.yield_loop,
+            )
             loaded = self._with_options(found)
         state = loaded.state
         _log.info(
@@ -224,6 +286,7 @@ class Controller:
         self._metrics.is_leader.set(1)
         await self._health.set_leading(True)
         group.create_task(self._audit(state, saver.yield_loop))
+        group.create_task(_end_rotations(self._loop))
         await self._loop.run()
 
     async def _audit(self, state: State, yield_loop: YieldLoop) -> None:
@@ -253,7 +316,7 @@ class Controller:
                 self._count_error(error)
             seen, written, waited_s = saver.revision, saver.bytes_written, 0.0
 
-    async def _server(self) -> grpc.aio.Server:
+    async def _server(self, authority: Authority) -> grpc.aio.Server:
         config = self._config
         admission = Admission()
         interceptors = (ErrorsToStatus(self._ids), admission)
@@ -261,14 +324,18 @@ class Controller:
         facts = ControllerFacts(version(), await self._store_name(), config.advertise_addr)
         control = Control(self, self._clock, facts, host_routes)
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
-        dispatcher = Dispatcher(self, admission.strangers)
+        dispatcher = Dispatcher(self, self._clock, admission.strangers)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
         self._health.add_to(server)
         await self._health.set_leading(False)
+        credentials = server_credentials(lambda: authority.identity)
         for address in config.listen:
             check_free("--listen", address)  # a task may have taken it since this process started
             try:
-                server.add_insecure_port(address)
+                if address.startswith("unix:"):
+                    _add_socket(server, address)
+                else:
+                    server.add_secure_port(address, credentials)
             except RuntimeError as error:
                 raise InvalidArgument(f"cannot listen on {quoted(address)}: {error}") from None
         return server
@@ -281,15 +348,8 @@ class Controller:
             return "etcd"
 
     def _first_cluster(self) -> Cluster:
-        cluster_id, worker, manager = self._ids.draw(3)
-        now = self._clock.now()
-        return Cluster(
-            id=cluster_id,
-            created_at=now,
-            updated_at=now,
-            worker_token=f"PYSWM-1-{cluster_id}-{worker}",
-            manager_token=f"PYSWM-1-{cluster_id}-{manager}",
-        )
+        cluster_id, secret = self._ids.draw(2)
+        return first_cluster(cluster_id, secret, self._clock.now())
 
     def _with_options(self, loaded: Loaded) -> Loaded:
         """Merge the settings of this start's flags into the cluster's spec."""
@@ -333,6 +393,15 @@ class Controller:
         self._metrics.store_errors_total.labels(type(error).__name__).inc()
         if isinstance(error, StoreFull) and self._loop is not None:
             self._loop.refuse(error)
+
+
+async def _end_rotations(loop: Loop) -> None:
+    """End each rotation of the CA once every node has renewed its certificate."""
+    while True:
+        await asyncio.sleep(ROTATION_LOOK_S)
+        if ended(loop.state, Instant(0)) is not None:
+            await loop.submit(lambda state, now, ids: end_rotation(state, now), CONTROLLER)
+            _log.info("ca.rotated")
 
 
 def etcd_name(version: str) -> str:
@@ -409,25 +478,10 @@ def _check_tls(config: EtcdConfig) -> None:
             raise invalid(flag, str(file), f"{reason}: {expected}") from None
 
 
-def _identity(state_dir: Path, ids: RandomIds) -> str:
-    """This controller's id, the same over restarts."""
-    file = state_dir / "controller-id"
-    if file.exists():
-        return file.read_text().strip()
-    (identity,) = ids.draw(1)
-    fresh = file.with_suffix(".new")
-    fresh.write_text(identity)
-    fresh.rename(file)
-    return identity
-
-
-def host_routes() -> list[str]:
-    """The subnets that this host routes, without default routes."""
-    routes = []
-    for line in split_lines(Path("/proc/net/route").read_text())[1:]:
-        _, destination, _, _, _, _, _, mask, *_ = line.split()
-        prefix = int(mask, 16).bit_count()
-        if prefix:
-            address = socket.inet_ntoa(bytes.fromhex(destination)[::-1])
-            routes.append(f"{address}/{prefix}")
-    return routes
+def _add_socket(server: grpc.aio.Server, address: str) -> None:
+    """Listen on a Unix socket that only this controller's user may open: the kernel checks it."""
+    mask = os.umask(0o177)
+    try:
+        server.add_insecure_port(address)
+    finally:
+        os.umask(mask)

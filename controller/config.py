@@ -61,9 +61,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     listen: tuple[str, ...] = (f"0.0.0.0:{API_PORT}",)
     advertise_addr: str
     """host:port at which agents, users and other controllers reach this one."""
+    encryption_key: Path | None = None
+    """The key file of encryption at rest; None: the one in the state directory."""
     etcd: EtcdConfig = EtcdConfig()
     metrics_addr: str = f"127.0.0.1:{CONTROLLER_METRICS_PORT}"
     cluster: ClusterOptions = ClusterOptions()
+    convert: bool = False
+    """Give certificates to a fleet whose data was made by a version without them."""
+
+    @property
+    def key_file(self) -> Path:
+        """The key file of encryption at rest."""
+        return self.encryption_key or self.state_dir / "encryption.key"
 
 
 def config_problems(config: Config) -> list[Problem]:

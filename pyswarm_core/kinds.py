@@ -69,7 +69,9 @@ class Kind(msgspec.Struct, Generic[Item, Id], frozen=True, kw_only=True):
     order: Callable[[Item], Any] = lambda item: _spec(item).name
     """The order of lists."""
     sensitive: tuple[str, ...] = ()
-    """Fields that no API returns, as `spec.data`; each has a default."""
+    """Fields that no API returns, as `spec.data`, and that are stored encrypted
+    (controller/identity/envelope.py). Each has an empty default and is in no tuple.
+    """
     check: Callable[[Item], None] = lambda _: None
     """Raises ValueError for an object of the store that is not usable."""
     subscribers: tuple[Subscriber, ...] = ()
@@ -109,7 +111,7 @@ CLUSTER = Kind(
     id_type=str,
     struct=Cluster,
     message=objects_pb2.Cluster,
-    sensitive=("encryption_keys",),
+    sensitive=("encryption_keys", "unlock_key", "worker_token", "ca.key"),
 )
 NODE = Kind(
     name="node",
@@ -178,6 +180,8 @@ def _all() -> Iterator[Kind[Any, Any]]:
 def _without(item: S, path: str) -> S:
     field, _, rest = path.partition(".")
     if rest:
+        if getattr(item, field) is None:
+            return item
         return msgspec.structs.replace(item, **{field: _without(getattr(item, field), rest)})
     return msgspec.structs.replace(item, **{field: default_of(type(item), field)})
 

@@ -6,21 +6,14 @@ exceeded.
 
 from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, SECOND
 
-PROTOCOL = 5
+PROTOCOL = 6
 """The protocol between agents and controllers; raised when the meaning of a message changes. 1:
 every version before the number was sent; 3: an agent accepts assignments in parts; 4: an agent
-knows frozen tasks; 5: an agent changes the limits of running containers and makes checks.
+knows frozen tasks; 5: an agent changes the limits of running containers and makes checks; 6: an
+agent has a certificate.
 """
-PROTOCOL_PARTS = 3
-"""Older agents receive an assignment as one message of any size."""
-PROTOCOL_FREEZES = 4
-"""Older agents receive a frozen task with the desired state running."""
-PROTOCOL_LIMITS = 5
-"""Tasks of older agents are replaced if their limits change."""
-PROTOCOL_CHECKS = 5
-"""Older agents ignore health and readiness checks: they get no task that has one in its spec."""
-PROTOCOL_OLDEST = 1
-"""The oldest protocol that is still supported."""
+PROTOCOL_OLDEST = 6
+"""The oldest protocol that is still supported: others cannot authenticate."""
 
 CHUNK_SLOTS = 128
 """Slots per stored chunk: the smallest write amplification at the same load time."""
@@ -443,3 +436,18 @@ API_PORT = 2377
 CONTROLLER_METRICS_PORT = 9323
 """Docker's metrics port."""
 AGENT_METRICS_PORT = 9324
+
+CERT_EXPIRY = 90 * 24 * HOUR
+"""The lifetime of a certificate (Swarm's)."""
+CERT_EXPIRY_MIN = 5 * SECOND
+"""Renewal takes about a tenth of a second and begins after half of the lifetime."""
+CERT_EXPIRY_MAX = 3_650 * 24 * HOUR
+"""Half of the lifetime of a root certificate, so that no certificate is cut short for long."""
+RENEWED_WITHIN = 30 * 24 * HOUR
+"""How long after its end a certificate can be renewed by a proof of its key."""
+CLOCK_SKEW_MAX = 10 * SECOND
+"""A host whose clock differs by more has a fault. Certificates begin an hour before they are issued
+(Swarm's), so that a fault is seen long before a connection fails.
+"""
+CLOCK_SKEW_REFUSED = 50 * MINUTE
+"""A host whose clock differs by more may not join: its certificate would soon not be valid."""

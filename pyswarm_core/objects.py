@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from pyswarm_core.clock import Instant
+from pyswarm_core.identity.certificates import CertificateAuthority, NodeCertificate
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.limits import DETAIL_LENGTH_OLD
 from pyswarm_core.model import Model, docker_name
@@ -426,6 +427,7 @@ class Node(Object, frozen=True):
     created_at: Instant = Instant(0)
     updated_at: Instant = Instant(0)
     status: NodeStatus = NodeStatus()
+    certificate: NodeCertificate = NodeCertificate()
 
 
 class Block(Model, frozen=True):
@@ -480,9 +482,22 @@ class Cluster(Object, frozen=True):
     created_at: Instant = Instant(0)
     updated_at: Instant = Instant(0)
     worker_token: str = ""
-    manager_token: str = ""
     next_node_number: int = 1
     next_vni: int = 4096
     """Swarm's first VNI."""
     encryption_keys: tuple[EncryptionKey, ...] = ()
     """Newest first; none while no network is encrypted."""
+    ca: CertificateAuthority = CertificateAuthority()
+    """Issues all certificates."""
+    former_roots: tuple[str, ...] = ()
+    """Root certificates (PEM) before `ca`, newest first: trusted until no node has a certificate of
+    theirs.
+    """
+    cross_certificate: str = ""
+    """`ca`'s key, signed by the root before it (PEM); empty while there are no former roots."""
+    unlock_key: bytes = b""
+    """With `spec.autolock`: the key that encrypts the key files of controllers."""
+    start_flags: tuple[str, ...] = ()
+    """The settings that flags of the leader named at its start, as `agent_grace=15000000000`: a
+    restart with the same flags undoes no `swarm update`.
+    """

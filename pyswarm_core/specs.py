@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import NetworkId
-from pyswarm_core.limits import AGENT_GRACE, HISTORY_MAX
+from pyswarm_core.limits import AGENT_GRACE, CERT_EXPIRY, HISTORY_MAX
 from pyswarm_core.model import Model
 from pyswarm_core.states import Availability
 
@@ -90,12 +90,6 @@ class ContainerSpec(Model, frozen=True):
     """A task whose check fails is stopped and replaced."""
     readiness: HealthConfig = HealthConfig()
     """A task whose check fails receives no connections; it is not replaced. No test: no check."""
-
-    @property
-    def has_checks(self) -> bool:
-        """Whether it sets a check, whatever its image has."""
-        tests = (self.healthcheck.test, self.readiness.test)
-        return any(test[:1] not in ((), ("NONE",)) for test in tests)
 
 
 class Limits(Model, frozen=True):
@@ -395,6 +389,10 @@ class ClusterSpec(Model, frozen=True):
     """Prefix length of an overlay's subnet."""
     data_path_port: int = 4789
     """UDP port of VXLAN (RFC 7348)."""
+    cert_expiry: int = CERT_EXPIRY
+    """The lifetime of a new certificate."""
+    autolock: bool = False
+    """A restarted controller is locked until somebody enters the unlock key."""
 
     @property
     def history_kept(self) -> int:

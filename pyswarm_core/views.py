@@ -286,3 +286,19 @@ class TaskCheck(Model, frozen=True):
     failing_streak: int = 0
     results: tuple[CheckResult, ...] = ()
     """The last ones, oldest first."""
+
+
+class Ca(Model, frozen=True):
+    """The newest root certificate, and who has a certificate of a former root."""
+
+    certificate: str
+    """PEM."""
+    digest: str = ""
+    """As in join tokens."""
+    is_finished: bool = True
+    nodes: int = 0
+    """Nodes that are not down."""
+    left: tuple[str, ...] = ()
+    """Hostnames of those that have not renewed their certificate."""
+    down: tuple[str, ...] = ()
+    """Hostnames of nodes that are down and have not: they renew when they return."""

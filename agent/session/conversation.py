@@ -7,6 +7,7 @@ message costs a reconnect and never causes a wrong state.
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
 import grpc
@@ -18,7 +19,7 @@ from agent.outbox import Outbox
 from agent.session.greeting import Greeting
 from agent.session.identity import Identity
 from agent.worker import Worker
-from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.credentials import channel
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
 from pyswarm_core.clock import SECOND, seconds
@@ -70,6 +71,7 @@ class Session:
         open_tunnel: OpenTunnel,
         worn_key: Callable[[], int] = lambda: 0,
         faults: Callable[[], tuple[Fault, ...]] = lambda: (),
+        roots_changed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._identity = identity
         self._greeting = greeting
@@ -80,12 +82,15 @@ class Session:
         self._open_tunnel = open_tunnel
         self._worn_key = worn_key
         self._faults = faults
+        self._roots_changed = roots_changed
         self._heartbeat_s = 1.0
-        self._leader = ""
+        self._leader = self._dialled = ""
         self._stream = 0
         self._parts: list[Assignment] = []
         """The received parts of an incomplete assignment."""
         self.connected = False
+        self.controller = ""
+        """The address of the controller that this session is with; empty while there is none."""
 
     async def run(self) -> None:
         """Keep a session with the leader, until cancelled."""
@@ -104,7 +109,7 @@ class Session:
                 _log.warning("session.ended", controller=address, error=_reason(errors))
                 refused = not self.connected and _code(errors) in REFUSED
             backoff = BACKOFF_FIRST_S if self.connected else min(backoff * 2, BACKOFF_MAX_S)
-            self.connected = False
+            self.connected, self.controller = False, ""
             # One redirect is followed at once, a chain of them is not: controllers that do not know
             # the new leader yet redirect to each other.
             redirected = bool(self._leader) and not redirected
@@ -114,11 +119,11 @@ class Session:
 
     async def _stream_to(self, address: str) -> None:
         async with (
-            grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel,
+            channel(address, self._identity.certificate.credentials, aio=True) as connection,
             asyncio.TaskGroup() as tunnels,
         ):
-            stub = dispatcher_pb2_grpc.DispatcherStub(channel)
-            self._begin()
+            stub = dispatcher_pb2_grpc.DispatcherStub(connection)
+            self._begin(address)
             call = stub.Session(self._outgoing(self._stream))
             try:
                 async for message in call:
@@ -127,8 +132,9 @@ class Session:
                 call.cancel()
             raise SessionEnded("the controller closed the session")
 
-    def _begin(self) -> None:
+    def _begin(self, address: str) -> None:
         """Begin a new stream: drop what was sent or received in part on the former one."""
+        self._dialled = address
         self._stream += 1
         self._parts = []
 
@@ -158,6 +164,7 @@ class Session:
     def _heartbeat(self) -> dispatcher_pb2.Heartbeat:
         return dispatcher_pb2.Heartbeat(
             worn_key=self._worn_key(),
+            clock=time.time_ns(),
             faults=[
                 objects_pb2.NodeFault(
                     network_id=fault.network_id,
@@ -171,8 +178,6 @@ class Session:
     def _hello(self, greeting: Greeting) -> dispatcher_pb2.Hello:
         self._outbox.clear()
         hello = dispatcher_pb2.Hello(
-            node_id=self._identity.node_id,
-            token=self._identity.token,
             description=to_proto(greeting.description, objects_pb2.NodeDescription()),
             addr=greeting.addr,
             addrs6=greeting.addrs6,
@@ -223,9 +228,10 @@ class Session:
             raise SessionEnded(problem)
         if not self.connected:
             _log.info("session.started", node=self._identity.node_id)
-        self.connected = True
+        self.connected, self.controller = True, self._dialled
         self._heartbeat_s = seconds(settings.heartbeat_period or SECOND)
         self._identity.learn(tuple(settings.controllers))
+        self._roots_changed(settings.roots.decode())
 
 
 def too_old(protocol: int) -> str:

@@ -5,6 +5,7 @@ import click
 from cli.lazy import LazyGroup
 
 VERBS = {
+    "ca": ("cli.swarm.ca:ca", "Display and rotate the root CA"),
     "info": ("cli.swarm.info:info", "Display fleet-wide information"),
     "init": ("cli.swarm.init:init", "Initialize a fleet"),
     "join": ("cli.swarm.join:join", "Join a fleet as a node"),
@@ -13,6 +14,7 @@ VERBS = {
         "Display the command that joins a host to the fleet",
     ),
     "leave": ("cli.swarm.leave:leave", "Leave the fleet"),
+    "rejoin": ("cli.swarm.rejoin:rejoin", "Get a new certificate for this host's node"),
 }
 
 

@@ -28,10 +28,10 @@ def info(*, form: str) -> None:
 
 
 def document(fleet: Info) -> dict[str, Any]:
-    """The info with Docker's keys, without the tokens."""
+    """The info with Docker's keys, without what no API returns."""
     cluster = documents.document(fleet.cluster)
-    cluster.pop("WorkerToken")
-    cluster.pop("ManagerToken")
+    for name in ("EncryptionKeys", "StartFlags", "UnlockKey", "WorkerToken"):
+        cluster.pop(name, None)
     return {
         "Cluster": cluster,
         "Controller": fleet.controller,

@@ -76,24 +76,24 @@ def init(*, state_dir: Path, **given: Any) -> None:
     controller = host.daemon("controller", tuple(_controller(host, given)))
     supervisor.start(controller)
     try:
-        info = _begin(host, supervisor, controller, given)
+        info, token = _begin(host, supervisor, controller, given)
     except BaseException:
         # Leave nothing behind, so that the next attempt starts from the beginning.
         supervisor.stop(controller)
         joining.forget(host)
         raise
     store.activate(Context(host=f"unix://{host.socket}"))
-    click.echo(_welcome(host, info.cluster.worker_token, info.join_addr))
+    click.echo(_welcome(host, token, info.join_addr))
 
 
 def _begin(
     host: Host, supervisor: Supervisor, controller: Daemon, given: Mapping[str, Any]
-) -> Info:
-    info = joining.wait_for_leader(host, supervisor, controller)
+) -> tuple[Info, str]:
+    info, token = joining.wait_for_leader(host, supervisor, controller)
     arguments = joining.agent_arguments(
         host,
         controller=info.join_addr,
-        token=info.cluster.worker_token,
+        token=token,
         advertise_addr=given["advertise_addr"].partition(":")[0],
         availability=given["availability"],
         data_path_port=info.cluster.spec.data_path_port,
@@ -101,7 +101,7 @@ def _begin(
     agent = host.daemon("agent", arguments)
     supervisor.start(agent)
     joining.wait_until_joined(host, supervisor, agent, info.join_addr)
-    return info
+    return info, token
 
 
 def check(given: Mapping[str, Any]) -> None:

@@ -18,10 +18,11 @@ from pyswarm_core.errors import invalid
 def join_token(*, quiet: bool, role: str) -> None:
     if role == "manager":
         raise invalid("ROLE", role, "managers cannot join yet: expected worker")
-    info = session.connect().info()
-    token = info.cluster.worker_token
+    client = session.connect()
+    token = client.join_token()
     if quiet:
         click.echo(token)
         return
+    info = client.info()
     click.echo("To add a worker to this swarm, run the following command:\n")
     click.echo(f"    pyswarm swarm join --token {token} {info.join_addr}\n")

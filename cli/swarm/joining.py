@@ -61,8 +61,10 @@ def agent_arguments(
     return tuple(arguments)
 
 
-def wait_for_leader(host: Host, supervisor: Supervisor, controller: Daemon) -> Info:
-    """The controller's info, once it leads. Raises NotConverged with the end of its log."""
+def wait_for_leader(host: Host, supervisor: Supervisor, controller: Daemon) -> tuple[Info, str]:
+    """The controller's info and the join token, once it leads. Raises NotConverged with the end of
+    its log.
+    """
     from cli.client import Client
 
     deadline = time.monotonic() + READY_TIMEOUT_S
@@ -70,7 +72,7 @@ def wait_for_leader(host: Host, supervisor: Supervisor, controller: Daemon) -> I
     with waiting, Client(f"unix://{host.socket}") as client:
         while True:
             try:
-                return client.info()
+                return client.info(), client.join_token()
             except Unavailable as error:
                 if time.monotonic() > deadline:
                     reason = supervisor.log_tail(controller) or str(error)
@@ -86,7 +88,7 @@ def wait_until_joined(host: Host, supervisor: Supervisor, agent: Daemon, control
     with terminal.announced(f"joining through {controller}"):
         while not host.identity.exists():
             if time.monotonic() > deadline:
-                reason = _last_error(supervisor.log_tail(agent))
+                reason = last_error(supervisor.log_tail(agent))
                 supervisor.stop(agent)
                 raise PyswarmError(
                     f"cannot join through {controller}: {reason}. Check that a controller listens"
@@ -96,7 +98,7 @@ def wait_until_joined(host: Host, supervisor: Supervisor, agent: Daemon, control
             time.sleep(_PAUSE_S)
 
 
-def _last_error(log: str) -> str:
+def last_error(log: str) -> str:
     """The error in the last line of a log: `Error: TEXT`, or an event with `error=TEXT`."""
     last = log.strip().rpartition("\n")[2]
     if not last:

@@ -8,6 +8,7 @@ import click
 from msgspec.structs import replace
 
 from cli.context import store
+from cli.context.model import Context
 from cli.lazy import Verb
 from cli.swarm import joining
 from cli.swarm.host import STATE_DIR, Host, Supervisor, host_supervisor
@@ -62,9 +63,8 @@ def _drain_node(
     """Drain the node and wait until its tasks have ended. Raises Unavailable."""
     from cli.client import Client
 
-    address = identity.controllers[0] if identity.controllers else f"unix://{host.socket}"
     try:
-        with Client(address) as client:
+        with Client(fleet_to_leave(host, identity)) as client:
             _drain(client, identity.node_id)
     except NotFound:
         return
@@ -74,6 +74,16 @@ def _drain_node(
                 f"the node could not be drained ({error}): use --force to leave anyway"
             ) from None
         click.echo(f"warning: the node was not drained: {error}", err=True)
+
+
+def fleet_to_leave(host: Host, identity: joining.Identity) -> Context:
+    """This host's own controller, or another with the credentials of a context of root."""
+    if host.socket.exists() or not identity.controllers:
+        return Context(host=f"unix://{host.socket}")
+    for address in identity.controllers:
+        for context in store.of_host(address):
+            return context
+    return Context(name="", host=identity.controllers[0])
 
 
 def _drain(client: "Client", node_id: str) -> None:

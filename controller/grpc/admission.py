@@ -32,7 +32,8 @@ from pyswarm_core.limits import (
 USERS_API = "/pyswarm.v1.Control/"
 LASTING = frozenset({"WatchService", "Events", "Logs", "PullImage"})
 """Calls that may stay open; all others count as requests, lists too."""
-JOIN = "/pyswarm.v1.Dispatcher/Join"
+CERTIFIED = frozenset({"/pyswarm.v1.Dispatcher/Join", "/pyswarm.v1.Dispatcher/RenewCertificate"})
+"""Calls for a certificate."""
 HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
 REQUEST_TIMEOUT_S = 10.0
 """The time in which a caller has to send its request."""
@@ -172,7 +173,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no gene
             return self.streams if method.removeprefix(USERS_API) in LASTING else self.requests
         if method == HEALTH_WATCH:
             return self.streams
-        return self.strangers if method == JOIN else None
+        return self.strangers if method in CERTIFIED else None
 
 
 def _counted(

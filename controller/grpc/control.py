@@ -13,7 +13,7 @@ import msgspec
 from google.protobuf.message import Message
 
 from controller.api import streams, tasks
-from controller.api.changes import networks, nodes, services
+from controller.api.changes import networks, nodes, services, swarm
 from controller.api.changes.removal import remove_object
 from controller.api.changes.tasks import restart_task
 from controller.api.images import digests
@@ -64,6 +64,11 @@ class Control(control_pb2_grpc.ControlServicer):
 
     async def GetInfo(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoReply:
         return to_proto(info(self._leadership, self._facts), pb.GetInfoReply())
+
+    async def GetJoinToken(
+        self, request: pb.GetJoinTokenRequest, context: Context
+    ) -> pb.JoinTokenReply:
+        return pb.JoinTokenReply(token=self._leader().state.cluster.worker_token)
 
     # Services
 
@@ -265,6 +270,20 @@ class Control(control_pb2_grpc.ControlServicer):
     async def RemoveImage(self, request: pb.RefRequest, context: Context) -> pb.ListImagesReply:
         removed = await images.remove_image(self._leader(), request.ref)
         return pb.ListImagesReply(nodes=map(_images, removed))
+
+    # Certificates
+
+    async def GetCa(self, request: pb.GetCaRequest, context: Context) -> pb.CaReply:
+        return to_proto(swarm.show_ca(self._leader().state), pb.CaReply())
+
+    async def RotateCa(self, request: pb.RotateCaRequest, context: Context) -> pb.CaReply:
+        await self._submit(lambda state, now, ids: swarm.rotate_ca(state, now))
+        return to_proto(swarm.show_ca(self._leader().state), pb.CaReply())
+
+    async def RotateJoinToken(
+        self, request: pb.RotateJoinTokenRequest, context: Context
+    ) -> pb.RotateJoinTokenReply:
+        return pb.RotateJoinTokenReply(token=await self._submit(swarm.rotate_join_token))
 
     def _leader(self) -> Leader:
         return self._leadership.current()

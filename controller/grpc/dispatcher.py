@@ -10,23 +10,30 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+from controller.api.changes.certificates import Proof, Rejoin, proven_node, rejoining, renewed
 from controller.api.changes.joining import JoinRequest, bounded, greet, join, member, role_of
-from controller.api.changes.reported import Reports, faults
+from controller.api.changes.reported import Reports, clock_fault, faults
 from controller.brain.allocator.encryption import renewal
 from controller.grpc.admission import JOINS, STRANGERS, Gate, caller_of
 from controller.grpc.calls import Context, read, received
+from controller.grpc.peers import agent_of
 from controller.grpc.tunnels import GrpcTunnel
+from controller.identity.ca import Subject, Unit, key_digest, public_key_of
 from controller.identity.caller import ANONYMOUS, CONTROLLER
+from controller.identity.cluster import issuer_of, trusted_roots
 from controller.leader.loop import Loop
 from controller.leader.sessions import Message, NodeSession
 from controller.leader.slicing import RateLimiter
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from pyswarm_core.clock import Clock
 from pyswarm_core.errors import Exhausted, InvalidArgument, Unavailable, invalid
 from pyswarm_core.ids import NodeId, short
 from pyswarm_core.indexes.columns import unpack_statuses
 from pyswarm_core.limits import HELLOS_PER_SECOND, PROTOCOL, STATUSES_MAX, STATUSES_PER_MESSAGE
-from pyswarm_core.objects import NodeDescription, NodeFault, TaskStatus
+from pyswarm_core.objects import Cluster, Node, NodeDescription, NodeFault, TaskStatus
 
 _log = EventLog("controller.dispatcher")
 
@@ -75,8 +82,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     `strangers` counts the calls that have not shown yet that they come from an agent of the fleet.
     """
 
-    def __init__(self, leading: Leading, strangers: Gate | None = None) -> None:
+    def __init__(self, leading: Leading, clock: Clock, strangers: Gate | None = None) -> None:
         self._leading = leading
+        self._clock = clock
         self._strangers = strangers or Gate(STRANGERS)
         self._joins = Gate(JOINS)
         self._in_line: set[NodeId] = set()
@@ -90,14 +98,17 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         self, request: dispatcher_pb2.JoinRequest, context: Context
     ) -> dispatcher_pb2.JoinReply:
         role_of(self._leading.current().state.cluster, request.token)  # others wait in no queue
+        key = public_key_of(request.csr)
         async with self._joining(context):
+            loop = self._leading.current()
             joining = JoinRequest(
                 request.token,
                 read(NodeDescription, request.description),
                 request.addr,
                 request.availability,
+                key_digest(key),
+                request.clock,
             )
-            loop = self._leading.current()
             node = await loop.submit(
                 lambda state, now, ids: join(state, joining, now, ids, loop.controllers), ANONYMOUS
             )
@@ -106,8 +117,34 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             node_id=node.id,
             cluster_id=loop.state.cluster.id,
             controllers=loop.controllers,
+            certificate=_certificate(loop.state.cluster, node, key),
             protocol=PROTOCOL,
         )
+
+    async def RenewCertificate(
+        self, request: dispatcher_pb2.RenewCertificateRequest, context: Context
+    ) -> dispatcher_pb2.Certificate:
+        loop = self._leading.current()
+        key = public_key_of(request.csr)
+        digest = key_digest(key)
+        node_id = self._renewing(loop, request, context)
+        async with self._opening:
+            node = await loop.submit(
+                lambda state, now, ids: renewed(state, node_id, digest, now), ANONYMOUS
+            )
+        return _certificate(loop.state.cluster, node, key)
+
+    def _renewing(
+        self, loop: Loop, request: dispatcher_pb2.RenewCertificateRequest, context: Context
+    ) -> NodeId:
+        """The node that the caller proves to be."""
+        now = self._clock.now()
+        if request.token:
+            role_of(loop.state.cluster, request.token)
+            return rejoining(loop.state, _rejoin(request), now)
+        if request.former_certificate:
+            return proven_node(loop.state, _proof(request), now)
+        return agent_of(context)
 
     async def Session(  # type: ignore[override]  # the stubs know only generators
         self, request_iterator: object, context: Context
@@ -117,11 +154,10 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             if (loop := await self._elected()) is None:
                 await self._redirect(context)
                 return
-            role_of(loop.state.cluster, hello.token)
-            node = member(loop.state, NodeId(hello.node_id))
+            node = member(loop.state, agent_of(context))
         async with self._line(node.id):
             loop = await self._elected()
-            session = _open(loop, hello) if loop else None
+            session = _open(loop, node.id, hello) if loop else None
         if loop is None or session is None:
             await self._redirect(context)
             return
@@ -180,7 +216,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             if frame is None:
                 return
             tunnel = GrpcTunnel(context)
-            self._leading.current().tunnels.accept(frame.tunnel_id, tunnel)
+            node_id = agent_of(context)
+            self._leading.current().tunnels.accept(frame.tunnel_id, node_id, tunnel)
         try:
             await tunnel.wait_closed()
         finally:
@@ -229,7 +266,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 if loop.acknowledge(session, told.revision, digest):
                     _log.error("endpoints.differ", node=node_id, revision=told.revision)
             case "heartbeat":
-                told_faults = (read(NodeFault, one) for one in message.heartbeat.faults)
+                told_faults = [read(NodeFault, one) for one in message.heartbeat.faults]
+                if skewed := clock_fault(message.heartbeat.clock, self._clock.now()):
+                    told_faults.insert(0, skewed)
                 loop.faults(node_id, faults(loop.state, told_faults))
             case "probe_result":
                 probed = message.probe_result
@@ -316,9 +355,30 @@ async def _renew(loop: Loop, worn: int) -> None:
         await loop.submit(renewal(worn), CONTROLLER)
 
 
-def _open(loop: Loop, hello: dispatcher_pb2.Hello) -> NodeSession:
-    node_id = NodeId(hello.node_id)
-    role_of(loop.state.cluster, hello.token)
+def _certificate(
+    cluster: Cluster, node: Node, key: EllipticCurvePublicKey
+) -> dispatcher_pb2.Certificate:
+    """The certificate that the node's object names."""
+    now, lifetime = node.certificate.issued_at, cluster.spec.cert_expiry
+    subject = Subject(Unit.WORKER, node.id, cluster.id)
+    issued = issuer_of(cluster.ca).certify(key, subject, lifetime, now)
+    return dispatcher_pb2.Certificate(
+        chain=issued.pem + cluster.cross_certificate.encode(),
+        roots="".join(trusted_roots(cluster)).encode(),
+        issued_at=now,
+        expires_at=issued.expires_at,
+    )
+
+
+def _proof(request: dispatcher_pb2.RenewCertificateRequest) -> Proof:
+    return Proof(request.former_certificate, request.csr, request.proof)
+
+
+def _rejoin(request: dispatcher_pb2.RenewCertificateRequest) -> Rejoin:
+    return Rejoin(NodeId(request.node_id), _proof(request) if request.proof else None)
+
+
+def _open(loop: Loop, node_id: NodeId, hello: dispatcher_pb2.Hello) -> NodeSession:
     description = read(NodeDescription, hello.description)
     greeted = greet(loop.state, node_id, description, hello.addr, hello.addrs6)
     session = loop.opened(node_id)

@@ -238,7 +238,7 @@ class Loop:
     def controllers_changed(self, controllers: tuple[str, ...]) -> None:
         """These controllers run, the leader first: notify agents; their nodes are managers."""
         self.sessions.controllers = controllers
-        self.sessions.notify_settings(self.state.cluster, self.heartbeat_period)
+        self.sessions.settings_changed(self.state.cluster, self.heartbeat_period)
         for node in managers(self.state, controllers):
             self._observe_node(node)
 
@@ -401,6 +401,7 @@ class Loop:
         self.sessions.tasks_changed(t for t in turn.tasks if not self.source.is_withheld(t.id))
         self.sessions.services_changed(self.state, turn.services)
         self.sessions.overlays_changed(self.source.overlays.changed(n.id for n in turn.networks))
+        self.sessions.settings_changed(self.state.cluster, self.heartbeat_period)
         self.events.record(turn.events, now, self.revision)
         for answer, result in turn.answers:
             if not answer.done():
@@ -463,6 +464,7 @@ class Loop:
         self.watches.touch_all()
         for node_id in removed:
             self.silence.forget(node_id)
+            self.tunnels.close_node(node_id)
         down = (node.id for node in put if node.status.state is NodeState.DOWN)
         for node_id in (*removed, *down):
             self.sessions.close_node(node_id)
@@ -471,10 +473,8 @@ class Loop:
         self.silence.await_hello(joined, now)
         if (joined or removed) and self._tracker.endpoints.mesh:
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
-        period = self.heartbeat_period
-        if period != self.silence.period:
+        if (period := self.heartbeat_period) != self.silence.period:
             self.silence.set_period(period, now)
-            self.sessions.notify_settings(self.state.cluster, period)
 
     # Waking
 

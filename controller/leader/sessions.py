@@ -149,6 +149,8 @@ class Sessions:
         self.controllers = tuple(controllers)
         """Addresses of controllers, the leader first."""
         self._of_node: dict[NodeId, NodeSession] = {}
+        self._settings: Message | None = None
+        """As they were sent last."""
         self._limits: dict[ServiceId, tuple[int, int]] = {}
         """The versions of limits and template of which agents have been sent all limits, of
         services whose limits changed.
@@ -195,12 +197,18 @@ class Sessions:
                 data_path_port=cluster.spec.data_path_port,
                 controllers=self.controllers,
                 protocol=PROTOCOL,
+                roots="".join((cluster.ca.certificate, *cluster.former_roots)).encode(),
             )
         )
 
-    def notify_settings(self, cluster: Cluster, heartbeat_period: int) -> None:
-        """Send the settings to every agent; the session of one that is too slow is closed."""
+    def settings_changed(self, cluster: Cluster, heartbeat_period: int) -> None:
+        """Send the settings to every agent if they differ from those that were sent; the session of
+        one that is too slow is closed.
+        """
         message = self.settings(cluster, heartbeat_period)
+        if message == self._settings:
+            return
+        self._settings = message
         for session in tuple(self._of_node.values()):
             try:
                 session.notify(message)

@@ -61,8 +61,8 @@ class Tunnels:
     def __init__(self, ids: IdSource, ask: Ask) -> None:
         self._ids = ids
         self._ask = ask
-        self._awaited: dict[str, asyncio.Future[Tunnel]] = {}
-        self._open: set[Tunnel] = set()
+        self._awaited: dict[str, tuple[NodeId, asyncio.Future[Tunnel]]] = {}
+        self._open: dict[Tunnel, NodeId] = {}
 
     def __len__(self) -> int:
         return len(self._awaited) + len(self._open)
@@ -85,7 +85,8 @@ class Tunnels:
         field = getattr(message, exchange.field)
         field.SetInParent()
         to_proto(request, field)
-        awaited = self._awaited[tunnel_id] = asyncio.get_running_loop().create_future()
+        awaited: asyncio.Future[Tunnel] = asyncio.get_running_loop().create_future()
+        self._awaited[tunnel_id] = node_id, awaited
         try:
             self._ask(node_id, message)
             async with asyncio.timeout(DIAL_TIMEOUT_S):
@@ -105,23 +106,32 @@ class Tunnels:
         finally:
             self._end(tunnel)
 
-    def accept(self, tunnel_id: str, tunnel: Tunnel) -> None:
-        """An agent dialled back. Raises NotFound if no request waits for the tunnel."""
-        awaited = self._awaited.get(tunnel_id)
-        if awaited is None or awaited.done():
+    def accept(self, tunnel_id: str, node_id: NodeId, tunnel: Tunnel) -> None:
+        """The node's agent dialled back. Raises NotFound if no request waits for its tunnel."""
+        asked, awaited = self._awaited.get(tunnel_id, (None, None))
+        if awaited is None or asked != node_id or awaited.done():
             raise errors.NotFound("no request waits for this tunnel")
-        self._open.add(tunnel)
+        self._open[tunnel] = node_id
         awaited.set_result(tunnel)
 
     def _end(self, tunnel: Tunnel) -> None:
-        self._open.discard(tunnel)
+        self._open.pop(tunnel, None)
         tunnel.close()
+
+    def close_node(self, node_id: NodeId) -> None:
+        """End the node's tunnels: it was removed, and its certificate is not valid any more."""
+        for tunnel, owner in tuple(self._open.items()):
+            if owner == node_id:
+                tunnel.close()
+        for asked, awaited in self._awaited.values():
+            if asked == node_id and not awaited.done():
+                awaited.set_exception(errors.Unavailable(f"node {node_id} was removed"))
 
     def close(self) -> None:
         """End every tunnel: leadership is lost."""
         for tunnel in tuple(self._open):
             tunnel.close()
-        for awaited in self._awaited.values():
+        for _, awaited in self._awaited.values():
             if not awaited.done():
                 awaited.set_exception(errors.Unavailable("this controller no longer leads"))
 

@@ -106,6 +106,8 @@ def of_node(view: NodeView) -> dict[str, Any]:
         found["ManagerStatus"] = {"Leader": True, "Reachability": "reachable"}
     elif status := manager_status(view):
         found["ManagerStatus"] = {"Leader": False, "Reachability": status.lower()}
+    certificate = found["Certificate"]
+    certificate["Issuer"] = view.node.certificate.issuer.hex()
     found["Tasks"] = view.tasks
     found["Reserved"] = document(view.reserved)
     return found

@@ -59,19 +59,21 @@ def _pem(label: str, der: bytes) -> bytes:
     return f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n".encode()
 
 
-_FIRST = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+def ders_of(pems: str) -> tuple[bytes, ...]:
+    """The certificates of a PEM file, in DER."""
+    blocks = re.findall(r"-----BEGIN CERTIFICATE-----([^-]+)-----END CERTIFICATE-----", pems)
+    return tuple(base64.b64decode(block) for block in blocks)
 
 
-def der_of(pem: str, owner: str) -> bytes:
-    """The first certificate of a PEM text. Raises InvalidArgument, which names the owner."""
-    found = _FIRST.search(pem)
+def roots_of(pem: str, owner: str) -> tuple[bytes, ...]:
+    """The certificates of a CA's file, in DER. Raises InvalidArgument, which names the owner."""
     try:
-        der = base64.b64decode("".join(found[1].split()), validate=True) if found else b""
+        found = ders_of(pem)
     except ValueError:
-        der = b""
-    if not der:
+        found = ()
+    if not found:
         raise InvalidArgument(f"{owner}: expected a certificate in PEM form")
-    return der
+    return found
 
 
 GUEST_KEY_PEM = _pem("EC PRIVATE KEY", _EC_PRIVATE_KEY)
@@ -84,19 +86,21 @@ def trusted(chain: Sequence[Certificate], digest: str, host: str, now: int) -> T
     valid at `now` or the chain has no guest certificate.
     """
     root = root_of(chain, digest, host)
-    guest = next((one for one in chain if _is_guest(one, root)), None)
-    if guest is None:
-        raise Unavailable(
-            f"the controller at {host} sent no guest certificate, so that it accepts no tokens:"
-            " check that it has the same version as this program"
-        )
+    guest = guest_of(chain, host)
     if problem := out_of_time((chain[0], root, guest), host, now):
         raise Unavailable(problem)
     return Trust(root.pem, guest.pem)
 
 
-def _is_guest(certificate: Certificate, root: Certificate) -> bool:
-    return certificate.unit == GUEST_UNIT and certificate.issuer == root.subject
+def guest_of(chain: Sequence[Certificate], host: str) -> Certificate:
+    """The guest certificate. Raises Unavailable if the chain has none."""
+    for certificate in chain:
+        if certificate.unit == GUEST_UNIT:
+            return certificate
+    raise Unavailable(
+        f"the controller at {host} sent no guest certificate, so that it accepts no tokens:"
+        " check that it has the same version as this program"
+    )
 
 
 def root_of(chain: Sequence[Certificate], digest: str, host: str) -> Certificate:

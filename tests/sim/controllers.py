@@ -29,6 +29,7 @@ from pyswarm_core.ids import IdSource
 from pyswarm_core.keys import Keys
 from pyswarm_core.limits import LEADER_TTL
 from pyswarm_core.state import State
+from tests.fixtures.envelopes import FixedKeyring
 from tests.sim.clock import Scheduler
 from tests.sim.net import Net, SimEchoes
 from tests.sim.options import Options
@@ -58,6 +59,7 @@ class SimController(app.Controller):
         super().__init__(config, store, partial(SimEchoes, net, store.process))
         self._clock = store.process  # type: ignore[assignment]
         self._ids = ids  # type: ignore[assignment]
+        self._keyring = FixedKeyring()  # type: ignore[assignment]
         self._freeze = lambda: None  # the collector is not the run's alone
         self._aside = lambda work: work  # no threads under virtual time
 

@@ -8,9 +8,10 @@ from itertools import islice
 
 import msgspec
 
+from controller.api.changes.certificates import certificate_of
 from controller.brain.allocator.subnets import span_of
 from controller.brain.nodes import Greeted, moved, promoted
-from pyswarm_core.clock import Instant
+from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import (
     AlreadyExists,
@@ -25,6 +26,7 @@ from pyswarm_core.ids import ID_LENGTH, IdSource, NodeId, short
 from pyswarm_core.limits import (
     ADDRESSES6_MAX,
     ADDRESSES_PER_TASK,
+    CLOCK_SKEW_REFUSED,
     DETAIL_LENGTH_MAX,
     NODES_MAX,
     PORTS_PER_TASK,
@@ -58,6 +60,10 @@ class JoinRequest(msgspec.Struct, frozen=True):
     description: NodeDescription
     addr: str
     availability: str = ""
+    key_digest: str = ""
+    """Of the key for which the host requests a certificate."""
+    clock: int = 0
+    """The host's; 0: not sent."""
 
 
 def join(
@@ -72,6 +78,7 @@ def join(
     cluster = state.cluster
     role = role_of(cluster, request.token)
     require_protocol(request.description)
+    require_clock(request.clock, now)
     require([*description_problems(request.description), *address_problems(request.addr)])
     hostname = request.description.hostname
     left = {node.id: node for node in _left(state, hostname, request.addr)}
@@ -92,6 +99,7 @@ def join(
         created_at=now,
         updated_at=now,
         status=NodeStatus(since=now, addr=request.addr),
+        certificate=certificate_of(cluster, request.key_digest, now),
     )
     node = promoted(node, controllers)
     counted = msgspec.structs.replace(cluster, next_node_number=node.number + 1)
@@ -111,12 +119,24 @@ def require_protocol(description: NodeDescription) -> None:
         )
 
 
+def require_clock(clock: int, now: Instant) -> None:
+    """Raise InvalidArgument if the host's clock, just sent, is too far from this one."""
+    skew = clock - now
+    if clock and abs(skew) > CLOCK_SKEW_REFUSED:
+        raise InvalidArgument(
+            f"this host's clock is {abs(skew) // SECOND} s {'ahead of' if skew > 0 else 'behind'}"
+            " the controller's, so that certificates would not be valid: set both by NTP, then join"
+        )
+
+
 def role_of(cluster: Cluster, token: str) -> str:
     """The role that this join token gives. Raises PermissionDenied."""
-    for role, expected in (("worker", cluster.worker_token), ("manager", cluster.manager_token)):
-        if expected and hmac.compare_digest(token.encode(), expected.encode()):
-            return role
-    raise PermissionDenied("the join token is not this cluster's: get it with pyswarm swarm info")
+    if cluster.worker_token and hmac.compare_digest(token.encode(), cluster.worker_token.encode()):
+        return "worker"
+    raise PermissionDenied(
+        "the join token is not valid: it was rotated, or is of another fleet. `pyswarm swarm"
+        " join-token worker` on a controller's host prints the current one"
+    )
 
 
 def member(state: State, node_id: NodeId) -> Node:

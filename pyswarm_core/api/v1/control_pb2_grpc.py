@@ -40,6 +40,11 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoReply.FromString,
                 _registered_method=True)
+        self.GetJoinToken = channel.unary_unary(
+                '/pyswarm.v1.Control/GetJoinToken',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetJoinTokenRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.JoinTokenReply.FromString,
+                _registered_method=True)
         self.CreateService = channel.unary_unary(
                 '/pyswarm.v1.Control/CreateService',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateServiceRequest.SerializeToString,
@@ -175,6 +180,21 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListImagesReply.FromString,
                 _registered_method=True)
+        self.GetCa = channel.unary_unary(
+                '/pyswarm.v1.Control/GetCa',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetCaRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CaReply.FromString,
+                _registered_method=True)
+        self.RotateCa = channel.unary_unary(
+                '/pyswarm.v1.Control/RotateCa',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RotateCaRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CaReply.FromString,
+                _registered_method=True)
+        self.RotateJoinToken = channel.unary_unary(
+                '/pyswarm.v1.Control/RotateJoinToken',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RotateJoinTokenRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RotateJoinTokenReply.FromString,
+                _registered_method=True)
 
 
 class ControlServicer:
@@ -182,6 +202,13 @@ class ControlServicer:
 
     def GetInfo(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetJoinToken(self, request, context):
+        """The token with which hosts join as workers.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -358,6 +385,26 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCa(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateCa(self, request, context):
+        """Begins a rotation; GetCa shows its progress.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateJoinToken(self, request, context):
+        """Replaces the secret of the join token: hosts that have joined stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -365,6 +412,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.GetInfo,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoReply.SerializeToString,
+            ),
+            'GetJoinToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetJoinToken,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetJoinTokenRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.JoinTokenReply.SerializeToString,
             ),
             'CreateService': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateService,
@@ -501,6 +553,21 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListImagesReply.SerializeToString,
             ),
+            'GetCa': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCa,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetCaRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CaReply.SerializeToString,
+            ),
+            'RotateCa': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateCa,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RotateCaRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CaReply.SerializeToString,
+            ),
+            'RotateJoinToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateJoinToken,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RotateJoinTokenRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RotateJoinTokenReply.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'pyswarm.v1.Control', rpc_method_handlers)
@@ -529,6 +596,33 @@ class Control:
             '/pyswarm.v1.Control/GetInfo',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetJoinToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/GetJoinToken',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetJoinTokenRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.JoinTokenReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1258,6 +1352,87 @@ class Control:
             '/pyswarm.v1.Control/RemoveImage',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListImagesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCa(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/GetCa',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetCaRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.CaReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateCa(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/RotateCa',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RotateCaRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.CaReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateJoinToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/RotateJoinToken',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RotateJoinTokenRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RotateJoinTokenReply.FromString,
             options,
             channel_credentials,
             insecure,

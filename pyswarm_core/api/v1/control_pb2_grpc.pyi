@@ -35,6 +35,8 @@ class ControlStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ControlAsyncStub: ...
     GetInfo: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetInfoRequest, _control_pb2.GetInfoReply]
+    GetJoinToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetJoinTokenRequest, _control_pb2.JoinTokenReply]
+    """The token with which hosts join as workers."""
     CreateService: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateServiceRequest, _control_pb2.ServiceReply]
     UpdateService: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.ServiceReply]
     RemoveService: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]
@@ -72,11 +74,18 @@ class ControlStub:
     ListImages: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]
     """One part per node, as it answers."""
     RemoveImage: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ListImagesReply]
+    GetCa: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetCaRequest, _control_pb2.CaReply]
+    RotateCa: _grpc.UnaryUnaryMultiCallable[_control_pb2.RotateCaRequest, _control_pb2.CaReply]
+    """Begins a rotation; GetCa shows its progress."""
+    RotateJoinToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.RotateJoinTokenRequest, _control_pb2.RotateJoinTokenReply]
+    """Replaces the secret of the join token: hosts that have joined stay."""
 
 @_typing.type_check_only
 class ControlAsyncStub(ControlStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetInfo: _aio.UnaryUnaryMultiCallable[_control_pb2.GetInfoRequest, _control_pb2.GetInfoReply]  # type: ignore[assignment]
+    GetJoinToken: _aio.UnaryUnaryMultiCallable[_control_pb2.GetJoinTokenRequest, _control_pb2.JoinTokenReply]  # type: ignore[assignment]
+    """The token with which hosts join as workers."""
     CreateService: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateServiceRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
     UpdateService: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
     RemoveService: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
@@ -114,6 +123,11 @@ class ControlAsyncStub(ControlStub):
     ListImages: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]  # type: ignore[assignment]
     """One part per node, as it answers."""
     RemoveImage: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ListImagesReply]  # type: ignore[assignment]
+    GetCa: _aio.UnaryUnaryMultiCallable[_control_pb2.GetCaRequest, _control_pb2.CaReply]  # type: ignore[assignment]
+    RotateCa: _aio.UnaryUnaryMultiCallable[_control_pb2.RotateCaRequest, _control_pb2.CaReply]  # type: ignore[assignment]
+    """Begins a rotation; GetCa shows its progress."""
+    RotateJoinToken: _aio.UnaryUnaryMultiCallable[_control_pb2.RotateJoinTokenRequest, _control_pb2.RotateJoinTokenReply]  # type: ignore[assignment]
+    """Replaces the secret of the join token: hosts that have joined stay."""
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -122,6 +136,14 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.GetInfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.GetInfoReply, _abc.Awaitable[_control_pb2.GetInfoReply]]: ...
+
+    @_abc_1.abstractmethod
+    def GetJoinToken(
+        self,
+        request: _control_pb2.GetJoinTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.JoinTokenReply, _abc.Awaitable[_control_pb2.JoinTokenReply]]:
+        """The token with which hosts join as workers."""
 
     @_abc_1.abstractmethod
     def CreateService(
@@ -321,5 +343,28 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.RefRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ListImagesReply, _abc.Awaitable[_control_pb2.ListImagesReply]]: ...
+
+    @_abc_1.abstractmethod
+    def GetCa(
+        self,
+        request: _control_pb2.GetCaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.CaReply, _abc.Awaitable[_control_pb2.CaReply]]: ...
+
+    @_abc_1.abstractmethod
+    def RotateCa(
+        self,
+        request: _control_pb2.RotateCaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.CaReply, _abc.Awaitable[_control_pb2.CaReply]]:
+        """Begins a rotation; GetCa shows its progress."""
+
+    @_abc_1.abstractmethod
+    def RotateJoinToken(
+        self,
+        request: _control_pb2.RotateJoinTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RotateJoinTokenReply, _abc.Awaitable[_control_pb2.RotateJoinTokenReply]]:
+        """Replaces the secret of the join token: hosts that have joined stay."""
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -31,9 +31,15 @@ class JoinRequest(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     ADDR_FIELD_NUMBER: _builtins.int
     AVAILABILITY_FIELD_NUMBER: _builtins.int
+    CSR_FIELD_NUMBER: _builtins.int
+    CLOCK_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     addr: _builtins.str
     availability: _builtins.str
+    csr: _builtins.bytes
+    """A signing request (PEM) for the key that the host made."""
+    clock: _builtins.int
+    """The host's clock, in nanoseconds."""
     @_builtins.property
     def description(self) -> _objects_pb2.NodeDescription: ...
     def __init__(
@@ -43,14 +49,88 @@ class JoinRequest(_message.Message):
         description: _objects_pb2.NodeDescription | None = ...,
         addr: _builtins.str = ...,
         availability: _builtins.str = ...,
+        csr: _builtins.bytes = ...,
+        clock: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "availability", b"availability", "description", b"description", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "availability", b"availability", "clock", b"clock", "csr", b"csr", "description", b"description", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JoinRequest: _TypeAlias = JoinRequest  # noqa: Y015
+
+@_typing.final
+class RenewCertificateRequest(_message.Message):
+    """A caller whose certificate is valid sends the signing request alone. One whose certificate has expired uses the guest
+    certificate, and proves that it has the former key.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CSR_FIELD_NUMBER: _builtins.int
+    FORMER_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    csr: _builtins.bytes
+    """PEM."""
+    former_certificate: _builtins.bytes
+    """The expired certificate, PEM."""
+    proof: _builtins.bytes
+    """The signature of the csr by its key: ECDSA with SHA-256."""
+    token: _builtins.str
+    """A join token, for a node whose certificate expired too long ago or that has none; the node must be down, unless the
+    key is proven.
+    """
+    node_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        csr: _builtins.bytes = ...,
+        former_certificate: _builtins.bytes = ...,
+        proof: _builtins.bytes = ...,
+        token: _builtins.str = ...,
+        node_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["csr", b"csr", "former_certificate", b"former_certificate", "node_id", b"node_id", "proof", b"proof", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewCertificateRequest: _TypeAlias = RenewCertificateRequest  # noqa: Y015
+
+@_typing.final
+class Certificate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHAIN_FIELD_NUMBER: _builtins.int
+    ROOTS_FIELD_NUMBER: _builtins.int
+    ISSUED_AT_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    chain: _builtins.bytes
+    """PEM: the certificate, then those that lead to an older root."""
+    roots: _builtins.bytes
+    """PEM: the root certificates to trust."""
+    issued_at: _builtins.int
+    """Of the controller's clock, in nanoseconds."""
+    expires_at: _builtins.int
+    def __init__(
+        self,
+        *,
+        chain: _builtins.bytes = ...,
+        roots: _builtins.bytes = ...,
+        issued_at: _builtins.int = ...,
+        expires_at: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "expires_at", b"expires_at", "issued_at", b"issued_at", "roots", b"roots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Certificate: _TypeAlias = Certificate  # noqa: Y015
 
 @_typing.final
 class JoinReply(_message.Message):
@@ -59,6 +139,7 @@ class JoinReply(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
     CONTROLLERS_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     cluster_id: _builtins.str
@@ -68,17 +149,20 @@ class JoinReply(_message.Message):
     def controllers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Addresses of controllers; the agent stores them all."""
 
+    @_builtins.property
+    def certificate(self) -> Global___Certificate: ...
     def __init__(
         self,
         *,
         node_id: _builtins.str = ...,
         cluster_id: _builtins.str = ...,
         controllers: _abc.Iterable[_builtins.str] | None = ...,
+        certificate: Global___Certificate | None = ...,
         protocol: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "controllers", b"controllers", "node_id", b"node_id", "protocol", b"protocol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "cluster_id", b"cluster_id", "controllers", b"controllers", "node_id", b"node_id", "protocol", b"protocol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -148,18 +232,16 @@ Global___ProbeResult: _TypeAlias = ProbeResult  # noqa: Y015
 
 @_typing.final
 class Hello(_message.Message):
-    """The first message: the agent's identity and its tasks. A full report of statuses follows it."""
+    """The first message: the host and its tasks. A full report of statuses follows it. Which node it is, its certificate
+    says.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    NODE_ID_FIELD_NUMBER: _builtins.int
-    TOKEN_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     ADDR_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
     ADDRS6_FIELD_NUMBER: _builtins.int
-    node_id: _builtins.str
-    token: _builtins.str
     addr: _builtins.str
     @_builtins.property
     def description(self) -> _objects_pb2.NodeDescription: ...
@@ -172,8 +254,6 @@ class Hello(_message.Message):
     def __init__(
         self,
         *,
-        node_id: _builtins.str = ...,
-        token: _builtins.str = ...,
         description: _objects_pb2.NodeDescription | None = ...,
         addr: _builtins.str = ...,
         statuses: Global___TaskStatuses | None = ...,
@@ -181,7 +261,7 @@ class Hello(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "statuses", b"statuses"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "addrs6", b"addrs6", "description", b"description", "node_id", b"node_id", "statuses", b"statuses", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "addrs6", b"addrs6", "description", b"description", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -193,10 +273,13 @@ class Heartbeat(_message.Message):
 
     WORN_KEY_FIELD_NUMBER: _builtins.int
     FAULTS_FIELD_NUMBER: _builtins.int
+    CLOCK_FIELD_NUMBER: _builtins.int
     worn_key: _builtins.int
     """The number of the key that the host sends with, if some association has used half of the packets that one may send;
     reported until the host sends with another key.
     """
+    clock: _builtins.int
+    """The host's clock, in nanoseconds."""
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[_objects_pb2.NodeFault]:
         """All current faults of the host."""
@@ -206,10 +289,11 @@ class Heartbeat(_message.Message):
         *,
         worn_key: _builtins.int = ...,
         faults: _abc.Iterable[_objects_pb2.NodeFault] | None = ...,
+        clock: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["faults", b"faults", "worn_key", b"worn_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "faults", b"faults", "worn_key", b"worn_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -369,10 +453,13 @@ class Settings(_message.Message):
     DATA_PATH_PORT_FIELD_NUMBER: _builtins.int
     CONTROLLERS_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
+    ROOTS_FIELD_NUMBER: _builtins.int
     heartbeat_period: _builtins.int
     data_path_port: _builtins.int
     protocol: _builtins.int
     """The controller's protocol, as NodeDescription.protocol."""
+    roots: _builtins.bytes
+    """PEM: the root certificates to trust. An agent whose certificate another root issued renews it."""
     @_builtins.property
     def controllers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -382,10 +469,11 @@ class Settings(_message.Message):
         data_path_port: _builtins.int = ...,
         controllers: _abc.Iterable[_builtins.str] | None = ...,
         protocol: _builtins.int = ...,
+        roots: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["controllers", b"controllers", "data_path_port", b"data_path_port", "heartbeat_period", b"heartbeat_period", "protocol", b"protocol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["controllers", b"controllers", "data_path_port", b"data_path_port", "heartbeat_period", b"heartbeat_period", "protocol", b"protocol", "roots", b"roots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

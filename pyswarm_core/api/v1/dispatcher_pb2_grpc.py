@@ -39,6 +39,11 @@ class DispatcherStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.JoinRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.JoinReply.FromString,
                 _registered_method=True)
+        self.RenewCertificate = channel.unary_unary(
+                '/pyswarm.v1.Dispatcher/RenewCertificate',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.RenewCertificateRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.Certificate.FromString,
+                _registered_method=True)
         self.Session = channel.stream_stream(
                 '/pyswarm.v1.Dispatcher/Session',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.AgentMessage.SerializeToString,
@@ -55,7 +60,14 @@ class DispatcherServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Join(self, request, context):
-        """A new host shows its join token and becomes a node.
+        """A new host shows its join token, becomes a node, and receives its certificate. Callers have the guest certificate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewCertificate(self, request, context):
+        """A node receives a new certificate for a new key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -82,6 +94,11 @@ def add_DispatcherServicer_to_server(servicer, server):
                     servicer.Join,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.JoinRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.JoinReply.SerializeToString,
+            ),
+            'RenewCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewCertificate,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.RenewCertificateRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.Certificate.SerializeToString,
             ),
             'Session': grpc.stream_stream_rpc_method_handler(
                     servicer.Session,
@@ -121,6 +138,33 @@ class Dispatcher:
             '/pyswarm.v1.Dispatcher/Join',
             pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.JoinRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.JoinReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Dispatcher/RenewCertificate',
+            pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.RenewCertificateRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.Certificate.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,7 +35,9 @@ class DispatcherStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DispatcherAsyncStub: ...
     Join: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.JoinRequest, _dispatcher_pb2.JoinReply]
-    """A new host shows its join token and becomes a node."""
+    """A new host shows its join token, becomes a node, and receives its certificate. Callers have the guest certificate."""
+    RenewCertificate: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.RenewCertificateRequest, _dispatcher_pb2.Certificate]
+    """A node receives a new certificate for a new key."""
     Session: _grpc.StreamStreamMultiCallable[_dispatcher_pb2.AgentMessage, _dispatcher_pb2.ControllerMessage]
     """One stream per agent, while both run."""
     Tunnel: _grpc.StreamStreamMultiCallable[_dispatcher_pb2.TunnelFrame, _dispatcher_pb2.TunnelFrame]
@@ -45,7 +47,9 @@ class DispatcherStub:
 class DispatcherAsyncStub(DispatcherStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Join: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.JoinRequest, _dispatcher_pb2.JoinReply]  # type: ignore[assignment]
-    """A new host shows its join token and becomes a node."""
+    """A new host shows its join token, becomes a node, and receives its certificate. Callers have the guest certificate."""
+    RenewCertificate: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.RenewCertificateRequest, _dispatcher_pb2.Certificate]  # type: ignore[assignment]
+    """A node receives a new certificate for a new key."""
     Session: _aio.StreamStreamMultiCallable[_dispatcher_pb2.AgentMessage, _dispatcher_pb2.ControllerMessage]  # type: ignore[assignment]
     """One stream per agent, while both run."""
     Tunnel: _aio.StreamStreamMultiCallable[_dispatcher_pb2.TunnelFrame, _dispatcher_pb2.TunnelFrame]  # type: ignore[assignment]
@@ -58,7 +62,15 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
         request: _dispatcher_pb2.JoinRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dispatcher_pb2.JoinReply, _abc.Awaitable[_dispatcher_pb2.JoinReply]]:
-        """A new host shows its join token and becomes a node."""
+        """A new host shows its join token, becomes a node, and receives its certificate. Callers have the guest certificate."""
+
+    @_abc_1.abstractmethod
+    def RenewCertificate(
+        self,
+        request: _dispatcher_pb2.RenewCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dispatcher_pb2.Certificate, _abc.Awaitable[_dispatcher_pb2.Certificate]]:
+        """A node receives a new certificate for a new key."""
 
     @_abc_1.abstractmethod
     def Session(

@@ -222,7 +222,7 @@ class Service(_message.Message):
     def endpoint(self) -> Global___Endpoint: ...
     @_builtins.property
     def registry_login(self) -> _specs_pb2.RegistryLogin:
-        """Stored, never in an answer."""
+        """Stored encrypted, never in an answer."""
 
     @_builtins.property
     def update_status(self) -> Global___UpdateStatus: ...
@@ -642,6 +642,7 @@ class Node(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     number: _builtins.int
     created_at: _builtins.int
@@ -654,6 +655,8 @@ class Node(_message.Message):
     def version(self) -> Global___Version: ...
     @_builtins.property
     def status(self) -> Global___NodeStatus: ...
+    @_builtins.property
+    def certificate(self) -> Global___NodeCertificate: ...
     def __init__(
         self,
         *,
@@ -665,14 +668,69 @@ class Node(_message.Message):
         created_at: _builtins.int = ...,
         updated_at: _builtins.int = ...,
         status: Global___NodeStatus | None = ...,
+        certificate: Global___NodeCertificate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "spec", b"spec", "status", b"status", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "description", b"description", "spec", b"spec", "status", b"status", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "description", b"description", "id", b"id", "number", b"number", "spec", b"spec", "status", b"status", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "created_at", b"created_at", "description", b"description", "id", b"id", "number", b"number", "spec", b"spec", "status", b"status", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Node: _TypeAlias = Node  # noqa: Y015
+
+@_typing.final
+class NodeCertificate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    ISSUED_AT_FIELD_NUMBER: _builtins.int
+    KEY_DIGEST_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
+    expires_at: _builtins.int
+    issued_at: _builtins.int
+    key_digest: _builtins.str
+    """SHA-256 of its public key, in hexadecimal."""
+    issuer: _builtins.bytes
+    """The identifier of the issuing CA's key."""
+    def __init__(
+        self,
+        *,
+        expires_at: _builtins.int = ...,
+        issued_at: _builtins.int = ...,
+        key_digest: _builtins.str = ...,
+        issuer: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "issued_at", b"issued_at", "issuer", b"issuer", "key_digest", b"key_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeCertificate: _TypeAlias = NodeCertificate  # noqa: Y015
+
+@_typing.final
+class CertificateAuthority(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    certificate: _builtins.str
+    """PEM."""
+    key: _builtins.bytes
+    """PKCS #8, DER."""
+    def __init__(
+        self,
+        *,
+        certificate: _builtins.str = ...,
+        key: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CertificateAuthority: _TypeAlias = CertificateAuthority  # noqa: Y015
 
 @_typing.final
 class Block(_message.Message):
@@ -781,24 +839,42 @@ class Cluster(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     WORKER_TOKEN_FIELD_NUMBER: _builtins.int
-    MANAGER_TOKEN_FIELD_NUMBER: _builtins.int
     NEXT_NODE_NUMBER_FIELD_NUMBER: _builtins.int
     NEXT_VNI_FIELD_NUMBER: _builtins.int
     ENCRYPTION_KEYS_FIELD_NUMBER: _builtins.int
+    CA_FIELD_NUMBER: _builtins.int
+    FORMER_ROOTS_FIELD_NUMBER: _builtins.int
+    CROSS_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    UNLOCK_KEY_FIELD_NUMBER: _builtins.int
+    START_FLAGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
     updated_at: _builtins.int
     worker_token: _builtins.str
-    manager_token: _builtins.str
+    """Stored encrypted, never in an answer."""
     next_node_number: _builtins.int
     next_vni: _builtins.int
+    cross_certificate: _builtins.str
+    """The CA's key, signed by the root before it (PEM); empty while there are no former roots."""
+    unlock_key: _builtins.bytes
+    """With ClusterSpec.autolock: locks the key files of controllers. Stored encrypted, never in an answer."""
     @_builtins.property
     def spec(self) -> _specs_pb2.ClusterSpec: ...
     @_builtins.property
     def version(self) -> Global___Version: ...
     @_builtins.property
     def encryption_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___EncryptionKey]:
-        """Newest first."""
+        """Newest first. Stored encrypted, never in an answer."""
+
+    @_builtins.property
+    def ca(self) -> Global___CertificateAuthority: ...
+    @_builtins.property
+    def former_roots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """PEM, newest first: trusted until no node has a certificate of theirs."""
+
+    @_builtins.property
+    def start_flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The settings that flags of the last start named: `agent_grace=15000000000`."""
 
     def __init__(
         self,
@@ -809,18 +885,69 @@ class Cluster(_message.Message):
         created_at: _builtins.int = ...,
         updated_at: _builtins.int = ...,
         worker_token: _builtins.str = ...,
-        manager_token: _builtins.str = ...,
         next_node_number: _builtins.int = ...,
         next_vni: _builtins.int = ...,
         encryption_keys: _abc.Iterable[Global___EncryptionKey] | None = ...,
+        ca: Global___CertificateAuthority | None = ...,
+        former_roots: _abc.Iterable[_builtins.str] | None = ...,
+        cross_certificate: _builtins.str = ...,
+        unlock_key: _builtins.bytes = ...,
+        start_flags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "encryption_keys", b"encryption_keys", "id", b"id", "manager_token", b"manager_token", "next_node_number", b"next_node_number", "next_vni", b"next_vni", "spec", b"spec", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "created_at", b"created_at", "cross_certificate", b"cross_certificate", "encryption_keys", b"encryption_keys", "former_roots", b"former_roots", "id", b"id", "next_node_number", b"next_node_number", "next_vni", b"next_vni", "spec", b"spec", "start_flags", b"start_flags", "unlock_key", b"unlock_key", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Cluster: _TypeAlias = Cluster  # noqa: Y015
+
+@_typing.final
+class SealedFields(_message.Message):
+    """Follows the message of a stored object whose sensitive fields have values: these are encrypted
+    (controller/identity/envelope.py). No other message uses its field number.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEALED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sealed(self) -> _containers.RepeatedCompositeFieldContainer[Global___SealedField]: ...
+    def __init__(
+        self,
+        *,
+        sealed: _abc.Iterable[Global___SealedField] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sealed", b"sealed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SealedFields: _TypeAlias = SealedFields  # noqa: Y015
+
+@_typing.final
+class SealedField(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """As in Kind.sensitive: `registry_login`, `ca.key`."""
+    value: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        value: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SealedField: _TypeAlias = SealedField  # noqa: Y015
 
 @_typing.final
 class TaskChunk(_message.Message):

@@ -869,12 +869,18 @@ class ClusterSpec(_message.Message):
     SUBNET_SIZE_FIELD_NUMBER: _builtins.int
     DATA_PATH_PORT_FIELD_NUMBER: _builtins.int
     AGENT_GRACE_FIELD_NUMBER: _builtins.int
+    CERT_EXPIRY_FIELD_NUMBER: _builtins.int
+    AUTOLOCK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     heartbeat_period: _builtins.int
     task_history_limit: _builtins.int
     subnet_size: _builtins.int
     data_path_port: _builtins.int
     agent_grace: _builtins.int
+    cert_expiry: _builtins.int
+    """Nanoseconds."""
+    autolock: _builtins.bool
+    """Controllers encrypt their key files with Cluster.unlock_key."""
     @_builtins.property
     def default_address_pool(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -887,10 +893,12 @@ class ClusterSpec(_message.Message):
         subnet_size: _builtins.int = ...,
         data_path_port: _builtins.int = ...,
         agent_grace: _builtins.int = ...,
+        cert_expiry: _builtins.int = ...,
+        autolock: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_grace", b"agent_grace", "data_path_port", b"data_path_port", "default_address_pool", b"default_address_pool", "heartbeat_period", b"heartbeat_period", "name", b"name", "subnet_size", b"subnet_size", "task_history_limit", b"task_history_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_grace", b"agent_grace", "autolock", b"autolock", "cert_expiry", b"cert_expiry", "data_path_port", b"data_path_port", "default_address_pool", b"default_address_pool", "heartbeat_period", b"heartbeat_period", "name", b"name", "subnet_size", b"subnet_size", "task_history_limit", b"task_history_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

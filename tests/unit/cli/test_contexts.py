@@ -10,6 +10,9 @@ from msgspec.structs import replace
 from cli.context import store
 from cli.context.model import Context, Given, Material, endpoint, select
 from cli.context.selection import given, selected
+from cli.swarm.host import Host
+from cli.swarm.joining import Identity
+from cli.swarm.leave import fleet_to_leave
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.identity.tokens import UserToken, digest_of, secret_of
 from tests.fixtures.fleet_ca import FleetCa
@@ -346,3 +349,13 @@ def test_there_are_no_credentials_for_a_bare_host(pyswarm: Pyswarm) -> None:
     assert (
         'context "prod" has no credentials for 192.0.2.1:2377: `pyswarm context update' in ran.err
     )
+
+
+def test_leaving_uses_this_hosts_controller_or_the_credentials_of_a_context(home: Path) -> None:
+    host = Host(run_dir=home)
+    node = Identity("n1", ("192.0.2.8:2377", "192.0.2.1:2377"))
+    assert fleet_to_leave(host, node) == Context(name="", host="192.0.2.8:2377")
+    store.save(PROD)
+    assert fleet_to_leave(host, node) == PROD
+    home.joinpath("pyswarm.sock").touch()
+    assert fleet_to_leave(host, node) == Context(host=f"unix://{home}/pyswarm.sock")

@@ -40,6 +40,7 @@ NOT_VALID = {
     },
     controller.__main__: {
         "--state-dir": __file__,
+        "--encryption-key": "no.key",
         "--listen": "host1",
         "--advertise-addr": "a:b:c:1",
         "--etcd-endpoints": "host1",

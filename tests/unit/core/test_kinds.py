@@ -41,8 +41,9 @@ def test_what_is_shown_lacks_what_is_sensitive_and_nothing_else() -> None:
     web = build.service("web")
     assert SERVICE.shown(replace(web, registry_login=login)) == web
     key = EncryptionKey(number=1, secret=b"secret")
-    cluster = Cluster(id="c", worker_token="token")
-    assert CLUSTER.shown(replace(cluster, encryption_keys=(key,))) == cluster
+    cluster = Cluster(id="c", next_vni=5000)
+    secret = replace(cluster, encryption_keys=(key,), worker_token="token", unlock_key=b"k")
+    assert CLUSTER.shown(secret) == cluster
 
 
 def test_a_sensitive_field_may_be_inside_of_another() -> None:

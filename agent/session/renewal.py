@@ -1,0 +1,150 @@
+"""Renews this node's certificate, between half and four fifths of its life. SHELL.
+
+The open session goes on: the controller knows the new certificate of its node. The next session
+shows it. A host that was offline when its certificate expired proves that it has the key.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+
+from agent.session.identity import Certificate, Identity, certificate_of, former, save
+from agent.session.keys import Request, new_request, sign
+from pyswarm_core.aio.credentials import ClientCredentials, channel, guest
+from pyswarm_core.aio.handshake import fetch_chain, peer_chain
+from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.aio.status import error_of
+from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from pyswarm_core.errors import InvalidArgument, PyswarmError
+from pyswarm_core.identity.tokens import parse_join_token
+from pyswarm_core.identity.trust import Trust, ders_of, guest_of
+
+_log = EventLog("agent.session.renewal")
+
+EARLIEST, LATEST = 0.5, 0.8
+"""Parts of a certificate's life between which it is renewed, at random: a fleet that joined at once
+does not renew at once. As Swarm's.
+"""
+RENEW_TIMEOUT_S = 10.0
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 60.0
+"""Between attempts that fail; never more than a tenth of the certificate's life."""
+
+
+class Renewal:
+    """Keeps the certificate of an identity valid."""
+
+    def __init__(self, identity: Identity, controller: Callable[[], str]) -> None:
+        self._identity = identity
+        self._controller = controller
+        """The address of the controller of the open session; empty without one."""
+        self._wake = asyncio.Event()
+
+    def roots_changed(self, roots: str) -> None:
+        """The controller sent the fleet's roots: a new one issues this node's next certificate."""
+        if not roots:
+            return
+        self._identity.trust(roots)
+        if ders_of(roots)[0] != ders_of(self._identity.certificate.issuer)[0]:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Renew when it is time, or when the roots have changed, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(_due_in_s(self._identity.certificate)):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            await self._renew()
+
+    async def _renew(self) -> None:
+        pause_s = RETRY_FIRST_S
+        attempt = 0
+        while True:
+            self._identity.reload()
+            certificate = self._identity.certificate
+            known = self._identity.controllers
+            address = self._controller() or known[attempt % len(known)]
+            attempt += 1
+            try:
+                renewed = await _renewed(address, certificate)
+            except (PyswarmError, OSError) as error:
+                _log.warning("certificate.renew_failed", controller=address, error=error)
+                life_s = (certificate.expires_at - certificate.issued_at) / 1e9
+                await asyncio.sleep(min(pause_s, life_s / 10) * random.uniform(0.5, 1.0))
+                pause_s = min(2 * pause_s, RETRY_MAX_S)
+                continue
+            self._identity.renew(renewed)
+            _log.info("certificate.renewed", controller=address)
+            return
+
+
+async def rejoin(path: Path, token: str, controllers: tuple[str, ...]) -> None:
+    """Get a certificate for the node that this host was, with a join token, from the first of the
+    controllers. Raises PyswarmError.
+    """
+    digest = parse_join_token(token).digest
+    if not controllers:
+        raise InvalidArgument("--rejoin needs --controller HOST:PORT")
+    node, request = former(path), await new_request()
+    message = dispatcher_pb2.RenewCertificateRequest(
+        csr=request.csr, token=token, node_id=node.node_id
+    )
+    if node.certificate is not None:
+        message.former_certificate = node.certificate.chain.encode()
+        message.proof = await sign(node.certificate.key.encode(), request.csr)
+    address = controllers[0]
+    trust = await asyncio.to_thread(fetch_chain, address, digest)
+    certificate = await _requested(address, guest(trust), message, request)
+    save(path, node, certificate, address)
+    _log.info("node.rejoined", node=node.node_id)
+
+
+def _due_in_s(certificate: Certificate) -> float:
+    life = certificate.expires_at - certificate.issued_at
+    due_at = certificate.received_at + life * random.uniform(EARLIEST, LATEST)
+    return max(0.0, (due_at - time.time_ns()) / 1e9)
+
+
+async def _renewed(address: str, certificate: Certificate) -> Certificate:
+    request = await new_request()
+    message = dispatcher_pb2.RenewCertificateRequest(csr=request.csr)
+    credentials = certificate.credentials
+    if _has_expired(certificate):
+        credentials = await _guest(address, certificate)
+        message.former_certificate = certificate.chain.encode()
+        message.proof = await sign(certificate.key.encode(), request.csr)
+    return await _requested(address, credentials, message, request)
+
+
+def _has_expired(certificate: Certificate) -> bool:
+    life = certificate.expires_at - certificate.issued_at
+    return time.time_ns() >= certificate.received_at + life
+
+
+async def _guest(address: str, certificate: Certificate) -> ClientCredentials:
+    """The guest's credentials. The connection with them verifies the controller."""
+    chain = await asyncio.to_thread(peer_chain, address)
+    return guest(Trust(certificate.roots.encode(), guest_of(chain, address).pem))
+
+
+async def _requested(
+    address: str,
+    credentials: ClientCredentials,
+    message: dispatcher_pb2.RenewCertificateRequest,
+    request: Request,
+) -> Certificate:
+    async with channel(address, credentials, aio=True) as connection:
+        stub = dispatcher_pb2_grpc.DispatcherStub(connection)
+        try:
+            reply = await stub.RenewCertificate(message, timeout=RENEW_TIMEOUT_S)
+        except grpc.RpcError as error:
+            refused: PyswarmError = error_of(error)
+            raise refused from error
+    return certificate_of(reply, request)

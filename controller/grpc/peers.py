@@ -1,0 +1,38 @@
+"""Whom a connection's certificate names. SHELL over gRPC; gRPC has verified the certificate."""
+
+from functools import lru_cache
+
+from controller.grpc.calls import Context
+from controller.identity.ca import Parsed, Unit, parse
+from pyswarm_core.errors import PermissionDenied
+from pyswarm_core.ids import NodeId
+
+PARSED = 4_096
+"""Certificates of which the content is kept: parsing one takes as long as a short call."""
+
+
+def certificate_of(context: Context) -> Parsed | None:
+    """The content of the caller's certificate; None on the Unix socket. Raises PermissionDenied for
+    a connection of another version than TLS 1.3.
+    """
+    found = context.auth_context()
+    pems = tuple(found.get("x509_pem_cert", ()))
+    if not pems:
+        return None
+    (version,) = found.get("ssl_tls_version", (b"",))
+    if version != b"TLSv1.3":
+        raise PermissionDenied(f"this connection has {version.decode()}: expected TLS 1.3")
+    return _parsed(pems[0])
+
+
+def agent_of(context: Context) -> NodeId:
+    """The node of the agent that calls. Raises PermissionDenied for every other caller."""
+    certificate = certificate_of(context)
+    if certificate is None or certificate.subject.unit is not Unit.WORKER:
+        raise PermissionDenied("only an agent with a certificate of its node may call this")
+    return NodeId(certificate.subject.id)
+
+
+@lru_cache(PARSED)
+def _parsed(pem: bytes) -> Parsed:
+    return parse(pem)
