@@ -7,7 +7,7 @@ from cli.errors import Unreachable
 from pyswarm_core.aio.handshake import NoConnection, peer_chain
 from pyswarm_core.errors import PermissionDenied, PyswarmError, quoted
 from pyswarm_core.identity.tokens import digest_of
-from pyswarm_core.identity.trust import Certificate, der_of, out_of_time
+from pyswarm_core.identity.trust import Certificate, out_of_time, roots_of
 
 _HANDSHAKE = (
     "tls handshake failed",
@@ -76,12 +76,13 @@ def _own(context: Context) -> str:
 def _theirs(context: Context, chain: tuple[Certificate, ...]) -> str:
     """What is wrong with the controller's certificates."""
     host = context.host
-    ca = der_of(context.material.ca, "ca") if context.material.ca else b""
-    if ca and all(one.der != ca for one in chain):
+    ours = roots_of(context.material.ca, "ca") if context.material.ca else ()
+    if ours and not any(one.der in ours for one in chain):
         roots = [digest_of(one.der) for one in chain if one.subject == one.issuer]
         return (
             f"the controller at {host} has another CA than {owner(context)}"
-            f" (expected {digest_of(ca)}, it has {' and '.join(roots) or 'none'}): the address is"
-            " of another fleet, or somebody answers in its place"
+            f" (expected {' or '.join(map(digest_of, ours))}, it has"
+            f" {' and '.join(roots) or 'none'}): the address is of another fleet, or somebody"
+            " answers in its place"
         )
     return out_of_time(chain[:1], host, int(time.time()))

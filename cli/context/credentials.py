@@ -8,7 +8,7 @@ from pyswarm_core.aio.credentials import ClientCredentials, guest
 from pyswarm_core.aio.handshake import NoConnection, fetch_chain
 from pyswarm_core.errors import InvalidArgument, PermissionDenied, quoted
 from pyswarm_core.identity.tokens import digest_of, parse_user_token
-from pyswarm_core.identity.trust import Trust, der_of
+from pyswarm_core.identity.trust import Trust, roots_of
 
 _PAUSE_S = 0.2
 
@@ -47,7 +47,7 @@ def missing(context: Context) -> str:
 def _guest(context: Context, patience_s: float) -> ClientCredentials:
     token = parse_user_token(context.material.token)
     ca = context.material.ca
-    if ca and digest_of(der_of(ca, "the context's CA")) != token.digest:
+    if ca and token.digest not in map(digest_of, roots_of(ca, "the context's CA")):
         raise InvalidArgument(
             "the token is of another fleet than the CA (ca= or PYSWARM_CA): the digest in the token"
             " is not that of the certificate"

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cli.context.model import Context, Material
 from pyswarm_core.errors import InvalidArgument, quoted
 from pyswarm_core.identity.tokens import digest_of, parse_user_token
-from pyswarm_core.identity.trust import Certificate, der_of, validity_text
+from pyswarm_core.identity.trust import Certificate, roots_of, validity_text
 
 
 def require(context: Context) -> None:
@@ -33,7 +33,7 @@ def require(context: Context) -> None:
         raise InvalidArgument("expected token=, or cert= and key=, not both")
     if material.token:
         token = parse_user_token(material.token)
-        if material.ca and digest_of(der_of(material.ca, "ca")) != token.digest:
+        if material.ca and token.digest not in map(digest_of, roots_of(material.ca, "ca")):
             raise InvalidArgument("ca: the digest in the token is that of another certificate")
         return
     if not material.ca and not material.cert and not material.key:
@@ -49,7 +49,8 @@ def require(context: Context) -> None:
 
 def unrelated(material: Material) -> str:
     """Why ca, cert and key do not belong together; empty if they do. The time does not count."""
-    certificate, ca = _certificate(material.cert, "cert"), _certificate(material.ca, "ca")
+    certificate = _certificates(material.cert, "cert")[0]
+    issuers = [*_certificates(material.ca, "ca"), *_certificates(material.cert, "cert")[1:]]
     try:
         key = load_pem_private_key(material.key.encode(), None)
     except (ValueError, TypeError):
@@ -57,7 +58,7 @@ def unrelated(material: Material) -> str:
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*form) != certificate.public_key().public_bytes(*form):
         return "key: it is not the key of the certificate in cert"
-    if not any(_is_issued(certificate, by) for by in [ca, *_chain(material.cert)[1:]]):
+    if not any(_is_issued(certificate, issuer) for issuer in issuers):
         return "ca: it did not issue the certificate in cert"
     return ""
 
@@ -65,7 +66,7 @@ def unrelated(material: Material) -> str:
 def out_of_time(context: Context) -> str:
     """Why the context's certificate is not valid now; empty if it is."""
     now = int(time.time())
-    certificate = _certificate(context.material.cert, "cert")
+    certificate = _certificates(context.material.cert, "cert")[0]
     since = int(certificate.not_valid_before_utc.timestamp())
     until = int(certificate.not_valid_after_utc.timestamp())
     if since <= now <= until:
@@ -82,12 +83,8 @@ def _is_issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return False
 
 
-def _certificate(pem: str, owner: str) -> x509.Certificate:
+def _certificates(pem: str, owner: str) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificate(pem.encode())
+        return x509.load_pem_x509_certificates(pem.encode())
     except ValueError:
         raise InvalidArgument(f"{owner}: expected a certificate in PEM form") from None
-
-
-def _chain(pem: str) -> list[x509.Certificate]:
-    return x509.load_pem_x509_certificates(pem.encode())

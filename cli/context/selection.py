@@ -59,11 +59,12 @@ def _named(name: str, *, is_current: bool) -> Context:
 
 def _pinned(context: Context, path: str) -> Context:
     """The context with the root certificate of PYSWARM_CA, which must be the one it has."""
-    from pyswarm_core.identity.trust import der_of
+    from pyswarm_core.identity.trust import roots_of
 
     pem = file_text("PYSWARM_CA", path)
     own = context.material.ca
-    if own and der_of(own, "the context's CA") != der_of(pem, "PYSWARM_CA"):
+    pinned = roots_of(pem, "PYSWARM_CA")
+    if own and not set(pinned) & set(roots_of(own, "the context's CA")):
         raise InvalidArgument(
             f"PYSWARM_CA={path} is another certificate than the CA of context"
             f" {quoted(context.name)}: unset PYSWARM_CA, or select another context"

@@ -65,19 +65,15 @@ def ders_of(pems: str) -> tuple[bytes, ...]:
     return tuple(base64.b64decode(block) for block in blocks)
 
 
-_FIRST = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
-
-
-def der_of(pem: str, owner: str) -> bytes:
-    """The first certificate of a PEM text. Raises InvalidArgument, which names the owner."""
-    found = _FIRST.search(pem)
+def roots_of(pem: str, owner: str) -> tuple[bytes, ...]:
+    """The certificates of a CA's file, in DER. Raises InvalidArgument, which names the owner."""
     try:
-        der = base64.b64decode("".join(found[1].split()), validate=True) if found else b""
+        found = ders_of(pem)
     except ValueError:
-        der = b""
-    if not der:
+        found = ()
+    if not found:
         raise InvalidArgument(f"{owner}: expected a certificate in PEM form")
-    return der
+    return found
 
 
 GUEST_KEY_PEM = _pem("EC PRIVATE KEY", _EC_PRIVATE_KEY)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from cli.context import store
 from cli.context.model import Context, Given, Material, endpoint, select
 from cli.context.selection import given, selected
+from cli.swarm.joining import Certificate, Identity
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.identity.tokens import UserToken, digest_of, secret_of
 from tests.fixtures.fleet_ca import FleetCa
@@ -346,3 +347,10 @@ def test_there_are_no_credentials_for_a_bare_host(pyswarm: Pyswarm) -> None:
     assert (
         'context "prod" has no credentials for 192.0.2.1:2377: `pyswarm context update' in ran.err
     )
+
+
+def test_leaving_uses_the_certificate_of_the_node() -> None:
+    mine = Certificate(roots="roots", chain="chain", key="key")
+    node = Identity("n1", ("192.0.2.8:2377", "192.0.2.1:2377"), mine)
+    material = Material(ca="roots", cert="chain", key="key")
+    assert node.context == Context(name="", host="192.0.2.8:2377", material=material)
