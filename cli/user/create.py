@@ -12,7 +12,7 @@ from pyswarm_core.validation import require, user_problems
 @click.command(
     cls=Verb,
     help="Create a user\n\nIt identifies with a token (pyswarm user token) or with a client"
-    " certificate (pyswarm context create).\n\n"
+    " certificate (pyswarm context create --user).\n\n"
     "Example: pyswarm user create ci --role operator --stack web",
 )
 @click.option(

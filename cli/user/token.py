@@ -69,7 +69,7 @@ def create(*, user: str, expires: str, description: str, quiet: bool) -> None:
     click.echo(f"Token {short(created.token_id)} of user {user}{until}:\n")
     click.echo(f"    {created.token}\n")
     click.echo("It is not shown again. To use it, run the following command:\n")
-    click.echo("    pyswarm context create NAME --token TOKEN HOST:2377\n")
+    click.echo("    pyswarm context create NAME --pyswarm host=HOST:2377,token=TOKEN\n")
 
 
 @token.command(

@@ -15,12 +15,13 @@ from cli.context import store
 from cli.context.model import Context, Material
 from cli.main import run
 from pyswarm_core.aio.credentials import ClientCredentials
+from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.identity.tokens import UserToken, secret_of
 from tests.fixtures.fleet_ca import HOUR, FleetCa, plain_server, tls_server
 from tests.fixtures.source import ROOT
 from tests.unit.cli.conftest import Pyswarm, Ran
 from tests.unit.cli.objects import service, services_reply
-from tests.unit.cli.scripted import Script, add_script
+from tests.unit.cli.scripted import Script, add_script, serve
 
 DAY = timedelta(days=1)
 
@@ -114,6 +115,27 @@ def test_a_token_is_shown_with_the_guest_certificate(
         monkeypatch.setenv("PYSWARM_TOKEN", token_of(ca))
         assert pyswarm("service", "ls", "-q").code == 0
     assert seen.authorizations == [f"Bearer {token_of(ca)}"] * 2
+
+
+def test_an_admin_makes_a_context_for_a_user(ca: FleetCa, pyswarm: Pyswarm, tmp_path: Path) -> None:
+    def issued(request: pb.IssueUserCertificateRequest) -> pb.IssueUserCertificateReply:
+        chain = ca.of_request(request.csr, request.ref)
+        return pb.IssueUserCertificateReply(chain=chain, user_id="u")
+
+    socket = f"unix://{tmp_path}/api.sock"
+    archive = str(tmp_path / "ann.tar")
+    with controller(ca) as address:
+        script = Script().on("IssueUserCertificate", issued)
+        script.on("GetCa", pb.CaReply(certificate=ca.root_pem.decode()))
+        script.on("GetInfo", pb.GetInfoReply(join_addr=address))
+        with serve(script, socket):
+            ran = pyswarm("-H", socket, "context", "create", "ann", "--user", "ann")
+        assert (ran.code, ran.out) == (0, "ann\n"), ran.err
+        assert pyswarm("context", "export", "ann", archive).code == 0
+        assert pyswarm("context", "import", "copy", archive).code == 0
+        assert pyswarm("-c", "copy", "service", "ls", "--format", "{{.Name}}").out == "web\n"
+    assert [request.ref for request in script.requests("IssueUserCertificate")] == ["ann"]
+    assert store.load("copy").host == address
 
 
 # ---- what does not, and why ----------------------------------------------------------------------

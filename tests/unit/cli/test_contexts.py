@@ -303,6 +303,10 @@ def test_create_without_an_endpoint_copies(pyswarm: Pyswarm) -> None:
     assert store.load("c") == Context(name="c")
     ran = pyswarm("context", "create", "d", "--from", "b", "--docker", "host=h:1")
     assert "cannot specify both --from and --docker" in ran.err
+    ran = pyswarm("context", "create", "d", "--from", "b", "--user", "ann")
+    assert "cannot specify both --from and --user" in ran.err
+    ran = pyswarm("context", "create", "d", "--user", "ann", "--docker", f"host=h:1,token={TOKEN}")
+    assert "--user: expected no token, ca, cert or key in the endpoint" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tests.unit.cli.scripted import Script
 WRONG = [
     (["bogus"], '"bogus" is not a command of pyswarm'),
     (["service", "bogus"], '"bogus" is not a command of pyswarm service'),
-    (["servce", "ls"], '"servce" is not a command of pyswarm: did you mean service?'),
+    (["servce", "ls"], '"servce" is not a command of pyswarm: did you mean service'),
     (["service", "crate"], "did you mean create"),
     (["playground", "kil"], '"kil" is not a command of pyswarm playground: did you mean kill?'),
     (["playground", "up", "--disk", "2q"], '--disk: value "2q"'),
