@@ -46,7 +46,7 @@ from pyswarm_core.aio.echo import Echoes
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import serve_metrics
 from pyswarm_core.aio.system import UnsteppedClock
-from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
+from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable, invalid, reason_of
 from pyswarm_core.ids import WHOLE_HOST, TaskId
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
@@ -109,6 +109,8 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         lacks = await parts.dataplane.overlay.missing_capabilities()
         identity = known or await _join(config, _description(config, lacks))
         identity.learn(config.controllers)
+        if config.join_token_file is not None:
+            config.join_token_file.unlink(missing_ok=True)
         await _converse(config, parts, identity, group, stack)
 
 
@@ -266,7 +268,7 @@ def _known(config: Config) -> Identity | None:
         raise PermissionDenied("the agent must run as root: it makes containers and networks")
     if identity := Identity.load(_identity_path(config)):
         return identity
-    if not config.controllers or not config.join_token:
+    if not config.controllers or not _token(config):
         raise InvalidArgument(
             "this host has not joined a fleet: start the agent with --controller HOST:PORT and"
             " --join-token TOKEN (`pyswarm swarm join-token worker` prints both)"
@@ -278,17 +280,26 @@ def _identity_path(config: Config) -> Path:
     return config.state_dir / "identity.json"
 
 
+def _token(config: Config) -> str:
+    file = config.join_token_file
+    if config.join_token or file is None:
+        return config.join_token
+    try:
+        return file.read_text().strip()
+    except OSError as error:
+        expected = "expected a file with the token of `pyswarm swarm join-token worker`"
+        raise invalid("--join-token-file", str(file), f"{reason_of(error)}: {expected}") from None
+
+
 async def _join(config: Config, description: NodeDescription) -> Identity:
-    return await join(
-        _identity_path(config),
-        Joining(
-            config.join_token,
-            config.controllers,
-            description,
-            config.advertise_addr,
-            config.availability,
-        ),
+    joining = Joining(
+        _token(config),
+        config.controllers,
+        description,
+        config.advertise_addr,
+        config.availability,
     )
+    return await join(_identity_path(config), joining)
 
 
 def _description(config: Config, lacks: Iterable[Capability]) -> NodeDescription:

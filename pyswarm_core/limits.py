@@ -450,8 +450,8 @@ CERT_EXPIRY = 90 * 24 * HOUR
 """The lifetime of a certificate (Swarm's)."""
 CERT_EXPIRY_MIN = 5 * SECOND
 """Renewal takes about a tenth of a second and begins after half of the lifetime."""
-CERT_EXPIRY_MAX = 3_650 * 24 * HOUR
-"""Half of the lifetime of a root certificate, so that no certificate is cut short for long."""
+CERT_EXPIRY_MAX = 365 * 24 * HOUR
+"""A stolen key is of use for so long at most, unless its node is removed."""
 RENEWED_WITHIN = 30 * 24 * HOUR
 """How long after its end a certificate can be renewed by a proof of its key."""
 CLOCK_SKEW_MAX = 10 * SECOND

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from cli import context, flags
-from cli.context import Context
+from cli import flags
+from cli.context import store
+from cli.context.model import Context
 from cli.daemons import Daemon
 from cli.lazy import Verb
 from cli.swarm import joining
@@ -81,7 +82,7 @@ def init(*, state_dir: Path, **given: Any) -> None:
         supervisor.stop(controller)
         joining.forget(host)
         raise
-    context.use(Context(host=f"unix://{host.socket}"))
+    store.activate(Context(host=f"unix://{host.socket}"))
     click.echo(_welcome(host, token, info.join_addr))
 
 

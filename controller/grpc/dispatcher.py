@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from controller.api.changes.certificates import Proof, Rejoin, proven_node, rejoining, renewed
 from controller.api.changes.joining import JoinRequest, bounded, greet, join, member, role_of
+from controller.api.changes.nodes import drain_node
 from controller.api.changes.reported import Reports, clock_fault, faults
 from controller.brain.allocator.encryption import renewal
 from controller.grpc.admission import JOINS, STRANGERS, Gate, counted_as
@@ -135,6 +136,15 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 lambda state, now, ids: renewed(state, node_id, digest, now), current_caller()
             )
         return _certificate(loop.state.cluster, node, key)
+
+    async def Leave(
+        self, request: dispatcher_pb2.LeaveRequest, context: Context
+    ) -> dispatcher_pb2.LeaveReply:
+        node_id, loop = agent_of(context), self._leading.current()
+        left = await loop.submit(
+            lambda state, now, ids: drain_node(state, node_id, now), current_caller()
+        )
+        return dispatcher_pb2.LeaveReply(tasks=left)
 
     def _renewing(
         self, loop: Loop, request: dispatcher_pb2.RenewCertificateRequest, context: Context

@@ -124,6 +124,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             callers=(CallerKind.AGENT, CallerKind.ANONYMOUS),
         ),
         f"{DISPATCHER}Join": Rule(verb="join the fleet", callers=(CallerKind.ANONYMOUS,)),
+        f"{DISPATCHER}Leave": Rule(verb="drain the node that leaves", callers=_AGENTS),
         f"{DISPATCHER}Session": Rule(verb="open the session of a node", callers=_AGENTS),
         f"{DISPATCHER}Tunnel": Rule(verb="open the tunnel of a node", callers=_AGENTS),
         f"{HEALTH}Check": Rule(verb="check the health of this controller", callers=_ALL),

@@ -42,7 +42,8 @@ def proven_node(state: State, proof: Proof, now: Instant) -> NodeId:
     node = _node(state, NodeId(former.subject.id))
     if former.subject.unit is not Unit.WORKER or former.key_digest != node.certificate.key_digest:
         raise PermissionDenied("this is not the newest certificate of the node: join again")
-    if now > former.expires_at + RENEWED_WITHIN:
+    # Not `former.expires_at`: whoever has the key can make a certificate with any end.
+    if now > node.certificate.expires_at + RENEWED_WITHIN:
         days = RENEWED_WITHIN // (24 * HOUR)
         raise PermissionDenied(
             f"the node's certificate expired more than {days} days ago: run `pyswarm swarm rejoin"

@@ -311,7 +311,7 @@ def test_a_node_has_one_of_two_roles_and_clean_labels() -> None:
         ("--default-addr-pool", {"default_address_pool": ("x",)}),
         ("--default-addr-pool", {"default_address_pool": ("10.0.0.0/8", "10.1.0.0/16")}),
         ("--cert-expiry", {"cert_expiry": 5 * SECOND - 1}),
-        ("--cert-expiry", {"cert_expiry": 3_650 * 24 * HOUR + 1}),
+        ("--cert-expiry", {"cert_expiry": 365 * 24 * HOUR + 1}),
         ("--default-addr-pool-mask-length", {"subnet_size": 8}),
         ("--default-addr-pool-mask-length", {"subnet_size": 30}),
     ],
