@@ -5,12 +5,9 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import grpc
-import msgspec
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from controller.api.changes.users import NewToken, create_token, create_user
 from controller.api.queries.info import ControllerFacts
@@ -23,6 +20,7 @@ from controller.grpc.control import Control
 from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
 from controller.identity.caller import CONTROLLER
+from controller.identity.cluster import first_cluster, root_digest
 from controller.leader.election import Term
 from controller.leader.leadership import Mutation
 from controller.leader.loop import Loop, Tools
@@ -36,33 +34,18 @@ from pyswarm_core.aio.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
 from pyswarm_core.aio.echo import NoEchoes
 from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
-from pyswarm_core.clock import Instant
+from pyswarm_core.clock import HOUR, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.identity.tokens import UserToken, secret_of
 from pyswarm_core.keys import Keys
-from pyswarm_core.objects import Cluster
-from pyswarm_core.users import Role, User, UserId, UserSpec
-from tests.fixtures.certificates import DAY_S, Ca, Holder
+from pyswarm_core.users import Role, User, UserSpec
+from tests.fixtures.certificates import Certificates, Holder
+from tests.fixtures.envelopes import counted_nonces
 
 KEYS = Keys()
 FLEET = "f" * 25
 SECRET = secret_of(4711)
-DIGEST = "0" * 50
-
-
-class Certificates:
-    """The fleet's CA, as the calls about users have it."""
-
-    def __init__(self, ca: Ca) -> None:
-        self._ca = ca
-
-    def ca_digest(self, cluster: Cluster) -> str:
-        return DIGEST
-
-    def issue(self, cluster: Cluster, user_id: UserId, csr: bytes, now: Instant) -> str:
-        key = x509.load_pem_x509_csr(csr).public_key()
-        return self._ca.certify(cast(ec.EllipticCurvePublicKey, key), "user", user_id).decode()
 
 
 class Identified:
@@ -72,9 +55,10 @@ class Identified:
     leader = "192.0.2.1:2377"
 
     def __init__(self) -> None:
-        self.ca = Ca(FLEET)
-        self.guest = self.ca.holder("guest", "guest")
         self.clock = SystemClock()
+        self.cluster = first_cluster(FLEET, "j" * 25, self.clock.now())
+        self.ca = Certificates(self.cluster)
+        self.guest = self.ca.guest
         self.ids = RandomIds()
         self.loop: Loop | None = None
         self.leads = True
@@ -109,15 +93,15 @@ class Identified:
     async def token(self, user: User, lifetime: int = 0) -> str:
         new = NewToken(user.id, hashlib.sha256(SECRET.encode()).hexdigest(), lifetime)
         token = await self.change(lambda state, now, ids: create_token(state, new, now, ids))
-        return str(UserToken(DIGEST, token.id, SECRET))
+        return str(UserToken(root_digest(self.cluster), token.id, SECRET))
 
     def dial(self, holder: Holder | None) -> grpc.aio.Channel:
         """A connection over TLS."""
         return self.ca.dial(f"127.0.0.1:{self.port}", holder)
 
-    def as_user(self, user: User, left_s: float = DAY_S) -> grpc.aio.Channel:
+    def as_user(self, user: User, left: int = HOUR) -> grpc.aio.Channel:
         """The user by its certificate."""
-        return self.dial(self.ca.holder("user", user.id, left_s))
+        return self.dial(self.ca.holder("user", user.id, left))
 
     def as_root(self) -> grpc.aio.Channel:
         return grpc.aio.insecure_channel(self.socket, options=CHANNEL_OPTIONS)
@@ -128,7 +112,8 @@ class Identified:
         won = await store.commit(Txn((), (Put(KEYS.leader, b"me", lease.id),)))
         now = self.clock.now()
         term = Term(lease.id, 2, won.revision, won.revision, now)
-        saver = Saver(store, KEYS, term, b"me", on_error=lambda _: None)
+        envelope = counted_nonces()
+        saver = Saver(store, KEYS, term, b"me", envelope=envelope, on_error=lambda _: None)
         tools = Tools(
             decide,
             saver,
@@ -139,8 +124,7 @@ class Identified:
             NoEchoes,
             callers_changed=self.authentication.calls.changed,
         )
-        cluster = Cluster(id=FLEET, worker_token="worker-token", manager_token="manager-token")
-        self.loop = Loop(await load(store, KEYS, lambda: cluster, now), tools)
+        self.loop = Loop(await load(store, KEYS, envelope, lambda: self.cluster, now), tools)
         return group.create_task(self.loop.run())
 
     async def _serve(self, folder: Path) -> grpc.aio.Server:
@@ -152,9 +136,9 @@ class Identified:
         )
         server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
         facts = ControllerFacts(version="1.2.3", store="none", join_addr=self.leader)
-        control = Control(self, self.clock, facts, list, Certificates(self.ca))
+        control = Control(self, self.clock, facts, list)
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
-        dispatcher = Dispatcher(self, self.admission.strangers)
+        dispatcher = Dispatcher(self, self.clock, self.admission.strangers)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
         Health().add_to(server)
         self.port = server.add_secure_port("127.0.0.1:0", self.ca.server())
@@ -178,9 +162,3 @@ async def identified(folder: Path) -> AsyncIterator[Identified]:
             leading.cancel()
             with suppress(asyncio.CancelledError):
                 await leading
-
-
-def with_labels(item: Any, **labels: str) -> Any:
-    """The object with these labels in its spec."""
-    spec = msgspec.structs.replace(item.spec, labels=labels)
-    return msgspec.structs.replace(item, spec=spec)

@@ -7,7 +7,6 @@ from typing import Any
 
 import grpc
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from msgspec.structs import replace
 
@@ -15,15 +14,16 @@ from controller.api.changes.nodes import remove_node
 from controller.api.changes.removal import remove_object
 from controller.api.changes.users import remove_token, update_user
 from controller.grpc import peers
+from controller.identity import ca
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.clock import HOUR, SECOND, Instant
 from pyswarm_core.kinds import USER
 from pyswarm_core.users import Role, User, UserSpec
 from tests.fixtures import build
-from tests.fixtures.certificates import Ca, Holder, csr_of, pem_of
+from tests.fixtures.certificates import Holder, foreign
 from tests.integration.controller.fleet import WAIT_S, until
-from tests.integration.controller.identified import FLEET, Identified, identified
+from tests.integration.controller.identified import Identified, identified
 
 DENIED = grpc.StatusCode.PERMISSION_DENIED
 NODE = "0" * 24 + "1"
@@ -110,8 +110,7 @@ async def test_root_on_the_controller_s_host_is_admin(fleet: Identified) -> None
 
 async def test_a_certificate_of_another_ca_ends_in_the_handshake(fleet: Identified) -> None:
     ann = await fleet.user("ann", Role.ADMIN)
-    foreign = Ca(FLEET).holder("user", ann.id)
-    for holder in (foreign, None):
+    for holder in (foreign(fleet.cluster).holder("user", ann.id), None):
         async with fleet.dial(holder) as channel:
             assert (await _info(channel))[0] is grpc.StatusCode.UNAVAILABLE
 
@@ -120,15 +119,15 @@ async def test_a_certificate_of_another_fleet_with_the_same_ca_is_refused(
     fleet: Identified,
 ) -> None:
     ann = await fleet.user("ann", Role.ADMIN)
-    fleet.ca._cluster_id = "0" * 25
-    async with fleet.as_user(ann) as channel:
+    holder = fleet.ca.holder("user", ann.id, fleet="0" * 25)
+    async with fleet.dial(holder) as channel:
         code, details = await _info(channel)
         assert (code, "the certificate is of fleet" in details) == (DENIED, True)
 
 
 async def test_tls_1_2_is_refused(fleet: Identified, monkeypatch: pytest.MonkeyPatch) -> None:
     ann = await fleet.user("ann", Role.ADMIN)
-    monkeypatch.setattr(peers, "TLS", b"TLSv1.4")  # every connection has an older one
+    monkeypatch.setattr(peers, "TLS", "TLSv1.4")  # every connection has an older one
     async with fleet.as_user(ann) as channel:
         code, details = await _info(channel)
         assert (code, details) == (DENIED, "this connection has TLSv1.3: expected TLSv1.4")
@@ -204,7 +203,7 @@ def _limited(user: User) -> UserSpec:
 
 async def test_streams_end_with_their_certificate_and_calls_are_refused(fleet: Identified) -> None:
     ann = await fleet.user("ann", Role.VIEWER)
-    async with fleet.as_user(ann, left_s=2.5) as channel:
+    async with fleet.as_user(ann, 3 * SECOND) as channel:
         call = await _following(fleet, channel)
         code, details = await _end(call)
         assert (code, 'the certificate of user "ann" (viewer) expired' in details) == (DENIED, True)
@@ -220,8 +219,8 @@ async def test_streams_end_with_their_token(fleet: Identified) -> None:
         assert (await _info(channel, token))[0] is DENIED
 
 
-def _agent(fleet: Identified, left_s: float = 3600.0) -> Holder:
-    return fleet.ca.holder("worker", NODE, left_s)
+def _agent(fleet: Identified, left: int = HOUR) -> Holder:
+    return fleet.ca.holder("worker", NODE, left)
 
 
 async def test_tunnels_of_a_removed_node_end_and_new_ones_are_refused(fleet: Identified) -> None:
@@ -241,7 +240,7 @@ async def test_a_stream_outlives_its_certificate_if_the_node_has_a_newer_one(
 ) -> None:
     await fleet.put(build.node(NODE))
     fleet.renewed[NODE] = Instant(fleet.clock.now() + HOUR)
-    holder = _agent(fleet, left_s=2.0)
+    holder = _agent(fleet, 3 * SECOND)
     ends_at = peers._parsed(holder.chain).expires_at
     async with fleet.dial(holder) as channel:
         health = health_pb2_grpc.HealthStub(channel)
@@ -258,11 +257,11 @@ async def test_a_stream_outlives_its_certificate_if_the_node_has_a_newer_one(
 
 async def test_certificates_of_users_are_issued_by_the_api(fleet: Identified) -> None:
     await fleet.user("ann", Role.VIEWER)
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = ca.new_key()
     async with fleet.as_root() as channel:
-        request = pb.IssueUserCertificateRequest(ref="ann", csr=csr_of(key).decode())
+        request = pb.IssueUserCertificateRequest(ref="ann", csr=ca.csr_pem(key).decode())
         reply = await _users(channel).IssueUserCertificate(request)
-    async with fleet.dial(Holder(pem_of(key), reply.chain.encode())) as channel:
+    async with fleet.dial(Holder(ca.key_pem(key), reply.chain.encode())) as channel:
         assert (await _info(channel))[0] is grpc.StatusCode.OK
 
 

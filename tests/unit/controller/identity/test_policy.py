@@ -126,7 +126,7 @@ def test_an_rpc_that_is_not_in_the_table_is_refused_to_everybody() -> None:
 
 def test_every_rule_of_users_says_what_a_user_of_a_stack_may_do() -> None:
     unlimited = [m for m, rule in RULES.items() if rule.role and rule.named is Named.NOTHING]
-    assert unlimited == [f"{CONTROL}GetInfo"]
+    assert unlimited == [f"{CONTROL}GetInfo", f"{CONTROL}GetCa"]
 
 
 def test_an_error_names_the_caller_its_role_the_verb_and_the_role_that_is_needed() -> None:
