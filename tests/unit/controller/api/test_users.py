@@ -15,6 +15,8 @@ from controller.api.changes.users import (
     tokens_of,
     update_user,
 )
+from controller.api.queries.lists import find_all
+from controller.brain.slices import finish
 from pyswarm_core import limits
 from pyswarm_core.clock import HOUR
 from pyswarm_core.decision import Writes
@@ -184,3 +186,19 @@ def test_a_token_lives_so_long(users: Users) -> None:
     for text in ("x" * 201, "a\nb"):
         with pytest.raises(InvalidArgument, match="--description"):
             users.token(text=text)
+
+
+def test_users_are_listed_by_role_and_stack(users: Users) -> None:
+    users.create()
+    users.create(UserSpec(name="boss", role=Role.ADMIN))
+    state = users.state
+
+    def found(*filters: str) -> list[str]:
+        return [state.of(USER)[one].spec.name for one in finish(find_all(state, USER, filters))]
+
+    assert found() == ["ann", "boss"]
+    assert found("role=admin") == ["boss"]
+    assert found("stack=web") == ["ann"]
+    assert found("label=team=a", "name=a") == ["ann"]
+    with pytest.raises(InvalidArgument, match="expected one of viewer, operator, admin"):
+        found("role=boss")
