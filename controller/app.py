@@ -21,9 +21,11 @@ from controller.grpc.calls import ErrorsToStatus
 from controller.grpc.control import Control
 from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
+from controller.grpc.locked import until_unlocked
 from controller.identity.envelope import Envelope
 from controller.identity.keyfile import missing
 from controller.identity.keyring import Keyring
+from controller.identity.locking import Locking
 from controller.leader.election import Candidate, Term, encode_candidate, known_leader
 from controller.leader.garbage import freeze, unseen, young_only
 from controller.leader.loop import Loop, Tools
@@ -90,8 +92,12 @@ async def run(config: Config, longest_pass: Callable[[], float]) -> None:
             if config.metrics_addr:
                 check_free("--metrics-addr", config.metrics_addr)
             stack.enter_context(own_folder("--state-dir", config.state_dir))
+            keyring = Keyring(config.key_file)
+            if keyring.is_locked:
+                await until_unlocked(config.listen, keyring, RandomIds())
             store = await stack.enter_async_context(_store(config))
-            await Controller(config, store, longest_pass=longest_pass).serve()
+            controller = Controller(config, store, longest_pass=longest_pass, keyring=keyring)
+            await controller.serve()
     except asyncio.CancelledError:
         _log.info("controller.stopped")
 
@@ -106,6 +112,7 @@ class Controller:
         echoes: Callable[[Done], Asker] = Echoes,
         *,
         longest_pass: Callable[[], float] = float,
+        keyring: Keyring | None = None,
     ) -> None:
         self.controller = config.name
         self._seen_leader = ""
@@ -123,7 +130,8 @@ class Controller:
         self._ids = RandomIds()
         self._aside = in_thread
         self._freeze = freeze
-        self._keyring = Keyring(config.key_file)
+        self._keyring = keyring or Keyring(config.key_file)
+        self._locking = Locking(store, self._keys, self._keyring)
         self._elector: Elector | None = None
         self._controllers: tuple[str, ...] = (config.advertise_addr,)
 
@@ -170,6 +178,7 @@ class Controller:
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._registry(me).run())
+                    group.create_task(self._locking.run())
                     group.create_task(self._stand(elector, me))
             finally:
                 await server.stop(STOP_GRACE_S)
@@ -303,7 +312,7 @@ class Controller:
         interceptors = (ErrorsToStatus(self._ids), admission)
         server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
         facts = ControllerFacts(version(), await self._store_name(), config.advertise_addr)
-        control = Control(self, self._clock, facts, host_routes)
+        control = Control(self, self._clock, facts, host_routes, self._locking)
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
         dispatcher = Dispatcher(self, admission.strangers)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
@@ -335,16 +344,20 @@ class Controller:
         )
 
     def _with_options(self, loaded: Loaded) -> Loaded:
-        """Merge the settings of this start's flags into the cluster's spec."""
+        """Merge the settings of this start's flags into the cluster's spec, but for those that the
+        last start had: `swarm update` may have changed these since.
+        """
         old = loaded.state.cluster
+        options = self._config.cluster
         try:
-            spec = self._config.cluster.applied_to(old.spec)
+            spec = options.applied_to(old.spec, old.start_flags)
         except InvalidArgument as error:
             _log.error("cluster.flags_ignored", error=error)
             spec = old.spec
-        if spec != old.spec:
+        if (spec, options.named) != (old.spec, old.start_flags):
+            version = Version(index=old.version.index + (spec != old.spec))
             cluster = msgspec.structs.replace(
-                old, spec=spec, version=Version(index=old.version.index + 1)
+                old, spec=spec, version=version, start_flags=options.named
             )
             loaded.state.apply(Writes(cluster=cluster))
             loaded.unsaved.cluster = True

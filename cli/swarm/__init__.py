@@ -13,6 +13,9 @@ VERBS = {
         "Display the command that joins a host to the fleet",
     ),
     "leave": ("cli.swarm.leave:leave", "Leave the fleet"),
+    "unlock": ("cli.swarm.unlock:unlock", "Unlock this host's controller"),
+    "unlock-key": ("cli.swarm.unlock_key:unlock_key", "Display or replace the unlock key"),
+    "update": ("cli.swarm.update:update", "Update the fleet's settings"),
 }
 
 

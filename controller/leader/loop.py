@@ -108,6 +108,7 @@ class Loop:
             echoes=tools.echoes,
             ask_agents=partial(self.sessions.probe, self.state),
             changed=self._node_moved,
+            period_changed=lambda period: self.sessions.notify_settings(self.state.cluster, period),
         )
         self.silence = self.node_watch.liveness
         self._report(self.quarantine.tried(Stage.LOAD, (), self.state.unreadable))
@@ -360,6 +361,8 @@ class Loop:
         turn.unsaved.add(writes, self.state.apply(writes))
         turn.tasks += writes.tasks
         self._young.made(len(writes.tasks))
+        if writes.cluster is not None:
+            self.node_watch.follow(self.heartbeat_period)
         for kind in KINDS.values():
             put, removed = writes.of(kind), writes.removed_of(kind)
             if put or removed:
@@ -471,10 +474,7 @@ class Loop:
         self.silence.await_hello(joined, now)
         if (joined or removed) and self._tracker.endpoints.mesh:
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
-        period = self.heartbeat_period
-        if period != self.silence.period:
-            self.silence.set_period(period, now)
-            self.sessions.notify_settings(self.state.cluster, period)
+        self.node_watch.follow(self.heartbeat_period)
 
     # Waking
 
