@@ -165,6 +165,8 @@ class Worker:
                 await asyncio.sleep(0)
             if task.task_id in self._records:
                 self.handle(task.task_id, events.Desired(task.desired_state))
+                if self._records[task.task_id].lacks_login:
+                    self.handle(task.task_id, events.LoginReceived(task.template.login))
                 if limits := task.template.new_limits:
                     self.handle(task.task_id, events.LimitsRequested(limits))
             else:

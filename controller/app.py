@@ -1,7 +1,6 @@
 """The controller's composition root: the one module that constructs its shells. SHELL."""
 
 import asyncio
-import os
 import signal
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -22,9 +21,10 @@ from controller.grpc.authentication import Authentication
 from controller.grpc.authorization import Authorization
 from controller.grpc.calls import ErrorsToStatus
 from controller.grpc.control import Control
-from controller.grpc.credentials import server_credentials
 from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
+from controller.grpc.listening import listen
+from controller.grpc.locked import until_unlocked
 from controller.host import controller_id, host_routes
 from controller.identity.authority import Authority, StoredCluster
 from controller.identity.caller import CONTROLLER
@@ -32,6 +32,7 @@ from controller.identity.cluster import first_cluster
 from controller.identity.envelope import Envelope
 from controller.identity.keyfile import missing
 from controller.identity.keyring import Keyring
+from controller.identity.locking import Locking
 from controller.identity.rotation import ended
 from controller.leader.election import Candidate, Term, encode_candidate, known_leader
 from controller.leader.garbage import freeze, unseen, young_only
@@ -62,7 +63,7 @@ from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
 from pyswarm_core.clock import Instant, seconds
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable, invalid, quoted, reason_of
+from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable, invalid, reason_of
 from pyswarm_core.keys import Keys
 from pyswarm_core.limits import COMPACT_BYTES, COMPACT_PERIOD
 from pyswarm_core.objects import Cluster, Version
@@ -99,8 +100,12 @@ async def run(config: Config, longest_pass: Callable[[], float]) -> None:
             if config.metrics_addr:
                 check_free("--metrics-addr", config.metrics_addr)
             stack.enter_context(own_folder("--state-dir", config.state_dir))
+            keyring = Keyring(config.key_file)
+            if keyring.is_locked:
+                await until_unlocked(config.listen, keyring, RandomIds())
             store = await stack.enter_async_context(_store(config))
-            await Controller(config, store, longest_pass=longest_pass).serve()
+            controller = Controller(config, store, longest_pass=longest_pass, keyring=keyring)
+            await controller.serve()
     except asyncio.CancelledError:
         _log.info("controller.stopped")
 
@@ -115,6 +120,7 @@ class Controller:
         echoes: Callable[[Done], Asker] = Echoes,
         *,
         longest_pass: Callable[[], float] = float,
+        keyring: Keyring | None = None,
     ) -> None:
         self.controller = config.name
         self._seen_leader = ""
@@ -132,7 +138,8 @@ class Controller:
         self._ids = RandomIds()
         self._aside = in_thread
         self._freeze = freeze
-        self._keyring = Keyring(config.key_file)
+        self._keyring = keyring or Keyring(config.key_file)
+        self._locking = Locking(store, self._keys, self._keyring)
         self._elector: Elector | None = None
         self._controllers: tuple[str, ...] = (config.advertise_addr,)
         self._authentication = Authentication(
@@ -192,6 +199,7 @@ class Controller:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(authority.keep())
                     group.create_task(self._registry(me).run())
+                    group.create_task(self._locking.run())
                     group.create_task(self._stand(elector, me, authority))
             finally:
                 await server.stop(STOP_GRACE_S)
@@ -333,22 +341,13 @@ class Controller:
         )
         server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
         facts = ControllerFacts(version(), await self._store_name(), config.advertise_addr)
-        control = Control(self, self._clock, facts, host_routes)
+        control = Control(self, self._clock, facts, host_routes, self._locking)
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
         dispatcher = Dispatcher(self, self._clock, admission.strangers)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
         self._health.add_to(server)
         await self._health.set_leading(False)
-        credentials = server_credentials(lambda: authority.identity)
-        for address in config.listen:
-            check_free("--listen", address)  # a task may have taken it since this process started
-            try:
-                if address.startswith("unix:"):
-                    _add_socket(server, address)
-                else:
-                    server.add_secure_port(address, credentials)
-            except RuntimeError as error:
-                raise InvalidArgument(f"cannot listen on {quoted(address)}: {error}") from None
+        listen(server, config.listen, lambda: authority.identity)
         return server
 
     async def _store_name(self) -> str:
@@ -363,16 +362,20 @@ class Controller:
         return first_cluster(cluster_id, secret, self._clock.now())
 
     def _with_options(self, loaded: Loaded) -> Loaded:
-        """Merge the settings of this start's flags into the cluster's spec."""
+        """Merge the settings of this start's flags into the cluster's spec, but for those that the
+        last start had: `swarm update` may have changed these since.
+        """
         old = loaded.state.cluster
+        options = self._config.cluster
         try:
-            spec = self._config.cluster.applied_to(old.spec)
+            spec = options.applied_to(old.spec, old.start_flags)
         except InvalidArgument as error:
             _log.error("cluster.flags_ignored", error=error)
             spec = old.spec
-        if spec != old.spec:
+        if (spec, options.named) != (old.spec, old.start_flags):
+            version = Version(index=old.version.index + (spec != old.spec))
             cluster = msgspec.structs.replace(
-                old, spec=spec, version=Version(index=old.version.index + 1)
+                old, spec=spec, version=version, start_flags=options.named
             )
             loaded.state.apply(Writes(cluster=cluster))
             loaded.unsaved.cluster = True
@@ -487,12 +490,3 @@ def _check_tls(config: EtcdConfig) -> None:
             reason = "it is no PEM" if isinstance(error, ssl.SSLError) else reason_of(error)
             expected = "expected a PEM file, and the key that belongs to a certificate"
             raise invalid(flag, str(file), f"{reason}: {expected}") from None
-
-
-def _add_socket(server: grpc.aio.Server, address: str) -> None:
-    """Listen on a Unix socket that only this controller's user may open: the kernel checks it."""
-    mask = os.umask(0o177)
-    try:
-        server.add_insecure_port(address)
-    finally:
-        os.umask(mask)

@@ -27,8 +27,10 @@ Changed = Callable[[Node, Event], None]
 
 
 class NodeWatch:
-    """The nodes of one term, which begins now: those that are not down are awaited. `changed` is
-    called with each node that entered another state.
+    """The nodes of one term, which begins now: those that are not down are awaited.
+
+    `changed` is called with each node that entered another state, `period_changed` with another
+    heartbeat period.
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class NodeWatch:
         echoes: "Callable[[Done], Asker]",
         ask_agents: AskAgents,
         changed: Changed,
+        period_changed: Callable[[int], None],
     ) -> None:
         self._state = state
         self._clock = clock
         self._ask_agents = ask_agents
         self._changed = changed
+        self._period_changed = period_changed
         self._echoes = echoes(self._echoed)
         self._asked: OrderedDict[tuple[NodeId, NodeId], Instant] = OrderedDict()
         """By agent and node, until when the agent's report about the node's host counts, oldest
@@ -55,6 +59,13 @@ class NodeWatch:
         self.liveness = Liveness(period, grace, now, is_empty=lambda n: not state.tasks_of_node(n))
         living = (n.id for n in state.nodes.values() if n.status.state is not NodeState.DOWN)
         self.liveness.await_hello(living, now)
+
+    def follow(self, period: int) -> None:
+        """Apply the cluster's settings; `period` is the heartbeat period of as many nodes."""
+        self.liveness.grace = self._state.cluster.spec.agent_grace
+        if period != self.liveness.period:
+            self.liveness.set_period(period, self._clock.now())
+            self._period_changed(period)
 
     def heard(self, node: Node) -> None:
         """A message of the node arrived: it is ready."""
