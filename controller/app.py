@@ -11,8 +11,8 @@ from pathlib import Path
 import grpc
 import msgspec
 
-from controller.api.changes.swarm import end_rotation
 from controller.api.queries.info import ControllerFacts
+from controller.api.rotations import end_rotations
 from controller.brain.allocator.audit import audit
 from controller.brain.decide import decide
 from controller.config import Config, EtcdConfig
@@ -27,18 +27,17 @@ from controller.grpc.listening import listen
 from controller.grpc.locked import until_unlocked
 from controller.host import controller_id, host_routes
 from controller.identity.authority import Authority, StoredCluster
-from controller.identity.caller import CONTROLLER
 from controller.identity.cluster import first_cluster
 from controller.identity.envelope import Envelope
 from controller.identity.keyfile import missing
 from controller.identity.keyring import Keyring
 from controller.identity.locking import Locking
-from controller.identity.rotation import ended
 from controller.leader.election import Candidate, Term, encode_candidate, known_leader
 from controller.leader.garbage import freeze, unseen, young_only
 from controller.leader.loop import Loop, Tools
 from controller.leader.persistence.aside import in_thread
 from controller.leader.persistence.campaign import Elector
+from controller.leader.persistence.listening import Listening
 from controller.leader.persistence.loading import Loaded, load
 from controller.leader.persistence.registry import Registry
 from controller.leader.persistence.saving import Deposed, Saver, YieldLoop
@@ -61,7 +60,7 @@ from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import serve_metrics
 from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
-from pyswarm_core.clock import Instant, seconds
+from pyswarm_core.clock import seconds
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable, invalid, reason_of
 from pyswarm_core.keys import Keys
@@ -75,7 +74,6 @@ _log = EventLog("controller")
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 5.0
 COMPACT_LOOK_S = 1.0
-ROTATION_LOOK_S = 1.0
 STEADY_S = 30.0
 """A term that lasted this long does not count as a failure."""
 STOP_GRACE_S = 1.0
@@ -141,6 +139,7 @@ class Controller:
         self._keyring = keyring or Keyring(config.key_file)
         self._locking = Locking(store, self._keys, self._keyring)
         self._elector: Elector | None = None
+        self._listens: Listening | None = None
         self._controllers: tuple[str, ...] = (config.advertise_addr,)
         self._authentication = Authentication(
             self, self._clock, lambda node: node.certificate.expires_at
@@ -199,6 +198,7 @@ class Controller:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(authority.keep())
                     group.create_task(self._registry(me).run())
+                    group.create_task(self._listening(me).run())
                     group.create_task(self._locking.run())
                     group.create_task(self._stand(elector, me, authority))
             finally:
@@ -300,7 +300,10 @@ class Controller:
         self._metrics.is_leader.set(1)
         await self._health.set_leading(True)
         group.create_task(self._audit(state, saver.yield_loop))
-        group.create_task(_end_rotations(self._loop))
+        group.create_task(end_rotations(self._loop))
+        if self._listens is not None:
+            told = self._listens.tell(state, self._loop.sessions, saver.yield_loop)
+            group.create_task(told)
         await self._loop.run()
 
     async def _audit(self, state: State, yield_loop: YieldLoop) -> None:
@@ -390,6 +393,22 @@ class Controller:
     def _registry(self, me: Candidate) -> Registry:
         return Registry(self._store, self._keys, me, self._meet, lambda: self._loop is not None)
 
+    def _listening(self, me: Candidate) -> Listening:
+        self._listens = Listening(
+            self._store,
+            self._keys,
+            me.id,
+            self._config,
+            members=self._etcd_members,
+        )
+        return self._listens
+
+    async def _etcd_members(self) -> tuple[str, ...]:
+        """The URLs of an external etcd's members; the embedded one listens on no address."""
+        if not self._config.etcd.endpoints or not isinstance(self._store, EtcdStore):
+            return ()
+        return await self._store.members()
+
     def _meet(self, controllers: tuple[str, ...]) -> None:
         """Set the other controllers that run."""
         self._controllers = (self._config.advertise_addr, *controllers)
@@ -407,15 +426,6 @@ class Controller:
         self._metrics.store_errors_total.labels(type(error).__name__).inc()
         if isinstance(error, StoreFull) and self._loop is not None:
             self._loop.refuse(error)
-
-
-async def _end_rotations(loop: Loop) -> None:
-    """End each rotation of the CA once every node has renewed its certificate."""
-    while True:
-        await asyncio.sleep(ROTATION_LOOK_S)
-        if ended(loop.state, Instant(0)) is not None:
-            await loop.submit(lambda state, now, ids: end_rotation(state, now), CONTROLLER)
-            _log.info("ca.rotated")
 
 
 def etcd_name(version: str) -> str:

@@ -29,8 +29,7 @@ Changed = Callable[[Node, Event], None]
 class NodeWatch:
     """The nodes of one term, which begins now: those that are not down are awaited.
 
-    `changed` is called with each node that entered another state, `period_changed` with another
-    heartbeat period.
+    `changed` is called with each node that entered another state.
     """
 
     def __init__(
@@ -42,13 +41,11 @@ class NodeWatch:
         echoes: "Callable[[Done], Asker]",
         ask_agents: AskAgents,
         changed: Changed,
-        period_changed: Callable[[int], None],
     ) -> None:
         self._state = state
         self._clock = clock
         self._ask_agents = ask_agents
         self._changed = changed
-        self._period_changed = period_changed
         self._echoes = echoes(self._echoed)
         self._asked: OrderedDict[tuple[NodeId, NodeId], Instant] = OrderedDict()
         """By agent and node, until when the agent's report about the node's host counts, oldest
@@ -65,7 +62,6 @@ class NodeWatch:
         self.liveness.grace = self._state.cluster.spec.agent_grace
         if period != self.liveness.period:
             self.liveness.set_period(period, self._clock.now())
-            self._period_changed(period)
 
     def heard(self, node: Node) -> None:
         """A message of the node arrived: it is ready."""

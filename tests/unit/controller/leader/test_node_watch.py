@@ -30,7 +30,6 @@ class Fleet:
         self._now = NOW
         self.state = build.state(nodes=build.nodes(3))
         self.probes: list[NodeId] = []
-        self.periods: list[int] = []
         self.watch = NodeWatch(
             self.state,
             SECOND,
@@ -38,7 +37,6 @@ class Fleet:
             echoes=echoes,
             ask_agents=self._ask,
             changed=self._changed,
-            period_changed=self.periods.append,
         )
         for node in self.state.nodes.values():
             self.watch.heard(node)
@@ -158,6 +156,6 @@ def test_changed_settings_apply_at_once() -> None:
     spec = ClusterSpec(agent_grace=7 * SECOND)
     fleet.state.apply(Writes(cluster=replace(fleet.state.cluster, spec=spec)))
     fleet.watch.follow(SECOND)
-    assert (fleet.watch.liveness.grace, fleet.periods) == (7 * SECOND, [])
+    assert fleet.watch.liveness.grace == 7 * SECOND
     fleet.watch.follow(3 * SECOND)
-    assert (fleet.watch.liveness.period, fleet.periods) == (3 * SECOND, [3 * SECOND])
+    assert fleet.watch.liveness.period == 3 * SECOND
