@@ -6,6 +6,7 @@ import platform
 import signal
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -26,8 +27,9 @@ from agent.network.dns.server import serving_names
 from agent.network.kernel import KernelDataplane
 from agent.network.netns import Namespaces
 from agent.outbox import Outbox
+from agent.overlays.closing import Closing, metrics_addrs, own_metrics, plain_registries
 from agent.overlays.overlays import Overlays
-from agent.overlays.plan import Plan
+from agent.overlays.plan import CONTROLLERS, Plan
 from agent.preparation import Preparation
 from agent.records import Records
 from agent.runtime.base import LogLimits
@@ -46,7 +48,7 @@ from pyswarm_core.aio.echo import Echoes
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import serve_metrics
 from pyswarm_core.aio.system import UnsteppedClock
-from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
+from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable, invalid, reason_of
 from pyswarm_core.ids import WHOLE_HOST, TaskId
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
@@ -109,6 +111,8 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         lacks = await parts.dataplane.overlay.missing_capabilities()
         identity = known or await _join(config, _description(config, lacks))
         identity.learn(config.controllers)
+        if config.join_token_file is not None:
+            config.join_token_file.unlink(missing_ok=True)
         await _converse(config, parts, identity, group, stack)
 
 
@@ -130,6 +134,7 @@ async def _converse(
         addresses = await overlay.addresses6()
         return Greeting(_description(config, lacks), config.advertise_addr, addresses)
 
+    await _close(config, parts.overlays, identity, group)
     echoes = Echoes(parts.outbox.probed)
     stack.callback(echoes.close)
     renewal = Renewal(identity, lambda: session.controller)
@@ -140,6 +145,7 @@ async def _converse(
         parts.worker,
         assign=assign,
         probe=echoes.ask,
+        close=partial(parts.overlays.close, CONTROLLERS),
         open_tunnel=Dialer(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
         worn_key=overlay.worn_key,
         faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
@@ -156,6 +162,17 @@ def _host_faults(worker: Worker) -> tuple[Fault, ...]:
     """The fault that keeps this host from starting any task, if there is one."""
     reason = f"cannot start containers: {worker.unable}"
     return (Fault(network_id=WHOLE_HOST, reason=reason),) if worker.unable else ()
+
+
+async def _close(
+    config: Config, overlays: Overlays, identity: Identity, group: asyncio.TaskGroup
+) -> None:
+    """Close to tasks what this agent knows of the control plane, now and as it changes."""
+    own = own_metrics(config.metrics_addr, config.advertise_addr)
+    registries = plain_registries(config.registry_mirrors)
+    closing = Closing(overlays, own, registries, lambda: identity.controllers)
+    await closing.renew()
+    group.create_task(closing.run())
 
 
 async def _check_room(config: Config, worker: Worker) -> None:
@@ -266,7 +283,7 @@ def _known(config: Config) -> Identity | None:
         raise PermissionDenied("the agent must run as root: it makes containers and networks")
     if identity := Identity.load(_identity_path(config)):
         return identity
-    if not config.controllers or not config.join_token:
+    if not config.controllers or not _token(config):
         raise InvalidArgument(
             "this host has not joined a fleet: start the agent with --controller HOST:PORT and"
             " --join-token TOKEN (`pyswarm swarm join-token worker` prints both)"
@@ -278,17 +295,26 @@ def _identity_path(config: Config) -> Path:
     return config.state_dir / "identity.json"
 
 
+def _token(config: Config) -> str:
+    file = config.join_token_file
+    if config.join_token or file is None:
+        return config.join_token
+    try:
+        return file.read_text().strip()
+    except OSError as error:
+        expected = "expected a file with the token of `pyswarm swarm join-token worker`"
+        raise invalid("--join-token-file", str(file), f"{reason_of(error)}: {expected}") from None
+
+
 async def _join(config: Config, description: NodeDescription) -> Identity:
-    return await join(
-        _identity_path(config),
-        Joining(
-            config.join_token,
-            config.controllers,
-            description,
-            config.advertise_addr,
-            config.availability,
-        ),
+    joining = Joining(
+        _token(config),
+        config.controllers,
+        description,
+        config.advertise_addr,
+        config.availability,
     )
+    return await join(_identity_path(config), joining)
 
 
 def _description(config: Config, lacks: Iterable[Capability]) -> NodeDescription:
@@ -302,6 +328,7 @@ def _description(config: Config, lacks: Iterable[Capability]) -> NodeDescription
         engine_labels=config.labels,
         lacks=tuple(sorted(lacks)),
         max_tasks=config.max_tasks,
+        metrics_addrs=metrics_addrs(config.metrics_addr, config.advertise_addr),
     )
 
 

@@ -30,6 +30,7 @@ from pyswarm_core.objects import (
     PreviousSpec,
     Service,
 )
+from pyswarm_core.users import User, UserId
 
 Item = TypeVar("Item", bound=Object)
 Id = TypeVar("Id", bound=str)
@@ -50,6 +51,8 @@ class Subscriber(StrEnum):
     """Sessions of the nodes that are on a network."""
     NODES = "nodes"
     """Liveness of nodes, and their sessions."""
+    CALLERS = "callers"
+    """Open calls of removed and changed callers."""
 
 
 class Kind(msgspec.Struct, Generic[Item, Id], frozen=True, kw_only=True):
@@ -121,7 +124,7 @@ NODE = Kind(
     title=lambda node: node.description.hostname,
     unique_name=lambda _: None,  # a host that left and joined again has its former name
     order=lambda node: node.number,
-    subscribers=(Subscriber.NODES,),
+    subscribers=(Subscriber.NODES, Subscriber.CALLERS),
 )
 NETWORK = Kind(
     name="network",
@@ -140,8 +143,16 @@ SERVICE = Kind(
     sensitive=("registry_login",),
     subscribers=(Subscriber.WATCHES,),
 )
+USER = Kind(
+    name="user",
+    id_type=UserId,
+    struct=User,
+    message=objects_pb2.User,
+    sensitive=("tokens",),
+    subscribers=(Subscriber.CALLERS,),
+)
 
-KINDS: dict[str, Kind[Any, Any]] = {kind.name: kind for kind in (NODE, NETWORK, SERVICE)}
+KINDS: dict[str, Kind[Any, Any]] = {kind.name: kind for kind in (NODE, NETWORK, SERVICE, USER)}
 """By name. A kind comes after the kinds that it refers to: objects are saved in this order, and
 deleted in the reverse one.
 """

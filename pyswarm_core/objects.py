@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from pyswarm_core.clock import Instant
-from pyswarm_core.identity.certificates import CertificateAuthority, NodeCertificate
+from pyswarm_core.identity.certificates import CertificateAuthority, EncryptionKey, NodeCertificate
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.limits import DETAIL_LENGTH_OLD
 from pyswarm_core.model import Model, docker_name
@@ -381,6 +381,8 @@ class NodeDescription(Model, frozen=True):
     """Tasks that it accepts at once, without ended ones; 0: not reported."""
     protocol: int = 0
     """The protocol of its agent (limits.py); 0: not reported."""
+    metrics_addrs: tuple[str, ...] = ()
+    """ADDRESS:PORT of its agent's metrics, as other hosts reach them."""
 
     @property
     def spoken(self) -> int:
@@ -461,16 +463,6 @@ class Network(Object, frozen=True):
         """The capabilities that a host's kernel must have to carry it."""
         esp = (Capability.ESP,) if self.spec.encrypted else ()
         return (*esp, Capability.IPV6) if self.subnet6 else esp
-
-
-class EncryptionKey(Model, frozen=True):
-    """A key of IPsec between hosts; the leader creates and replaces it."""
-
-    number: int
-    """Part of the SPI; 1, 2, 3…"""
-    secret: bytes
-    """AES-128 key and salt (RFC 4106), 20 bytes."""
-    created_at: Instant = Instant(0)
 
 
 class Cluster(Object, frozen=True):

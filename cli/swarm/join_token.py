@@ -13,13 +13,21 @@ from pyswarm_core.errors import invalid
     help="Display the command that joins a host to the fleet\n\n"
     "Example: pyswarm swarm join-token worker",
 )
+@click.option("--rotate", is_flag=True, help="Rotate join token")
 @click.option("-q", "--quiet", is_flag=True, help="Only display token")
 @click.argument("role", type=flags.Choice(["worker", "manager"]))
-def join_token(*, quiet: bool, role: str) -> None:
+def join_token(*, rotate: bool, quiet: bool, role: str) -> None:
     if role == "manager":
-        raise invalid("ROLE", role, "managers cannot join yet: expected worker")
+        raise invalid(
+            "ROLE",
+            role,
+            "expected worker: a further controller is started on the same etcd, with a copy of the"
+            " encryption key (docs/operations.md)",
+        )
     client = session.connect()
-    token = client.join_token()
+    token = client.rotate_join_token() if rotate else client.join_token()
+    if rotate and not quiet:
+        click.echo("Successfully rotated worker join token.\n")
     if quiet:
         click.echo(token)
         return

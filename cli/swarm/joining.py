@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from cli import daemons, terminal
+from cli.context.model import Context, Material
 from cli.daemons import Daemon
 from cli.errors import NotConverged
 from cli.swarm.host import Host, Supervisor
@@ -28,11 +29,27 @@ _PAUSE_S = 0.1
 _LOGGED_ERROR = re.compile(r" error=('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s'\"]\S*)")
 
 
+class Certificate(msgspec.Struct, frozen=True):
+    """The node's certificate and key, PEM."""
+
+    roots: str = ""
+    chain: str = ""
+    key: str = ""
+
+
 class Identity(msgspec.Struct, frozen=True):
     """The fields of the agent's identity file that the CLI reads."""
 
     node_id: str
     controllers: tuple[str, ...] = ()
+    certificate: Certificate = Certificate()
+
+    @property
+    def context(self) -> Context:
+        """How this host's node reaches a controller, with its own certificate."""
+        found = self.certificate
+        material = Material(ca=found.roots, cert=found.chain, key=found.key)
+        return Context(name="", host=self.controllers[0], material=material)
 
 
 def agent_arguments(
@@ -49,7 +66,7 @@ def agent_arguments(
         f"--state-dir={host.state_dir / 'agent'}",
         f"--run-dir={host.run_dir / 'agent'}",
         f"--controller={controller}",
-        f"--join-token={token}",
+        f"--join-token-file={_written(host.state_dir / 'agent' / 'join-token', token)}",
         f"--availability={availability}",
     ]
     if AGENT_CONFIG.exists():
@@ -59,6 +76,17 @@ def agent_arguments(
     if data_path_port:
         arguments.append(f"--data-path-port={data_path_port}")
     return tuple(arguments)
+
+
+def _written(path: Path, token: str) -> Path:
+    """Write the token for the agent, which removes it when it has joined. Its command line would
+    show the token to every user of the host.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(token)
+    return path
 
 
 def wait_for_leader(host: Host, supervisor: Supervisor, controller: Daemon) -> tuple[Info, str]:

@@ -14,14 +14,16 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from controller.api.changes.certificates import Proof, Rejoin, proven_node, rejoining, renewed
 from controller.api.changes.joining import JoinRequest, bounded, greet, join, member, role_of
+from controller.api.changes.nodes import drain_node
 from controller.api.changes.reported import Reports, clock_fault, faults
 from controller.brain.allocator.encryption import renewal
-from controller.grpc.admission import JOINS, STRANGERS, Gate, caller_of
+from controller.grpc.admission import JOINS, STRANGERS, Gate, counted_as
+from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, read, received
 from controller.grpc.peers import agent_of
 from controller.grpc.tunnels import GrpcTunnel
 from controller.identity.ca import Subject, Unit, key_digest, public_key_of
-from controller.identity.caller import ANONYMOUS, CONTROLLER
+from controller.identity.caller import CONTROLLER
 from controller.identity.cluster import issuer_of, trusted_roots
 from controller.leader.loop import Loop
 from controller.leader.sessions import Message, NodeSession
@@ -110,7 +112,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 request.clock,
             )
             node = await loop.submit(
-                lambda state, now, ids: join(state, joining, now, ids, loop.controllers), ANONYMOUS
+                lambda state, now, ids: join(state, joining, now, ids, loop.controllers),
+                current_caller(),
             )
         _log.info("node.joined", node=node.id, hostname=joining.description.hostname)
         return dispatcher_pb2.JoinReply(
@@ -130,9 +133,18 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         node_id = self._renewing(loop, request, context)
         async with self._opening:
             node = await loop.submit(
-                lambda state, now, ids: renewed(state, node_id, digest, now), ANONYMOUS
+                lambda state, now, ids: renewed(state, node_id, digest, now), current_caller()
             )
         return _certificate(loop.state.cluster, node, key)
+
+    async def Leave(
+        self, request: dispatcher_pb2.LeaveRequest, context: Context
+    ) -> dispatcher_pb2.LeaveReply:
+        node_id, loop = agent_of(context), self._leading.current()
+        left = await loop.submit(
+            lambda state, now, ids: drain_node(state, node_id, now), current_caller()
+        )
+        return dispatcher_pb2.LeaveReply(tasks=left)
 
     def _renewing(
         self, loop: Loop, request: dispatcher_pb2.RenewCertificateRequest, context: Context
@@ -149,7 +161,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     async def Session(  # type: ignore[override]  # the stubs know only generators
         self, request_iterator: object, context: Context
     ) -> None:
-        with self._strangers.passing(caller_of(context.peer())):
+        with self._strangers.passing(counted_as(context)):
             hello = await _hello(context)
             if (loop := await self._elected()) is None:
                 await self._redirect(context)
@@ -174,7 +186,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     @asynccontextmanager
     async def _joining(self, context: Context) -> AsyncIterator[None]:
         """Run the block when it is the join's turn. Raises Exhausted if too many wait."""
-        with self._joins.passing(caller_of(context.peer())):
+        with self._joins.passing(counted_as(context)):
             async with self._opening:
                 yield
 
@@ -206,7 +218,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     async def Tunnel(  # type: ignore[override]  # the stubs know only generators
         self, request_iterator: object, context: Context
     ) -> None:
-        with self._strangers.passing(caller_of(context.peer())):
+        with self._strangers.passing(counted_as(context)):
             try:
                 async with asyncio.timeout(TUNNEL_HELLO_TIMEOUT_S):
                     frame = received(await context.read(), dispatcher_pb2.TunnelFrame)
@@ -303,8 +315,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 _intake(loop, session.node_id, statuses)
 
     async def _write(self, loop: Loop, session: NodeSession, context: Context) -> None:
-        settings = loop.sessions.settings(loop.state.cluster, loop.heartbeat_period)
-        await _send(context, [settings])
+        await _send(context, loop.sessions.opening(loop.state.cluster, loop.heartbeat_period))
         while True:
             await session.wake.wait()
             if session.closed:

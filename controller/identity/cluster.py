@@ -13,8 +13,9 @@ from controller.identity.rotation import join_token
 from pyswarm_core.clock import Instant
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.identity.certificates import CertificateAuthority
-from pyswarm_core.identity.tokens import parse_join_token
+from pyswarm_core.identity.tokens import digest_of, parse_join_token
 from pyswarm_core.objects import Cluster
+from pyswarm_core.users import UserId
 
 
 class ServerIdentity(msgspec.Struct, frozen=True):
@@ -68,6 +69,20 @@ def server_identity(cluster: Cluster, controller_id: str, now: Instant) -> Serve
         ends_at=own.expires_at,
         renews_at=Instant((now + own.expires_at) // 2),
     )
+
+
+def root_digest(cluster: Cluster) -> str:
+    """The digest of the newest root, as tokens have it."""
+    return digest_of(ca.der_of(cluster.ca.certificate))
+
+
+def user_certificate(cluster: Cluster, user_id: UserId, csr: bytes, now: Instant) -> str:
+    """A certificate of the user for the key of a signing request, and those that lead to an older
+    root (PEM). Raises InvalidArgument.
+    """
+    subject = Subject(Unit.USER, user_id, cluster.id)
+    issued = issuer_of(cluster.ca).issue(csr, subject, cluster.spec.cert_expiry, now)
+    return issued.pem.decode() + cluster.cross_certificate
 
 
 def issued_from(cluster: Cluster) -> tuple[object, ...]:

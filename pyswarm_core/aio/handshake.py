@@ -18,6 +18,10 @@ TIMEOUT_S = 5.0
 """Time limit of each step: connection, handshake."""
 
 
+class NoConnection(Unavailable):
+    """Nobody listens at the address, or it cannot be reached."""
+
+
 def fetch_chain(address: str, digest: str, timeout_s: float = TIMEOUT_S) -> Trust:
     """The root with this digest and the guest certificate of the controller at HOST:PORT.
 
@@ -50,7 +54,7 @@ def peer_chain(address: str, timeout_s: float = TIMEOUT_S) -> tuple[Certificate,
     except ssl.SSLError as error:
         raise Unavailable(_no_tls(address, error)) from None
     except OSError as error:
-        raise Unavailable(f"cannot connect to {address}: {reason_of(error)}") from None
+        raise NoConnection(f"cannot connect to {address}: {reason_of(error)}") from None
 
 
 def _no_tls(address: str, error: "ssl.SSLError") -> str:

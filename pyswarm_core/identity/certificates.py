@@ -1,4 +1,4 @@
-"""Certificates in stored objects. PURE."""
+"""Certificates and keys in stored objects. PURE."""
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.model import Model
@@ -22,3 +22,13 @@ class CertificateAuthority(Model, frozen=True):
     """PEM; empty: the fleet was made by a version without certificates."""
     key: bytes = b""
     """PKCS #8, DER."""
+
+
+class EncryptionKey(Model, frozen=True):
+    """A key of IPsec between hosts; the leader creates and replaces it."""
+
+    number: int
+    """Part of the SPI; 1, 2, 3…"""
+    secret: bytes
+    """AES-128 key and salt (RFC 4106), 20 bytes."""
+    created_at: Instant = Instant(0)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from pyswarm_core.errors import PermissionDenied, Unavailable
+from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
 from pyswarm_core.identity.tokens import digest_of
 
 SERVER_NAME = "controller.pyswarm"
@@ -65,6 +65,17 @@ def ders_of(pems: str) -> tuple[bytes, ...]:
     return tuple(base64.b64decode(block) for block in blocks)
 
 
+def roots_of(pem: str, owner: str) -> tuple[bytes, ...]:
+    """The certificates of a CA's file, in DER. Raises InvalidArgument, which names the owner."""
+    try:
+        found = ders_of(pem)
+    except ValueError:
+        found = ()
+    if not found:
+        raise InvalidArgument(f"{owner}: expected a certificate in PEM form")
+    return found
+
+
 GUEST_KEY_PEM = _pem("EC PRIVATE KEY", _EC_PRIVATE_KEY)
 
 
@@ -76,10 +87,8 @@ def trusted(chain: Sequence[Certificate], digest: str, host: str, now: int) -> T
     """
     root = root_of(chain, digest, host)
     guest = guest_of(chain, host)
-    for certificate in (chain[0], root, guest):
-        if not certificate.not_before <= now <= certificate.not_after:
-            owner = f"a certificate of the controller at {host}"
-            raise Unavailable(validity_text(owner, certificate, now))
+    if problem := out_of_time((chain[0], root, guest), host, now):
+        raise Unavailable(problem)
     return Trust(root.pem, guest.pem)
 
 
@@ -105,6 +114,14 @@ def root_of(chain: Sequence[Certificate], digest: str, host: str) -> Certificate
         f"the controller at {host} does not have this fleet's CA (expected {digest}, it has {has}):"
         " the token is of another fleet, or somebody answers in its place; nothing was sent"
     )
+
+
+def out_of_time(certificates: Sequence[Certificate], host: str, now: int) -> str:
+    """Why a controller's certificates are not valid at `now`; empty if they are."""
+    for certificate in certificates:
+        if not certificate.not_before <= now <= certificate.not_after:
+            return validity_text(f"a certificate of the controller at {host}", certificate, now)
+    return ""
 
 
 def validity_text(owner: str, certificate: Certificate, now: int) -> str:

@@ -144,7 +144,7 @@ def test_probes_ask_for_services_that_report_their_health() -> None:
 
 
 def test_the_command_line_in_the_controllers_pod_finds_its_socket() -> None:
-    from cli.context import DEFAULT_HOST
+    from cli.context.model import DEFAULT_HOST
 
     assert f"--listen={DEFAULT_HOST}" in rendered().arguments("controller")
 

@@ -52,6 +52,15 @@ class SteadyClock:
         return self._scheduler.now
 
 
+class _Known:
+    """In the place of the authority: no server here shows a certificate, so that the leader alone
+    makes the cluster.
+    """
+
+    async def known(self) -> None:
+        """See `Authority`."""
+
+
 class SimController(app.Controller):
     """The real one, with clocks and ids of the simulator's."""
 
@@ -75,7 +84,7 @@ class SimController(app.Controller):
 
     async def stand(self, elector: Elector, me: Candidate) -> None:
         """Stand for election for ever."""
-        await self._stand(elector, me)
+        await self._stand(elector, me, _Known())  # type: ignore[arg-type]
 
     def registry(self, me: Candidate) -> Registry:
         """Its part in telling who lives."""
@@ -153,7 +162,7 @@ class Machine:
         self.controller = controller
         me = Candidate(self.id, self.name, self.name)
         elector = Elector(store, KEYS, me, SteadyClock(world.scheduler), controller.follow)
-        dispatcher = Dispatcher(controller)
+        dispatcher = Dispatcher(controller, process)
         world.net.listen(self.name, process, lambda end: accept(process, dispatcher, end))
         registry = controller.registry(me)
 

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from msgspec.structs import fields, replace
 
+from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.kinds import CLUSTER, KINDS, SERVICE, Kind, default_of, kind_of, split_name
-from pyswarm_core.objects import Cluster, EncryptionKey, PreviousSpec
+from pyswarm_core.objects import Cluster, PreviousSpec
 from pyswarm_core.specs import RegistryLogin
 from tests.fixtures import build
 
@@ -21,7 +22,7 @@ def test_each_kind_is_found_by_its_name() -> None:
 
 
 def test_what_is_referred_to_comes_before_what_refers_to_it() -> None:
-    assert list(KINDS) == ["node", "network", "service"]
+    assert list(KINDS) == ["node", "network", "service", "user"]
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.name)

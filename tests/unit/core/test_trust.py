@@ -22,8 +22,8 @@ DIGEST = digest_of(b"root")
 
 
 def test_the_root_and_the_guest_certificate_are_found() -> None:
-    old = replace(GUEST, der=b"old guest", issuer="old root", not_after=1)
-    trust = trusted([LEAF, old, ROOT, GUEST], DIGEST, "h:1", NOW)
+    cross = replace(ROOT, der=b"cross", issuer="old root", not_after=1)
+    trust = trusted([LEAF, cross, ROOT, GUEST], DIGEST, "h:1", NOW)
     assert base64.b64decode(trust.root_pem.split(b"\n")[1]) == b"root"
     assert base64.b64decode(trust.guest_pem.split(b"\n")[1]) == b"guest"
 

@@ -64,7 +64,11 @@ async def test_a_controller_with_another_ca_gets_no_token_and_nothing_is_saved(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("token", ["", "PYSWM-1-guess", "SWMTKN-1-a-b", FLEET.token[:-1]])
+@pytest.mark.parametrize(
+    "token",
+    ["", "PYSWM-1-guess", "SWMTKN-1-a-b", FLEET.token[:-1]],
+    ids=["empty", "short", "docker", "cut"],
+)
 async def test_a_token_that_was_not_copied_correctly_is_sent_to_nobody(
     token: str, tmp_path: Path
 ) -> None:

@@ -19,9 +19,9 @@ from controller.identity.envelope import (
 )
 from pyswarm_core import kinds
 from pyswarm_core.api.v1 import objects_pb2
-from pyswarm_core.identity.certificates import CertificateAuthority
+from pyswarm_core.identity.certificates import CertificateAuthority, EncryptionKey
 from pyswarm_core.kinds import CLUSTER, KINDS, SERVICE, Kind, encode
-from pyswarm_core.objects import Cluster, EncryptionKey
+from pyswarm_core.objects import Cluster
 from pyswarm_core.specs import RegistryLogin
 from tests.fixtures import build
 from tests.fixtures.envelopes import KEY, counted_nonces
