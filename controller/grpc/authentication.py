@@ -72,8 +72,8 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
 
         async def call(request: Any, context: Context) -> Any:
             identity = self._identity(method, bearer, context)
-            authorize(identity.caller, method)
             set_caller(identity.caller)
+            authorize(identity.caller, method)
             if not handler.response_streaming:
                 return await behaviour(request, context)
             with self.calls.open(identity):
