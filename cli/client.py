@@ -29,8 +29,8 @@ from pyswarm_core.api.v1.dispatcher_pb2_grpc import DispatcherStub
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import NO_LEADER, PyswarmError, Unavailable
 from pyswarm_core.kinds import Id, Item, Kind
-from pyswarm_core.objects import Network, Node, Service
-from pyswarm_core.specs import NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
+from pyswarm_core.objects import Cluster, Network, Node, Service, Version
+from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 from pyswarm_core.traces import Hop
 from pyswarm_core.users import User, UserSpec, UserToken
 
@@ -93,6 +93,15 @@ def _waits_for_a_leader(error: grpc.RpcError) -> bool:
     return True
 
 
+class UpdatedCluster(msgspec.Struct, frozen=True):
+    """The fleet after an update of its settings."""
+
+    cluster: Cluster
+    unlock_key: str = ""
+    """The key of a fleet whose autolock this update set."""
+    warnings: tuple[str, ...] = ()
+
+
 class Client:
     """A connection to a controller, opened on first use. `fleet`: unix:///PATH or a context."""
 
@@ -130,6 +139,22 @@ class Client:
         """Drain the caller's node; returns how many of its tasks have not ended."""
         stub = DispatcherStub(self._channel)
         return self._ask(stub.Leave, dispatcher_pb2.LeaveRequest()).tasks
+
+    def update_cluster(self, version: Version, spec: ClusterSpec) -> UpdatedCluster:
+        """Replace the fleet's settings. Raises Conflict if they are not at `version` any more."""
+        request = pb.UpdateClusterRequest()
+        to_proto(version, request.version)
+        to_proto(spec, request.spec)
+        return from_proto(UpdatedCluster, self._ask(self._stub.UpdateCluster, request))
+
+    def unlock_key(self, *, rotate: bool) -> str:
+        """The unlock key, or a new one. Raises Conflict if autolock is off."""
+        request = pb.GetUnlockKeyRequest(rotate=rotate)
+        return str(self._ask(self._stub.GetUnlockKey, request).unlock_key)
+
+    def unlock(self, key: str) -> None:
+        """Unlock the controller. Raises InvalidArgument for another key."""
+        self._ask(self._stub.Unlock, pb.UnlockRequest(unlock_key=key))
 
     def create_service(
         self, spec: ServiceSpec, login: RegistryLogin | None = None, *, query_registry: bool = False

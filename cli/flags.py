@@ -79,6 +79,16 @@ no_resolve = click.option("--no-resolve", is_flag=True, help="Do not map IDs to 
 pretty = click.option(
     "--pretty", is_flag=True, help="Print the information in a human-friendly format"
 )
+autolock = click.option(
+    "--autolock/--no-autolock",
+    default=None,
+    help="Encrypt the key files of controllers with an unlock key (true|false)",
+)
+cert_expiry = click.option(
+    "--cert-expiry",
+    metavar="DURATION",
+    help="Validity period for node certificates (default 2160h0m0s)",
+)
 detach = click.option(
     "-d",
     "--detach",

@@ -38,9 +38,16 @@ UNSUPPORTED: Mapping[str, str] = {
         ),
         ("--isolation --credential-spec", "they are for Windows containers"),
         (
-            "--autolock --cert-expiry --external-ca --force-new-cluster --snapshot-interval "
-            "--max-snapshots --aux-address --ipam-driver --ipam-opt --ipv4 --scope --config-only "
-            "--config-from --details --rotate",
+            "--external-ca",
+            "the cluster's own CA issues all certificates",
+        ),
+        (
+            "--max-snapshots --snapshot-interval",
+            "the state is in etcd, which has the flags --max-snapshots and --snapshot-count",
+        ),
+        (
+            "--force-new-cluster --aux-address --ipam-driver --ipam-opt --ipv4 --scope"
+            " --config-only --config-from --details --rotate",
             "",
         ),
     )

@@ -1,7 +1,6 @@
 """The controller's composition root: the one module that constructs its shells. SHELL."""
 
 import asyncio
-import os
 import signal
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -12,8 +11,8 @@ from pathlib import Path
 import grpc
 import msgspec
 
-from controller.api.changes.swarm import end_rotation
 from controller.api.queries.info import ControllerFacts
+from controller.api.rotations import end_rotations
 from controller.brain.allocator.audit import audit
 from controller.brain.decide import decide
 from controller.config import Config, EtcdConfig
@@ -22,22 +21,23 @@ from controller.grpc.authentication import Authentication
 from controller.grpc.authorization import Authorization
 from controller.grpc.calls import ErrorsToStatus
 from controller.grpc.control import Control
-from controller.grpc.credentials import server_credentials
 from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
+from controller.grpc.listening import listen
+from controller.grpc.locked import until_unlocked
 from controller.host import controller_id, host_routes
 from controller.identity.authority import Authority, StoredCluster
-from controller.identity.caller import CONTROLLER
 from controller.identity.cluster import first_cluster
 from controller.identity.envelope import Envelope
 from controller.identity.keyfile import missing
 from controller.identity.keyring import Keyring
-from controller.identity.rotation import ended
+from controller.identity.locking import Locking
 from controller.leader.election import Candidate, Term, encode_candidate, known_leader
 from controller.leader.garbage import freeze, unseen, young_only
 from controller.leader.loop import Loop, Tools
 from controller.leader.persistence.aside import in_thread
 from controller.leader.persistence.campaign import Elector
+from controller.leader.persistence.listening import Listening
 from controller.leader.persistence.loading import Loaded, load
 from controller.leader.persistence.registry import Registry
 from controller.leader.persistence.saving import Deposed, Saver, YieldLoop
@@ -60,9 +60,9 @@ from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import serve_metrics
 from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
-from pyswarm_core.clock import Instant, seconds
+from pyswarm_core.clock import seconds
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable, invalid, quoted, reason_of
+from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable, invalid, reason_of
 from pyswarm_core.keys import Keys
 from pyswarm_core.limits import COMPACT_BYTES, COMPACT_PERIOD
 from pyswarm_core.objects import Cluster, Version
@@ -74,7 +74,6 @@ _log = EventLog("controller")
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 5.0
 COMPACT_LOOK_S = 1.0
-ROTATION_LOOK_S = 1.0
 STEADY_S = 30.0
 """A term that lasted this long does not count as a failure."""
 STOP_GRACE_S = 1.0
@@ -99,8 +98,12 @@ async def run(config: Config, longest_pass: Callable[[], float]) -> None:
             if config.metrics_addr:
                 check_free("--metrics-addr", config.metrics_addr)
             stack.enter_context(own_folder("--state-dir", config.state_dir))
+            keyring = Keyring(config.key_file)
+            if keyring.is_locked:
+                await until_unlocked(config.listen, keyring, RandomIds())
             store = await stack.enter_async_context(_store(config))
-            await Controller(config, store, longest_pass=longest_pass).serve()
+            controller = Controller(config, store, longest_pass=longest_pass, keyring=keyring)
+            await controller.serve()
     except asyncio.CancelledError:
         _log.info("controller.stopped")
 
@@ -115,6 +118,7 @@ class Controller:
         echoes: Callable[[Done], Asker] = Echoes,
         *,
         longest_pass: Callable[[], float] = float,
+        keyring: Keyring | None = None,
     ) -> None:
         self.controller = config.name
         self._seen_leader = ""
@@ -132,8 +136,10 @@ class Controller:
         self._ids = RandomIds()
         self._aside = in_thread
         self._freeze = freeze
-        self._keyring = Keyring(config.key_file)
+        self._keyring = keyring or Keyring(config.key_file)
+        self._locking = Locking(store, self._keys, self._keyring)
         self._elector: Elector | None = None
+        self._listens: Listening | None = None
         self._controllers: tuple[str, ...] = (config.advertise_addr,)
         self._authentication = Authentication(
             self, self._clock, lambda node: node.certificate.expires_at
@@ -192,6 +198,8 @@ class Controller:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(authority.keep())
                     group.create_task(self._registry(me).run())
+                    group.create_task(self._listening(me).run())
+                    group.create_task(self._locking.run())
                     group.create_task(self._stand(elector, me, authority))
             finally:
                 await server.stop(STOP_GRACE_S)
@@ -292,7 +300,10 @@ class Controller:
         self._metrics.is_leader.set(1)
         await self._health.set_leading(True)
         group.create_task(self._audit(state, saver.yield_loop))
-        group.create_task(_end_rotations(self._loop))
+        group.create_task(end_rotations(self._loop))
+        if self._listens is not None:
+            told = self._listens.tell(state, self._loop.sessions, saver.yield_loop)
+            group.create_task(told)
         await self._loop.run()
 
     async def _audit(self, state: State, yield_loop: YieldLoop) -> None:
@@ -333,22 +344,13 @@ class Controller:
         )
         server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
         facts = ControllerFacts(version(), await self._store_name(), config.advertise_addr)
-        control = Control(self, self._clock, facts, host_routes)
+        control = Control(self, self._clock, facts, host_routes, self._locking)
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
         dispatcher = Dispatcher(self, self._clock, admission.strangers)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
         self._health.add_to(server)
         await self._health.set_leading(False)
-        credentials = server_credentials(lambda: authority.identity)
-        for address in config.listen:
-            check_free("--listen", address)  # a task may have taken it since this process started
-            try:
-                if address.startswith("unix:"):
-                    _add_socket(server, address)
-                else:
-                    server.add_secure_port(address, credentials)
-            except RuntimeError as error:
-                raise InvalidArgument(f"cannot listen on {quoted(address)}: {error}") from None
+        listen(server, config.listen, lambda: authority.identity)
         return server
 
     async def _store_name(self) -> str:
@@ -363,16 +365,20 @@ class Controller:
         return first_cluster(cluster_id, secret, self._clock.now())
 
     def _with_options(self, loaded: Loaded) -> Loaded:
-        """Merge the settings of this start's flags into the cluster's spec."""
+        """Merge the settings of this start's flags into the cluster's spec, but for those that the
+        last start had: `swarm update` may have changed these since.
+        """
         old = loaded.state.cluster
+        options = self._config.cluster
         try:
-            spec = self._config.cluster.applied_to(old.spec)
+            spec = options.applied_to(old.spec, old.start_flags)
         except InvalidArgument as error:
             _log.error("cluster.flags_ignored", error=error)
             spec = old.spec
-        if spec != old.spec:
+        if (spec, options.named) != (old.spec, old.start_flags):
+            version = Version(index=old.version.index + (spec != old.spec))
             cluster = msgspec.structs.replace(
-                old, spec=spec, version=Version(index=old.version.index + 1)
+                old, spec=spec, version=version, start_flags=options.named
             )
             loaded.state.apply(Writes(cluster=cluster))
             loaded.unsaved.cluster = True
@@ -386,6 +392,22 @@ class Controller:
 
     def _registry(self, me: Candidate) -> Registry:
         return Registry(self._store, self._keys, me, self._meet, lambda: self._loop is not None)
+
+    def _listening(self, me: Candidate) -> Listening:
+        self._listens = Listening(
+            self._store,
+            self._keys,
+            me.id,
+            self._config,
+            members=self._etcd_members,
+        )
+        return self._listens
+
+    async def _etcd_members(self) -> tuple[str, ...]:
+        """The URLs of an external etcd's members; the embedded one listens on no address."""
+        if not self._config.etcd.endpoints or not isinstance(self._store, EtcdStore):
+            return ()
+        return await self._store.members()
 
     def _meet(self, controllers: tuple[str, ...]) -> None:
         """Set the other controllers that run."""
@@ -404,15 +426,6 @@ class Controller:
         self._metrics.store_errors_total.labels(type(error).__name__).inc()
         if isinstance(error, StoreFull) and self._loop is not None:
             self._loop.refuse(error)
-
-
-async def _end_rotations(loop: Loop) -> None:
-    """End each rotation of the CA once every node has renewed its certificate."""
-    while True:
-        await asyncio.sleep(ROTATION_LOOK_S)
-        if ended(loop.state, Instant(0)) is not None:
-            await loop.submit(lambda state, now, ids: end_rotation(state, now), CONTROLLER)
-            _log.info("ca.rotated")
 
 
 def etcd_name(version: str) -> str:
@@ -487,12 +500,3 @@ def _check_tls(config: EtcdConfig) -> None:
             reason = "it is no PEM" if isinstance(error, ssl.SSLError) else reason_of(error)
             expected = "expected a PEM file, and the key that belongs to a certificate"
             raise invalid(flag, str(file), f"{reason}: {expected}") from None
-
-
-def _add_socket(server: grpc.aio.Server, address: str) -> None:
-    """Listen on a Unix socket that only this controller's user may open: the kernel checks it."""
-    mask = os.umask(0o177)
-    try:
-        server.add_insecure_port(address)
-    finally:
-        os.umask(mask)

@@ -15,6 +15,9 @@ VERBS = {
     ),
     "leave": ("cli.swarm.leave:leave", "Leave the fleet"),
     "rejoin": ("cli.swarm.rejoin:rejoin", "Get a new certificate for this host's node"),
+    "unlock": ("cli.swarm.unlock:unlock", "Unlock this host's controller"),
+    "unlock-key": ("cli.swarm.unlock_key:unlock_key", "Display or replace the unlock key"),
+    "update": ("cli.swarm.update:update", "Update the fleet's settings"),
 }
 
 

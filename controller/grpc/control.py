@@ -12,8 +12,8 @@ from typing import TypeVar
 import msgspec
 from google.protobuf.message import Message
 
-from controller.api import streams, tasks
-from controller.api.changes import networks, nodes, services, swarm
+from controller.api import settings, streams, tasks
+from controller.api.changes import cluster, networks, nodes, services, swarm
 from controller.api.changes.removal import remove_object
 from controller.api.changes.tasks import restart_task
 from controller.api.images import digests
@@ -26,6 +26,7 @@ from controller.api.queries.listings import Listing
 from controller.api.queries.lists import TaskQuery
 from controller.api.queries.why import explain
 from controller.api.queries.why_update import with_message
+from controller.api.settings import Autolock
 from controller.api.tracing import trace
 from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, in_turn, read
@@ -36,10 +37,11 @@ from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2 as dp
 from pyswarm_core.clock import Clock
 from pyswarm_core.codec import to_proto
+from pyswarm_core.errors import Conflict
 from pyswarm_core.kinds import NETWORK, NODE, SERVICE
 from pyswarm_core.limits import EVENTS_KEPT
 from pyswarm_core.objects import Network, Node, Service, Version
-from pyswarm_core.specs import NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
+from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 from pyswarm_core.views import Event
 
 K = TypeVar("K")
@@ -56,13 +58,33 @@ class Control(UserCalls):
         clock: Clock,
         facts: ControllerFacts,
         routes: Callable[[], Sequence[str]],
+        autolock: Autolock,
     ) -> None:
         super().__init__(leadership, clock)
         self._facts = facts
         self._routes = routes
+        self._autolock = autolock
 
     async def GetInfo(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoReply:
         return to_proto(info(self._leadership, self._facts), pb.GetInfoReply())
+
+    async def UpdateCluster(
+        self, request: pb.UpdateClusterRequest, context: Context
+    ) -> pb.UpdateClusterReply:
+        spec, based_on = read(ClusterSpec, request.spec), read(Version, request.version)
+        told = await settings.update(self._leader(), self._autolock, based_on, spec)
+        return to_proto(told, pb.UpdateClusterReply())
+
+    async def GetUnlockKey(
+        self, request: pb.GetUnlockKeyRequest, context: Context
+    ) -> pb.UnlockKeyReply:
+        if not request.rotate:
+            return pb.UnlockKeyReply(unlock_key=cluster.unlock_key(self._leader().state))
+        key = await settings.rotate_unlock_key(self._leader(), self._autolock)
+        return pb.UnlockKeyReply(unlock_key=key)
+
+    async def Unlock(self, request: pb.UnlockRequest, context: Context) -> pb.UnlockReply:
+        raise Conflict("swarm is not locked")  # controller/grpc/locked.py serves a locked one
 
     async def GetJoinToken(
         self, request: pb.GetJoinTokenRequest, context: Context

@@ -7,7 +7,7 @@ that it missed. The ring ends with the term.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +20,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.kinds import KINDS, NODE, SERVICE, Kind, kind_of, split_name
 from pyswarm_core.limits import DETAIL_LENGTH_MAX, EVENTS_KEPT, EVENTS_TOLD
-from pyswarm_core.objects import Node, Object, Service, clipped
+from pyswarm_core.objects import Cluster, Node, Object, Service, clipped
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 from pyswarm_core.views import Event
@@ -35,7 +35,7 @@ _Tell = Callable[[Kind[Any, Any], Any, Any], Event | None]
 
 def events_of(state: State, writes: Writes) -> list[Event]:
     """The events of users' writes, compared with the state before they are applied."""
-    events: list[Event] = []
+    events = [*_cluster_updated(state.cluster, writes.cluster)]
     for item in writes.objects:
         kind = kind_of(item)
         tell: _Tell = _TOLD.get(kind.name, _change)
@@ -73,6 +73,14 @@ def in_stacks(
 
 def _stack_of(item: Object) -> str:
     return kind_of(item).labels(item).get(STACK_LABEL, "")
+
+
+def _cluster_updated(old: Cluster, new: Cluster | None) -> Iterator[Event]:
+    if new is None or (new.spec, new.unlock_key) == (old.spec, old.unlock_key):
+        return
+    names = [n for n in new.spec.__struct_fields__ if getattr(new.spec, n) != getattr(old.spec, n)]
+    reason = ", ".join(names) or "unlock key rotated"
+    yield Event.of("cluster.update", new.id, new.spec.name, reason)
 
 
 def quarantine_event(state: State, failure: Failure) -> Event:

@@ -362,6 +362,8 @@ class Loop:
         turn.unsaved.add(writes, self.state.apply(writes))
         turn.tasks += writes.tasks
         self._young.made(len(writes.tasks))
+        if writes.cluster is not None:
+            self.node_watch.follow(self.heartbeat_period)
         for kind in KINDS.values():
             put, removed = writes.of(kind), writes.removed_of(kind)
             if put or removed:
@@ -470,8 +472,7 @@ class Loop:
         self.silence.await_hello(joined, now)
         if (joined or removed) and self._tracker.endpoints.mesh:
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
-        if (period := self.heartbeat_period) != self.silence.period:
-            self.silence.set_period(period, now)
+        self.node_watch.follow(self.heartbeat_period)
 
     # Waking
 

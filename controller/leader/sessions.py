@@ -19,6 +19,8 @@ from controller.leader.assignments import (
     networks_of,
 )
 from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.codec import to_proto
+from pyswarm_core.controlplane import ControlHost
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.limits import ASSIGNMENT_CHANGES, ASSIGNMENT_QUEUE, PROBERS, PROTOCOL
@@ -148,6 +150,8 @@ class Sessions:
     def __init__(self, controllers: Iterable[str]) -> None:
         self.controllers = tuple(controllers)
         """Addresses of controllers, the leader first."""
+        self._control: Message | None = None
+        """Where the control plane listens, once that is known."""
         self._of_node: dict[NodeId, NodeSession] = {}
         self._settings: Message | None = None
         """As they were sent last."""
@@ -201,14 +205,32 @@ class Sessions:
             )
         )
 
-    def settings_changed(self, cluster: Cluster, heartbeat_period: int) -> None:
-        """Send the settings to every agent if they differ from those that were sent; the session of
-        one that is too slow is closed.
+    def opening(self, cluster: Cluster, heartbeat_period: int) -> list[Message]:
+        """The messages that every session begins with."""
+        known = [self._control] if self._control is not None else []
+        return [self.settings(cluster, heartbeat_period), *known]
+
+    def tell_control_plane(self, hosts: Iterable[ControlHost]) -> bool:
+        """The control plane listens there: notify agents if that changed, and return whether it
+        did.
         """
+        told = [to_proto(host, dispatcher_pb2.ControlHost()) for host in hosts]
+        message = Message(control_plane=dispatcher_pb2.ControlPlane(hosts=told))
+        if message == self._control:
+            return False
+        self._control = message
+        self._notify_all(message)
+        return True
+
+    def settings_changed(self, cluster: Cluster, heartbeat_period: int) -> None:
+        """Send the settings to every agent if they differ from those that were sent."""
         message = self.settings(cluster, heartbeat_period)
-        if message == self._settings:
-            return
-        self._settings = message
+        if message != self._settings:
+            self._settings = message
+            self._notify_all(message)
+
+    def _notify_all(self, message: Message) -> None:
+        """Send the message to every agent; the session of one that is too slow is closed."""
         for session in tuple(self._of_node.values()):
             try:
                 session.notify(message)

@@ -15,7 +15,7 @@ import msgspec
 
 from agent.assignment import Assignment
 from agent.health.base import Outcome
-from agent.images.base import ImageNotFound
+from agent.images.base import ImageError, ImageNotFound
 from agent.network.base import Underlay
 from agent.network.dns.fake import FakeResolvers
 from agent.network.fake import FakeDataplane
@@ -114,7 +114,7 @@ class MemoryRecords:
         return {record.task_id: record for record in records}
 
     def save(self, record: Record) -> None:
-        self._disk[f"tasks/{record.task_id}"] = msgspec.json.encode(record)
+        self._disk[f"tasks/{record.task_id}"] = msgspec.json.encode(record.durable)
 
     save_results = save
 
@@ -134,6 +134,8 @@ class SimPreparation:
         """See `Preparation.prepare`."""
         image = record.spec.container_spec.image
         behaviour = behaviour_of(image)
+        if record.lacks_login:
+            raise ImageError(f"{image}: unauthorized")
         if image not in self._host.images:
             report("pulling")
             await asyncio.sleep(self._host.chance.duration(*behaviour.pull_ms) / SECOND)

@@ -38,7 +38,7 @@ from pyswarm_core.objects import Cluster, Version
 from pyswarm_core.state import State
 from tests.fixtures.build import NOW, Numbered
 from tests.fixtures.desk import StoppedClock
-from tests.fixtures.envelopes import counted_nonces
+from tests.fixtures.envelopes import FixedAutolock, counted_nonces
 from tests.fixtures.gadgets import GADGET, Gadget, GadgetId, GadgetSpec
 from tests.sim.view import View
 
@@ -120,7 +120,7 @@ async def fleet(
     await fleet.lead()
     server = grpc.aio.server(interceptors=[ErrorsToStatus(Numbered())])
     facts = ControllerFacts(version="1.2.3", store="none", join_addr=fleet.leader)
-    control = Control(fleet, StoppedClock(), facts, list)
+    control = Control(fleet, StoppedClock(), facts, list, FixedAutolock())
     control_pb2_grpc.add_ControlServicer_to_server(control, server)
     server.add_insecure_port(f"unix://{tmp_path}/api.sock")
     await server.start()

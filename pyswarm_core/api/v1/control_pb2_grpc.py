@@ -40,10 +40,25 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoReply.FromString,
                 _registered_method=True)
+        self.UpdateCluster = channel.unary_unary(
+                '/pyswarm.v1.Control/UpdateCluster',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateClusterRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateClusterReply.FromString,
+                _registered_method=True)
         self.GetJoinToken = channel.unary_unary(
                 '/pyswarm.v1.Control/GetJoinToken',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetJoinTokenRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.JoinTokenReply.FromString,
+                _registered_method=True)
+        self.GetUnlockKey = channel.unary_unary(
+                '/pyswarm.v1.Control/GetUnlockKey',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetUnlockKeyRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UnlockKeyReply.FromString,
+                _registered_method=True)
+        self.Unlock = channel.unary_unary(
+                '/pyswarm.v1.Control/Unlock',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UnlockRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UnlockReply.FromString,
                 _registered_method=True)
         self.CreateService = channel.unary_unary(
                 '/pyswarm.v1.Control/CreateService',
@@ -236,8 +251,29 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateCluster(self, request, context):
+        """Changes the fleet's settings; those that only `swarm init` sets are refused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetJoinToken(self, request, context):
         """The token with which hosts join as workers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUnlockKey(self, request, context):
+        """The key that unlocks controllers, or a new one. FAILED_PRECONDITION: autolock is off.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unlock(self, request, context):
+        """A locked controller serves this call alone, and only on its Unix socket.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -482,10 +518,25 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoReply.SerializeToString,
             ),
+            'UpdateCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateCluster,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateClusterRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateClusterReply.SerializeToString,
+            ),
             'GetJoinToken': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJoinToken,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetJoinTokenRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.JoinTokenReply.SerializeToString,
+            ),
+            'GetUnlockKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUnlockKey,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetUnlockKeyRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UnlockKeyReply.SerializeToString,
+            ),
+            'Unlock': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unlock,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UnlockRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UnlockReply.SerializeToString,
             ),
             'CreateService': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateService,
@@ -706,6 +757,33 @@ class Control:
             _registered_method=True)
 
     @staticmethod
+    def UpdateCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/UpdateCluster',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateClusterRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateClusterReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetJoinToken(request,
             target,
             options=(),
@@ -722,6 +800,60 @@ class Control:
             '/pyswarm.v1.Control/GetJoinToken',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetJoinTokenRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.JoinTokenReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUnlockKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/GetUnlockKey',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetUnlockKeyRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UnlockKeyReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unlock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/Unlock',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UnlockRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UnlockReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,8 +35,14 @@ class ControlStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ControlAsyncStub: ...
     GetInfo: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetInfoRequest, _control_pb2.GetInfoReply]
+    UpdateCluster: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateClusterRequest, _control_pb2.UpdateClusterReply]
+    """Changes the fleet's settings; those that only `swarm init` sets are refused."""
     GetJoinToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetJoinTokenRequest, _control_pb2.JoinTokenReply]
     """The token with which hosts join as workers."""
+    GetUnlockKey: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetUnlockKeyRequest, _control_pb2.UnlockKeyReply]
+    """The key that unlocks controllers, or a new one. FAILED_PRECONDITION: autolock is off."""
+    Unlock: _grpc.UnaryUnaryMultiCallable[_control_pb2.UnlockRequest, _control_pb2.UnlockReply]
+    """A locked controller serves this call alone, and only on its Unix socket."""
     CreateService: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateServiceRequest, _control_pb2.ServiceReply]
     UpdateService: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.ServiceReply]
     RemoveService: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]
@@ -93,8 +99,14 @@ class ControlStub:
 class ControlAsyncStub(ControlStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetInfo: _aio.UnaryUnaryMultiCallable[_control_pb2.GetInfoRequest, _control_pb2.GetInfoReply]  # type: ignore[assignment]
+    UpdateCluster: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateClusterRequest, _control_pb2.UpdateClusterReply]  # type: ignore[assignment]
+    """Changes the fleet's settings; those that only `swarm init` sets are refused."""
     GetJoinToken: _aio.UnaryUnaryMultiCallable[_control_pb2.GetJoinTokenRequest, _control_pb2.JoinTokenReply]  # type: ignore[assignment]
     """The token with which hosts join as workers."""
+    GetUnlockKey: _aio.UnaryUnaryMultiCallable[_control_pb2.GetUnlockKeyRequest, _control_pb2.UnlockKeyReply]  # type: ignore[assignment]
+    """The key that unlocks controllers, or a new one. FAILED_PRECONDITION: autolock is off."""
+    Unlock: _aio.UnaryUnaryMultiCallable[_control_pb2.UnlockRequest, _control_pb2.UnlockReply]  # type: ignore[assignment]
+    """A locked controller serves this call alone, and only on its Unix socket."""
     CreateService: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateServiceRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
     UpdateService: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
     RemoveService: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
@@ -156,12 +168,36 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_control_pb2.GetInfoReply, _abc.Awaitable[_control_pb2.GetInfoReply]]: ...
 
     @_abc_1.abstractmethod
+    def UpdateCluster(
+        self,
+        request: _control_pb2.UpdateClusterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.UpdateClusterReply, _abc.Awaitable[_control_pb2.UpdateClusterReply]]:
+        """Changes the fleet's settings; those that only `swarm init` sets are refused."""
+
+    @_abc_1.abstractmethod
     def GetJoinToken(
         self,
         request: _control_pb2.GetJoinTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.JoinTokenReply, _abc.Awaitable[_control_pb2.JoinTokenReply]]:
         """The token with which hosts join as workers."""
+
+    @_abc_1.abstractmethod
+    def GetUnlockKey(
+        self,
+        request: _control_pb2.GetUnlockKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.UnlockKeyReply, _abc.Awaitable[_control_pb2.UnlockKeyReply]]:
+        """The key that unlocks controllers, or a new one. FAILED_PRECONDITION: autolock is off."""
+
+    @_abc_1.abstractmethod
+    def Unlock(
+        self,
+        request: _control_pb2.UnlockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.UnlockReply, _abc.Awaitable[_control_pb2.UnlockReply]]:
+        """A locked controller serves this call alone, and only on its Unix socket."""
 
     @_abc_1.abstractmethod
     def CreateService(
