@@ -61,7 +61,8 @@ def token() -> None:
 def create(*, user: str, expires: str, description: str, quiet: bool) -> None:
     lifetime = parse_lifetime("--expires", expires) if expires else 0
     require(token_problems(lifetime, description))
-    created = session.connect().create_user_token(user, lifetime, description)
+    client = session.connect()
+    created = client.create_user_token(user, lifetime, description)
     if quiet:
         click.echo(created.token)
         return
@@ -69,7 +70,8 @@ def create(*, user: str, expires: str, description: str, quiet: bool) -> None:
     click.echo(f"Token {short(created.token_id)} of user {user}{until}:\n")
     click.echo(f"    {created.token}\n")
     click.echo("It is not shown again. To use it, run the following command:\n")
-    click.echo("    pyswarm context create NAME --pyswarm host=HOST:2377,token=TOKEN\n")
+    endpoint = f"host={client.info().join_addr},token=TOKEN"
+    click.echo(f"    pyswarm context create NAME --pyswarm {endpoint}\n")
 
 
 @token.command(

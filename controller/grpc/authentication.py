@@ -67,13 +67,13 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        method, bearer = handler_call_details.method, _bearer(handler_call_details)
+        method = handler_call_details.method
         make, behaviour = handler_kind(handler)
 
         async def call(request: Any, context: Context) -> Any:
-            identity = self._identity(method, bearer, context)
-            authorize(identity.caller, method)
+            identity = self._identity(method, _bearer(handler_call_details), context)
             set_caller(identity.caller)
+            authorize(identity.caller, method)
             if not handler.response_streaming:
                 return await behaviour(request, context)
             with self.calls.open(identity):

@@ -61,6 +61,15 @@ async def test_a_user_calls_with_its_token_over_the_guest_certificate(fleet: Ide
         assert (code, reason in details) == (DENIED, True)
 
 
+async def test_another_scheme_of_authorization_is_refused(fleet: Identified) -> None:
+    async with fleet.dial(fleet.guest) as channel:
+        for value in ("Basic YW5uOmFubg==", "x", ""):
+            metadata = (("authorization", value),)
+            call = _users(channel).GetInfo(pb.GetInfoRequest(), metadata=metadata, timeout=WAIT_S)
+            assert await call.code() is DENIED
+            assert await call.details() == "authorization: expected `Bearer TOKEN`"
+
+
 async def test_a_token_counts_with_the_guest_certificate_alone(fleet: Identified) -> None:
     admin = await fleet.token(await fleet.user("boss", Role.ADMIN))
     viewer = await fleet.user("ann", Role.VIEWER)

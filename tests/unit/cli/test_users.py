@@ -29,6 +29,9 @@ TIME = "2023-11-14T22:13:20.000000000Z"
 TEXT = f"PYSWU-1-{'0' * 50}-{'t' * 25}-{'s' * 25}"
 
 
+INFO = pb.GetInfoReply(join_addr="192.0.2.1:2377")
+
+
 def _reply(user: User = CI) -> pb.UserReply:
     return pb.UserReply(user=to_proto(user, objects_pb2.User()))
 
@@ -137,18 +140,19 @@ def _created(expires_at: int = 0) -> pb.CreateUserTokenReply:
     ],
 )
 def test_a_token_is_created_and_shown(script: Script, pyswarm: Pyswarm, line: str) -> None:
-    script.on("CreateUserToken", _created(NOW))
+    script.on("CreateUserToken", _created(NOW)).on("GetInfo", INFO)
     shown = pyswarm(*line.split()).out
     assert shown.startswith(
         f"Token {'t' * 12} of user ci, which expires at {TIME}:\n\n    {TEXT}\n"
     )
     assert "It is not shown again." in shown
+    assert "    pyswarm context create NAME --pyswarm host=192.0.2.1:2377,token=TOKEN\n" in shown
     (request,) = script.requests("CreateUserToken")
     assert (request.ref, request.lifetime, request.description) == ("ci", 90 * 24 * HOUR, "x")
 
 
 def test_a_token_without_an_end(script: Script, pyswarm: Pyswarm) -> None:
-    script.on("CreateUserToken", _created())
+    script.on("CreateUserToken", _created()).on("GetInfo", INFO)
     assert pyswarm("user", "token", "-q", "ci").out == f"{TEXT}\n"
     assert pyswarm("user", "token", "ci").out.startswith(f"Token {'t' * 12} of user ci:\n")
     assert [one.lifetime for one in script.requests("CreateUserToken")] == [0, 0]
