@@ -6,6 +6,7 @@ import platform
 import signal
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -26,9 +27,10 @@ from agent.network.dns.server import serving_names
 from agent.network.kernel import KernelDataplane
 from agent.network.netns import Namespaces
 from agent.outbox import Outbox
+from agent.overlays.closing import Closing, metrics_addrs, own_metrics, plain_registries
 from agent.overlays.faults import WHOLE_HOST
 from agent.overlays.overlays import Overlays
-from agent.overlays.plan import Plan
+from agent.overlays.plan import CONTROLLERS, Plan
 from agent.preparation import Preparation
 from agent.records import Records
 from agent.runtime.base import LogLimits
@@ -106,7 +108,6 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         overlay = parts.dataplane.overlay
         description = _description(config, await overlay.missing_capabilities())
         identity = known or await _join(config, description)
-
         identity.learn(config.controllers)
 
         async def assign(assignment: Assignment) -> None:
@@ -117,6 +118,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
             addresses = await overlay.addresses6()
             return Greeting(_description(config, lacks), config.advertise_addr, addresses)
 
+        await _close(config, parts.overlays, identity, group)
         echoes = Echoes(parts.outbox.probed)
         stack.callback(echoes.close)
         session = Session(
@@ -126,6 +128,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
             parts.worker,
             assign=assign,
             probe=echoes.ask,
+            close=partial(parts.overlays.close, CONTROLLERS),
             open_tunnel=Dialer(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
             worn_key=overlay.worn_key,
             faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
@@ -142,6 +145,17 @@ def _host_faults(worker: Worker) -> tuple[Fault, ...]:
     """The fault that keeps this host from starting any task, if there is one."""
     reason = f"cannot start containers: {worker.unable}"
     return (Fault(network_id=WHOLE_HOST, reason=reason),) if worker.unable else ()
+
+
+async def _close(
+    config: Config, overlays: Overlays, identity: Identity, group: asyncio.TaskGroup
+) -> None:
+    """Close to tasks what this agent knows of the control plane, now and as it changes."""
+    own = own_metrics(config.metrics_addr, config.advertise_addr)
+    registries = plain_registries(config.registry_mirrors)
+    closing = Closing(overlays, own, registries, lambda: identity.controllers)
+    await closing.renew()
+    group.create_task(closing.run())
 
 
 async def _check_room(config: Config, worker: Worker) -> None:
@@ -288,6 +302,7 @@ def _description(config: Config, lacks: Iterable[Capability]) -> NodeDescription
         engine_labels=config.labels,
         lacks=tuple(sorted(lacks)),
         max_tasks=config.max_tasks,
+        metrics_addrs=metrics_addrs(config.metrics_addr, config.advertise_addr),
     )
 
 

@@ -164,6 +164,7 @@ def _overlay(data: bytes) -> DesiredOverlay:
         gateway=message.gateway,
         ingress=message.ingress,
         encrypted=message.encrypted,
+        block_metadata=message.block_metadata,
         encryption_keys=tuple(from_proto(EncryptionKey, key) for key in message.encryption_keys),
     )
 

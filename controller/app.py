@@ -26,6 +26,7 @@ from controller.leader.garbage import freeze, unseen, young_only
 from controller.leader.loop import Loop, Tools
 from controller.leader.persistence.aside import in_thread
 from controller.leader.persistence.campaign import Elector
+from controller.leader.persistence.listening import Listening
 from controller.leader.persistence.loading import Loaded, load
 from controller.leader.persistence.registry import Registry
 from controller.leader.persistence.saving import Deposed, Saver, YieldLoop
@@ -114,6 +115,7 @@ class Controller:
         self._aside = in_thread
         self._freeze = freeze
         self._elector: Elector | None = None
+        self._listens: Listening | None = None
         self._controllers: tuple[str, ...] = (config.advertise_addr,)
 
     @property
@@ -152,6 +154,7 @@ class Controller:
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._registry(me).run())
+                    group.create_task(self._listening(me).run())
                     group.create_task(self._stand(elector, me))
             finally:
                 await server.stop(STOP_GRACE_S)
@@ -224,6 +227,9 @@ class Controller:
         self._metrics.is_leader.set(1)
         await self._health.set_leading(True)
         group.create_task(self._audit(state, saver.yield_loop))
+        if self._listens is not None:
+            told = self._listens.tell(state, self._loop.sessions, saver.yield_loop)
+            group.create_task(told)
         await self._loop.run()
 
     async def _audit(self, state: State, yield_loop: YieldLoop) -> None:
@@ -315,6 +321,22 @@ class Controller:
 
     def _registry(self, me: Candidate) -> Registry:
         return Registry(self._store, self._keys, me, self._meet, lambda: self._loop is not None)
+
+    def _listening(self, me: Candidate) -> Listening:
+        self._listens = Listening(
+            self._store,
+            self._keys,
+            me.id,
+            self._config,
+            members=self._etcd_members,
+        )
+        return self._listens
+
+    async def _etcd_members(self) -> tuple[str, ...]:
+        """The URLs of an external etcd's members; the embedded one listens on no address."""
+        if not self._config.etcd.endpoints or not isinstance(self._store, EtcdStore):
+            return ()
+        return await self._store.members()
 
     def _meet(self, controllers: tuple[str, ...]) -> None:
         """Set the other controllers that run."""

@@ -133,6 +133,17 @@ CONTROLLER_TTL = 15 * SECOND
 CONTROLLERS_MAX = 16
 """Controllers that agents receive and store."""
 
+CONTROL_ADDRESSES_MAX = 1_024
+"""Addresses of a controller's host, as agents close them to tasks."""
+METRICS_ADDRS_MAX = 16
+"""Addresses at which an agent serves its metrics, as it reports them."""
+LISTENING_TTL = HOUR
+"""How long the addresses of a controller that has ended stay closed to tasks."""
+CONTROL_PERIOD = 5 * SECOND
+"""Period at which the leader compares where the control plane listens with what agents were sent,
+and agents resolve the names of controllers and registries.
+"""
+
 HEARTBEATS_MISSED = 3
 """A host whose echoes are filtered is down after this many heartbeat periods without a message."""
 

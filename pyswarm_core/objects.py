@@ -380,6 +380,8 @@ class NodeDescription(Model, frozen=True):
     """Tasks that it accepts at once, without ended ones; 0: not reported."""
     protocol: int = 0
     """The protocol of its agent (limits.py); 0: not reported."""
+    metrics_addrs: tuple[str, ...] = ()
+    """ADDRESS:PORT of its agent's metrics, as other hosts reach them."""
 
     @property
     def spoken(self) -> int:

@@ -173,6 +173,8 @@ class TaskSpec(Model, frozen=True):
     networks: tuple[NetworkAttachment, ...] = ()
     """The ingress network is the last, if the service publishes through the routing mesh."""
     force_update: int = 0
+    allow_fleet_api: bool = False
+    """The tasks may connect to the controllers' API, which is closed to others."""
 
     @property
     def overlays(self) -> tuple[NetworkId, ...]:
@@ -366,6 +368,8 @@ class NetworkSpec(Model, frozen=True):
     enable_ipv6: bool = False
     encrypted: bool = False
     """IPsec between hosts (RFC 4303, RFC 4106)."""
+    block_metadata: bool = False
+    """Its tasks cannot reach the metadata services of clouds (169.254.169.254)."""
 
 
 def ipv4_config(spec: NetworkSpec) -> IpamConfig:

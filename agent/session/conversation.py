@@ -22,7 +22,8 @@ from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
 from pyswarm_core.clock import SECOND, seconds
-from pyswarm_core.codec import to_proto
+from pyswarm_core.codec import from_proto, to_proto
+from pyswarm_core.controlplane import ControlHost
 from pyswarm_core.indexes.columns import pack_statuses
 from pyswarm_core.limits import (
     ASSIGNMENT_PARTS,
@@ -68,6 +69,7 @@ class Session:
         assign: Callable[[Assignment], Awaitable[None]],
         probe: Callable[[str, str, int], object],
         open_tunnel: OpenTunnel,
+        close: Callable[[tuple[ControlHost, ...]], Awaitable[None]] | None = None,
         worn_key: Callable[[], int] = lambda: 0,
         faults: Callable[[], tuple[Fault, ...]] = lambda: (),
     ) -> None:
@@ -78,6 +80,7 @@ class Session:
         self._assign = assign
         self._probe = probe
         self._open_tunnel = open_tunnel
+        self._close = close
         self._worn_key = worn_key
         self._faults = faults
         self._heartbeat_s = 1.0
@@ -194,6 +197,10 @@ class Session:
                 self._apply_settings(message.settings)
             case "assignments":
                 await self._receive_part(message.assignments)
+            case "control_plane":
+                told = message.control_plane.hosts
+                if self._close:
+                    await self._close(tuple(from_proto(ControlHost, host) for host in told))
             case "probe":
                 probe = message.probe
                 self._probe(probe.node_id, probe.addr, probe.window)

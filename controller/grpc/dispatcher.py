@@ -264,8 +264,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 _intake(loop, session.node_id, statuses)
 
     async def _write(self, loop: Loop, session: NodeSession, context: Context) -> None:
-        settings = loop.sessions.settings(loop.state.cluster, loop.heartbeat_period)
-        await _send(context, [settings])
+        await _send(context, loop.sessions.opening(loop.state.cluster, loop.heartbeat_period))
         while True:
             await session.wake.wait()
             if session.closed:

@@ -197,6 +197,7 @@ class OverlayMessages:
             gateway=next((c.gateway for c in spec.ipam.config if ":" not in c.gateway), ""),
             ingress=spec.ingress,
             encrypted=spec.encrypted,
+            block_metadata=spec.block_metadata,
         )
         if spec.encrypted:
             for key in self._state.cluster.encryption_keys:

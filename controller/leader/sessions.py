@@ -19,6 +19,8 @@ from controller.leader.assignments import (
     networks_of,
 )
 from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.codec import to_proto
+from pyswarm_core.controlplane import ControlHost
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.limits import ASSIGNMENT_CHANGES, ASSIGNMENT_QUEUE, PROBERS, PROTOCOL
@@ -148,6 +150,8 @@ class Sessions:
     def __init__(self, controllers: Iterable[str]) -> None:
         self.controllers = tuple(controllers)
         """Addresses of controllers, the leader first."""
+        self._control: Message | None = None
+        """Where the control plane listens, once that is known."""
         self._of_node: dict[NodeId, NodeSession] = {}
         self._limits: dict[ServiceId, tuple[int, int]] = {}
         """The versions of limits and template of which agents have been sent all limits, of
@@ -198,9 +202,28 @@ class Sessions:
             )
         )
 
+    def opening(self, cluster: Cluster, heartbeat_period: int) -> list[Message]:
+        """The messages that every session begins with."""
+        known = [self._control] if self._control is not None else []
+        return [self.settings(cluster, heartbeat_period), *known]
+
+    def tell_control_plane(self, hosts: Iterable[ControlHost]) -> bool:
+        """The control plane listens there: notify agents if that changed, and return whether it
+        did.
+        """
+        told = [to_proto(host, dispatcher_pb2.ControlHost()) for host in hosts]
+        message = Message(control_plane=dispatcher_pb2.ControlPlane(hosts=told))
+        if message == self._control:
+            return False
+        self._control = message
+        self._notify_all(message)
+        return True
+
     def notify_settings(self, cluster: Cluster, heartbeat_period: int) -> None:
         """Send the settings to every agent; the session of one that is too slow is closed."""
-        message = self.settings(cluster, heartbeat_period)
+        self._notify_all(self.settings(cluster, heartbeat_period))
+
+    def _notify_all(self, message: Message) -> None:
         for session in tuple(self._of_node.values()):
             try:
                 session.notify(message)

@@ -283,6 +283,7 @@ class ControllerMessage(_message.Message):
     OPEN_TUNNEL_FIELD_NUMBER: _builtins.int
     REDIRECT_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
+    CONTROL_PLANE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def settings(self) -> Global___Settings: ...
     @_builtins.property
@@ -295,6 +296,8 @@ class ControllerMessage(_message.Message):
 
     @_builtins.property
     def probe(self) -> Global___Probe: ...
+    @_builtins.property
+    def control_plane(self) -> Global___ControlPlane: ...
     def __init__(
         self,
         *,
@@ -303,16 +306,92 @@ class ControllerMessage(_message.Message):
         open_tunnel: Global___OpenTunnel | None = ...,
         redirect: Global___Redirect | None = ...,
         probe: Global___Probe | None = ...,
+        control_plane: Global___ControlPlane | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "kind", b"kind", "open_tunnel", b"open_tunnel", "probe", b"probe", "redirect", b"redirect", "settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "control_plane", b"control_plane", "kind", b"kind", "open_tunnel", b"open_tunnel", "probe", b"probe", "redirect", b"redirect", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "kind", b"kind", "open_tunnel", b"open_tunnel", "probe", b"probe", "redirect", b"redirect", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "control_plane", b"control_plane", "kind", b"kind", "open_tunnel", b"open_tunnel", "probe", b"probe", "redirect", b"redirect", "settings", b"settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["settings", "assignments", "open_tunnel", "redirect", "probe"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["settings", "assignments", "open_tunnel", "redirect", "probe", "control_plane"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___ControllerMessage: _TypeAlias = ControllerMessage  # noqa: Y015
+
+@_typing.final
+class ControlPlane(_message.Message):
+    """Where the control plane listens: the host closes these addresses and ports to its tasks. Each message replaces the one
+    before.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOSTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlHost]: ...
+    def __init__(
+        self,
+        *,
+        hosts: _abc.Iterable[Global___ControlHost] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hosts", b"hosts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ControlPlane: _TypeAlias = ControlPlane  # noqa: Y015
+
+@_typing.final
+class ControlEndpoint(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORT_FIELD_NUMBER: _builtins.int
+    API_FIELD_NUMBER: _builtins.int
+    ANYWHERE_FIELD_NUMBER: _builtins.int
+    port: _builtins.int
+    api: _builtins.bool
+    """The controllers' API, which TaskSpec.allow_fleet_api opens."""
+    anywhere: _builtins.bool
+    """On every address of its host."""
+    def __init__(
+        self,
+        *,
+        port: _builtins.int = ...,
+        api: _builtins.bool = ...,
+        anywhere: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anywhere", b"anywhere", "api", b"api", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ControlEndpoint: _TypeAlias = ControlEndpoint  # noqa: Y015
+
+@_typing.final
+class ControlHost(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlEndpoint]: ...
+    def __init__(
+        self,
+        *,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+        endpoints: _abc.Iterable[Global___ControlEndpoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "endpoints", b"endpoints"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ControlHost: _TypeAlias = ControlHost  # noqa: Y015
 
 @_typing.final
 class Probe(_message.Message):
@@ -671,6 +750,7 @@ class Overlay(_message.Message):
     INGRESS_FIELD_NUMBER: _builtins.int
     ENCRYPTION_KEYS_FIELD_NUMBER: _builtins.int
     ENCRYPTED_FIELD_NUMBER: _builtins.int
+    BLOCK_METADATA_FIELD_NUMBER: _builtins.int
     network_id: _builtins.str
     name: _builtins.str
     vni: _builtins.int
@@ -685,6 +765,8 @@ class Overlay(_message.Message):
     ingress: _builtins.bool
     encrypted: _builtins.bool
     """Packets between hosts must be encrypted. Without keys, the node does not set up the network."""
+    block_metadata: _builtins.bool
+    """Its tasks cannot reach the metadata services of clouds."""
     @_builtins.property
     def local_blocks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -710,10 +792,11 @@ class Overlay(_message.Message):
         ingress: _builtins.bool = ...,
         encryption_keys: _abc.Iterable[_objects_pb2.EncryptionKey] | None = ...,
         encrypted: _builtins.bool = ...,
+        block_metadata: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encrypted", b"encrypted", "encryption_keys", b"encryption_keys", "gateway", b"gateway", "ingress", b"ingress", "internal", b"internal", "local_blocks", b"local_blocks", "mtu", b"mtu", "name", b"name", "network_id", b"network_id", "node_number", b"node_number", "peers", b"peers", "subnet", b"subnet", "subnet6", b"subnet6", "vni", b"vni"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_metadata", b"block_metadata", "encrypted", b"encrypted", "encryption_keys", b"encryption_keys", "gateway", b"gateway", "ingress", b"ingress", "internal", b"internal", "local_blocks", b"local_blocks", "mtu", b"mtu", "name", b"name", "network_id", b"network_id", "node_number", b"node_number", "peers", b"peers", "subnet", b"subnet", "subnet6", b"subnet6", "vni", b"vni"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -529,6 +529,7 @@ class NodeDescription(_message.Message):
     LACKS_FIELD_NUMBER: _builtins.int
     MAX_TASKS_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
+    METRICS_ADDRS_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     engine_version: _builtins.str
     max_tasks: _builtins.int
@@ -545,6 +546,10 @@ class NodeDescription(_message.Message):
     def lacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Features of the kernel that are missing and that some networks require: esp, ipv6."""
 
+    @_builtins.property
+    def metrics_addrs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """ADDRESS:PORT of its agent's metrics, as other hosts reach them; at most 16."""
+
     def __init__(
         self,
         *,
@@ -556,10 +561,11 @@ class NodeDescription(_message.Message):
         lacks: _abc.Iterable[_builtins.str] | None = ...,
         max_tasks: _builtins.int = ...,
         protocol: _builtins.int = ...,
+        metrics_addrs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["platform", b"platform", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine_labels", b"engine_labels", "engine_version", b"engine_version", "hostname", b"hostname", "lacks", b"lacks", "max_tasks", b"max_tasks", "platform", b"platform", "protocol", b"protocol", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine_labels", b"engine_labels", "engine_version", b"engine_version", "hostname", b"hostname", "lacks", b"lacks", "max_tasks", b"max_tasks", "metrics_addrs", b"metrics_addrs", "platform", b"platform", "protocol", b"protocol", "resources", b"resources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

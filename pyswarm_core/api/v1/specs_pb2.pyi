@@ -424,7 +424,10 @@ class TaskSpec(_message.Message):
     PLACEMENT_FIELD_NUMBER: _builtins.int
     NETWORKS_FIELD_NUMBER: _builtins.int
     FORCE_UPDATE_FIELD_NUMBER: _builtins.int
+    ALLOW_FLEET_API_FIELD_NUMBER: _builtins.int
     force_update: _builtins.int
+    allow_fleet_api: _builtins.bool
+    """The tasks may connect to the controllers' API, which is closed to others."""
     @_builtins.property
     def container_spec(self) -> Global___ContainerSpec: ...
     @_builtins.property
@@ -444,10 +447,11 @@ class TaskSpec(_message.Message):
         placement: Global___Placement | None = ...,
         networks: _abc.Iterable[Global___NetworkAttachment] | None = ...,
         force_update: _builtins.int = ...,
+        allow_fleet_api: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["container_spec", b"container_spec", "placement", b"placement", "resources", b"resources", "restart_policy", b"restart_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_spec", b"container_spec", "force_update", b"force_update", "networks", b"networks", "placement", b"placement", "resources", b"resources", "restart_policy", b"restart_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_fleet_api", b"allow_fleet_api", "container_spec", b"container_spec", "force_update", b"force_update", "networks", b"networks", "placement", b"placement", "resources", b"resources", "restart_policy", b"restart_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -824,6 +828,7 @@ class NetworkSpec(_message.Message):
     INGRESS_FIELD_NUMBER: _builtins.int
     ENABLE_IPV6_FIELD_NUMBER: _builtins.int
     ENCRYPTED_FIELD_NUMBER: _builtins.int
+    BLOCK_METADATA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     driver: _builtins.str
     internal: _builtins.bool
@@ -832,6 +837,8 @@ class NetworkSpec(_message.Message):
     ingress: _builtins.bool
     enable_ipv6: _builtins.bool
     encrypted: _builtins.bool
+    block_metadata: _builtins.bool
+    """Its tasks cannot reach the metadata services of clouds."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -849,10 +856,11 @@ class NetworkSpec(_message.Message):
         ingress: _builtins.bool = ...,
         enable_ipv6: _builtins.bool = ...,
         encrypted: _builtins.bool = ...,
+        block_metadata: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ipam", b"ipam"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachable", b"attachable", "driver", b"driver", "enable_ipv6", b"enable_ipv6", "encrypted", b"encrypted", "ingress", b"ingress", "internal", b"internal", "ipam", b"ipam", "labels", b"labels", "mtu", b"mtu", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachable", b"attachable", "block_metadata", b"block_metadata", "driver", b"driver", "enable_ipv6", b"enable_ipv6", "encrypted", b"encrypted", "ingress", b"ingress", "internal", b"internal", "ipam", b"ipam", "labels", b"labels", "mtu", b"mtu", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -15,6 +15,8 @@ from agent.session.conversation import Session, SessionEnded, too_old
 from agent.session.greeting import Greeting
 from agent.session.identity import Identity
 from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.codec import to_proto
+from pyswarm_core.controlplane import ControlEndpoint, ControlHost
 from pyswarm_core.ids import TaskId
 from pyswarm_core.limits import CONTROLLERS_MAX, PROTOCOL, STATUSES_PER_MESSAGE
 from pyswarm_core.objects import NodeDescription, TaskDetail, TaskStatus
@@ -151,6 +153,38 @@ async def test_a_probe_that_the_leader_asks_for_is_made_and_its_outcome_told(
         outbox.probed("other", answered=True)
         result = (await anext(said)).probe_result
         assert (result.node_id, result.answered) == ("other", True)
+
+
+async def test_what_controllers_report_of_the_control_plane_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "identity.json"
+    path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["192.0.2.1:1"]}')
+    identity = Identity.load(path)
+    assert identity
+    closed: list[tuple[ControlHost, ...]] = []
+
+    async def close(hosts: tuple[ControlHost, ...]) -> None:
+        closed.append(hosts)
+
+    async with Host(tmp_path).worker() as worker:
+        session = Session(
+            identity,
+            _greeting,
+            Outbox(),
+            worker,
+            assign=lambda _: _never(),
+            probe=lambda *_: None,
+            open_tunnel=lambda _, __: _never(),
+            close=close,
+        )
+        endpoint = ControlEndpoint(port=2377, api=True, anywhere=True)
+        host = ControlHost(addresses=("192.0.2.1", "fd00::1"), endpoints=(endpoint,))
+        for hosts in ((host,), ()):
+            told = dispatcher_pb2.ControlPlane(
+                hosts=[to_proto(each, dispatcher_pb2.ControlHost()) for each in hosts]
+            )
+            message = dispatcher_pb2.ControllerMessage(control_plane=told)
+            await session._receive(message, None, None)  # type: ignore[arg-type]
+        assert closed == [(host,), ()]
 
 
 def test_controllers_that_cannot_be_saved_are_known_all_the_same(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from agent.assignment import Assignment
 from agent.network.base import (
+    NO_CONTROL_PLANE,
     Backend,
+    ControlPlane,
     DesiredEndpoint,
     DesiredOverlay,
     EndpointKey,
@@ -46,10 +48,12 @@ class SlowDataplane(FakeDataplane):
         overlays: Sequence[DesiredOverlay],
         endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
+        *,
+        control: ControlPlane = NO_CONTROL_PLANE,
     ) -> tuple[Fault, ...]:
         self.begun.release()
         await self.let.acquire()
-        return await super().sync(overlays, endpoints, published)
+        return await super().sync(overlays, endpoints, published, control=control)
 
     async def update(
         self, changed: Mapping[EndpointKey, DesiredEndpoint | None]
@@ -251,11 +255,13 @@ class Brittle(FakeDataplane):
         overlays: Sequence[DesiredOverlay],
         endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
+        *,
+        control: ControlPlane = NO_CONTROL_PLANE,
     ) -> tuple[Fault, ...]:
         if self.why:
             self.failures.release()
             raise NetworkFailed(self.why)
-        return await super().sync(overlays, endpoints, published)
+        return await super().sync(overlays, endpoints, published, control=control)
 
 
 @pytest.mark.parametrize(
@@ -340,9 +346,11 @@ class Counting(FakeDataplane):
         overlays: Sequence[DesiredOverlay],
         endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
+        *,
+        control: ControlPlane = NO_CONTROL_PLANE,
     ) -> tuple[Fault, ...]:
         self.syncs += 1
-        return await super().sync(overlays, endpoints, published)
+        return await super().sync(overlays, endpoints, published, control=control)
 
     async def update(
         self, changed: Mapping[EndpointKey, DesiredEndpoint | None]
