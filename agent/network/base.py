@@ -154,6 +154,13 @@ class ControlPlane(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[ControlHost, ...] = ()
     callers: tuple[ApiCaller, ...] = ()
 
+    def closes(self, address: str, port: int) -> bool:
+        """Whether tasks cannot connect to this port, unless they may call the API."""
+        return any(
+            address in host.addresses and any(port == each.port for each in host.endpoints)
+            for host in self.hosts
+        )
+
 
 NO_CONTROL_PLANE = ControlPlane()
 

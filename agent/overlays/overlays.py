@@ -79,6 +79,10 @@ class Overlays:
         if self._synced == self._plan.version:
             self._acknowledge(self._plan.revision, self._plan.digest)
 
+    def closes(self, address: str, port: int) -> bool:
+        """Whether this port is closed to tasks; see ControlPlane."""
+        return self._plan.control.closes(address, port)
+
     async def close(self, source: str, hosts: Iterable[ControlHost]) -> None:
         """Close these parts of the control plane to tasks; see Plan."""
         if self._plan.close(source, hosts):
