@@ -229,8 +229,9 @@ class Users:
             self._names += 1
             kind = self._names % 4 if self._options.encryption else 0
             spec = NetworkSpec(
-                name=f"net{self._names}", encrypted=kind in (1, 3), enable_ipv6=kind in (2, 3)
-            )
+                name=f"net{self._names}", encrypted=kind in (1, 3), enable_ipv6=kind in (2, 3),
+                block_metadata=self._names % 2 == 0,
+            )  # fmt: skip
             self.send(
                 f"create {spec.name}",
                 lambda state, now, ids: create_network(state, spec, (), now, ids),
@@ -424,6 +425,7 @@ class Users:
                 ),
                 placement=replace(placement, max_replicas=0) if is_global else placement,
                 networks=networks,
+                allow_fleet_api=name.endswith(("1", "4", "7")),
             ),
             endpoint_spec=self._endpoint_spec(),
             mode=GlobalMode()

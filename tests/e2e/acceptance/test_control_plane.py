@@ -1,11 +1,8 @@
 """Containers do not reach the control plane, unless their service may call the fleet's API."""
 
-import socket
-
 from pyswarm_core.limits import AGENT_METRICS_PORT, API_PORT, CONTROLLER_METRICS_PORT
 from tests.e2e.acceptance.fleet import IMAGE, Fleet
-from tests.e2e.acceptance.web import reached
-from tests.fixtures.netns import inside
+from tests.e2e.acceptance.web import attempt, reached
 
 HOSTS = ("10.99.0.1", "10.99.0.2", "10.99.0.3")
 CONTROLLER, REGISTRY = "10.99.0.1", "10.99.0.250"
@@ -16,22 +13,6 @@ CLOSED = (
     (REGISTRY, 5000),
     *((address, AGENT_METRICS_PORT) for address in HOSTS),
 )
-TIMEOUT_S = 5.0
-
-
-def attempt(fleet: Fleet, place: str, address: str, port: int) -> str:
-    """`open`, `refused` at once, or `lost`."""
-
-    def work() -> str:
-        try:
-            socket.create_connection((address, port), TIMEOUT_S).close()
-        except ConnectionRefusedError:
-            return "refused"
-        except OSError as error:
-            return f"lost: {error}"
-        return "open"
-
-    return inside(fleet.netns(place), work)
 
 
 def gateway(fleet: Fleet, task_id: str) -> str:
@@ -88,16 +69,6 @@ def test_a_service_with_allow_fleet_api_reaches_the_api_alone(fleet: Fleet, serv
     for task in fleet.running(service):
         assert task["ID"] not in {old["ID"] for old in tasks}
         assert attempt(fleet, task["ID"], CONTROLLER, API_PORT) == "refused"
-
-
-def test_the_ports_stay_closed_while_the_agent_is_down(fleet: Fleet, service: str) -> None:
-    fleet("service", "create", "--name", service, "--constraint", "node.hostname==host2", IMAGE)
-    (task,) = fleet.running(service)
-    for _ in range(3):
-        fleet.kill("host2")
-        assert attempt(fleet, task["ID"], CONTROLLER, API_PORT) == "refused"
-    fleet.until(lambda: fleet.daemon("host2"), "the agent runs again")
-    assert attempt(fleet, task["ID"], CONTROLLER, API_PORT) == "refused"
 
 
 def test_a_published_port_of_the_same_number_stays_open(fleet: Fleet, service: str) -> None:
