@@ -38,8 +38,8 @@ from pyswarm_core.clock import HOUR, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.identity.tokens import UserToken, secret_of
+from pyswarm_core.identity.users import Role, User, UserSpec
 from pyswarm_core.keys import Keys
-from pyswarm_core.users import Role, User, UserSpec
 from tests.fixtures.certificates import Certificates, Holder
 from tests.fixtures.envelopes import counted_nonces
 

@@ -3,17 +3,19 @@
 import pytest
 from msgspec.structs import replace
 
-from controller.api.changes.reported import Reports, faults, printable
+from controller.api.changes.reported import Reports, clock_fault, faults, printable
 from controller.grpc.tunnels import clean
 from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.clock import SECOND
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
-from pyswarm_core.limits import DETAIL_LENGTH_MAX, FAULT_LENGTH_MAX, FAULTS_MAX
+from pyswarm_core.limits import CLOCK_SKEW_MAX, DETAIL_LENGTH_MAX, FAULT_LENGTH_MAX, FAULTS_MAX
 from pyswarm_core.objects import Block, NodeFault, TaskAddress, TaskDetail, TaskStatus
 from pyswarm_core.specs import EndpointSpec, PortConfig, PublishMode
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
+from tests.fixtures.build import NOW
 from tests.unit.controller.leader.endpoints.build import known
 
 NET, OTHER = NetworkId("net"), NetworkId("other")
@@ -189,3 +191,17 @@ def test_a_text_is_not_longer_for_being_made_printable() -> None:
     detail = TaskDetail(message="\x1b" * DETAIL_LENGTH_MAX, error="\0" * DETAIL_LENGTH_MAX)
     (status,) = Reports(world(), NodeId("n1")).checked([TaskStatus(WEB, RUNNING, detail)])
     assert len(status.detail.message) == len(status.detail.error) == DETAIL_LENGTH_MAX
+
+
+def test_a_clock_that_is_wrong_by_ten_seconds_is_a_fault_with_a_reason_that_stays() -> None:
+    assert CLOCK_SKEW_MAX == 10 * SECOND
+    assert clock_fault(0, NOW) is None  # an agent that does not send its clock
+    assert clock_fault(NOW + 9 * SECOND, NOW) is None
+    ahead = clock_fault(NOW + 11 * SECOND, NOW)
+    assert ahead is not None
+    assert not ahead.blocks
+    assert ahead.reason.startswith("its clock is at least 8 s ahead of the controller's")
+    behind = {clock_fault(NOW - seconds * SECOND, NOW) for seconds in range(64, 128)}
+    assert [fault.reason[:50] for fault in behind if fault] == [
+        "its clock is at least 64 s behind the controller's"
+    ]
