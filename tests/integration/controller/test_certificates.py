@@ -213,8 +213,8 @@ async def test_a_removed_node_ends_at_once_and_its_certificate_is_worth_nothing(
     with pytest.raises(PyswarmError):
         await reading
     for what in (agent.converse(address), _renew(agent, address)):
-        assert await _refusal(what) is grpc.StatusCode.NOT_FOUND
-    assert await _dial_back(agent, address, "t" * 25) is grpc.StatusCode.NOT_FOUND
+        assert await _refusal(what) is DENIED
+    assert await _dial_back(agent, address, "t" * 25) is DENIED
     assert [session.node_id for session in controller.current().sessions] == [other.node_id]
     sessions[1].cancel()
 
