@@ -400,10 +400,11 @@ async def test_a_host_with_a_slow_connection_gets_a_session(
 
     async def relay(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         far_source, far_sink = await asyncio.open_connection(host, int(port))
-        with suppress(OSError):
+        try:
             await asyncio.gather(carry(source, far_sink), carry(far_source, sink))
-        far_sink.close()
-        sink.close()
+        finally:
+            far_sink.close()
+            sink.close()
 
     def accept(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         relays.append(asyncio.create_task(relay(source, sink)))
