@@ -103,10 +103,10 @@ async def _refusal(call: Any) -> grpc.StatusCode:
     return code
 
 
-async def _renew(agent: FakeAgent, address: str, **proof: bytes) -> None:
+async def _renew(agent: FakeAgent, address: str) -> None:
     """Get another certificate for the agent."""
     key = ca.new_key()
-    request = dispatcher_pb2.RenewCertificateRequest(csr=ca.csr_pem(key), **proof)
+    request = dispatcher_pb2.RenewCertificateRequest(csr=ca.csr_pem(key))
     async with agent.dial(address) as connection:
         stub: Any = dispatcher_pb2_grpc.DispatcherStub(connection)
         agent.take(await stub.RenewCertificate(request, timeout=10), ca.key_pem(key))
