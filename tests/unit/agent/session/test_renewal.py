@@ -96,8 +96,9 @@ async def test_it_shows_its_certificate_and_keeps_key_and_certificate_together(
     (request,) = found.requests
     assert (request.former_certificate, request.proof) == (b"", b"")
     key = serialization.load_pem_private_key(newer.key.encode(), None)
-    assert key.public_key() == ca.public_key_of(request.csr)
-    assert ca.parse(newer.chain.encode()).key_digest == ca.key_digest(key.public_key())
+    requested = ca.public_key_of(request.csr)
+    assert key.public_key() == requested
+    assert ca.parse(newer.chain.encode()).key_digest == ca.key_digest(requested)
     saved = Identity.load(tmp_path / "identity.json")
     assert saved
     assert saved.certificate == newer
