@@ -18,8 +18,8 @@ from controller.identity import ca
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.clock import HOUR, SECOND, Instant
+from pyswarm_core.identity.users import Role, User, UserSpec
 from pyswarm_core.kinds import USER
-from pyswarm_core.users import Role, User, UserSpec
 from tests.fixtures import build
 from tests.fixtures.certificates import Holder, foreign
 from tests.integration.controller.fleet import WAIT_S, until
