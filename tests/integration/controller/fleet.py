@@ -11,6 +11,7 @@ from pathlib import Path
 from zlib import crc32
 
 import grpc
+from msgspec.structs import replace
 
 from controller.app import Controller
 from controller.config import ClusterOptions, Config
@@ -51,6 +52,11 @@ def config(folder: Path, name: str = "one") -> Config:
         metrics_addr="",
         cluster=ClusterOptions(heartbeat_period=HEARTBEAT),
     )
+
+
+def second(first: Config, folder: Path) -> Config:
+    """Another controller of the same fleet: it has the first one's encryption key."""
+    return replace(config(folder, "two"), encryption_key=first.key_file)
 
 
 @asynccontextmanager
