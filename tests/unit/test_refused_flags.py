@@ -43,6 +43,7 @@ ROWS = [
     ("controller", "--advertise-addr a:b:c", ("advertise-addr", "expected HOST:PORT")),
     ("controller", "--etcd-endpoints x", ("etcd-endpoints", '"x"', "expected HOST")),
     ("controller", "--etcd-cacert TMP/none", ("--etcd-cacert", "expected an existing file")),
+    ("controller", "--encryption-key TMP/none", ("--encryption-key", "expected an existing file")),
     ("controller", "--etcd-cert TMP/file", ("--etcd-cert", "expected --etcd-key as well")),
     ("controller", "--subnet-size 99", ("--subnet-size: value 99", "expected 9 to 29")),
     ("controller", "--default-addr-pool x", ("default-addr-pool", '"x"')),
