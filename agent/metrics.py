@@ -197,6 +197,26 @@ class AgentCollector(Collector):
             "Revision of the newest assignment of which the kernel is configured",
             value=self._overlays.programmed,
         )
+        yield from self._filter()
+        paths = GaugeMetricFamily(
+            "pyswarm_agent_path_mtu_bytes",
+            "Largest packet that reaches another host unfragmented",
+            labels=["peer"],
+        )
+        for peer, size in self._network.path_mtu.measured.items():
+            paths.add_metric([peer], size)
+        yield paths
+        yield from self._fast_path()
+        for name, text in _CONNTRACK.items():
+            path = _NETFILTER / f"nf_conntrack_{name}"
+            if path.exists():
+                yield GaugeMetricFamily(
+                    f"pyswarm_agent_conntrack_{'entries' if name == 'count' else 'limit'}",
+                    text,
+                    value=int(path.read_text()),
+                )
+
+    def _filter(self) -> Iterable[Metric]:
         yield CounterMetricFamily(
             "pyswarm_agent_spoofed_packets",
             "Packets of tasks that were dropped because their source address is not the task's",
@@ -217,23 +237,6 @@ class AgentCollector(Collector):
             "Packets of tasks to metadata addresses that were refused",
             value=self._network.filter.dropped(METADATA),
         )
-        paths = GaugeMetricFamily(
-            "pyswarm_agent_path_mtu_bytes",
-            "Largest packet that reaches another host unfragmented",
-            labels=["peer"],
-        )
-        for peer, size in self._network.path_mtu.measured.items():
-            paths.add_metric([peer], size)
-        yield paths
-        yield from self._fast_path()
-        for name, text in _CONNTRACK.items():
-            path = _NETFILTER / f"nf_conntrack_{name}"
-            if path.exists():
-                yield GaugeMetricFamily(
-                    f"pyswarm_agent_conntrack_{'entries' if name == 'count' else 'limit'}",
-                    text,
-                    value=int(path.read_text()),
-                )
 
     def _fast_path(self) -> Iterable[Metric]:
         use = self._network.fast_path.use
