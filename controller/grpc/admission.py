@@ -23,6 +23,7 @@ from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, Undecodable
 from controller.identity.caller import CallerKind
 from pyswarm_core.errors import Exhausted, InvalidArgument, quoted
+from pyswarm_core.ids import short
 from pyswarm_core.limits import (
     REQUESTS_MAX,
     REQUESTS_PER_CALLER,
@@ -215,7 +216,7 @@ def counted_as(context: Context) -> str:
     if caller.kind is CallerKind.USER:
         return f"user {quoted(caller.name)}"
     if caller.kind is CallerKind.AGENT:
-        return f"node {quoted(caller.name)}"
+        return f"node {short(caller.id)}"
     return caller_of(context.peer())
 
 
