@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.identity.keyring import LOCKED
-from tests.e2e.acceptance.fleet import IMAGE, PATIENT, PYSWARM, Fleet
+from tests.e2e.acceptance.fleet import IMAGE, PATIENT, PYSWARM, ROOT, Fleet
 
 pytestmark = pytest.mark.slow
 
@@ -24,10 +24,11 @@ def fleet(own_fleet: Fleet) -> Fleet:
 def unlock(fleet: Fleet, key: str) -> tuple[int, str]:
     """`pyswarm swarm unlock` with a key on standard input: exit code and error."""
     command = [str(PYSWARM), "swarm", "unlock"]
+    environment = {**fleet.environment, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         command,
         input=f"{key}\n",
-        env=fleet.environment,
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
