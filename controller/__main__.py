@@ -56,9 +56,9 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     show_default=False,
     help="Endpoints of an existing etcd [default: an embedded etcd]",
 )
-@flag("--etcd-cacert", type=_FILE, help="CA certificate file to verify etcd")
-@flag("--etcd-cert", type=_FILE, help="Client certificate file for etcd")
-@flag("--etcd-key", type=_FILE, help="Client key file for etcd")
+@flag("--etcd-cafile", type=_FILE, help="CA certificate file to verify etcd")
+@flag("--etcd-certfile", type=_FILE, help="Client certificate file for etcd")
+@flag("--etcd-keyfile", type=_FILE, help="Client key file for etcd")
 @flag(
     "--etcd-user",
     default="",
@@ -118,9 +118,9 @@ def make_config(flags: dict[str, Any]) -> Config:
         metrics_addr=flags["metrics_addr"],
         etcd=EtcdConfig(
             endpoints=tuple(filter(None, flags["etcd_endpoints"].split(","))),
-            ca_file=flags["etcd_cacert"],
-            cert_file=flags["etcd_cert"],
-            key_file=flags["etcd_key"],
+            ca_file=flags["etcd_cafile"],
+            cert_file=flags["etcd_certfile"],
+            key_file=flags["etcd_keyfile"],
             username=user,
             password=password,
             prefix=flags["etcd_prefix"],

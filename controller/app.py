@@ -24,6 +24,7 @@ from controller.grpc.credentials import server_credentials
 from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
 from controller.identity.authority import Authority, first_cluster
+from controller.identity.etcd import EtcdCertificates
 from controller.leader.election import Candidate, Term, encode_candidate, known_leader
 from controller.leader.garbage import freeze, unseen, young_only
 from controller.leader.loop import Loop, Tools
@@ -37,6 +38,7 @@ from controller.store.base import Revision, Store, StoreError, StoreFull, StoreU
 from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
+from controller.store.etcd_tls import TlsFiles
 from pyswarm_core.aio.channel import SERVER_OPTIONS
 from pyswarm_core.aio.daemon import check_free, own_folder
 from pyswarm_core.aio.echo import Asker, Done, Echoes
@@ -357,11 +359,14 @@ async def _store(config: Config) -> AsyncIterator[Store]:
         async with EtcdStore(_etcd_settings(config.etcd)) as store:
             yield store
         return
-    etcd = EmbeddedEtcd(EmbeddedSettings(config.state_dir / "etcd"))
-    endpoint = await etcd.start()
-    settings = EtcdSettings((endpoint,), pads_log=True)
+    folder = config.state_dir / "etcd"
+    certificates = EtcdCertificates(folder / "tls", SystemClock())
+    etcd = EmbeddedEtcd(EmbeddedSettings(folder), certificates)
+    await etcd.start()
+    settings = msgspec.structs.replace(etcd.client, pads_log=True)
     async with (
         EtcdStore(settings) as store,
+        _supervised(certificates.keep),
         _supervised(etcd.supervise),
         _supervised(lambda: etcd.relieve(store)),
     ):
@@ -379,17 +384,13 @@ async def _supervised(work: Callable[[], "asyncio._CoroutineLike[None]"]) -> Asy
 
 
 def _etcd_settings(config: EtcdConfig) -> EtcdSettings:
-    def content(file: Path | None) -> bytes:
-        return file.read_bytes() if file else b""
-
     _check_tls(config)
+    files = TlsFiles(config.ca_file, config.cert_file, config.key_file)
     return EtcdSettings(
         config.endpoints,
         username=config.username,
         password=config.password,
-        ca_pem=content(config.ca_file),
-        cert_pem=content(config.cert_file),
-        key_pem=content(config.key_file),
+        tls=files.current,
     )
 
 
@@ -397,9 +398,9 @@ def _check_tls(config: EtcdConfig) -> None:
     """Raise InvalidArgument for files that TLS cannot use: gRPC would report no connection."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for flag, file, use in (
-        ("--etcd-cacert", config.ca_file, context.load_verify_locations),
+        ("--etcd-cafile", config.ca_file, context.load_verify_locations),
         (
-            "--etcd-cert",
+            "--etcd-certfile",
             config.cert_file,
             partial(context.load_cert_chain, keyfile=config.key_file),
         ),

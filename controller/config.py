@@ -78,7 +78,7 @@ def config_problems(config: Config) -> list[Problem]:
     ]
     if bool(etcd.cert_file) != bool(etcd.key_file):
         given = etcd.cert_file or etcd.key_file
-        problems.append(Problem("--etcd-cert", str(given), "expected --etcd-key as well"))
+        problems.append(Problem("--etcd-certfile", str(given), "expected --etcd-keyfile as well"))
     if not config.name:
         problems.append(Problem("--name", "", "expected a name that no other controller has"))
     return problems

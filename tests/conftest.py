@@ -16,6 +16,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+import pyswarm_core  # noqa: F401  # before gRPC is imported
 from tests.fixtures import leaks, left_out, netns
 from tests.fixtures.leaks import no_leaks
 

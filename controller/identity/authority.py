@@ -22,6 +22,7 @@ from pyswarm_core.keys import Keys
 from pyswarm_core.kinds import CLUSTER, encode
 from pyswarm_core.objects import CertificateAuthority, Cluster
 from pyswarm_core.tokens import JoinToken, digest_of
+from pyswarm_core.trust import SERVER_NAME
 
 _log = EventLog("controller.identity")
 
@@ -71,7 +72,7 @@ def server_identity(cluster: Cluster, controller_id: str, now: Instant) -> Serve
     issuer = issuer_of(cluster.ca)
     lifetime = cluster.spec.cert_expiry
     subject = Subject(Unit.MANAGER, controller_id, cluster.id)
-    own = issuer.issue(ca.csr_pem(key), subject, lifetime, now, serves=True)
+    own = issuer.issue(ca.csr_pem(key), subject, lifetime, now, serves=SERVER_NAME)
     guest = issuer.guest(cluster.id, lifetime, now)
     chain = (own.pem, cluster.cross_certificate.encode(), cluster.ca.certificate.encode(), guest)
     return ServerIdentity(

@@ -1,19 +1,10 @@
 """One set of options for every gRPC channel and server. SHELL.
 
-gRPC's Python API accepts TLS 1.2 and has no option against it. The environment variable that this
-module sets does: it leaves TLS 1.2 only a cipher of RSA certificates, which no fleet has, and does
-not concern TLS 1.3. gRPC reads it when the process makes its first channel or server, for which
-every program imports this module.
-
 Keepalive needs `ping_timeout_ms` too: without it a half-open connection is detected only after a
 minute.
 """
 
-import os
-
 from pyswarm_core.limits import GRPC_MESSAGE_BYTES, TUNNEL_FRAME_BYTES
-
-os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES128-GCM-SHA256"
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES),
