@@ -44,8 +44,9 @@ from agent.tracing import Tracer
 from agent.worker import Worker
 from pyswarm_core.aio.daemon import own_folder
 from pyswarm_core.aio.echo import Echoes
+from pyswarm_core.aio.http.health import serve_health
 from pyswarm_core.aio.logs import EventLog
-from pyswarm_core.aio.metrics import serve_metrics
+from pyswarm_core.aio.metrics import ScrapeSecurity, serve_metrics
 from pyswarm_core.aio.system import UnsteppedClock
 from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
 from pyswarm_core.ids import TaskId
@@ -89,15 +90,48 @@ class _Parts(msgspec.Struct, frozen=True):
     tracer: Tracer
 
 
+class _Served:
+    """What the servers of metrics and health read, from threads of theirs; empty before the agent
+    has joined.
+    """
+
+    def __init__(self) -> None:
+        self.identity: Identity | None = None
+        self.session: Session | None = None
+
+    def listen(self, config: Config, stack: AsyncExitStack, registry: CollectorRegistry) -> None:
+        """Begin to serve."""
+        security = ScrapeSecurity(self._credentials, self._token_digest)
+        stack.enter_context(serve_metrics(config.metrics_addr, registry, security))
+        stack.enter_context(serve_health(config.health_addr, self._is_ready))
+
+    def _credentials(self) -> bytes:
+        if self.identity is None:
+            return b""
+        certificate = self.identity.certificate
+        return f"{certificate.chain}{certificate.key}".encode()
+
+    def _token_digest(self) -> bytes:
+        return self.session.scrape_digest if self.session else b""
+
+    def _is_ready(self) -> bool:
+        return self.session is not None and self.session.connected
+
+
+def _own_folders(config: Config, stack: AsyncExitStack, *, is_new: bool) -> None:
+    stack.enter_context(own_folder("--state-dir", config.state_dir))
+    stack.enter_context(own_folder("--run-dir", config.run_dir))
+    if is_new and (short := shortage((config.run_dir, config.state_dir))):
+        raise Unavailable(f"this host cannot join: {short}")
+
+
 async def _serve(config: Config, stack: AsyncExitStack) -> None:
     """Run the agent. What can fail comes before joining: a node that joined is not removed."""
     known = _known(config)
-    stack.enter_context(own_folder("--state-dir", config.state_dir))
-    stack.enter_context(own_folder("--run-dir", config.run_dir))
-    if known is None and (short := shortage((config.run_dir, config.state_dir))):
-        raise Unavailable(f"this host cannot join: {short}")
+    _own_folders(config, stack, is_new=known is None)
     registry = CollectorRegistry()
-    stack.enter_context(serve_metrics(config.metrics_addr, registry))
+    served = _Served()
+    served.listen(config, stack, registry)
     parts = await _parts(config, stack, registry)
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.overlays.run())
@@ -133,6 +167,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
             faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
             roots_changed=renewal.roots_changed,
         )
+        served.identity, served.session = identity, session
         parts.registry.register(
             AgentCollector(parts.worker, parts.overlays, session, parts.dataplane)
         )

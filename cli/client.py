@@ -123,6 +123,11 @@ class Client:
         """Counts and settings of the fleet."""
         return from_proto(views.Info, self._ask(self._stub.GetInfo, pb.GetInfoRequest()))
 
+    def scrape_token(self, *, rotate: bool = False) -> str:
+        """The token that callers of metrics show; a new one with `rotate`."""
+        request = pb.GetScrapeTokenRequest(rotate=rotate)
+        return self._ask(self._stub.GetScrapeToken, request).token
+
     def create_service(
         self, spec: ServiceSpec, login: RegistryLogin | None = None, *, query_registry: bool = False
     ) -> tuple[Service, Sequence[str]]:

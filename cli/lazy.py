@@ -38,7 +38,12 @@ UNSUPPORTED: Mapping[str, str] = {
         ),
         ("--isolation --credential-spec", "they are for Windows containers"),
         (
-            "--autolock --cert-expiry --external-ca --force-new-cluster --snapshot-interval "
+            "--external-ca",
+            "controllers issue the certificates themselves, with the key of the fleet's own CA,"
+            " which `pyswarm swarm ca` displays",
+        ),
+        (
+            "--autolock --cert-expiry --force-new-cluster --snapshot-interval "
             "--max-snapshots --aux-address --ipam-driver --ipam-opt --ipv4 --scope --config-only "
             "--config-from --details --rotate",
             "",

@@ -42,8 +42,9 @@ from controller.store.etcd_tls import TlsFiles
 from pyswarm_core.aio.channel import SERVER_OPTIONS
 from pyswarm_core.aio.daemon import check_free, own_folder
 from pyswarm_core.aio.echo import Asker, Done, Echoes
+from pyswarm_core.aio.http.health import serve_health
 from pyswarm_core.aio.logs import EventLog
-from pyswarm_core.aio.metrics import serve_metrics
+from pyswarm_core.aio.metrics import ScrapeSecurity, digest_of_token, serve_metrics
 from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
 from pyswarm_core.clock import seconds
@@ -82,8 +83,12 @@ async def run(config: Config, longest_pass: Callable[[], float]) -> None:
         async with AsyncExitStack() as stack:
             for address in config.listen:
                 check_free("--listen", address)
-            if config.metrics_addr:
-                check_free("--metrics-addr", config.metrics_addr)
+            for flag, address in (
+                ("--metrics-addr", config.metrics_addr),
+                ("--health-addr", config.health_addr),
+            ):
+                if address:
+                    check_free(flag, address)
             stack.enter_context(own_folder("--state-dir", config.state_dir))
             store = await stack.enter_async_context(_store(config))
             await Controller(config, store, longest_pass=longest_pass).serve()
@@ -153,7 +158,11 @@ class Controller:
         authority = Authority(self._store, self._keys, self._clock, identity, self._first_cluster)
         elector = Elector(self._store, self._keys, me, SteadyClock(), self._follow)
         server = await self._server(authority)
-        with serve_metrics(config.metrics_addr, self._metrics.registry):
+        security = self._scrape_security(authority)
+        with (
+            serve_metrics(config.metrics_addr, self._metrics.registry, security),
+            serve_health(config.health_addr, lambda: self.leading),
+        ):
             await server.start()
             _log.info("controller.serving", name=config.name, addresses=",".join(config.listen))
             try:
@@ -294,8 +303,21 @@ class Controller:
             return "etcd"
 
     def _first_cluster(self) -> Cluster:
-        cluster_id, secret = self._ids.draw(2)
-        return first_cluster(cluster_id, secret, self._clock.now())
+        cluster_id, secret, scrape_secret = self._ids.draw(3)
+        return first_cluster(cluster_id, secret, scrape_secret, self._clock.now())
+
+    def _scrape_security(self, authority: Authority) -> ScrapeSecurity:
+        """What protects this controller's metrics; a leader knows a new token at once."""
+
+        def identity() -> bytes:
+            return authority.identity.chain + authority.identity.key
+
+        def token_digest() -> bytes:
+            loop = self._loop
+            token = loop.state.cluster.scrape_token if loop else authority.scrape_token
+            return digest_of_token(token)
+
+        return ScrapeSecurity(identity, token_digest)
 
     def _with_options(self, loaded: Loaded) -> Loaded:
         """Merge the settings of this start's flags into the cluster's spec."""

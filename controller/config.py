@@ -63,6 +63,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """host:port at which agents, users and other controllers reach this one."""
     etcd: EtcdConfig = EtcdConfig()
     metrics_addr: str = f"127.0.0.1:{CONTROLLER_METRICS_PORT}"
+    health_addr: str = ""
     cluster: ClusterOptions = ClusterOptions()
 
 
@@ -75,6 +76,7 @@ def config_problems(config: Config) -> list[Problem]:
         *_addresses("--advertise-addr", [config.advertise_addr]),
         *_addresses("--etcd-endpoints", map(_bare, etcd.endpoints)),
         *_addresses("--metrics-addr", filter(None, [config.metrics_addr])),
+        *_addresses("--health-addr", filter(None, [config.health_addr])),
     ]
     if bool(etcd.cert_file) != bool(etcd.key_file):
         given = etcd.cert_file or etcd.key_file

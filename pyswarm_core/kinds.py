@@ -109,7 +109,7 @@ CLUSTER = Kind(
     id_type=str,
     struct=Cluster,
     message=objects_pb2.Cluster,
-    sensitive=("encryption_keys", "ca.key"),
+    sensitive=("encryption_keys", "ca.key", "scrape_token"),
 )
 NODE = Kind(
     name="node",

@@ -515,3 +515,5 @@ class Cluster(Object, frozen=True):
     """
     cross_certificate: str = ""
     """`ca`'s key, signed by the root before it (PEM); empty while there are no former roots."""
+    scrape_token: str = ""
+    """What callers of metrics show; empty in a fleet of an earlier version: nobody is served."""

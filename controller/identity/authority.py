@@ -21,7 +21,7 @@ from pyswarm_core.errors import InvalidArgument, PyswarmError
 from pyswarm_core.keys import Keys
 from pyswarm_core.kinds import CLUSTER, encode
 from pyswarm_core.objects import CertificateAuthority, Cluster
-from pyswarm_core.tokens import JoinToken, digest_of
+from pyswarm_core.tokens import JoinToken, digest_of, scrape_token
 from pyswarm_core.trust import SERVER_NAME
 
 _log = EventLog("controller.identity")
@@ -43,8 +43,8 @@ class ServerIdentity(msgspec.Struct, frozen=True):
     renews_at: Instant
 
 
-def first_cluster(cluster_id: str, secret: str, now: Instant) -> Cluster:
-    """A new cluster with its CA and its join token."""
+def first_cluster(cluster_id: str, secret: str, scrape_secret: str, now: Instant) -> Cluster:
+    """A new cluster with its CA and its tokens."""
     authority = ca.new_authority(cluster_id, now)
     return Cluster(
         id=cluster_id,
@@ -52,6 +52,7 @@ def first_cluster(cluster_id: str, secret: str, now: Instant) -> Cluster:
         updated_at=now,
         worker_token=str(JoinToken(digest_of(ca.der_of(authority.certificate)), secret)),
         ca=authority,
+        scrape_token=scrape_token(scrape_secret),
     )
 
 
@@ -104,6 +105,11 @@ class Authority:
         self._known = asyncio.Event()
         self.identity = server_identity(first(), controller_id, clock.now())
         """Of a cluster that nobody trusts, until the stored one is known."""
+
+    @property
+    def scrape_token(self) -> str:
+        """As it was stored at the last look; empty before the first."""
+        return self._of.scrape_token if self._of is not None else ""
 
     async def known(self) -> None:
         """Return when the stored cluster is known."""

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from hashlib import sha256
 
 from controller.leader.assignments import (
     Source,
@@ -153,6 +154,9 @@ class Sessions:
         """The versions of limits and template of which agents have been sent all limits, of
         services whose limits changed.
         """
+        self._sent_of: Cluster | None = None
+        self._sent_period = 0
+        """What the newest settings were made from."""
 
     def __len__(self) -> int:
         return len(self._of_node)
@@ -189,6 +193,8 @@ class Sessions:
 
     def settings(self, cluster: Cluster, heartbeat_period: int) -> Message:
         """The settings that every agent receives."""
+        self._sent_of, self._sent_period = cluster, heartbeat_period
+        token = cluster.scrape_token.encode()
         return Message(
             settings=dispatcher_pb2.Settings(
                 heartbeat_period=heartbeat_period,
@@ -196,6 +202,7 @@ class Sessions:
                 controllers=self.controllers,
                 protocol=PROTOCOL,
                 roots="".join((cluster.ca.certificate, *cluster.former_roots)).encode(),
+                scrape_digest=sha256(token).digest() if token else b"",
             )
         )
 
@@ -244,8 +251,12 @@ class Sessions:
 
     def services_changed(self, state: State, services: Iterable[ServiceId]) -> None:
         """These services were written or removed: agents receive limits that changed, also those
-        whose tasks have the service's template again.
+        whose tasks have the service's template again. They receive changed settings, too.
         """
+        if self._sent_of is not None and self._sent_of is not state.cluster:
+            former = self.settings(self._sent_of, self._sent_period)
+            if former != self.settings(state.cluster, self._sent_period):
+                self.notify_settings(state.cluster, self._sent_period)
         for service_id in services:
             service = state.services.get(service_id)
             if service is None or not service.limits_version:

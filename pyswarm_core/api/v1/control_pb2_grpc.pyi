@@ -35,6 +35,8 @@ class ControlStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ControlAsyncStub: ...
     GetInfo: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetInfoRequest, _control_pb2.GetInfoReply]
+    GetScrapeToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetScrapeTokenRequest, _control_pb2.ScrapeTokenReply]
+    """The token that callers of metrics show. With `rotate` a new one, which replaces the former at once."""
     CreateService: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateServiceRequest, _control_pb2.ServiceReply]
     UpdateService: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.ServiceReply]
     RemoveService: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]
@@ -77,6 +79,8 @@ class ControlStub:
 class ControlAsyncStub(ControlStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetInfo: _aio.UnaryUnaryMultiCallable[_control_pb2.GetInfoRequest, _control_pb2.GetInfoReply]  # type: ignore[assignment]
+    GetScrapeToken: _aio.UnaryUnaryMultiCallable[_control_pb2.GetScrapeTokenRequest, _control_pb2.ScrapeTokenReply]  # type: ignore[assignment]
+    """The token that callers of metrics show. With `rotate` a new one, which replaces the former at once."""
     CreateService: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateServiceRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
     UpdateService: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
     RemoveService: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
@@ -122,6 +126,14 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.GetInfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.GetInfoReply, _abc.Awaitable[_control_pb2.GetInfoReply]]: ...
+
+    @_abc_1.abstractmethod
+    def GetScrapeToken(
+        self,
+        request: _control_pb2.GetScrapeTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ScrapeTokenReply, _abc.Awaitable[_control_pb2.ScrapeTokenReply]]:
+        """The token that callers of metrics show. With `rotate` a new one, which replaces the former at once."""
 
     @_abc_1.abstractmethod
     def CreateService(

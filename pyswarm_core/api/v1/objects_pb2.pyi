@@ -846,6 +846,7 @@ class Cluster(_message.Message):
     CA_FIELD_NUMBER: _builtins.int
     FORMER_ROOTS_FIELD_NUMBER: _builtins.int
     CROSS_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    SCRAPE_TOKEN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
     updated_at: _builtins.int
@@ -855,6 +856,8 @@ class Cluster(_message.Message):
     next_vni: _builtins.int
     cross_certificate: _builtins.str
     """The CA's key, signed by the root before it (PEM); empty while there are no former roots."""
+    scrape_token: _builtins.str
+    """What callers of metrics show."""
     @_builtins.property
     def spec(self) -> _specs_pb2.ClusterSpec: ...
     @_builtins.property
@@ -885,10 +888,11 @@ class Cluster(_message.Message):
         ca: Global___CertificateAuthority | None = ...,
         former_roots: _abc.Iterable[_builtins.str] | None = ...,
         cross_certificate: _builtins.str = ...,
+        scrape_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "created_at", b"created_at", "cross_certificate", b"cross_certificate", "encryption_keys", b"encryption_keys", "former_roots", b"former_roots", "id", b"id", "manager_token", b"manager_token", "next_node_number", b"next_node_number", "next_vni", b"next_vni", "spec", b"spec", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "created_at", b"created_at", "cross_certificate", b"cross_certificate", "encryption_keys", b"encryption_keys", "former_roots", b"former_roots", "id", b"id", "manager_token", b"manager_token", "next_node_number", b"next_node_number", "next_vni", b"next_vni", "scrape_token", b"scrape_token", "spec", b"spec", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
