@@ -77,7 +77,7 @@ def test_a_known_token_becomes_the_secret_and_no_argument() -> None:
     found = rendered("everything")
     assert found.one("Secret", "join-token")["stringData"] == {"token": TOKEN}
     assert not any(TOKEN in word for word in found.arguments("agent"))
-    assert "create secret" not in found.notes
+    assert "create secret generic demo-pyswarm-join-token" not in found.notes
 
 
 def test_an_existing_token_secret_is_never_overwritten() -> None:
