@@ -131,6 +131,16 @@ def _pairs(words: tuple[str, ...]) -> dict[str, str]:
     help="Controller to join (repeatable); not needed after that",
 )
 @flag("--join-token", default="", help="Token to join with; not needed after that")
+@flag(
+    "--join-token-file",
+    type=click.Path(path_type=Path),
+    help="File with the token to join with; removed when the host has joined",
+)
+@flag(
+    "--rejoin",
+    is_flag=True,
+    help="Get a certificate for the node that this host was, with --join-token, and exit",
+)
 @flag("--hostname", default=platform.node(), help="Name of the node")
 @flag(
     "--advertise-addr",

@@ -6,6 +6,7 @@ import platform
 import signal
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -26,9 +27,9 @@ from agent.network.dns.server import serving_names
 from agent.network.kernel import KernelDataplane
 from agent.network.netns import Namespaces
 from agent.outbox import Outbox
-from agent.overlays.faults import WHOLE_HOST
+from agent.overlays.closing import Closing, metrics_addrs, own_metrics, plain_registries
 from agent.overlays.overlays import Overlays
-from agent.overlays.plan import Plan
+from agent.overlays.plan import CONTROLLERS, Plan
 from agent.preparation import Preparation
 from agent.records import Records
 from agent.runtime.base import LogLimits
@@ -38,7 +39,7 @@ from agent.runtime.room import shortage
 from agent.session.conversation import Session
 from agent.session.greeting import Greeting, Greetings
 from agent.session.identity import Identity, Joining, join
-from agent.session.renewal import Renewal
+from agent.session.renewal import Renewal, rejoin
 from agent.session.tunnels import Dialer
 from agent.tracing import Tracer
 from agent.worker import Worker
@@ -48,8 +49,8 @@ from pyswarm_core.aio.http.health import serve_health
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import ScrapeSecurity, serve_metrics
 from pyswarm_core.aio.system import UnsteppedClock
-from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
-from pyswarm_core.ids import TaskId
+from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable, invalid, reason_of
+from pyswarm_core.ids import WHOLE_HOST, TaskId
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
 from pyswarm_core.version import version
@@ -127,6 +128,9 @@ def _own_folders(config: Config, stack: AsyncExitStack, *, is_new: bool) -> None
 
 async def _serve(config: Config, stack: AsyncExitStack) -> None:
     """Run the agent. What can fail comes before joining: a node that joined is not removed."""
+    if config.rejoin:
+        await rejoin(_identity_path(config), config.join_token, config.controllers)
+        return
     known = _known(config)
     _own_folders(config, stack, is_new=known is None)
     registry = CollectorRegistry()
@@ -138,49 +142,75 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         group.create_task(parts.dataplane.tend())
         group.create_task(parts.runtime.tend())
         group.create_task(parts.worker.run())
-        overlay = parts.dataplane.overlay
-        description = _description(config, await overlay.missing_capabilities())
-        identity = known or await _join(config, description)
-
+        lacks = await parts.dataplane.overlay.missing_capabilities()
+        identity = known or await _join(config, _description(config, lacks))
         identity.learn(config.controllers)
+        if config.join_token_file is not None:
+            config.join_token_file.unlink(missing_ok=True)
+        served.identity = identity
+        await _converse(config, parts, served, group, stack)
 
-        async def assign(assignment: Assignment) -> None:
-            await _assign(assignment, identity, parts)
 
-        async def examine() -> Greeting:
-            lacks = await overlay.missing_capabilities()
-            addresses = await overlay.addresses6()
-            return Greeting(_description(config, lacks), config.advertise_addr, addresses)
+async def _converse(
+    config: Config,
+    parts: _Parts,
+    served: _Served,
+    group: asyncio.TaskGroup,
+    stack: AsyncExitStack,
+) -> None:
+    """Begin the session with the leader, once adopted containers are known."""
+    identity = served.identity
+    assert identity is not None
+    overlay = parts.dataplane.overlay
 
-        echoes = Echoes(parts.outbox.probed)
-        stack.callback(echoes.close)
-        renewal = Renewal(identity, lambda: session.controller)
-        session = Session(
-            identity,
-            Greetings(examine, group).current,
-            parts.outbox,
-            parts.worker,
-            assign=assign,
-            probe=echoes.ask,
-            open_tunnel=Dialer(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
-            worn_key=overlay.worn_key,
-            faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
-            roots_changed=renewal.roots_changed,
-        )
-        served.identity, served.session = identity, session
-        parts.registry.register(
-            AgentCollector(parts.worker, parts.overlays, session, parts.dataplane)
-        )
-        group.create_task(_check_room(config, parts.worker))
-        group.create_task(renewal.run())
-        await parts.worker.adopted()
-        group.create_task(session.run())
+    async def assign(assignment: Assignment) -> None:
+        await _assign(assignment, identity, parts)
+
+    async def examine() -> Greeting:
+        lacks = await overlay.missing_capabilities()
+        addresses = await overlay.addresses6()
+        return Greeting(_description(config, lacks), config.advertise_addr, addresses)
+
+    await _close(config, parts.overlays, identity, group)
+    echoes = Echoes(parts.outbox.probed)
+    stack.callback(echoes.close)
+    renewal = Renewal(identity, lambda: session.controller)
+    session = Session(
+        identity,
+        Greetings(examine, group).current,
+        parts.outbox,
+        parts.worker,
+        assign=assign,
+        probe=echoes.ask,
+        close=partial(parts.overlays.close, CONTROLLERS),
+        open_tunnel=Dialer(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
+        worn_key=overlay.worn_key,
+        faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
+        roots_changed=renewal.roots_changed,
+    )
+    served.session = session
+    parts.registry.register(AgentCollector(parts.worker, parts.overlays, session, parts.dataplane))
+    group.create_task(_check_room(config, parts.worker))
+    group.create_task(renewal.run())
+    await parts.worker.adopted()
+    group.create_task(session.run())
 
 
 def _host_faults(worker: Worker) -> tuple[Fault, ...]:
     """The fault that keeps this host from starting any task, if there is one."""
     reason = f"cannot start containers: {worker.unable}"
     return (Fault(network_id=WHOLE_HOST, reason=reason),) if worker.unable else ()
+
+
+async def _close(
+    config: Config, overlays: Overlays, identity: Identity, group: asyncio.TaskGroup
+) -> None:
+    """Close to tasks what this agent knows of the control plane, now and as it changes."""
+    own = own_metrics(config.metrics_addr, config.advertise_addr)
+    registries = plain_registries(config.registry_mirrors)
+    closing = Closing(overlays, own, registries, lambda: identity.controllers)
+    await closing.renew()
+    group.create_task(closing.run())
 
 
 async def _check_room(config: Config, worker: Worker) -> None:
@@ -231,6 +261,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         network.dataplane.names,
         lambda: overlays.programmed,
         lambda task_id, protocol: _exposed(task_id, protocol, worker, images),
+        overlays.closes,
     )
     stack.callback(tracer.close)
     dataplane = network.dataplane
@@ -291,7 +322,7 @@ def _known(config: Config) -> Identity | None:
         raise PermissionDenied("the agent must run as root: it makes containers and networks")
     if identity := Identity.load(_identity_path(config)):
         return identity
-    if not config.controllers or not config.join_token:
+    if not config.controllers or not _token(config):
         raise InvalidArgument(
             "this host has not joined a fleet: start the agent with --controller HOST:PORT and"
             " --join-token TOKEN (`pyswarm swarm join-token worker` prints both)"
@@ -303,17 +334,26 @@ def _identity_path(config: Config) -> Path:
     return config.state_dir / "identity.json"
 
 
+def _token(config: Config) -> str:
+    file = config.join_token_file
+    if config.join_token or file is None:
+        return config.join_token
+    try:
+        return file.read_text().strip()
+    except OSError as error:
+        expected = "expected a file with the token of `pyswarm swarm join-token worker`"
+        raise invalid("--join-token-file", str(file), f"{reason_of(error)}: {expected}") from None
+
+
 async def _join(config: Config, description: NodeDescription) -> Identity:
-    return await join(
-        _identity_path(config),
-        Joining(
-            config.join_token,
-            config.controllers,
-            description,
-            config.advertise_addr,
-            config.availability,
-        ),
+    joining = Joining(
+        _token(config),
+        config.controllers,
+        description,
+        config.advertise_addr,
+        config.availability,
     )
+    return await join(_identity_path(config), joining)
 
 
 def _description(config: Config, lacks: Iterable[Capability]) -> NodeDescription:
@@ -327,6 +367,7 @@ def _description(config: Config, lacks: Iterable[Capability]) -> NodeDescription
         engine_labels=config.labels,
         lacks=tuple(sorted(lacks)),
         max_tasks=config.max_tasks,
+        metrics_addrs=metrics_addrs(config.metrics_addr, config.advertise_addr),
     )
 
 

@@ -11,9 +11,10 @@ from agent.tasks.record import NewLimits, Record
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto
+from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.indexes.columns import endpoint_digest, unpack_ids
-from pyswarm_core.objects import NO_DETAIL, EncryptionKey, TaskDetail
+from pyswarm_core.objects import NO_DETAIL, TaskDetail
 from pyswarm_core.specs import PortConfig, RegistryLogin, TaskSpec
 from pyswarm_core.states import TaskState
 
@@ -164,6 +165,7 @@ def _overlay(data: bytes) -> DesiredOverlay:
         gateway=message.gateway,
         ingress=message.ingress,
         encrypted=message.encrypted,
+        block_metadata=message.block_metadata,
         encryption_keys=tuple(from_proto(EncryptionKey, key) for key in message.encryption_keys),
     )
 

@@ -32,6 +32,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     run_dir: Path
     controllers: tuple[str, ...] = ()
     join_token: str = ""
+    join_token_file: Path | None = None
+    rejoin: bool = False
     hostname: str
     advertise_addr: str
     availability: str = "active"

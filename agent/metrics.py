@@ -12,6 +12,8 @@ pyswarm_agent_network_sync_seconds            duration of configuring the kernel
 pyswarm_agent_network_drifts_healed_total     differences of the kernel that were corrected
 pyswarm_agent_spoofed_packets_total           packets of tasks dropped for their source address
 pyswarm_agent_plaintext_packets_total         packets of encrypted networks dropped in the clear
+pyswarm_agent_control_plane_refusals_total    packets of tasks to the control plane refused
+pyswarm_agent_metadata_refusals_total         packets of tasks to metadata addresses refused
 pyswarm_agent_path_mtu_bytes{peer}            largest packet that reaches another host unfragmented
 pyswarm_agent_fast_path_on                    1 unless the fast path is off, or the kernel lacks it
 pyswarm_agent_fast_path_networks              networks with the fast path on this host
@@ -30,6 +32,7 @@ from prometheus_client.registry import Collector
 
 from agent.health.base import Outcome
 from agent.network.dataplane import Dataplane
+from agent.network.filter.control import CLOSED, METADATA
 from agent.network.filter.host import PLAINTEXT
 from agent.network.filter.senders import SPOOFED
 from agent.overlays.overlays import Overlays
@@ -203,6 +206,16 @@ class AgentCollector(Collector):
             "pyswarm_agent_plaintext_packets",
             "Packets of encrypted networks that were dropped because they were not encrypted",
             value=self._network.filter.dropped(PLAINTEXT),
+        )
+        yield CounterMetricFamily(
+            "pyswarm_agent_control_plane_refusals",
+            "Packets of tasks to closed ports of the control plane that were refused",
+            value=self._network.filter.dropped(CLOSED),
+        )
+        yield CounterMetricFamily(
+            "pyswarm_agent_metadata_refusals",
+            "Packets of tasks to metadata addresses that were refused",
+            value=self._network.filter.dropped(METADATA),
         )
         paths = GaugeMetricFamily(
             "pyswarm_agent_path_mtu_bytes",

@@ -116,7 +116,9 @@ class Preparation:
         spec = record.spec
         networks = _networks(record)
         dns = spec.container_spec.dns_config
-        attached = await self._overlays.attach(record.task_id, networks, dns.nameservers)
+        attached = await self._overlays.attach(
+            record.task_id, networks, dns.nameservers, calls_api=spec.allow_fleet_api
+        )
         ports = self._overlays.claim(record.task_id, record.ports)
         in_host = not attached.netns_path
         own_name = self._hostname if in_host else short(record.task_id)

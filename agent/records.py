@@ -57,6 +57,9 @@ class Records:
                     path.unlink()  # no effect was carried out, or the host lost power
                     continue
                 record = self._decoder.decode(line)
+                if record.login:  # an earlier version stored logins
+                    path.unlink()
+                    self.save(record)
             except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
                 _log.error("record.unreadable", path=path, error=error)
                 path.replace(path.with_suffix(".unreadable"))
@@ -80,9 +83,11 @@ class Records:
         )
 
     def save(self, record: Record) -> None:
-        """Replace the task's record; a reader finds it complete. Raises OSError (disk full)."""
+        """Replace the task's record; a reader finds it complete, without its registry login. Raises
+        OSError (disk full).
+        """
         path = f"{self._directory}/{record.task_id}.json"
-        _replace(path, self._encoder.encode(record) + b"\n")
+        _replace(path, self._encoder.encode(record.durable) + b"\n")
 
     def save_results(self, record: Record) -> None:
         """Save the results of the task's checks, of a record that is saved otherwise. Raises

@@ -20,7 +20,7 @@ from agent.network.trace.differences import of_plan, of_route
 from agent.network.trace.probes import Probes
 from pyswarm_core.errors import NotFound, Unavailable
 from pyswarm_core.ids import NetworkId, TaskId
-from pyswarm_core.traces import Facts, TraceProbe
+from pyswarm_core.traces import CLOSED, Attempt, Facts, TraceProbe
 
 T = TypeVar("T")
 AT_ONCE = 4
@@ -50,15 +50,17 @@ class Tracer:
         names: Names,
         programmed: Callable[[], int],
         exposed: Exposed,
+        closes: Callable[[str, int], bool] = lambda address, port: False,
     ) -> None:
         """`programmed` returns the revision of which the kernel is configured, `exposed` the ports
-        of a protocol that a task's image exposes.
+        of a protocol that a task's image exposes, `closes` whether a port is closed to tasks.
         """
         self._checks = checks
         self._spaces = namespaces
         self._names = names
         self._programmed = programmed
         self._exposed = exposed
+        self._closes = closes
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="trace")
 
     def close(self) -> None:
@@ -103,8 +105,14 @@ class Tracer:
             )  # fmt: skip
         if probe.listeners:
             facts = replace(facts, listeners=probes.listeners(udp=probe.udp))
-        connections = [probes.connect(to, probe.port, udp=probe.udp) for to in probe.connect_to]
+        connections = [self._connect(probes, to, probe) for to in probe.connect_to]
         return replace(facts, differences=tuple(differences), connections=tuple(connections))
+
+    def _connect(self, probes: Probes, to: str, probe: TraceProbe) -> Attempt:
+        tried = probes.connect(to, probe.port, udp=probe.udp)
+        if not tried.error or probe.udp or not self._closes(to, probe.port):
+            return tried
+        return replace(tried, error=f"{tried.error}: {CLOSED}")
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

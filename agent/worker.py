@@ -165,6 +165,8 @@ class Worker:
                 await asyncio.sleep(0)
             if task.task_id in self._records:
                 self.handle(task.task_id, events.Desired(task.desired_state))
+                if self._records[task.task_id].lacks_login:
+                    self.handle(task.task_id, events.LoginReceived(task.template.login))
                 if limits := task.template.new_limits:
                     self.handle(task.task_id, events.LimitsRequested(limits))
             else:
@@ -266,7 +268,7 @@ class Worker:
             if not record.clean:
                 self._overlays.adopt(record.task_id, record.detail.addresses, record.detail.ports)
         found = await self._runtime.found()
-        networks = await self._overlays.found() | self._overlays.published
+        networks = await self._overlays.found() | self._overlays.named
         adoption = adopt(self._records, found, networks)
         _log.info("agent.adopted", records=len(self._records), containers=len(found))
         for task_id, event in adoption.events:
@@ -305,7 +307,12 @@ class Worker:
         try:
             dns = record.spec.container_spec.dns_config
             async with self._reattaching:
-                await self._overlays.attach(record.task_id, networks, dns.nameservers)
+                await self._overlays.attach(
+                    record.task_id,
+                    networks,
+                    dns.nameservers,
+                    calls_api=record.spec.allow_fleet_api,
+                )
         except Exception as error:
             _log.error("task.reattach_failed", task=record.task_id, error=_error_text(error))
 

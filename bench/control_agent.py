@@ -1,9 +1,10 @@
 """`python -m bench.control_agent`: many agents' sessions from one process. SHELL.
 
 Each agent has its own connection and uses the real protocol, but runs no tasks. The first line of
-the input has the controller's address and the nodes; each further line is a task state, in which
-every agent reports all its tasks. Lines of output are JSON: how many agents are connected and what
-they received. The end of the input ends the process.
+the input has the controller's address, the nodes and the CA, which issues a certificate for each of
+them in place of ten thousand joins; without a CA they call without TLS. Each further line is a task
+state, in which every agent reports all its tasks. Lines of output are JSON: how many agents are
+connected and what they received. The end of the input ends the process.
 """
 
 import asyncio
@@ -15,12 +16,19 @@ from contextlib import AsyncExitStack
 from typing import NamedTuple
 
 import grpc
+import msgspec
 
-from bench.control_rig import TOKEN, address, description
+from bench.control_rig import CLUSTER_ID, NODE_KEY, address, description
+from controller.identity.ca import Subject, Unit, key_pem, new_key
+from controller.identity.cluster import issuer_of
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.credentials import ClientCredentials, channel
+from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
 from pyswarm_core.codec import to_proto
+from pyswarm_core.identity.certificates import CertificateAuthority
 from pyswarm_core.ids import ID_LENGTH
+from pyswarm_core.limits import CERT_EXPIRY
 from pyswarm_core.states import TaskState
 
 AgentMessage = dispatcher_pb2.AgentMessage
@@ -50,8 +58,9 @@ class Host(NamedTuple):
 class Agent:
     """One node's session."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, authority: CertificateAuthority | None) -> None:
         self.host = host
+        self._credentials = _certified(host, authority) if authority else None
         self.connected = False
         self.lost = 0
         """Sessions that failed."""
@@ -63,8 +72,8 @@ class Agent:
 
     async def run(self, target: str, starting: asyncio.Semaphore) -> None:
         """Hold sessions, one after the other, on one connection."""
-        async with grpc.aio.insecure_channel(target, options=OWN_CONNECTION) as channel:
-            stub = dispatcher_pb2_grpc.DispatcherStub(channel)
+        async with self._dial(target) as connection:
+            stub = dispatcher_pb2_grpc.DispatcherStub(connection)
             while True:
                 try:
                     await self._converse(stub, starting)
@@ -73,12 +82,18 @@ class Agent:
                 self.connected = False
                 await asyncio.sleep(RETRY_S * (0.5 + self.host.number % 97 / 97))
 
+    def _dial(self, target: str) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(target, options=OWN_CONNECTION)
+        return channel(target, self._credentials, aio=True, options=OWN_CONNECTION)
+
     async def _converse(
         self, stub: dispatcher_pb2_grpc.DispatcherStub, starting: asyncio.Semaphore
     ) -> None:
         async with AsyncExitStack() as stack:
             async with starting:
-                call: Call = stub.Session(None)  # type: ignore[assignment,arg-type]  # stubs: generators only
+                named = None if self._credentials else ((NODE_KEY, self.host.node_id),)
+                call: Call = stub.Session(None, metadata=named)  # type: ignore[assignment,arg-type]  # stubs: generators only
                 stack.callback(call.cancel)
                 await call.write(AgentMessage(hello=self._hello()))
                 first = await call.read()
@@ -95,8 +110,6 @@ class Agent:
     def _hello(self) -> dispatcher_pb2.Hello:
         number = self.host.number
         return dispatcher_pb2.Hello(
-            node_id=self.host.node_id,
-            token=TOKEN,
             description=to_proto(description(number), objects_pb2.NodeDescription()),
             addr=address(number),
         )
@@ -131,19 +144,29 @@ class Agent:
             await self._call.write(message)
 
 
+def _certified(host: Host, authority: CertificateAuthority) -> ClientCredentials:
+    key = new_key()
+    subject = Subject(Unit.WORKER, host.node_id, CLUSTER_ID)
+    now = SystemClock().now()
+    issued = issuer_of(authority).certify(key.public_key(), subject, CERT_EXPIRY, now)
+    return ClientCredentials(authority.certificate.encode(), issued.pem, key_pem(key))
+
+
 def _split(ids: bytes) -> list[bytes]:
     return [ids[start : start + ID_LENGTH] for start in range(0, len(ids), ID_LENGTH)]
 
 
 async def main() -> None:
-    """The first line of the input: the controller's address and the nodes."""
+    """The first line of the input: the controller's address, the nodes, the CA."""
     os.nice(NICE)
     reader = asyncio.StreamReader(limit=2**24)
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
     )
-    target, hosts = json.loads(await reader.readline())
-    agents = [Agent(Host(*host)) for host in hosts]
+    target, hosts, authority = msgspec.json.decode(
+        await reader.readline(), type=tuple[str, list[Host], CertificateAuthority | None]
+    )
+    agents = [Agent(host, authority) for host in hosts]
     starting = asyncio.Semaphore(CALLS_STARTED_AT_ONCE)
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(agent.run(target, starting)) for agent in agents]

@@ -1,8 +1,9 @@
 """Ten thousand agents on one controller: idle, receiving a million tasks, reporting them. SHELL.
 
 The controller is `python -m controller` with its own etcd. The agents are in a few other processes
-on the same machine, each with its own connection. Figures of the controller are read from its
-metrics and from /proc.
+on the same machine, each with its own connection and certificate. Figures of the controller are
+read from its metrics and from /proc. Before that the same is measured without TLS
+(`bench.control_plain`): what TLS costs is the difference within one run.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import grpc
+import msgspec
 
 from bench.control_agent import Host
 from bench.control_rig import (
@@ -30,10 +31,16 @@ from bench.control_rig import (
     service_spec,
 )
 from bench.report import Figure
-from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from controller.identity.keyfile import create_key
+from pyswarm_core.aio.credentials import channel
 from pyswarm_core.api.v1 import control_pb2, control_pb2_grpc, specs_pb2
 from pyswarm_core.codec import to_proto
+from pyswarm_core.identity.certificates import CertificateAuthority
 
+PLAIN, TLS = "bench.control_plain", "controller"
+"""The programs that are compared."""
+TICK = 0.01
+"""The smallest processor time, in seconds, that /proc shows."""
 SIMULATORS = 4
 HELD_S = 20.0
 TASKS_OF_NODE = 100
@@ -50,9 +57,26 @@ class Plane(NamedTuple):
     """A running controller."""
 
     pid: int
+    socket: str
+    """For users."""
     address: str
+    """For agents."""
     metrics: str
     etcd_pid: int
+
+
+class Measured(NamedTuple):
+    """What was measured of one controller and its agents."""
+
+    figures: list[Figure]
+    held: float
+    """% of a core while nothing happens."""
+    received_s: float
+    """Processor seconds of the controller until all agents had their tasks."""
+    taken_s: float
+    """And until it had taken in all their reports."""
+    reconnected_s: float
+    """From the next leader's start until all had a session with it."""
 
 
 class Simulators:
@@ -90,26 +114,78 @@ def measure(quick: bool) -> list[Figure]:
     """10,000 agents, 100 tasks each."""
     agents, services = (20, 100) if quick else (10_000, 1_000)
     held_s = 1.0 if quick else HELD_S
-    with tempfile.TemporaryDirectory(prefix="pyswarm-bench-") as folder:
-        return asyncio.run(_measure(Path(folder), agents, services, held_s))
+    measured = []
+    for program in (PLAIN, TLS):
+        with tempfile.TemporaryDirectory(prefix="pyswarm-bench-") as folder:
+            rig = Rig(Path(folder), program, agents, services, held_s)
+            measured.append(asyncio.run(_measure(rig)))
+    plain, secure = measured
+    return [*secure.figures, *_costs(plain, secure)]
 
 
-async def _measure(folder: Path, agents: int, services: int, held_s: float) -> list[Figure]:
+class Rig(NamedTuple):
+    """What is to be measured."""
+
+    folder: Path
+    program: str
+    agents: int
+    services: int
+    held_s: float
+
+
+async def _measure(rig: Rig) -> Measured:
+    agents = rig.agents
     async with AsyncExitStack() as stack:
-        etcd = await stack.enter_async_context(embedded_etcd(folder))
+        etcd = await stack.enter_async_context(embedded_etcd(rig.folder))
         state = fleet(agents)
+        create_key(rig.folder / "encryption.key")
         async with open_store(etcd) as store:
             await fill(store, state)
-        plane = await stack.enter_async_context(running_controller(folder, etcd.pid or 0))
+        addresses = Addresses.free(rig.folder, etcd.pid or 0)
+        first = await stack.enter_async_context(AsyncExitStack())
+        plane = await first.enter_async_context(running_controller(rig, addresses))
         hosts = [Host(node.id, node.number) for node in state.nodes.values()]
+        authority = state.cluster.ca if rig.program == TLS else None
         began = time.monotonic()
-        sims = await stack.enter_async_context(_simulators(plane, hosts))
+        sims = await stack.enter_async_context(_simulators(plane, hosts, authority))
         await _until(lambda: sims.count("connected") == agents, "all agents connected")
         connected_s = time.monotonic() - began
-        held = await _hold(plane, sims, agents, held_s, connected_s)
-        figures = await _receive(plane, sims, services, agents * TASKS_OF_NODE)
+        held = await _hold(plane, sims, agents, rig.held_s, connected_s)
+        used_s = cpu_s(plane.pid)
+        figures = await _receive(plane, sims, rig.services, agents * TASKS_OF_NODE)
+        received_s = cpu_s(plane.pid) - used_s
         taken = await _take_in(plane, sims, agents * TASKS_OF_NODE)
-        return [held, *figures, taken]
+        taken_s = cpu_s(plane.pid) - used_s - received_s
+        await first.aclose()
+        await _until(lambda: not sims.count("connected"), "all sessions ended")
+        await stack.enter_async_context(running_controller(rig, addresses))
+        began = time.monotonic()
+        await _until(lambda: sims.count("connected") == agents, "all agents connected again")
+        again_s = time.monotonic() - began
+        return Measured([held, *figures, taken], held.value, received_s, taken_s, again_s)
+
+
+def _costs(plain: Measured, secure: Measured) -> list[Figure]:
+    """What TLS costs: processor time of the controller, and the time of a return."""
+    pairs = (
+        ("agents held", plain.held, secure.held, "% of a core"),
+        ("tasks sent", plain.received_s, secure.received_s, "s"),
+        ("status changes taken in", plain.taken_s, secure.taken_s, "s"),
+    )
+    figures = [
+        Figure(
+            f"TLS: more processor time of the controller, {name}",
+            100 * (after / max(before, TICK) - 1),
+            "%",
+            12,
+            note=f"{before:.2f} {unit} without TLS, {after:.2f} {unit} with it",
+        )
+        for name, before, after, unit in pairs
+    ]
+    before, after = plain.reconnected_s, secure.reconnected_s
+    note = f"{before:.1f} s without TLS, {after:.1f} s with it"
+    ratio = after / max(before, TICK)
+    return [*figures, Figure("TLS: return of all agents to a new leader", ratio, "x", 2, note=note)]
 
 
 async def _hold(
@@ -163,8 +239,8 @@ async def _receive(plane: Plane, sims: Simulators, services: int, tasks: int) ->
 
 
 async def _create(plane: Plane, services: int, replicas: int) -> None:
-    async with grpc.aio.insecure_channel(plane.address, options=CHANNEL_OPTIONS) as channel:
-        stub: control_pb2_grpc.ControlAsyncStub = control_pb2_grpc.ControlStub(channel)
+    async with channel(plane.socket, None, aio=True) as connection:
+        stub: control_pb2_grpc.ControlAsyncStub = control_pb2_grpc.ControlStub(connection)
         for first in range(0, services, SERVICES_AT_ONCE):
             async with asyncio.TaskGroup() as group:
                 for index in range(first, min(first + SERVICES_AT_ONCE, services)):
@@ -205,17 +281,31 @@ async def _take_in(plane: Plane, sims: Simulators, tasks: int) -> Figure:
     )
 
 
+class Addresses(NamedTuple):
+    """Where every controller of a measurement serves."""
+
+    socket: str
+    api: str
+    metrics: str
+    etcd_pid: int
+
+    @classmethod
+    def free(cls, folder: Path, etcd_pid: int) -> "Addresses":
+        """A socket in the folder, and free ports."""
+        ports = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+        return cls(f"unix:{folder}/api.sock", ports[0], ports[1], etcd_pid)
+
+
 @asynccontextmanager
-async def running_controller(folder: Path, etcd_pid: int) -> AsyncIterator[Plane]:
-    """`python -m controller` with the etcd in `folder`, once it leads."""
-    api, metrics = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-    words = ["-m", "controller", f"--state-dir={folder}", f"--listen={api}"]
-    words += [f"--metrics-addr={metrics}", "--log-level=warning"]
+async def running_controller(rig: Rig, at: Addresses) -> AsyncIterator[Plane]:
+    """The program with the etcd in the rig's folder, once it leads."""
+    words = ["-m", rig.program, f"--state-dir={rig.folder}", f"--listen={at.socket}"]
+    words += [f"--listen={at.api}", f"--metrics-addr={at.metrics}", "--log-level=warning"]
     process = await asyncio.create_subprocess_exec(sys.executable, *words)
-    plane = Plane(process.pid, api, metrics, etcd_pid)
+    plane = Plane(process.pid, *at)
     try:
         async with asyncio.timeout(PATIENCE_S):
-            while SESSIONS not in await scrape(metrics):
+            while SESSIONS not in await scrape(at.metrics):
                 if process.returncode is not None:
                     raise RuntimeError("the controller ended")
                 await asyncio.sleep(0.05)
@@ -227,7 +317,9 @@ async def running_controller(folder: Path, etcd_pid: int) -> AsyncIterator[Plane
 
 
 @asynccontextmanager
-async def _simulators(plane: Plane, hosts: list[Host]) -> AsyncIterator[Simulators]:
+async def _simulators(
+    plane: Plane, hosts: list[Host], authority: CertificateAuthority | None
+) -> AsyncIterator[Simulators]:
     processes = []
     for index in range(SIMULATORS):
         process = await asyncio.create_subprocess_exec(
@@ -237,7 +329,8 @@ async def _simulators(plane: Plane, hosts: list[Host]) -> AsyncIterator[Simulato
             stdout=asyncio.subprocess.PIPE,
         )
         assert process.stdin is not None
-        process.stdin.write(f"{json.dumps([plane.address, hosts[index::SIMULATORS]])}\n".encode())
+        task = (plane.address, hosts[index::SIMULATORS], authority)
+        process.stdin.write(msgspec.json.encode(task) + b"\n")
         processes.append(process)
     sims = Simulators(processes)
     async with asyncio.TaskGroup() as group:

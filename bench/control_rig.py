@@ -13,9 +13,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from controller.app import Controller
 from controller.config import Config
+from controller.identity.cluster import first_cluster
 from controller.identity.etcd import EtcdCertificates
+from controller.identity.keyfile import create_key
 from controller.leader.loop import Loop
 from controller.store.base import Put, Store, Txn
 from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
@@ -27,8 +31,8 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NodeId
 from pyswarm_core.keys import Keys
 from pyswarm_core.kinds import NODE, encode
-from pyswarm_core.limits import TXN_PUTS
-from pyswarm_core.objects import Cluster, Node, NodeDescription, NodeResources, NodeStatus
+from pyswarm_core.limits import PROTOCOL, TXN_PUTS
+from pyswarm_core.objects import Node, NodeDescription, NodeResources, NodeStatus
 from pyswarm_core.specs import (
     ContainerSpec,
     NodeSpec,
@@ -42,8 +46,11 @@ from pyswarm_core.specs import (
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 
-TOKEN = "PYSWM-1-bench"
-"""The join token of the measured fleets."""
+CLUSTER_ID = "bench"
+SECRET = "bench" + "0" * 20
+"""Of the join token of the measured fleets."""
+NODE_KEY = "node-id"
+"""The key of the metadata that names the caller's node where there is no TLS."""
 MIB = 1 << 20
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -74,10 +81,7 @@ def open_store(etcd: EmbeddedEtcd) -> EtcdStore:
 def fleet(nodes: int) -> State:
     """A cluster and its hosts: every second one has a disk, each is in one of ten zones."""
     now = SystemClock().now()
-    cluster = Cluster(
-        id="bench", created_at=now, updated_at=now, worker_token=TOKEN, next_node_number=nodes + 1
-    )
-    state = State(cluster)
+    state = State(replace(first_cluster(CLUSTER_ID, SECRET, now), next_node_number=nodes + 1))
     ids = RandomIds().draw(nodes)
     state.apply(Writes(objects=tuple(_node(NodeId(i), n) for n, i in enumerate(ids, 1))))
     return state
@@ -99,7 +103,7 @@ def _node(node_id: NodeId, number: int) -> Node:
 def description(number: int) -> NodeDescription:
     """The description of the host of that number."""
     resources = NodeResources(nano_cpus=64 * 10**9, memory_bytes=512 * 1024 * MIB)
-    return NodeDescription(hostname=f"host{number}", resources=resources)
+    return NodeDescription(hostname=f"host{number}", resources=resources, protocol=PROTOCOL)
 
 
 def address(number: int) -> str:
@@ -139,6 +143,8 @@ async def leader(etcd: EmbeddedEtcd, folder: Path) -> AsyncIterator[Loop]:
     config = Config(
         state_dir=folder, name="bench", listen=(address,), advertise_addr=address, metrics_addr=""
     )
+    if not config.key_file.exists():
+        create_key(config.key_file)
     async with open_store(etcd) as store, asyncio.TaskGroup() as group:
         controller = Controller(config, store, NoEchoes)
         serving = group.create_task(controller.serve())

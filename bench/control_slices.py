@@ -15,7 +15,6 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import grpc
 from msgspec.structs import replace
 
 from bench.control_rig import embedded_etcd, fill, fleet, leader, open_store, service_spec
@@ -26,7 +25,7 @@ from controller.api.changes.services import create_service
 from controller.identity.caller import ANONYMOUS
 from controller.leader.loop import Loop
 from controller.store.embedded import EmbeddedEtcd
-from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.credentials import channel
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1.control_pb2_grpc import ControlStub
 from pyswarm_core.clock import Instant
@@ -152,11 +151,8 @@ def _be_users(address: str) -> None:
         lambda stub: list(stub.Events(pb.EventsRequest())),
         *([_watch] * WATCHERS),
     ]
-    with (
-        grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel,
-        ThreadPoolExecutor(len(calls)) as pool,
-    ):
-        stub = ControlStub(channel)
+    with channel(address, None, aio=False) as connection, ThreadPoolExecutor(len(calls)) as pool:
+        stub = ControlStub(connection)
         for answer in [pool.submit(call, stub) for call in calls]:
             answer.result()
 

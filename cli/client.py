@@ -15,19 +15,24 @@ import grpc
 import msgspec
 from google.protobuf.message import Message
 
+from cli import diagnosis
+from cli.context.credentials import credentials_of
+from cli.context.model import Context, checked
 from cli.errors import NoAnswer, Unreachable
 from pyswarm_core import views
-from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.credentials import channel
 from pyswarm_core.aio.status import error_of
 from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.api.v1.control_pb2_grpc import ControlStub
+from pyswarm_core.api.v1.dispatcher_pb2_grpc import DispatcherStub
 from pyswarm_core.codec import from_proto, to_proto
-from pyswarm_core.errors import NO_LEADER, PyswarmError, Unavailable, invalid
+from pyswarm_core.errors import NO_LEADER, PyswarmError, Unavailable
 from pyswarm_core.kinds import Id, Item, Kind
-from pyswarm_core.objects import Network, Node, Service
-from pyswarm_core.plaintext import is_utf8
-from pyswarm_core.specs import NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
+from pyswarm_core.objects import Cluster, Network, Node, Service, Version
+from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 from pyswarm_core.traces import Hop
+from pyswarm_core.users import User, UserSpec, UserToken
 
 CALL_TIMEOUT_S = 30.0
 """Time limit of a call with one answer; a controller that leads answers in milliseconds."""
@@ -76,6 +81,10 @@ def _whole(method: "grpc.UnaryStreamMultiCallable[Q, A]", reply: type[A]) -> _Wh
     return call
 
 
+def _was_never_sent(error: grpc.RpcError) -> bool:
+    return (error.details() or "").lower().startswith("failed to connect")
+
+
 def _waits_for_a_leader(error: grpc.RpcError) -> bool:
     """Whether the call did nothing because there is no leader; then returns after a pause."""
     if NO_LEADER not in (error.details() or ""):
@@ -84,24 +93,23 @@ def _waits_for_a_leader(error: grpc.RpcError) -> bool:
     return True
 
 
-def checked(host: str) -> str:
-    """The address as gRPC accepts it. Raises InvalidArgument."""
-    target = host.removeprefix("tcp://")
-    name, colon, port = target.rpartition(":")
-    is_socket = target.startswith("unix:///") and is_utf8(target)
-    is_port = port.isascii() and port.isdecimal() and 0 < int(port[:9]) < 65536
-    if is_socket or (name and is_utf8(name) and colon and is_port):
-        return target
-    raise invalid("--host", host, "expected unix:///PATH or HOST:PORT")
+class UpdatedCluster(msgspec.Struct, frozen=True):
+    """The fleet after an update of its settings."""
+
+    cluster: Cluster
+    unlock_key: str = ""
+    """The key of a fleet whose autolock this update set."""
+    warnings: tuple[str, ...] = ()
 
 
 class Client:
-    """A connection to a controller, opened on first use. `host`: unix:///PATH or HOST:PORT."""
+    """A connection to a controller, opened on first use. `fleet`: unix:///PATH or a context."""
 
-    def __init__(self, host: str) -> None:
-        self.host = host
-        target = checked(host)
-        self._channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+    def __init__(self, fleet: str | Context) -> None:
+        self._context = Context(name="", host=fleet) if isinstance(fleet, str) else fleet
+        self.host = checked(self._context.host)
+        credentials = credentials_of(self._context, RESTART_TIMEOUT_S)
+        self._channel = channel(self.host, credentials, aio=False)
         self._stub = ControlStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -127,6 +135,31 @@ class Client:
         """The token that callers of metrics show; a new one with `rotate`."""
         request = pb.GetScrapeTokenRequest(rotate=rotate)
         return self._ask(self._stub.GetScrapeToken, request).token
+
+    def join_token(self) -> str:
+        """The token with which hosts join as workers."""
+        return str(self._ask(self._stub.GetJoinToken, pb.GetJoinTokenRequest()).token)
+
+    def leave(self) -> int:
+        """Drain the caller's node; returns how many of its tasks have not ended."""
+        stub = DispatcherStub(self._channel)
+        return self._ask(stub.Leave, dispatcher_pb2.LeaveRequest()).tasks
+
+    def update_cluster(self, version: Version, spec: ClusterSpec) -> UpdatedCluster:
+        """Replace the fleet's settings. Raises Conflict if they are not at `version` any more."""
+        request = pb.UpdateClusterRequest()
+        to_proto(version, request.version)
+        to_proto(spec, request.spec)
+        return from_proto(UpdatedCluster, self._ask(self._stub.UpdateCluster, request))
+
+    def unlock_key(self, *, rotate: bool) -> str:
+        """The unlock key, or a new one. Raises Conflict if autolock is off."""
+        request = pb.GetUnlockKeyRequest(rotate=rotate)
+        return str(self._ask(self._stub.GetUnlockKey, request).unlock_key)
+
+    def unlock(self, key: str) -> None:
+        """Unlock the controller. Raises InvalidArgument for another key."""
+        self._ask(self._stub.Unlock, pb.UnlockRequest(unlock_key=key))
 
     def create_service(
         self, spec: ServiceSpec, login: RegistryLogin | None = None, *, query_registry: bool = False
@@ -285,6 +318,39 @@ class Client:
         """Remove an object. Raises Conflict if it is in use."""
         self._ask(self._stub.RemoveObject, pb.ObjectRequest(kind=kind.name, ref=ref))
 
+    def create_user(self, spec: UserSpec) -> User:
+        """Create a user."""
+        request = pb.CreateUserRequest()
+        to_proto(spec, request.spec)
+        return from_proto(User, self._ask(self._stub.CreateUser, request).user)
+
+    def update_user(self, user: User, spec: UserSpec) -> User:
+        """Replace the spec of `user`. Raises Conflict if it has changed since it was read."""
+        request = pb.UpdateUserRequest(ref=user.id)
+        request.version.index = user.version.index
+        to_proto(spec, request.spec)
+        return from_proto(User, self._ask(self._stub.UpdateUser, request).user)
+
+    def create_user_token(self, ref: str, lifetime: int, description: str) -> views.NewToken:
+        """A new token of a user; a lifetime of 0 nanoseconds: it does not expire."""
+        request = pb.CreateUserTokenRequest(ref=ref, lifetime=lifetime, description=description)
+        return from_proto(views.NewToken, self._ask(self._stub.CreateUserToken, request))
+
+    def user_tokens(self, ref: str) -> list[UserToken]:
+        """The tokens of a user, without their hashes."""
+        reply = self._ask(self._stub.ListUserTokens, pb.RefRequest(ref=ref))
+        return [from_proto(UserToken, token) for token in reply.tokens]
+
+    def remove_user_token(self, ref: str, token: str) -> None:
+        """Remove a token of a user by its id, or the beginning of it."""
+        self._ask(self._stub.RemoveUserToken, pb.RemoveUserTokenRequest(ref=ref, token=token))
+
+    def issue_user_certificate(self, ref: str, csr: str) -> views.UserCertificate:
+        """A certificate of a user for the key of a signing request, PEM."""
+        request = pb.IssueUserCertificateRequest(ref=ref, csr=csr)
+        reply = self._ask(self._stub.IssueUserCertificate, request)
+        return from_proto(views.UserCertificate, reply)
+
     def trace_network(self, source: str, target: str, port: int, *, udp: bool) -> list[Hop]:
         """The hops from a task to `target`, up to the first broken one."""
         request = pb.TraceNetworkRequest(source=source, target=target, port=port, udp=udp)
@@ -328,6 +394,18 @@ class Client:
         reply = self._ask(self._stub.RemoveImage, pb.RefRequest(ref=reference), IMAGES_TIMEOUT_S)
         return [from_proto(views.NodeImages, node) for node in reply.nodes]
 
+    def ca(self) -> views.Ca:
+        """The newest root certificate of the fleet, and how far its rotation is."""
+        return from_proto(views.Ca, self._ask(self._stub.GetCa, pb.GetCaRequest()))
+
+    def rotate_ca(self) -> views.Ca:
+        """Begin a rotation of the CA. Raises Conflict during another one."""
+        return from_proto(views.Ca, self._ask(self._stub.RotateCa, pb.RotateCaRequest()))
+
+    def rotate_join_token(self) -> str:
+        """Replace the join token; returns the new one."""
+        return self._ask(self._stub.RotateJoinToken, pb.RotateJoinTokenRequest()).token
+
     def _ask(
         self,
         method: "grpc.UnaryUnaryMultiCallable[Q, A] | _Whole[Q, A]",
@@ -345,14 +423,21 @@ class Client:
 
     def _is_back(self, error: grpc.RpcError) -> bool:
         """Whether a request that was never sent can be sent now: a killed controller restarts."""
-        never_sent = (error.details() or "").lower().startswith("failed to connect")
-        if not never_sent or not self._may_return():
+        if not _was_never_sent(error) or not self._may_return():
             return False
+        if self._is_refused(error):
+            time.sleep(LEADER_POLL_S)
+            return diagnosis.cause(self._context) is None
         try:
             grpc.channel_ready_future(self._channel).result(timeout=RESTART_TIMEOUT_S)
         except grpc.FutureTimeoutError:
             return False
         return True
+
+    def _is_refused(self, error: grpc.RpcError) -> bool:
+        """Whether the TLS handshake failed, on either side."""
+        is_tls = not self._context.is_local
+        return is_tls and _was_never_sent(error) and diagnosis.is_handshake(error.details() or "")
 
     def _may_return(self) -> bool:
         """Without its file a socket has no controller; with it, it had one recently."""
@@ -383,6 +468,8 @@ class Client:
             return Unavailable(
                 f"the controller at {self.host} does not support this command: upgrade it"
             )
+        if self._is_refused(error):
+            return diagnosis.cause(self._context) or diagnosis.unexplained(self._context)
         if code is grpc.StatusCode.UNAVAILABLE and details.startswith(_TRANSPORT):
             return Unreachable(
                 f"cannot reach a controller at {self.host}: is it running? "

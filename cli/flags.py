@@ -48,6 +48,7 @@ class Choice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
 
 
 AVAILABILITY = Choice(["active", "pause", "drain"])
+ROLE = Choice(["viewer", "operator", "admin"])
 
 format_ = click.option(
     "--format",
@@ -77,6 +78,16 @@ no_trunc = click.option("--no-trunc", is_flag=True, help="Do not truncate output
 no_resolve = click.option("--no-resolve", is_flag=True, help="Do not map IDs to names")
 pretty = click.option(
     "--pretty", is_flag=True, help="Print the information in a human-friendly format"
+)
+autolock = click.option(
+    "--autolock/--no-autolock",
+    default=None,
+    help="Encrypt the key files of controllers with an unlock key (true|false)",
+)
+cert_expiry = click.option(
+    "--cert-expiry",
+    metavar="DURATION",
+    help="Validity period for node certificates (default 2160h0m0s)",
 )
 detach = click.option(
     "-d",

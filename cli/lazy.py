@@ -39,13 +39,16 @@ UNSUPPORTED: Mapping[str, str] = {
         ("--isolation --credential-spec", "they are for Windows containers"),
         (
             "--external-ca",
-            "controllers issue the certificates themselves, with the key of the fleet's own CA,"
+            "controllers issue all certificates themselves, with the key of the fleet's own CA,"
             " which `pyswarm swarm ca` displays",
         ),
         (
-            "--autolock --cert-expiry --force-new-cluster --snapshot-interval "
-            "--max-snapshots --aux-address --ipam-driver --ipam-opt --ipv4 --scope --config-only "
-            "--config-from --details --rotate",
+            "--max-snapshots --snapshot-interval",
+            "the state is in etcd, which has the flags --max-snapshots and --snapshot-count",
+        ),
+        (
+            "--force-new-cluster --aux-address --ipam-driver --ipam-opt --ipv4 --scope"
+            " --config-only --config-from --details --rotate",
             "",
         ),
     )

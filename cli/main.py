@@ -36,7 +36,9 @@ COMMANDS = {
     "network": ("cli.network:network", "Manage networks"),
     "net": ("cli.net:net", "Diagnose networking between tasks"),
     "image": ("cli.image:image", "Manage images"),
+    "context": ("cli.context:context", "Manage contexts"),
     "swarm": ("cli.swarm:swarm", "Manage the fleet"),
+    "user": ("cli.user:user", "Manage users"),
     "playground": ("cli.playground.commands:playground", "Run a fleet on this machine"),
     "events": ("cli.verbs.events:events", "Get real time events from the fleet"),
     "why": ("cli.verbs.why:why", "Explain the state of a task or service"),
@@ -72,14 +74,20 @@ class RootGroup(LazyGroup):
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option(
+    "-c",
+    "--context",
+    metavar="NAME",
+    help="Context to use: overrides PYSWARM_HOST and the context set with `pyswarm context use`",
+)
+@click.option(
     "-H", "--host", metavar="ADDRESS", help="Controller to connect to: unix:///PATH or HOST:PORT"
 )
 @click.option(
     "-v", "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version,
     help="Print the version and exit",
 )  # fmt: skip
-def root(host: str | None) -> None:
-    del host  # `session.fleet` reads it from the root's parameters.
+def root(host: str | None, context: str | None) -> None:
+    del host, context  # `session.fleet` reads them from the root's parameters.
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -8,15 +8,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import context
+from cli.context import selection
+from cli.context.model import Context, Given
 
 if TYPE_CHECKING:
     from cli.client import Client
 
 
-def fleet() -> context.Context:
-    """The selected fleet: `--host`, PYSWARM_HOST, the saved context, or this host's socket."""
-    return context.current(click.get_current_context().find_root().params.get("host"))
+def given() -> Given:
+    """What the global flags and the environment name."""
+    flags = click.get_current_context().find_root().params
+    return selection.given(flags.get("host"), flags.get("context"))
+
+
+def fleet() -> Context:
+    """The selected context: `--context`, `--host`, PYSWARM_HOST, PYSWARM_CONTEXT, the current one,
+    or this host's socket.
+    """
+    return selection.selected(given())
 
 
 def connect() -> "Client":
@@ -25,6 +34,6 @@ def connect() -> "Client":
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from cli.client import Client
 
-    client = Client(fleet().host)
+    client = Client(fleet())
     click.get_current_context().find_root().call_on_close(client.close)
     return client

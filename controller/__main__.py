@@ -35,6 +35,12 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     default="/var/lib/pyswarm/controller",
     help="Directory of persistent data: identity and, without --etcd-endpoints, etcd's data",
 )
+@flag(
+    "--encryption-key",
+    type=_FILE,
+    help="File with the key that encrypts sensitive data in the store"
+    " [default: encryption.key in --state-dir]",
+)
 @flag("--name", default=platform.node(), help="Name of this controller")
 @flag(
     "--listen",
@@ -67,6 +73,11 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     help="User for etcd",
 )
 @flag("--etcd-prefix", default="/pyswarm", help="Prefix of the keys in etcd")
+@flag(
+    "--convert",
+    is_flag=True,
+    help="Give a CA to a fleet whose data was made by a version without certificates",
+)
 @flag(
     "--metrics-addr",
     default=f"127.0.0.1:{CONTROLLER_METRICS_PORT}",
@@ -119,10 +130,12 @@ def make_config(flags: dict[str, Any]) -> Config:
     config = Config(
         state_dir=flags["state_dir"].absolute(),
         name=flags["name"],
+        encryption_key=flags["encryption_key"],
         listen=listen,
         advertise_addr=_advertised(flags["advertise_addr"], listen),
         metrics_addr=flags["metrics_addr"],
         health_addr=flags["health_addr"],
+        convert=flags["convert"],
         etcd=EtcdConfig(
             endpoints=tuple(filter(None, flags["etcd_endpoints"].split(","))),
             ca_file=flags["etcd_cafile"],

@@ -1,44 +1,54 @@
 """The controller's composition root: the one module that constructs its shells. SHELL."""
 
 import asyncio
-import os
 import signal
-import socket
-import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import grpc
 import msgspec
 
 from controller.api.queries.info import ControllerFacts
+from controller.api.rotations import end_rotations
 from controller.brain.allocator.audit import audit
 from controller.brain.decide import decide
-from controller.config import Config, EtcdConfig
+from controller.config import Config
 from controller.grpc.admission import Admission
+from controller.grpc.authentication import Authentication
+from controller.grpc.authorization import Authorization
 from controller.grpc.calls import ErrorsToStatus
 from controller.grpc.control import Control
-from controller.grpc.credentials import server_credentials
 from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
-from controller.identity.authority import Authority, first_cluster
-from controller.identity.etcd import EtcdCertificates
+from controller.grpc.listening import listen
+from controller.grpc.locked import until_unlocked
+from controller.host import controller_id, host_routes
+from controller.identity.authority import Authority, StoredCluster
+from controller.identity.cluster import first_cluster
+from controller.identity.envelope import Envelope
+from controller.identity.keyfile import missing
+from controller.identity.keyring import Keyring
+from controller.identity.locking import Locking
 from controller.leader.election import Candidate, Term, encode_candidate, known_leader
 from controller.leader.garbage import freeze, unseen, young_only
 from controller.leader.loop import Loop, Tools
 from controller.leader.persistence.aside import in_thread
 from controller.leader.persistence.campaign import Elector
+from controller.leader.persistence.listening import Listening
 from controller.leader.persistence.loading import Loaded, load
 from controller.leader.persistence.registry import Registry
 from controller.leader.persistence.saving import Deposed, Saver, YieldLoop
 from controller.metrics import Metrics
-from controller.store.base import Revision, Store, StoreError, StoreFull, StoreUnavailable
-from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
+from controller.storage import open_store
+from controller.store.base import (
+    Revision,
+    Store,
+    StoreError,
+    StoreFull,
+    StoreMisuse,
+    StoreUnavailable,
+)
 from controller.store.etcd import EtcdStore
-from controller.store.etcd_endpoints import EtcdSettings
-from controller.store.etcd_tls import TlsFiles
 from pyswarm_core.aio.channel import SERVER_OPTIONS
 from pyswarm_core.aio.daemon import check_free, own_folder
 from pyswarm_core.aio.echo import Asker, Done, Echoes
@@ -49,11 +59,10 @@ from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
 from pyswarm_core.clock import seconds
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable, invalid, quoted, reason_of
+from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable
 from pyswarm_core.keys import Keys
 from pyswarm_core.limits import COMPACT_BYTES, COMPACT_PERIOD
 from pyswarm_core.objects import Cluster, Version
-from pyswarm_core.plaintext import split_lines
 from pyswarm_core.state import State
 from pyswarm_core.version import version
 
@@ -90,8 +99,12 @@ async def run(config: Config, longest_pass: Callable[[], float]) -> None:
                 if address:
                     check_free(flag, address)
             stack.enter_context(own_folder("--state-dir", config.state_dir))
-            store = await stack.enter_async_context(_store(config))
-            await Controller(config, store, longest_pass=longest_pass).serve()
+            keyring = Keyring(config.key_file)
+            if keyring.is_locked:
+                await until_unlocked(config.listen, keyring, RandomIds())
+            store = await stack.enter_async_context(open_store(config))
+            controller = Controller(config, store, longest_pass=longest_pass, keyring=keyring)
+            await controller.serve()
     except asyncio.CancelledError:
         _log.info("controller.stopped")
 
@@ -106,6 +119,7 @@ class Controller:
         echoes: Callable[[Done], Asker] = Echoes,
         *,
         longest_pass: Callable[[], float] = float,
+        keyring: Keyring | None = None,
     ) -> None:
         self.controller = config.name
         self._seen_leader = ""
@@ -123,8 +137,14 @@ class Controller:
         self._ids = RandomIds()
         self._aside = in_thread
         self._freeze = freeze
+        self._keyring = keyring or Keyring(config.key_file)
+        self._locking = Locking(store, self._keys, self._keyring)
         self._elector: Elector | None = None
+        self._listens: Listening | None = None
         self._controllers: tuple[str, ...] = (config.advertise_addr,)
+        self._authentication = Authentication(
+            self, self._clock, lambda node: node.certificate.expires_at
+        )
 
     @property
     def leading(self) -> bool:
@@ -151,11 +171,25 @@ class Controller:
             await self._news.wait()
 
     async def serve(self) -> None:
-        """Serve, and lead whenever elected, until cancelled."""
+        """Serve, and lead whenever elected, until cancelled.
+
+        Raises InvalidArgument if the store has a cluster and this host not its encryption key.
+        """
         config = self._config
-        identity = _identity(config.state_dir, self._ids)
+        try:
+            await self._has_key()
+        except StoreError as error:
+            _log.warning("store.failed", kind=type(error).__name__, error=error)
+        identity = controller_id(config.state_dir, self._ids)
         me = Candidate(identity, config.name, config.advertise_addr)
-        authority = Authority(self._store, self._keys, self._clock, identity, self._first_cluster)
+        stored = StoredCluster(
+            self._store,
+            self._keys,
+            self._keyring,
+            self._first_cluster,
+            converts=config.convert,
+        )
+        authority = Authority(stored, identity, self._clock)
         elector = Elector(self._store, self._keys, me, SteadyClock(), self._follow)
         server = await self._server(authority)
         security = self._scrape_security(authority)
@@ -169,6 +203,8 @@ class Controller:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(authority.keep())
                     group.create_task(self._registry(me).run())
+                    group.create_task(self._listening(me).run())
+                    group.create_task(self._locking.run())
                     group.create_task(self._stand(elector, me, authority))
             finally:
                 await server.stop(STOP_GRACE_S)
@@ -194,20 +230,39 @@ class Controller:
             pause_s = RETRY_FIRST_S if now() - began > STEADY_S else min(pause_s * 2, RETRY_MAX_S)
             await asyncio.sleep(pause_s)
 
+    async def _has_key(self) -> bool:
+        """Whether the encryption key exists; False: this is a new cluster. Raises InvalidArgument
+        if the store has a cluster and this host not its key.
+        """
+        if not self._keyring.is_empty:
+            return True
+        if await self._store.get(self._keys.cluster) is None:
+            return False
+        raise InvalidArgument(missing(self._config.key_file))
+
+    async def _envelope(self) -> Envelope:
+        """Made with the key of the key file; a new cluster gets a key. Raises StoreMisuse."""
+        try:
+            return self._keyring.envelope(is_new=not await self._has_key())
+        except InvalidArgument as error:
+            raise StoreMisuse(str(error)) from None
+
     async def _lead(self, elector: Elector, term: Term, me: Candidate) -> None:
-        saver = Saver(
-            self._store,
-            self._keys,
-            term,
-            encode_candidate(me),
-            on_error=self._count_error,
-        )
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._aside(elector.keep(term)))
                 group.create_task(elector.live())
+                envelope = await self._envelope()
+                saver = Saver(
+                    self._store,
+                    self._keys,
+                    term,
+                    encode_candidate(me),
+                    envelope=envelope,
+                    on_error=self._count_error,
+                )
                 group.create_task(self._compact(saver))
-                await self._run_loop(saver, group)
+                await self._run_loop(saver, envelope, group)
         finally:
             self._loop = None
             self._follow("")
@@ -215,10 +270,17 @@ class Controller:
             await self._health.set_leading(False)
             await elector.resign(term)
 
-    async def _run_loop(self, saver: Saver, group: asyncio.TaskGroup) -> None:
+    async def _run_loop(self, saver: Saver, envelope: Envelope, group: asyncio.TaskGroup) -> None:
         with self._metrics.load_seconds.time(), unseen(self._freeze):
             now = self._clock.now()
-            found = await load(self._store, self._keys, self._first_cluster, now, saver.yield_loop)
+            found = await load(
+                self._store,
+                self._keys,
+                envelope,
+                self._first_cluster,
+                now,
+                yield_loop=saver.yield_loop,
+            )
             loaded = self._with_options(found)
         state = loaded.state
         _log.info(
@@ -236,12 +298,17 @@ class Controller:
             metrics=self._metrics,
             controllers=self._controllers,
             echoes=self._echoes,
+            callers_changed=self._authentication.calls.changed,
         )
         self._loop = Loop(loaded, tools)
         self._announce()
         self._metrics.is_leader.set(1)
         await self._health.set_leading(True)
         group.create_task(self._audit(state, saver.yield_loop))
+        group.create_task(end_rotations(self._loop))
+        if self._listens is not None:
+            told = self._listens.tell(state, self._loop.sessions, saver.yield_loop)
+            group.create_task(told)
         await self._loop.run()
 
     async def _audit(self, state: State, yield_loop: YieldLoop) -> None:
@@ -274,25 +341,21 @@ class Controller:
     async def _server(self, authority: Authority) -> grpc.aio.Server:
         config = self._config
         admission = Admission()
-        interceptors = (ErrorsToStatus(self._ids), admission)
+        interceptors = (
+            ErrorsToStatus(self._ids),
+            self._authentication,
+            admission,
+            Authorization(self),
+        )
         server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
         facts = ControllerFacts(version(), await self._store_name(), config.advertise_addr)
-        control = Control(self, self._clock, facts, host_routes)
+        control = Control(self, self._clock, facts, host_routes, self._locking)
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
         dispatcher = Dispatcher(self, self._clock, admission.strangers)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
         self._health.add_to(server)
         await self._health.set_leading(False)
-        credentials = server_credentials(lambda: authority.identity)
-        for address in config.listen:
-            check_free("--listen", address)  # a task may have taken it since this process started
-            try:
-                if address.startswith("unix:"):
-                    _add_socket(server, address)
-                else:
-                    server.add_secure_port(address, credentials)
-            except RuntimeError as error:
-                raise InvalidArgument(f"cannot listen on {quoted(address)}: {error}") from None
+        listen(server, config.listen, lambda: authority.identity)
         return server
 
     async def _store_name(self) -> str:
@@ -304,7 +367,7 @@ class Controller:
 
     def _first_cluster(self) -> Cluster:
         cluster_id, secret, scrape_secret = self._ids.draw(3)
-        return first_cluster(cluster_id, secret, scrape_secret, self._clock.now())
+        return first_cluster(cluster_id, secret, self._clock.now(), scrape_secret)
 
     def _scrape_security(self, authority: Authority) -> ScrapeSecurity:
         """What protects this controller's metrics; a leader knows a new token at once."""
@@ -320,16 +383,20 @@ class Controller:
         return ScrapeSecurity(identity, token_digest)
 
     def _with_options(self, loaded: Loaded) -> Loaded:
-        """Merge the settings of this start's flags into the cluster's spec."""
+        """Merge the settings of this start's flags into the cluster's spec, but for those that the
+        last start had: `swarm update` may have changed these since.
+        """
         old = loaded.state.cluster
+        options = self._config.cluster
         try:
-            spec = self._config.cluster.applied_to(old.spec)
+            spec = options.applied_to(old.spec, old.start_flags)
         except InvalidArgument as error:
             _log.error("cluster.flags_ignored", error=error)
             spec = old.spec
-        if spec != old.spec:
+        if (spec, options.named) != (old.spec, old.start_flags):
+            version = Version(index=old.version.index + (spec != old.spec))
             cluster = msgspec.structs.replace(
-                old, spec=spec, version=Version(index=old.version.index + 1)
+                old, spec=spec, version=version, start_flags=options.named
             )
             loaded.state.apply(Writes(cluster=cluster))
             loaded.unsaved.cluster = True
@@ -343,6 +410,22 @@ class Controller:
 
     def _registry(self, me: Candidate) -> Registry:
         return Registry(self._store, self._keys, me, self._meet, lambda: self._loop is not None)
+
+    def _listening(self, me: Candidate) -> Listening:
+        self._listens = Listening(
+            self._store,
+            self._keys,
+            me.id,
+            self._config,
+            members=self._etcd_members,
+        )
+        return self._listens
+
+    async def _etcd_members(self) -> tuple[str, ...]:
+        """The URLs of an external etcd's members; the embedded one listens on no address."""
+        if not self._config.etcd.endpoints or not isinstance(self._store, EtcdStore):
+            return ()
+        return await self._store.members()
 
     def _meet(self, controllers: tuple[str, ...]) -> None:
         """Set the other controllers that run."""
@@ -372,98 +455,3 @@ def etcd_name(version: str) -> str:
             f"--etcd-endpoints: etcd {version} is too old: expected {least} or later"
         )
     return f"etcd {version}"
-
-
-@asynccontextmanager
-async def _store(config: Config) -> AsyncIterator[Store]:
-    """The etcd of --etcd-endpoints, or the embedded one."""
-    if config.etcd.endpoints:
-        async with EtcdStore(_etcd_settings(config.etcd)) as store:
-            yield store
-        return
-    folder = config.state_dir / "etcd"
-    certificates = EtcdCertificates(folder / "tls", SystemClock())
-    etcd = EmbeddedEtcd(EmbeddedSettings(folder), certificates)
-    await etcd.start()
-    settings = msgspec.structs.replace(etcd.client, pads_log=True)
-    async with (
-        EtcdStore(settings) as store,
-        _supervised(certificates.keep),
-        _supervised(etcd.supervise),
-        _supervised(lambda: etcd.relieve(store)),
-    ):
-        yield store
-
-
-@asynccontextmanager
-async def _supervised(work: Callable[[], "asyncio._CoroutineLike[None]"]) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(work())
-        try:
-            yield
-        finally:
-            task.cancel()
-
-
-def _etcd_settings(config: EtcdConfig) -> EtcdSettings:
-    _check_tls(config)
-    files = TlsFiles(config.ca_file, config.cert_file, config.key_file)
-    return EtcdSettings(
-        config.endpoints,
-        username=config.username,
-        password=config.password,
-        tls=files.current,
-    )
-
-
-def _check_tls(config: EtcdConfig) -> None:
-    """Raise InvalidArgument for files that TLS cannot use: gRPC would report no connection."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    for flag, file, use in (
-        ("--etcd-cafile", config.ca_file, context.load_verify_locations),
-        (
-            "--etcd-certfile",
-            config.cert_file,
-            partial(context.load_cert_chain, keyfile=config.key_file),
-        ),
-    ):
-        try:
-            if file:
-                use(file)
-        except OSError as error:  # ssl.SSLError is one
-            reason = "it is no PEM" if isinstance(error, ssl.SSLError) else reason_of(error)
-            expected = "expected a PEM file, and the key that belongs to a certificate"
-            raise invalid(flag, str(file), f"{reason}: {expected}") from None
-
-
-def _add_socket(server: grpc.aio.Server, address: str) -> None:
-    """Listen on a Unix socket that only this controller's user may open: the kernel checks it."""
-    mask = os.umask(0o177)
-    try:
-        server.add_insecure_port(address)
-    finally:
-        os.umask(mask)
-
-
-def _identity(state_dir: Path, ids: RandomIds) -> str:
-    """This controller's id, the same over restarts."""
-    file = state_dir / "controller-id"
-    if file.exists():
-        return file.read_text().strip()
-    (identity,) = ids.draw(1)
-    fresh = file.with_suffix(".new")
-    fresh.write_text(identity)
-    fresh.rename(file)
-    return identity
-
-
-def host_routes() -> list[str]:
-    """The subnets that this host routes, without default routes."""
-    routes = []
-    for line in split_lines(Path("/proc/net/route").read_text())[1:]:
-        _, destination, _, _, _, _, _, mask, *_ = line.split()
-        prefix = int(mask, 16).bit_count()
-        if prefix:
-            address = socket.inet_ntoa(bytes.fromhex(destination)[::-1])
-            routes.append(f"{address}/{prefix}")
-    return routes

@@ -1,8 +1,9 @@
 """A controller's settings: one frozen value, made once at its start. PURE."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -43,14 +44,24 @@ class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
     subnet_size: int | None = None
     data_path_port: int | None = None
 
-    def applied_to(self, spec: ClusterSpec) -> ClusterSpec:
-        """The spec with these options. Raises InvalidArgument if that is not allowed."""
-        given = msgspec.structs.asdict(self).items()
-        named = {name: value for name, value in given if value is not None}
-        changed = msgspec.structs.replace(spec, **named)
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The options that are given, as `agent_grace=15000000000`."""
+        return tuple(f"{name}={value}" for name, value in self._given())
+
+    def applied_to(self, spec: ClusterSpec, former: Sequence[str] = ()) -> ClusterSpec:
+        """The spec with these options, except those that are in `former`. Raises InvalidArgument if
+        that is not allowed.
+        """
+        given = {name: value for name, value in self._given() if f"{name}={value}" not in former}
+        changed = msgspec.structs.replace(spec, **given)
         problems = cluster_problems(changed)
         require([replace(each, field=_FLAGS.get(each.field, each.field)) for each in problems])
         return changed
+
+    def _given(self) -> Iterator[tuple[str, Any]]:
+        options = msgspec.structs.asdict(self).items()
+        yield from ((name, value) for name, value in options if value is not None)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,10 +72,19 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     listen: tuple[str, ...] = (f"0.0.0.0:{API_PORT}",)
     advertise_addr: str
     """host:port at which agents, users and other controllers reach this one."""
+    encryption_key: Path | None = None
+    """The key file of encryption at rest; None: the one in the state directory."""
     etcd: EtcdConfig = EtcdConfig()
     metrics_addr: str = f"127.0.0.1:{CONTROLLER_METRICS_PORT}"
     health_addr: str = ""
     cluster: ClusterOptions = ClusterOptions()
+    convert: bool = False
+    """Give certificates to a fleet whose data was made by a version without them."""
+
+    @property
+    def key_file(self) -> Path:
+        """The key file of encryption at rest."""
+        return self.encryption_key or self.state_dir / "encryption.key"
 
 
 def config_problems(config: Config) -> list[Problem]:

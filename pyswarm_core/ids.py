@@ -18,6 +18,10 @@ ID_ALPHABET = "0123456789abcdefghijklmnopqrstuv"
 _LETTERS = bytes(ord(ID_ALPHABET[value % len(ID_ALPHABET)]) for value in range(256))
 
 
+WHOLE_HOST = NetworkId("")
+"""The network of a fault that concerns all networks."""
+
+
 class IdSource(Protocol):
     """The source of new ids: random in production, seeded in the simulator."""
 

@@ -37,11 +37,15 @@ class Keys:
         self.cluster = self.root + b"cluster"
         self.leader = self.root + b"leader"
         self.controllers = self.root + b"controller/"
+        self.listening = self.root + b"listening/"
         self.chunks = self.root + b"chunk/"
         self.unreadable = self.root + b"unreadable/"
 
     def controller(self, controller_id: str) -> bytes:
         return self.controllers + controller_id.encode()
+
+    def listening_of(self, controller_id: str) -> bytes:
+        return self.listening + controller_id.encode()
 
     def objects(self, kind: Kind[Any, Any]) -> bytes:
         """The prefix of all objects of a kind."""

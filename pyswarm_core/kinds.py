@@ -30,6 +30,7 @@ from pyswarm_core.objects import (
     PreviousSpec,
     Service,
 )
+from pyswarm_core.users import User, UserId
 
 Item = TypeVar("Item", bound=Object)
 Id = TypeVar("Id", bound=str)
@@ -50,6 +51,8 @@ class Subscriber(StrEnum):
     """Sessions of the nodes that are on a network."""
     NODES = "nodes"
     """Liveness of nodes, and their sessions."""
+    CALLERS = "callers"
+    """Open calls of removed and changed callers."""
 
 
 class Kind(msgspec.Struct, Generic[Item, Id], frozen=True, kw_only=True):
@@ -69,7 +72,9 @@ class Kind(msgspec.Struct, Generic[Item, Id], frozen=True, kw_only=True):
     order: Callable[[Item], Any] = lambda item: _spec(item).name
     """The order of lists."""
     sensitive: tuple[str, ...] = ()
-    """Fields that no API returns, as `spec.data`; each has a default."""
+    """Fields that no API returns, as `spec.data`, and that are stored encrypted
+    (controller/identity/envelope.py). Each has an empty default and is in no tuple.
+    """
     check: Callable[[Item], None] = lambda _: None
     """Raises ValueError for an object of the store that is not usable."""
     subscribers: tuple[Subscriber, ...] = ()
@@ -109,7 +114,7 @@ CLUSTER = Kind(
     id_type=str,
     struct=Cluster,
     message=objects_pb2.Cluster,
-    sensitive=("encryption_keys", "ca.key", "scrape_token"),
+    sensitive=("encryption_keys", "unlock_key", "worker_token", "scrape_token", "ca.key"),
 )
 NODE = Kind(
     name="node",
@@ -119,7 +124,7 @@ NODE = Kind(
     title=lambda node: node.description.hostname,
     unique_name=lambda _: None,  # a host that left and joined again has its former name
     order=lambda node: node.number,
-    subscribers=(Subscriber.NODES,),
+    subscribers=(Subscriber.NODES, Subscriber.CALLERS),
 )
 NETWORK = Kind(
     name="network",
@@ -138,8 +143,16 @@ SERVICE = Kind(
     sensitive=("registry_login",),
     subscribers=(Subscriber.WATCHES,),
 )
+USER = Kind(
+    name="user",
+    id_type=UserId,
+    struct=User,
+    message=objects_pb2.User,
+    sensitive=("tokens",),
+    subscribers=(Subscriber.CALLERS,),
+)
 
-KINDS: dict[str, Kind[Any, Any]] = {kind.name: kind for kind in (NODE, NETWORK, SERVICE)}
+KINDS: dict[str, Kind[Any, Any]] = {kind.name: kind for kind in (NODE, NETWORK, SERVICE, USER)}
 """By name. A kind comes after the kinds that it refers to: objects are saved in this order, and
 deleted in the reverse one.
 """
@@ -178,6 +191,8 @@ def _all() -> Iterator[Kind[Any, Any]]:
 def _without(item: S, path: str) -> S:
     field, _, rest = path.partition(".")
     if rest:
+        if getattr(item, field) is None:
+            return item
         return msgspec.structs.replace(item, **{field: _without(getattr(item, field), rest)})
     return msgspec.structs.replace(item, **{field: default_of(type(item), field)})
 

@@ -12,14 +12,6 @@ every version before the number was sent; 3: an agent accepts assignments in par
 knows frozen tasks; 5: an agent changes the limits of running containers and makes checks; 6: an
 agent has a certificate.
 """
-PROTOCOL_PARTS = 3
-"""Older agents receive an assignment as one message of any size."""
-PROTOCOL_FREEZES = 4
-"""Older agents receive a frozen task with the desired state running."""
-PROTOCOL_LIMITS = 5
-"""Tasks of older agents are replaced if their limits change."""
-PROTOCOL_CHECKS = 5
-"""Older agents ignore health and readiness checks: they get no task that has one in its spec."""
 PROTOCOL_OLDEST = 6
 """The oldest protocol that is still supported: others cannot authenticate."""
 
@@ -133,6 +125,17 @@ CONTROLLER_TTL = 15 * SECOND
 """Period at which a controller renews its registration, and the registration's lifetime."""
 CONTROLLERS_MAX = 16
 """Controllers that agents receive and store."""
+
+CONTROL_ADDRESSES_MAX = 1_024
+"""Addresses of a controller's host, as agents close them to tasks."""
+METRICS_ADDRS_MAX = 16
+"""Addresses at which an agent serves its metrics, as it reports them."""
+LISTENING_TTL = HOUR
+"""How long the addresses of a controller that has ended stay closed to tasks."""
+CONTROL_PERIOD = 5 * SECOND
+"""Period at which the leader compares where the control plane listens with what agents were sent,
+and agents resolve the names of controllers and registries.
+"""
 
 HEARTBEATS_MISSED = 3
 """A host whose echoes are filtered is down after this many heartbeat periods without a message."""
@@ -377,6 +380,15 @@ host with most.
 """
 REQUESTS_WAITING = 1_000
 """Concurrent changes of users; further ones are refused."""
+USERS_MAX = 1_000
+"""Users of the API."""
+STACKS_PER_USER = 100
+"""Stacks that one user may be limited to."""
+TOKENS_PER_USER = 64
+"""Tokens of one user; expired ones count until they are removed."""
+TOKEN_LIFETIME_MAX = 10 * 365 * 24 * HOUR
+USER_BYTES_MAX = 64 * 1024
+"""A stored user with its labels and tokens."""
 EVENTS_KEPT = 4_096
 EVENTS_TOLD = 64
 """Events in one message, and events compared with a stream's filters in one slice."""
@@ -458,5 +470,13 @@ CERT_EXPIRY = 90 * 24 * HOUR
 """The lifetime of a certificate (Swarm's)."""
 CERT_EXPIRY_MIN = 5 * SECOND
 """Renewal takes about a tenth of a second and begins after half of the lifetime."""
+CERT_EXPIRY_MAX = 365 * 24 * HOUR
+"""A stolen key is of use for so long at most, unless its node is removed."""
 RENEWED_WITHIN = 30 * 24 * HOUR
 """How long after its end a certificate can be renewed by a proof of its key."""
+CLOCK_SKEW_MAX = 10 * SECOND
+"""A host whose clock differs by more has a fault. Certificates begin an hour before they are issued
+(Swarm's), so that a fault is seen long before a connection fails.
+"""
+CLOCK_SKEW_REFUSED = 50 * MINUTE
+"""A host whose clock differs by more may not join: its certificate would soon not be valid."""

@@ -16,6 +16,7 @@ _INITIALISMS = {
     "nano_cpus": "NanoCPUs",
     "vni": "VNI",
     "tty": "TTY",
+    "allow_fleet_api": "AllowFleetAPI",
     "mtu": "MTU",
     "os": "OS",
     "ip": "IP",

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from pyswarm_core.clock import Instant
+from pyswarm_core.identity.certificates import CertificateAuthority, EncryptionKey, NodeCertificate
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.limits import DETAIL_LENGTH_OLD
 from pyswarm_core.model import Model, docker_name
@@ -380,6 +381,8 @@ class NodeDescription(Model, frozen=True):
     """Tasks that it accepts at once, without ended ones; 0: not reported."""
     protocol: int = 0
     """The protocol of its agent (limits.py); 0: not reported."""
+    metrics_addrs: tuple[str, ...] = ()
+    """ADDRESS:PORT of its agent's metrics, as other hosts reach them."""
 
     @property
     def spoken(self) -> int:
@@ -412,17 +415,6 @@ class NodeStatus(Model, frozen=True):
     """Its IPv6 addresses, by which hosts of the routing mesh recognise its connections."""
     faults: tuple[NodeFault, ...] = ()
     """The faults that its agent reported last."""
-
-
-class NodeCertificate(Model, frozen=True):
-    """The newest certificate of a node."""
-
-    expires_at: Instant = Instant(0)
-    issued_at: Instant = Instant(0)
-    key_digest: str = ""
-    """The SHA-256 digest of its public key, in hexadecimal."""
-    issuer: bytes = b""
-    """The identifier of the issuing CA's key."""
 
 
 class Node(Object, frozen=True):
@@ -473,25 +465,6 @@ class Network(Object, frozen=True):
         return (*esp, Capability.IPV6) if self.subnet6 else esp
 
 
-class EncryptionKey(Model, frozen=True):
-    """A key of IPsec between hosts; the leader creates and replaces it."""
-
-    number: int
-    """Part of the SPI; 1, 2, 3…"""
-    secret: bytes
-    """AES-128 key and salt (RFC 4106), 20 bytes."""
-    created_at: Instant = Instant(0)
-
-
-class CertificateAuthority(Model, frozen=True):
-    """A root certificate and its private key."""
-
-    certificate: str = ""
-    """PEM; empty: the fleet was made by a version without certificates."""
-    key: bytes = b""
-    """PKCS #8, DER."""
-
-
 class Cluster(Object, frozen=True):
     """The fleet's settings and counters; there is exactly one."""
 
@@ -501,7 +474,6 @@ class Cluster(Object, frozen=True):
     created_at: Instant = Instant(0)
     updated_at: Instant = Instant(0)
     worker_token: str = ""
-    manager_token: str = ""
     next_node_number: int = 1
     next_vni: int = 4096
     """Swarm's first VNI."""
@@ -515,5 +487,11 @@ class Cluster(Object, frozen=True):
     """
     cross_certificate: str = ""
     """`ca`'s key, signed by the root before it (PEM); empty while there are no former roots."""
+    unlock_key: bytes = b""
+    """With `spec.autolock`: the key that encrypts the key files of controllers."""
+    start_flags: tuple[str, ...] = ()
+    """The settings that flags of the leader named at its start, as `agent_grace=15000000000`: a
+    restart with the same flags undoes no `swarm update`.
+    """
     scrape_token: str = ""
     """What callers of metrics show; empty in a fleet of an earlier version: nobody is served."""

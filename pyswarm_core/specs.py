@@ -91,12 +91,6 @@ class ContainerSpec(Model, frozen=True):
     readiness: HealthConfig = HealthConfig()
     """A task whose check fails receives no connections; it is not replaced. No test: no check."""
 
-    @property
-    def has_checks(self) -> bool:
-        """Whether it sets a check, whatever its image has."""
-        tests = (self.healthcheck.test, self.readiness.test)
-        return any(test[:1] not in ((), ("NONE",)) for test in tests)
-
 
 class Limits(Model, frozen=True):
     """Limits that the kernel enforces; 0 is unlimited."""
@@ -173,6 +167,8 @@ class TaskSpec(Model, frozen=True):
     networks: tuple[NetworkAttachment, ...] = ()
     """The ingress network is the last, if the service publishes through the routing mesh."""
     force_update: int = 0
+    allow_fleet_api: bool = False
+    """The tasks may connect to the controllers' API, which is closed to others."""
 
     @property
     def overlays(self) -> tuple[NetworkId, ...]:
@@ -366,6 +362,8 @@ class NetworkSpec(Model, frozen=True):
     enable_ipv6: bool = False
     encrypted: bool = False
     """IPsec between hosts (RFC 4303, RFC 4106)."""
+    block_metadata: bool = False
+    """Its tasks cannot reach the metadata services of clouds (169.254.169.254)."""
 
 
 def ipv4_config(spec: NetworkSpec) -> IpamConfig:
@@ -397,6 +395,8 @@ class ClusterSpec(Model, frozen=True):
     """UDP port of VXLAN (RFC 7348)."""
     cert_expiry: int = CERT_EXPIRY
     """The lifetime of a new certificate."""
+    autolock: bool = False
+    """A restarted controller is locked until somebody enters the unlock key."""
 
     @property
     def history_kept(self) -> int:

@@ -30,12 +30,14 @@ from pyswarm_core.indexes.tasks import (
     footprint_of,
     split,
 )
+from pyswarm_core.indexes.tokens import TokenOwners
 from pyswarm_core.keys import ChunkKey, chunk_of
 from pyswarm_core.kinds import (
     KINDS,
     NETWORK,
     NODE,
     SERVICE,
+    USER,
     Id,
     Item,
     Kind,
@@ -84,6 +86,7 @@ class State:
         self.nodes = self.of(NODE)
         self.services = self.of(SERVICE)
         self.networks = self.of(NETWORK)
+        self.token_owners = TokenOwners()
         self.tasks: dict[TaskId, Task] = {}
         self.unreadable: dict[str, str] = {}
         """Values of the store that could not be read, by object name, and why. They can be removed.
@@ -487,5 +490,6 @@ _INDEXES: Mapping[str, Callable[[State, Any, Any, Any], None]] = {
     NODE.name: State._index_node,
     NETWORK.name: State._index_network,
     SERVICE.name: State._index_service,
+    USER.name: lambda state, *change: state.token_owners.put(*change),
 }
 """The indexes of single kinds, beside names: called with an id, the old object and the new one."""

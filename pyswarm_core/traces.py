@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from pyswarm_core.model import Model
 
+CLOSED = "the control plane is closed to tasks"
+"""The end of the error of a connection that an agent's rules refuse."""
+
 
 class TraceProbe(Model, frozen=True):
     """A request to an agent about one of its tasks; empty fields are left out."""

@@ -188,6 +188,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     at: Instant = Instant(0)
     """When it was recorded; 0 before."""
     revision: int = 0
+    stack: str = ""
+    """The stack of the object; empty: it belongs to none."""
 
     @classmethod
     def of(
@@ -207,6 +209,23 @@ class Events(msgspec.Struct, frozen=True):
     """Events that happened at once."""
 
     events: tuple[Event, ...]
+
+
+class NewToken(msgspec.Struct, frozen=True):
+    """A token of a user, when it is created: the only time that its text is known."""
+
+    token: str
+    token_id: str
+    expires_at: Instant
+    """0: it does not expire."""
+
+
+class UserCertificate(msgspec.Struct, frozen=True):
+    """A certificate that the fleet's CA issued for a user."""
+
+    chain: str
+    """The certificate and those that lead to the root, PEM."""
+    user_id: str
 
 
 class LogLine(msgspec.Struct, frozen=True):
@@ -286,3 +305,19 @@ class TaskCheck(Model, frozen=True):
     failing_streak: int = 0
     results: tuple[CheckResult, ...] = ()
     """The last ones, oldest first."""
+
+
+class Ca(Model, frozen=True):
+    """The newest root certificate, and who has a certificate of a former root."""
+
+    certificate: str
+    """PEM."""
+    digest: str = ""
+    """As in join tokens."""
+    is_finished: bool = True
+    nodes: int = 0
+    """Nodes that are not down."""
+    left: tuple[str, ...] = ()
+    """Hostnames of those that have not renewed their certificate."""
+    down: tuple[str, ...] = ()
+    """Hostnames of nodes that are down and have not: they renew when they return."""

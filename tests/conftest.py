@@ -16,11 +16,13 @@ from typing import Any
 import hypothesis
 import pytest
 
-import pyswarm_core  # noqa: F401  # before gRPC is imported
+import pyswarm_core
 from tests.fixtures import leaks, left_out, netns
 from tests.fixtures.leaks import no_leaks
 
 __all__ = ["no_leaks"]
+
+assert pyswarm_core.__file__, "it is imported before gRPC, which reads the environment that it sets"
 
 # Seconds a single test of each folder may take before it counts as hung.
 LIMIT_S = {"unit": 60.0, "sim": 300.0, "helm": 60.0, "integration": 60.0, "e2e": 180.0}

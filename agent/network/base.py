@@ -9,8 +9,10 @@ from typing import Protocol
 
 import msgspec
 
+from pyswarm_core.controlplane import ControlHost
+from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
-from pyswarm_core.objects import EncryptionKey
+from pyswarm_core.objects import TaskAddress
 from pyswarm_core.specs import PortConfig
 
 VXLAN_OVERHEAD = 50
@@ -90,6 +92,8 @@ class DesiredOverlay(msgspec.Struct, frozen=True, kw_only=True):
     """
     encryption_keys: tuple[EncryptionKey, ...] = ()
     """Newest first."""
+    block_metadata: bool = False
+    """Tasks may not reach the metadata service of the host's cloud."""
 
 
 class Backend(msgspec.Struct, frozen=True, gc=False):
@@ -136,6 +140,30 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     network_id: NetworkId
     address: str
     ports: tuple[PortConfig, ...]
+
+
+class ApiCaller(msgspec.Struct, frozen=True, kw_only=True):
+    """A task of this host that may connect to the controllers' API."""
+
+    task_id: TaskId
+    addresses: tuple[TaskAddress, ...]
+
+
+class ControlPlane(msgspec.Struct, frozen=True, kw_only=True):
+    """What is closed to tasks, on whatever host: the ports of the control plane."""
+
+    hosts: tuple[ControlHost, ...] = ()
+    callers: tuple[ApiCaller, ...] = ()
+
+    def closes(self, address: str, port: int) -> bool:
+        """Whether tasks cannot connect to this port, unless they may call the API."""
+        return any(
+            address in host.addresses and any(port == each.port for each in host.endpoints)
+            for host in self.hosts
+        )
+
+
+NO_CONTROL_PLANE = ControlPlane()
 
 
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from agent.network.base import (
+    NO_CONTROL_PLANE,
     Attachment,
+    ControlPlane,
     DesiredEndpoint,
     DesiredOverlay,
     Drift,
@@ -57,6 +59,7 @@ class Dataplane:
         self._lock = asyncio.Lock()
         self._endpoints: dict[EndpointKey, DesiredEndpoint] = {}
         self._published: tuple[Published, ...] = ()
+        self._control = NO_CONTROL_PLANE
         self._host_is_synced = False
         self._kernel_faults: tuple[Fault, ...] = ()
 
@@ -65,6 +68,8 @@ class Dataplane:
         overlays: Sequence[DesiredOverlay],
         endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
+        *,
+        control: ControlPlane = NO_CONTROL_PLANE,
     ) -> tuple[Fault, ...]:
         """Make the host's networks, and the forwarding of connections on them, exactly these:
         repair what others changed, remove what is no longer desired.
@@ -74,7 +79,8 @@ class Dataplane:
         whole.
 
         When it returns, no new connection of a task on this host, and none accepted at this host's
-        published ports, is forwarded to a backend that is not listed. Networks must be synced
+        published ports, is forwarded to a backend that is not listed, and no task can open a
+        connection to the control plane. Networks must be synced
         before a task attaches to them, and must stay until their last task is detached. Existing
         connections are kept; UDP flows to a removed backend move to another one.
         """
@@ -83,10 +89,11 @@ class Dataplane:
             await self._overlay.set_desired(overlays)
             carried = self._overlay.carried
             self._endpoints = {endpoint.key: endpoint for endpoint in endpoints}
-            self._published = tuple(published)
+            self._published, self._control = tuple(published), control
             self._vips.set_desired(carried, endpoints)
             if carried:
-                await self._filter.sync([*carried.values()], endpoints, published)
+                networks = [*carried.values()]
+                await self._filter.sync(networks, endpoints, published, control=control)
             # Reading the whole host takes longer than programming a service in all tasks: a change
             # of endpoints alone does not wait for it, and the next check repairs the rest.
             same_host = before[:2] == (carried, self._published)
@@ -111,7 +118,9 @@ class Dataplane:
             networks = self._vips.update_desired(carried, changed)
             if not await self._filter.update(before, now):
                 endpoints = [*self._endpoints.values()]
-                await self._filter.sync([*carried.values()], endpoints, self._published)
+                await self._filter.sync(
+                    [*carried.values()], endpoints, self._published, control=self._control
+                )
             return self._faults(carried.values(), await self._vips.sync(networks))
 
     async def attach(self, task_id: TaskId, attachments: Sequence[Attachment]) -> str:

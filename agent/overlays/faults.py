@@ -6,11 +6,8 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 
 from agent.network.base import Fault
 from pyswarm_core.clock import Instant, after
-from pyswarm_core.ids import NetworkId
+from pyswarm_core.ids import WHOLE_HOST, NetworkId
 from pyswarm_core.limits import FAULT_AFTER, FAULT_KEPT, FAULTS_MAX
-
-WHOLE_HOST = NetworkId("")
-"""The fault concerns every network."""
 
 
 class Faults:

@@ -1,5 +1,7 @@
-"""Stores a host's plan on disk: one file for networks and published ports, and one file per
-endpoint, so that a changed endpoint costs one write. SHELL.
+"""Stores a host's plan in its run directory: one file for networks and published ports, and one
+file per endpoint, so that a changed endpoint costs one write. SHELL.
+
+The run directory is in memory (tmpfs). The keys of encrypted networks are stored nowhere else.
 """
 
 from collections.abc import Mapping
@@ -67,6 +69,8 @@ class NetworkFiles:
     def _write(self, file: Path, value: msgspec.Struct) -> None:
         fresh = self._path.with_suffix(".new")
         try:
+            fresh.unlink(missing_ok=True)
+            fresh.touch(0o600)  # it has the keys of encrypted networks
             fresh.write_bytes(msgspec.json.encode(value))
             fresh.replace(file)
         except OSError as error:

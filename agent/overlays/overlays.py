@@ -16,6 +16,7 @@ from agent.overlays.files import NetworkFiles
 from agent.overlays.plan import Attached, Plan, Work, own_networks
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import SECOND, Instant, seconds
+from pyswarm_core.controlplane import ControlHost
 from pyswarm_core.docker.units import format_duration
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.limits import NETWORK_WAIT_MAX
@@ -78,11 +79,26 @@ class Overlays:
         if self._synced == self._plan.version:
             self._acknowledge(self._plan.revision, self._plan.digest)
 
+    def closes(self, address: str, port: int) -> bool:
+        """Whether this port is closed to tasks; see ControlPlane."""
+        return self._plan.control.closes(address, port)
+
+    async def close(self, source: str, hosts: Iterable[ControlHost]) -> None:
+        """Close these parts of the control plane to tasks; see Plan."""
+        if self._plan.close(source, hosts):
+            await self._notify()
+
     async def attach(
-        self, task_id: TaskId, networks: Iterable[NetworkId], servers: Sequence[str] = ()
+        self,
+        task_id: TaskId,
+        networks: Iterable[NetworkId],
+        servers: Sequence[str] = (),
+        *,
+        calls_api: bool = False,
     ) -> Attached:
         """Give the task addresses, a network namespace and, on overlays, a resolver that forwards
         unknown names to `servers` (none: the host's servers). A task that has them keeps them.
+        `calls_api`: the controllers' API is open to it.
 
         Raises NetworkFailed: no address is free, or the kernel refused.
         """
@@ -91,6 +107,9 @@ class Overlays:
             return Attached()
         await self.ready(networks, is_new=not self._plan.addresses(task_id))
         addresses = self._plan.join(task_id, desired)
+        if calls_api and self._plan.allow_api(task_id):
+            await self._notify()
+            await self.settled()
         path = await self._dataplane.attach(
             task_id,
             tuple(
@@ -142,9 +161,9 @@ class Overlays:
             await self.settled()
 
     @property
-    def published(self) -> frozenset[TaskId]:
-        """The tasks that ports of this host are forwarded to."""
-        return frozenset(self._plan.published)
+    def named(self) -> frozenset[TaskId]:
+        """The tasks that rules of this host name; see Plan."""
+        return self._plan.named
 
     async def detach(self, task_id: TaskId) -> None:
         """Remove the task's namespace and release its addresses; a task without them is no
@@ -217,7 +236,8 @@ class Overlays:
         carried, endpoints = self._plan.carried, self._plan.endpoints
         self._resolvers.replace(carried, endpoints)
         published = tuple(self._plan.published.values())
-        return await self._dataplane.sync(carried, endpoints, published)
+        control = self._plan.control
+        return await self._dataplane.sync(carried, endpoints, published, control=control)
 
     def _acknowledge(self, revision: int, digest: int) -> None:
         self.programmed = max(self.programmed, revision)

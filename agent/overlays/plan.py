@@ -16,6 +16,8 @@ from agent.network.base import (
     HOST_BRIDGE,
     HOST_NETWORK,
     NO_NETWORK,
+    ApiCaller,
+    ControlPlane,
     DesiredEndpoint,
     DesiredOverlay,
     EndpointKey,
@@ -30,9 +32,14 @@ from agent.overlays.checks import checked_overlay, endpoint_faults
 from agent.overlays.faults import Faults
 from agent.overlays.hostports import HostPorts, is_of_host
 from pyswarm_core.addresses import address6
+from pyswarm_core.controlplane import ControlHost, checked_hosts
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import TaskAddress
 from pyswarm_core.specs import PortConfig
+
+CONTROLLERS = "controllers"
+"""The source of what controllers reported."""
+_SAVED = "saved"
 
 
 class SavedPlan(msgspec.Struct, frozen=True):
@@ -41,6 +48,7 @@ class SavedPlan(msgspec.Struct, frozen=True):
     overlays: tuple[DesiredOverlay, ...] = ()
     endpoints: tuple[DesiredEndpoint, ...] = ()
     published: tuple[Published, ...] = ()
+    control: ControlPlane = ControlPlane()
 
 
 class Attached(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +105,9 @@ class Plan:
         self._leaving: dict[NetworkId, DesiredOverlay] = {}
         self._endpoints: dict[EndpointKey, DesiredEndpoint] = {}
         self._published: dict[TaskId, Published] = {}
+        self._closed: dict[str, tuple[ControlHost, ...]] = {}
+        """What is closed to tasks, by who reported it."""
+        self._callers: dict[TaskId, ApiCaller] = {}
         self._dirty: dict[EndpointKey, None] = {}
         """The endpoints that changed since the last sync began."""
         self._anew = True
@@ -114,6 +125,8 @@ class Plan:
             self.digest ^= endpoint.digest
             self._dirty[endpoint.key] = None
         self._published.update((task.task_id, task) for task in kept.published)
+        self._closed[_SAVED] = checked_hosts(kept.control.hosts)
+        self._callers.update((task.task_id, task) for task in kept.control.callers)
         for overlay in filter(None, map(self._checked, kept.overlays)):
             self._assigned[overlay.network_id] = overlay
             self._addresses.grant(overlay.network_id, overlay.local_blocks)
@@ -168,7 +181,7 @@ class Plan:
     def kept(self) -> SavedPlan:
         """The networks and ports to store; endpoints are stored one by one."""
         overlays = (*self._assigned.values(), *self._leaving.values())
-        return SavedPlan(overlays, (), tuple(self._published.values()))
+        return SavedPlan(overlays, (), tuple(self._published.values()), self.control)
 
     @property
     def carried(self) -> tuple[DesiredOverlay, ...]:
@@ -184,6 +197,41 @@ class Plan:
     def published(self) -> Mapping[TaskId, Published]:
         """The tasks that ports of this host are forwarded to."""
         return self._published
+
+    @property
+    def named(self) -> frozenset[TaskId]:
+        """The tasks that rules name: by their ports of this host, or as callers of the API."""
+        return frozenset((*self._published, *self._callers))
+
+    @property
+    def control(self) -> ControlPlane:
+        """What is closed to tasks, and the tasks that may call the API."""
+        hosts = dict.fromkeys(host for hosts in self._closed.values() for host in hosts)
+        return ControlPlane(hosts=tuple(hosts), callers=tuple(self._callers.values()))
+
+    def close(self, source: str, hosts: Iterable[ControlHost]) -> bool:
+        """Close these to tasks, instead of what the same source reported before: the controllers,
+        or this agent itself. Returns whether a sync is required.
+        """
+        before = self.control
+        self._closed[source] = checked_hosts(hosts)
+        if source == CONTROLLERS:
+            self._closed.pop(_SAVED, None)
+        if self.control == before:
+            return False
+        self.change()
+        return True
+
+    def allow_api(self, task_id: TaskId) -> bool:
+        """The task, which has joined, may call the controllers' API until it leaves. Returns
+        whether a sync is required.
+        """
+        caller = ApiCaller(task_id=task_id, addresses=self._addresses.of(task_id))
+        if not caller.addresses or self._callers.get(task_id) == caller:
+            return False
+        self._callers[task_id] = caller
+        self.change()
+        return True
 
     def unassigned(self, networks: Iterable[NetworkId]) -> NetworkId | None:
         """One of these networks that is not assigned to this host; None if all are."""
@@ -275,9 +323,9 @@ class Plan:
     def leave(self, task_id: TaskId) -> bool:
         """Release the task's addresses and ports. Returns whether a sync is required."""
         self._ports.release(task_id)
-        withdrawn = self._published.pop(task_id, None)
+        withdrawn = [self._published.pop(task_id, None), self._callers.pop(task_id, None)]
         self._addresses.release(task_id)
-        if not (self._leaving and self._drop_unused()) and not withdrawn:
+        if not (self._leaving and self._drop_unused()) and not any(withdrawn):
             return False
         self.change()
         return True

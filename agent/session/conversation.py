@@ -7,6 +7,7 @@ message costs a reconnect and never causes a wrong state.
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
 import grpc
@@ -22,7 +23,8 @@ from pyswarm_core.aio.credentials import channel
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
 from pyswarm_core.clock import SECOND, seconds
-from pyswarm_core.codec import to_proto
+from pyswarm_core.codec import from_proto, to_proto
+from pyswarm_core.controlplane import ControlHost
 from pyswarm_core.indexes.columns import pack_statuses
 from pyswarm_core.limits import (
     ASSIGNMENT_PARTS,
@@ -68,6 +70,7 @@ class Session:
         assign: Callable[[Assignment], Awaitable[None]],
         probe: Callable[[str, str, int], object],
         open_tunnel: OpenTunnel,
+        close: Callable[[tuple[ControlHost, ...]], Awaitable[None]] | None = None,
         worn_key: Callable[[], int] = lambda: 0,
         faults: Callable[[], tuple[Fault, ...]] = lambda: (),
         roots_changed: Callable[[str], None] = lambda _: None,
@@ -79,6 +82,7 @@ class Session:
         self._assign = assign
         self._probe = probe
         self._open_tunnel = open_tunnel
+        self._close = close
         self._worn_key = worn_key
         self._faults = faults
         self._roots_changed = roots_changed
@@ -165,6 +169,7 @@ class Session:
     def _heartbeat(self) -> dispatcher_pb2.Heartbeat:
         return dispatcher_pb2.Heartbeat(
             worn_key=self._worn_key(),
+            clock=time.time_ns(),
             faults=[
                 objects_pb2.NodeFault(
                     network_id=fault.network_id,
@@ -199,6 +204,10 @@ class Session:
                 self._apply_settings(message.settings)
             case "assignments":
                 await self._receive_part(message.assignments)
+            case "control_plane":
+                told = message.control_plane.hosts
+                if self._close:
+                    await self._close(tuple(from_proto(ControlHost, host) for host in told))
             case "probe":
                 probe = message.probe
                 self._probe(probe.node_id, probe.addr, probe.window)

@@ -7,6 +7,7 @@ The file is replaced as a whole, so that a key and its certificate always belong
 import asyncio
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -27,10 +28,10 @@ from pyswarm_core.errors import (
     Unavailable,
     reason_of,
 )
+from pyswarm_core.identity.tokens import parse_join_token
 from pyswarm_core.ids import NodeId
 from pyswarm_core.limits import CONTROLLERS_MAX
 from pyswarm_core.objects import NodeDescription
-from pyswarm_core.tokens import parse_join_token
 
 _log = EventLog("agent.session.identity")
 
@@ -48,6 +49,8 @@ class Certificate(msgspec.Struct, frozen=True):
     """The certificate, then those that lead to an older root."""
     roots: str
     """The root certificates of controllers."""
+    issuer: str
+    """The root that issued it."""
     issued_at: Instant
     expires_at: Instant
     received_at: Instant
@@ -107,6 +110,12 @@ class Identity:
         """Record a new certificate with its key."""
         self._save(msgspec.structs.replace(self._saved, certificate=certificate))
 
+    def reload(self) -> None:
+        """Take over what another process has written (`swarm rejoin`)."""
+        with suppress(InvalidArgument):
+            if (found := Identity.load(self._path)) is not None:
+                self._saved = found._saved
+
     def _save(self, saved: _Saved) -> None:
         if saved == self._saved:
             return
@@ -132,6 +141,33 @@ class Identity:
                 f"cannot read this node's identity {path} ({text}): restore the file, or run"
                 " `pyswarm swarm rejoin` if it is of a version without certificates"
             ) from error
+
+
+class Former(msgspec.Struct, frozen=True):
+    """What a host knows of the node that it was, perhaps by a version without certificates."""
+
+    node_id: NodeId
+    cluster_id: str
+    controllers: tuple[str, ...] = ()
+    certificate: Certificate | None = None
+
+
+def former(path: Path) -> Former:
+    """The node that this host was. Raises InvalidArgument."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Former)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        text = reason_of(error) if isinstance(error, OSError) else str(error)
+        raise InvalidArgument(
+            f"cannot read which node this host was ({text}): run `pyswarm swarm join` instead,"
+            " which makes it a new node"
+        ) from error
+
+
+def save(path: Path, former: Former, certificate: Certificate, address: str) -> None:
+    """Write the identity of a node with a new certificate, from the controller at `address`."""
+    known = tuple(dict.fromkeys((address, *former.controllers)))[:CONTROLLERS_MAX]
+    _write(path, _Saved(former.node_id, former.cluster_id, known, certificate))
 
 
 class Joining(msgspec.Struct, frozen=True):
@@ -179,10 +215,13 @@ async def join(path: Path, joining: Joining) -> Identity:
 
 def certificate_of(message: dispatcher_pb2.Certificate, request: Request) -> Certificate:
     """The certificate that a controller issued for this request, just received."""
+    end = "-----END CERTIFICATE-----\n"
+    roots = message.roots.decode()
     return Certificate(
         key=request.key.decode(),
         chain=message.chain.decode(),
-        roots=message.roots.decode(),
+        roots=roots,
+        issuer=roots.partition(end)[0] + end,
         issued_at=Instant(message.issued_at),
         expires_at=Instant(message.expires_at),
         received_at=Instant(time.time_ns()),
@@ -199,6 +238,7 @@ async def _request(
         addr=joining.addr,
         availability=joining.availability,
         csr=request.csr,
+        clock=time.time_ns(),
     )
     async with channel(address, guest(trust), aio=True) as connection:
         stub = dispatcher_pb2_grpc.DispatcherStub(connection)

@@ -8,19 +8,20 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import grpc
 
-from agent.session.identity import Certificate, Identity, certificate_of
+from agent.session.identity import Certificate, Identity, certificate_of, former, save
 from agent.session.keys import Request, new_request, sign
 from pyswarm_core.aio.credentials import ClientCredentials, channel, guest
-from pyswarm_core.aio.handshake import fetch_chain
+from pyswarm_core.aio.handshake import fetch_chain, peer_chain
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.status import error_of
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
-from pyswarm_core.errors import PyswarmError
-from pyswarm_core.tokens import digest_of
-from pyswarm_core.trust import ders_of
+from pyswarm_core.errors import InvalidArgument, PyswarmError
+from pyswarm_core.identity.tokens import parse_join_token
+from pyswarm_core.identity.trust import Trust, ders_of, guest_of
 
 _log = EventLog("agent.session.renewal")
 
@@ -44,9 +45,11 @@ class Renewal:
         self._wake = asyncio.Event()
 
     def roots_changed(self, roots: str) -> None:
-        """The controller sent the fleet's roots: others than before need another certificate."""
-        if roots and roots != self._identity.certificate.roots:
-            self._identity.trust(roots)
+        """The controller sent the fleet's roots: a new one issues this node's next certificate."""
+        if not roots:
+            return
+        self._identity.trust(roots)
+        if ders_of(roots)[0] != ders_of(self._identity.certificate.issuer)[0]:
             self._wake.set()
 
     async def run(self) -> None:
@@ -64,20 +67,43 @@ class Renewal:
         pause_s = RETRY_FIRST_S
         attempt = 0
         while True:
+            self._identity.reload()
             certificate = self._identity.certificate
             known = self._identity.controllers
             address = self._controller() or known[attempt % len(known)]
             attempt += 1
             try:
-                self._identity.renew(await _renewed(address, certificate))
+                renewed = await _renewed(address, certificate)
             except (PyswarmError, OSError) as error:
                 _log.warning("certificate.renew_failed", controller=address, error=error)
                 life_s = (certificate.expires_at - certificate.issued_at) / 1e9
                 await asyncio.sleep(min(pause_s, life_s / 10) * random.uniform(0.5, 1.0))
                 pause_s = min(2 * pause_s, RETRY_MAX_S)
                 continue
+            self._identity.renew(renewed)
             _log.info("certificate.renewed", controller=address)
             return
+
+
+async def rejoin(path: Path, token: str, controllers: tuple[str, ...]) -> None:
+    """Get a certificate for the node that this host was, with a join token, from the first of the
+    controllers. Raises PyswarmError.
+    """
+    digest = parse_join_token(token).digest
+    if not controllers:
+        raise InvalidArgument("--rejoin needs --controller HOST:PORT")
+    node, request = former(path), await new_request()
+    message = dispatcher_pb2.RenewCertificateRequest(
+        csr=request.csr, token=token, node_id=node.node_id
+    )
+    if node.certificate is not None:
+        message.former_certificate = node.certificate.chain.encode()
+        message.proof = await sign(node.certificate.key.encode(), request.csr)
+    address = controllers[0]
+    trust = await asyncio.to_thread(fetch_chain, address, digest)
+    certificate = await _requested(address, guest(trust), message, request)
+    save(path, node, certificate, address)
+    _log.info("node.rejoined", node=node.node_id)
 
 
 def _due_in_s(certificate: Certificate) -> float:
@@ -103,9 +129,9 @@ def _has_expired(certificate: Certificate) -> bool:
 
 
 async def _guest(address: str, certificate: Certificate) -> ClientCredentials:
-    """The guest's credentials at a controller that has one of the roots that this host trusts."""
-    newest, *_ = ders_of(certificate.roots)
-    return guest(await asyncio.to_thread(fetch_chain, address, digest_of(newest)))
+    """The guest's credentials. The connection with them verifies the controller."""
+    chain = await asyncio.to_thread(peer_chain, address)
+    return guest(Trust(certificate.roots.encode(), guest_of(chain, address).pem))
 
 
 async def _requested(

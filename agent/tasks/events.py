@@ -8,7 +8,7 @@ from agent.health.verdict import CheckKind
 from agent.tasks.record import NewLimits
 from pyswarm_core.clock import Instant
 from pyswarm_core.objects import TaskAddress
-from pyswarm_core.specs import HealthConfig, PortConfig
+from pyswarm_core.specs import HealthConfig, PortConfig, RegistryLogin
 from pyswarm_core.states import TaskState
 from pyswarm_core.views import CheckResult
 
@@ -47,6 +47,14 @@ class LimitsRequested(TaskEvent, frozen=True):
     """The controller sent the limits of a spec version, perhaps not for the first time."""
 
     limits: NewLimits
+
+
+class LoginReceived(TaskEvent, frozen=True):
+    """The controller sent the login of a task whose record on disk has none; None: it needs none
+    any more.
+    """
+
+    login: RegistryLogin | None
 
 
 class LimitsChanged(TaskEvent, frozen=True):

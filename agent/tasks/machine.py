@@ -33,6 +33,7 @@ from agent.tasks.events import (
     Exited,
     LimitsChanged,
     LimitsRequested,
+    LoginReceived,
     PrepareAborted,
     Prepared,
     PrepareFailed,
@@ -48,11 +49,19 @@ from agent.tasks.events import (
 )
 from agent.tasks.record import Record
 from agent.tasks.serving import begin_serving, checked, serve
-from agent.tasks.steps import KILL_AGAIN, Step, end_task, should_run, transition, with_checks
+from agent.tasks.steps import (
+    KILL_AGAIN,
+    NO_LOGIN,
+    Step,
+    end_task,
+    should_run,
+    transition,
+    with_checks,
+)
 from agent.tasks.stopping import signal_stop, stop, stop_requested, timer_fired, withdrawn
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.limits import DRAIN_MAX
-from pyswarm_core.specs import HealthConfig
+from pyswarm_core.specs import HealthConfig, RegistryLogin
 from pyswarm_core.states import DESIRED_TRANSITIONS, InvalidTransition, TaskState
 
 _S = TaskState
@@ -64,12 +73,12 @@ def step(record: Record, event: TaskEvent, now: Instant) -> Step:
     match event:
         case Accepted():
             return _accepted(record)
+        case LoginReceived(login=login):
+            return _login_received(record, login)
         case Desired(state=state):
             return _desired(record, state, now)
-        case LimitsRequested(limits=limits):
-            return Step(*new_limits.requested(record, limits))
-        case LimitsChanged():
-            return Step(*new_limits.changed(record, event))
+        case LimitsRequested() | LimitsChanged():
+            return Step(*new_limits.step(record, event))
         case Unassigned():
             return _unassigned(record, now)
         case TimerFired():
@@ -149,9 +158,20 @@ def _accepted(record: Record) -> Step:
         return Step(record)
     if not should_run(record):
         return end_task(record, _S.SHUTDOWN, "shut down before it was prepared")
+    if record.lacks_login:
+        detail = replace(record.detail, message="waiting for the registry login of its service")
+        return Step(replace(record, state=_S.PREPARING, detail=detail, awaits_login=True))
     if record.state is _S.PREPARING:
         return Step(record, (Effect.PREPARE,))
     return Step(transition(record, _S.PREPARING, "preparing"), (Effect.PREPARE,))
+
+
+def _login_received(record: Record, login: RegistryLogin | None) -> Step:
+    """Prepare with the login. What a former agent left is removed first (Accepted follows)."""
+    if not record.lacks_login:
+        return Step(record)
+    known = replace(record, login=login, has_login=False, awaits_login=False)
+    return _accepted(known) if record.awaits_login else Step(known)
 
 
 def _desired(record: Record, state: TaskState, now: Instant) -> Step:
@@ -199,7 +219,7 @@ def _prepared(record: Record, event: Prepared, now: Instant) -> Step:
         _S.READY,
         "ready",
         ready_at=now,
-        login=None,
+        **NO_LOGIN,
         image_id=event.image_id,
         stop_signal=event.stop_signal,
         health=_check(effective(record.spec.container_spec.healthcheck, event.healthcheck)),

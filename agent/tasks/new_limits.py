@@ -6,7 +6,7 @@ two could finish in either order. Limits that were refused are not tried again.
 
 from msgspec.structs import replace
 
-from agent.tasks.events import Effect, LimitsChanged
+from agent.tasks.events import Effect, LimitsChanged, LimitsRequested
 from agent.tasks.record import NewLimits, Record
 
 Outcome = tuple[Record, tuple[Effect, ...]]
@@ -18,7 +18,14 @@ def due(record: Record) -> tuple[Effect, ...]:
     return _CHANGE if record.new_limits is not None and record.process_runs else ()
 
 
-def requested(record: Record, limits: NewLimits) -> Outcome:
+def step(record: Record, event: LimitsRequested | LimitsChanged) -> Outcome:
+    """The record after the event, and the effects that follow."""
+    if isinstance(event, LimitsRequested):
+        return _requested(record, event.limits)
+    return _changed(record, event)
+
+
+def _requested(record: Record, limits: NewLimits) -> Outcome:
     """The limits of a spec version arrived, perhaps not for the first time."""
     if record.ended or limits.version <= record.limits_version:
         return record, ()
@@ -26,7 +33,7 @@ def requested(record: Record, limits: NewLimits) -> Outcome:
     return after, () if record.new_limits else due(after)
 
 
-def changed(record: Record, event: LimitsChanged) -> Outcome:
+def _changed(record: Record, event: LimitsChanged) -> Outcome:
     """A change was carried out, or refused."""
     if record.ended or record.new_limits is None:
         return record, ()

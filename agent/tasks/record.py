@@ -46,7 +46,11 @@ class Record(Model, frozen=True):
     ports: tuple[PortConfig, ...] = ()
     """The ports that its service publishes."""
     login: RegistryLogin | None = None
-    """For pulling the image; removed once the image is pulled."""
+    """For pulling the image; removed once the image is pulled. Never on disk."""
+    has_login: bool = False
+    """On disk: it has a login, which the next assignment brings again."""
+    awaits_login: bool = False
+    """It is prepared as soon as an assignment brings its login."""
     desired_state: TaskState = TaskState.RUNNING
     state: TaskState = TaskState.ACCEPTED
     detail: TaskDetail = NO_DETAIL
@@ -127,6 +131,18 @@ class Record(Model, frozen=True):
     def check(self, kind: CheckKind) -> Check | None:
         """Its check of this kind."""
         return self.health if kind is CheckKind.HEALTH else self.readiness
+
+    @property
+    def durable(self) -> "Record":
+        """The record as it is on disk, without its login."""
+        if self.login is None and not self.awaits_login:
+            return self
+        return replace(self, login=None, has_login=True, awaits_login=False)
+
+    @property
+    def lacks_login(self) -> bool:
+        """Whether an earlier agent had its login and this one does not."""
+        return self.has_login and self.login is None and not self.ended
 
     @property
     def has_checks(self) -> bool:

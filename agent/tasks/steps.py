@@ -4,7 +4,7 @@ The parts of the task machine share what is here: `machine.py` (the events, and 
 start), `serving.py`, `stopping.py` and `ending.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 from msgspec.structs import replace
@@ -37,6 +37,10 @@ def with_checks(record: Record, change: Callable[[Check], Check]) -> Record:
     return replace(record, health=health, readiness=readiness)
 
 
+NO_LOGIN: Mapping[str, object] = {"login": None, "has_login": False, "awaits_login": False}
+"""The changes of a task whose image is pulled, or will not be."""
+
+
 def transition(record: Record, state: TaskState, message: str, **changes: object) -> Record:
     """The record in another state. Raises InvalidTransition if no step may lead there."""
     if (record.state, state) not in TRANSITIONS:
@@ -51,7 +55,7 @@ def transition(record: Record, state: TaskState, message: str, **changes: object
 
 def end_task(record: Record, state: TaskState, message: str, **detail: object) -> Step:
     """The end of a task; container and network are removed next."""
-    ended = transition(record, state, message, login=None)
+    ended = transition(record, state, message, **NO_LOGIN)
     detail = {"serving": False, **detail}
     return Step(replace(ended, detail=replace(ended.detail, **detail)), (Effect.CLEAN,))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from cli.context import Context
+from cli.context.model import Context
 from pyswarm_core.docker.reference import DEFAULT_REGISTRY, Reference
 from pyswarm_core.errors import PyswarmError, Unavailable, invalid
 

@@ -41,7 +41,7 @@ from pyswarm_core.validation import network_problems, require
     "--opt",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Set driver options: encrypted, mtu=BYTES",
+    help="Set driver options: encrypted, mtu=BYTES, com.pyswarm.block-metadata=true",
 )
 @click.argument("name")
 def create(*, name: str, **given: Any) -> None:
@@ -64,4 +64,5 @@ def spec_of(name: str, given: Mapping[str, Any]) -> NetworkSpec:
         encrypted=options.encrypted,
         ipam=Ipam(config=networking.pools(given["subnet"], given["gateway"], given["ip_range"])),
         mtu=options.mtu,
+        block_metadata=options.block_metadata,
     )

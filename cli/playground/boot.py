@@ -6,8 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from cli import context, daemons
-from cli.context import Context
+from cli import daemons
+from cli.context import store
+from cli.context.model import Context
 from cli.errors import NotConverged
 from cli.playground import cgroups, disks, fleet, power, ready, wires
 from cli.playground.fleet import Fleet, Host
@@ -52,8 +53,9 @@ def _up(plan: Fleet, report: Report) -> None:
     for host in plan.hosts:
         if missing := ready.wait_for_host(plan, host, report):
             raise PyswarmError(f"{host.name} is not ready: {missing}\n{ready.log_tail(host)}")
-    context.use(
+    store.activate(
         Context(
+            name=plan.name,
             host=f"unix://{plan.socket}",
             registry=plan.registry,
             netns=f"/run/netns/{plan.lan}",
@@ -75,7 +77,7 @@ def down(plan: Fleet, report: Report) -> None:
     for directory in (plan.state_dir, plan.run_dir):
         with suppress(OSError):
             remove_tree(directory)
-    context.leave(f"unix://{plan.socket}")
+    store.leave(f"unix://{plan.socket}")
 
 
 def kill(plan: Fleet, host: Host) -> Fleet:

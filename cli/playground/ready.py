@@ -41,7 +41,7 @@ def worker_token(fleet: Fleet) -> str:
     with Client(f"unix://{fleet.socket}") as client:
         while True:
             try:
-                return client.info().cluster.worker_token
+                return client.join_token()
             except Unavailable as error:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"the controller does not lead: {error}") from error

@@ -11,9 +11,9 @@ from pyroute2 import netns
 
 from cli.client import Client
 from cli.playground.fleet import Host
+from pyswarm_core.identity.trust import AGENT_NAME, SERVER_NAME
 from pyswarm_core.limits import AGENT_METRICS_PORT
 from pyswarm_core.plaintext import split_lines
-from pyswarm_core.trust import AGENT_NAME, SERVER_NAME
 
 TIMEOUT_S = 1.0
 
@@ -27,7 +27,7 @@ class Scraper(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, client: Client) -> Self:
         """Of the client's fleet. Raises PyswarmError."""
-        return cls(client.info().cluster.ca.certificate, client.scrape_token())
+        return cls(client.ca().certificate, client.scrape_token())
 
     def read(self, host: Host, port: int) -> dict[str, float]:
         """The metrics at a port of the host, by name with labels. Raises OSError, HTTPException."""

@@ -82,6 +82,8 @@ def node_lines(view: NodeView) -> Iterator[str]:
     yield f"Engine Version:         {node.description.engine_version}"
     other = ", another than the controller's" if view.other_protocol else ""
     yield f"Protocol:               {node.description.spoken}{other}"
+    if expires_at := node.certificate.expires_at:
+        yield f"Certificate Expires:    {format_time(expires_at)}"
     if node.description.engine_labels:
         yield "Engine Labels:"
         yield from _pairs(node.description.engine_labels)

@@ -28,10 +28,10 @@ def info(*, form: str) -> None:
 
 
 def document(fleet: Info) -> dict[str, Any]:
-    """The info with Docker's keys, without the tokens."""
+    """The info with Docker's keys, without what no API returns."""
     cluster = documents.document(fleet.cluster)
-    cluster.pop("WorkerToken")
-    cluster.pop("ManagerToken")
+    for name in ("EncryptionKeys", "StartFlags", "UnlockKey", "WorkerToken"):
+        cluster.pop(name, None)
     return {
         "Cluster": cluster,
         "Controller": fleet.controller,
@@ -80,6 +80,9 @@ def lines(fleet: Info) -> list[str]:
         f"  Heartbeat Period: {format_duration(spec.heartbeat_period)}",
         f"  Agent Grace: {format_duration(spec.agent_grace)}",
         f"  Host Probes: {_probes(fleet)}",
+        " CA Configuration:",
+        f"  Expiry Duration: {format_duration(spec.cert_expiry)}",
+        f" Autolock Managers: {'true' if spec.autolock else 'false'}",
         " Controller:",
         f"  Name: {fleet.controller}",
         f"  Leader: {fleet.leader}",

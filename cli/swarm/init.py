@@ -6,12 +6,14 @@ from typing import Any
 
 import click
 
-from cli import context, flags
-from cli.context import Context
+from cli import flags
+from cli.context import store
+from cli.context.model import Context
 from cli.daemons import Daemon
 from cli.lazy import Verb
 from cli.swarm import joining
 from cli.swarm.host import STATE_DIR, Host, Supervisor, host_supervisor
+from cli.swarm.update import changed, unlocking, updated
 from pyswarm_core.errors import AlreadyExists, invalid
 from pyswarm_core.limits import API_PORT, HISTORY_MAX
 from pyswarm_core.specs import ClusterSpec
@@ -67,6 +69,8 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=Tru
     help="Task history retention limit (default 5)",
 )
 @click.option("--dispatcher-heartbeat", metavar="DURATION", help="Heartbeat period (default 1s)")
+@flags.autolock
+@flags.cert_expiry
 @click.option("--agent-grace", metavar="DURATION", help="Time until a disconnected node is down"
               " (default 15s)")  # fmt: skip
 @click.option("--state-dir", type=click.Path(path_type=Path), default=STATE_DIR, show_default=True,
@@ -80,24 +84,28 @@ def init(*, state_dir: Path, **given: Any) -> None:
     controller = host.daemon("controller", tuple(_controller(host, given)))
     supervisor.start(controller)
     try:
-        info = _begin(host, supervisor, controller, given)
+        info, token, unlock_key = _begin(host, supervisor, controller, given)
     except BaseException:
         # Leave nothing behind, so that the next attempt starts from the beginning.
         supervisor.stop(controller)
         joining.forget(host)
         raise
-    context.use(Context(host=f"unix://{host.socket}"))
-    click.echo(_welcome(host, info.cluster.worker_token, info.join_addr))
+    store.activate(Context(host=f"unix://{host.socket}"))
+    click.echo(_welcome(host, token, info.join_addr))
+    if unlock_key:
+        click.echo(unlocking(unlock_key))
 
 
 def _begin(
     host: Host, supervisor: Supervisor, controller: Daemon, given: Mapping[str, Any]
-) -> Info:
-    info = joining.wait_for_leader(host, supervisor, controller)
+) -> tuple[Info, str, str]:
+    """Return the info, the join token and, with --autolock, the unlock key."""
+    info, token = joining.wait_for_leader(host, supervisor, controller)
+    unlock_key = _settled(host, given)
     arguments = joining.agent_arguments(
         host,
         controller=info.join_addr,
-        token=info.cluster.worker_token,
+        token=token,
         advertise_addr=given["advertise_addr"].partition(":")[0],
         availability=given["availability"],
         data_path_port=info.cluster.spec.data_path_port,
@@ -105,7 +113,18 @@ def _begin(
     agent = host.daemon("agent", arguments)
     supervisor.start(agent)
     joining.wait_until_joined(host, supervisor, agent, info.join_addr)
-    return info
+    return info, token, unlock_key
+
+
+def _settled(host: Host, given: Mapping[str, Any]) -> str:
+    """Make the settings that are no flags of the controller; return the unlock key, if any."""
+    from cli.client import Client
+
+    named = {name: given[name] for name in ("autolock", "cert_expiry") if given[name] is not None}
+    if not named:
+        return ""
+    with Client(f"unix://{host.socket}") as client:
+        return updated(client, named).unlock_key
 
 
 def check(given: Mapping[str, Any]) -> None:
@@ -131,6 +150,7 @@ def check(given: Mapping[str, Any]) -> None:
         settings[name] = None if text is None else allowed.read(flag, text)
     named = {name: value for name, value in settings.items() if value is not None}
     require(cluster_problems(ClusterSpec(**named)))
+    changed(ClusterSpec(), {"cert_expiry": given["cert_expiry"]})
     for endpoint in filter(None, given["etcd_endpoints"].split(",")):
         joining.require_endpoint("--etcd-endpoints", endpoint)
     _check_etcd_files(given)

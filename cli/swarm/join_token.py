@@ -13,15 +13,24 @@ from pyswarm_core.errors import invalid
     help="Display the command that joins a host to the fleet\n\n"
     "Example: pyswarm swarm join-token worker",
 )
+@click.option("--rotate", is_flag=True, help="Rotate join token")
 @click.option("-q", "--quiet", is_flag=True, help="Only display token")
 @click.argument("role", type=flags.Choice(["worker", "manager"]))
-def join_token(*, quiet: bool, role: str) -> None:
+def join_token(*, rotate: bool, quiet: bool, role: str) -> None:
     if role == "manager":
-        raise invalid("ROLE", role, "managers cannot join yet: expected worker")
-    info = session.connect().info()
-    token = info.cluster.worker_token
+        raise invalid(
+            "ROLE",
+            role,
+            "expected worker: a further controller is started on the same etcd, with a copy of the"
+            " encryption key (docs/operations.md)",
+        )
+    client = session.connect()
+    token = client.rotate_join_token() if rotate else client.join_token()
+    if rotate and not quiet:
+        click.echo("Successfully rotated worker join token.\n")
     if quiet:
         click.echo(token)
         return
+    info = client.info()
     click.echo("To add a worker to this swarm, run the following command:\n")
     click.echo(f"    pyswarm swarm join --token {token} {info.join_addr}\n")

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from cli import daemons, terminal
+from cli.context.model import Context, Material
 from cli.daemons import Daemon
 from cli.errors import NotConverged
 from cli.swarm.host import Host, Supervisor
@@ -28,11 +29,27 @@ _PAUSE_S = 0.1
 _LOGGED_ERROR = re.compile(r" error=('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s'\"]\S*)")
 
 
+class Certificate(msgspec.Struct, frozen=True):
+    """The node's certificate and key, PEM."""
+
+    roots: str = ""
+    chain: str = ""
+    key: str = ""
+
+
 class Identity(msgspec.Struct, frozen=True):
     """The fields of the agent's identity file that the CLI reads."""
 
     node_id: str
     controllers: tuple[str, ...] = ()
+    certificate: Certificate = Certificate()
+
+    @property
+    def context(self) -> Context:
+        """How this host's node reaches a controller, with its own certificate."""
+        found = self.certificate
+        material = Material(ca=found.roots, cert=found.chain, key=found.key)
+        return Context(name="", host=self.controllers[0], material=material)
 
 
 def agent_arguments(
@@ -49,7 +66,7 @@ def agent_arguments(
         f"--state-dir={host.state_dir / 'agent'}",
         f"--run-dir={host.run_dir / 'agent'}",
         f"--controller={controller}",
-        f"--join-token={token}",
+        f"--join-token-file={_written(host.state_dir / 'agent' / 'join-token', token)}",
         f"--availability={availability}",
     ]
     if AGENT_CONFIG.exists():
@@ -61,8 +78,21 @@ def agent_arguments(
     return tuple(arguments)
 
 
-def wait_for_leader(host: Host, supervisor: Supervisor, controller: Daemon) -> Info:
-    """The controller's info, once it leads. Raises NotConverged with the end of its log."""
+def _written(path: Path, token: str) -> Path:
+    """Write the token for the agent, which removes it when it has joined. Its command line would
+    show the token to every user of the host.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(token)
+    return path
+
+
+def wait_for_leader(host: Host, supervisor: Supervisor, controller: Daemon) -> tuple[Info, str]:
+    """The controller's info and the join token, once it leads. Raises NotConverged with the end of
+    its log.
+    """
     from cli.client import Client
 
     deadline = time.monotonic() + READY_TIMEOUT_S
@@ -70,7 +100,7 @@ def wait_for_leader(host: Host, supervisor: Supervisor, controller: Daemon) -> I
     with waiting, Client(f"unix://{host.socket}") as client:
         while True:
             try:
-                return client.info()
+                return client.info(), client.join_token()
             except Unavailable as error:
                 if time.monotonic() > deadline:
                     reason = supervisor.log_tail(controller) or str(error)
@@ -86,7 +116,7 @@ def wait_until_joined(host: Host, supervisor: Supervisor, agent: Daemon, control
     with terminal.announced(f"joining through {controller}"):
         while not host.identity.exists():
             if time.monotonic() > deadline:
-                reason = _last_error(supervisor.log_tail(agent))
+                reason = last_error(supervisor.log_tail(agent))
                 supervisor.stop(agent)
                 raise PyswarmError(
                     f"cannot join through {controller}: {reason}. Check that a controller listens"
@@ -96,7 +126,7 @@ def wait_until_joined(host: Host, supervisor: Supervisor, agent: Daemon, control
             time.sleep(_PAUSE_S)
 
 
-def _last_error(log: str) -> str:
+def last_error(log: str) -> str:
     """The error in the last line of a log: `Error: TEXT`, or an event with `error=TEXT`."""
     last = log.strip().rpartition("\n")[2]
     if not last:

@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from msgspec.structs import replace
 
-from cli import context
+from cli.context import store
 from cli.lazy import Verb
 from cli.swarm import joining
 from cli.swarm.host import STATE_DIR, Host, Supervisor, host_supervisor
 from pyswarm_core.errors import Conflict, NotFound, PyswarmError, Unavailable
-from pyswarm_core.states import Availability
 
 if TYPE_CHECKING:
     from cli.client import Client
@@ -52,7 +50,7 @@ def leave(*, force: bool, state_dir: Path) -> None:
     supervisor.stop(agent)
     supervisor.stop(controller)
     joining.forget(host)
-    context.leave(f"unix://{host.socket}")
+    store.leave(f"unix://{host.socket}")
     click.echo("Node left the swarm.")
 
 
@@ -62,10 +60,9 @@ def _drain_node(
     """Drain the node and wait until its tasks have ended. Raises Unavailable."""
     from cli.client import Client
 
-    address = identity.controllers[0] if identity.controllers else f"unix://{host.socket}"
     try:
-        with Client(address) as client:
-            _drain(client, identity.node_id)
+        with Client(identity.context) as client:
+            _drain(client)
     except NotFound:
         return
     except PyswarmError as error:
@@ -76,11 +73,9 @@ def _drain_node(
         click.echo(f"warning: the node was not drained: {error}", err=True)
 
 
-def _drain(client: "Client", node_id: str) -> None:
-    node = client.node(node_id).node
-    client.update_node(node, replace(node.spec, availability=Availability.DRAIN))
+def _drain(client: "Client") -> None:
     deadline = time.monotonic() + DRAIN_TIMEOUT_S
-    while left := client.node(node_id).tasks:
+    while left := client.leave():
         if time.monotonic() > deadline:
             raise Unavailable(f"{left} tasks have not ended after {DRAIN_TIMEOUT_S:g} s")
         time.sleep(_PAUSE_S)

@@ -35,7 +35,6 @@ def makes_room(
         and needs.memory_bytes <= max(0, int(ledger.free_memory[row]) + own.memory_bytes)
         and (most == 0 or int(demand.on_node[row]) - 1 < most)
         and all(bool(table.satisfying(one)[row]) for one in placement.constraints)
-        and not (demand.template.container_spec.has_checks and table.lacks_checks[row])
         and not _others_hold(state, task, needs.ports)
         and all(_joins(state, blocks_of(one), own, row) for one in needs.networks)
     )

@@ -109,9 +109,7 @@ def revised(state: State, service: Service, spec: ServiceSpec, since: Instant) -
     new_template = made_from(before) != made_from(spec)
     if new_limits:
         changed = replace(changed, limits_version=version)
-    if new_limits and not _changes_limits(state, service):
-        changed = replace(changed, template_version=version, same_template=())
-    elif new_template:
+    if new_template:
         changed = replace(changed, template_version=version, same_template=_same_template(changed))
     if new_limits or new_template:
         tasks = state.tasks_of_service(service.id)
@@ -250,12 +248,6 @@ def made_from(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...]]:
 def _limits(spec: ServiceSpec) -> tuple[Limits, int]:
     resources = spec.task_template.resources
     return resources.limits, resources.swap_bytes
-
-
-def _changes_limits(state: State, service: Service) -> bool:
-    """Whether every agent with tasks of the service changes the limits of running containers."""
-    nodes = map(state.nodes.get, state.tasks_of_service(service.id).placed)
-    return all(node.description.spoken >= limits.PROTOCOL_LIMITS for node in nodes if node)
 
 
 def _kept_specs(state: State, service: Service) -> tuple[PreviousSpec, ...]:

@@ -1,6 +1,7 @@
 """Limits on concurrent calls: of each caller, and of all together. SHELL.
 
-A caller is a host, or all users of the controller's own socket. A call beyond a limit is refused at
+A caller is a user or node that has identified itself, wherever it calls from; a host, of which
+nobody has; or all users of the controller's own socket. A call beyond a limit is refused at
 once with the limit and the remedy; nothing is queued. A call counts from its first byte: gRPC would
 pass it on with its request, for which it would wait without a limit.
 
@@ -18,8 +19,10 @@ from urllib.parse import unquote
 import grpc
 import msgspec
 
+from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, Undecodable
-from pyswarm_core.errors import Exhausted, InvalidArgument
+from controller.identity.caller import CallerKind
+from pyswarm_core.errors import Exhausted, InvalidArgument, quoted
 from pyswarm_core.limits import (
     REQUESTS_MAX,
     REQUESTS_PER_CALLER,
@@ -184,7 +187,7 @@ def _counted(
     """
 
     async def call(_: object, context: Context) -> Any:
-        with gate.passing(caller_of(context.peer())):
+        with gate.passing(counted_as(context)):
             request = await _request(context)
             if lasts:
                 return await behaviour(request, context)
@@ -204,6 +207,16 @@ async def _request(context: Context) -> object:
     if request is grpc.aio.EOF:  # type: ignore[attr-defined]  # the stubs lack it
         raise InvalidArgument("the call ended without a request")
     return request
+
+
+def counted_as(context: Context) -> str:
+    """Whose limit the call counts against, for errors too: `user "ci"`, `192.0.2.1`."""
+    caller = current_caller()
+    if caller.kind is CallerKind.USER:
+        return f"user {quoted(caller.name)}"
+    if caller.kind is CallerKind.AGENT:
+        return f"node {quoted(caller.name)}"
+    return caller_of(context.peer())
 
 
 def caller_of(peer: str) -> str:

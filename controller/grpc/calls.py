@@ -89,7 +89,7 @@ class ErrorsToStatus(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        make, behaviour = _kind(handler)
+        make, behaviour = handler_kind(handler)
         return make(
             self._guarded(behaviour, handler_call_details.method),
             request_deserializer=_decoder(
@@ -138,7 +138,9 @@ class ErrorsToStatus(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         )
 
 
-def _kind(handler: Any) -> tuple[Callable[..., Any], Callable[[Any, Context], Awaitable[Any]]]:
+def handler_kind(
+    handler: Any,
+) -> tuple[Callable[..., Any], Callable[[Any, Context], Awaitable[Any]]]:
     """The function that creates a handler of the same kind, and the behaviour of this one."""
     match handler.request_streaming, handler.response_streaming:
         case False, False:

@@ -12,43 +12,45 @@ from typing import TypeVar
 import msgspec
 from google.protobuf.message import Message
 
-from controller.api import streams, tasks
-from controller.api.changes import networks, nodes, services
+from controller.api import settings, streams, tasks
+from controller.api.changes import cluster, networks, nodes, services, swarm
 from controller.api.changes.removal import remove_object
 from controller.api.changes.scraping import rotate_scrape_token
 from controller.api.changes.tasks import restart_task
 from controller.api.images import digests
 from controller.api.images import nodes as images
 from controller.api.logs import gather
+from controller.api.permissions import sees, sees_event
 from controller.api.queries import listings, lookup, views
 from controller.api.queries.info import ControllerFacts, info
 from controller.api.queries.listings import Listing
 from controller.api.queries.lists import TaskQuery
 from controller.api.queries.why import explain
 from controller.api.queries.why_update import with_message
+from controller.api.settings import Autolock
 from controller.api.tracing import trace
+from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, in_turn, read
 from controller.grpc.parts import parts
-from controller.identity.caller import ANONYMOUS
-from controller.leader.leadership import Leader, Leadership, Mutation
+from controller.grpc.users import UserCalls
+from controller.leader.leadership import Leadership
 from pyswarm_core.api.v1 import control_pb2 as pb
-from pyswarm_core.api.v1 import control_pb2_grpc
 from pyswarm_core.api.v1 import dispatcher_pb2 as dp
 from pyswarm_core.clock import Clock
 from pyswarm_core.codec import to_proto
+from pyswarm_core.errors import Conflict
 from pyswarm_core.kinds import NETWORK, NODE, SERVICE
 from pyswarm_core.limits import EVENTS_KEPT
 from pyswarm_core.objects import Network, Node, Service, Version
-from pyswarm_core.specs import NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
+from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 from pyswarm_core.views import Event
 
-T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
 R = TypeVar("R", bound=Message)
 
 
-class Control(control_pb2_grpc.ControlServicer):
+class Control(UserCalls):
     """Serves users. `routes` returns the host's routes, which no network's subnet may overlap."""
 
     def __init__(
@@ -57,11 +59,12 @@ class Control(control_pb2_grpc.ControlServicer):
         clock: Clock,
         facts: ControllerFacts,
         routes: Callable[[], Sequence[str]],
+        autolock: Autolock,
     ) -> None:
-        self._leadership = leadership
-        self._clock = clock
+        super().__init__(leadership, clock)
         self._facts = facts
         self._routes = routes
+        self._autolock = autolock
 
     async def GetInfo(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoReply:
         return to_proto(info(self._leadership, self._facts), pb.GetInfoReply())
@@ -72,6 +75,29 @@ class Control(control_pb2_grpc.ControlServicer):
         if request.rotate:
             return pb.ScrapeTokenReply(token=await self._submit(rotate_scrape_token))
         return pb.ScrapeTokenReply(token=self._leader().state.cluster.scrape_token)
+
+    async def UpdateCluster(
+        self, request: pb.UpdateClusterRequest, context: Context
+    ) -> pb.UpdateClusterReply:
+        spec, based_on = read(ClusterSpec, request.spec), read(Version, request.version)
+        told = await settings.update(self._leader(), self._autolock, based_on, spec)
+        return to_proto(told, pb.UpdateClusterReply())
+
+    async def GetUnlockKey(
+        self, request: pb.GetUnlockKeyRequest, context: Context
+    ) -> pb.UnlockKeyReply:
+        if not request.rotate:
+            return pb.UnlockKeyReply(unlock_key=cluster.unlock_key(self._leader().state))
+        key = await settings.rotate_unlock_key(self._leader(), self._autolock)
+        return pb.UnlockKeyReply(unlock_key=key)
+
+    async def Unlock(self, request: pb.UnlockRequest, context: Context) -> pb.UnlockReply:
+        raise Conflict("swarm is not locked")  # controller/grpc/locked.py serves a locked one
+
+    async def GetJoinToken(
+        self, request: pb.GetJoinTokenRequest, context: Context
+    ) -> pb.JoinTokenReply:
+        return pb.JoinTokenReply(token=self._leader().state.cluster.worker_token)
 
     # Services
 
@@ -244,8 +270,12 @@ class Control(control_pb2_grpc.ControlServicer):
     # Streams and requests to agents
 
     async def Events(self, request: pb.EventsRequest, context: Context) -> None:  # type: ignore[override]
+        caller = current_caller()
+
         async def send(told: Sequence[Event]) -> None:
-            await context.write(pb.EventsReply(events=map(_event, told)))
+            shown = [event for event in told if sees_event(caller, event)]
+            if shown:
+                await context.write(pb.EventsReply(events=map(_event, shown)))
 
         query = read(streams.EventQuery, request)
         await streams.follow_events(self._leadership, query, self._clock, send)
@@ -274,19 +304,32 @@ class Control(control_pb2_grpc.ControlServicer):
         removed = await images.remove_image(self._leader(), request.ref)
         return pb.ListImagesReply(nodes=map(_images, removed))
 
-    def _leader(self) -> Leader:
-        return self._leadership.current()
+    # Certificates
+
+    async def GetCa(self, request: pb.GetCaRequest, context: Context) -> pb.CaReply:
+        return to_proto(swarm.show_ca(self._leader().state), pb.CaReply())
+
+    async def RotateCa(self, request: pb.RotateCaRequest, context: Context) -> pb.CaReply:
+        await self._submit(lambda state, now, ids: swarm.rotate_ca(state, now))
+        return to_proto(swarm.show_ca(self._leader().state), pb.CaReply())
+
+    async def RotateJoinToken(
+        self, request: pb.RotateJoinTokenRequest, context: Context
+    ) -> pb.RotateJoinTokenReply:
+        return pb.RotateJoinTokenReply(token=await self._submit(swarm.rotate_join_token))
 
     async def _list(
         self, listing: Listing[K], reply: type[R], field: str, context: Context
     ) -> None:
-        runner = self._leader().watches.runner
+        leader, caller = self._leader(), current_caller()
+        runner = leader.watches.runner
         keys = await runner.run(listing.found)
-        async for part in runner.each(parts(keys, listing.view, reply, field, listing.work)):
-            await context.write(part)
 
-    async def _submit(self, mutation: Mutation[T]) -> T:
-        return await self._leader().submit(mutation, ANONYMOUS)
+        def view(key: K) -> msgspec.Struct | None:
+            return listing.view(key) if sees(caller, leader.state, str(key)) else None
+
+        async for part in runner.each(parts(keys, view, reply, field, listing.work)):
+            await context.write(part)
 
     def _node(self, node: Node) -> pb.NodeReply:
         leader = self._leader()

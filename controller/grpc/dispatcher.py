@@ -12,17 +12,19 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-from controller.api.changes.certificates import Proof, proven_node, renewed
+from controller.api.changes.certificates import Proof, Rejoin, proven_node, rejoining, renewed
 from controller.api.changes.joining import JoinRequest, bounded, greet, join, member, role_of
-from controller.api.changes.reported import Reports, faults
+from controller.api.changes.nodes import drain_node
+from controller.api.changes.reported import Reports, clock_fault, faults
 from controller.brain.allocator.encryption import renewal
-from controller.grpc.admission import JOINS, STRANGERS, Gate, caller_of
+from controller.grpc.admission import JOINS, STRANGERS, Gate, counted_as
+from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, read, received
 from controller.grpc.peers import agent_of
 from controller.grpc.tunnels import GrpcTunnel
-from controller.identity.authority import issuer_of, trusted_roots
 from controller.identity.ca import Subject, Unit, key_digest, public_key_of
-from controller.identity.caller import ANONYMOUS, CONTROLLER
+from controller.identity.caller import CONTROLLER
+from controller.identity.cluster import issuer_of, trusted_roots
 from controller.leader.loop import Loop
 from controller.leader.sessions import Message, NodeSession
 from controller.leader.slicing import RateLimiter
@@ -30,11 +32,11 @@ from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.clock import Clock
 from pyswarm_core.errors import Exhausted, InvalidArgument, Unavailable, invalid
+from pyswarm_core.identity.trust import AGENT_NAME
 from pyswarm_core.ids import NodeId, short
 from pyswarm_core.indexes.columns import unpack_statuses
 from pyswarm_core.limits import HELLOS_PER_SECOND, PROTOCOL, STATUSES_MAX, STATUSES_PER_MESSAGE
 from pyswarm_core.objects import Cluster, Node, NodeDescription, NodeFault, TaskStatus
-from pyswarm_core.trust import AGENT_NAME
 
 _log = EventLog("controller.dispatcher")
 
@@ -108,9 +110,11 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 request.addr,
                 request.availability,
                 key_digest(key),
+                request.clock,
             )
             node = await loop.submit(
-                lambda state, now, ids: join(state, joining, now, ids, loop.controllers), ANONYMOUS
+                lambda state, now, ids: join(state, joining, now, ids, loop.controllers),
+                current_caller(),
             )
         _log.info("node.joined", node=node.id, hostname=joining.description.hostname)
         return dispatcher_pb2.JoinReply(
@@ -125,22 +129,40 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         self, request: dispatcher_pb2.RenewCertificateRequest, context: Context
     ) -> dispatcher_pb2.Certificate:
         loop = self._leading.current()
-        if request.former_certificate:
-            proof = Proof(request.former_certificate, request.csr, request.proof)
-            node_id = proven_node(loop.state, proof, self._clock.now())
-        else:
-            node_id = agent_of(context)
         key = public_key_of(request.csr)
         digest = key_digest(key)
-        node = await loop.submit(
-            lambda state, now, ids: renewed(state, node_id, digest, now), ANONYMOUS
-        )
+        node_id = self._renewing(loop, request, context)
+        async with self._opening:
+            node = await loop.submit(
+                lambda state, now, ids: renewed(state, node_id, digest, now), current_caller()
+            )
         return _certificate(loop.state.cluster, node, key)
+
+    async def Leave(
+        self, request: dispatcher_pb2.LeaveRequest, context: Context
+    ) -> dispatcher_pb2.LeaveReply:
+        node_id, loop = agent_of(context), self._leading.current()
+        left = await loop.submit(
+            lambda state, now, ids: drain_node(state, node_id, now), current_caller()
+        )
+        return dispatcher_pb2.LeaveReply(tasks=left)
+
+    def _renewing(
+        self, loop: Loop, request: dispatcher_pb2.RenewCertificateRequest, context: Context
+    ) -> NodeId:
+        """The node that the caller proves to be."""
+        now = self._clock.now()
+        if request.token:
+            role_of(loop.state.cluster, request.token)
+            return rejoining(loop.state, _rejoin(request), now)
+        if request.former_certificate:
+            return proven_node(loop.state, _proof(request), now)
+        return agent_of(context)
 
     async def Session(  # type: ignore[override]  # the stubs know only generators
         self, request_iterator: object, context: Context
     ) -> None:
-        with self._strangers.passing(caller_of(context.peer())):
+        with self._strangers.passing(counted_as(context)):
             hello = await _hello(context)
             if (loop := await self._elected()) is None:
                 await self._redirect(context)
@@ -165,7 +187,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     @asynccontextmanager
     async def _joining(self, context: Context) -> AsyncIterator[None]:
         """Run the block when it is the join's turn. Raises Exhausted if too many wait."""
-        with self._joins.passing(caller_of(context.peer())):
+        with self._joins.passing(counted_as(context)):
             async with self._opening:
                 yield
 
@@ -197,7 +219,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     async def Tunnel(  # type: ignore[override]  # the stubs know only generators
         self, request_iterator: object, context: Context
     ) -> None:
-        with self._strangers.passing(caller_of(context.peer())):
+        with self._strangers.passing(counted_as(context)):
             try:
                 async with asyncio.timeout(TUNNEL_HELLO_TIMEOUT_S):
                     frame = received(await context.read(), dispatcher_pb2.TunnelFrame)
@@ -257,7 +279,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 if loop.acknowledge(session, told.revision, digest):
                     _log.error("endpoints.differ", node=node_id, revision=told.revision)
             case "heartbeat":
-                told_faults = (read(NodeFault, one) for one in message.heartbeat.faults)
+                told_faults = [read(NodeFault, one) for one in message.heartbeat.faults]
+                if skewed := clock_fault(message.heartbeat.clock, self._clock.now()):
+                    told_faults.insert(0, skewed)
                 loop.faults(node_id, faults(loop.state, told_faults))
             case "probe_result":
                 probed = message.probe_result
@@ -292,8 +316,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 _intake(loop, session.node_id, statuses)
 
     async def _write(self, loop: Loop, session: NodeSession, context: Context) -> None:
-        settings = loop.sessions.settings(loop.state.cluster, loop.heartbeat_period)
-        await _send(context, [settings])
+        await _send(context, loop.sessions.opening(loop.state.cluster, loop.heartbeat_period))
         while True:
             await session.wake.wait()
             if session.closed:
@@ -358,6 +381,14 @@ def _certificate(
         issued_at=now,
         expires_at=issued.expires_at,
     )
+
+
+def _proof(request: dispatcher_pb2.RenewCertificateRequest) -> Proof:
+    return Proof(request.former_certificate, request.csr, request.proof)
+
+
+def _rejoin(request: dispatcher_pb2.RenewCertificateRequest) -> Rejoin:
+    return Rejoin(NodeId(request.node_id), _proof(request) if request.proof else None)
 
 
 def _open(loop: Loop, node_id: NodeId, hello: dispatcher_pb2.Hello) -> NodeSession:

@@ -20,6 +20,12 @@ class Health:
         """Add the health service to the server."""
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
+    async def set_locked(self) -> None:
+        """Nothing is served: this controller is locked."""
+        not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", *SERVICES):
+            await self._servicer.set(service, not_serving)
+
     async def set_leading(self, leading: bool) -> None:
         """Set whether this controller serves users and agents."""
         status = health_pb2.HealthCheckResponse

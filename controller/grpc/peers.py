@@ -7,6 +7,7 @@ from controller.identity.ca import Parsed, Unit, parse
 from pyswarm_core.errors import PermissionDenied
 from pyswarm_core.ids import NodeId
 
+TLS = "TLSv1.3"
 PARSED = 4_096
 """Certificates of which the content is kept: parsing one takes as long as a short call."""
 
@@ -19,9 +20,9 @@ def certificate_of(context: Context) -> Parsed | None:
     pems = tuple(found.get("x509_pem_cert", ()))
     if not pems:
         return None
-    (version,) = found.get("ssl_tls_version", (b"",))
-    if version != b"TLSv1.3":
-        raise PermissionDenied(f"this connection has {version.decode()}: expected TLS 1.3")
+    (version,) = (one.decode() for one in found.get("ssl_tls_version", (b"",)))
+    if version != TLS:
+        raise PermissionDenied(f"this connection has {version}: expected {TLS}")
     return _parsed(pems[0])
 
 

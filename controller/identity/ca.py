@@ -18,8 +18,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pyswarm_core.clock import HOUR, SECOND, Instant
 from pyswarm_core.errors import InvalidArgument, PermissionDenied
-from pyswarm_core.objects import CertificateAuthority
-from pyswarm_core.trust import GUEST_SCALAR, GUEST_UNIT
+from pyswarm_core.identity.certificates import CertificateAuthority
+from pyswarm_core.identity.trust import GUEST_SCALAR, GUEST_UNIT
 
 ROOT_LIFETIME = 20 * 365 * 24 * HOUR
 """Swarm's."""

@@ -8,6 +8,10 @@ from enum import StrEnum
 
 import msgspec
 
+from pyswarm_core.users import Role
+
+__all__ = ["ANONYMOUS", "CONTROLLER", "ROOT", "Caller", "CallerKind", "Role"]
+
 
 class CallerKind(StrEnum):
     """How a caller was authenticated."""
@@ -22,17 +26,6 @@ class CallerKind(StrEnum):
     """By the Unix socket of a controller's host, which only root may open."""
     CONTROLLER = "controller"
     """The controller itself, without a request."""
-
-
-class Role(StrEnum):
-    """What a user may do. Each role includes the ones before it."""
-
-    VIEWER = "viewer"
-    """Read everything but credentials."""
-    OPERATOR = "operator"
-    """Change services and networks."""
-    ADMIN = "admin"
-    """Change nodes, users, the swarm, and what gives a container power over its host."""
 
 
 class Caller(msgspec.Struct, frozen=True):

@@ -23,9 +23,9 @@ from controller.store.etcd_tls import NO_TLS, EtcdTls
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import Clock, Instant, seconds
 from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.identity.certificates import CertificateAuthority
+from pyswarm_core.identity.trust import ETCD_NAME
 from pyswarm_core.limits import CERT_EXPIRY
-from pyswarm_core.objects import CertificateAuthority
-from pyswarm_core.trust import ETCD_NAME
 
 _log = EventLog("controller.identity.etcd")
 

@@ -26,8 +26,6 @@ from pyswarm_core.kinds import SERVICE
 from pyswarm_core.limits import (
     ASSIGNMENT_BYTES,
     ASSIGNMENT_TASK_BYTES,
-    PROTOCOL_FREEZES,
-    PROTOCOL_PARTS,
     SLICE_OBJECT_BYTES,
     SLICE_TASKS,
 )
@@ -187,10 +185,6 @@ class _Message:
         self._node_id = node_id
         self._part = begun
         self._weight = 0
-        node = source.state.nodes.get(node_id)
-        protocol = node.description.protocol if node is not None else 0
-        self._most = ASSIGNMENT_BYTES if protocol >= PROTOCOL_PARTS else None
-        self._freezes = protocol >= PROTOCOL_FREEZES
 
     def end(self) -> Assignments:
         """The last part."""
@@ -230,8 +224,6 @@ class _Message:
             slots.append(task.slot)
             shown = task.desired_state
             if shown > TaskState.RUNNING and task.id in withheld and state is TaskState.RUNNING:
-                shown = TaskState.RUNNING
-            if shown is TaskState.FROZEN and not self._freezes:
                 shown = TaskState.RUNNING
             desired.append(shown)
             self._weight += ASSIGNMENT_TASK_BYTES
@@ -288,7 +280,7 @@ class _Message:
             yield from self._cut(ASSIGNMENT_TASK_BYTES)
 
     def _is_full(self) -> bool:
-        return self._most is not None and self._weight >= self._most
+        return self._weight >= ASSIGNMENT_BYTES
 
     def _cut(self, weight: int) -> Parts:
         """Count what was added; yield the part if it is full."""

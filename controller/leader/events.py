@@ -7,18 +7,20 @@ that it missed. The ring ends with the term.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from msgspec.structs import replace
 
 from controller.brain.orchestrator.quarantine import Failure
+from controller.identity.policy import STACK_LABEL
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.kinds import KINDS, NODE, SERVICE, Kind, kind_of, split_name
 from pyswarm_core.limits import DETAIL_LENGTH_MAX, EVENTS_KEPT, EVENTS_TOLD
-from pyswarm_core.objects import Node, Object, Service, clipped
+from pyswarm_core.objects import Cluster, Node, Object, Service, clipped
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 from pyswarm_core.views import Event
@@ -33,7 +35,7 @@ _Tell = Callable[[Kind[Any, Any], Any, Any], Event | None]
 
 def events_of(state: State, writes: Writes) -> list[Event]:
     """The events of users' writes, compared with the state before they are applied."""
-    events: list[Event] = []
+    events = [*_cluster_updated(state.cluster, writes.cluster)]
     for item in writes.objects:
         kind = kind_of(item)
         tell: _Tell = _TOLD.get(kind.name, _change)
@@ -47,14 +49,46 @@ def events_of(state: State, writes: Writes) -> list[Event]:
         events.append(
             Event.of(f"{kind_name}.remove", object_id, _title(state, kind_name, object_id))
         )
-    return events
+    new = {item.id: _stack_of(item) for item in writes.objects}
+    return in_stacks(state, events, new)
+
+
+def in_stacks(
+    state: State, events: Iterable[Event], new: Mapping[str, str] = MappingProxyType({})
+) -> list[Event]:
+    """The events with the stacks of their objects: of `new` ones by id, of others in the state
+    before the change, which still has those that it removes.
+    """
+    told = []
+    for event in events:
+        stack = new.get(event.id)
+        if stack is None:
+            # Events of tasks have the id of their service.
+            kind = KINDS.get(SERVICE.name if event.type == "task" else event.type)
+            item = state.of(kind).get(event.id) if kind else None
+            stack = _stack_of(item) if item else ""
+        told.append(replace(event, stack=stack) if stack else event)
+    return told
+
+
+def _stack_of(item: Object) -> str:
+    return kind_of(item).labels(item).get(STACK_LABEL, "")
+
+
+def _cluster_updated(old: Cluster, new: Cluster | None) -> Iterator[Event]:
+    if new is None or (new.spec, new.unlock_key) == (old.spec, old.unlock_key):
+        return
+    names = [n for n in new.spec.__struct_fields__ if getattr(new.spec, n) != getattr(old.spec, n)]
+    reason = ", ".join(names) or "unlock key rotated"
+    yield Event.of("cluster.update", new.id, new.spec.name, reason)
 
 
 def quarantine_event(state: State, failure: Failure) -> Event:
     """The event for an object that was quarantined."""
     kind_name, object_id = split_name(failure.name)
     name = _title(state, kind_name, object_id)
-    return Event.of(f"{kind_name}.quarantine", object_id or kind_name, name, failure.reason)
+    event = Event.of(f"{kind_name}.quarantine", object_id or kind_name, name, failure.reason)
+    return in_stacks(state, [event])[0]
 
 
 def _title(state: State, kind_name: str, object_id: str) -> str:

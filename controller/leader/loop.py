@@ -23,7 +23,7 @@ from controller.leader.agenda import Agenda
 from controller.leader.assignments import Source, Templates
 from controller.leader.endpoints.barrier import Finished
 from controller.leader.endpoints.tracker import EndpointTracker
-from controller.leader.events import EventHistory, events_of, quarantine_event
+from controller.leader.events import EventHistory, events_of, in_stacks, quarantine_event
 from controller.leader.garbage import YoungObjects
 from controller.leader.leadership import Mutation
 from controller.leader.node_watch import NodeWatch
@@ -44,10 +44,10 @@ from pyswarm_core.aio.echo import Asker, Done
 from pyswarm_core.clock import Clock, Instant, after, seconds
 from pyswarm_core.decision import Decision, Dirty, Writes
 from pyswarm_core.errors import Unavailable
-from pyswarm_core.ids import IdSource, NetworkId, NodeId, ServiceId
+from pyswarm_core.ids import IdSource, NodeId, ServiceId
 from pyswarm_core.kinds import KINDS, Subscriber
 from pyswarm_core.limits import DECISIONS_PER_TURN, STATUS_FLUSH_PERIOD
-from pyswarm_core.objects import Network, Node, NodeFault, Service, TaskStatus
+from pyswarm_core.objects import Node, NodeFault, Object, Service, TaskStatus
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 from pyswarm_core.views import Event
@@ -70,6 +70,8 @@ class Tools(msgspec.Struct, frozen=True):
     """The addresses of controllers that agents receive."""
     echoes: Callable[[Done], Asker]
     """Makes the asker of a term."""
+    callers_changed: Callable[[Sequence[Object], Sequence[str]], None] = lambda *_: None
+    """Called with the users and nodes that changed, and the ids of removed ones."""
 
 
 class Loop:
@@ -238,7 +240,7 @@ class Loop:
     def controllers_changed(self, controllers: tuple[str, ...]) -> None:
         """These controllers run, the leader first: notify agents; their nodes are managers."""
         self.sessions.controllers = controllers
-        self.sessions.notify_settings(self.state.cluster, self.heartbeat_period)
+        self.sessions.settings_changed(self.state.cluster, self.heartbeat_period)
         for node in managers(self.state, controllers):
             self._observe_node(node)
 
@@ -331,7 +333,7 @@ class Loop:
             if await self._save_before(turn, decision.writes):
                 decision = decide()
             self._agenda.follow_up(dirty, decision)
-            turn.events += decision.events
+            turn.events += in_stacks(self.state, decision.events)
             self._tools.metrics.count(decision.events)
             self._report(self.quarantine.decided(dirty, decision))
             self._apply(turn, decision.writes)
@@ -360,6 +362,8 @@ class Loop:
         turn.unsaved.add(writes, self.state.apply(writes))
         turn.tasks += writes.tasks
         self._young.made(len(writes.tasks))
+        if writes.cluster is not None:
+            self.node_watch.follow(self.heartbeat_period)
         for kind in KINDS.values():
             put, removed = writes.of(kind), writes.removed_of(kind)
             if put or removed:
@@ -401,6 +405,7 @@ class Loop:
         self.sessions.tasks_changed(t for t in turn.tasks if not self.source.is_withheld(t.id))
         self.sessions.services_changed(self.state, turn.services)
         self.sessions.overlays_changed(self.source.overlays.changed(n.id for n in turn.networks))
+        self.sessions.settings_changed(self.state.cluster, self.heartbeat_period)
         self.events.record(turn.events, now, self.revision)
         for answer, result in turn.answers:
             if not answer.done():
@@ -452,17 +457,13 @@ class Loop:
         turn.services += [service.id for service in put]
         turn.services += removed
 
-    def _networks_changed(
-        self, turn: Turn, put: Sequence[Network], removed: Sequence[NetworkId]
-    ) -> None:
-        turn.networks += put
-
     def _nodes_changed(self, turn: Turn, put: Sequence[Node], removed: Sequence[NodeId]) -> None:
         now = self._tools.clock.now()
         self._agenda.add_services(self.quarantine.undecided())
         self.watches.touch_all()
         for node_id in removed:
             self.silence.forget(node_id)
+            self.tunnels.close_node(node_id)
         down = (node.id for node in put if node.status.state is NodeState.DOWN)
         for node_id in (*removed, *down):
             self.sessions.close_node(node_id)
@@ -471,10 +472,7 @@ class Loop:
         self.silence.await_hello(joined, now)
         if (joined or removed) and self._tracker.endpoints.mesh:
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
-        period = self.heartbeat_period
-        if period != self.silence.period:
-            self.silence.set_period(period, now)
-            self.sessions.notify_settings(self.state.cluster, period)
+        self.node_watch.follow(self.heartbeat_period)
 
     # Waking
 
@@ -494,7 +492,8 @@ class Loop:
 
 _SUBSCRIBERS: Mapping[Subscriber, Callable[[Loop, Turn, list[Any], list[Any]], None]] = {
     Subscriber.WATCHES: Loop._services_changed,
-    Subscriber.OVERLAYS: Loop._networks_changed,
+    Subscriber.OVERLAYS: lambda loop, turn, put, _: turn.networks.extend(put),
     Subscriber.NODES: Loop._nodes_changed,
+    Subscriber.CALLERS: lambda loop, _, put, removed: loop._tools.callers_changed(put, removed),
 }
 """Called with the objects of a kind that were put, and the ids of those removed."""

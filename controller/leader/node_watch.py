@@ -27,8 +27,9 @@ Changed = Callable[[Node, Event], None]
 
 
 class NodeWatch:
-    """The nodes of one term, which begins now: those that are not down are awaited. `changed` is
-    called with each node that entered another state.
+    """The nodes of one term, which begins now: those that are not down are awaited.
+
+    `changed` is called with each node that entered another state.
     """
 
     def __init__(
@@ -55,6 +56,12 @@ class NodeWatch:
         self.liveness = Liveness(period, grace, now, is_empty=lambda n: not state.tasks_of_node(n))
         living = (n.id for n in state.nodes.values() if n.status.state is not NodeState.DOWN)
         self.liveness.await_hello(living, now)
+
+    def follow(self, period: int) -> None:
+        """Apply the cluster's settings; `period` is the heartbeat period of as many nodes."""
+        self.liveness.grace = self._state.cluster.spec.agent_grace
+        if period != self.liveness.period:
+            self.liveness.set_period(period, self._clock.now())
 
     def heard(self, node: Node) -> None:
         """A message of the node arrived: it is ready."""

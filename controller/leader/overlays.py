@@ -12,9 +12,10 @@ from controller.brain.slices import Slices, batches
 from controller.leader.endpoints.sets import Endpoints
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import to_proto
+from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import NetworkId, NodeId
 from pyswarm_core.limits import NODES_MAX, OVERLAY_BYTES_KEPT, OVERLAY_SLICE
-from pyswarm_core.objects import EncryptionKey, Network, Node
+from pyswarm_core.objects import Network, Node
 from pyswarm_core.state import State
 
 
@@ -197,6 +198,7 @@ class OverlayMessages:
             gateway=next((c.gateway for c in spec.ipam.config if ":" not in c.gateway), ""),
             ingress=spec.ingress,
             encrypted=spec.encrypted,
+            block_metadata=spec.block_metadata,
         )
         if spec.encrypted:
             for key in self._state.cluster.encryption_keys:

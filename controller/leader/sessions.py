@@ -20,6 +20,8 @@ from controller.leader.assignments import (
     networks_of,
 )
 from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.codec import to_proto
+from pyswarm_core.controlplane import ControlHost
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.limits import ASSIGNMENT_CHANGES, ASSIGNMENT_QUEUE, PROBERS, PROTOCOL
@@ -149,14 +151,15 @@ class Sessions:
     def __init__(self, controllers: Iterable[str]) -> None:
         self.controllers = tuple(controllers)
         """Addresses of controllers, the leader first."""
+        self._control: Message | None = None
+        """Where the control plane listens, once that is known."""
         self._of_node: dict[NodeId, NodeSession] = {}
+        self._settings: Message | None = None
+        """As they were sent last."""
         self._limits: dict[ServiceId, tuple[int, int]] = {}
         """The versions of limits and template of which agents have been sent all limits, of
         services whose limits changed.
         """
-        self._sent_of: Cluster | None = None
-        self._sent_period = 0
-        """What the newest settings were made from."""
 
     def __len__(self) -> int:
         return len(self._of_node)
@@ -193,7 +196,6 @@ class Sessions:
 
     def settings(self, cluster: Cluster, heartbeat_period: int) -> Message:
         """The settings that every agent receives."""
-        self._sent_of, self._sent_period = cluster, heartbeat_period
         token = cluster.scrape_token.encode()
         return Message(
             settings=dispatcher_pb2.Settings(
@@ -206,9 +208,32 @@ class Sessions:
             )
         )
 
-    def notify_settings(self, cluster: Cluster, heartbeat_period: int) -> None:
-        """Send the settings to every agent; the session of one that is too slow is closed."""
+    def opening(self, cluster: Cluster, heartbeat_period: int) -> list[Message]:
+        """The messages that every session begins with."""
+        known = [self._control] if self._control is not None else []
+        return [self.settings(cluster, heartbeat_period), *known]
+
+    def tell_control_plane(self, hosts: Iterable[ControlHost]) -> bool:
+        """The control plane listens there: notify agents if that changed, and return whether it
+        did.
+        """
+        told = [to_proto(host, dispatcher_pb2.ControlHost()) for host in hosts]
+        message = Message(control_plane=dispatcher_pb2.ControlPlane(hosts=told))
+        if message == self._control:
+            return False
+        self._control = message
+        self._notify_all(message)
+        return True
+
+    def settings_changed(self, cluster: Cluster, heartbeat_period: int) -> None:
+        """Send the settings to every agent if they differ from those that were sent."""
         message = self.settings(cluster, heartbeat_period)
+        if message != self._settings:
+            self._settings = message
+            self._notify_all(message)
+
+    def _notify_all(self, message: Message) -> None:
+        """Send the message to every agent; the session of one that is too slow is closed."""
         for session in tuple(self._of_node.values()):
             try:
                 session.notify(message)
@@ -251,12 +276,8 @@ class Sessions:
 
     def services_changed(self, state: State, services: Iterable[ServiceId]) -> None:
         """These services were written or removed: agents receive limits that changed, also those
-        whose tasks have the service's template again. They receive changed settings, too.
+        whose tasks have the service's template again.
         """
-        if self._sent_of is not None and self._sent_of is not state.cluster:
-            former = self.settings(self._sent_of, self._sent_period)
-            if former != self.settings(state.cluster, self._sent_period):
-                self.notify_settings(state.cluster, self._sent_period)
         for service_id in services:
             service = state.services.get(service_id)
             if service is None or not service.limits_version:

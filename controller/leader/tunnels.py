@@ -62,7 +62,7 @@ class Tunnels:
         self._ids = ids
         self._ask = ask
         self._awaited: dict[str, tuple[NodeId, asyncio.Future[Tunnel]]] = {}
-        self._open: set[Tunnel] = set()
+        self._open: dict[Tunnel, NodeId] = {}
 
     def __len__(self) -> int:
         return len(self._awaited) + len(self._open)
@@ -111,12 +111,21 @@ class Tunnels:
         asked, awaited = self._awaited.get(tunnel_id, (None, None))
         if awaited is None or asked != node_id or awaited.done():
             raise errors.NotFound("no request waits for this tunnel")
-        self._open.add(tunnel)
+        self._open[tunnel] = node_id
         awaited.set_result(tunnel)
 
     def _end(self, tunnel: Tunnel) -> None:
-        self._open.discard(tunnel)
+        self._open.pop(tunnel, None)
         tunnel.close()
+
+    def close_node(self, node_id: NodeId) -> None:
+        """End the node's tunnels: it was removed, and its certificate is not valid any more."""
+        for tunnel, owner in tuple(self._open.items()):
+            if owner == node_id:
+                tunnel.close()
+        for asked, awaited in self._awaited.values():
+            if asked == node_id and not awaited.done():
+                awaited.set_exception(errors.Unavailable(f"node {node_id} was removed"))
 
     def close(self) -> None:
         """End every tunnel: leadership is lost."""

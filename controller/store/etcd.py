@@ -157,6 +157,12 @@ class EtcdStore:
             alarms=tuple(answer.errors),
         )
 
+    async def members(self) -> tuple[str, ...]:
+        """The URLs at which etcd's members serve clients and each other."""
+        answer = await self._endpoints.call(_member_list, rpc_pb2.MemberListRequest())
+        urls = (url for member in answer.members for url in (*member.clientURLs, *member.peerURLs))
+        return tuple(dict.fromkeys(urls))
+
     async def close(self) -> None:
         self._renewals.close()
         self._renewing.shutdown(wait=False)
@@ -246,3 +252,9 @@ def _status(
     endpoint: EtcdEndpoint,
 ) -> aio.UnaryUnaryMultiCallable[rpc_pb2.StatusRequest, rpc_pb2.StatusResponse]:
     return endpoint.maintenance.Status
+
+
+def _member_list(
+    endpoint: EtcdEndpoint,
+) -> aio.UnaryUnaryMultiCallable[rpc_pb2.MemberListRequest, rpc_pb2.MemberListResponse]:
+    return endpoint.cluster.MemberList

@@ -81,6 +81,7 @@ class EtcdEndpoint:
         self.watch = rpc_pb2_grpc.WatchStub(self.channel)
         self.lease = rpc_pb2_grpc.LeaseStub(self.channel)
         self.auth = rpc_pb2_grpc.AuthStub(self.channel)
+        self.cluster = rpc_pb2_grpc.ClusterStub(self.channel)
         self.maintenance = rpc_pb2_grpc.MaintenanceStub(self.channel)
 
 

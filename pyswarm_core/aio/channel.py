@@ -2,6 +2,9 @@
 
 Keepalive needs `ping_timeout_ms` too: without it a half-open connection is detected only after a
 minute.
+
+`min_reconnect_backoff_ms` is the time limit of a connection attempt, TLS handshake included, which
+takes three round trips and waits its turn when a fleet returns.
 """
 
 from pyswarm_core.limits import GRPC_MESSAGE_BYTES, TUNNEL_FRAME_BYTES
@@ -15,7 +18,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.enable_http_proxy", 0),
 )

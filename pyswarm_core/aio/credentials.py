@@ -12,7 +12,7 @@ import msgspec
 
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.trust import GUEST_KEY_PEM, SERVER_NAME, Trust
+from pyswarm_core.identity.trust import GUEST_KEY_PEM, SERVER_NAME, Trust
 
 _SERVER_NAME = ("grpc.ssl_target_name_override", SERVER_NAME)
 

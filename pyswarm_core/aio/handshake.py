@@ -9,13 +9,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pyswarm_core.errors import Unavailable, reason_of
-from pyswarm_core.trust import SERVER_NAME, Certificate, Trust, trusted
+from pyswarm_core.identity.trust import SERVER_NAME, Certificate, Trust, trusted
 
 if TYPE_CHECKING:
     import ssl
 
 TIMEOUT_S = 5.0
 """Time limit of each step: connection, handshake."""
+
+
+class NoConnection(Unavailable):
+    """Nobody listens at the address, or it cannot be reached."""
 
 
 def fetch_chain(address: str, digest: str, timeout_s: float = TIMEOUT_S) -> Trust:
@@ -50,7 +54,7 @@ def peer_chain(address: str, timeout_s: float = TIMEOUT_S) -> tuple[Certificate,
     except ssl.SSLError as error:
         raise Unavailable(_no_tls(address, error)) from None
     except OSError as error:
-        raise Unavailable(f"cannot connect to {address}: {reason_of(error)}") from None
+        raise NoConnection(f"cannot connect to {address}: {reason_of(error)}") from None
 
 
 def _no_tls(address: str, error: "ssl.SSLError") -> str:

@@ -8,8 +8,10 @@ from pyswarm_core.docker.units import format_time
 from pyswarm_core.model import Model, to_json_value
 from pyswarm_core.specs import SERVICE_MODES
 
-_TIMES = frozenset({"CreatedAt", "UpdatedAt", "Since", "StartedAt", "CompletedAt"})
-_TIMES_OR_NONE = frozenset({"StartedAt", "CompletedAt"})
+_TIMES = frozenset(
+    {"CreatedAt", "UpdatedAt", "Since", "StartedAt", "CompletedAt", "IssuedAt", "ExpiresAt"}
+)
+_TIMES_OR_NONE = frozenset({"StartedAt", "CompletedAt", "IssuedAt", "ExpiresAt"})
 """Those of them that are empty while they are 0."""
 _KEPT = frozenset(
     {"Spec", "Labels", "Resources", "Limits", "Reservations", "Global", "Placement", "Version"}

@@ -8,6 +8,7 @@ from pyswarm_core.objects import Network
 from pyswarm_core.specs import PREDEFINED_NETWORKS, IpamConfig
 from pyswarm_core.validation.network import MTU_MAX, MTU_MIN
 
+BLOCK_METADATA = "com.pyswarm.block-metadata"
 _MTU = frozenset({"mtu", "com.docker.network.driver.mtu"})
 
 
@@ -23,6 +24,7 @@ class Options(NamedTuple):
 
     mtu: int = 0
     encrypted: bool = False
+    block_metadata: bool = False
 
 
 def pools(
@@ -44,14 +46,19 @@ def pools(
 
 
 def options(texts: Iterable[str]) -> Options:
-    """`encrypted`, `encrypted=false`, `mtu=1400` (or Docker's long key). Raises InvalidArgument."""
+    """`encrypted`, `encrypted=false`, `mtu=1400` (or Docker's long key),
+    `com.pyswarm.block-metadata=true`. Raises InvalidArgument.
+    """
     found = Options()
     for text in texts:
         key, _, value = text.partition("=")
         if key == "encrypted" and value in ("", "true", "false"):
             found = found._replace(encrypted=value != "false")
+        elif key == BLOCK_METADATA and value in ("", "true", "false"):
+            found = found._replace(block_metadata=value != "false")
         elif key not in _MTU:
-            raise invalid("--opt", text, "expected encrypted or mtu=BYTES")
+            expected = f"expected encrypted, mtu=BYTES or {BLOCK_METADATA}"
+            raise invalid("--opt", text, expected)
         elif not value.isascii() or not value.isdecimal() or len(value) > 9:
             raise invalid("--opt", text, f"expected mtu=BYTES of {MTU_MIN} to {MTU_MAX}")
         else:

@@ -9,10 +9,11 @@ from typing import Any
 from pyswarm_core.addresses import address6
 from pyswarm_core.clock import after
 from pyswarm_core.docker.documents import document
+from pyswarm_core.docker.networking import BLOCK_METADATA
 from pyswarm_core.docker.units import format_time
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.objects import Network, Service
-from pyswarm_core.specs import IpamConfig, ipv4_config
+from pyswarm_core.specs import IpamConfig, NetworkSpec, ipv4_config
 from pyswarm_core.views import NetworkMembers, NodeView, TaskCheck, TaskView
 
 Addresses = Callable[[NetworkId, str], Sequence[str]]
@@ -106,6 +107,8 @@ def of_node(view: NodeView) -> dict[str, Any]:
         found["ManagerStatus"] = {"Leader": True, "Reachability": "reachable"}
     elif status := manager_status(view):
         found["ManagerStatus"] = {"Leader": False, "Reachability": status.lower()}
+    certificate = found["Certificate"]
+    certificate["Issuer"] = view.node.certificate.issuer.hex()
     found["Tasks"] = view.tasks
     found["Reserved"] = document(view.reserved)
     return found
@@ -138,10 +141,15 @@ def of_network(network: Network) -> dict[str, Any]:
         "Internal": spec.internal,
         "Attachable": spec.attachable,
         "Ingress": spec.ingress,
-        "Options": {"encrypted": ""} if spec.encrypted else {},
+        "Options": _options(spec),
         "Labels": spec.labels,
         **{key: value for key, value in found.items() if key != "ID"},
     }
+
+
+def _options(spec: NetworkSpec) -> dict[str, str]:
+    encrypted = {"encrypted": ""} if spec.encrypted else {}
+    return encrypted | ({BLOCK_METADATA: "true"} if spec.block_metadata else {})
 
 
 def of_members(members: NetworkMembers) -> dict[str, Any]:

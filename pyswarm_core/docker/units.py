@@ -33,6 +33,7 @@ _UNITS = {
 _NUMBER = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+"
 _DURATION_PART = re.compile(rf"({_NUMBER})(ns|us|µs|μs|ms|s|m|h)")
 _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
+_DAYS = re.compile(r"([0-9]{1,6})d", re.ASCII)
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
 _SIZE_POWERS = " kmgtp"
 _CPUS = re.compile(_NUMBER)
@@ -73,6 +74,18 @@ def parse_duration(text: str) -> int:
     if total > INT64_MAX:
         raise _invalid("duration", text, f"at most {INT64_MAX // HOUR}h")
     return int(total)
+
+
+def parse_lifetime(field: str, text: str) -> int:
+    """Nanoseconds of `90d` or of a duration; more than 0. Raises InvalidArgument with the field."""
+    days = _DAYS.fullmatch(text)
+    try:
+        lifetime = int(days[1]) * 24 * HOUR if days else parse_duration(text)
+    except InvalidArgument:
+        lifetime = 0
+    if not 0 < lifetime <= INT64_MAX:
+        raise invalid(field, text, "expected days or a duration, as in 90d, 12h, 30m")
+    return lifetime
 
 
 def format_duration(duration: int) -> str:

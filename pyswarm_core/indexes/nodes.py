@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pyswarm_core.constraints import attribute
-from pyswarm_core.ids import NetworkId, NodeId
+from pyswarm_core.ids import WHOLE_HOST, NetworkId, NodeId
 from pyswarm_core.indexes.constraints import ConstraintColumns
-from pyswarm_core.limits import PROTOCOL_CHECKS
 from pyswarm_core.objects import Capability, Node
 from pyswarm_core.ports import HostPort, overlaps
 from pyswarm_core.specs import Protocol
@@ -23,7 +22,6 @@ from pyswarm_core.states import Availability, NodeState
 IntColumn = npt.NDArray[np.int64]
 BoolColumn = npt.NDArray[np.bool_]
 
-_EVERY = NetworkId("")
 _ANY_NUMBER = 1 << 40
 _CACHED_BRANCHES = 1024
 """Labels whose columns are kept; the oldest is dropped when there are more."""
@@ -48,7 +46,6 @@ _COLUMNS = (
     "opened_at",
     "lacks_esp",
     "lacks_ipv6",
-    "lacks_checks",
 )
 
 
@@ -160,8 +157,6 @@ class NodeTable:
         """The version at which resources of the row were last released; 0: never."""
         self.lacks_esp: BoolColumn = np.zeros(0, np.bool_)
         self.lacks_ipv6: BoolColumn = np.zeros(0, np.bool_)
-        self.lacks_checks: BoolColumn = np.zeros(0, np.bool_)
-        """The rows whose agents make no checks."""
 
     def lacking(self, capability: Capability) -> BoolColumn:
         """The rows whose kernels lack the capability. Do not write to it."""
@@ -206,7 +201,7 @@ class NodeTable:
         self.ready[row] = ready
         self.gone[row] = node.status.state is NodeState.DOWN
         self.draining[row] = node.spec.availability is Availability.DRAIN
-        self.unable[row] = _EVERY in _blocks(node)
+        self.unable[row] = WHOLE_HOST in _blocks(node)
         active = node.spec.availability is Availability.ACTIVE
         self.schedulable[row] = ready and active and not self.unable[row]
         self.nano_cpus[row] = node.description.resources.nano_cpus
@@ -214,7 +209,6 @@ class NodeTable:
         self.max_tasks[row] = node.description.max_tasks or _ANY_NUMBER
         self.lacks_esp[row] = Capability.ESP in node.description.lacks
         self.lacks_ipv6[row] = Capability.IPV6 in node.description.lacks
-        self.lacks_checks[row] = node.description.spoken < PROTOCOL_CHECKS
         self._block(row, old, node)
         if old is None or _attributes_differ(old, node):
             self._refresh(row, old, node)
@@ -255,13 +249,13 @@ class NodeTable:
 
     def blocked(self, network_id: NetworkId) -> list[int]:
         """The rows whose hosts cannot carry the network (or any network at all)."""
-        return sorted({**self._blocked.get(network_id, {}), **self._blocked.get(_EVERY, {})})
+        return sorted({**self._blocked.get(network_id, {}), **self._blocked.get(WHOLE_HOST, {})})
 
     def inability(self, row: int) -> str:
         """Why the row's host can start no task now, as its agent reported; empty if it can."""
         node = self.nodes[row]
         faults = node.status.faults if node else ()
-        return next((f.reason for f in faults if f.blocks and f.network_id == _EVERY), "")
+        return next((f.reason for f in faults if f.blocks and f.network_id == WHOLE_HOST), "")
 
     def occupy(self, rows: IntColumn, nano_cpus: int, memory_bytes: int) -> None:
         """Count one more desired task with these resources on each row; rows may repeat."""

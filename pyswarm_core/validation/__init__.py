@@ -11,6 +11,7 @@ from pyswarm_core.validation.network import network_problems
 from pyswarm_core.validation.node import address_problems, description_problems
 from pyswarm_core.validation.problem import Problem, as_typed, require
 from pyswarm_core.validation.service import login_problems, service_problems
+from pyswarm_core.validation.user import token_problems, user_problems
 
 __all__ = [
     "Problem",
@@ -23,4 +24,6 @@ __all__ = [
     "cluster_problems",
     "description_problems",
     "address_problems",
+    "user_problems",
+    "token_problems",
 ]

@@ -8,7 +8,7 @@ import msgspec
 
 from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE
 from pyswarm_core.docker.units import human_size
-from pyswarm_core.limits import HISTORY_MAX, SPEC_BYTES_MAX
+from pyswarm_core.limits import CERT_EXPIRY_MAX, CERT_EXPIRY_MIN, HISTORY_MAX, SPEC_BYTES_MAX
 from pyswarm_core.specs import ROLES, ClusterSpec, NodeSpec
 from pyswarm_core.validation import text
 from pyswarm_core.validation.network import SUBNET_PREFIX_MAX, subnet_problems
@@ -17,6 +17,7 @@ from pyswarm_core.validation.ranges import DURATION, Range
 
 HEARTBEAT_PERIODS = Range(DURATION, 100 * MILLISECOND, MINUTE)
 AGENT_GRACES = Range(DURATION, 0, HOUR)
+CERT_EXPIRIES = Range(DURATION, CERT_EXPIRY_MIN, CERT_EXPIRY_MAX)
 POOLS_MAX = 16
 DATA_PATH_PORTS = (1024, 49151)
 
@@ -45,6 +46,7 @@ def cluster_problems(spec: ClusterSpec) -> list[Problem]:
         *_pool_problems(spec),
         *HEARTBEAT_PERIODS.problems("--dispatcher-heartbeat", spec.heartbeat_period),
         *AGENT_GRACES.problems("--agent-grace", spec.agent_grace),
+        *CERT_EXPIRIES.problems("--cert-expiry", spec.cert_expiry),
     ]
 
 

@@ -23,10 +23,10 @@ from typing import NamedTuple
 
 import grpc
 
-from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.credentials import channel
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc
-from pyswarm_core.limits import CONTROLLER_METRICS_PORT
+from pyswarm_core.limits import API_PORT, CONTROLLER_METRICS_PORT
 from tests.attack.load import VICTIM
 from tests.e2e.acceptance.fleet import IMAGE, Fleet, playground
 from tests.e2e.acceptance.web import ask_from_outside, metrics, reached
@@ -42,6 +42,7 @@ CHURN_P99_MAX_S = 1.0
 RSS_GROWTH_MAX = 1.20
 TRACE_LENGTH = 4_000
 HOSTS = ("host1", "host2", "host3")
+CONTROLLER = f"10.99.0.1:{API_PORT}"
 _WON = re.compile(r"election\.won")
 
 
@@ -138,8 +139,8 @@ class Watcher:
 
     def _call(self) -> None:
         target = f"unix:{self._fleet.run_dir}/pyswarm.sock"
-        with grpc.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:
-            stub = control_pb2_grpc.ControlStub(channel)
+        with channel(target, None, aio=False) as connection:
+            stub = control_pb2_grpc.ControlStub(connection)
             number = 0
             while not self._ended.wait(CALL_EVERY_S):
                 number += 1
@@ -216,9 +217,11 @@ def report(outcome: Outcome) -> None:
 
 def _run_load(fleet: Fleet, seconds: float, seed: int, *more: str) -> Counter[str]:
     token = fleet("swarm", "join-token", "-q", "worker")
-    words = [f"{fleet.run_dir}/pyswarm.sock", token, str(seconds), str(seed), *more]
+    words = [f"{fleet.run_dir}/pyswarm.sock", CONTROLLER, token, str(seconds), str(seed), *more]
+    pid = str(fleet.daemon("host1", "controller"))  # its network has the controller's port
+    enter = ("nsenter", "-t", pid, "-n")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.attack.load", *words],
+        [*enter, sys.executable, "-m", "tests.attack.load", *words],
         check=True,
         stdout=subprocess.PIPE,
         text=True,

@@ -1,4 +1,4 @@
-"""`python -m tests.attack.load SOCKET TOKEN SECONDS SEED [churn]`: what a hostile client can send.
+"""`python -m tests.attack.load SOCKET ADDRESS TOKEN SECONDS SEED [churn]`: hostile calls.
 
 A program of its own, so that what it costs is not counted against the calls that are measured.
 Prints one JSON object: calls by method and status. Removes what it made.
@@ -12,14 +12,19 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
+from typing import NamedTuple
 
 import grpc
 
-from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from controller.identity import ca
+from pyswarm_core.aio.credentials import ClientCredentials, channel, guest
+from pyswarm_core.aio.handshake import fetch_chain
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.codec import to_proto
+from pyswarm_core.identity.tokens import parse_join_token
 from pyswarm_core.kinds import NETWORK
+from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.specs import (
     ContainerSpec,
     GlobalMode,
@@ -50,17 +55,29 @@ VICTIM = "web"
 """Watched and logged, never named by a change."""
 
 
+class Callers(NamedTuple):
+    """The connections of the attack."""
+
+    user: grpc.aio.Channel
+    """On the controller's socket."""
+    guest: grpc.aio.Channel
+    """With the certificate that everybody has."""
+    address: str
+    """Of the controller, for hosts that joined."""
+
+
 class Load:
     """The attack on one controller."""
 
-    def __init__(self, channel: grpc.aio.Channel, token: str, seconds: float, seed: int) -> None:
+    def __init__(self, callers: Callers, token: str, seconds: float, seed: int) -> None:
         self.counts: Counter[str] = Counter()
-        self._channel = channel
+        self._callers = callers
+        self._channel = callers.user
         self._token = token
         self._ends_at = time.monotonic() + seconds
         self._chance = random.Random(seed)
-        self._users = control_pb2_grpc.ControlStub(channel)
-        self._agents = dispatcher_pb2_grpc.DispatcherStub(channel)
+        self._users = control_pb2_grpc.ControlStub(callers.user)
+        self._guests = dispatcher_pb2_grpc.DispatcherStub(callers.guest)
         names = tuple(f"{PREFIX}{number}" for number in range(8))
         self._hostile = Hostile(self._chance, names)
         self._methods = tuple(methods())
@@ -156,23 +173,33 @@ class Load:
     # Hosts
 
     async def _be_a_host(self, number: int) -> None:
+        key = ca.new_key()
         join = dispatcher_pb2.JoinRequest(
-            token=self._token, addr=f"10.99.1.{number + 1}", availability="pause"
+            token=self._token,
+            addr=f"10.99.1.{number + 1}",
+            availability="pause",
+            csr=ca.csr_pem(key),
         )
+        join.description.protocol = PROTOCOL
         join.description.hostname = f"{PREFIX}host{number}"
         join.description.resources.memory_bytes = 1 << 30
         try:
-            reply = await self._agents.Join(join, timeout=CALL_TIMEOUT_S)
+            reply = await self._guests.Join(join, timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             self.counts[f"join {error.code().name}"] += 1
             return
-        while not self._over():
-            hello = dispatcher_pb2.Hello(node_id=reply.node_id, token=self._token, addr=join.addr)
-            hello.description.CopyFrom(join.description)
-            await self._count("session", self._converse(hello), STREAM_LIFE_S[1])
-            await asyncio.sleep(self._chance.uniform(0, 2))
+        own = reply.certificate
+        credentials = ClientCredentials(own.roots, own.chain, ca.key_pem(key))
+        async with channel(self._callers.address, credentials, aio=True) as connection:
+            agent = dispatcher_pb2_grpc.DispatcherStub(connection)
+            while not self._over():
+                hello = dispatcher_pb2.Hello(addr=join.addr, description=join.description)
+                await self._count("session", self._converse(agent, hello), STREAM_LIFE_S[1])
+                await asyncio.sleep(self._chance.uniform(0, 2))
 
-    async def _converse(self, hello: dispatcher_pb2.Hello) -> None:
+    async def _converse(
+        self, agent: "dispatcher_pb2_grpc.DispatcherAsyncStub", hello: dispatcher_pb2.Hello
+    ) -> None:
         """A session with heartbeats, garbage between them, and answers that nobody reads."""
         ends_at = time.monotonic() + self._chance.uniform(*STREAM_LIFE_S)
 
@@ -182,7 +209,7 @@ class Load:
                 await asyncio.sleep(0.5)
                 yield self._word()
 
-        call = self._agents.Session(said())
+        call = agent.Session(said())
         try:
             async with asyncio.timeout(STREAM_LIFE_S[1] + 2):
                 async for _ in call:
@@ -320,17 +347,22 @@ def _same(data: bytes) -> bytes:
 
 
 async def attack(
-    socket: str, token: str, seconds: float, seed: int, *, with_churn: bool
+    targets: tuple[str, str], token: str, seconds: float, seed: int, *, with_churn: bool
 ) -> Counter[str]:
-    """Run it; what was answered."""
-    async with grpc.aio.insecure_channel(f"unix:{socket}", options=CHANNEL_OPTIONS) as channel:
-        load = Load(channel, token, seconds, seed)
+    """Run it on this socket and address; what was answered."""
+    socket, address = targets
+    trust = fetch_chain(address, parse_join_token(token).digest)
+    async with (
+        channel(f"unix:{socket}", None, aio=True) as user,
+        channel(address, guest(trust), aio=True) as nobody,
+    ):
+        load = Load(Callers(user, nobody, address), token, seconds, seed)
         await load.run(with_churn=with_churn)
         return load.counts
 
 
 if __name__ == "__main__":
-    path, shown, lasting, drawn, *more = sys.argv[1:]
+    path, port, shown, lasting, drawn, *more = sys.argv[1:]
     churns = more == ["churn"]
-    answered = attack(path, shown, float(lasting), int(drawn), with_churn=churns)
+    answered = attack((path, port), shown, float(lasting), int(drawn), with_churn=churns)
     print(json.dumps(asyncio.run(answered)))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import grpc
 
-from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.credentials import channel
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, objects_pb2
 from tests.chaos.faults import HOSTS
@@ -83,8 +83,8 @@ class Watch:
 
     def _look(self) -> None:
         target = f"unix:{self._fleet.run_dir}/pyswarm.sock"
-        with grpc.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:
-            stub = control_pb2_grpc.ControlStub(channel)
+        with channel(target, None, aio=False) as connection:
+            stub = control_pb2_grpc.ControlStub(connection)
             while not self._ended.wait(LOOK_EVERY_S):
                 try:
                     self.sights.append(self._sight(stub))

@@ -11,6 +11,7 @@ import pytest
 
 import agent.__main__
 import controller.__main__
+from pyswarm_core.identity.trust import AGENT_NAME, SERVER_NAME
 from pyswarm_core.limits import (
     AGENT_HEALTH_PORT,
     AGENT_METRICS_PORT,
@@ -18,7 +19,6 @@ from pyswarm_core.limits import (
     CONTROLLER_HEALTH_PORT,
     CONTROLLER_METRICS_PORT,
 )
-from pyswarm_core.trust import AGENT_NAME, SERVER_NAME
 from tests.fixtures.source import ROOT
 from tests.helm.rendering import SETS, Rendered, rendered, variables
 
@@ -185,7 +185,7 @@ def test_prometheus_verifies_each_component_by_its_name() -> None:
 
 
 def test_the_command_line_in_the_controllers_pod_finds_its_socket() -> None:
-    from cli.context import DEFAULT_HOST
+    from cli.context.model import DEFAULT_HOST
 
     assert f"--listen={DEFAULT_HOST}" in rendered().arguments("controller")
 

@@ -21,6 +21,7 @@ import pytest
 
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from tests.fixtures import leaks
+from tests.fixtures.identity import FLEET
 from tests.fixtures.source import ROOT
 
 TIMEOUT_S = 50.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
@@ -44,7 +45,7 @@ class Door(dispatcher_pb2_grpc.DispatcherServicer):
         """Nobody gets so far."""
         raise AssertionError
 
-    Tunnel = Session
+    Tunnel = RenewCertificate = Session
 
 
 class Place(msgspec.Struct):
@@ -59,6 +60,7 @@ class Place(msgspec.Struct):
         """The words of a row, one by one."""
         values = {"TMP": str(self.tmp), "CONTROLLER": self.controller, "TAKEN": self.taken}
         values["RUN"] = leaks.run_name()
+        values["SECRET"] = FLEET.token
         for name, value in values.items():
             words = words.replace(name, value)
         return words.split()
@@ -76,13 +78,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with futures.ThreadPoolExecutor(2) as pool, socket.create_server(("127.0.0.1", 0)) as taken:
         server = grpc.server(pool)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(door, server)
-        port = server.add_insecure_port("127.0.0.1:0")
+        port = server.add_secure_port("127.0.0.1:0", FLEET.server())
         server.start()
         yield Place(tmp, door, f"127.0.0.1:{port}", f"127.0.0.1:{taken.getsockname()[1]}")
         server.stop(None).wait()
 
 
-AGENT = "--controller CONTROLLER --join-token t --fleet tst1 --cgroup-parent /pyswarm-RUN"
+AGENT = "--controller CONTROLLER --join-token SECRET --fleet tst1 --cgroup-parent /pyswarm-RUN"
 AGENT += " --advertise-addr 192.0.2.7 --state-dir TMP/state --run-dir TMP/run --metrics-addr "
 FREE = "127.0.0.1:0"
 
@@ -93,8 +95,16 @@ AGENTS = [
     (AGENT + f"{FREE} --join-token=", WRONG, ("--controller HOST:PORT", "--join-token TOKEN")),
     (AGENT + f"{FREE} --state-dir TMP/file/x", WRONG, ("state-dir", "TMP/file/x", "directory")),
     (AGENT + f"{FREE} --run-dir TMP/file", WRONG, ("run-dir", "TMP/file", "expected a directory")),
-    (AGENT + f"{FREE} --state-dir TMP/damaged", WRONG, ("TMP/damaged/identity.json", "join again")),
-    (AGENT + f"{FREE} --state-dir TMP/mangled", WRONG, ("TMP/mangled/identity.json", "join again")),
+    (
+        AGENT + f"{FREE} --state-dir TMP/damaged",
+        WRONG,
+        ("TMP/damaged/identity.json", "rejoin"),
+    ),
+    (
+        AGENT + f"{FREE} --state-dir TMP/mangled",
+        WRONG,
+        ("TMP/mangled/identity.json", "rejoin"),
+    ),
 ]
 
 CONTROLLER = "--state-dir TMP/c --listen 127.0.0.1:0 --metrics-addr "

@@ -29,6 +29,7 @@ from pyswarm_core.ids import IdSource
 from pyswarm_core.keys import Keys
 from pyswarm_core.limits import LEADER_TTL
 from pyswarm_core.state import State
+from tests.fixtures.envelopes import FixedKeyring
 from tests.sim.clock import Scheduler
 from tests.sim.net import Net, SimEchoes
 from tests.sim.options import Options
@@ -51,6 +52,15 @@ class SteadyClock:
         return self._scheduler.now
 
 
+class _Known:
+    """In the place of the authority: no server here shows a certificate, so that the leader alone
+    makes the cluster.
+    """
+
+    async def known(self) -> None:
+        """See `Authority`."""
+
+
 class SimController(app.Controller):
     """The real one, with clocks and ids of the simulator's."""
 
@@ -58,6 +68,7 @@ class SimController(app.Controller):
         super().__init__(config, store, partial(SimEchoes, net, store.process))
         self._clock = store.process  # type: ignore[assignment]
         self._ids = ids  # type: ignore[assignment]
+        self._keyring = FixedKeyring()  # type: ignore[assignment]
         self._freeze = lambda: None  # the collector is not the run's alone
         self._aside = lambda work: work  # no threads under virtual time
 
@@ -73,7 +84,7 @@ class SimController(app.Controller):
 
     async def stand(self, elector: Elector, me: Candidate) -> None:
         """Stand for election for ever."""
-        await self._stand(elector, me)
+        await self._stand(elector, me, _Known())  # type: ignore[arg-type]
 
     def registry(self, me: Candidate) -> Registry:
         """Its part in telling who lives."""
@@ -151,7 +162,7 @@ class Machine:
         self.controller = controller
         me = Candidate(self.id, self.name, self.name)
         elector = Elector(store, KEYS, me, SteadyClock(world.scheduler), controller.follow)
-        dispatcher = Dispatcher(controller)
+        dispatcher = Dispatcher(controller, process)
         world.net.listen(self.name, process, lambda end: accept(process, dispatcher, end))
         registry = controller.registry(me)
 

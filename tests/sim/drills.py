@@ -7,9 +7,10 @@ own limits: a limit that is wrong by a factor must not move its own yardstick.
 from collections.abc import Callable, Iterator
 
 from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, SECOND
+from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.limits import LEADER_TTL
-from pyswarm_core.objects import EncryptionKey, Task
+from pyswarm_core.objects import Task
 from pyswarm_core.states import NodeState, TaskState
 from tests.sim.clock import Scheduler
 from tests.sim.controllers import Machine

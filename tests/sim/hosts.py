@@ -5,17 +5,19 @@ leaves nothing and never comes back.
 """
 
 import asyncio
+import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
 from agent.assignment import Assignment
 from agent.health.base import Outcome
-from agent.images.base import ImageNotFound
+from agent.images.base import ImageError, ImageNotFound
 from agent.network.base import Underlay
 from agent.network.dns.fake import FakeResolvers
 from agent.network.fake import FakeDataplane
@@ -32,6 +34,7 @@ from agent.tasks.events import Prepared
 from agent.tasks.ocispec_resources import cgroup_limits
 from agent.tasks.record import Record
 from agent.worker import Worker
+from controller.identity import ca
 from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
 from pyswarm_core.clock import SECOND
 from pyswarm_core.codec import to_proto
@@ -56,6 +59,10 @@ NAMES = Names(FLEET)
 OVERLAYS = "overlays.json"
 
 
+CSR = ca.csr_pem(ca.new_key())
+"""Of every host: nobody looks at keys here."""
+
+
 class MemoryFile:
     """The few things that are done to a `Path` here, on a disk that is a dictionary."""
 
@@ -72,6 +79,14 @@ class MemoryFile:
     def write_bytes(self, data: bytes) -> int:
         self._disk[self._name] = data
         return len(data)
+
+    @contextmanager
+    def open(self, _: str) -> Iterator[IO[bytes]]:
+        """For writing; with a descriptor, as `os.fsync` needs one."""
+        with os.fdopen(os.memfd_create(self._name), "w+b") as file:
+            yield file
+            file.seek(0)
+            self.write_bytes(file.read())
 
     def unlink(self, *, missing_ok: bool = False) -> None:
         self._disk.pop(self._name, None)
@@ -114,7 +129,7 @@ class MemoryRecords:
         return {record.task_id: record for record in records}
 
     def save(self, record: Record) -> None:
-        self._disk[f"tasks/{record.task_id}"] = msgspec.json.encode(record)
+        self._disk[f"tasks/{record.task_id}"] = msgspec.json.encode(record.durable)
 
     save_results = save
 
@@ -134,6 +149,8 @@ class SimPreparation:
         """See `Preparation.prepare`."""
         image = record.spec.container_spec.image
         behaviour = behaviour_of(image)
+        if record.lacks_login:
+            raise ImageError(f"{image}: unauthorized")
         if image not in self._host.images:
             report("pulling")
             await asyncio.sleep(self._host.chance.duration(*behaviour.pull_ms) / SECOND)
@@ -388,6 +405,7 @@ class Host:
                     description=to_proto(self.description, objects_pb2.NodeDescription()),
                     addr=self.address,
                     availability="active",
+                    csr=CSR,
                 ),
             )
             if reply is None:
@@ -396,7 +414,15 @@ class Host:
             saved = {
                 "node_id": reply.node_id,
                 "cluster_id": reply.cluster_id,
-                "token": self._world.token(),
+                "certificate": {
+                    "key": "",
+                    "chain": reply.certificate.chain.decode(),
+                    "roots": reply.certificate.roots.decode(),
+                    "issuer": reply.certificate.roots.decode(),
+                    "issued_at": reply.certificate.issued_at,
+                    "expires_at": reply.certificate.expires_at,
+                    "received_at": reply.certificate.issued_at,
+                },
                 "controllers": list(dict.fromkeys((*reply.controllers, *self._world.controllers))),
             }
             self._file("identity.json").write_bytes(msgspec.json.encode(saved))

@@ -28,6 +28,8 @@ REQUIRED = (
     "history compacted",
     "task had to wait for a node",
     "service removed",
+    "user created",
+    "user removed",
     "two controllers believed they led",
     "stop waited until nobody sends connections to it",
     "stop waited as long as it may",

@@ -1,7 +1,8 @@
 """gRPC's place between agent and controller: the real session and dispatcher over a stream.
 
 Only what opens channels and moves bytes is replaced; every word that travels is the real one. The
-first message of a stream says whether it is a Session or a Join.
+first message of a stream says whether it is a Session or a Join. A Session's comes with the
+certificate that the connection would have.
 """
 
 import asyncio
@@ -30,9 +31,14 @@ class Refusal:
 class StreamContext:
     """A servicer's context over one end of a stream."""
 
-    def __init__(self, end: End, first: object) -> None:
+    def __init__(self, end: End, first: object, certificate: bytes = b"") -> None:
         self._end = end
         self._first = first
+        self._certificate = certificate
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        """As of a connection with TLS."""
+        return {"x509_pem_cert": [self._certificate], "ssl_tls_version": [b"TLSv1.3"]}
 
     async def read(self) -> object:
         """The next message, or gRPC's end of file."""
@@ -60,7 +66,9 @@ def accept(process: Process, dispatcher: Dispatcher, end: End) -> None:
             if isinstance(first, dispatcher_pb2.JoinRequest):
                 end.send(await dispatcher.Join(first, StreamContext(end, None)))  # type: ignore[arg-type]
             elif first is not None:
-                await dispatcher.Session(None, StreamContext(end, first))  # type: ignore[arg-type]
+                certificate, hello = first
+                context: Any = StreamContext(end, hello, certificate)
+                await dispatcher.Session(None, context)
         except (Broken, asyncio.CancelledError):
             pass
         except (PyswarmError, ExceptionGroup) as error:  # what gRPC's interceptor answers
@@ -91,7 +99,7 @@ class SimSession(Session):
 
     async def _stream_to(self, address: str) -> None:
         end = await self.net.connect(self.process, self.process.name, address)
-        self._begin()
+        self._begin(address)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._speak(end))
@@ -104,8 +112,12 @@ class SimSession(Session):
             end.close()
 
     async def _speak(self, end: End) -> None:
+        certificate = self._identity.certificate.chain.encode()
+        is_first = True
         async for message in self._outgoing(self._stream):
-            end.send(message)
+            # The handshake shows the certificate; it travels with the first message.
+            end.send((certificate, message) if is_first else message)
+            is_first = False
             for lie in self.lies():
                 end.send(lie)
 

@@ -11,8 +11,11 @@ from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.keys import ChunkKey
 from pyswarm_core.kinds import CLUSTER, KINDS, NETWORK, NODE, SERVICE, Id, Item, Kind, split_name
 from pyswarm_core.objects import Cluster, Object, Task
+from tests.fixtures.envelopes import counted_nonces
 from tests.sim.controllers import KEYS
 from tests.sim.process import Process
+
+ENVELOPE = counted_nonces()
 
 
 class Change(msgspec.Struct):
@@ -80,7 +83,7 @@ class View:
 
     def _follow(self, change: Change, name: bytes, value: bytes | None) -> None:
         if name == KEYS.cluster and value is not None:
-            self.cluster = CLUSTER.decode(value)
+            self.cluster = ENVELOPE.decode(CLUSTER, value)
         kind_name, object_id = split_name(KEYS.name_of(name))
         kind = KINDS.get(kind_name)
         if kind is None or not name.startswith(KEYS.objects(kind)):
@@ -88,7 +91,7 @@ class View:
         old = self.of(kind).pop(object_id, None)
         new = None
         if value is not None:
-            new = self.of(kind)[object_id] = kind.decode(value)
+            new = self.of(kind)[object_id] = ENVELOPE.decode(kind, value)
         change.objects.append((kind, old, new))
 
     def _follow_chunk(self, change: Change, key: ChunkKey, value: bytes) -> None:

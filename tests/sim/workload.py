@@ -22,6 +22,7 @@ from controller.api.changes.services import (
 )
 from controller.api.changes.tasks import restart_task
 from controller.leader.leadership import Mutation
+from pyswarm_core import kinds
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import PyswarmError
@@ -49,6 +50,7 @@ from pyswarm_core.specs import (
 )
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState
+from tests.sim.admins import Admins
 from tests.sim.askers import USER, Askers
 from tests.sim.behaviours import BAD, CHECKED, GOOD
 from tests.sim.controllers import Machine
@@ -100,11 +102,12 @@ class Users:
         self._rollouts = Rollouts(chance, checks=options.checks)
         reservations = options.reservations
         self._upkeep = Upkeep(self, chance, self._rollouts, reservations=reservations)
+        self._admins = Admins(self, chance)
 
     def act(self) -> None:
         """Somebody does something."""
         acts = [self.create] * 2 + [self.scale] * 3 + [self.change_image] * 2
-        acts += [self.change_limits, self.remove]
+        acts += [self.change_limits, self.remove, self.change_users]
         if self._options.constraints:
             acts.append(self.change_placement)
         if self._options.networks:
@@ -221,6 +224,10 @@ class Users:
         """Those that should run."""
         return [task for task in self._view.tasks.values() if should_run(task)]
 
+    def change_users(self) -> None:
+        """Other users of the API."""
+        self._admins.act(list(self._view.of(kinds.USER).values()))
+
     # Networks and nodes
 
     def add_network(self) -> None:
@@ -229,8 +236,9 @@ class Users:
             self._names += 1
             kind = self._names % 4 if self._options.encryption else 0
             spec = NetworkSpec(
-                name=f"net{self._names}", encrypted=kind in (1, 3), enable_ipv6=kind in (2, 3)
-            )
+                name=f"net{self._names}", encrypted=kind in (1, 3), enable_ipv6=kind in (2, 3),
+                block_metadata=self._names % 2 == 0,
+            )  # fmt: skip
             self.send(
                 f"create {spec.name}",
                 lambda state, now, ids: create_network(state, spec, (), now, ids),
@@ -424,6 +432,7 @@ class Users:
                 ),
                 placement=replace(placement, max_replicas=0) if is_global else placement,
                 networks=networks,
+                allow_fleet_api=name.endswith(("1", "4", "7")),
             ),
             endpoint_spec=self._endpoint_spec(),
             mode=GlobalMode()

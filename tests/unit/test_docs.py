@@ -26,7 +26,7 @@ _MAKE = re.compile(r"`make ([a-z0-9-]+)")
 _MODULE = re.compile(r"python -m ([\w.]+)((?: [\w-]+)*)")
 _PLACEHOLDER = re.compile(r"\b(?:NOUN|VERB|NNNN)\b")
 _CODE_LINE = re.compile(r"(?:^|[;$] ?|--while )(?:\.venv/bin/)?pyswarm (.+)")
-_NOUN = r"(?:service|node|network|swarm|image|playground|net) "
+_NOUN = r"(?:service|node|network|swarm|image|playground|net|context) "
 _IN_LINE = re.compile(rf"`(?:(?:\.venv/bin/)?pyswarm |(?={_NOUN}))([^`\n]+)`")
 _NO_COMMAND = re.compile(r"…|\.\.\.|\b(?:KIND|NOUN|VERB|NAME|FROM)\b|[◀▶─│]")
 """Of a line that shows a form, not a command."""

@@ -38,6 +38,7 @@ from pyswarm_core.objects import Cluster, Version
 from pyswarm_core.state import State
 from tests.fixtures.build import NOW, Numbered
 from tests.fixtures.desk import StoppedClock
+from tests.fixtures.envelopes import FixedAutolock, counted_nonces
 from tests.fixtures.gadgets import GADGET, Gadget, GadgetId, GadgetSpec
 from tests.sim.view import View
 
@@ -52,6 +53,7 @@ class Fleet:
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self.kv = MemoryKv()
+        self.envelope = counted_nonces()
         self.store = MemoryStore(self.kv, StoppedClock())
         self._capsys = capsys
         self._loop: Loop | None = None
@@ -67,12 +69,12 @@ class Fleet:
         lease = await self.store.grant_lease(2)
         won = await self.store.commit(Txn((), (Put(KEYS.leader, b"me", lease.id),)))
         term = Term(lease.id, 2, won.revision, won.revision, NOW)
-        saver = Saver(self.store, KEYS, term, b"me", on_error=Mock())
+        saver = Saver(self.store, KEYS, term, b"me", envelope=self.envelope, on_error=Mock())
         nobody: Any = Mock()  # no host is probed here
         tools = Tools(
             decide, saver, StoppedClock(), Numbered(), Metrics(), (), echoes=lambda _: nobody
         )
-        loaded = await load(self.store, KEYS, lambda: Cluster(id="fleet"), NOW)
+        loaded = await load(self.store, KEYS, self.envelope, lambda: Cluster(id="fleet"), NOW)
         self._loop = Loop(loaded, tools)
         self._running = asyncio.create_task(self._loop.run())
         return loaded.state
@@ -118,7 +120,7 @@ async def fleet(
     await fleet.lead()
     server = grpc.aio.server(interceptors=[ErrorsToStatus(Numbered())])
     facts = ControllerFacts(version="1.2.3", store="none", join_addr=fleet.leader)
-    control = Control(fleet, StoppedClock(), facts, list)
+    control = Control(fleet, StoppedClock(), facts, list, FixedAutolock())
     control_pb2_grpc.add_ControlServicer_to_server(control, server)
     server.add_insecure_port(f"unix://{tmp_path}/api.sock")
     await server.start()

@@ -18,7 +18,7 @@ import msgspec
 
 from agent.network.base import DesiredOverlay, Drift, Underlay
 from agent.network.names import Names
-from pyswarm_core.objects import EncryptionKey
+from pyswarm_core.identity.certificates import EncryptionKey
 
 KEY_BYTES = 20
 """AES-128's key and the four bytes of salt that RFC 4106 puts before each nonce."""

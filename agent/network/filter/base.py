@@ -7,7 +7,14 @@ forwards published ports.
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from agent.network.base import DesiredEndpoint, DesiredOverlay, Drift, Published
+from agent.network.base import (
+    NO_CONTROL_PLANE,
+    ControlPlane,
+    DesiredEndpoint,
+    DesiredOverlay,
+    Drift,
+    Published,
+)
 from agent.network.filter.table import Unit
 
 
@@ -24,6 +31,8 @@ class Filter(Protocol):
         overlays: Sequence[DesiredOverlay],
         endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
+        *,
+        control: ControlPlane = NO_CONTROL_PLANE,
     ) -> None:
         """Write the rules for exactly these; without a network there are none. UDP flows to removed
         backends are deleted.
@@ -45,7 +54,7 @@ class Filter(Protocol):
         ...
 
     def dropped(self, counter: str) -> int:
-        """The number of packets that a counter (SPOOFED, PLAINTEXT) has seen; callable from any
-        thread.
+        """The number of packets that a counter (SPOOFED, PLAINTEXT, CLOSED, METADATA) has seen;
+        callable from any thread.
         """
         ...

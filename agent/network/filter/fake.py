@@ -2,7 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from agent.network.base import DesiredEndpoint, DesiredOverlay, Drift, Published, Underlay
+from agent.network.base import (
+    NO_CONTROL_PLANE,
+    ControlPlane,
+    DesiredEndpoint,
+    DesiredOverlay,
+    Drift,
+    Published,
+    Underlay,
+)
 from agent.network.filter.host import host_table
 from agent.network.filter.table import Table, Unit
 from agent.network.names import Names
@@ -17,6 +25,7 @@ class FakeFilter:
         self._overlays: tuple[DesiredOverlay, ...] = ()
         self._endpoints: dict[object, DesiredEndpoint] = {}
         self._published: tuple[Published, ...] = ()
+        self._control = NO_CONTROL_PLANE
         self.disturbed = False
         self.refused: Mapping[Unit, str] = {}
 
@@ -24,16 +33,22 @@ class FakeFilter:
     def table(self) -> Table | None:
         """The table that the kernel would hold."""
         endpoints = tuple(self._endpoints.values())
-        return host_table(self._overlays, endpoints, self._published, self._names, self._underlay)
+        return host_table(
+            self._overlays, endpoints, self._published, self._names, self._underlay,
+            control=self._control,
+        )  # fmt: skip
 
     async def sync(
         self,
         overlays: Sequence[DesiredOverlay],
         endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
+        *,
+        control: ControlPlane = NO_CONTROL_PLANE,
     ) -> None:
         """See Filter."""
         self._overlays, self._published = tuple(overlays), tuple(published)
+        self._control = control
         self._endpoints = {endpoint.key: endpoint for endpoint in endpoints}
         self.disturbed = False
 

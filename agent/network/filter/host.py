@@ -3,7 +3,8 @@
 Invariant: every rule matches the fleet's own devices (by prefix or in a set), its own subnets, or
 published ports, and the policies accept, so that no other traffic of the host is affected. Networks
 are isolated from each other, internal ones have no route out, connections from outside to a task
-require a published port, and packets that leave a network get the host's source address.
+require a published port, packets that leave a network get the host's source address, and the
+control plane is closed to tasks (control.py).
 
 The routing mesh preserves clients' addresses: on the backend's host a connection is marked with the
 host that accepted it, and answers are routed back by that mark (plan.py has the routes).
@@ -16,8 +17,22 @@ plaintext, so a lost policy costs packets, never secrecy.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from agent.network.base import DesiredEndpoint, DesiredOverlay, Published, Underlay
+from agent.network.base import (
+    NO_CONTROL_PLANE,
+    ControlPlane,
+    DesiredEndpoint,
+    DesiredOverlay,
+    Published,
+    Underlay,
+)
 from agent.network.encryption.ipsec import is_encrypted
+from agent.network.filter.control import (
+    CLOSED,
+    METADATA,
+    control_chains,
+    control_elements,
+    to_elsewhere,
+)
 from agent.network.filter.published import (
     FORGET_SOON,
     NOT_LOOPBACK6,
@@ -62,6 +77,8 @@ def host_table(
     published: Sequence[Published],
     names: Names,
     underlay: Underlay,
+    *,
+    control: ControlPlane = NO_CONTROL_PLANE,
 ) -> Table | None:
     """The whole table; None if there is no network."""
     if not overlays:
@@ -77,13 +94,15 @@ def host_table(
         elements=_networks(overlays, names)
         | _mesh(meshed, names, forwarded_to)
         | {"encrypted_tunnels": Elements("ifname", _tunnels(encrypted, names))}
-        | _ports(forwarded),
+        | _ports(forwarded)
+        | control_elements(control, overlays, names, underlay.address),
         chains=_prerouting_chains(names, underlay, meshed=bool(meshed))
         | dict(chain for o in overlays for chain in senders(o, names, underlay.port))
         | _published(forwarded)
         | _forwarding_chains(names)
+        | control_chains(_devices_of(names))
         | _tunnel_chains(names, frames, meshed=bool(meshed)),
-        counters=(SPOOFED, PLAINTEXT),
+        counters=(SPOOFED, PLAINTEXT, CLOSED, METADATA),
         objects={UNANSWERED: UNANSWERED_TIMEOUT},
     )
 
@@ -100,8 +119,8 @@ def part_of(
 
 def optional_units(table: Table) -> list[Unit]:
     """The parts that the table may omit if nft refuses them: forwarding to other hosts and to
-    published ports, conntrack zones and timeouts. The rules that isolate networks are never
-    omitted.
+    published ports, conntrack zones and timeouts. The rules that isolate networks and close the
+    control plane are never omitted.
     """
     return units(table, _OPTIONAL, (PORT_CHAINS, ENTRY_ZONE, UNANSWERED))
 
@@ -260,6 +279,7 @@ def _forwarding_chains(names: Names) -> dict[str, Chain]:
         "forward": Chain(hook="type filter hook forward priority filter;", rules=(
             "iifname . oifname @same_network accept",
             "iifname @internal drop",
+            to_elsewhere(ours),
             "ct status dnat ct direction original oifname @forwarded_to accept",
             "ct status dnat ct direction reply iifname @forwarded_to accept",
             f"iifname {ours} oifname {ours} drop",

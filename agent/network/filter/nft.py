@@ -4,7 +4,15 @@ SHELL.
 
 from collections.abc import Mapping, Sequence
 
-from agent.network.base import DesiredEndpoint, DesiredOverlay, Drift, Published, Underlay
+from agent.network.base import (
+    NO_CONTROL_PLANE,
+    ControlPlane,
+    DesiredEndpoint,
+    DesiredOverlay,
+    Drift,
+    Published,
+    Underlay,
+)
 from agent.network.filter import flows
 from agent.network.filter.host import host_table, optional_units, part_of
 from agent.network.filter.keeper import Keeper
@@ -36,10 +44,14 @@ class NftFilter:
         overlays: Sequence[DesiredOverlay],
         endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
+        *,
+        control: ControlPlane = NO_CONTROL_PLANE,
     ) -> None:
         """See Filter."""
         self._overlays = {overlay.network_id: overlay for overlay in overlays}
-        table = host_table(overlays, endpoints, published, self._names, self._underlay)
+        table = host_table(
+            overlays, endpoints, published, self._names, self._underlay, control=control
+        )
         await self._keeper.sync(table)
         if table is not None:
             now = flows.udp_backends(self._overlays, endpoints, published)

@@ -14,6 +14,7 @@ Their answers share a zone, so the kernel gives the later ones another source po
 from collections.abc import Iterator, Sequence
 
 from agent.network.base import DesiredOverlay
+from agent.network.filter.control import no_metadata
 from agent.network.filter.table import Chain
 from agent.network.ipam import gateway
 from agent.network.names import Names
@@ -40,7 +41,8 @@ def senders(
     bridge, vxlan = names.bridge(overlay.network_id), names.vxlan(overlay.network_id)
     abroad = f"udp dport {data_path_port} ip daddr != {overlay.subnet} drop"
     to_hosts = (abroad, *_to_this_host(overlay, data_path_port))
-    yield f"from_{bridge}", Chain((_NOT_TO_LOCALHOST, *_own(overlay), *to_hosts, *_direct(overlay)))
+    closed = (*to_hosts, *(no_metadata() if overlay.block_metadata else ()))
+    yield f"from_{bridge}", Chain((_NOT_TO_LOCALHOST, *_own(overlay), *closed, *_direct(overlay)))
     if overlay.vni:
         to_this = _to_this_host(overlay, data_path_port)
         zone = (f"jump {ENTRY_ZONE}",) if overlay.ingress else ()

@@ -154,6 +154,10 @@ TEMPLATE = (
         metavar="DURATION",
         help="Double the delay with every restart in a row, up to this (default 0s = constant)",
     ),
+    _switch(
+        "--allow-fleet-api",
+        help="Allow connections to the controllers' API, which is closed to other tasks",
+    ),
     _choice("--endpoint-mode", ENDPOINT_MODES, "Endpoint mode (default vip)"),
     _text("--health-cmd", metavar="COMMAND", help="Command to run to check health"),
     _text("--health-http", metavar="PORT/PATH", help="Check health by an HTTP GET request"),

@@ -87,6 +87,7 @@ SINGLE: Mapping[str, tuple[str, Read]] = {
     "read_only": (_CONTAINER + "read_only", _as_given),
     "stop_signal": (_CONTAINER + "stop_signal", _as_given),
     "restart_condition": (_RESTART + "condition", RestartCondition),
+    "allow_fleet_api": ("task_template.allow_fleet_api", _as_given),
     "endpoint_mode": ("endpoint_spec.mode", EndpointMode),
     **_update("update", "update_config"),
     **_update("rollback", "rollback_config"),

@@ -2,15 +2,16 @@
 
 import msgspec
 
-from controller.identity.authority import trusted_roots
-from controller.identity.ca import Unit, identifier_of, parse, require_issued_by, require_proof
+from controller.identity.ca import Unit, identifier_of, parse, require_proof
 from pyswarm_core.clock import HOUR, Instant
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import NotFound, PermissionDenied, quoted
+from pyswarm_core.errors import Conflict, NotFound, PermissionDenied, quoted
+from pyswarm_core.identity.certificates import NodeCertificate
 from pyswarm_core.ids import NodeId
 from pyswarm_core.limits import RENEWED_WITHIN
-from pyswarm_core.objects import Cluster, Node, NodeCertificate
+from pyswarm_core.objects import Cluster, Node
 from pyswarm_core.state import State
+from pyswarm_core.states import NodeState
 
 
 def certificate_of(cluster: Cluster, key_digest: str, now: Instant) -> NodeCertificate:
@@ -32,22 +33,50 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 def proven_node(state: State, proof: Proof, now: Instant) -> NodeId:
-    """The node that has the key of its newest certificate, which may have expired.
+    """The node whose newest certificate has this key. The certificate may have expired, or be of a
+    root that is no longer trusted: the key is the one that the node's object names.
 
     Raises PermissionDenied, NotFound, InvalidArgument.
     """
     former = parse(proof.certificate)
-    require_issued_by(proof.certificate, trusted_roots(state.cluster))
     node = _node(state, NodeId(former.subject.id))
     if former.subject.unit is not Unit.WORKER or former.key_digest != node.certificate.key_digest:
         raise PermissionDenied("this is not the newest certificate of the node: join again")
-    if now > former.expires_at + RENEWED_WITHIN:
+    # Not `former.expires_at`: whoever has the key can make a certificate with any end.
+    if now > node.certificate.expires_at + RENEWED_WITHIN:
         days = RENEWED_WITHIN // (24 * HOUR)
         raise PermissionDenied(
             f"the node's certificate expired more than {days} days ago: run `pyswarm swarm rejoin"
             " --token TOKEN HOST:2377` on the host"
         )
     require_proof(proof.certificate, proof.csr, proof.signature)
+    return node.id
+
+
+class Rejoin(msgspec.Struct, frozen=True):
+    """A request of a host with a join token for a certificate of a node that exists."""
+
+    node_id: NodeId
+    proof: Proof | None = None
+
+
+def rejoining(state: State, rejoin: Rejoin, now: Instant) -> NodeId:
+    """The node whose host showed a valid join token. Without a proof of its key it must be down:
+    otherwise any host with the token could take the place of a running one.
+
+    Raises NotFound, PermissionDenied, Conflict.
+    """
+    node = _node(state, rejoin.node_id)
+    if rejoin.proof is not None:
+        former = parse(rejoin.proof.certificate)
+        if former.key_digest == node.certificate.key_digest:
+            require_proof(rejoin.proof.certificate, rejoin.proof.csr, rejoin.proof.signature)
+            return node.id
+    if node.status.state is not NodeState.DOWN:
+        raise Conflict(
+            f"node {quoted(node.description.hostname)} is {node.status.state}, and this host cannot"
+            " prove that it is that node: rejoin when the node is down"
+        )
     return node.id
 
 

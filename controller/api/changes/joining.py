@@ -11,7 +11,7 @@ import msgspec
 from controller.api.changes.certificates import certificate_of
 from controller.brain.allocator.subnets import span_of
 from controller.brain.nodes import Greeted, moved, promoted
-from pyswarm_core.clock import Instant
+from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import (
     AlreadyExists,
@@ -26,6 +26,7 @@ from pyswarm_core.ids import ID_LENGTH, IdSource, NodeId, short
 from pyswarm_core.limits import (
     ADDRESSES6_MAX,
     ADDRESSES_PER_TASK,
+    CLOCK_SKEW_REFUSED,
     DETAIL_LENGTH_MAX,
     NODES_MAX,
     PORTS_PER_TASK,
@@ -61,6 +62,8 @@ class JoinRequest(msgspec.Struct, frozen=True):
     availability: str = ""
     key_digest: str = ""
     """Of the key for which the host requests a certificate."""
+    clock: int = 0
+    """The host's; 0: not sent."""
 
 
 def join(
@@ -75,6 +78,7 @@ def join(
     cluster = state.cluster
     role = role_of(cluster, request.token)
     require_protocol(request.description)
+    require_clock(request.clock, now)
     require([*description_problems(request.description), *address_problems(request.addr)])
     hostname = request.description.hostname
     left = {node.id: node for node in _left(state, hostname, request.addr)}
@@ -112,6 +116,16 @@ def require_protocol(description: NodeDescription) -> None:
             f"this host's agent (pyswarm {quoted(description.engine_version)}) speaks protocol"
             f" {description.spoken}, the controller {PROTOCOL_OLDEST} to {PROTOCOL}: upgrade"
             " pyswarm on the host"
+        )
+
+
+def require_clock(clock: int, now: Instant) -> None:
+    """Raise InvalidArgument if the host's clock, just sent, is too far from this one."""
+    skew = clock - now
+    if clock and abs(skew) > CLOCK_SKEW_REFUSED:
+        raise InvalidArgument(
+            f"this host's clock is {abs(skew) // SECOND} s {'ahead of' if skew > 0 else 'behind'}"
+            " the controller's, so that certificates would not be valid: set both by NTP, then join"
         )
 
 

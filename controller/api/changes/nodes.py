@@ -15,12 +15,13 @@ from controller.brain.storable import require_storable
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Conflict, quoted
+from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import NODE_BYTES_MAX, VALUE_BYTES_MAX
 from pyswarm_core.objects import Node, NodeDescription, Version
 from pyswarm_core.specs import NodeSpec
 from pyswarm_core.state import State
-from pyswarm_core.states import NodeState
+from pyswarm_core.states import Availability, NodeState, is_terminal
 from pyswarm_core.validation import node_problems, require
 
 replace = msgspec.structs.replace
@@ -56,6 +57,20 @@ def update_node(
     name = quoted(old.description.hostname)
     require_storable(f"node {name}", silent, VALUE_BYTES_MAX - 2 * NODE_BYTES_MAX)
     return Writes(objects=(node,)), node
+
+
+def drain_node(state: State, node_id: NodeId, now: Instant) -> tuple[Writes, int]:
+    """The node drained, as its host leaves the fleet; and how many of its tasks have not ended.
+
+    Raises NotFound.
+    """
+    node = find(state, NODE, node_id)
+    left = sum(not is_terminal(task.state) for task in state.tasks_of_node(node.id).values())
+    if node.spec.availability is Availability.DRAIN:
+        return Writes(), left
+    spec = replace(node.spec, availability=Availability.DRAIN)
+    version = Version(index=node.version.index + 1)
+    return Writes(objects=(replace(node, spec=spec, version=version, updated_at=now),)), left
 
 
 def _require_role(node: Node, role: str, controllers: Iterable[str]) -> None:

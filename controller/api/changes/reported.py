@@ -11,8 +11,9 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from pyswarm_core.ids import NetworkId, NodeId
-from pyswarm_core.limits import DETAIL_LENGTH_MAX, FAULT_LENGTH_MAX, FAULTS_MAX
+from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.ids import WHOLE_HOST, NetworkId, NodeId
+from pyswarm_core.limits import CLOCK_SKEW_MAX, DETAIL_LENGTH_MAX, FAULT_LENGTH_MAX, FAULTS_MAX
 from pyswarm_core.objects import Node, NodeFault, Task, TaskAddress, TaskStatus
 from pyswarm_core.ports import CHOSEN_BY_AGENTS
 from pyswarm_core.specs import PREDEFINED_NETWORKS, PortConfig, PublishMode
@@ -124,6 +125,21 @@ def faults(state: State, told: Iterable[NodeFault]) -> tuple[NodeFault, ...]:
             reason = printable(fault.reason[:FAULT_LENGTH_MAX])[:FAULT_LENGTH_MAX]
             found.append(replace(fault, reason=reason))
     return tuple(dict.fromkeys(found))
+
+
+def clock_fault(clock: int, now: Instant) -> NodeFault | None:
+    """The fault of a host whose clock, just sent, differs from this one; 0: it was not sent."""
+    skew = clock - now
+    if not clock or abs(skew) < CLOCK_SKEW_MAX:
+        return None
+    # Rounded to a power of two, so that a reason that is stored does not change all the time.
+    at_least = 1 << (abs(skew) // SECOND).bit_length() - 1
+    return NodeFault(
+        network_id=WHOLE_HOST,
+        reason=f"its clock is at least {at_least} s {'ahead of' if skew > 0 else 'behind'} the"
+        " controller's: set both by NTP; certificates are refused when they differ by an hour",
+        blocks=False,
+    )
 
 
 def printable(text: str) -> str:

@@ -4,10 +4,10 @@ import msgspec
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
+from pyswarm_core.identity.tokens import scrape_token
 from pyswarm_core.ids import IdSource
 from pyswarm_core.objects import Version
 from pyswarm_core.state import State
-from pyswarm_core.tokens import scrape_token
 
 
 def rotate_scrape_token(state: State, now: Instant, ids: IdSource) -> tuple[Writes, str]:

@@ -168,14 +168,17 @@ def rollback_service(
     """
     old = find(state, SERVICE, rollback.ref)
     _require_updatable(old, rollback.based_on or old.version)
-    target = _rollback_target(old, rollback.to)
+    target = rollback_target(old, rollback.to)
     mesh, ingress = _mesh(state, target.spec, routes, now, ids)
     target = replace(target, spec=attached(state, target.spec, ingress, target.spec))
     service = rolled_back(state, old, target, now, "manually requested rollback")
     return replace(mesh, objects=(*mesh.objects, service)), service
 
 
-def _rollback_target(service: Service, to: int) -> PreviousSpec:
+def rollback_target(service: Service, to: int) -> PreviousSpec:
+    """The spec that a rollback to version `to` returns to; 0: the one before. Raises Conflict,
+    InvalidArgument.
+    """
     known = service.previous_specs
     if not known:
         raise _nothing_before(service)

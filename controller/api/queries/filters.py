@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from pyswarm_core.errors import invalid, similar
-from pyswarm_core.kinds import KINDS
+from pyswarm_core.kinds import CLUSTER, KINDS
 
 T = TypeVar("T")
 FILTERS_MAX = 100
@@ -85,7 +85,7 @@ def _about_event(kind: str) -> Key[Happening]:
 
 def event_keys() -> Mapping[str, Key[Happening]]:
     """The filter keys of events: also one for each type of event."""
-    types = (*KINDS, "task")
+    types = (*KINDS, "task", CLUSTER.name)
     return {
         "type": Key(lambda event, value: event.type == value, types),
         "event": Key(lambda event, value: event.action == value),

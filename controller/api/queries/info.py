@@ -22,9 +22,7 @@ class ControllerFacts(msgspec.Struct, frozen=True):
 
 
 def info(leadership: Leadership, facts: ControllerFacts) -> Info:
-    """The fleet in numbers, and the controller that answers, without the keys of encrypted
-    networks.
-    """
+    """The fleet in numbers, and the controller that answers, without keys and tokens."""
     leader = leadership.current()
     state = leader.state
     return Info(

@@ -18,12 +18,13 @@ from controller.api.queries.lookup import find, find_task, task_name
 from controller.brain.slices import Slices, batches
 from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.ids import ServiceId, TaskId
-from pyswarm_core.kinds import NETWORK, NODE, SERVICE, Id, Item, Kind
+from pyswarm_core.kinds import NETWORK, NODE, SERVICE, USER, Id, Item, Kind
 from pyswarm_core.limits import LIST_MAX, REFS_MAX, SLICE_TASKS
 from pyswarm_core.objects import Network, Node, Service, Task
 from pyswarm_core.specs import ROLES, SERVICE_MODES
 from pyswarm_core.state import State
 from pyswarm_core.states import DESIRED_STATES, Availability, NodeState, TaskState
+from pyswarm_core.users import Role, User
 
 T = TypeVar("T")
 
@@ -44,10 +45,15 @@ _NETWORK_KEYS: dict[str, Key[Network]] = {
     "scope": Key(lambda _, value: value == "swarm", ("swarm", "global", "local")),
     "type": Key(lambda _, value: value == "custom", ("custom", "builtin")),
 }
+_USER_KEYS: dict[str, Key[User]] = {
+    "role": Key(lambda user, value: user.spec.role == value, tuple(Role)),
+    "stack": Key(lambda user, value: value in user.spec.stacks),
+}
 _KEYS: Mapping[str, Mapping[str, Key[Any]]] = {
     SERVICE.name: _SERVICE_KEYS,
     NODE.name: _NODE_KEYS,
     NETWORK.name: _NETWORK_KEYS,
+    USER.name: _USER_KEYS,
 }
 """Filters of single kinds, in addition to or instead of those of every kind."""
 

@@ -11,7 +11,7 @@ import msgspec
 
 from controller.api.tracing.ends import End, Target, Vip
 from pyswarm_core.states import TaskState
-from pyswarm_core.traces import Attempt, Difference, Hop, listed
+from pyswarm_core.traces import CLOSED, Attempt, Difference, Hop, listed
 
 _REPAIR = (
     "the agent repairs this within 15 s; if it comes back, look who changes it"
@@ -22,6 +22,10 @@ _REPLACE = (
     " this: end the task, its successor gets everything anew"
 )
 _FOREIGN = "another route or routing rule of the host wins: remove it, or use another --subnet"
+_CLOSED = (
+    "`service update --allow-fleet-api` opens the controllers' API to a service; no other port of"
+    " the control plane can be opened"
+)
 _SAFE_MTU = 1280
 """A size that nearly any underlay carries with VXLAN around it."""
 
@@ -88,6 +92,8 @@ def connected(case: Case) -> Iterator[Hop]:
             remedy = (
                 "everything before is whole: does the program accept in time, or does it filter?"
             )
+            if tried.error.endswith(CLOSED):
+                remedy = _CLOSED
             if case.vip and tried.to == case.vip.address:
                 remedy = "another backend may have been chosen: trace to each of them by its name"
         yield _hop("connect", case.near.name, found, remedy, tried.elapsed)

@@ -11,13 +11,14 @@ from msgspec.structs import replace
 
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.decision import Writes
+from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import IdSource
 from pyswarm_core.limits import (
     ENCRYPTION_KEY_PERIOD,
     ENCRYPTION_KEY_PERIOD_MIN,
     ENCRYPTION_KEYS_KEPT,
 )
-from pyswarm_core.objects import Cluster, EncryptionKey, Network
+from pyswarm_core.objects import Cluster, Network
 from pyswarm_core.state import State
 
 SECRET_BYTES = 20

@@ -126,9 +126,6 @@ def _filters(ledger: Ledger, demand: Demand) -> Iterator[tuple[str, BoolColumn, 
     if cap > 0:
         text = f"already run {cap} of its tasks, the maximum per node"
         yield "max replicas", demand.on_node >= cap, _says(text)
-    if demand.template.container_spec.has_checks:
-        text = "run an agent that makes no health checks: upgrade it"
-        yield "checks", table.lacks_checks, _says(text)
     for name, capability in demand.needs:
         text = f"have no {_WORDS[capability]} in the kernel, which network {name} needs"
         yield f"kernel {capability} {name}", table.lacking(capability), _says(text)

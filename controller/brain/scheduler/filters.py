@@ -47,8 +47,6 @@ def capacity(ledger: Ledger, demand: Demand) -> IntColumn:
         np.minimum(room, ~ledger.held(port), out=room)  # at most one of these tasks per node
     if placement.max_replicas > 0:
         np.minimum(room, placement.max_replicas - demand.on_node, out=room)
-    if demand.template.container_spec.has_checks:
-        room[ledger.table.lacks_checks] = 0
     for _, left in demand.rooms:
         np.minimum(room, left, out=room)
     for _, capability in demand.needs:

@@ -27,7 +27,6 @@ def remedies(ledger: Ledger, demand: Demand, service: str) -> list[str]:
         _max_replicas(ledger, demand, service),
         _tasks(ledger, demand),
         _kernel(ledger, demand),
-        _agent(ledger, demand),
         _ready(ledger, demand),
     ]
     return [text for text in found if text]
@@ -136,16 +135,6 @@ def _kernel(ledger: Ledger, demand: Demand) -> str:
     return f"give {_host(ledger, row)} a kernel with {' and '.join(lacked)}" if lacked else ""
 
 
-def _agent(ledger: Ledger, demand: Demand) -> str:
-    if not demand.template.container_spec.has_checks:
-        return ""
-    newer = copy(ledger)
-    newer.table = copy(ledger.table)
-    newer.table.lacks_checks = np.zeros_like(ledger.table.lacks_checks)
-    hosts = _hosts(ledger, (capacity(newer, demand) > 0) & ledger.table.lacks_checks)
-    return f"upgrade the agent of {hosts[0]}: it makes no health checks" if hosts else ""
-
-
 def _ready(ledger: Ledger, demand: Demand) -> str:
     table = ledger.table
     fits = table.satisfying_all(demand.template.placement.constraints) & ~table.schedulable
@@ -156,8 +145,6 @@ def _ready(ledger: Ledger, demand: Demand) -> str:
         fits &= ~ledger.held(port)
     for _, capability in demand.needs:
         fits &= ~table.lacking(capability)
-    if demand.template.container_spec.has_checks:
-        fits &= ~table.lacks_checks
     if unable := _hosts(ledger, fits & table.ready & table.unable):
         return f"repair {unable[0]} (log: host.fitness)"
     paused = _hosts(ledger, fits & table.ready)

@@ -112,8 +112,6 @@ class Retries:
         table = self._state.node_table
         for constraint in service.spec.task_template.placement.constraints:
             fits &= table.satisfying(constraint)[rows]
-        if service.spec.task_template.container_spec.has_checks:
-            fits &= ~table.lacks_checks[rows]
         for port in footprint.ports:
             fits &= ~self._ledger.held(port)[rows]
         networks = [self._blocks_of(network_id) for network_id in footprint.networks]

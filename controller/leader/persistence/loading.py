@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from controller.brain.nodes import moved
+from controller.identity.envelope import CannotOpen, Envelope
 from controller.leader.persistence.saving import Unsaved, YieldLoop, pause
 from controller.store.base import Compacted, KeyValue, Store, StoreMisuse
 from pyswarm_core.chunks import decode_chunk
@@ -46,41 +47,54 @@ class Loaded(msgspec.Struct, frozen=True):
 async def load(
     store: Store,
     keys: Keys,
+    envelope: Envelope,
     first: Callable[[], Cluster],
     now: Instant,
+    *,
     yield_loop: YieldLoop = pause,
 ) -> Loaded:
     """Read everything; a store without a cluster gets the one that `first` makes. `yield_loop` is
     awaited between slices of work.
 
-    Nodes that were not down are unknown since `now`: this leader has not heard their agents.
+    Nodes that were not down are unknown since `now`: this leader has not heard their agents. An
+    object with a sensitive field in plain text is to be saved again, and then has none.
     """
     was_enabled = gc.isenabled()
     gc.disable()  # nothing that is loaded is garbage, and collections would traverse it all
     try:
         for _ in range(ATTEMPTS - 1):
             try:
-                return await _load(store, keys, first, now, yield_loop)
+                return await _load(store, keys, envelope, first, _Turn(now, yield_loop))
             except Compacted:
                 continue
-        return await _load(store, keys, first, now, yield_loop)
+        return await _load(store, keys, envelope, first, _Turn(now, yield_loop))
     finally:
         if was_enabled:
             gc.enable()
 
 
+class _Turn(msgspec.Struct, frozen=True):
+    """When a load happens, and how it lets other coroutines run."""
+
+    now: Instant
+    yield_loop: YieldLoop
+
+
 async def _load(
-    store: Store, keys: Keys, first: Callable[[], Cluster], now: Instant, yield_loop: YieldLoop
+    store: Store, keys: Keys, envelope: Envelope, first: Callable[[], Cluster], turn: _Turn
 ) -> Loaded:
     found = await store.read(keys.cluster)
     unsaved = Unsaved()
-    unsaved.cluster = not found.items
-    state = State(_cluster(found.items[0]) if found.items else first())
+    if found.items:
+        state = State(_cluster(found.items[0], envelope))
+        unsaved.cluster = not envelope.is_sealed(CLUSTER, found.items[0].value)
+    else:
+        state, unsaved.cluster = State(first()), True
     revision = found.revision
     loaded = Loaded(state, revision, unsaved)
     kinds = tuple(KINDS.values())
     reads = (store.read(keys.objects(kind), revision) for kind in kinds)
-    reader = _Reader(loaded, keys, now, yield_loop)
+    reader = _Reader(loaded, keys, envelope, turn)
     for kind, stored in zip(kinds, await asyncio.gather(*reads), strict=True):
         await reader.read(kind, stored.items)
     buckets = iter(ID_ALPHABET)
@@ -92,7 +106,7 @@ async def _load(
             async with taking:
                 for tasks in reader.slices(bucket.items):
                     state.apply(Writes(tasks=tasks))
-                    await yield_loop()
+                    await turn.yield_loop()
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -103,10 +117,12 @@ async def _load(
     return loaded
 
 
-def _cluster(item: KeyValue) -> Cluster:
+def _cluster(item: KeyValue, envelope: Envelope) -> Cluster:
     """The cluster. Without it there is no term: tokens and node numbers cannot be made up."""
     try:
-        return CLUSTER.decode(item.value)
+        return envelope.decode(CLUSTER, item.value)
+    except CannotOpen as error:
+        raise StoreMisuse(f"{item.key.decode(errors='replace')} cannot be read: {error}") from None
     except Exception as error:
         raise StoreMisuse(
             f"{item.key.decode(errors='replace')} cannot be read: restore it from a backup of the"
@@ -117,11 +133,12 @@ def _cluster(item: KeyValue) -> Cluster:
 class _Reader:
     """Applies to the state what can be read."""
 
-    def __init__(self, loaded: Loaded, keys: Keys, now: Instant, yield_loop: YieldLoop) -> None:
+    def __init__(self, loaded: Loaded, keys: Keys, envelope: Envelope, turn: _Turn) -> None:
         self._loaded = loaded
         self._keys = keys
-        self._now = now
-        self._yield_loop = yield_loop
+        self._envelope = envelope
+        self._now = turn.now
+        self._yield_loop = turn.yield_loop
 
     async def read(self, kind: Kind[Any, Any], items: Sequence[KeyValue]) -> None:
         """Objects of one kind, about SLICE_BYTES at a time."""
@@ -129,8 +146,10 @@ class _Reader:
         weight = 0
         for item in items:
             try:
-                found = come_back(kind.decode(item.value), self._now)
+                found = come_back(self._envelope.decode(kind, item.value), self._now)
                 self._loaded.state.apply(Writes(objects=(found,)))
+                if not self._envelope.is_sealed(kind, item.value):
+                    self._loaded.unsaved.objects[kind.name][found.id] = None
             except Exception as error:
                 self._leave_out(item.key, error)
             weight += SLICE_OBJECT_BYTES + len(item.value)
@@ -162,7 +181,8 @@ class _Reader:
         yield tasks
 
     def _leave_out(self, key: bytes, error: Exception) -> None:
-        self._loaded.state.unreadable[self._keys.name_of(key)] = told(error)
+        why = str(error) if isinstance(error, CannotOpen) else told(error)
+        self._loaded.state.unreadable[self._keys.name_of(key)] = why
 
 
 def _as_it_was(item: Object, _: Instant) -> Object:

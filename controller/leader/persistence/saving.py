@@ -15,6 +15,7 @@ from functools import partial
 from itertools import chain
 from typing import TypeVar
 
+from controller.identity.envelope import Envelope
 from controller.leader.election import Term
 from controller.store.base import (
     Committed,
@@ -37,7 +38,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.errors import told
 from pyswarm_core.ids import NodeId
 from pyswarm_core.keys import ChunkKey, Keys, chunk_of
-from pyswarm_core.kinds import KINDS, Storable, encode, kind_of, split_name
+from pyswarm_core.kinds import KINDS, kind_of, split_name
 from pyswarm_core.limits import (
     CHUNK_SLOTS,
     TXN_BYTES_MAX,
@@ -45,7 +46,7 @@ from pyswarm_core.limits import (
     TXN_PUTS,
     VALUE_BYTES_MAX,
 )
-from pyswarm_core.objects import Task
+from pyswarm_core.objects import Object, Task
 from pyswarm_core.state import State
 
 RETRY_S = 0.1
@@ -121,9 +122,10 @@ class Unsaved:
 class Encoder:
     """Makes store operations from the current state."""
 
-    def __init__(self, state: State, keys: Keys) -> None:
+    def __init__(self, state: State, keys: Keys, envelope: Envelope) -> None:
         self._state = state
         self._keys = keys
+        self._envelope = envelope
         self.failed: dict[str, str] = {}
         """Objects that cannot be stored, and why; see Keys.name_of."""
 
@@ -158,8 +160,8 @@ class Encoder:
             else:
                 yield Delete(name)
 
-    def _put(self, key: bytes, value: Storable) -> Iterator[Put]:
-        return self._try(key, partial(encode, value))
+    def _put(self, key: bytes, item: Object) -> Iterator[Put]:
+        return self._try(key, partial(self._envelope.encode, item))
 
     def _try(self, key: bytes, make: Callable[[], bytes]) -> Iterator[Put]:
         try:
@@ -190,6 +192,7 @@ class Saver:
         term: Term,
         leader_value: bytes,
         *,
+        envelope: Envelope,
         on_error: Callable[[StoreError], None],
         yield_loop: YieldLoop = pause,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -198,6 +201,7 @@ class Saver:
         self._keys = keys
         self._term = term
         self._value = leader_value
+        self._envelope = envelope
         self._fence = term.fence
         self._moving = asyncio.Lock()
         self._on_error = on_error
@@ -216,7 +220,7 @@ class Saver:
 
         Raises Deposed.
         """
-        encoder = Encoder(state, self._keys)
+        encoder = Encoder(state, self._keys, self._envelope)
         phases = (encoder.puts(unsaved), encoder.chunks(unsaved), encoder.deletes(unsaved))
         if len(unsaved) <= TXN_PUTS:
             for pack in _packs(chain(*phases)):

@@ -183,7 +183,9 @@ class _Handler(WSGIRequestHandler):
             return
         environ = self.get_environ()
         request, application = cast(Any, self.rfile), cast(Any, self.server).get_app()
-        answer = _Answer(request, self.wfile, self.get_stderr(), environ, multithread=True)
+        answer = _Answer(
+            request, cast(Any, self.wfile), self.get_stderr(), environ, multithread=True
+        )
         answer.request_handler = self  # type: ignore[attr-defined]
         answer.run(application)
 

@@ -45,6 +45,26 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetScrapeTokenRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ScrapeTokenReply.FromString,
                 _registered_method=True)
+        self.UpdateCluster = channel.unary_unary(
+                '/pyswarm.v1.Control/UpdateCluster',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateClusterRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateClusterReply.FromString,
+                _registered_method=True)
+        self.GetJoinToken = channel.unary_unary(
+                '/pyswarm.v1.Control/GetJoinToken',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetJoinTokenRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.JoinTokenReply.FromString,
+                _registered_method=True)
+        self.GetUnlockKey = channel.unary_unary(
+                '/pyswarm.v1.Control/GetUnlockKey',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetUnlockKeyRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UnlockKeyReply.FromString,
+                _registered_method=True)
+        self.Unlock = channel.unary_unary(
+                '/pyswarm.v1.Control/Unlock',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UnlockRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UnlockReply.FromString,
+                _registered_method=True)
         self.CreateService = channel.unary_unary(
                 '/pyswarm.v1.Control/CreateService',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateServiceRequest.SerializeToString,
@@ -155,6 +175,36 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ObjectRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveObjectReply.FromString,
                 _registered_method=True)
+        self.CreateUser = channel.unary_unary(
+                '/pyswarm.v1.Control/CreateUser',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateUserRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UserReply.FromString,
+                _registered_method=True)
+        self.UpdateUser = channel.unary_unary(
+                '/pyswarm.v1.Control/UpdateUser',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateUserRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UserReply.FromString,
+                _registered_method=True)
+        self.CreateUserToken = channel.unary_unary(
+                '/pyswarm.v1.Control/CreateUserToken',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateUserTokenRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateUserTokenReply.FromString,
+                _registered_method=True)
+        self.ListUserTokens = channel.unary_unary(
+                '/pyswarm.v1.Control/ListUserTokens',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListUserTokensReply.FromString,
+                _registered_method=True)
+        self.RemoveUserToken = channel.unary_unary(
+                '/pyswarm.v1.Control/RemoveUserToken',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveUserTokenRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveUserTokenReply.FromString,
+                _registered_method=True)
+        self.IssueUserCertificate = channel.unary_unary(
+                '/pyswarm.v1.Control/IssueUserCertificate',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.IssueUserCertificateRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.IssueUserCertificateReply.FromString,
+                _registered_method=True)
         self.Events = channel.unary_stream(
                 '/pyswarm.v1.Control/Events',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EventsRequest.SerializeToString,
@@ -180,6 +230,21 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListImagesReply.FromString,
                 _registered_method=True)
+        self.GetCa = channel.unary_unary(
+                '/pyswarm.v1.Control/GetCa',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetCaRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CaReply.FromString,
+                _registered_method=True)
+        self.RotateCa = channel.unary_unary(
+                '/pyswarm.v1.Control/RotateCa',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RotateCaRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CaReply.FromString,
+                _registered_method=True)
+        self.RotateJoinToken = channel.unary_unary(
+                '/pyswarm.v1.Control/RotateJoinToken',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RotateJoinTokenRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RotateJoinTokenReply.FromString,
+                _registered_method=True)
 
 
 class ControlServicer:
@@ -193,6 +258,34 @@ class ControlServicer:
 
     def GetScrapeToken(self, request, context):
         """The token that callers of metrics show. With `rotate` a new one, which replaces the former at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateCluster(self, request, context):
+        """Changes the fleet's settings; those that only `swarm init` sets are refused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetJoinToken(self, request, context):
+        """The token with which hosts join as workers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUnlockKey(self, request, context):
+        """The key that unlocks controllers, or a new one. FAILED_PRECONDITION: autolock is off.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unlock(self, request, context):
+        """A locked controller serves this call alone, and only on its Unix socket.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -339,6 +432,45 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateUser(self, request, context):
+        """Users are listed, inspected and removed as objects of the kind `user`. A removed user is refused at once, and its streams end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateUser(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateUserToken(self, request, context):
+        """Returns the token's text, which is stored nowhere.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUserTokens(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveUserToken(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IssueUserCertificate(self, request, context):
+        """Issues a client certificate of the user for the public key of a certificate signing request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Events(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -370,6 +502,26 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCa(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateCa(self, request, context):
+        """Begins a rotation; GetCa shows its progress.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateJoinToken(self, request, context):
+        """Replaces the secret of the join token: hosts that have joined stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -382,6 +534,26 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.GetScrapeToken,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetScrapeTokenRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ScrapeTokenReply.SerializeToString,
+            ),
+            'UpdateCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateCluster,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateClusterRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateClusterReply.SerializeToString,
+            ),
+            'GetJoinToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetJoinToken,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetJoinTokenRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.JoinTokenReply.SerializeToString,
+            ),
+            'GetUnlockKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUnlockKey,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetUnlockKeyRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UnlockKeyReply.SerializeToString,
+            ),
+            'Unlock': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unlock,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UnlockRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UnlockReply.SerializeToString,
             ),
             'CreateService': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateService,
@@ -493,6 +665,36 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ObjectRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveObjectReply.SerializeToString,
             ),
+            'CreateUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateUser,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateUserRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UserReply.SerializeToString,
+            ),
+            'UpdateUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateUser,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateUserRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UserReply.SerializeToString,
+            ),
+            'CreateUserToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateUserToken,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateUserTokenRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateUserTokenReply.SerializeToString,
+            ),
+            'ListUserTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUserTokens,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListUserTokensReply.SerializeToString,
+            ),
+            'RemoveUserToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveUserToken,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveUserTokenRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveUserTokenReply.SerializeToString,
+            ),
+            'IssueUserCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.IssueUserCertificate,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.IssueUserCertificateRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.IssueUserCertificateReply.SerializeToString,
+            ),
             'Events': grpc.unary_stream_rpc_method_handler(
                     servicer.Events,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EventsRequest.FromString,
@@ -517,6 +719,21 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.RemoveImage,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListImagesReply.SerializeToString,
+            ),
+            'GetCa': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCa,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetCaRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CaReply.SerializeToString,
+            ),
+            'RotateCa': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateCa,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RotateCaRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CaReply.SerializeToString,
+            ),
+            'RotateJoinToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateJoinToken,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RotateJoinTokenRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RotateJoinTokenReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -573,6 +790,114 @@ class Control:
             '/pyswarm.v1.Control/GetScrapeToken',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetScrapeTokenRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.ScrapeTokenReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/UpdateCluster',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateClusterRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateClusterReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetJoinToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/GetJoinToken',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetJoinTokenRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.JoinTokenReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUnlockKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/GetUnlockKey',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetUnlockKeyRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UnlockKeyReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unlock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/Unlock',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UnlockRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UnlockReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1178,6 +1503,168 @@ class Control:
             _registered_method=True)
 
     @staticmethod
+    def CreateUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/CreateUser',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateUserRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UserReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/UpdateUser',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateUserRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UserReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateUserToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/CreateUserToken',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateUserTokenRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateUserTokenReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUserTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/ListUserTokens',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListUserTokensReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveUserToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/RemoveUserToken',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveUserTokenRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveUserTokenReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IssueUserCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/IssueUserCertificate',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.IssueUserCertificateRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.IssueUserCertificateReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Events(request,
             target,
             options=(),
@@ -1302,6 +1789,87 @@ class Control:
             '/pyswarm.v1.Control/RemoveImage',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListImagesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCa(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/GetCa',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetCaRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.CaReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateCa(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/RotateCa',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RotateCaRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.CaReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateJoinToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/RotateJoinToken',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RotateJoinTokenRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RotateJoinTokenReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,14 @@ class ControlStub:
     GetInfo: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetInfoRequest, _control_pb2.GetInfoReply]
     GetScrapeToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetScrapeTokenRequest, _control_pb2.ScrapeTokenReply]
     """The token that callers of metrics show. With `rotate` a new one, which replaces the former at once."""
+    UpdateCluster: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateClusterRequest, _control_pb2.UpdateClusterReply]
+    """Changes the fleet's settings; those that only `swarm init` sets are refused."""
+    GetJoinToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetJoinTokenRequest, _control_pb2.JoinTokenReply]
+    """The token with which hosts join as workers."""
+    GetUnlockKey: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetUnlockKeyRequest, _control_pb2.UnlockKeyReply]
+    """The key that unlocks controllers, or a new one. FAILED_PRECONDITION: autolock is off."""
+    Unlock: _grpc.UnaryUnaryMultiCallable[_control_pb2.UnlockRequest, _control_pb2.UnlockReply]
+    """A locked controller serves this call alone, and only on its Unix socket."""
     CreateService: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateServiceRequest, _control_pb2.ServiceReply]
     UpdateService: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.ServiceReply]
     RemoveService: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]
@@ -68,12 +76,26 @@ class ControlStub:
     """Objects of any kind, see pyswarm_core/kinds.py. Some kinds have calls of their own that return more."""
     ListObjects: _grpc.UnaryStreamMultiCallable[_control_pb2.ListObjectsRequest, _control_pb2.ListObjectsReply]
     RemoveObject: _grpc.UnaryUnaryMultiCallable[_control_pb2.ObjectRequest, _control_pb2.RemoveObjectReply]
+    CreateUser: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateUserRequest, _control_pb2.UserReply]
+    """Users are listed, inspected and removed as objects of the kind `user`. A removed user is refused at once, and its streams end."""
+    UpdateUser: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateUserRequest, _control_pb2.UserReply]
+    CreateUserToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateUserTokenRequest, _control_pb2.CreateUserTokenReply]
+    """Returns the token's text, which is stored nowhere."""
+    ListUserTokens: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ListUserTokensReply]
+    RemoveUserToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveUserTokenRequest, _control_pb2.RemoveUserTokenReply]
+    IssueUserCertificate: _grpc.UnaryUnaryMultiCallable[_control_pb2.IssueUserCertificateRequest, _control_pb2.IssueUserCertificateReply]
+    """Issues a client certificate of the user for the public key of a certificate signing request."""
     Events: _grpc.UnaryStreamMultiCallable[_control_pb2.EventsRequest, _control_pb2.EventsReply]
     Logs: _grpc.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]
     PullImage: _grpc.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]
     ListImages: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]
     """One part per node, as it answers."""
     RemoveImage: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ListImagesReply]
+    GetCa: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetCaRequest, _control_pb2.CaReply]
+    RotateCa: _grpc.UnaryUnaryMultiCallable[_control_pb2.RotateCaRequest, _control_pb2.CaReply]
+    """Begins a rotation; GetCa shows its progress."""
+    RotateJoinToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.RotateJoinTokenRequest, _control_pb2.RotateJoinTokenReply]
+    """Replaces the secret of the join token: hosts that have joined stay."""
 
 @_typing.type_check_only
 class ControlAsyncStub(ControlStub):
@@ -81,6 +103,14 @@ class ControlAsyncStub(ControlStub):
     GetInfo: _aio.UnaryUnaryMultiCallable[_control_pb2.GetInfoRequest, _control_pb2.GetInfoReply]  # type: ignore[assignment]
     GetScrapeToken: _aio.UnaryUnaryMultiCallable[_control_pb2.GetScrapeTokenRequest, _control_pb2.ScrapeTokenReply]  # type: ignore[assignment]
     """The token that callers of metrics show. With `rotate` a new one, which replaces the former at once."""
+    UpdateCluster: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateClusterRequest, _control_pb2.UpdateClusterReply]  # type: ignore[assignment]
+    """Changes the fleet's settings; those that only `swarm init` sets are refused."""
+    GetJoinToken: _aio.UnaryUnaryMultiCallable[_control_pb2.GetJoinTokenRequest, _control_pb2.JoinTokenReply]  # type: ignore[assignment]
+    """The token with which hosts join as workers."""
+    GetUnlockKey: _aio.UnaryUnaryMultiCallable[_control_pb2.GetUnlockKeyRequest, _control_pb2.UnlockKeyReply]  # type: ignore[assignment]
+    """The key that unlocks controllers, or a new one. FAILED_PRECONDITION: autolock is off."""
+    Unlock: _aio.UnaryUnaryMultiCallable[_control_pb2.UnlockRequest, _control_pb2.UnlockReply]  # type: ignore[assignment]
+    """A locked controller serves this call alone, and only on its Unix socket."""
     CreateService: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateServiceRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
     UpdateService: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
     RemoveService: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
@@ -112,12 +142,26 @@ class ControlAsyncStub(ControlStub):
     """Objects of any kind, see pyswarm_core/kinds.py. Some kinds have calls of their own that return more."""
     ListObjects: _aio.UnaryStreamMultiCallable[_control_pb2.ListObjectsRequest, _control_pb2.ListObjectsReply]  # type: ignore[assignment]
     RemoveObject: _aio.UnaryUnaryMultiCallable[_control_pb2.ObjectRequest, _control_pb2.RemoveObjectReply]  # type: ignore[assignment]
+    CreateUser: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateUserRequest, _control_pb2.UserReply]  # type: ignore[assignment]
+    """Users are listed, inspected and removed as objects of the kind `user`. A removed user is refused at once, and its streams end."""
+    UpdateUser: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateUserRequest, _control_pb2.UserReply]  # type: ignore[assignment]
+    CreateUserToken: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateUserTokenRequest, _control_pb2.CreateUserTokenReply]  # type: ignore[assignment]
+    """Returns the token's text, which is stored nowhere."""
+    ListUserTokens: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ListUserTokensReply]  # type: ignore[assignment]
+    RemoveUserToken: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveUserTokenRequest, _control_pb2.RemoveUserTokenReply]  # type: ignore[assignment]
+    IssueUserCertificate: _aio.UnaryUnaryMultiCallable[_control_pb2.IssueUserCertificateRequest, _control_pb2.IssueUserCertificateReply]  # type: ignore[assignment]
+    """Issues a client certificate of the user for the public key of a certificate signing request."""
     Events: _aio.UnaryStreamMultiCallable[_control_pb2.EventsRequest, _control_pb2.EventsReply]  # type: ignore[assignment]
     Logs: _aio.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]  # type: ignore[assignment]
     PullImage: _aio.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]  # type: ignore[assignment]
     ListImages: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]  # type: ignore[assignment]
     """One part per node, as it answers."""
     RemoveImage: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ListImagesReply]  # type: ignore[assignment]
+    GetCa: _aio.UnaryUnaryMultiCallable[_control_pb2.GetCaRequest, _control_pb2.CaReply]  # type: ignore[assignment]
+    RotateCa: _aio.UnaryUnaryMultiCallable[_control_pb2.RotateCaRequest, _control_pb2.CaReply]  # type: ignore[assignment]
+    """Begins a rotation; GetCa shows its progress."""
+    RotateJoinToken: _aio.UnaryUnaryMultiCallable[_control_pb2.RotateJoinTokenRequest, _control_pb2.RotateJoinTokenReply]  # type: ignore[assignment]
+    """Replaces the secret of the join token: hosts that have joined stay."""
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -134,6 +178,38 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ScrapeTokenReply, _abc.Awaitable[_control_pb2.ScrapeTokenReply]]:
         """The token that callers of metrics show. With `rotate` a new one, which replaces the former at once."""
+
+    @_abc_1.abstractmethod
+    def UpdateCluster(
+        self,
+        request: _control_pb2.UpdateClusterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.UpdateClusterReply, _abc.Awaitable[_control_pb2.UpdateClusterReply]]:
+        """Changes the fleet's settings; those that only `swarm init` sets are refused."""
+
+    @_abc_1.abstractmethod
+    def GetJoinToken(
+        self,
+        request: _control_pb2.GetJoinTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.JoinTokenReply, _abc.Awaitable[_control_pb2.JoinTokenReply]]:
+        """The token with which hosts join as workers."""
+
+    @_abc_1.abstractmethod
+    def GetUnlockKey(
+        self,
+        request: _control_pb2.GetUnlockKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.UnlockKeyReply, _abc.Awaitable[_control_pb2.UnlockKeyReply]]:
+        """The key that unlocks controllers, or a new one. FAILED_PRECONDITION: autolock is off."""
+
+    @_abc_1.abstractmethod
+    def Unlock(
+        self,
+        request: _control_pb2.UnlockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.UnlockReply, _abc.Awaitable[_control_pb2.UnlockReply]]:
+        """A locked controller serves this call alone, and only on its Unix socket."""
 
     @_abc_1.abstractmethod
     def CreateService(
@@ -299,6 +375,51 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_control_pb2.RemoveObjectReply, _abc.Awaitable[_control_pb2.RemoveObjectReply]]: ...
 
     @_abc_1.abstractmethod
+    def CreateUser(
+        self,
+        request: _control_pb2.CreateUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.UserReply, _abc.Awaitable[_control_pb2.UserReply]]:
+        """Users are listed, inspected and removed as objects of the kind `user`. A removed user is refused at once, and its streams end."""
+
+    @_abc_1.abstractmethod
+    def UpdateUser(
+        self,
+        request: _control_pb2.UpdateUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.UserReply, _abc.Awaitable[_control_pb2.UserReply]]: ...
+
+    @_abc_1.abstractmethod
+    def CreateUserToken(
+        self,
+        request: _control_pb2.CreateUserTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.CreateUserTokenReply, _abc.Awaitable[_control_pb2.CreateUserTokenReply]]:
+        """Returns the token's text, which is stored nowhere."""
+
+    @_abc_1.abstractmethod
+    def ListUserTokens(
+        self,
+        request: _control_pb2.RefRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListUserTokensReply, _abc.Awaitable[_control_pb2.ListUserTokensReply]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveUserToken(
+        self,
+        request: _control_pb2.RemoveUserTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RemoveUserTokenReply, _abc.Awaitable[_control_pb2.RemoveUserTokenReply]]: ...
+
+    @_abc_1.abstractmethod
+    def IssueUserCertificate(
+        self,
+        request: _control_pb2.IssueUserCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.IssueUserCertificateReply, _abc.Awaitable[_control_pb2.IssueUserCertificateReply]]:
+        """Issues a client certificate of the user for the public key of a certificate signing request."""
+
+    @_abc_1.abstractmethod
     def Events(
         self,
         request: _control_pb2.EventsRequest,
@@ -333,5 +454,28 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.RefRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ListImagesReply, _abc.Awaitable[_control_pb2.ListImagesReply]]: ...
+
+    @_abc_1.abstractmethod
+    def GetCa(
+        self,
+        request: _control_pb2.GetCaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.CaReply, _abc.Awaitable[_control_pb2.CaReply]]: ...
+
+    @_abc_1.abstractmethod
+    def RotateCa(
+        self,
+        request: _control_pb2.RotateCaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.CaReply, _abc.Awaitable[_control_pb2.CaReply]]:
+        """Begins a rotation; GetCa shows its progress."""
+
+    @_abc_1.abstractmethod
+    def RotateJoinToken(
+        self,
+        request: _control_pb2.RotateJoinTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RotateJoinTokenReply, _abc.Awaitable[_control_pb2.RotateJoinTokenReply]]:
+        """Replaces the secret of the join token: hosts that have joined stay."""
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

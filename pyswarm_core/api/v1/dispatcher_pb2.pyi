@@ -32,11 +32,14 @@ class JoinRequest(_message.Message):
     ADDR_FIELD_NUMBER: _builtins.int
     AVAILABILITY_FIELD_NUMBER: _builtins.int
     CSR_FIELD_NUMBER: _builtins.int
+    CLOCK_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     addr: _builtins.str
     availability: _builtins.str
     csr: _builtins.bytes
     """A signing request (PEM) for the key that the host made."""
+    clock: _builtins.int
+    """The host's clock, in nanoseconds."""
     @_builtins.property
     def description(self) -> _objects_pb2.NodeDescription: ...
     def __init__(
@@ -47,10 +50,11 @@ class JoinRequest(_message.Message):
         addr: _builtins.str = ...,
         availability: _builtins.str = ...,
         csr: _builtins.bytes = ...,
+        clock: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "availability", b"availability", "csr", b"csr", "description", b"description", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "availability", b"availability", "clock", b"clock", "csr", b"csr", "description", b"description", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -67,26 +71,70 @@ class RenewCertificateRequest(_message.Message):
     CSR_FIELD_NUMBER: _builtins.int
     FORMER_CERTIFICATE_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
     csr: _builtins.bytes
     """PEM."""
     former_certificate: _builtins.bytes
     """The expired certificate, PEM."""
     proof: _builtins.bytes
     """The signature of the csr by its key: ECDSA with SHA-256."""
+    token: _builtins.str
+    """A join token, for a node whose certificate expired too long ago or that has none; the node must be down, unless the
+    key is proven.
+    """
+    node_id: _builtins.str
     def __init__(
         self,
         *,
         csr: _builtins.bytes = ...,
         former_certificate: _builtins.bytes = ...,
         proof: _builtins.bytes = ...,
+        token: _builtins.str = ...,
+        node_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["csr", b"csr", "former_certificate", b"former_certificate", "proof", b"proof"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["csr", b"csr", "former_certificate", b"former_certificate", "node_id", b"node_id", "proof", b"proof", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RenewCertificateRequest: _TypeAlias = RenewCertificateRequest  # noqa: Y015
+
+@_typing.final
+class LeaveRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaveRequest: _TypeAlias = LeaveRequest  # noqa: Y015
+
+@_typing.final
+class LeaveReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASKS_FIELD_NUMBER: _builtins.int
+    tasks: _builtins.int
+    """Tasks of the node that have not ended."""
+    def __init__(
+        self,
+        *,
+        tasks: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaveReply: _TypeAlias = LeaveReply  # noqa: Y015
 
 @_typing.final
 class Certificate(_message.Message):
@@ -260,10 +308,13 @@ class Heartbeat(_message.Message):
 
     WORN_KEY_FIELD_NUMBER: _builtins.int
     FAULTS_FIELD_NUMBER: _builtins.int
+    CLOCK_FIELD_NUMBER: _builtins.int
     worn_key: _builtins.int
     """The number of the key that the host sends with, if some association has used half of the packets that one may send;
     reported until the host sends with another key.
     """
+    clock: _builtins.int
+    """The host's clock, in nanoseconds."""
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[_objects_pb2.NodeFault]:
         """All current faults of the host."""
@@ -273,10 +324,11 @@ class Heartbeat(_message.Message):
         *,
         worn_key: _builtins.int = ...,
         faults: _abc.Iterable[_objects_pb2.NodeFault] | None = ...,
+        clock: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["faults", b"faults", "worn_key", b"worn_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "faults", b"faults", "worn_key", b"worn_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -350,6 +402,7 @@ class ControllerMessage(_message.Message):
     OPEN_TUNNEL_FIELD_NUMBER: _builtins.int
     REDIRECT_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
+    CONTROL_PLANE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def settings(self) -> Global___Settings: ...
     @_builtins.property
@@ -362,6 +415,8 @@ class ControllerMessage(_message.Message):
 
     @_builtins.property
     def probe(self) -> Global___Probe: ...
+    @_builtins.property
+    def control_plane(self) -> Global___ControlPlane: ...
     def __init__(
         self,
         *,
@@ -370,16 +425,92 @@ class ControllerMessage(_message.Message):
         open_tunnel: Global___OpenTunnel | None = ...,
         redirect: Global___Redirect | None = ...,
         probe: Global___Probe | None = ...,
+        control_plane: Global___ControlPlane | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "kind", b"kind", "open_tunnel", b"open_tunnel", "probe", b"probe", "redirect", b"redirect", "settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "control_plane", b"control_plane", "kind", b"kind", "open_tunnel", b"open_tunnel", "probe", b"probe", "redirect", b"redirect", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "kind", b"kind", "open_tunnel", b"open_tunnel", "probe", b"probe", "redirect", b"redirect", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "control_plane", b"control_plane", "kind", b"kind", "open_tunnel", b"open_tunnel", "probe", b"probe", "redirect", b"redirect", "settings", b"settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["settings", "assignments", "open_tunnel", "redirect", "probe"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["settings", "assignments", "open_tunnel", "redirect", "probe", "control_plane"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___ControllerMessage: _TypeAlias = ControllerMessage  # noqa: Y015
+
+@_typing.final
+class ControlPlane(_message.Message):
+    """Where the control plane listens: the host closes these addresses and ports to its tasks. Each message replaces the one
+    before.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOSTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlHost]: ...
+    def __init__(
+        self,
+        *,
+        hosts: _abc.Iterable[Global___ControlHost] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hosts", b"hosts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ControlPlane: _TypeAlias = ControlPlane  # noqa: Y015
+
+@_typing.final
+class ControlEndpoint(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORT_FIELD_NUMBER: _builtins.int
+    API_FIELD_NUMBER: _builtins.int
+    ANYWHERE_FIELD_NUMBER: _builtins.int
+    port: _builtins.int
+    api: _builtins.bool
+    """The controllers' API, which TaskSpec.allow_fleet_api opens."""
+    anywhere: _builtins.bool
+    """On every address of its host."""
+    def __init__(
+        self,
+        *,
+        port: _builtins.int = ...,
+        api: _builtins.bool = ...,
+        anywhere: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anywhere", b"anywhere", "api", b"api", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ControlEndpoint: _TypeAlias = ControlEndpoint  # noqa: Y015
+
+@_typing.final
+class ControlHost(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlEndpoint]: ...
+    def __init__(
+        self,
+        *,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+        endpoints: _abc.Iterable[Global___ControlEndpoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "endpoints", b"endpoints"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ControlHost: _TypeAlias = ControlHost  # noqa: Y015
 
 @_typing.final
 class Probe(_message.Message):
@@ -746,6 +877,7 @@ class Overlay(_message.Message):
     INGRESS_FIELD_NUMBER: _builtins.int
     ENCRYPTION_KEYS_FIELD_NUMBER: _builtins.int
     ENCRYPTED_FIELD_NUMBER: _builtins.int
+    BLOCK_METADATA_FIELD_NUMBER: _builtins.int
     network_id: _builtins.str
     name: _builtins.str
     vni: _builtins.int
@@ -760,6 +892,8 @@ class Overlay(_message.Message):
     ingress: _builtins.bool
     encrypted: _builtins.bool
     """Packets between hosts must be encrypted. Without keys, the node does not set up the network."""
+    block_metadata: _builtins.bool
+    """Its tasks cannot reach the metadata services of clouds."""
     @_builtins.property
     def local_blocks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -785,10 +919,11 @@ class Overlay(_message.Message):
         ingress: _builtins.bool = ...,
         encryption_keys: _abc.Iterable[_objects_pb2.EncryptionKey] | None = ...,
         encrypted: _builtins.bool = ...,
+        block_metadata: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encrypted", b"encrypted", "encryption_keys", b"encryption_keys", "gateway", b"gateway", "ingress", b"ingress", "internal", b"internal", "local_blocks", b"local_blocks", "mtu", b"mtu", "name", b"name", "network_id", b"network_id", "node_number", b"node_number", "peers", b"peers", "subnet", b"subnet", "subnet6", b"subnet6", "vni", b"vni"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_metadata", b"block_metadata", "encrypted", b"encrypted", "encryption_keys", b"encryption_keys", "gateway", b"gateway", "ingress", b"ingress", "internal", b"internal", "local_blocks", b"local_blocks", "mtu", b"mtu", "name", b"name", "network_id", b"network_id", "node_number", b"node_number", "peers", b"peers", "subnet", b"subnet", "subnet6", b"subnet6", "vni", b"vni"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -44,6 +44,11 @@ class DispatcherStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.RenewCertificateRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.Certificate.FromString,
                 _registered_method=True)
+        self.Leave = channel.unary_unary(
+                '/pyswarm.v1.Dispatcher/Leave',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.LeaveRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.LeaveReply.FromString,
+                _registered_method=True)
         self.Session = channel.stream_stream(
                 '/pyswarm.v1.Dispatcher/Session',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.AgentMessage.SerializeToString,
@@ -68,6 +73,13 @@ class DispatcherServicer:
 
     def RenewCertificate(self, request, context):
         """A node receives a new certificate for a new key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Leave(self, request, context):
+        """A host that leaves the fleet: its node is drained. Called again until no task is left.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,6 +111,11 @@ def add_DispatcherServicer_to_server(servicer, server):
                     servicer.RenewCertificate,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.RenewCertificateRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.Certificate.SerializeToString,
+            ),
+            'Leave': grpc.unary_unary_rpc_method_handler(
+                    servicer.Leave,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.LeaveRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.LeaveReply.SerializeToString,
             ),
             'Session': grpc.stream_stream_rpc_method_handler(
                     servicer.Session,
@@ -165,6 +182,33 @@ class Dispatcher:
             '/pyswarm.v1.Dispatcher/RenewCertificate',
             pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.RenewCertificateRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.Certificate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Leave(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Dispatcher/Leave',
+            pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.LeaveRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.LeaveReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,8 @@ class DispatcherStub:
     """A new host shows its join token, becomes a node, and receives its certificate. Callers have the guest certificate."""
     RenewCertificate: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.RenewCertificateRequest, _dispatcher_pb2.Certificate]
     """A node receives a new certificate for a new key."""
+    Leave: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.LeaveRequest, _dispatcher_pb2.LeaveReply]
+    """A host that leaves the fleet: its node is drained. Called again until no task is left."""
     Session: _grpc.StreamStreamMultiCallable[_dispatcher_pb2.AgentMessage, _dispatcher_pb2.ControllerMessage]
     """One stream per agent, while both run."""
     Tunnel: _grpc.StreamStreamMultiCallable[_dispatcher_pb2.TunnelFrame, _dispatcher_pb2.TunnelFrame]
@@ -50,6 +52,8 @@ class DispatcherAsyncStub(DispatcherStub):
     """A new host shows its join token, becomes a node, and receives its certificate. Callers have the guest certificate."""
     RenewCertificate: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.RenewCertificateRequest, _dispatcher_pb2.Certificate]  # type: ignore[assignment]
     """A node receives a new certificate for a new key."""
+    Leave: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.LeaveRequest, _dispatcher_pb2.LeaveReply]  # type: ignore[assignment]
+    """A host that leaves the fleet: its node is drained. Called again until no task is left."""
     Session: _aio.StreamStreamMultiCallable[_dispatcher_pb2.AgentMessage, _dispatcher_pb2.ControllerMessage]  # type: ignore[assignment]
     """One stream per agent, while both run."""
     Tunnel: _aio.StreamStreamMultiCallable[_dispatcher_pb2.TunnelFrame, _dispatcher_pb2.TunnelFrame]  # type: ignore[assignment]
@@ -71,6 +75,14 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dispatcher_pb2.Certificate, _abc.Awaitable[_dispatcher_pb2.Certificate]]:
         """A node receives a new certificate for a new key."""
+
+    @_abc_1.abstractmethod
+    def Leave(
+        self,
+        request: _dispatcher_pb2.LeaveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dispatcher_pb2.LeaveReply, _abc.Awaitable[_dispatcher_pb2.LeaveReply]]:
+        """A host that leaves the fleet: its node is drained. Called again until no task is left."""
 
     @_abc_1.abstractmethod
     def Session(

@@ -222,7 +222,7 @@ class Service(_message.Message):
     def endpoint(self) -> Global___Endpoint: ...
     @_builtins.property
     def registry_login(self) -> _specs_pb2.RegistryLogin:
-        """Stored, never in an answer."""
+        """Stored encrypted, never in an answer."""
 
     @_builtins.property
     def update_status(self) -> Global___UpdateStatus: ...
@@ -529,6 +529,7 @@ class NodeDescription(_message.Message):
     LACKS_FIELD_NUMBER: _builtins.int
     MAX_TASKS_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
+    METRICS_ADDRS_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     engine_version: _builtins.str
     max_tasks: _builtins.int
@@ -545,6 +546,10 @@ class NodeDescription(_message.Message):
     def lacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Features of the kernel that are missing and that some networks require: esp, ipv6."""
 
+    @_builtins.property
+    def metrics_addrs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """ADDRESS:PORT of its agent's metrics, as other hosts reach them; at most 16."""
+
     def __init__(
         self,
         *,
@@ -556,10 +561,11 @@ class NodeDescription(_message.Message):
         lacks: _abc.Iterable[_builtins.str] | None = ...,
         max_tasks: _builtins.int = ...,
         protocol: _builtins.int = ...,
+        metrics_addrs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["platform", b"platform", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine_labels", b"engine_labels", "engine_version", b"engine_version", "hostname", b"hostname", "lacks", b"lacks", "max_tasks", b"max_tasks", "platform", b"platform", "protocol", b"protocol", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine_labels", b"engine_labels", "engine_version", b"engine_version", "hostname", b"hostname", "lacks", b"lacks", "max_tasks", b"max_tasks", "metrics_addrs", b"metrics_addrs", "platform", b"platform", "protocol", b"protocol", "resources", b"resources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -830,6 +836,133 @@ class EncryptionKey(_message.Message):
 Global___EncryptionKey: _TypeAlias = EncryptionKey  # noqa: Y015
 
 @_typing.final
+class UserSpec(_message.Message):
+    """A user of the API."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    STACKS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    role: _builtins.str
+    """viewer, operator or admin."""
+    @_builtins.property
+    def stacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The only stacks whose objects it may see and change; none: all objects."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        role: _builtins.str = ...,
+        stacks: _abc.Iterable[_builtins.str] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "name", b"name", "role", b"role", "stacks", b"stacks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserSpec: _TypeAlias = UserSpec  # noqa: Y015
+
+@_typing.final
+class UserToken(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    hash: _builtins.str
+    """SHA-256 of the secret, in hex. Stored, never in an answer."""
+    created_at: _builtins.int
+    expires_at: _builtins.int
+    """0: it does not expire."""
+    description: _builtins.str
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        hash: _builtins.str = ...,
+        created_at: _builtins.int = ...,
+        expires_at: _builtins.int = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "description", b"description", "expires_at", b"expires_at", "hash", b"hash", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserToken: _TypeAlias = UserToken  # noqa: Y015
+
+@_typing.final
+class User(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    created_at: _builtins.int
+    updated_at: _builtins.int
+    @_builtins.property
+    def spec(self) -> Global___UserSpec: ...
+    @_builtins.property
+    def version(self) -> Global___Version: ...
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserToken]:
+        """Stored; only ListUserTokens returns them, without their hashes."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        spec: Global___UserSpec | None = ...,
+        version: Global___Version | None = ...,
+        created_at: _builtins.int = ...,
+        updated_at: _builtins.int = ...,
+        tokens: _abc.Iterable[Global___UserToken] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "id", b"id", "spec", b"spec", "tokens", b"tokens", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___User: _TypeAlias = User  # noqa: Y015
+
+@_typing.final
 class Cluster(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -839,38 +972,45 @@ class Cluster(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     WORKER_TOKEN_FIELD_NUMBER: _builtins.int
-    MANAGER_TOKEN_FIELD_NUMBER: _builtins.int
     NEXT_NODE_NUMBER_FIELD_NUMBER: _builtins.int
     NEXT_VNI_FIELD_NUMBER: _builtins.int
     ENCRYPTION_KEYS_FIELD_NUMBER: _builtins.int
     CA_FIELD_NUMBER: _builtins.int
     FORMER_ROOTS_FIELD_NUMBER: _builtins.int
     CROSS_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    UNLOCK_KEY_FIELD_NUMBER: _builtins.int
+    START_FLAGS_FIELD_NUMBER: _builtins.int
     SCRAPE_TOKEN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
     updated_at: _builtins.int
     worker_token: _builtins.str
-    manager_token: _builtins.str
+    """Stored encrypted, never in an answer."""
     next_node_number: _builtins.int
     next_vni: _builtins.int
     cross_certificate: _builtins.str
     """The CA's key, signed by the root before it (PEM); empty while there are no former roots."""
+    unlock_key: _builtins.bytes
+    """With ClusterSpec.autolock: locks the key files of controllers. Stored encrypted, never in an answer."""
     scrape_token: _builtins.str
-    """What callers of metrics show."""
+    """What callers of metrics show. Stored encrypted, never in an answer."""
     @_builtins.property
     def spec(self) -> _specs_pb2.ClusterSpec: ...
     @_builtins.property
     def version(self) -> Global___Version: ...
     @_builtins.property
     def encryption_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___EncryptionKey]:
-        """Newest first."""
+        """Newest first. Stored encrypted, never in an answer."""
 
     @_builtins.property
     def ca(self) -> Global___CertificateAuthority: ...
     @_builtins.property
     def former_roots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """PEM, newest first: trusted until no node has a certificate of theirs."""
+
+    @_builtins.property
+    def start_flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The settings that flags of the last start named: `agent_grace=15000000000`."""
 
     def __init__(
         self,
@@ -881,22 +1021,70 @@ class Cluster(_message.Message):
         created_at: _builtins.int = ...,
         updated_at: _builtins.int = ...,
         worker_token: _builtins.str = ...,
-        manager_token: _builtins.str = ...,
         next_node_number: _builtins.int = ...,
         next_vni: _builtins.int = ...,
         encryption_keys: _abc.Iterable[Global___EncryptionKey] | None = ...,
         ca: Global___CertificateAuthority | None = ...,
         former_roots: _abc.Iterable[_builtins.str] | None = ...,
         cross_certificate: _builtins.str = ...,
+        unlock_key: _builtins.bytes = ...,
+        start_flags: _abc.Iterable[_builtins.str] | None = ...,
         scrape_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "created_at", b"created_at", "cross_certificate", b"cross_certificate", "encryption_keys", b"encryption_keys", "former_roots", b"former_roots", "id", b"id", "manager_token", b"manager_token", "next_node_number", b"next_node_number", "next_vni", b"next_vni", "scrape_token", b"scrape_token", "spec", b"spec", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "created_at", b"created_at", "cross_certificate", b"cross_certificate", "encryption_keys", b"encryption_keys", "former_roots", b"former_roots", "id", b"id", "next_node_number", b"next_node_number", "next_vni", b"next_vni", "scrape_token", b"scrape_token", "spec", b"spec", "start_flags", b"start_flags", "unlock_key", b"unlock_key", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Cluster: _TypeAlias = Cluster  # noqa: Y015
+
+@_typing.final
+class SealedFields(_message.Message):
+    """Follows the message of a stored object whose sensitive fields have values: these are encrypted
+    (controller/identity/envelope.py). No other message uses its field number.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEALED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sealed(self) -> _containers.RepeatedCompositeFieldContainer[Global___SealedField]: ...
+    def __init__(
+        self,
+        *,
+        sealed: _abc.Iterable[Global___SealedField] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sealed", b"sealed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SealedFields: _TypeAlias = SealedFields  # noqa: Y015
+
+@_typing.final
+class SealedField(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """As in Kind.sensitive: `registry_login`, `ca.key`."""
+    value: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        value: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SealedField: _TypeAlias = SealedField  # noqa: Y015
 
 @_typing.final
 class TaskChunk(_message.Message):

@@ -424,7 +424,10 @@ class TaskSpec(_message.Message):
     PLACEMENT_FIELD_NUMBER: _builtins.int
     NETWORKS_FIELD_NUMBER: _builtins.int
     FORCE_UPDATE_FIELD_NUMBER: _builtins.int
+    ALLOW_FLEET_API_FIELD_NUMBER: _builtins.int
     force_update: _builtins.int
+    allow_fleet_api: _builtins.bool
+    """The tasks may connect to the controllers' API, which is closed to others."""
     @_builtins.property
     def container_spec(self) -> Global___ContainerSpec: ...
     @_builtins.property
@@ -444,10 +447,11 @@ class TaskSpec(_message.Message):
         placement: Global___Placement | None = ...,
         networks: _abc.Iterable[Global___NetworkAttachment] | None = ...,
         force_update: _builtins.int = ...,
+        allow_fleet_api: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["container_spec", b"container_spec", "placement", b"placement", "resources", b"resources", "restart_policy", b"restart_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_spec", b"container_spec", "force_update", b"force_update", "networks", b"networks", "placement", b"placement", "resources", b"resources", "restart_policy", b"restart_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_fleet_api", b"allow_fleet_api", "container_spec", b"container_spec", "force_update", b"force_update", "networks", b"networks", "placement", b"placement", "resources", b"resources", "restart_policy", b"restart_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -824,6 +828,7 @@ class NetworkSpec(_message.Message):
     INGRESS_FIELD_NUMBER: _builtins.int
     ENABLE_IPV6_FIELD_NUMBER: _builtins.int
     ENCRYPTED_FIELD_NUMBER: _builtins.int
+    BLOCK_METADATA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     driver: _builtins.str
     internal: _builtins.bool
@@ -832,6 +837,8 @@ class NetworkSpec(_message.Message):
     ingress: _builtins.bool
     enable_ipv6: _builtins.bool
     encrypted: _builtins.bool
+    block_metadata: _builtins.bool
+    """Its tasks cannot reach the metadata services of clouds."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -849,10 +856,11 @@ class NetworkSpec(_message.Message):
         ingress: _builtins.bool = ...,
         enable_ipv6: _builtins.bool = ...,
         encrypted: _builtins.bool = ...,
+        block_metadata: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ipam", b"ipam"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachable", b"attachable", "driver", b"driver", "enable_ipv6", b"enable_ipv6", "encrypted", b"encrypted", "ingress", b"ingress", "internal", b"internal", "ipam", b"ipam", "labels", b"labels", "mtu", b"mtu", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachable", b"attachable", "block_metadata", b"block_metadata", "driver", b"driver", "enable_ipv6", b"enable_ipv6", "encrypted", b"encrypted", "ingress", b"ingress", "internal", b"internal", "ipam", b"ipam", "labels", b"labels", "mtu", b"mtu", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -870,6 +878,7 @@ class ClusterSpec(_message.Message):
     DATA_PATH_PORT_FIELD_NUMBER: _builtins.int
     AGENT_GRACE_FIELD_NUMBER: _builtins.int
     CERT_EXPIRY_FIELD_NUMBER: _builtins.int
+    AUTOLOCK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     heartbeat_period: _builtins.int
     task_history_limit: _builtins.int
@@ -878,6 +887,8 @@ class ClusterSpec(_message.Message):
     agent_grace: _builtins.int
     cert_expiry: _builtins.int
     """Nanoseconds."""
+    autolock: _builtins.bool
+    """Controllers encrypt their key files with Cluster.unlock_key."""
     @_builtins.property
     def default_address_pool(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -891,10 +902,11 @@ class ClusterSpec(_message.Message):
         data_path_port: _builtins.int = ...,
         agent_grace: _builtins.int = ...,
         cert_expiry: _builtins.int = ...,
+        autolock: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_grace", b"agent_grace", "cert_expiry", b"cert_expiry", "data_path_port", b"data_path_port", "default_address_pool", b"default_address_pool", "heartbeat_period", b"heartbeat_period", "name", b"name", "subnet_size", b"subnet_size", "task_history_limit", b"task_history_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_grace", b"agent_grace", "autolock", b"autolock", "cert_expiry", b"cert_expiry", "data_path_port", b"data_path_port", "default_address_pool", b"default_address_pool", "heartbeat_period", b"heartbeat_period", "name", b"name", "subnet_size", b"subnet_size", "task_history_limit", b"task_history_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
+from pyswarm_core.limits import API_PORT
 from tests.e2e.acceptance.fleet import IMAGE, PATIENT, Fleet
 from tests.e2e.acceptance.rules import vip_of
-from tests.e2e.acceptance.web import answers, ask, asking, metric
+from tests.e2e.acceptance.web import answers, ask, asking, attempt, metric
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +56,19 @@ def test_a_killed_agent_adopts_its_containers(fleet: Fleet, service: str) -> Non
     assert {task: after.get(task) for task in before} == before
     assert all(alive(pid) for pid in before.values())
     settled(fleet, service, 7)
+
+
+def test_the_control_plane_stays_closed_while_agents_die(fleet: Fleet, service: str) -> None:
+    fleet("service", "create", "--name", service, "--mode", "global", IMAGE)
+    tasks = on_hosts(fleet, service)
+    for host in HOSTS:
+        before = fleet.daemon(host)
+        fleet.kill(host)
+        while fleet.daemon(host) in (0, before):
+            assert attempt(fleet, tasks[host], HOSTS["host1"], API_PORT) == "refused"
+    everybody_follows(fleet)
+    for task in tasks.values():
+        assert attempt(fleet, task, HOSTS["host1"], API_PORT) == "refused"
 
 
 def test_agents_deaths_disturb_no_traffic(fleet: Fleet, service: str) -> None:

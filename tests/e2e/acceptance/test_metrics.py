@@ -46,7 +46,7 @@ def scrape_configs() -> dict[str, Any]:
 
 
 def test_the_commands_of_the_page_print_what_it_shows(fleet: Fleet, tmp_path: Path) -> None:
-    found = steps(section())
+    found = list(steps(section()))
     assert found
     for step in found:
         _, printed = executed(fleet, step, tmp_path)

@@ -1,6 +1,7 @@
 """What the example image answers: who it is, where, and whom it saw."""
 
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +52,21 @@ def ask_from(
 ) -> Answer | None:
     """Ask an address from a host, the underlay or a task, whose namespaces Fleet.netns names."""
     return read(fetch(fleet, place, f"http://{address}:{port}{PAGE}", timeout_s))
+
+
+def attempt(fleet: Fleet, place: str, address: str, port: int) -> str:
+    """Connect by TCP from where Fleet.netns says: `open`, `refused` or `lost: WHY`."""
+
+    def work() -> str:
+        try:
+            socket.create_connection((address, port), LATE_S).close()
+        except ConnectionRefusedError:
+            return "refused"
+        except OSError as error:
+            return f"lost: {error}"
+        return "open"
+
+    return inside(fleet.netns(place), work)
 
 
 def reached(fleet: Fleet, place: str, address: str, port: int) -> None:

@@ -14,6 +14,7 @@ from pyswarm_core.aio.system import RandomIds
 from pyswarm_core.api.v1 import control_pb2_grpc
 from tests.fixtures import build
 from tests.fixtures.desk import Desk, StoppedClock, Term
+from tests.fixtures.envelopes import FixedAutolock
 
 
 class Api:
@@ -46,7 +47,7 @@ async def api() -> AsyncIterator[Api]:
     term = Term(desk)
     server = grpc.aio.server(interceptors=[ErrorsToStatus(ids), admission], options=SERVER_OPTIONS)
     facts = ControllerFacts(version="1.2.3", store="none", join_addr="192.0.2.1:2377")
-    control = Control(term, StoppedClock(), facts, lambda: both_ends.routes())
+    control = Control(term, StoppedClock(), facts, lambda: both_ends.routes(), FixedAutolock())
     control_pb2_grpc.add_ControlServicer_to_server(control, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

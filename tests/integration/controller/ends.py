@@ -1,39 +1,51 @@
-"""`python -m tests.integration.controller.ends KINDS WAY ADDRESS TOKEN COUNT`: calls.
+"""`python -m tests.integration.controller.ends KINDS WAY SOCKET ADDRESS TOKEN COUNT`: calls.
 
 A process of its own, so that a server's objects can be counted without a client's. Opens COUNT
 calls of these KINDS, each on a connection of its own, prints a line, and ends them in WAY when it
-reads one.
+reads one. Users call the socket, agents the address.
 """
 
 import asyncio
 import os
 import signal
 import sys
-from itertools import cycle
+from itertools import cycle, islice
 from typing import Any
 
 import grpc
 
-from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.credentials import channel
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
-from tests.integration.controller.fleet import AgentMessage, FakeAgent
+from tests.integration.controller.fleet import OWN_CONNECTION, AgentMessage, FakeAgent, stranger
 
-OWN_CONNECTION = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
 BEAT_EVERY_S = 0.3
 _beating: list[asyncio.Task[None]] = []
 SETTLED_S = 0.2
 """Longer than the server takes for what it is sent."""
 
 
-async def _opened(kind: str, number: int, channel: grpc.aio.Channel, token: str) -> Any:
-    users: Any = control_pb2_grpc.ControlStub(channel)
-    agents: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
+async def _connection(kind: str, number: int, addresses: tuple[str, str], token: str) -> Any:
+    """A channel for the kind of call, and the agent that has it."""
+    users, address = addresses
     match kind:
         case "session":
             agent = FakeAgent(f"{kind}{os.getpid()}-{number}")
             agent.addr = f"198.{os.getpid() >> 8 & 127}.{os.getpid() & 127}.{number + 1}"
-            await agent.join(sys.argv[3], token)
+            await agent.join(address, token)
+            return agent.dial(address), agent
+        case "tunnel":
+            credentials = await stranger(address, token)
+            return channel(address, credentials, aio=True, options=OWN_CONNECTION), None
+    return channel(users, None, aio=True, options=OWN_CONNECTION), None
+
+
+async def _opened(kind: str, connection: grpc.aio.Channel, agent: FakeAgent | None) -> Any:
+    users: Any = control_pb2_grpc.ControlStub(connection)
+    agents: Any = dispatcher_pb2_grpc.DispatcherStub(connection)
+    match kind:
+        case "session":
+            assert agent is not None
             call = agents.Session(None)
             await call.write(AgentMessage(hello=agent.hello()))
             await call.read()
@@ -76,14 +88,12 @@ async def _end(call: Any, way: str) -> None:
 
 async def main() -> None:
     """See the module."""
-    kinds, way, address, token, count = sys.argv[1:]
-    channels = [
-        grpc.aio.insecure_channel(address, options=OWN_CONNECTION) for _ in range(int(count))
+    kinds, way, users, address, token, count = sys.argv[1:]
+    dialled = [
+        (kind, *await _connection(kind, number, (users, address), token))
+        for number, kind in enumerate(islice(cycle(kinds.split(",")), int(count)))
     ]
-    calls = [
-        await _opened(kind, number, channel, token)
-        for number, (kind, channel) in enumerate(zip(cycle(kinds.split(",")), channels))
-    ]
+    calls = [await _opened(*one) for one in dialled]
     await asyncio.sleep(SETTLED_S)
     sys.stdout.write("open\n")
     sys.stdout.flush()
@@ -94,8 +104,8 @@ async def main() -> None:
     for call in calls:
         await _end(call, way)
     await asyncio.sleep(SETTLED_S)
-    for channel in channels:
-        await channel.close(None)
+    for _, connection, _ in dialled:
+        await connection.close(None)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """A whole controller in this process over any store, and agents that speak its protocol.
 
+Users call its Unix socket, agents its port, over TLS with the certificates that they got by a join.
 Agents here run nothing: they take every assigned task through its states at once and report it.
 """
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,9 +16,12 @@ import grpc
 
 from controller.app import Controller
 from controller.config import ClusterOptions, Config
+from controller.identity import ca
 from controller.store.base import Store
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.credentials import ClientCredentials, channel, guest
 from pyswarm_core.aio.echo import NoEchoes
+from pyswarm_core.aio.handshake import fetch_chain
 from pyswarm_core.api.v1 import (
     control_pb2,
     control_pb2_grpc,
@@ -26,8 +31,10 @@ from pyswarm_core.api.v1 import (
     specs_pb2,
 )
 from pyswarm_core.clock import MILLISECOND
+from pyswarm_core.identity.tokens import parse_join_token
 from pyswarm_core.ids import TaskId
 from pyswarm_core.indexes.columns import pack_statuses, unpack_ids
+from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import NO_DETAIL, TaskStatus
 from pyswarm_core.states import TaskState
 
@@ -36,21 +43,30 @@ WAIT_S = 15.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
 
 AgentMessage = dispatcher_pb2.AgentMessage
 ControllerMessage = dispatcher_pb2.ControllerMessage
+OWN_CONNECTION = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
 Call = grpc.aio.StreamStreamCall[AgentMessage, ControllerMessage]
 
 
 def config(folder: Path, name: str = "one") -> Config:
-    """A controller on a socket in `folder`."""
+    """A controller on a socket in `folder` for users, and on a free port for agents."""
     folder.mkdir(exist_ok=True)
-    address = f"unix:{folder}/{name}.sock"
+    port = f"127.0.0.1:{free_port()}"
     return Config(
         state_dir=folder,
         name=name,
-        listen=(address,),
-        advertise_addr=address,
+        listen=(f"unix:{folder}/{name}.sock", port),
+        advertise_addr=port,
         metrics_addr="",
         cluster=ClusterOptions(heartbeat_period=HEARTBEAT),
     )
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 @asynccontextmanager
@@ -83,8 +99,14 @@ async def leading(controller: Controller) -> None:
 @asynccontextmanager
 async def user(settings: Config) -> AsyncIterator["control_pb2_grpc.ControlAsyncStub"]:
     """A user's connection to the API."""
-    async with grpc.aio.insecure_channel(settings.listen[0], options=CHANNEL_OPTIONS) as channel:
-        yield control_pb2_grpc.ControlStub(channel)
+    async with channel(settings.listen[0], None, aio=True) as connection:
+        yield control_pb2_grpc.ControlStub(connection)
+
+
+async def stranger(address: str, token: str) -> ClientCredentials:
+    """The credentials of a host that has nothing but a join token."""
+    digest = parse_join_token(token).digest
+    return guest(await asyncio.to_thread(fetch_chain, address, digest))
 
 
 def web(replicas: int, name: str = "web") -> control_pb2.CreateServiceRequest:
@@ -108,7 +130,7 @@ class FakeAgent:
         self.hostname = hostname
         self.addr = f"192.0.2.{1 + crc32(hostname.encode()) % 250}"
         self.node_id = ""
-        self.token = ""
+        self.credentials: ClientCredentials | None = None
         self.tasks: dict[TaskId, TaskState] = {}
         self.revision = 0
         self.full_sets = 0
@@ -125,6 +147,7 @@ class FakeAgent:
             hostname=self.hostname,
             platform=objects_pb2.Platform(architecture="amd64", os="linux"),
             resources=objects_pb2.NodeResources(nano_cpus=4 * 10**9, memory_bytes=2**33),
+            protocol=PROTOCOL,
         )
 
     @property
@@ -132,13 +155,27 @@ class FakeAgent:
         return [i for i, state in self.tasks.items() if state is TaskState.RUNNING]
 
     async def join(self, address: str, token: str) -> None:
-        self.token = token
+        key = ca.new_key()
         request = dispatcher_pb2.JoinRequest(
-            token=token, description=self.description, addr=self.addr, availability="active"
+            token=token,
+            description=self.description,
+            addr=self.addr,
+            availability="active",
+            csr=ca.csr_pem(key),
         )
-        async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
-            stub = dispatcher_pb2_grpc.DispatcherStub(channel)
-            self.node_id = (await stub.Join(request, timeout=WAIT_S)).node_id
+        async with channel(address, await stranger(address, token), aio=True) as connection:
+            stub = dispatcher_pb2_grpc.DispatcherStub(connection)
+            reply = await stub.Join(request, timeout=WAIT_S)
+        self.node_id = reply.node_id
+        self.take(reply.certificate, ca.key_pem(key))
+
+    def take(self, certificate: dispatcher_pb2.Certificate, key: bytes) -> None:
+        """Use this certificate for its key from now on."""
+        self.credentials = ClientCredentials(certificate.roots, certificate.chain, key)
+
+    def dial(self, address: str) -> grpc.aio.Channel:
+        """A channel of its own to a controller."""
+        return channel(address, self.credentials, aio=True, options=OWN_CONNECTION)
 
     async def run(self, address: str) -> None:
         """Sessions for ever, as an agent has them."""
@@ -150,8 +187,8 @@ class FakeAgent:
 
     async def converse(self, address: str) -> None:
         """One session, until the controller ends it. Raises the RpcError it ends with."""
-        async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
-            call = dispatcher_pb2_grpc.DispatcherStub(channel).Session(None)
+        async with self.dial(address) as connection:
+            call = dispatcher_pb2_grpc.DispatcherStub(connection).Session(None)
             try:
                 await call.write(AgentMessage(hello=self.hello()))
                 beating = asyncio.create_task(self._beat(call))
@@ -167,8 +204,6 @@ class FakeAgent:
 
     def hello(self) -> dispatcher_pb2.Hello:
         return dispatcher_pb2.Hello(
-            node_id=self.node_id,
-            token=self.token,
             description=self.description,
             addr=self.addr,
             addrs6=self.addrs6,

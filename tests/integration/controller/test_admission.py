@@ -14,12 +14,14 @@ from controller.app import Controller
 from controller.config import Config
 from controller.grpc import admission
 from controller.grpc.admission import JOINS, REQUESTS, STRANGERS
+from controller.identity import ca
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
-from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.credentials import channel
 from pyswarm_core.aio.system import SteadyClock
 from pyswarm_core.api.v1 import control_pb2, control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.limits import REQUEST_BYTES_MAX
+from tests.fixtures.identity import Pki
 from tests.integration.controller.fleet import agents_of, config, leading, serving, until
 
 FEW = 3
@@ -44,7 +46,14 @@ async def controller(
 
 
 def _dial(settings: Config) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(settings.listen[0], options=CHANNEL_OPTIONS)
+    """As a user."""
+    return channel(settings.listen[0], None, aio=True)
+
+
+def _come(controller: Controller, settings: Config) -> grpc.aio.Channel:
+    """As a host that has nothing but what everybody has."""
+    credentials = Pki(controller.current().state.cluster).guest()
+    return channel(settings.advertise_addr, credentials, aio=True)
 
 
 async def test_streams_of_agents_without_a_hello_are_bounded(
@@ -52,11 +61,11 @@ async def test_streams_of_agents_without_a_hello_are_bounded(
 ) -> None:
     token = controller.current().state.cluster.worker_token
     async with (
-        agents_of(settings.listen[0], token, 2),
-        _dial(settings) as channel,
+        agents_of(settings.advertise_addr, token, 2),
+        _come(controller, settings) as connection,
         AsyncExitStack() as stack,
     ):
-        stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
+        stub: Any = dispatcher_pb2_grpc.DispatcherStub(connection)
         await until(lambda: len(controller.current().sessions) == 2, "members do not count")
         for open_one in (stub.Session, stub.Tunnel, stub.Session):
             call = open_one(None)
@@ -77,9 +86,13 @@ async def test_joins_whose_request_never_comes_are_bounded_and_so_are_users_requ
     controller: Controller, settings: Config
 ) -> None:
     codec: dict[str, Any] = {"request_serializer": _same, "response_deserializer": _same}
-    for path in ("/pyswarm.v1.Dispatcher/Join", "/pyswarm.v1.Control/GetInfo"):
-        async with _dial(settings) as channel, AsyncExitStack() as stack:
-            method = channel.stream_unary(path, **codec)
+    for path, dialled in (
+        ("/pyswarm.v1.Dispatcher/Join", _come(controller, settings)),
+        ("/pyswarm.v1.Dispatcher/RenewCertificate", _come(controller, settings)),
+        ("/pyswarm.v1.Control/GetInfo", _dial(settings)),
+    ):
+        async with dialled as connection, AsyncExitStack() as stack:
+            method = connection.stream_unary(path, **codec)
             for _ in range(FEW):
                 call = method(None)
                 stack.callback(call.cancel)
@@ -98,20 +111,20 @@ async def test_a_fleet_behind_one_address_gets_in_though_few_may_be_strangers_at
 ) -> None:
     sessions = controller.current().sessions
     token = controller.current().state.cluster.worker_token
-    async with agents_of(settings.listen[0], token, AGENTS):
+    async with agents_of(settings.advertise_addr, token, AGENTS):
         await until(lambda: len(sessions) == AGENTS, "every agent has a session")
         sessions.close_all()  # all dial at once
         await until(lambda: len(sessions) == AGENTS, "every agent has a session again")
 
 
-async def test_a_wrong_token_waits_in_no_line(
+async def test_a_guest_and_a_wrong_token_wait_in_no_line(
     controller: Controller, settings: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("controller.grpc.dispatcher.RateLimiter.__aenter__", _never)
-    async with _dial(settings) as channel:
-        stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
+    async with _come(controller, settings) as connection:
+        stub: Any = dispatcher_pb2_grpc.DispatcherStub(connection)
         call = stub.Session(None)
-        await call.write(dispatcher_pb2.AgentMessage(hello=dispatcher_pb2.Hello(token="guess")))
+        await call.write(dispatcher_pb2.AgentMessage(hello=dispatcher_pb2.Hello()))
         assert await call.code() is grpc.StatusCode.PERMISSION_DENIED
         join = stub.Join(dispatcher_pb2.JoinRequest(token="guess"))
         assert await join.code() is grpc.StatusCode.PERMISSION_DENIED
@@ -123,17 +136,18 @@ async def test_joins_with_a_valid_token_wait_in_a_line_of_their_own(
     token = controller.current().state.cluster.worker_token
     waiting: list[object] = []
     monkeypatch.setattr("controller.grpc.dispatcher.RateLimiter.__aenter__", _noted(waiting))
-    async with _dial(settings) as channel, AsyncExitStack() as stack:
-        stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
+    request = dispatcher_pb2.JoinRequest(token=token, csr=ca.csr_pem(ca.new_key()))
+    async with _come(controller, settings) as connection, AsyncExitStack() as stack:
+        stub: Any = dispatcher_pb2_grpc.DispatcherStub(connection)
         for _ in range(FEW):
-            join = stub.Join(dispatcher_pb2.JoinRequest(token=token))
+            join = stub.Join(request)
             stack.callback(join.cancel)
         await until(lambda: len(waiting) == FEW, "joins wait")
-        code, details = await _answer(stub.Join(dispatcher_pb2.JoinRequest(token=token)))
+        code, details = await _answer(stub.Join(request))
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert f"has {FEW} joins with a valid token" in details
         call = stub.Session(None)
-        await call.write(dispatcher_pb2.AgentMessage(hello=dispatcher_pb2.Hello(token="guess")))
+        await call.write(dispatcher_pb2.AgentMessage(hello=dispatcher_pb2.Hello()))
         assert await call.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
@@ -153,8 +167,8 @@ async def test_a_request_that_is_too_large_is_not_decoded(
     controller: Controller, settings: Config
 ) -> None:
     assert REQUEST_BYTES_MAX == 512 * 1024
-    async with _dial(settings) as channel:
-        stub: Any = control_pb2_grpc.ControlStub(channel)
+    async with _dial(settings) as connection:
+        stub: Any = control_pb2_grpc.ControlStub(connection)
         request = control_pb2.RefRequest(ref="x" * REQUEST_BYTES_MAX)
         code, details = await _answer(stub.GetService(request))
         assert code is grpc.StatusCode.INVALID_ARGUMENT

@@ -23,7 +23,7 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Controller]:
     async with serving(settings, MemoryStore(MemoryKv(), SteadyClock())) as controller:
         await leading(controller)
         token = controller.current().state.cluster.worker_token
-        async with agents_of(settings.listen[0], token, 3):
+        async with agents_of(settings.advertise_addr, token, 3):
             yield controller
 
 

@@ -42,7 +42,7 @@ async def test_users_are_refused_while_there_is_no_space(tmp_path: Path) -> None
         await leading(controller)
         loop = controller.current()
         token = loop.state.cluster.worker_token
-        async with agents_of(settings.listen[0], token, 1):
+        async with agents_of(settings.advertise_addr, token, 1):
             await stub.CreateService(web(2, "before"))
             await until(lambda: loop.state.tasks_in_state[TaskState.RUNNING] == 2, "tasks run")
             store.full = True

@@ -49,7 +49,8 @@ async def test_old_calls_that_end_leave_nothing_to_the_garbage_collector(
     controller: Controller, settings: Config, kinds: str, way: str
 ) -> None:
     loop = controller.current()
-    words = [kinds, way, settings.listen[0], loop.state.cluster.worker_token, str(CALLS)]
+    token = loop.state.cluster.worker_token
+    words = [kinds, way, *settings.listen, token, str(CALLS)]
     caller = await asyncio.create_subprocess_exec(
         sys.executable, "-m", f"{__package__}.ends", *words, stdin=PIPE, stdout=PIPE
     )

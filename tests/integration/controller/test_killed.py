@@ -11,10 +11,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.credentials import channel
 from pyswarm_core.api.v1 import control_pb2, control_pb2_grpc
 from tests.fixtures.etcd import EtcdProcess
-from tests.integration.controller.fleet import WAIT_S, agents_of, web
+from tests.integration.controller.fleet import WAIT_S, agents_of, free_port, web
 
 ROOT = Path(__file__).parents[3]
 
@@ -31,13 +31,15 @@ class ControllerProcess:
     """`python -m controller`, killed and started again over one state directory."""
 
     def __init__(self, folder: Path, etcd: EtcdProcess) -> None:
-        self.address = f"unix:{folder}/api.sock"
+        self.socket = f"unix:{folder}/api.sock"
+        self.address = f"127.0.0.1:{free_port()}"
         self._folder = folder
         self._command = [
             *(sys.executable, "-m", "controller"),
             f"--state-dir={folder}",
+            f"--listen={self.socket}",
             f"--listen={self.address}",
-            "--advertise-addr=127.0.0.1:1",
+            f"--advertise-addr={self.address}",
             f"--etcd-endpoints={etcd.endpoint}",
             f"--etcd-prefix=/{folder.name}",
             "--metrics-addr=",
@@ -69,8 +71,8 @@ def controller(tmp_path: Path, etcd: EtcdProcess) -> Iterator[ControllerProcess]
 
 @asynccontextmanager
 async def api(address: str) -> AsyncIterator["control_pb2_grpc.ControlAsyncStub"]:
-    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
-        yield control_pb2_grpc.ControlStub(channel)
+    async with channel(address, None, aio=True) as connection:
+        yield control_pb2_grpc.ControlStub(connection)
 
 
 async def info(stub: "control_pb2_grpc.ControlAsyncStub") -> control_pb2.GetInfoReply:
@@ -81,6 +83,12 @@ async def info(stub: "control_pb2_grpc.ControlAsyncStub") -> control_pb2.GetInfo
                 return await stub.GetInfo(control_pb2.GetInfoRequest(), timeout=1)
             except grpc.aio.AioRpcError:
                 await asyncio.sleep(0.05)
+
+
+async def join_token(stub: "control_pb2_grpc.ControlAsyncStub") -> str:
+    """The token of the fleet, once there is a leader."""
+    await info(stub)
+    return (await stub.GetJoinToken(control_pb2.GetJoinTokenRequest(), timeout=1)).token
 
 
 async def running(stub: "control_pb2_grpc.ControlAsyncStub", count: int) -> None:
@@ -94,16 +102,16 @@ async def running(stub: "control_pb2_grpc.ControlAsyncStub", count: int) -> None
 
 
 async def test_killed_again_and_again_it_loses_nothing(controller: ControllerProcess) -> None:
-    async with api(controller.address) as stub:
-        cluster = (await info(stub)).cluster
-        async with agents_of(controller.address, cluster.worker_token, 3) as agents:
+    async with api(controller.socket) as stub:
+        token = await join_token(stub)
+        async with agents_of(controller.address, token, 3) as agents:
             await stub.CreateService(web(10), timeout=10)
             await running(stub, 10)
             before = {task_id for agent in agents for task_id in agent.running}
             for _ in range(3):
                 controller.end(signal.SIGKILL)
                 controller.start()
-                assert (await info(stub)).cluster.worker_token == cluster.worker_token
+                assert await join_token(stub) == token
                 await running(stub, 10)
             assert {task_id for agent in agents for task_id in agent.running} == before
 
@@ -111,8 +119,8 @@ async def test_killed_again_and_again_it_loses_nothing(controller: ControllerPro
 async def test_what_was_answered_is_stored_even_if_it_dies_at_once(
     controller: ControllerProcess,
 ) -> None:
-    async with api(controller.address) as stub:
-        token = (await info(stub)).cluster.worker_token
+    async with api(controller.socket) as stub:
+        token = await join_token(stub)
         async with agents_of(controller.address, token, 2):
             await stub.CreateService(web(4), timeout=10)
             controller.end(signal.SIGKILL)
@@ -124,8 +132,8 @@ async def test_what_was_answered_is_stored_even_if_it_dies_at_once(
 async def test_etcd_killed_and_started_again_under_it_loses_nothing(
     controller: ControllerProcess, etcd: EtcdProcess
 ) -> None:
-    async with api(controller.address) as stub:
-        token = (await info(stub)).cluster.worker_token
+    async with api(controller.socket) as stub:
+        token = await join_token(stub)
         async with agents_of(controller.address, token, 2) as agents:
             await stub.CreateService(web(6), timeout=10)
             await running(stub, 6)
@@ -141,7 +149,7 @@ async def test_etcd_killed_and_started_again_under_it_loses_nothing(
 async def test_sigterm_ends_it_in_order_and_the_next_leads_at_once(
     controller: ControllerProcess,
 ) -> None:
-    async with api(controller.address) as stub:
+    async with api(controller.socket) as stub:
         cluster = (await info(stub)).cluster
         assert controller.end(signal.SIGTERM) == 0
         controller.start()

@@ -16,17 +16,18 @@ from controller.leader.exchanges import IMAGE_LIST, ImageList
 from controller.leader.persistence import registry
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
-from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.aio.system import SteadyClock
 from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.clock import MILLISECOND, Instant
 from pyswarm_core.codec import to_proto
 from pyswarm_core.decision import Writes
+from pyswarm_core.identity.tokens import parse_join_token
 from pyswarm_core.ids import IdSource, NodeId
 from pyswarm_core.limits import ENCRYPTION_KEY_PERIOD, ENCRYPTION_KEY_PERIOD_MIN
 from pyswarm_core.specs import NetworkSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
+from tests.fixtures.identity import Pki
 from tests.integration.controller.fleet import (
     FakeAgent,
     agents_of,
@@ -79,7 +80,7 @@ def running(controller: Controller, name: str = "web") -> int:
 async def test_an_agent_that_joins_and_says_hello_is_ready(
     controller: Controller, settings: Config
 ) -> None:
-    async with agents_of(settings.listen[0], token_of(controller), 2) as agents:
+    async with agents_of(settings.advertise_addr, token_of(controller), 2) as agents:
         await until(lambda: ready_nodes(controller) == 2, "both nodes are ready")
         await until(lambda: all(agent.full_sets for agent in agents), "both got a full set")
         numbers = sorted(node.number for node in controller.current().state.nodes.values())
@@ -90,7 +91,7 @@ async def test_what_a_user_asks_for_runs_on_the_agents(
     controller: Controller, settings: Config
 ) -> None:
     async with (
-        agents_of(settings.listen[0], token_of(controller), 3) as agents,
+        agents_of(settings.advertise_addr, token_of(controller), 3) as agents,
         user(settings) as stub,
     ):
         await until(lambda: ready_nodes(controller) == 3, "all nodes are ready")
@@ -103,7 +104,7 @@ async def test_removed_tasks_are_forgotten_by_their_agents(
     controller: Controller, settings: Config
 ) -> None:
     async with (
-        agents_of(settings.listen[0], token_of(controller), 2) as agents,
+        agents_of(settings.advertise_addr, token_of(controller), 2) as agents,
         user(settings) as stub,
     ):
         await until(lambda: ready_nodes(controller) == 2, "all nodes are ready")
@@ -121,7 +122,7 @@ async def test_new_keys_of_encrypted_networks_reach_their_nodes(
     to_proto(NetworkSpec(name="secret", encrypted=True), request.spec)
     service = web(2)
     async with (
-        agents_of(settings.listen[0], token_of(controller), 2) as agents,
+        agents_of(settings.advertise_addr, token_of(controller), 2) as agents,
         user(settings) as stub,
     ):
         await until(lambda: ready_nodes(controller) == 2, "both nodes are ready")
@@ -142,7 +143,7 @@ async def test_a_host_that_sent_too_much_gets_everybody_another_key(
     request = control_pb2.CreateNetworkRequest()
     to_proto(NetworkSpec(name="secret", encrypted=True), request.spec)
     async with (
-        agents_of(settings.listen[0], token_of(controller), 1) as (agent,),
+        agents_of(settings.advertise_addr, token_of(controller), 1) as (agent,),
         user(settings) as stub,
     ):
         await stub.CreateNetwork(request, timeout=10)
@@ -158,13 +159,13 @@ async def test_a_host_that_sent_too_much_gets_everybody_another_key(
 async def test_a_hosts_addresses_of_ipv6_are_kept_as_it_says_them(
     controller: Controller, settings: Config
 ) -> None:
-    async with agents_of(settings.listen[0], token_of(controller), 1) as (agent,):
+    async with agents_of(settings.advertise_addr, token_of(controller), 1) as (agent,):
         await until(lambda: ready_nodes(controller) == 1, "the node is ready")
         (node,) = controller.current().state.nodes.values()
         assert node.status.addrs6 == (agent.addrs6[0].lower().replace(":0::", "::"),)
         agent.addrs6 = ("no address",)
         with pytest.raises(grpc.aio.AioRpcError, match="no address"):
-            await agent.converse(settings.listen[0])
+            await agent.converse(settings.advertise_addr)
 
 
 def key_numbers(agent: FakeAgent) -> list[list[int]]:
@@ -186,17 +187,18 @@ def _aged(
 
 
 async def test_a_wrong_token_is_refused(controller: Controller, settings: Config) -> None:
+    token = str(replace(parse_join_token(token_of(controller)), secret="0" * 25))
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await FakeAgent("stranger").join(settings.listen[0], "PYSWM-1-guess")
+        await FakeAgent("stranger").join(settings.advertise_addr, token)
     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
     assert "join token" in (refused.value.details() or "")
 
 
 async def test_an_unknown_node_is_told_to_join(controller: Controller, settings: Config) -> None:
     agent = FakeAgent("stranger")
-    agent.token, agent.node_id = token_of(controller), "0" * 25
+    agent.credentials = Pki(controller.current().state.cluster).node("0" * 25)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await agent.converse(settings.listen[0])
+        await agent.converse(settings.advertise_addr)
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
@@ -204,7 +206,7 @@ async def test_silence_is_a_verdict_and_its_replicas_run_elsewhere(
     controller: Controller, settings: Config
 ) -> None:
     async with (
-        agents_of(settings.listen[0], token_of(controller), 2) as agents,
+        agents_of(settings.advertise_addr, token_of(controller), 2) as agents,
         user(settings) as stub,
     ):
         await until(lambda: ready_nodes(controller) == 2, "both nodes are ready")
@@ -219,8 +221,8 @@ async def test_silence_is_a_verdict_and_its_replicas_run_elsewhere(
 
 async def test_a_broken_stream_is_only_a_hint(controller: Controller, settings: Config) -> None:
     agent = FakeAgent("host1")
-    await agent.join(settings.listen[0], token_of(controller))
-    session = asyncio.create_task(agent.run(settings.listen[0]))
+    await agent.join(settings.advertise_addr, token_of(controller))
+    session = asyncio.create_task(agent.run(settings.advertise_addr))
     await until(lambda: ready_nodes(controller) == 1, "the node is ready")
     session.cancel()
     await until(lambda: not len(controller.current().sessions), "the session is closed")
@@ -231,10 +233,10 @@ async def test_a_second_session_replaces_the_first(
     controller: Controller, settings: Config
 ) -> None:
     agent = FakeAgent("host1")
-    await agent.join(settings.listen[0], token_of(controller))
-    first = asyncio.create_task(agent.converse(settings.listen[0]))
+    await agent.join(settings.advertise_addr, token_of(controller))
+    first = asyncio.create_task(agent.converse(settings.advertise_addr))
     await until(lambda: agent.full_sets == 1, "the first session got its set")
-    second = asyncio.create_task(agent.converse(settings.listen[0]))
+    second = asyncio.create_task(agent.converse(settings.advertise_addr))
     await asyncio.wait_for(first, 10)
     await until(lambda: agent.full_sets == 2, "the second session got its set")
     assert len(controller.current().sessions) == 1
@@ -252,8 +254,8 @@ async def test_nothing_is_lost_when_the_controller_comes_back(
     async with serving(settings, store) as second:
         await leading(second)
         for agent in agents:
-            await agent.join(settings.listen[0], token)
-            sessions.append(asyncio.create_task(agent.run(settings.listen[0])))
+            await agent.join(settings.advertise_addr, token)
+            sessions.append(asyncio.create_task(agent.run(settings.advertise_addr)))
         async with user(settings) as stub:
             await stub.CreateService(web(5), timeout=10)
         await until(lambda: running(second) == 5, "5 replicas run")
@@ -272,7 +274,7 @@ async def test_users_get_unavailable_while_the_store_is_away_and_nothing_else_ha
     controller: Controller, settings: Config, store: MemoryStore
 ) -> None:
     async with (
-        agents_of(settings.listen[0], token_of(controller), 1) as agents,
+        agents_of(settings.advertise_addr, token_of(controller), 1) as agents,
         user(settings) as stub,
     ):
         await until(lambda: ready_nodes(controller) == 1, "the node is ready")
@@ -307,8 +309,8 @@ async def test_a_follower_redirects_agents_to_the_leader(
     async with serving(other, MemoryStore(kv, SteadyClock())) as follower:
         await until(lambda: follower.leader, "the follower knows the leader")
         agent = FakeAgent("host1")
-        await agent.join(settings.listen[0], token_of(controller))
-        await agent.converse(other.listen[0])
+        await agent.join(settings.advertise_addr, token_of(controller))
+        await agent.converse(other.advertise_addr)
         assert [m.redirect.leader for m in agent.messages] == [settings.advertise_addr]
 
 
@@ -320,7 +322,7 @@ async def test_agents_are_told_of_every_living_controller_the_leader_first(
     both = [settings.advertise_addr, other.advertise_addr]
     async with serving(settings, MemoryStore(kv, SteadyClock())) as controller:
         await leading(controller)
-        async with agents_of(settings.listen[0], token_of(controller), 1) as (agent,):
+        async with agents_of(settings.advertise_addr, token_of(controller), 1) as (agent,):
 
             def told() -> list[str]:
                 settings_ = [m.settings for m in agent.messages if m.HasField("settings")]
@@ -336,7 +338,7 @@ async def test_the_node_of_a_controllers_host_is_a_manager(
     controller: Controller, settings: Config
 ) -> None:
     loop = controller.current()
-    async with agents_of(settings.listen[0], token_of(controller), 2) as (first, second):
+    async with agents_of(settings.advertise_addr, token_of(controller), 2) as (first, second):
         await until(lambda: ready_nodes(controller) == 2, "both are ready")
         loop.controllers_changed((f"{first.addr}:2377",))
         roles = {node.id: node.spec.role for node in loop.state.nodes.values()}
@@ -347,10 +349,10 @@ async def test_an_agent_that_comes_before_anybody_leads_waits_and_is_served(
     controller: Controller, settings: Config, store: MemoryStore
 ) -> None:
     agent = FakeAgent("host1")
-    await agent.join(settings.listen[0], token_of(controller))
+    await agent.join(settings.advertise_addr, token_of(controller))
     store.set_away(True)
     await until(lambda: not controller.leading, "leadership is lost")
-    session = asyncio.create_task(agent.converse(settings.listen[0]))
+    session = asyncio.create_task(agent.converse(settings.advertise_addr))
     store.set_away(False)
     await until(lambda: agent.messages, "the agent is answered")
     assert agent.messages[0].WhichOneof("kind") == "settings"
@@ -375,15 +377,13 @@ async def test_a_follower_takes_over_when_the_leader_ends(
 async def test_a_tunnel_carries_frames_from_the_agent(
     controller: Controller, settings: Config
 ) -> None:
-    async with agents_of(settings.listen[0], token_of(controller), 1) as (agent,):
+    async with agents_of(settings.advertise_addr, token_of(controller), 1) as (agent,):
         await until(lambda: agent.full_sets, "the session stands")
 
         async def dial_back() -> None:
             await until(lambda: agent.messages[-1].HasField("open_tunnel"), "asked for a tunnel")
             asked = agent.messages[-1].open_tunnel
-            async with grpc.aio.insecure_channel(
-                settings.listen[0], options=CHANNEL_OPTIONS
-            ) as channel:
+            async with agent.dial(settings.advertise_addr) as channel:
                 call = dispatcher_pb2_grpc.DispatcherStub(channel).Tunnel(None)
                 report = dispatcher_pb2.ImageReport(images=[dispatcher_pb2.Image(id="i1")])
                 for frame in (

@@ -25,6 +25,7 @@ def echo(
     server = inside(netns, lambda: _open(kind, protocol, six=six))
     if six:
         server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     server.bind(("", port))
     if not udp:
         server.listen()

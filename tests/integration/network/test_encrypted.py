@@ -24,8 +24,8 @@ from agent.network.filter.host import PLAINTEXT
 from agent.network.names import Names
 from pyswarm_core.addresses import address6
 from pyswarm_core.clock import Instant
+from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import NetworkId, TaskId
-from pyswarm_core.objects import EncryptionKey
 from tests.fixtures.netns import inside
 from tests.integration.network.hosts import Host, Rig, ping
 from tests.integration.network.traffic import open_socket

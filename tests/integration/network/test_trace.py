@@ -14,7 +14,7 @@ from agent.network.netns import Namespaces
 from agent.tracing import Tracer
 from pyswarm_core.errors import NotFound
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
-from pyswarm_core.traces import Facts, TraceProbe
+from pyswarm_core.traces import CLOSED, Facts, TraceProbe
 from tests.integration.network.echo import echo
 from tests.integration.network.hosts import Host, Rig, sh
 
@@ -63,10 +63,13 @@ def found(host: Host, **asked: object) -> Facts:
     async def exposed(task_id: TaskId, protocol: str) -> tuple[int, ...]:
         return (53,) if protocol == "udp" else (80,)
 
+    def closes(address: str, port: int) -> bool:
+        return (address, port) == (host.address, 2377)
+
     async def trace() -> Facts:
         with (
             closing(Namespaces(host.directory)) as spaces,
-            closing(Tracer(host.dataplane, spaces, NAMES, lambda: 7, exposed)) as tracer,
+            closing(Tracer(host.dataplane, spaces, NAMES, lambda: 7, exposed, closes)) as tracer,
         ):
             return await tracer.trace(TraceProbe(**{"task_id": "t"} | asked))  # type: ignore[arg-type]
 
@@ -84,6 +87,15 @@ def test_a_whole_path_has_no_difference_and_carries_full_packets(
     assert (facts.echo.error, facts.full_echo.error, facts.full_echo.bytes) == ("", "", 1450)
     assert f"src {own}" in facts.task_route
     assert f"dev {VXLAN}" in facts.host_route
+
+
+def test_a_closed_port_of_the_control_plane_is_named(rig: Rig) -> None:
+    host = rig.hosts[0]
+    closed = found(host, connect_to=(host.address,), port=2377).connections[0]
+    other = found(host, connect_to=(host.address,), port=2378).connections[0]
+    assert closed.error == f"{other.error}: {CLOSED}"
+    udp = found(host, connect_to=(host.address,), port=2377, udp=True).connections[0]
+    assert CLOSED not in udp.error
 
 
 HARM: dict[str, tuple[Callable[[Host], object], str]] = {

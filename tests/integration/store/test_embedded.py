@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,7 +26,7 @@ from controller.store.etcd_endpoints import EtcdSettings
 from controller.store.etcd_tls import NO_TLS, EtcdTls
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import SECOND
-from pyswarm_core.trust import ETCD_NAME
+from pyswarm_core.identity.trust import ETCD_NAME
 from tests.fixtures.etcd import embedded_etcd, free_port
 
 ROOT = Path(__file__).parents[3]
@@ -128,6 +129,10 @@ async def get_when_back(store: EtcdStore) -> KeyValue | None:
         return None
 
 
+def _same(tls: EtcdTls) -> EtcdTls:
+    return tls
+
+
 async def test_callers_without_its_certificate_are_refused(
     etcd: EmbeddedEtcd, folder: Path
 ) -> None:
@@ -142,7 +147,7 @@ async def test_callers_without_its_certificate_are_refused(
         (etcd.endpoint, nobody),
         (etcd.endpoint.replace("unixs:", "unix:"), NO_TLS),
     ):
-        async with EtcdStore(EtcdSettings((endpoint,), tls=lambda tls=tls: tls)) as store:
+        async with EtcdStore(EtcdSettings((endpoint,), tls=partial(_same, tls))) as store:
             with pytest.raises(StoreUnavailable):
                 await store.status()
 

@@ -18,6 +18,7 @@ from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.keys import Keys
 from pyswarm_core.objects import Cluster
 from pyswarm_core.state import State
+from tests.fixtures.envelopes import counted_nonces
 from tests.fixtures.etcd import EtcdProcess, embedded_etcd
 
 KEYS = Keys()
@@ -75,7 +76,7 @@ async def test_saving_waits_until_the_alarm_is_disarmed(external: EtcdProcess) -
         lease = await store.grant_lease(600)
         won = await store.commit(Txn((), (Put(KEYS.leader, b"me", lease.id),)))
         term = Term(lease.id, 600 * SECOND, won.revision, won.revision, Instant(0))
-        saver = Saver(store, KEYS, term, b"me", on_error=errors.append)
+        saver = Saver(store, KEYS, term, b"me", envelope=counted_nonces(), on_error=errors.append)
         await fill(store)
         saving = group.create_task(saver.save(state, unsaved))
         while not saver.full:  # noqa: ASYNC110  # it is read, not awaited

@@ -15,20 +15,20 @@ from agent.session.conversation import Session, SessionEnded, too_old
 from agent.session.greeting import Greeting
 from agent.session.identity import Identity
 from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.codec import to_proto
+from pyswarm_core.controlplane import ControlEndpoint, ControlHost
 from pyswarm_core.ids import TaskId
-from pyswarm_core.limits import CONTROLLERS_MAX, PROTOCOL, STATUSES_PER_MESSAGE
+from pyswarm_core.limits import CONTROLLERS_MAX, PROTOCOL, PROTOCOL_OLDEST, STATUSES_PER_MESSAGE
 from pyswarm_core.objects import NodeDescription, TaskDetail, TaskStatus
 from pyswarm_core.states import TaskState
+from tests.fixtures.identity import identity_in
 from tests.unit.agent.test_worker import Host
 
 STATUS = TaskStatus(TaskId("t" * 25), TaskState.SHUTDOWN, TaskDetail())
 
 
 async def test_a_dead_streams_iterator_takes_no_words_from_its_successor(tmp_path: Path) -> None:
-    path = tmp_path / "identity.json"
-    path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["192.0.2.1:1"]}')
-    identity = Identity.load(path)
-    assert identity
+    identity = identity_in(tmp_path)
     outbox = Outbox()
     async with Host(tmp_path).worker() as worker:
         session = Session(
@@ -52,10 +52,7 @@ async def test_a_dead_streams_iterator_takes_no_words_from_its_successor(tmp_pat
 
 
 async def test_a_message_carries_a_bounded_number_of_statuses(tmp_path: Path) -> None:
-    path = tmp_path / "identity.json"
-    path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["192.0.2.1:1"]}')
-    identity = Identity.load(path)
-    assert identity
+    identity = identity_in(tmp_path)
     outbox = Outbox()
     async with Host(tmp_path).worker() as worker:
         session = Session(
@@ -84,14 +81,11 @@ async def _never() -> None:
 
 
 def test_controllers_are_remembered_the_newest_told_first_and_not_too_many(tmp_path: Path) -> None:
-    path = tmp_path / "identity.json"
-    path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["a:1","b:1"]}')
-    identity = Identity.load(path)
-    assert identity
+    identity = identity_in(tmp_path, "a:1", "b:1")
     identity.learn(("c:1", "b:1"))
     assert identity.controllers == ("c:1", "b:1", "a:1")
     identity.learn(())
-    again = Identity.load(path)
+    again = Identity.load(tmp_path / "identity.json")
     assert again
     assert again.controllers == ("c:1", "b:1", "a:1")
     identity.learn(tuple(f"x{n}:1" for n in range(100)))
@@ -103,10 +97,7 @@ async def test_a_hello_carries_one_message_of_statuses_and_the_rest_follows(tmp_
         TaskStatus(TaskId(f"{number:025}"), TaskState.RUNNING, TaskDetail())
         for number in range(2 * STATUSES_PER_MESSAGE + 1)
     ]
-    path = tmp_path / "identity.json"
-    path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["192.0.2.1:1"]}')
-    identity = Identity.load(path)
-    assert identity
+    identity = identity_in(tmp_path)
     async with Host(tmp_path).worker() as worker:
         worker.report = lambda: statuses  # type: ignore[method-assign]
         session = Session(
@@ -127,10 +118,7 @@ async def test_a_hello_carries_one_message_of_statuses_and_the_rest_follows(tmp_
 async def test_a_probe_that_the_leader_asks_for_is_made_and_its_outcome_told(
     tmp_path: Path,
 ) -> None:
-    path = tmp_path / "identity.json"
-    path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["192.0.2.1:1"]}')
-    identity = Identity.load(path)
-    assert identity
+    identity = identity_in(tmp_path)
     outbox, asked = Outbox(), []
     async with Host(tmp_path).worker() as worker:
         session = Session(
@@ -153,26 +141,55 @@ async def test_a_probe_that_the_leader_asks_for_is_made_and_its_outcome_told(
         assert (result.node_id, result.answered) == ("other", True)
 
 
-def test_controllers_that_cannot_be_saved_are_known_all_the_same(tmp_path: Path) -> None:
+async def test_what_controllers_report_of_the_control_plane_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "identity.json"
-    path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["a:1"]}')
+    path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["192.0.2.1:1"]}')
     identity = Identity.load(path)
     assert identity
-    path.with_suffix(".new").mkdir()  # as a full disk would refuse it
+    closed: list[tuple[ControlHost, ...]] = []
+
+    async def close(hosts: tuple[ControlHost, ...]) -> None:
+        closed.append(hosts)
+
+    async with Host(tmp_path).worker() as worker:
+        session = Session(
+            identity,
+            _greeting,
+            Outbox(),
+            worker,
+            assign=lambda _: _never(),
+            probe=lambda *_: None,
+            open_tunnel=lambda _, __: _never(),
+            close=close,
+        )
+        endpoint = ControlEndpoint(port=2377, api=True, anywhere=True)
+        host = ControlHost(addresses=("192.0.2.1", "fd00::1"), endpoints=(endpoint,))
+        for hosts in ((host,), ()):
+            told = dispatcher_pb2.ControlPlane(
+                hosts=[to_proto(each, dispatcher_pb2.ControlHost()) for each in hosts]
+            )
+            message = dispatcher_pb2.ControllerMessage(control_plane=told)
+            await session._receive(message, None, None)  # type: ignore[arg-type]
+        assert closed == [(host,), ()]
+
+
+def test_controllers_that_cannot_be_saved_are_known_all_the_same(tmp_path: Path) -> None:
+    identity = identity_in(tmp_path, "a:1")
+    (tmp_path / "identity.new").mkdir()  # as a full disk would refuse it
     identity.learn(("b:1",))
     assert identity.controllers == ("b:1", "a:1")
-    again = Identity.load(path)
+    again = Identity.load(tmp_path / "identity.json")
     assert again
     assert again.controllers == ("a:1",)
 
 
-def test_a_controller_that_is_too_old_is_named_with_what_to_upgrade(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert not any(map(too_old, (0, PROTOCOL, PROTOCOL + 1)))
-    monkeypatch.setattr(conversation, "PROTOCOL_OLDEST", 2)
-    assert "upgrade pyswarm on the controller" in too_old(0)
-    assert too_old(2) == ""
+def test_a_controller_that_is_too_old_is_named_with_what_to_upgrade() -> None:
+    assert PROTOCOL_OLDEST == 6
+    assert not any(map(too_old, (PROTOCOL_OLDEST, PROTOCOL, PROTOCOL + 1)))
+    for protocol, shown in ((0, 1), (5, 5)):
+        told = too_old(protocol)
+        assert f"has protocol {shown}, this agent supports 6 to {PROTOCOL}" in told
+        assert "upgrade pyswarm on the controller" in told
 
 
 async def test_parts_of_an_assignment_are_acted_upon_at_once(tmp_path: Path) -> None:
@@ -188,7 +205,7 @@ async def test_parts_of_an_assignment_are_acted_upon_at_once(tmp_path: Path) -> 
 async def test_parts_of_another_stream_do_not_count(tmp_path: Path) -> None:
     async with _told(tmp_path) as (session, assigned):
         await session._receive_part(_part(0, more=True))
-        session._begin()
+        session._begin("192.0.2.1:1")
         await session._receive_part(_part(1, more=False))
         (whole,) = assigned
         assert [overlay.network_id for overlay in whole.overlays] == ["net1"]
@@ -249,10 +266,7 @@ def _part(number: int, *, more: bool) -> dispatcher_pb2.Assignments:
 
 @asynccontextmanager
 async def _told(tmp_path: Path) -> AsyncIterator[tuple[Session, list[Assignment]]]:
-    path = tmp_path / "identity.json"
-    path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["192.0.2.1:1"]}')
-    identity = Identity.load(path)
-    assert identity
+    identity = identity_in(tmp_path)
     assigned: list[Assignment] = []
 
     async def assign(what: Assignment) -> None:

@@ -312,7 +312,7 @@ async def test_ports_of_a_task_that_nobody_remembers_are_withdrawn(tmp_path: Pat
         while host.dataplane.published or not host.dataplane.overlay.kernel.links:
             await host.overlays.settled()
             await asyncio.sleep(0)
-        assert host.overlays.published == frozenset()
+        assert host.overlays.named == frozenset()
 
 
 async def test_a_returning_agent_goes_on_looking_whether_a_task_listens(tmp_path: Path) -> None:

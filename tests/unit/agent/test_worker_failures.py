@@ -209,7 +209,7 @@ async def test_a_task_that_ignores_its_signal_is_killed(tmp_path: Path) -> None:
 async def test_an_adopted_task_that_ends_before_its_network_is_repaired_leaves_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refuses(*_: object) -> tuple[Fault, ...]:
+    async def refuses(*_: object, **__: object) -> tuple[Fault, ...]:
         raise NetworkFailed("the kernel refuses")
 
     monkeypatch.setattr(overlays, "RETRY_S", 0.01)

@@ -3,7 +3,9 @@
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.clock import MINUTE, Instant
 from pyswarm_core.codec import to_proto
+from pyswarm_core.identity.certificates import NodeCertificate
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
+from pyswarm_core.limits import CERT_EXPIRY
 from pyswarm_core.objects import (
     Network,
     Node,
@@ -112,6 +114,12 @@ def node_view(hostname: str = "host1", *, leader: bool = False) -> pb.NodeView:
         created_at=CREATED,
         updated_at=CREATED,
         status=NodeStatus(state=NodeState.READY, since=CREATED, addr="192.0.2.1"),
+        certificate=NodeCertificate(
+            issued_at=CREATED,
+            expires_at=Instant(CREATED + CERT_EXPIRY),
+            key_digest="d" * 64,
+            issuer=bytes(range(20)),
+        ),
     )
     to_proto(node, view.node)
     to_proto(NodeResources(nano_cpus=500_000_000, memory_bytes=1 << 30), view.reserved)

@@ -72,16 +72,21 @@ _LISTS = ("ListServices", "ListTasks", "ListNodes", "ListObjects", "GetNetwork",
 _STREAMS = ("WatchService", "Events", "Logs", "PullImage", *_LISTS)
 
 
-@contextmanager
-def serve(script: Script, address: str) -> Iterator[Script]:
-    """Serve the script on `address` (unix:///PATH)."""
+def add_script(script: Script, server: grpc.Server) -> None:
+    """Answer the server's calls from the script."""
     rpcs = [name for name in vars(ControlServicer) if name[0].isupper()]
     methods = {
         name: _stream(script, name) if name in _STREAMS else _unary(script, name) for name in rpcs
     }
     servicer = type("Scripted", (ControlServicer,), methods)()
-    server = grpc.server(ThreadPoolExecutor(max_workers=8))
     add_ControlServicer_to_server(servicer, server)
+
+
+@contextmanager
+def serve(script: Script, address: str) -> Iterator[Script]:
+    """Serve the script on `address` (unix:///PATH)."""
+    server = grpc.server(ThreadPoolExecutor(max_workers=8))
+    add_script(script, server)
     server.add_insecure_port(address)
     server.start()
     script.host = address

@@ -95,6 +95,7 @@ FULL = ServiceSpec(
             NetworkAttachment(target="app"),
             NetworkAttachment(target="back", aliases=("db", "sql")),
         ),
+        allow_fleet_api=True,
     ),
 )
 
@@ -127,7 +128,7 @@ def test_every_flag_of_create_reaches_the_spec(
         "--network name=back,alias=db,alias=sql --constraint node.role==worker "
         "--placement-pref spread=node.labels.zone --cap-add NET_ADMIN --cap-drop ALL "
         "--sysctl net.core.somaxconn=512 --ulimit nofile=64:128 --ulimit nproc=10 "
-        "--detach web:1 serve --port=80 -d"
+        "--allow-fleet-api --detach web:1 serve --port=80 -d"
     )
     ran = pyswarm(*shlex.split(line))
     assert (ran.code, ran.out, ran.err) == (0, f"{SERVICE_ID}\n", "")

@@ -100,7 +100,7 @@ def fleet(script: Script) -> Script:
         services=1, tasks=5, tasks_running=4, store="etcd", revision=9, join_addr="192.0.2.1:2377",
         nodes_disconnected=1, nodes_held=1, down_per_minute=3, nodes_filtered=2,
     )  # fmt: skip
-    to_proto(Cluster(id="c" * 25, worker_token="SECRET"), info.cluster)
+    to_proto(Cluster(id="c" * 25), info.cluster)
     return (
         script.on("ListServices", services_reply(service(), db))
         .on("ListTasks", tasks_reply())
@@ -111,6 +111,7 @@ def fleet(script: Script) -> Script:
         .on("GetNetwork", network_reply(network))
         .on("ListImages", images)
         .on("GetInfo", info)
+        .on("GetJoinToken", pb.JoinTokenReply(token="SECRET"))
     )
 
 

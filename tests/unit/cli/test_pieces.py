@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from cli.context import Context, context_file, current, use
+from cli.context import store
+from cli.context.model import Context
 from cli.image.builder import Destination, destination
 from cli.main import COMMANDS, root
 from cli.render.listing import ellipsis, table
@@ -244,22 +245,11 @@ def test_a_playground_is_named_by_flag_environment_or_context(
         return {line.partition(" is up")[0] for line in told}
 
     assert named() == {'Error: no playground "playground"'}
-    use(Context(playground="lab"))
+    store.activate(Context(name="lab", playground="lab"))
     assert named() == {'Error: no playground "lab"'}
     monkeypatch.setenv("PYSWARM_PLAYGROUND", "env")
     assert named() == {'Error: no playground "env"'}
     assert named("--name", "flag") == {'Error: no playground "flag"'}
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b'{"host": "\xff"}', b"[]"])
-def test_a_damaged_context_counts_as_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
-) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.delenv("PYSWARM_HOST", raising=False)
-    use(Context(playground="lab"))
-    context_file().write_bytes(content)
-    assert current() == Context()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

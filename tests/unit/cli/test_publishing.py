@@ -272,7 +272,8 @@ def test_network_create_sends_what_docker_has(script: Script, pyswarm: Pyswarm) 
     script.on("CreateNetwork", network_reply(network))
     line = (
         "network create --attachable --ipv6 --subnet fd00:9::/64 --subnet 10.9.0.0/16 "
-        "--gateway 10.9.0.1 --ip-range 10.9.4.0/24 -o encrypted --opt mtu=1400 app"
+        "--gateway 10.9.0.1 --ip-range 10.9.4.0/24 -o encrypted --opt mtu=1400 "
+        "-o com.pyswarm.block-metadata=true app"
     )
     assert pyswarm(*line.split()).code == 0
     spec = from_proto(NetworkSpec, script.requests("CreateNetwork")[-1].spec)
@@ -291,7 +292,9 @@ def test_network_create_sends_what_docker_has(script: Script, pyswarm: Pyswarm) 
         {"Subnet": "10.9.0.0/16", "IPRange": "10.9.4.0/24", "Gateway": "10.9.0.1"},
         {"Subnet": "fd00:9::/64"},
     ]
-    assert shown_as["Options"] == {"encrypted": ""}
+    expected = {"encrypted": "", "com.pyswarm.block-metadata": "true"}
+    assert spec.block_metadata
+    assert shown_as["Options"] == expected
 
 
 def test_addresses_of_ipv6_are_shown_where_a_network_has_them(

@@ -55,6 +55,7 @@ from pyswarm_core.states import TaskState
 from pyswarm_core.views import Event
 from tests.fixtures import build
 from tests.fixtures.build import NOW, Numbered
+from tests.fixtures.envelopes import counted_nonces
 
 
 class Stopped:
@@ -134,7 +135,7 @@ async def test_a_tunnel_that_comes_as_its_opener_gives_up_is_closed() -> None:
     opener = asyncio.create_task(open_one())
     await asyncio.sleep(0)
     tunnel = GrpcTunnel(None)  # type: ignore[arg-type]  # nothing is read
-    tunnels.accept(asked[0].tunnel_id, tunnel)
+    tunnels.accept(asked[0].tunnel_id, NodeId("n1"), tunnel)
     opener.cancel()
     await asyncio.wait([opener])
     assert len(tunnels) == 0
@@ -209,7 +210,14 @@ async def test_transactions_under_way_are_bounded() -> None:
     keys = Keys()
     won = await store.commit(Txn((), (Put(keys.leader, b"me"),)))
     term = Term(0, 2, won.revision, won.revision, NOW)
-    saver = Saver(Slow(kv, Stopped()), keys, term, b"me", on_error=lambda error: None)
+    saver = Saver(
+        Slow(kv, Stopped()),
+        keys,
+        term,
+        b"me",
+        envelope=counted_nonces(),
+        on_error=lambda error: None,
+    )
     unsaved = Unsaved()
     unsaved.objects[NODE.name].update(dict.fromkeys(state.nodes))
     await saver.save(state, unsaved)

@@ -35,6 +35,9 @@ def test_a_network_is_named_by_its_id_unless_every_host_has_it() -> None:
         (("encrypted=true", "encrypted=false"), Options()),
         (("mtu=1400", "encrypted"), Options(1400, encrypted=True)),
         (("com.docker.network.driver.mtu=9000",), Options(9000)),
+        (("com.pyswarm.block-metadata=true",), Options(block_metadata=True)),
+        (("com.pyswarm.block-metadata",), Options(block_metadata=True)),
+        (("com.pyswarm.block-metadata", "com.pyswarm.block-metadata=false"), Options()),
     ],
 )
 def test_driver_options(texts: tuple[str, ...], found: Options) -> None:

@@ -40,6 +40,7 @@ NOT_VALID = {
     },
     controller.__main__: {
         "--state-dir": __file__,
+        "--encryption-key": "no.key",
         "--listen": "host1",
         "--advertise-addr": "a:b:c:1",
         "--etcd-endpoints": "host1",
@@ -47,6 +48,7 @@ NOT_VALID = {
         "--etcd-certfile": "no.pem",
         "--etcd-keyfile": "no.pem",
         "--metrics-addr": "host1",
+        "--health-addr": "host1",
         "--log-level": "loud",
         "--default-addr-pool": "10.0.0.0/33",
         "--subnet-size": "wide",
@@ -59,7 +61,7 @@ NOT_VALID = {
 ANY_TEXT = {
     agent.__main__: {
         *("--state-dir", "--run-dir", "--join-token", "--registry-auth-file", "--resolv-conf"),
-        "--metrics-addr",  # checked when it is bound
+        *("--metrics-addr", "--health-addr"),  # checked when they are bound
     },
     controller.__main__: {"--name", "--etcd-user", "--etcd-prefix"},
 }

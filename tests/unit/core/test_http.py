@@ -19,9 +19,9 @@ from pyswarm_core.aio.metrics import ScrapeSecurity, digest_of_token, is_loopbac
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import HOUR
 from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.identity.certificates import CertificateAuthority
+from pyswarm_core.identity.trust import AGENT_NAME
 from pyswarm_core.limits import HTTP_CONNECTIONS, HTTP_REQUEST_BYTES, HTTP_TIMEOUT
-from pyswarm_core.objects import CertificateAuthority
-from pyswarm_core.trust import AGENT_NAME
 
 TOKEN = "PYSWS-1-secret"
 NOBODY = ScrapeSecurity(bytes, bytes)

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from msgspec.structs import fields, replace
 
+from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.kinds import CLUSTER, KINDS, SERVICE, Kind, default_of, kind_of, split_name
-from pyswarm_core.objects import Cluster, EncryptionKey, PreviousSpec
+from pyswarm_core.objects import Cluster, PreviousSpec
 from pyswarm_core.specs import RegistryLogin
 from tests.fixtures import build
 
@@ -21,7 +22,7 @@ def test_each_kind_is_found_by_its_name() -> None:
 
 
 def test_what_is_referred_to_comes_before_what_refers_to_it() -> None:
-    assert list(KINDS) == ["node", "network", "service"]
+    assert list(KINDS) == ["node", "network", "service", "user"]
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.name)
@@ -41,8 +42,9 @@ def test_what_is_shown_lacks_what_is_sensitive_and_nothing_else() -> None:
     web = build.service("web")
     assert SERVICE.shown(replace(web, registry_login=login)) == web
     key = EncryptionKey(number=1, secret=b"secret")
-    cluster = Cluster(id="c", worker_token="token")
-    assert CLUSTER.shown(replace(cluster, encryption_keys=(key,))) == cluster
+    cluster = Cluster(id="c", next_vni=5000)
+    secret = replace(cluster, encryption_keys=(key,), worker_token="token", unlock_key=b"k")
+    assert CLUSTER.shown(secret) == cluster
 
 
 def test_a_sensitive_field_may_be_inside_of_another() -> None:

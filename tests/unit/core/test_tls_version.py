@@ -14,7 +14,7 @@ import ssl, socket, threading, grpc
 from controller.identity import ca
 from pyswarm_core.aio.credentials import ClientCredentials, channel
 from pyswarm_core.aio.system import SystemClock
-from pyswarm_core.trust import SERVER_NAME
+from pyswarm_core.identity.trust import SERVER_NAME
 
 now = SystemClock().now()
 authority = ca.new_authority("c", now)

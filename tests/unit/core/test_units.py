@@ -33,6 +33,21 @@ def test_durations_are_read_as_go_reads_them(text: str, duration: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "lifetime"), [("90d", 2160 * HOUR), ("1d", 24 * HOUR), ("90m", 90 * MINUTE)]
+)
+def test_lifetimes_are_days_or_durations(text: str, lifetime: int) -> None:
+    assert units.parse_lifetime("--expires", text) == lifetime
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "0d", "0s", "-1d", "1.5d", "1d12h", "1w", "999999d", "١d"]
+)
+def test_other_lifetimes_are_refused_with_the_field(text: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"--expires: value .* expected days or a duration"):
+        units.parse_lifetime("--expires", text)
+
+
+@pytest.mark.parametrize(
     "text", ["", "10", "s", "1d", "10 s", "-1s", "1h30", "1,5s", "١s", "9" * 60 + "h", "1s\n"]
 )
 def test_other_durations_are_refused_with_an_example(text: str) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyswarm_core import specs
-from pyswarm_core.clock import SECOND
+from pyswarm_core.clock import HOUR, SECOND
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.limits import REPLICAS_MAX, SPEC_BYTES_MAX
 from pyswarm_core.validation import (
@@ -310,6 +310,8 @@ def test_a_node_has_one_of_two_roles_and_clean_labels() -> None:
         ("--default-addr-pool", {"default_address_pool": ()}),
         ("--default-addr-pool", {"default_address_pool": ("x",)}),
         ("--default-addr-pool", {"default_address_pool": ("10.0.0.0/8", "10.1.0.0/16")}),
+        ("--cert-expiry", {"cert_expiry": 5 * SECOND - 1}),
+        ("--cert-expiry", {"cert_expiry": 365 * 24 * HOUR + 1}),
         ("--default-addr-pool-mask-length", {"subnet_size": 8}),
         ("--default-addr-pool-mask-length", {"subnet_size": 30}),
     ],

@@ -30,8 +30,8 @@ from agent.network.filter.table import (
     without,
 )
 from agent.network.names import Names, return_mark, vtep_mac
+from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
-from pyswarm_core.objects import EncryptionKey
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
 
 NAMES = Names("abc")

@@ -24,8 +24,8 @@ from agent.network.encryption.ipsec import (
 from agent.network.names import MARK_KIND_MASK, Names
 from agent.network.overlay.plan import network_mtu
 from pyswarm_core.clock import Instant
+from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import NetworkId
-from pyswarm_core.objects import EncryptionKey
 
 NAMES = Names("abc")
 ADDRESSES = {number: f"192.168.0.{number}" for number in (1, 2, 3)}

@@ -10,7 +10,9 @@ import pytest
 
 from agent.assignment import Assignment
 from agent.network.base import (
+    NO_CONTROL_PLANE,
     Backend,
+    ControlPlane,
     DesiredEndpoint,
     DesiredOverlay,
     EndpointKey,
@@ -25,12 +27,13 @@ from agent.network.fake import FakeDataplane
 from agent.network.overlay.fake import Fabric
 from agent.network.state import KernelState
 from agent.overlays import overlays as module
+from agent.overlays.files import NetworkFiles
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Plan, SavedPlan
 from pyswarm_core.clock import MILLISECOND
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.limits import FAULT_AFTER, NETWORK_WAIT_MAX
-from pyswarm_core.objects import Capability, TaskAddress
+from pyswarm_core.objects import Capability, EncryptionKey, TaskAddress
 
 
 class SlowDataplane(FakeDataplane):
@@ -46,10 +49,12 @@ class SlowDataplane(FakeDataplane):
         overlays: Sequence[DesiredOverlay],
         endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
+        *,
+        control: ControlPlane = NO_CONTROL_PLANE,
     ) -> tuple[Fault, ...]:
         self.begun.release()
         await self.let.acquire()
-        return await super().sync(overlays, endpoints, published)
+        return await super().sync(overlays, endpoints, published, control=control)
 
     async def update(
         self, changed: Mapping[EndpointKey, DesiredEndpoint | None]
@@ -251,11 +256,13 @@ class Brittle(FakeDataplane):
         overlays: Sequence[DesiredOverlay],
         endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
+        *,
+        control: ControlPlane = NO_CONTROL_PLANE,
     ) -> tuple[Fault, ...]:
         if self.why:
             self.failures.release()
             raise NetworkFailed(self.why)
-        return await super().sync(overlays, endpoints, published)
+        return await super().sync(overlays, endpoints, published, control=control)
 
 
 @pytest.mark.parametrize(
@@ -340,9 +347,11 @@ class Counting(FakeDataplane):
         overlays: Sequence[DesiredOverlay],
         endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
+        *,
+        control: ControlPlane = NO_CONTROL_PLANE,
     ) -> tuple[Fault, ...]:
         self.syncs += 1
-        return await super().sync(overlays, endpoints, published)
+        return await super().sync(overlays, endpoints, published, control=control)
 
     async def update(
         self, changed: Mapping[EndpointKey, DesiredEndpoint | None]
@@ -428,3 +437,20 @@ async def test_an_update_that_fails_is_made_good_by_looking_at_all(
         await overlays.assign(assigned(2, service(2)))
         await told.until(2)
         assert len(dataplane.endpoints) == 2
+
+
+async def test_the_files_with_keys_of_encrypted_networks_are_for_their_owner_alone(
+    tmp_path: Path,
+) -> None:
+    key = EncryptionKey(number=1, secret=b"hidden")
+    closed = DesiredOverlay(
+        network_id=NetworkId("net"), name="net", subnet="10.0.0.0/16", vni=4097, node_number=1,
+        local_blocks=("10.0.1.0/24",), encrypted=True, encryption_keys=(key,),
+    )  # fmt: skip
+    path = tmp_path / "overlays.json"
+    path.with_suffix(".new").write_text("left by a crash")
+    path.write_text("{}")
+    files = NetworkFiles(path)
+    files.save(SavedPlan((closed,)))
+    assert NetworkFiles(path).load().overlays == (closed,), "networks come back without a leader"
+    assert [one.stat().st_mode & 0o777 for one in tmp_path.iterdir()] == [0o600]

@@ -263,6 +263,7 @@ _events = st.one_of(
         [
             events.Accepted(),
             events.Unassigned(),
+            events.LoginReceived(None),
             PREPARED,
             events.PrepareFailed("e"),
             events.PrepareAborted(),

@@ -3,7 +3,6 @@
 import pytest
 from msgspec.structs import replace
 
-from controller.api.changes import joining
 from controller.api.changes.joining import JoinRequest, greet, join
 from controller.brain.nodes import managers, promoted
 from controller.leader.events import events_of
@@ -11,25 +10,30 @@ from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied
 from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import NODE
-from pyswarm_core.limits import PROTOCOL
+from pyswarm_core.limits import PROTOCOL, PROTOCOL_OLDEST
 from pyswarm_core.objects import Node, NodeDescription, NodeResources
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.build import NOW
+from tests.fixtures.identity import FLEET
 
-TOKEN = "PYSWM-1-secret"
 DISCONNECTED, DRAIN = NodeState.DISCONNECTED, Availability.DRAIN
 
 
 def world(*nodes: Node) -> State:
     state = build.state(nodes=nodes, networks=[build.network("net", "10.128.0.0/16")])
-    state.apply(Writes(cluster=replace(state.cluster, worker_token=TOKEN, next_node_number=100)))
+    state.apply(Writes(cluster=replace(FLEET.cluster, next_node_number=100)))
     return state
 
 
+def described(hostname: str, **more: object) -> NodeDescription:
+    told = {"protocol": PROTOCOL, **more}
+    return NodeDescription(hostname=hostname, **told)  # type: ignore[arg-type]
+
+
 def join_as(state: State, hostname: str = "new", addr: str = "192.0.2.99", **more: object) -> Node:
-    request = JoinRequest(TOKEN, NodeDescription(hostname=hostname, **more), addr)  # type: ignore[arg-type]
+    request = JoinRequest(FLEET.token, described(hostname, **more), addr)
     writes, node = join(state, request, build.NOW, build.Numbered())
     assert writes.objects == (node,)
     return node
@@ -43,7 +47,7 @@ def test_a_host_whose_address_no_tunnel_can_end_at_may_not_join(addr: str) -> No
     with pytest.raises(InvalidArgument, match="advertise-addr"):
         join_as(world(), addr=addr)
     with pytest.raises(InvalidArgument, match="advertise-addr"):
-        greet(world(build.node("n1")), NodeId("n1"), NodeDescription(hostname="n1"), addr, ())
+        greet(world(build.node("n1")), NodeId("n1"), described("n1"), addr, ())
 
 
 def test_a_host_that_lies_about_itself_may_not_join() -> None:
@@ -55,7 +59,7 @@ def test_a_host_that_lies_about_itself_may_not_join() -> None:
         join_as(world(), resources=NodeResources(nano_cpus=2**62))
     with pytest.raises(PermissionDenied):
         join(
-            world(), JoinRequest("wrong", NodeDescription(hostname="a"), "192.0.2.9"), build.NOW,
+            world(), JoinRequest("wrong", described("a"), "192.0.2.9"), build.NOW,
             build.Numbered(),
         )  # fmt: skip
 
@@ -78,9 +82,9 @@ def test_a_host_that_left_joins_again_with_its_name_and_address() -> None:
     )
     # What was taken over is not taken back.
     with pytest.raises(AlreadyExists, match="hostname n1 belongs to node 0000"):
-        greet(fleet, NodeId("n1"), NodeDescription(hostname="n1"), "192.0.2.1", ())
+        greet(fleet, NodeId("n1"), described("n1"), "192.0.2.1", ())
     with pytest.raises(AlreadyExists, match=r"address 192.0.2.1 belongs to node 0000"):
-        greet(fleet, NodeId("n1"), NodeDescription(hostname="n9"), "192.0.2.1", ())
+        greet(fleet, NodeId("n1"), described("n9"), "192.0.2.1", ())
 
 
 def left_alone(**changes: object) -> Node:
@@ -94,7 +98,7 @@ def test_a_node_that_was_emptied_and_fell_silent_is_down_when_its_host_joins_aga
     fleet.apply(Writes(tasks=[build.task("web.1", node="n1", state=TaskState.SHUTDOWN)]))
     writes, node = join(
         fleet,
-        JoinRequest(TOKEN, NodeDescription(hostname="n1"), "192.0.2.1"),
+        JoinRequest(FLEET.token, described("n1"), "192.0.2.1"),
         NOW,
         build.Numbered(),
     )
@@ -108,7 +112,7 @@ def test_a_node_that_was_emptied_and_fell_silent_is_down_when_its_host_joins_aga
     ]
     fleet.apply(writes)
     with pytest.raises(AlreadyExists, match="hostname n1 belongs to node 0000"):
-        greet(fleet, NodeId("n1"), NodeDescription(hostname="n1"), "192.0.2.1", ())
+        greet(fleet, NodeId("n1"), described("n1"), "192.0.2.1", ())
 
 
 @pytest.mark.parametrize(
@@ -139,7 +143,7 @@ def test_a_name_is_free_again_once_its_node_is_removed_or_renamed() -> None:
     join_as(fleet, "n1", "192.0.2.1")
     moved = replace(
         fleet.nodes[NodeId("n2")],
-        description=NodeDescription(hostname="other"),
+        description=described("other"),
         status=replace(fleet.nodes[NodeId("n2")].status, addr="192.0.2.3"),
     )
     fleet.apply(Writes(objects=(moved,)))
@@ -152,23 +156,21 @@ def test_a_hello_may_not_take_what_is_anothers() -> None:
     fleet = world(build.node("n1", addr="192.0.2.1"), build.node("n2", addr="192.0.2.2"))
     two = NodeId("n2")
     with pytest.raises(AlreadyExists):
-        greet(fleet, two, NodeDescription(hostname="n2"), "192.0.2.1", ())
+        greet(fleet, two, described("n2"), "192.0.2.1", ())
     with pytest.raises(AlreadyExists):
-        greet(fleet, two, NodeDescription(hostname="n1"), "192.0.2.2", ())
+        greet(fleet, two, described("n1"), "192.0.2.2", ())
     with pytest.raises(NotFound):
-        greet(fleet, NodeId("n9\n"), NodeDescription(hostname="n9"), "192.0.2.9", ())
-    moved = greet(fleet, two, NodeDescription(hostname="n2b"), "192.0.2.22", ())
+        greet(fleet, NodeId("n9\n"), described("n9"), "192.0.2.9", ())
+    moved = greet(fleet, two, described("n2b"), "192.0.2.22", ())
     assert (moved.description.hostname, moved.addr) == ("n2b", "192.0.2.22")
 
 
 def test_twins_of_earlier_times_stay_while_they_live() -> None:
-    twins = [
-        replace(build.node(n), description=NodeDescription(hostname="twin")) for n in ("n1", "n2")
-    ]
+    twins = [replace(build.node(n), description=described("twin")) for n in ("n1", "n2")]
     fleet = world(*twins)
     for node_id in ("n1", "n2"):
         status = fleet.nodes[NodeId(node_id)].status
-        greet(fleet, NodeId(node_id), NodeDescription(hostname="twin"), status.addr, ())
+        greet(fleet, NodeId(node_id), described("twin"), status.addr, ())
 
 
 def test_an_address_of_a_network_is_no_hosts() -> None:
@@ -181,13 +183,13 @@ def test_an_ipv6_address_is_its_first_reporters() -> None:
     first = replace(first, status=replace(first.status, addrs6=("2001:db8::1",)))
     fleet = world(first, build.node("n2", addr="192.0.2.2"))
     told = ["2001:db8::1", "fe80::1", "2001:db8::2"]
-    greeted = greet(fleet, NodeId("n2"), NodeDescription(hostname="n2"), "192.0.2.2", told)
+    greeted = greet(fleet, NodeId("n2"), described("n2"), "192.0.2.2", told)
     assert greeted.addrs6 == ("2001:db8::2",)
     many = [f"2001:db8::{n:x}" for n in range(1, 1000)]
-    greeted = greet(fleet, NodeId("n1"), NodeDescription(hostname="n1"), "192.0.2.1", many)
+    greeted = greet(fleet, NodeId("n1"), described("n1"), "192.0.2.1", many)
     assert len(greeted.addrs6) == 16
     with pytest.raises(InvalidArgument, match="IPv6"):
-        greet(fleet, NodeId("n1"), NodeDescription(hostname="n1"), "192.0.2.1", ["\x1b"])
+        greet(fleet, NodeId("n1"), described("n1"), "192.0.2.1", ["\x1b"])
 
 
 CONTROLLERS = ("192.0.2.1:2377", "controller.example:2377", "[192.0.2.9]:2377")
@@ -195,7 +197,7 @@ CONTROLLERS = ("192.0.2.1:2377", "controller.example:2377", "[192.0.2.9]:2377")
 
 def test_a_node_is_a_manager_because_a_controller_runs_there() -> None:
     fleet = world(build.node("n2", addr="192.0.2.2"))
-    request = JoinRequest(TOKEN, NodeDescription(hostname="first"), "192.0.2.1")
+    request = JoinRequest(FLEET.token, described("first"), "192.0.2.1")
     _, first = join(fleet, request, build.NOW, build.Numbered(), CONTROLLERS)
     assert first.spec.role == "manager"
     plain = fleet.nodes[NodeId("n2")]
@@ -215,14 +217,15 @@ def test_a_node_with_a_controller_from_before_becomes_a_manager_once() -> None:
     assert managers(fleet, ()) == []
 
 
-def test_an_agent_that_is_too_old_is_told_what_to_upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_that_is_too_old_is_told_what_to_upgrade() -> None:
     fleet = world(build.node("n1", addr="192.0.2.1"))
-    old, new = (NodeDescription(hostname="n1", protocol=n) for n in (0, PROTOCOL + 1))
-    for description in (old, new):
-        greet(fleet, NodeId("n1"), description, "192.0.2.1", ())
-    monkeypatch.setattr(joining, "PROTOCOL_OLDEST", 2)
-    with pytest.raises(InvalidArgument, match=r"speaks protocol 1, .* upgrade pyswarm on the host"):
-        greet(fleet, NodeId("n1"), old, "192.0.2.1", ())
-    with pytest.raises(InvalidArgument, match="upgrade"):
-        join_as(fleet, "n2")
+    new = NodeDescription(hostname="n1", protocol=PROTOCOL + 1)
     greet(fleet, NodeId("n1"), new, "192.0.2.1", ())
+    assert PROTOCOL_OLDEST == 6
+    for protocol, shown in ((0, 1), (5, 5)):
+        old = replace(new, protocol=protocol)
+        told = rf"speaks protocol {shown}, the controller 6 to {PROTOCOL}: upgrade pyswarm on the"
+        with pytest.raises(InvalidArgument, match=told):
+            greet(fleet, NodeId("n1"), old, "192.0.2.1", ())
+        with pytest.raises(InvalidArgument, match="upgrade"):
+            join_as(fleet, "n2", protocol=protocol)

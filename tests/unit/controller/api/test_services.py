@@ -152,19 +152,6 @@ def test_the_version_of_the_last_change_of_limits_is_known() -> None:
     assert (both.template_version, both.limits_version) == (4, 4)
 
 
-@pytest.mark.parametrize(("protocol", "template_version"), [(5, 1), (4, 2), (0, 2)])
-def test_tasks_of_agents_that_change_no_limits_are_replaced(
-    protocol: int, template_version: int
-) -> None:
-    old = build.node("n1")
-    old = replace(old, description=replace(old.description, protocol=protocol))
-    web = replace(build.service("web"), version=Version(index=1))
-    tasks = [build.task("web.1", node="n1")]
-    state = build.state(nodes=[old, build.node("n2")], services=[web], tasks=tasks)
-    assert update(state, limited(memory=1 << 26)).template_version == template_version
-    assert limits.PROTOCOL_LIMITS == 5
-
-
 def test_a_task_has_or_awaits_or_refuses_its_services_limits() -> None:
     web = replace(build.service("web"), limits_version=3)
 

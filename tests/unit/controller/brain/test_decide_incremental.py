@@ -20,12 +20,10 @@ from pyswarm_core.limits import (
     DECISION_NETWORKS,
     EXPLAINED_PER_SECOND,
     PLACING_COST,
-    PROTOCOL_CHECKS,
 )
 from pyswarm_core.objects import Block, Service, Task, UpdateStatus
 from pyswarm_core.specs import (
     EndpointSpec,
-    HealthConfig,
     PortConfig,
     PublishMode,
     ReplicatedMode,
@@ -293,16 +291,10 @@ def _paused(name: str, needs: dict[str, Any], newer: TaskSpec) -> Service:
     return replace(new, update_status=UpdateStatus(state=UpdateState.PAUSED, to_version=2))
 
 
-def _checked() -> TaskSpec:
-    template = build.template()
-    check = HealthConfig(test=("TCP", "80"))
-    return replace(template, container_spec=replace(template.container_spec, healthcheck=check))
-
-
 @pytest.mark.parametrize(
     "newer",
-    [_checked(), build.template(memory=2 * GIB), build.template(constraints=["node.id==none"])],
-    ids=["check", "memory", "constraint"],
+    [build.template(memory=2 * GIB), build.template(constraints=["node.id==none"])],
+    ids=["memory", "constraint"],
 )
 def test_the_tasks_of_a_paused_update_wait_for_what_their_own_template_needs(
     newer: TaskSpec,
@@ -311,9 +303,7 @@ def test_the_tasks_of_a_paused_update_wait_for_what_their_own_template_needs(
     waiting = build.task("web.1", version=1, state=TaskState.PENDING)
     world = Leader(build.state(nodes=[], services=[web], tasks=[waiting]))
     world.turns()
-    old_agent = build.node("n1", memory=GIB)
-    description = replace(old_agent.description, protocol=PROTOCOL_CHECKS - 1)
-    world.put_node(replace(old_agent, description=description))
+    world.put_node(build.node("n1", memory=GIB))
     world.turns()
     assert _placed(world, "web") == 1
 

@@ -17,7 +17,6 @@ from pyswarm_core.ids import NetworkId
 from pyswarm_core.objects import Node, NodeFault, Service
 from pyswarm_core.specs import (
     EndpointSpec,
-    HealthConfig,
     PortConfig,
     PublishMode,
     TaskSpec,
@@ -69,17 +68,6 @@ def test_a_task_that_has_no_address_of_the_network_runs_on_when_it_is_full() -> 
     assert sorted(found) == [(1, RUNNING), (2, PENDING)]
 
 
-def _checked() -> TaskSpec:
-    spec = build.template("new")
-    check = HealthConfig(test=("TCP", "80"))
-    return replace(spec, container_spec=replace(spec.container_spec, healthcheck=check))
-
-
-def _before_checks() -> Node:
-    made = node("n1")
-    return replace(made, description=replace(made.description, protocol=4))
-
-
 def _unable() -> Node:
     made = node("n1")
     fault = NodeFault(network_id=NetworkId(""), reason="no memory cgroup", blocks=True)
@@ -97,7 +85,6 @@ FILTERS: dict[str, tuple[TaskSpec, Node]] = {
     "constraint": (build.template(constraints=["node.labels.disk==ssd"]), node("n1")),
     "port": (build.template("port"), node("n1")),
     "max": (build.template(max_replicas=1), node("n1")),
-    "checks": (_checked(), _before_checks()),
     "kernel": (build.template(networks=["secret"]), node("n1", lacks=("esp",))),
     "cannot": (build.template(networks=["missing"]), node("n1")),
 }
@@ -151,12 +138,11 @@ def test_an_end_makes_room_where_nothing_else_is_short() -> None:
 
 
 @pytest.mark.parametrize("order", UpdateOrder)
-def test_a_check_that_no_agent_makes_stops_no_second_task(order: UpdateOrder) -> None:
+def test_an_update_that_fits_on_no_node_stops_no_second_task(order: UpdateOrder) -> None:
     web = service("web", replicas=6)
-    hosts = [replace(one, description=_before_checks().description) for one in nodes(3)]
-    world = BrainWorld(build.state(nodes=hosts, services=[web]))
+    world = BrainWorld(build.state(nodes=nodes(3), services=[web]))
     world.converge()
-    new = replace(web, spec=replace(web.spec, task_template=_checked()))
+    new = replace(web, spec=replace(web.spec, task_template=build.template(memory=9 * build.GIB)))
     new = replace(new, spec_version=2, template_version=2)
     world.state.apply(
         Writes(objects=(build.updating(new, web.spec, UpdateConfig(order=order), slots=6),))

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -15,7 +16,10 @@ from controller.grpc.admission import (
     Gate,
     Limit,
     caller_of,
+    counted_as,
 )
+from controller.grpc.callers import set_caller
+from controller.identity.caller import ANONYMOUS, Caller, CallerKind, Role
 from pyswarm_core.api.v1 import control_pb2
 from pyswarm_core.errors import Exhausted
 from pyswarm_core.limits import (
@@ -51,6 +55,28 @@ def test_all_together_are_refused_past_the_total() -> None:
         refused = pytest.raises(Exhausted, match=r"3 requests of all callers .* try again later")
         with refused, gate.passing("192.0.2.9"):
             pass
+
+
+class _Peer:
+    def peer(self) -> str:
+        return "ipv4:192.0.2.1:4711"
+
+
+@pytest.mark.parametrize(
+    ("caller", "counted"),
+    [
+        (Caller(CallerKind.USER, "u1", "ann", Role.VIEWER), 'user "ann"'),
+        (Caller(CallerKind.AGENT, "n1", "host1"), 'node "host1"'),
+        (Caller(CallerKind.CONTROLLER, "c1", "c1"), "192.0.2.1"),
+        (ANONYMOUS, "192.0.2.1"),
+    ],
+)
+async def test_a_user_or_node_is_one_caller_wherever_it_calls_from(
+    caller: Caller, counted: str
+) -> None:
+    set_caller(caller)
+    context: Any = _Peer()
+    assert counted_as(context) == counted
 
 
 async def test_a_newcomer_takes_the_oldest_place_of_the_caller_that_has_most() -> None:

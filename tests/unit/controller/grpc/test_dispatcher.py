@@ -17,6 +17,7 @@ from pyswarm_core.indexes.columns import pack_statuses
 from pyswarm_core.objects import NO_DETAIL, TaskStatus
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
+from tests.fixtures.desk import StoppedClock
 
 
 class SlowStore:
@@ -86,7 +87,7 @@ def part(*, more: bool) -> Message:
 async def test_each_slice_of_what_is_told_waits_for_the_store() -> None:
     told: Any = Telling([part(more=True), None, part(more=True), part(more=False)])
     leading: Any = None
-    assert await Dispatcher(leading)._tell(told, told, told)
+    assert await Dispatcher(leading, StoppedClock())._tell(told, told, told)
     slices = [["saved", "slice", "more"], ["saved", "slice"]] * 2
     assert told.done == [*slices[0], *slices[1], *slices[2], "saved", "slice", "last"]
 
@@ -95,7 +96,7 @@ async def test_a_session_that_was_replaced_tells_no_further_part() -> None:
     told: Any = Telling([part(more=True)] * 9)
     told.ends_after = 2
     leading: Any = None
-    assert not await Dispatcher(leading)._tell(told, told, told)
+    assert not await Dispatcher(leading, StoppedClock())._tell(told, told, told)
     assert told.done.count("slice") == 2
 
 
@@ -127,7 +128,7 @@ async def taken(count: int, closes_after: int = 10) -> Intake:
     )
     whatever: Any = loop
     leading: Any = None
-    await Dispatcher(leading)._take_statuses(whatever, session, told)
+    await Dispatcher(leading, StoppedClock())._take_statuses(whatever, session, told)
     return loop
 
 
@@ -164,6 +165,7 @@ async def test_a_worn_key_does_not_keep_heartbeats_from_being_heard_while_the_st
     leading: Any = None
     context: Any = Says([beat] * 4)
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-        await Dispatcher(leading)._read(loop, NodeSession(NodeId("n1")), context, group)
+        dispatcher = Dispatcher(leading, StoppedClock())
+        await dispatcher._read(loop, NodeSession(NodeId("n1")), context, group)
     assert loop.heard_of == ["n1"] * 4
     assert loop.submitted == 1

@@ -3,8 +3,6 @@
 import asyncio
 from typing import Any
 
-from msgspec.structs import replace
-
 from controller.grpc.admission import STRANGERS, Gate
 from controller.grpc.dispatcher import Dispatcher
 from controller.leader.sessions import NodeSession
@@ -12,11 +10,13 @@ from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
 from pyswarm_core.codec import to_proto
 from pyswarm_core.errors import Exhausted
 from pyswarm_core.ids import NodeId
+from pyswarm_core.objects import Node
 from tests.fixtures import build
+from tests.fixtures.desk import StoppedClock
+from tests.fixtures.identity import FLEET, auth_context
 
 AGENTS = 40
 HOSTS = 4
-TOKEN = "PYSWM-1-right"
 
 
 class Leader:
@@ -24,7 +24,6 @@ class Leader:
 
     def __init__(self) -> None:
         self.state = build.state(nodes=build.nodes(AGENTS))
-        self.state.cluster = replace(self.state.cluster, worker_token=TOKEN)
         self.sessions = self
         self.leader = ""
         self.opened_for: list[NodeId] = []
@@ -49,18 +48,27 @@ class Leader:
 class Stream:
     """A call of one host that brings this hello, or nothing for ever."""
 
-    def __init__(self, peer: str, hello: dispatcher_pb2.Hello | None = None) -> None:
+    def __init__(self, peer: str, node: Node | None = None) -> None:
         self._peer = peer
-        self._hello = hello
+        self._node = node
 
     def peer(self) -> str:
         return self._peer
 
     async def read(self) -> dispatcher_pb2.AgentMessage:
         await asyncio.sleep(0)
-        if self._hello is None:
+        if self._node is None:
             await asyncio.Event().wait()
-        return dispatcher_pb2.AgentMessage(hello=self._hello)
+            raise AssertionError
+        hello = dispatcher_pb2.Hello(
+            description=to_proto(self._node.description, objects_pb2.NodeDescription()),
+            addr=self._node.status.addr,
+        )
+        return dispatcher_pb2.AgentMessage(hello=hello)
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        assert self._node is not None
+        return auth_context(FLEET.node(self._node.id))
 
 
 class Serving(Dispatcher):
@@ -73,7 +81,7 @@ class Serving(Dispatcher):
 async def test_a_fleet_gets_in_while_silent_hosts_hold_all_places_and_renew_them() -> None:
     leader: Any = Leader()
     gate = Gate(STRANGERS)
-    dispatcher = Serving(leader, gate)
+    dispatcher = Serving(leader, StoppedClock(), gate)
     yielded = 0
 
     async def silent(host: int) -> None:
@@ -92,13 +100,7 @@ async def test_a_fleet_gets_in_while_silent_hosts_hold_all_places_and_renew_them
         await asyncio.sleep(0)
         assert gate.total == STRANGERS.total
         for number, node in enumerate(leader.state.nodes.values()):
-            hello = dispatcher_pb2.Hello(
-                node_id=node.id,
-                token=TOKEN,
-                description=to_proto(node.description, objects_pb2.NodeDescription()),
-                addr=node.status.addr,
-            )
-            agent: Any = Stream(f"ipv6:[2001:db8:0:{number:x}::1]:1", hello)
+            agent: Any = Stream(f"ipv6:[2001:db8:0:{number:x}::1]:1", node)
             await dispatcher.Session(None, agent)
             assert gate.total <= STRANGERS.total
         for task in held:

@@ -14,9 +14,10 @@ from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.api.v1.dispatcher_pb2 import Assignments, Overlay
 from pyswarm_core.codec import from_proto
 from pyswarm_core.decision import Writes
+from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.indexes.columns import unpack_ids
-from pyswarm_core.objects import Block, EncryptionKey, Endpoint, Network, Task, VersionRange
+from pyswarm_core.objects import Block, Endpoint, Network, Task, VersionRange
 from pyswarm_core.specs import (
     EndpointSpec,
     Ipam,

@@ -4,10 +4,13 @@ import asyncio
 
 from msgspec.structs import replace
 
-from controller.leader.events import EventHistory, events_of
+from controller.brain.orchestrator.quarantine import Failure, Stage
+from controller.identity.policy import STACK_LABEL
+from controller.leader.events import EventHistory, events_of, in_stacks, quarantine_event
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
-from pyswarm_core.kinds import NODE
+from pyswarm_core.ids import ServiceId
+from pyswarm_core.kinds import NODE, SERVICE
 from pyswarm_core.limits import EVENTS_TOLD
 from pyswarm_core.objects import Service, UpdateStatus
 from pyswarm_core.states import UpdateState
@@ -85,6 +88,38 @@ def test_users_writes_are_told_against_the_state_before_them() -> None:
         ("service.create", "new"),
         ("node.remove", "n1"),
     ]
+
+
+def _of_stack(name: str, stack: str) -> Service:
+    service = build.service(name)
+    return replace(service, spec=replace(service.spec, labels={STACK_LABEL: stack}))
+
+
+def test_events_of_users_have_the_stack_that_the_object_gets_or_had() -> None:
+    state = build.state(services=[_of_stack("old", "web"), _of_stack("gone", "db")])
+    writes = Writes(
+        objects=(_of_stack("old", "web2"), _of_stack("new", "web"), build.service("plain")),
+        removed=(SERVICE.object_name(ServiceId("gone")),),
+    )
+    assert [(told.name, told.stack) for told in events_of(state, writes)] == [
+        ("old", "web2"),
+        ("new", "web"),
+        ("plain", ""),
+        ("gone", "db"),
+    ]
+
+
+def test_events_of_decisions_have_the_stack_of_the_service() -> None:
+    state = build.state(nodes=build.nodes(1), services=[_of_stack("web", "web")])
+    events = [
+        Event.of("task.create", "web", "web"),
+        Event.of("service.remove", "web", "web"),
+        Event.of("node.down", "n1", "n1"),
+        Event.of("task.state", "gone", "gone"),
+    ]
+    assert [told.stack for told in in_stacks(state, events)] == ["web", "web", "", ""]
+    failure = Failure(Stage.SAVE, SERVICE.object_name(ServiceId("web")), "too large")
+    assert quarantine_event(state, failure).stack == "web"
 
 
 def test_the_start_of_an_update_or_a_rollback_is_an_event_of_its_own() -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from controller.brain.liveness.calibration import PATIENCE
 from controller.leader.node_watch import ANSWERS, NodeWatch
 from pyswarm_core.aio.echo import Asker, Done, NoEchoes
@@ -9,6 +11,7 @@ from pyswarm_core.clock import MILLISECOND, SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import Node
+from pyswarm_core.specs import ClusterSpec
 from pyswarm_core.states import NodeState
 from pyswarm_core.views import Event
 from tests.fixtures import build
@@ -146,3 +149,13 @@ def test_answers_that_wait_are_read_before_a_verdict() -> None:
     fleet = Fleet(Unread)
     fleet.run(lambda: False)
     assert fleet.is_in(NodeState.DISCONNECTED)
+
+
+def test_changed_settings_apply_at_once() -> None:
+    fleet = Fleet()
+    spec = ClusterSpec(agent_grace=7 * SECOND)
+    fleet.state.apply(Writes(cluster=replace(fleet.state.cluster, spec=spec)))
+    fleet.watch.follow(SECOND)
+    assert fleet.watch.liveness.grace == 7 * SECOND
+    fleet.watch.follow(3 * SECOND)
+    assert fleet.watch.liveness.period == 3 * SECOND

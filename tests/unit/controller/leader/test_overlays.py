@@ -8,9 +8,10 @@ from controller.leader import overlays as telling
 from controller.leader.overlays import OverlayMessages
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.decision import Writes
+from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import NetworkId, NodeId
 from pyswarm_core.kinds import NETWORK
-from pyswarm_core.objects import Block, EncryptionKey, Network, Node
+from pyswarm_core.objects import Block, Network, Node
 from pyswarm_core.state import State
 from tests.fixtures import build
 from tests.unit.controller.leader.endpoints.build import ingress, known

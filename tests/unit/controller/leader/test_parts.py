@@ -12,7 +12,6 @@ from pyswarm_core.api.v1.dispatcher_pb2 import Assignments, Overlay, ServiceEndp
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.indexes.columns import unpack_ids
-from pyswarm_core.limits import PROTOCOL, PROTOCOL_FREEZES, PROTOCOL_PARTS
 from pyswarm_core.objects import Block
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
@@ -30,10 +29,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assignments, "SLICE_OBJECT_BYTES", 64)
 
 
-def world(protocol: int = PROTOCOL) -> State:
+def world() -> State:
     """A node with one task on each of many networks."""
     nodes = build.nodes(9)
-    nodes = [replace(n, description=replace(n.description, protocol=protocol)) for n in nodes]
     networks = [
         replace(
             build.network(f"net{number}", f"10.{number}.0.0/16", 5000 + number),
@@ -94,28 +92,6 @@ def test_a_full_set_comes_in_parts_of_bounded_size() -> None:
 def test_many_tasks_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assignments, "ASSIGNMENT_TASK_BYTES", PART // 4)
     assert max(len(unpack_ids(part.ids)) for part in parts_of(world())) <= 4
-
-
-def test_an_agent_that_takes_no_parts_is_told_all_at_once() -> None:
-    (message,) = parts_of(world(PROTOCOL_PARTS - 1))
-    assert not message.more
-    assert named([message]) == EVERYTHING
-
-
-def test_an_agent_that_knows_no_frozen_tasks_is_told_that_they_run() -> None:
-    for protocol, told in (
-        (PROTOCOL_FREEZES, TaskState.FROZEN),
-        (PROTOCOL_FREEZES - 1, TaskState.RUNNING),
-    ):
-        state = world(protocol)
-        frozen = replace(state.tasks[identified(0)], desired_state=TaskState.FROZEN)
-        state.apply(Writes(tasks=[frozen]))
-        desired = {
-            task_id: TaskState(desired)
-            for part in parts_of(state)
-            for task_id, desired in zip(unpack_ids(part.ids), part.desired_states, strict=True)
-        }
-        assert desired[frozen.id] is told
 
 
 def test_no_part_means_more_than_the_last_one_said() -> None:

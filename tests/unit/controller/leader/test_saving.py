@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
+from controller.identity.envelope import Envelope
 from controller.leader.election import Term
 from controller.leader.persistence.loading import Loaded, load
 from controller.leader.persistence.saving import Deposed, Saver, Unsaved
@@ -13,6 +14,7 @@ from controller.store.base import (
     Put,
     StoreAmbiguous,
     StoreError,
+    StoreMisuse,
     Txn,
 )
 from controller.store.memory import MemoryKv
@@ -21,11 +23,13 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.keys import ChunkKey, Keys
-from pyswarm_core.kinds import kind_of
+from pyswarm_core.kinds import SERVICE, encode, kind_of
 from pyswarm_core.objects import NO_DETAIL, Cluster, Service, Task, TaskDetail
+from pyswarm_core.specs import RegistryLogin
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
+from tests.fixtures.envelopes import counted_nonces
 
 KEYS = Keys()
 LEADER = b"me"
@@ -49,12 +53,21 @@ class Rig:
         self.sleeps = 0
         self.to_lose = 0
         self.state = State(Cluster(id="cluster"))
+        self.envelope = counted_nonces()
 
     async def start(self) -> Saver:
         lease = await self.store.grant_lease(2)
         won = await self.store.commit(Txn((), (Put(KEYS.leader, LEADER, lease.id),)))
         term = Term(lease.id, 2, won.revision, won.revision, Instant(0))
-        return Saver(self.store, KEYS, term, LEADER, on_error=self.errors.append, sleep=self._sleep)
+        return Saver(
+            self.store,
+            KEYS,
+            term,
+            LEADER,
+            envelope=self.envelope,
+            on_error=self.errors.append,
+            sleep=self._sleep,
+        )
 
     def write(self, writes: Writes) -> Unsaved:
         unsaved = Unsaved()
@@ -62,7 +75,7 @@ class Rig:
         return unsaved
 
     async def load(self) -> Loaded:
-        return await load(self.store, KEYS, lambda: Cluster(id="fresh"), LOADED_AT)
+        return await load(self.store, KEYS, self.envelope, lambda: Cluster(id="fresh"), LOADED_AT)
 
     async def _sleep(self, seconds: float) -> None:
         self.sleeps += 1
@@ -113,6 +126,14 @@ def everything(count: int) -> Writes:
     )
 
 
+def with_secrets() -> Writes:
+    login = RegistryLogin(registry="docker.io", username="ann", password="hidden-password")
+    return Writes(
+        cluster=Cluster(id="cluster", worker_token="hidden-token"),
+        objects=(replace(service("app"), registry_login=login),),
+    )
+
+
 async def test_what_was_saved_is_loaded_again(rig: Rig) -> None:
     saver = await rig.start()
     await saver.save(rig.state, rig.write(everything(300)))
@@ -122,6 +143,54 @@ async def test_what_was_saved_is_loaded_again(rig: Rig) -> None:
     assert loaded.state.networks == rig.state.networks
     assert loaded.state.cluster == rig.state.cluster
     assert not loaded.unsaved
+
+
+async def test_what_is_sensitive_is_stored_sealed_and_loading_writes_nothing(rig: Rig) -> None:
+    saver = await rig.start()
+    secret = with_secrets()
+    await saver.save(rig.state, rig.write(secret))
+    stored = b"".join(item.value for item in (await rig.store.read(KEYS.root)).items)
+    assert not [one for one in (b"hidden-password", b"hidden-token") if one in stored]
+    loaded = await rig.load()
+    assert loaded.state.cluster == secret.cluster
+    assert list(loaded.state.services.values()) == list(secret.objects)
+    assert not loaded.unsaved
+
+
+async def test_what_is_found_in_plain_text_is_saved_sealed(rig: Rig) -> None:
+    saver = await rig.start()
+    secret = with_secrets()
+    (web,), fleet = secret.objects, secret.cluster
+    assert fleet is not None
+    plain = [Put(KEYS.cluster, encode(fleet)), Put(KEYS.object(SERVICE, web.id), encode(web))]
+    await rig.store.commit(Txn(puts=tuple(plain)))
+    loaded = await rig.load()
+    assert sorted(loaded.unsaved.names()) == ["cluster", f"service/{web.id}"]
+    await saver.save(loaded.state, loaded.unsaved)
+    again = await rig.load()
+    assert (again.state.cluster, again.state.services) == (fleet, {web.id: web})
+    assert not again.unsaved
+
+
+async def test_what_another_key_sealed_is_unreadable_with_the_reason(rig: Rig) -> None:
+    saver = await rig.start()
+    secret = with_secrets()
+    await saver.save(rig.state, rig.write(replace(secret, cluster=Cluster(id="cluster"))))
+    other = rig.envelope = Envelope(bytes(32), lambda: bytes(12))
+    loaded = await rig.load()
+    (name, why), *_ = loaded.state.unreadable.items()
+    assert name == f"service/{secret.objects[0].id}"
+    assert why.startswith("registry_login cannot be decrypted: it is sealed with encryption key ")
+    assert f"this controller has {other.key_id}" in why
+    assert not loaded.unsaved
+
+
+async def test_nothing_is_led_without_the_cluster_s_key(rig: Rig) -> None:
+    saver = await rig.start()
+    await saver.save(rig.state, rig.write(with_secrets()))
+    rig.envelope = Envelope(bytes(32), lambda: bytes(12))
+    with pytest.raises(StoreMisuse, match="/pyswarm/cluster cannot be read: worker_token cannot"):
+        await rig.load()
 
 
 async def test_ready_nodes_come_back_unknown(rig: Rig) -> None:

@@ -19,8 +19,8 @@ from agent.network.overlay.base import AttachedTask
 from agent.network.overlay.plan import NO_PATHS
 from agent.network.overlay.plug import Plug
 from agent.network.vips.base import InNamespace
+from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
-from pyswarm_core.objects import EncryptionKey
 
 T = TypeVar("T")
 APP, OTHER = NetworkId("netapp"), NetworkId("netother")

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from agent.network.base import NetworkFailed, Peer
+from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import ServiceId, TaskId
-from pyswarm_core.objects import EncryptionKey
 from tests.unit.agent.network.contracts.bench import (
     ADDRESSES,
     APP,

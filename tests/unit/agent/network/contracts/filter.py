@@ -1,11 +1,14 @@
 """The contract of every Filter: rules are written, changed, repaired and removed."""
 
+from functools import partial
+
 import msgspec
 
-from agent.network.base import DesiredEndpoint, DesiredOverlay
+from agent.network.base import ControlPlane, DesiredEndpoint, DesiredOverlay
 from agent.network.filter.base import Filter
 from agent.network.filter.host import PLAINTEXT
 from agent.network.filter.senders import SPOOFED
+from pyswarm_core.controlplane import ControlEndpoint, ControlHost
 from pyswarm_core.ids import TaskId
 from pyswarm_core.specs import PortConfig
 from tests.unit.agent.network.contracts.bench import (
@@ -45,6 +48,18 @@ class FilterContract:
         assert bench.run(1, part.check) == ()
         assert (part.dropped(SPOOFED), part.dropped(PLAINTEXT)) == (0, 0)
         assert part.refused == {}
+
+    def test_the_control_plane_is_closed_as_it_changes(self, bench: Bench) -> None:
+        part = bench.dataplane(1).parts.filter
+        for address in ("192.0.2.77", "2001:db8::77"):
+            host = ControlHost(addresses=(address,), endpoints=(ControlEndpoint(port=2377),))
+            control = ControlPlane(hosts=(host,))
+            bench.run(1, partial(part.sync, [overlay(bench, 1, APP)], control=control))
+            assert f"{address} . 2377" in bench.rules(1)
+            assert bench.run(1, part.check) == ()
+            assert part.refused == {}
+        bench.run(1, lambda: part.sync([overlay(bench, 1, APP)]))
+        assert "2377" not in bench.rules(1)
 
     def test_a_published_port_is_forwarded_to_its_backends_as_they_change(
         self, bench: Bench

@@ -9,7 +9,7 @@ from controller.api.tracing.ends import End, Target, Vip
 from controller.api.tracing.hops import Case, carried, connected, resolved
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.states import TaskState
-from pyswarm_core.traces import Attempt, Difference, Facts, Hop
+from pyswarm_core.traces import CLOSED, Attempt, Difference, Facts, Hop
 from tests.unit.controller.leader.endpoints.build import WEB, world
 
 VIP, HERE, THERE = "10.128.255.254", "10.128.0.2", "10.128.0.66"
@@ -205,6 +205,18 @@ def test_an_address_outside_the_fleet_is_only_connected_to() -> None:
         target=Target(text="192.0.2.9", address="192.0.2.9"),
     )  # fmt: skip
     assert [hop.hop for hop in walked(outside)] == ["backend", "connect", "connect"]
+
+
+def test_a_closed_port_of_the_control_plane_names_what_opens_it() -> None:
+    refused = Attempt(to="192.0.2.9", error=f"Connection refused: {CLOSED}")
+    facts = replace(NEAR.facts, name=None, connections=(refused,))
+    outside = replace(
+        WHOLE, near=replace(NEAR, facts=facts), far=None, vip=None, outside=True, port=2377,
+        target=Target(text="192.0.2.9", address="192.0.2.9"),
+    )  # fmt: skip
+    hop = walked(outside)[-1]
+    assert hop.found == f"192.0.2.9:2377: Connection refused: {CLOSED}"
+    assert hop.remedy.startswith("`service update --allow-fleet-api` opens the controllers' API")
 
 
 def test_of_udp_only_a_refusal_is_told() -> None:

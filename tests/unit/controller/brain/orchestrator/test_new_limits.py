@@ -10,7 +10,6 @@ from controller.api.queries.progress import service_progress
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import ServiceId
-from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Service, Task, TaskDetail, Version
 from pyswarm_core.specs import FailureAction, Limits, Resources, TaskSpec, UpdateConfig
 from pyswarm_core.states import TaskState, UpdateState
@@ -33,12 +32,11 @@ def running(slot: int) -> Task:
 
 
 def world_of(*tasks: Task, **config: object) -> BrainWorld:
-    able = [replace(n, description=replace(n.description, protocol=PROTOCOL)) for n in nodes(3)]
     web = service("web", replicas=3)
     spec = replace(web.spec, update_config=UpdateConfig(**config))  # type: ignore[arg-type]
     web = replace(web, spec=spec, version=Version(index=1))
     held = tasks or (running(1), running(2), running(3))
-    return BrainWorld(build.state(nodes=able, services=[web], tasks=held))
+    return BrainWorld(build.state(nodes=nodes(3), services=[web], tasks=held))
 
 
 def update(world: BrainWorld, template: TaskSpec) -> Service:

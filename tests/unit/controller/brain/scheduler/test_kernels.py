@@ -7,9 +7,7 @@ from controller.api.queries.why import why
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId
 from pyswarm_core.kinds import NODE
-from pyswarm_core.limits import PROTOCOL_CHECKS
 from pyswarm_core.objects import Network, Node, NodeFault
-from pyswarm_core.specs import HealthConfig
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
@@ -67,55 +65,6 @@ def test_a_node_that_comes_back_with_another_kernel_takes_what_waited() -> None:
     world.state.apply(Writes(objects=(node("n1"),)))
     (placed,) = world.decide(dirty(nodes=["n1"])).writes.tasks
     assert (placed.state, placed.node_id) == (TaskState.ASSIGNED, "n1")
-
-
-def _with_protocol(protocol: int, name: str) -> Node:
-    made = node(name)
-    return replace(made, description=replace(made.description, protocol=protocol))
-
-
-CHECK = HealthConfig(test=("TCP", "80"))
-
-
-@pytest.mark.parametrize(
-    ("checks", "able"),
-    [
-        ({"healthcheck": CHECK}, {"n2", "n3"}),
-        ({"readiness": CHECK}, {"n2", "n3"}),
-        ({"healthcheck": HealthConfig(test=("NONE",))}, {"n1", "n2", "n3"}),
-        ({"healthcheck": HealthConfig(retries=2)}, {"n1", "n2", "n3"}),
-    ],
-)
-def test_tasks_with_checks_keep_off_agents_that_make_none(
-    checks: dict[str, HealthConfig], able: set[str]
-) -> None:
-    assert PROTOCOL_CHECKS == 5
-    world = _checked(checks, 4, 5, 6)
-    assert {task.node_id for task in world.decide(dirty("web")).writes.tasks} == able
-
-
-def _checked(checks: dict[str, HealthConfig], *protocols: int, replicas: int = 3) -> BrainWorld:
-    spec = build.template()
-    container = replace(spec.container_spec, **checks)
-    spec = replace(spec, container_spec=container)
-    nodes = [_with_protocol(protocol, f"n{n}") for n, protocol in enumerate(protocols, 1)]
-    services = [service("web", replicas=replicas, spec=spec)]
-    return BrainWorld(build.state(nodes=nodes, services=services))
-
-
-def test_a_task_whose_checks_no_agent_makes_waits_for_an_upgrade() -> None:
-    world = _checked({"readiness": CHECK}, 4, 0, replicas=1)
-    world.settle(dirty("web"))
-    (waiting,) = world.state.tasks.values()
-    text = "2 of 2 nodes run an agent that makes no health checks: upgrade it"
-    assert waiting.detail.message == f"no suitable node: {text}"
-    assert why(world.state, "web", NOW)[2:] == [
-        text,
-        "remedy: upgrade the agent of n1: it makes no health checks",
-    ]
-    world.state.apply(Writes(objects=(_with_protocol(5, "n2"),)))
-    (placed,) = world.decide(dirty(nodes=["n2"])).writes.tasks
-    assert placed.node_id == "n2"
 
 
 def test_no_remedy_is_a_kernel_where_something_else_is_short() -> None:

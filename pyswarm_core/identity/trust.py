@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from pyswarm_core.errors import PermissionDenied, Unavailable
-from pyswarm_core.tokens import digest_of
+from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
+from pyswarm_core.identity.tokens import digest_of
 
 SERVER_NAME = "controller.pyswarm"
 """The name in the certificate of every controller; clients expect it whatever the address is."""
@@ -69,6 +69,17 @@ def ders_of(pems: str) -> tuple[bytes, ...]:
     return tuple(base64.b64decode(block) for block in blocks)
 
 
+def roots_of(pem: str, owner: str) -> tuple[bytes, ...]:
+    """The certificates of a CA's file, in DER. Raises InvalidArgument, which names the owner."""
+    try:
+        found = ders_of(pem)
+    except ValueError:
+        found = ()
+    if not found:
+        raise InvalidArgument(f"{owner}: expected a certificate in PEM form")
+    return found
+
+
 GUEST_KEY_PEM = _pem("EC PRIVATE KEY", _EC_PRIVATE_KEY)
 
 
@@ -79,21 +90,21 @@ def trusted(chain: Sequence[Certificate], digest: str, host: str, now: int) -> T
     valid at `now` or the chain has no guest certificate.
     """
     root = root_of(chain, digest, host)
-    guest = next((one for one in chain if _is_guest(one, root)), None)
-    if guest is None:
-        raise Unavailable(
-            f"the controller at {host} sent no guest certificate, so that it accepts no tokens:"
-            " check that it has the same version as this program"
-        )
-    for certificate in (chain[0], root, guest):
-        if not certificate.not_before <= now <= certificate.not_after:
-            owner = f"a certificate of the controller at {host}"
-            raise Unavailable(validity_text(owner, certificate, now))
+    guest = guest_of(chain, host)
+    if problem := out_of_time((chain[0], root, guest), host, now):
+        raise Unavailable(problem)
     return Trust(root.pem, guest.pem)
 
 
-def _is_guest(certificate: Certificate, root: Certificate) -> bool:
-    return certificate.unit == GUEST_UNIT and certificate.issuer == root.subject
+def guest_of(chain: Sequence[Certificate], host: str) -> Certificate:
+    """The guest certificate. Raises Unavailable if the chain has none."""
+    for certificate in chain:
+        if certificate.unit == GUEST_UNIT:
+            return certificate
+    raise Unavailable(
+        f"the controller at {host} sent no guest certificate, so that it accepts no tokens:"
+        " check that it has the same version as this program"
+    )
 
 
 def root_of(chain: Sequence[Certificate], digest: str, host: str) -> Certificate:
@@ -107,6 +118,14 @@ def root_of(chain: Sequence[Certificate], digest: str, host: str) -> Certificate
         f"the controller at {host} does not have this fleet's CA (expected {digest}, it has {has}):"
         " the token is of another fleet, or somebody answers in its place; nothing was sent"
     )
+
+
+def out_of_time(certificates: Sequence[Certificate], host: str, now: int) -> str:
+    """Why a controller's certificates are not valid at `now`; empty if they are."""
+    for certificate in certificates:
+        if not certificate.not_before <= now <= certificate.not_after:
+            return validity_text(f"a certificate of the controller at {host}", certificate, now)
+    return ""
 
 
 def validity_text(owner: str, certificate: Certificate, now: int) -> str:

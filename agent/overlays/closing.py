@@ -1,0 +1,105 @@
+"""Closes to tasks what this agent itself knows of the control plane: its metrics, the controllers
+that it connects to, and the registries that it mirrors without encryption. SHELL.
+
+Controllers send the rest. Names are resolved again periodically; while a name does not resolve, its
+last addresses stay closed.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterable
+
+from agent.overlays.overlays import Overlays
+from pyswarm_core.aio.interfaces import host_addresses
+from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.clock import seconds
+from pyswarm_core.controlplane import (
+    ControlEndpoint,
+    ControlHost,
+    listening_on,
+    split_address,
+    usable_address,
+)
+from pyswarm_core.limits import CONTROL_PERIOD, METRICS_ADDRS_MAX
+
+_log = EventLog("agent.closing")
+
+OWN = "agent"
+"""The source of what the agent itself knows."""
+_RESOLVE_TIMEOUT_S = 5.0
+
+
+class Closing:
+    """What the agent closes by itself. `run` keeps it up to date."""
+
+    def __init__(
+        self,
+        overlays: Overlays,
+        own: ControlHost | None,
+        registries: Iterable[str],
+        controllers: Callable[[], Iterable[str]],
+    ) -> None:
+        """`own`: where the agent listens; `registries`: URLs; `controllers` returns the known
+        addresses of controllers.
+        """
+        self._overlays = overlays
+        self._own = own
+        self._registries = tuple(registries)
+        self._controllers = controllers
+        self._resolved: dict[str, tuple[str, ...]] = {}
+
+    async def run(self) -> None:
+        """Close what is known, for ever."""
+        while True:
+            await self.renew()
+            await asyncio.sleep(seconds(CONTROL_PERIOD))
+
+    async def renew(self) -> None:
+        """Close what is known now."""
+        others = [(text, True) for text in self._controllers()]
+        others += [(text, False) for text in self._registries]
+        found = await asyncio.gather(*(self._host(text, api=api) for text, api in others))
+        await self._overlays.close(OWN, filter(None, (self._own, *found)))
+
+    async def _host(self, text: str, *, api: bool) -> ControlHost | None:
+        if (parts := split_address(text)) is None:
+            return None
+        addresses = await self._addresses(parts[0])
+        endpoint = ControlEndpoint(port=parts[1], api=api)
+        return ControlHost(addresses=addresses, endpoints=(endpoint,))
+
+    async def _addresses(self, name: str) -> tuple[str, ...]:
+        if address := usable_address(name):
+            return (address,)
+        try:
+            async with asyncio.timeout(_RESOLVE_TIMEOUT_S):
+                loop = asyncio.get_running_loop()
+                found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError, TimeoutError) as error:
+            _log.debug("name.unresolved", name=name, error=error)
+            return self._resolved.get(name, ())
+        addresses = {usable_address(str(where[0])) for *_, where in found}
+        self._resolved[name] = tuple(sorted(addresses - {""}))
+        return self._resolved[name]
+
+
+def plain_registries(mirrors: Iterable[str]) -> list[str]:
+    """The mirrors that are reached by plain HTTP, with a port."""
+    plain = (mirror.split("/")[2] for mirror in mirrors if mirror.startswith("http://"))
+    return [host if split_address(host) else f"{host}:80" for host in plain]
+
+
+def own_metrics(metrics_addr: str, advertise_addr: str) -> ControlHost | None:
+    """Where this agent's metrics are; None if no other host reaches them."""
+    return listening_on(metrics_addr, (advertise_addr,))
+
+
+def metrics_addrs(metrics_addr: str, advertise_addr: str) -> tuple[str, ...]:
+    """ADDRESS:PORT of this agent's metrics, as it reports them."""
+    if (found := listening_on(metrics_addr, (advertise_addr,))) is None:
+        return ()
+    (endpoint,), addresses = found.endpoints, found.addresses
+    if endpoint.anywhere:
+        addresses = tuple(dict.fromkeys((*addresses, *host_addresses())))
+    shown = (f"[{a}]" if ":" in a else a for a in addresses[:METRICS_ADDRS_MAX])
+    return tuple(f"{address}:{endpoint.port}" for address in shown)

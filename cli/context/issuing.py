@@ -1,0 +1,21 @@
+"""A client certificate for a user, whose key is made on this machine. SHELL: imports
+`cryptography`.
+"""
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from cli.client import Client
+from cli.context.model import Material
+
+
+def issued(client: Client, user: str) -> Material:
+    """A new key, and the certificate that the fleet's CA issues for it. Raises PyswarmError."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    csr = request.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    found = client.issue_user_certificate(user, csr.decode())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return Material(ca=client.ca().certificate, cert=found.chain, key=pem.decode())

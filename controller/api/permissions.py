@@ -1,0 +1,267 @@
+"""Whether a caller may make a request, and what it is shown of an answer. PURE.
+
+The rules are those of `controller/identity/policy.py`; here the objects that a request names are
+looked up. Users that are not limited to stacks cost no lookup.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from google.protobuf.message import Message
+
+from controller.api.changes.services import rollback_target
+from controller.api.queries.lookup import find, find_service_or_task, find_task, kind_named
+from controller.brain.slices import Slices
+from controller.identity.caller import Caller, CallerKind, Role
+from controller.identity.policy import (
+    NETWORK_CONDITIONS,
+    SERVICE_CONDITIONS,
+    Named,
+    Rule,
+    authorize,
+    in_stacks,
+    require_conditions,
+    require_label,
+    require_role,
+    require_stack,
+    require_unlimited,
+    title,
+)
+from pyswarm_core.codec import from_proto
+from pyswarm_core.errors import InvalidArgument, NotFound, PermissionDenied, quoted
+from pyswarm_core.ids import TaskId
+from pyswarm_core.kinds import KINDS, NETWORK, NODE, SERVICE, USER, Kind
+from pyswarm_core.objects import Object, Service, Task
+from pyswarm_core.specs import PREDEFINED_NETWORKS, NetworkSpec, ServiceSpec
+from pyswarm_core.state import State
+from pyswarm_core.users import UserId
+from pyswarm_core.views import Event
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+_NO_STACKS = (NODE.name, USER.name)
+"""Kinds whose objects belong to no stack."""
+
+
+def current(caller: Caller, state: State) -> Caller:
+    """The caller with the role and stacks that it has now. Raises PermissionDenied for a user that
+    was removed.
+    """
+    if caller.kind is not CallerKind.USER:
+        return caller
+    user = state.of(USER).get(UserId(caller.id))
+    if user is None:
+        raise PermissionDenied(f"{title(caller)} was removed, or is of another fleet")
+    spec = user.spec
+    return msgspec.structs.replace(caller, name=spec.name, role=spec.role, stacks=spec.stacks)
+
+
+def authorize_request(caller: Caller, method: str, request: Any, state: State) -> Slices[None]:
+    """Decide about a request to the leader, whose fields are those of the method's message.
+
+    Raises PermissionDenied, and NotFound or InvalidArgument for what the request names.
+    """
+    rule = authorize(caller, method)
+    if caller.role is None:
+        return  # agents and hosts that join name no object of users
+    kind = getattr(request, "kind", "")
+    if (needed := rule.of_kind.get(kind)) is not None:
+        require_role(caller, needed, f"{rule.verb} of the kind {kind}")
+    if caller.role is not Role.ADMIN and (check := _OPTIONS.get(rule.named)) is not None:
+        check(caller, rule, request, state)
+    if caller.stacks:
+        yield from _STACKS[rule.named](caller, rule, request, state)
+
+
+# Options
+
+
+def _new_service(caller: Caller, rule: Rule, request: Any, state: State) -> None:
+    spec = _read(ServiceSpec, request.spec)
+    require_conditions(caller, rule, spec, SERVICE_CONDITIONS)
+
+
+def _changed_service(caller: Caller, rule: Rule, request: Any, state: State) -> None:
+    """An operator may scale, stop and start a service that an admin gave such an option."""
+    spec, old = _read(ServiceSpec, request.spec), find(state, SERVICE, request.ref).spec
+    if spec.task_template != old.task_template or request.query_registry:
+        require_conditions(caller, rule, spec, SERVICE_CONDITIONS)
+
+
+def _earlier_service(caller: Caller, rule: Rule, request: Any, state: State) -> None:
+    service = find(state, SERVICE, request.ref)
+    spec = rollback_target(service, request.to).spec
+    require_conditions(caller, rule, spec, SERVICE_CONDITIONS)
+
+
+def _new_network(caller: Caller, rule: Rule, request: Any, state: State) -> None:
+    require_conditions(caller, rule, _read(NetworkSpec, request.spec), NETWORK_CONDITIONS)
+
+
+_OPTIONS: Mapping[Named, Callable[[Caller, Rule, Any, State], None]] = {
+    Named.NEW_SERVICE: _new_service,
+    Named.CHANGED_SERVICE: _changed_service,
+    Named.EARLIER_SERVICE: _earlier_service,
+    Named.NEW_NETWORK: _new_network,
+}
+
+
+# Stacks
+
+
+def _nothing(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    yield from ()
+
+
+def _fleet(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    require_unlimited(caller, rule)
+    yield from ()
+
+
+def _listed(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    if getattr(request, "kind", "") in _NO_STACKS:
+        require_unlimited(caller, rule)
+    yield from ()
+
+
+def _service(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    _require(caller, rule, SERVICE, find(state, SERVICE, request.ref))
+    yield from ()
+
+
+def _task(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    _require_task(caller, rule, (yield from find_task(state, request.ref)), state)
+
+
+def _service_or_task(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    yield from _end(caller, rule, request.ref, state)
+
+
+def _network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    _require(caller, rule, NETWORK, find(state, NETWORK, request.ref))
+    yield from ()
+
+
+def _object(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    kind = kind_named(request.kind)
+    if kind.name in _NO_STACKS:
+        require_unlimited(caller, rule)
+    _require(caller, rule, kind, find(state, kind, request.ref))
+    yield from ()
+
+
+def _of_new_service(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    spec = _read(ServiceSpec, request.spec)
+    require_label(caller, rule, spec.labels)
+    _require_networks(caller, rule, spec, None, state)
+    yield from ()
+
+
+def _of_changed_service(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    yield from _service(caller, rule, request, state)
+    spec = _read(ServiceSpec, request.spec)
+    require_label(caller, rule, spec.labels)
+    _require_networks(caller, rule, spec, find(state, SERVICE, request.ref).spec, state)
+
+
+def _of_earlier_service(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    yield from _service(caller, rule, request, state)
+    service = find(state, SERVICE, request.ref)
+    spec = rollback_target(service, request.to).spec
+    require_label(caller, rule, spec.labels)
+    _require_networks(caller, rule, spec, service.spec, state)
+
+
+def _of_new_network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    require_label(caller, rule, _read(NetworkSpec, request.spec).labels)
+    yield from ()
+
+
+def _path(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    """Both ends: a trace shows hosts and addresses of the other end."""
+    for ref in (request.source, request.target):
+        yield from _end(caller, rule, ref, state)
+
+
+_STACKS: Mapping[Named, Callable[[Caller, Rule, Any, State], Slices[None]]] = {
+    Named.NOTHING: _nothing,
+    Named.FLEET: _fleet,
+    Named.LISTED: _listed,
+    Named.SERVICE: _service,
+    Named.TASK: _task,
+    Named.SERVICE_OR_TASK: _service_or_task,
+    Named.NETWORK: _network,
+    Named.OBJECT: _object,
+    Named.NEW_SERVICE: _of_new_service,
+    Named.CHANGED_SERVICE: _of_changed_service,
+    Named.EARLIER_SERVICE: _of_earlier_service,
+    Named.NEW_NETWORK: _of_new_network,
+    Named.PATH: _path,
+}
+
+
+def _end(caller: Caller, rule: Rule, ref: str, state: State) -> Slices[None]:
+    named = yield from find_service_or_task(state, ref)
+    if isinstance(named, Service):
+        _require(caller, rule, SERVICE, named)
+    else:
+        _require_task(caller, rule, named, state)
+
+
+def _require(caller: Caller, rule: Rule, kind: Kind[Any, Any], item: Object) -> None:
+    require_stack(caller, rule, f"{kind.name} {quoted(kind.title(item))}", kind.labels(item))
+
+
+def _require_task(caller: Caller, rule: Rule, task: Task, state: State) -> None:
+    service = state.services.get(task.service_id)
+    labels = service.spec.labels if service else {}
+    name = service.name_of(task) if service else task.id
+    require_stack(caller, rule, f"task {quoted(name)}", labels)
+
+
+def _require_networks(
+    caller: Caller, rule: Rule, spec: ServiceSpec, old: ServiceSpec | None, state: State
+) -> None:
+    """The networks that the service joins belong to the stacks too, except those that an admin had
+    it join.
+    """
+    joined = [one.target for one in old.task_template.networks] if old else []
+    for attachment in spec.task_template.networks:
+        if attachment.target in (*PREDEFINED_NETWORKS, *joined):
+            continue
+        try:
+            network = find(state, NETWORK, attachment.target)
+        except NotFound:
+            continue  # the change itself is refused for it
+        if network.id not in joined and not network.spec.ingress:
+            _require(caller, rule, NETWORK, network)
+
+
+def _read(cls: type[S], message: Message) -> S:
+    try:
+        return from_proto(cls, message)
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from None
+
+
+# Answers
+
+
+def sees(caller: Caller, state: State, object_id: str) -> bool:
+    """Whether lists show the caller the service, task or network of that id."""
+    if not caller.stacks:
+        return True
+    if (task := state.tasks.get(TaskId(object_id))) is not None:
+        service = state.services.get(task.service_id)
+        return service is not None and in_stacks(caller, service.spec.labels)
+    for kind in KINDS.values():
+        item = state.of(kind).get(object_id)
+        if item is not None:
+            return kind.name not in _NO_STACKS and in_stacks(caller, kind.labels(item))
+    return False
+
+
+def sees_event(caller: Caller, event: Event) -> bool:
+    """Whether the caller is shown the event."""
+    return not caller.stacks or event.stack in caller.stacks

@@ -1,0 +1,23 @@
+"""Ends rotations of the cluster's CA. SHELL: waits only."""
+
+import asyncio
+
+from controller.api.changes.swarm import end_rotation
+from controller.identity.caller import CONTROLLER
+from controller.identity.rotation import ended
+from controller.leader.leadership import Leader
+from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.clock import Instant
+
+_log = EventLog("controller.identity")
+
+LOOK_PERIOD_S = 1.0
+
+
+async def end_rotations(leader: Leader) -> None:
+    """End each rotation once every node has renewed its certificate, until cancelled."""
+    while True:
+        await asyncio.sleep(LOOK_PERIOD_S)
+        if ended(leader.state, Instant(0)) is not None:
+            await leader.submit(lambda state, now, ids: end_rotation(state, now), CONTROLLER)
+            _log.info("ca.rotated")

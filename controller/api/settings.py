@@ -1,0 +1,52 @@
+"""Changes of the fleet's settings, and the key file of the leader that follows them. SHELL."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from controller.api.changes import cluster
+from controller.api.changes.cluster import Updated
+from controller.identity.caller import ANONYMOUS
+from controller.leader.leadership import Leader
+from pyswarm_core.objects import Cluster, Version
+from pyswarm_core.specs import ClusterSpec
+
+
+class Autolock(Protocol):
+    """The key file of this controller; see controller/identity/locking.py."""
+
+    @property
+    def draw(self) -> Callable[[], bytes]:
+        """Draws an unlock key."""
+        ...
+
+    def require_writable(self) -> None:
+        """Raise InvalidArgument if the key file cannot be replaced."""
+        ...
+
+    async def follow(self, found: Cluster, /) -> None:
+        """Return when the key file is as the cluster says."""
+        ...
+
+
+async def update(
+    leader: Leader, autolock: Autolock, based_on: Version, spec: ClusterSpec
+) -> Updated:
+    """Change the settings; with autolock, return once the leader's key file is encrypted."""
+    if spec.autolock != leader.state.cluster.spec.autolock:
+        autolock.require_writable()
+    told = await leader.submit(
+        lambda state, now, ids: cluster.update_cluster(state, based_on, spec, now, autolock.draw),
+        ANONYMOUS,
+    )
+    await autolock.follow(leader.state.cluster)
+    return told
+
+
+async def rotate_unlock_key(leader: Leader, autolock: Autolock) -> str:
+    """Make another unlock key; return it once the leader's key file is encrypted with it."""
+    autolock.require_writable()
+    key = await leader.submit(
+        lambda state, now, ids: cluster.rotate_unlock_key(state, now, autolock.draw), ANONYMOUS
+    )
+    await autolock.follow(leader.state.cluster)
+    return key

@@ -1,0 +1,188 @@
+"""Who calls: from the certificate, the token or the socket of a connection. SHELL.
+
+One interceptor derives the caller of every call and decides by its role whether it may call the
+method at all, before the request is read. Users and nodes exist in the leader's state: a removed
+one is refused at once. A controller that does not lead knows of users and nodes only what their
+certificates say; it answers them with the leader's address, as the methods themselves do.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from controller.api.permissions import current
+from controller.grpc.admission import caller_of
+from controller.grpc.callers import set_caller
+from controller.grpc.calls import Context, handler_kind
+from controller.grpc.opencalls import Identity, OpenCalls, expired
+from controller.grpc.peers import certificate_of
+from controller.identity.ca import Parsed
+from controller.identity.caller import ANONYMOUS, ROOT, Caller, CallerKind
+from controller.identity.policy import DISPATCHER, HEALTH, authorize
+from controller.leader.leadership import Leader, Leadership
+from pyswarm_core.clock import Clock, Instant
+from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable, quoted
+from pyswarm_core.identity.tokens import parse_user_token
+from pyswarm_core.ids import NodeId
+from pyswarm_core.kinds import USER
+from pyswarm_core.objects import Node
+from pyswarm_core.users import UserToken
+
+BEARER = "bearer "
+_SESSION = f"{DISPATCHER}Session"
+"""A follower redirects the agent, and the leader itself looks up the node when it opens."""
+
+
+def never_renewed(_: Node) -> Instant:
+    """For fleets whose nodes keep the certificate of their session."""
+    return Instant(0)
+
+
+class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no generic at run time
+    """Sets the caller of each call. `renewed_until` returns the end of a node's newest certificate:
+    its open session is valid as long.
+    """
+
+    def __init__(
+        self,
+        leadership: Leadership,
+        clock: Clock,
+        renewed_until: Callable[[Node], Instant] = never_renewed,
+    ) -> None:
+        self._leadership = leadership
+        self._clock = clock
+        self._renewed_until = renewed_until
+        self.calls = OpenCalls(clock, self._ends_at)
+        """Its `changed` is to be called with changed users and nodes."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the handler: it runs as its caller, or not at all."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        make, behaviour = handler_kind(handler)
+
+        async def call(request: Any, context: Context) -> Any:
+            identity = self._identity(method, _bearer(handler_call_details), context)
+            set_caller(identity.caller)
+            authorize(identity.caller, method)
+            if not handler.response_streaming:
+                return await behaviour(request, context)
+            with self.calls.open(identity):
+                return await behaviour(request, context)
+
+        return make(
+            call,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _identity(self, method: str, bearer: str, context: Context) -> Identity:
+        """Raises PermissionDenied, and Unavailable where only the leader can know."""
+        peer = context.peer()
+        if peer.startswith("unix:"):
+            return Identity(ROOT)
+        certificate = certificate_of(context)
+        if certificate is None:
+            raise PermissionDenied(
+                "this connection has no client certificate: without one of its own a caller uses"
+                " the guest certificate of the fleet"
+            )
+        address = caller_of(peer)
+        match certificate.subject.unit:
+            case "guest":
+                if bearer and not method.startswith(HEALTH):
+                    return self._by_token(bearer, address)
+                caller = Caller(ANONYMOUS.kind, name=ANONYMOUS.name, address=address)
+            case "user":
+                caller = self._user(method, certificate, address)
+            case "worker":
+                caller = self._agent(method, certificate, address)
+            case "manager":
+                name = certificate.subject.id
+                caller = Caller(CallerKind.CONTROLLER, name, name, address=address)
+            case unit:
+                raise PermissionDenied(f"the certificate has an unknown unit: {quoted(unit)}")
+        identity = Identity(caller, certificate.expires_at)
+        if identity.ends_at <= self._clock.now():
+            raise expired(identity, identity.ends_at)
+        return identity
+
+    def _user(self, method: str, certificate: Parsed, address: str) -> Caller:
+        caller_id = certificate.subject.id
+        caller = Caller(CallerKind.USER, caller_id, caller_id, address=address)
+        if method.startswith(HEALTH):
+            return caller
+        return current(caller, self._leader_of(certificate).state)
+
+    def _agent(self, method: str, certificate: Parsed, address: str) -> Caller:
+        node_id = NodeId(certificate.subject.id)
+        caller = Caller(CallerKind.AGENT, node_id, node_id, address=address)
+        if method == _SESSION or method.startswith(HEALTH):
+            return caller
+        node = self._leader_of(certificate).state.nodes.get(node_id)
+        if node is None:
+            raise PermissionDenied(f"node {quoted(node_id)} was removed from the fleet")
+        return Caller(CallerKind.AGENT, node_id, node.description.hostname, address=address)
+
+    def _leader_of(self, certificate: Parsed) -> Leader:
+        leader = self._leadership.current()
+        if certificate.subject.cluster_id != leader.state.cluster.id:
+            raise PermissionDenied(
+                f"the certificate is of fleet {quoted(certificate.subject.cluster_id)}, this is"
+                f" fleet {quoted(leader.state.cluster.id)}"
+            )
+        return leader
+
+    def _by_token(self, bearer: str, address: str) -> Identity:
+        """The user of a token. Errors do not show whether it was the id or the secret that is
+        wrong.
+        """
+        state = self._leadership.current().state
+        try:
+            given = parse_user_token(bearer)
+        except InvalidArgument as error:
+            raise PermissionDenied(str(error)) from None
+        owner = state.token_owners[given.id]
+        user = state.of(USER).get(owner) if owner else None
+        known = user.tokens if user else ()
+        token = next((one for one in known if one.id == given.id), UserToken(id=""))
+        hashed = hashlib.sha256(given.secret.encode()).hexdigest()
+        if not hmac.compare_digest(hashed, token.hash) or user is None:
+            raise PermissionDenied(
+                "the token is not one of this fleet's: it was removed, or is another fleet's"
+            )
+        spec = user.spec
+        caller = Caller(CallerKind.USER, user.id, spec.name, spec.role, spec.stacks, address)
+        identity = Identity(caller, token.ends_at, token.id)
+        if identity.ends_at <= self._clock.now():
+            raise expired(identity, identity.ends_at)
+        return identity
+
+    def _ends_at(self, identity: Identity) -> Instant:
+        if identity.caller.kind is not CallerKind.AGENT:
+            return identity.ends_at
+        try:
+            node = self._leadership.current().state.nodes.get(NodeId(identity.caller.id))
+        except Unavailable:  # its session ends with the term
+            return identity.ends_at
+        renewed = self._renewed_until(node) if node else Instant(0)
+        return max(identity.ends_at, renewed)
+
+
+def _bearer(details: grpc.HandlerCallDetails) -> str:
+    """The token in the call's metadata."""
+    for key, value in details.invocation_metadata or ():
+        if key == "authorization" and isinstance(value, str):
+            if value[: len(BEARER)].lower() == BEARER:
+                return value[len(BEARER) :].strip()
+            raise PermissionDenied("authorization: expected `Bearer TOKEN`")
+    return ""

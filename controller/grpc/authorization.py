@@ -1,0 +1,61 @@
+"""What a caller may request: checks each request of users with its fields. SHELL.
+
+The innermost interceptor: the request has been read and decoded, and the call counts against its
+caller's limits. Changes are checked again on the state that they change.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from controller.api.permissions import authorize_request, current
+from controller.brain.slices import finish
+from controller.grpc.callers import current_caller, set_check
+from controller.grpc.calls import Context, handler_kind
+from controller.identity.policy import CONTROL, Named, authorize
+from controller.leader.leadership import Leadership
+from pyswarm_core.state import State
+
+
+class Authorization(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no generic at run time
+    """Refuses requests that the policy does not allow."""
+
+    def __init__(self, leadership: Leadership) -> None:
+        self._leadership = leadership
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the handler of a method of users."""
+        handler, method = await continuation(handler_call_details), handler_call_details.method
+        if handler is None or not method.startswith(CONTROL):
+            return handler
+        make, behaviour = handler_kind(handler)
+
+        async def call(request: Any, context: Context) -> Any:
+            await self._authorize(method, request)
+            return await behaviour(request, context)
+
+        return make(
+            call,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    async def _authorize(self, method: str, request: Any) -> None:
+        leader, caller = self._leadership.current(), current_caller()
+        work = authorize_request(current(caller, leader.state), method, request, leader.state)
+        if caller.stacks:
+            await leader.watches.runner.run(work)
+        else:
+            finish(work)
+
+        def check(state: State) -> None:
+            now = current(caller, state)
+            if authorize(now, method).named is not Named.TASK:  # found by comparing many ids
+                finish(authorize_request(now, method, request, state))
+
+        set_check(check)

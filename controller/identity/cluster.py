@@ -1,0 +1,111 @@
+"""The CA of a cluster, and what its controllers show and trust. PURE but for the keys and serial
+numbers that `cryptography` draws.
+"""
+
+from functools import lru_cache
+
+import msgspec
+from msgspec.structs import replace
+
+from controller.identity import ca
+from controller.identity.ca import Issuer, Subject, Unit
+from controller.identity.rotation import join_token
+from pyswarm_core.clock import Instant
+from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.identity.certificates import CertificateAuthority
+from pyswarm_core.identity.tokens import digest_of, parse_join_token, scrape_token
+from pyswarm_core.identity.trust import SERVER_NAME
+from pyswarm_core.objects import Cluster
+from pyswarm_core.users import UserId
+
+
+class ServerIdentity(msgspec.Struct, frozen=True):
+    """What a controller's servers show to callers, and which callers they accept."""
+
+    key: bytes
+    chain: bytes
+    """PEM: its certificate, those that lead to older roots, the root, the guest certificate."""
+    roots: bytes
+    """PEM: the root certificates of callers."""
+    ends_at: Instant
+    renews_at: Instant
+
+
+def first_cluster(cluster_id: str, secret: str, now: Instant, scrape_secret: str = "") -> Cluster:
+    """A new cluster with its CA and its tokens; without a secret none for metrics."""
+    authority = ca.new_authority(cluster_id, now)
+    return Cluster(
+        id=cluster_id,
+        created_at=now,
+        updated_at=now,
+        worker_token=join_token(authority.certificate, secret),
+        ca=authority,
+        scrape_token=scrape_token(scrape_secret) if scrape_secret else "",
+    )
+
+
+def trusted_roots(cluster: Cluster) -> tuple[str, ...]:
+    """The root certificates that callers' certificates may come from, the current one first."""
+    return (cluster.ca.certificate, *cluster.former_roots)
+
+
+@lru_cache(2)
+def issuer_of(authority: CertificateAuthority) -> Issuer:
+    """The CA's issuer; decoding its key takes as long as issuing ten certificates."""
+    return Issuer(authority)
+
+
+def server_identity(cluster: Cluster, controller_id: str, now: Instant) -> ServerIdentity:
+    """A fresh key and certificate for a controller's servers."""
+    key = ca.new_key()
+    issuer = issuer_of(cluster.ca)
+    lifetime = cluster.spec.cert_expiry
+    subject = Subject(Unit.MANAGER, controller_id, cluster.id)
+    own = issuer.issue(ca.csr_pem(key), subject, lifetime, now, serves=SERVER_NAME)
+    guest = issuer.guest(cluster.id, lifetime, now)
+    chain = (own.pem, cluster.cross_certificate.encode(), cluster.ca.certificate.encode(), guest)
+    return ServerIdentity(
+        key=ca.key_pem(key),
+        chain=b"".join(chain),
+        roots="".join(trusted_roots(cluster)).encode(),
+        ends_at=own.expires_at,
+        renews_at=Instant((now + own.expires_at) // 2),
+    )
+
+
+def root_digest(cluster: Cluster) -> str:
+    """The digest of the newest root, as tokens have it."""
+    return digest_of(ca.der_of(cluster.ca.certificate))
+
+
+def user_certificate(cluster: Cluster, user_id: UserId, csr: bytes, now: Instant) -> str:
+    """A certificate of the user for the key of a signing request, and those that lead to an older
+    root (PEM). Raises InvalidArgument.
+    """
+    subject = Subject(Unit.USER, user_id, cluster.id)
+    issued = issuer_of(cluster.ca).issue(csr, subject, cluster.spec.cert_expiry, now)
+    return issued.pem.decode() + cluster.cross_certificate
+
+
+def issued_from(cluster: Cluster) -> tuple[object, ...]:
+    """What a server's certificate depends on."""
+    return cluster.ca, cluster.former_roots, cluster.cross_certificate, cluster.spec.cert_expiry
+
+
+def usable(cluster: Cluster) -> Cluster:
+    """The same. Raises InvalidArgument if it has no CA."""
+    if not cluster.ca.certificate:
+        raise InvalidArgument(
+            "this fleet's data was made by a version without certificates: start the controller"
+            " once with --convert, then run `pyswarm swarm rejoin --token TOKEN HOST:2377` on every"
+            " host"
+        )
+    return cluster
+
+
+def converted(cluster: Cluster, fresh: Cluster) -> Cluster:
+    """A cluster of a version without certificates, with a CA and the tokens of `fresh`."""
+    authority = ca.new_authority(cluster.id, fresh.created_at)
+    secret = parse_join_token(fresh.worker_token).secret
+    token = join_token(authority.certificate, secret)
+    return replace(cluster, ca=authority, worker_token=token, scrape_token=fresh.scrape_token)

@@ -1,0 +1,308 @@
+"""Who may call what: one table of all RPCs, and the options that need the role admin. PURE.
+
+`authorize` decides by the method alone, before the request is read. What a request asks for (its
+kind, its spec, the stacks of the objects that it names) is decided by the same table in
+`controller/api/permissions.py`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
+from types import MappingProxyType
+from typing import Generic, TypeVar
+
+import msgspec
+
+from controller.identity.caller import Caller, CallerKind, Role
+from pyswarm_core.errors import PermissionDenied, quoted
+from pyswarm_core.specs import NetworkSpec, ServiceSpec
+
+T = TypeVar("T")
+
+STACK_LABEL = "com.docker.stack.namespace"
+"""The label of objects that belong to a stack."""
+
+CONTROL = "/pyswarm.v1.Control/"
+DISPATCHER = "/pyswarm.v1.Dispatcher/"
+HEALTH = "/grpc.health.v1.Health/"
+
+
+class Named(Enum):
+    """What a request names, for users that are limited to stacks."""
+
+    NOTHING = "nothing"
+    """No object of a stack is concerned."""
+    FLEET = "the fleet"
+    """Objects that belong to no stack: users of a stack are refused."""
+    LISTED = "lists"
+    """The answer is a list, which shows a user of a stack the objects of its stacks."""
+    SERVICE = "a service"
+    TASK = "a task"
+    SERVICE_OR_TASK = "a service or task"
+    NETWORK = "a network"
+    OBJECT = "an object of a kind"
+    NEW_SERVICE = "a new service"
+    CHANGED_SERVICE = "a service and its new spec"
+    EARLIER_SERVICE = "a service and one of its earlier specs"
+    NEW_NETWORK = "a new network"
+    PATH = "two ends of a path"
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may call an RPC."""
+
+    verb: str
+    """What it does, for errors: `list services`."""
+    callers: tuple[CallerKind, ...]
+    role: Role | None = None
+    """The least role of users."""
+    of_kind: Mapping[str, Role] = MappingProxyType({})
+    """Of requests that name a kind of objects, the least role where it is another one."""
+    named: Named = Named.NOTHING
+
+
+_USERS = (CallerKind.USER, CallerKind.ROOT)
+_AGENTS = (CallerKind.AGENT,)
+_ALL = tuple(CallerKind)
+
+
+def _read(verb: str, named: Named, **of_kind: Role) -> Rule:
+    return Rule(verb=verb, callers=_USERS, role=Role.VIEWER, named=named, of_kind=of_kind)
+
+
+def _change(verb: str, named: Named, **of_kind: Role) -> Rule:
+    return Rule(verb=verb, callers=_USERS, role=Role.OPERATOR, named=named, of_kind=of_kind)
+
+
+def _admin(verb: str) -> Rule:
+    return Rule(verb=verb, callers=_USERS, role=Role.ADMIN, named=Named.FLEET)
+
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        f"{CONTROL}GetInfo": _read("read the fleet's settings", Named.NOTHING),
+        f"{CONTROL}CreateService": _change("create services", Named.NEW_SERVICE),
+        f"{CONTROL}UpdateService": _change("update services", Named.CHANGED_SERVICE),
+        f"{CONTROL}RemoveService": _change("remove services", Named.SERVICE),
+        f"{CONTROL}RollbackService": _change("roll back services", Named.EARLIER_SERVICE),
+        f"{CONTROL}GetService": _read("read services", Named.SERVICE),
+        f"{CONTROL}ListServices": _read("list services", Named.LISTED),
+        f"{CONTROL}WatchService": _read("watch services", Named.SERVICE),
+        f"{CONTROL}ListTasks": _read("list tasks", Named.LISTED),
+        f"{CONTROL}Why": _read("explain services and tasks", Named.SERVICE_OR_TASK),
+        f"{CONTROL}RestartTask": _change("restart tasks", Named.TASK),
+        f"{CONTROL}TaskChecks": _read("read the checks of tasks", Named.TASK),
+        f"{CONTROL}SignalTask": _change("signal tasks", Named.TASK),
+        f"{CONTROL}GetNode": _read("read nodes", Named.FLEET),
+        f"{CONTROL}ListNodes": _read("list nodes", Named.FLEET),
+        f"{CONTROL}UpdateNode": _admin("update nodes"),
+        f"{CONTROL}RemoveNode": _admin("remove nodes"),
+        f"{CONTROL}CreateNetwork": _change("create networks", Named.NEW_NETWORK),
+        f"{CONTROL}GetNetwork": _read("read networks", Named.NETWORK),
+        f"{CONTROL}TraceNetwork": _change("trace networks", Named.PATH),
+        f"{CONTROL}GetObject": _read("read objects", Named.OBJECT, user=Role.ADMIN),
+        f"{CONTROL}ListObjects": _read("list objects", Named.LISTED, user=Role.ADMIN),
+        f"{CONTROL}RemoveObject": _change(
+            "remove objects", Named.OBJECT, user=Role.ADMIN, node=Role.ADMIN
+        ),
+        f"{CONTROL}CreateUser": _admin("create users"),
+        f"{CONTROL}UpdateUser": _admin("update users"),
+        f"{CONTROL}CreateUserToken": _admin("create tokens of users"),
+        f"{CONTROL}ListUserTokens": _admin("list tokens of users"),
+        f"{CONTROL}RemoveUserToken": _admin("remove tokens of users"),
+        f"{CONTROL}IssueUserCertificate": _admin("issue certificates of users"),
+        f"{CONTROL}Events": _read("read events", Named.LISTED),
+        f"{CONTROL}Logs": _read("read logs", Named.SERVICE_OR_TASK),
+        f"{CONTROL}PullImage": _change("pull images", Named.FLEET),
+        f"{CONTROL}ListImages": _read("list images", Named.FLEET),
+        f"{CONTROL}RemoveImage": _change("remove images", Named.FLEET),
+        f"{CONTROL}GetJoinToken": _admin("read the join token"),
+        f"{CONTROL}GetScrapeToken": _admin("read the token for metrics"),
+        f"{CONTROL}UpdateCluster": _admin("update the swarm"),
+        f"{CONTROL}GetUnlockKey": _admin("read the unlock key"),
+        f"{CONTROL}Unlock": _admin("unlock a controller"),
+        f"{CONTROL}GetCa": _read("read the root certificate", Named.NOTHING),
+        f"{CONTROL}RotateCa": _admin("rotate the CA"),
+        f"{CONTROL}RotateJoinToken": _admin("rotate the join token"),
+        f"{DISPATCHER}RenewCertificate": Rule(
+            verb="renew the certificate of a node",
+            callers=(CallerKind.AGENT, CallerKind.ANONYMOUS),
+        ),
+        f"{DISPATCHER}Join": Rule(verb="join the fleet", callers=(CallerKind.ANONYMOUS,)),
+        f"{DISPATCHER}Leave": Rule(verb="drain the node that leaves", callers=_AGENTS),
+        f"{DISPATCHER}Session": Rule(verb="open the session of a node", callers=_AGENTS),
+        f"{DISPATCHER}Tunnel": Rule(verb="open the tunnel of a node", callers=_AGENTS),
+        f"{HEALTH}Check": Rule(verb="check the health of this controller", callers=_ALL),
+        f"{HEALTH}Watch": Rule(verb="watch the health of this controller", callers=_ALL),
+    }
+)
+"""By full method. An RPC that is not here is refused; docs/security.md has the same table."""
+
+
+def authorize(caller: Caller, method: str) -> Rule:
+    """The rule of the method. Raises PermissionDenied unless it allows the caller."""
+    rule = RULES.get(method)
+    if rule is None:
+        raise PermissionDenied(f"{title(caller)} may not call {quoted(method)}: no rule allows it")
+    if caller.kind not in rule.callers:
+        raise PermissionDenied(f"{title(caller)} may not {rule.verb}: {_callers(rule)}")
+    if rule.role is not None:
+        require_role(caller, rule.role, rule.verb)
+    return rule
+
+
+def require_role(caller: Caller, needed: Role, verb: str, why: str = "") -> None:
+    """Raise PermissionDenied unless the caller has the role. `why` follows the verb."""
+    if caller.role is None or not caller.role.includes(needed):
+        reason = f"{why} and needs" if why else "that needs"
+        raise PermissionDenied(f"{title(caller)} may not {verb}: {reason} the role {needed}")
+
+
+def title(caller: Caller) -> str:
+    """`user "ci" (operator, limited to stack web)`, for errors."""
+    match caller.kind:
+        case CallerKind.ANONYMOUS:
+            return "a caller without an identity"
+        case CallerKind.USER:
+            words = [str(caller.role)] if caller.role else []
+            if caller.stacks:
+                words.append(f"limited to {stacks_of(caller)}")
+            about = f" ({', '.join(words)})" if words else ""
+            return f"user {quoted(caller.name)}{about}"
+        case CallerKind.AGENT:
+            return f"the agent of node {quoted(caller.name)}"
+        case CallerKind.CONTROLLER:
+            return "a controller"
+        case CallerKind.ROOT:
+            return "root"
+
+
+def _callers(rule: Rule) -> str:
+    if rule.callers == _AGENTS:
+        return "only the agents of nodes may"
+    if CallerKind.USER in rule.callers:
+        return (
+            f"that needs a user with the role {rule.role}, who identifies with a certificate or"
+            " a token"
+        )
+    return "only hosts that join may"
+
+
+# Options that need the role admin
+
+
+class Condition(msgspec.Struct, Generic[T], frozen=True):
+    """An option of a spec that needs the role admin, whatever the role of the RPC."""
+
+    option: str
+    """Its flag."""
+    found: Callable[[T], Iterable[str]]
+    """The values of a spec that need it."""
+    why: str
+    """What follows `that`."""
+
+
+DEFAULT_CAPABILITIES = frozenset(
+    "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP"
+    " SETGID SETPCAP SETUID SYS_CHROOT".split()
+)
+"""Docker's defaults, which every container has: adding one of them gives it nothing."""
+SAFE_SYSCTLS = frozenset(
+    "kernel.shm_rmid_forced net.ipv4.ip_local_port_range net.ipv4.ip_local_reserved_ports"
+    " net.ipv4.ip_unprivileged_port_start net.ipv4.ping_group_range net.ipv4.tcp_fin_timeout"
+    " net.ipv4.tcp_keepalive_intvl net.ipv4.tcp_keepalive_probes net.ipv4.tcp_keepalive_time"
+    " net.ipv4.tcp_rmem net.ipv4.tcp_syncookies net.ipv4.tcp_wmem".split()
+)
+"""Kubernetes' safe sysctls: isolated between containers, and without a cost for their host."""
+_POWER = "gives a container power over its host"
+
+SERVICE_CONDITIONS: Sequence[Condition[ServiceSpec]] = (
+    Condition(
+        "--network",
+        lambda spec: [one.target for one in spec.task_template.networks if one.target == "host"],
+        _POWER,
+    ),
+    Condition(
+        "--cap-add",
+        lambda spec: [
+            name
+            for name in spec.task_template.container_spec.capability_add
+            if name.upper().removeprefix("CAP_") not in DEFAULT_CAPABILITIES
+        ],
+        _POWER,
+    ),
+    Condition(
+        "--sysctl",
+        lambda spec: [
+            name for name in spec.task_template.container_spec.sysctls if name not in SAFE_SYSCTLS
+        ],
+        _POWER,
+    ),
+    Condition(
+        "--oom-score-adj",
+        lambda spec: [
+            str(score) for score in (spec.task_template.container_spec.oom_score_adj,) if score < 0
+        ],
+        "makes the kernel end other processes of the host first",
+    ),
+)
+"""A new option that gives a container power over its host gets an entry here."""
+
+NETWORK_CONDITIONS: Sequence[Condition[NetworkSpec]] = (
+    Condition(
+        "--ingress",
+        lambda spec: ["true"] if spec.ingress else [],
+        "changes how all published ports are reached",
+    ),
+)
+
+
+def require_conditions(
+    caller: Caller, rule: Rule, spec: T, conditions: Sequence[Condition[T]]
+) -> None:
+    """Raise PermissionDenied naming the first option of the spec that the caller may not set."""
+    for condition in conditions:
+        for value in condition.found(spec):
+            verb = f"{rule.verb} with {condition.option} {value}"
+            require_role(caller, Role.ADMIN, verb, f"that {condition.why}")
+
+
+# Stacks
+
+
+def stacks_of(caller: Caller) -> str:
+    """`stack web` or `stacks web, db`."""
+    return f"stack{'s' if len(caller.stacks) > 1 else ''} {', '.join(caller.stacks)}"
+
+
+def in_stacks(caller: Caller, labels: Mapping[str, str]) -> bool:
+    """Whether the caller may see and change an object with these labels."""
+    return not caller.stacks or labels.get(STACK_LABEL, "") in caller.stacks
+
+
+def require_stack(caller: Caller, rule: Rule, what: str, labels: Mapping[str, str]) -> None:
+    """Raise PermissionDenied unless the object, `service "db"`, is one of the caller's stacks."""
+    if not in_stacks(caller, labels):
+        raise PermissionDenied(
+            f"{title(caller)} may not {rule.verb} outside {stacks_of(caller)}: {what} does not"
+            " belong to it"
+        )
+
+
+def require_label(caller: Caller, rule: Rule, labels: Mapping[str, str]) -> None:
+    """Raise PermissionDenied unless a new spec has the label of one of the caller's stacks."""
+    if not in_stacks(caller, labels):
+        value = labels.get(STACK_LABEL)
+        has = f"has the label with the value {quoted(value)}" if value else "has no such label"
+        raise PermissionDenied(
+            f"{title(caller)} may not {rule.verb} outside {stacks_of(caller)}: expected the label"
+            f" {STACK_LABEL}={caller.stacks[0]}; the spec {has}"
+        )
+
+
+def require_unlimited(caller: Caller, rule: Rule) -> None:
+    """Raise PermissionDenied for a user of a stack: what is concerned belongs to no stack."""
+    if caller.stacks:
+        raise PermissionDenied(
+            f"{title(caller)} may not {rule.verb}: they belong to no stack, and need a user that is"
+            " not limited to stacks"
+        )

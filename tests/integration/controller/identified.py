@@ -1,0 +1,164 @@
+"""A controller that leads, over a store in memory, with callers that identify over TLS."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from controller.api.changes.users import NewToken, create_token, create_user
+from controller.api.queries.info import ControllerFacts
+from controller.brain.decide import decide
+from controller.grpc.admission import Admission
+from controller.grpc.authentication import Authentication
+from controller.grpc.authorization import Authorization
+from controller.grpc.calls import ErrorsToStatus
+from controller.grpc.control import Control
+from controller.grpc.dispatcher import Dispatcher
+from controller.grpc.health import Health
+from controller.identity.caller import CONTROLLER
+from controller.identity.cluster import first_cluster, root_digest
+from controller.leader.election import Term
+from controller.leader.leadership import Mutation
+from controller.leader.loop import Loop, Tools
+from controller.leader.persistence.loading import load
+from controller.leader.persistence.saving import Saver
+from controller.metrics import Metrics
+from controller.store.base import Put, Txn
+from controller.store.memory import MemoryKv
+from controller.store.memory_store import MemoryStore
+from pyswarm_core.aio.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
+from pyswarm_core.aio.echo import NoEchoes
+from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
+from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
+from pyswarm_core.clock import HOUR, Instant
+from pyswarm_core.decision import Writes
+from pyswarm_core.errors import Unavailable
+from pyswarm_core.identity.tokens import UserToken, secret_of
+from pyswarm_core.keys import Keys
+from pyswarm_core.users import Role, User, UserSpec
+from tests.fixtures.certificates import Certificates, Holder
+from tests.fixtures.envelopes import counted_nonces
+
+KEYS = Keys()
+FLEET = "f" * 25
+SECRET = secret_of(4711)
+
+
+class Identified:
+    """The controller, and what its callers have."""
+
+    controller = "c1"
+    leader = "192.0.2.1:2377"
+
+    def __init__(self) -> None:
+        self.clock = SystemClock()
+        self.cluster = first_cluster(FLEET, "j" * 25, self.clock.now())
+        self.ca = Certificates(self.cluster)
+        self.guest = self.ca.guest
+        self.ids = RandomIds()
+        self.loop: Loop | None = None
+        self.leads = True
+        self.renewed: dict[str, Instant] = {}
+        self.authentication = Authentication(
+            self, self.clock, lambda node: self.renewed.get(node.id, Instant(0))
+        )
+        self.admission = Admission()
+        self.port = 0
+        self.socket = ""
+
+    def current(self) -> Loop:
+        if self.loop is None or not self.leads:
+            raise Unavailable(f"this controller does not lead: the leader is at {self.leader}")
+        return self.loop
+
+    async def settled(self) -> None:
+        pass
+
+    async def change(self, mutation: Mutation[Any]) -> Any:
+        assert self.loop is not None
+        return await self.loop.submit(mutation, CONTROLLER)
+
+    async def put(self, *objects: Any) -> None:
+        await self.change(lambda state, now, ids: (Writes(objects=objects), None))
+
+    async def user(self, name: str, role: Role, *stacks: str) -> User:
+        spec = UserSpec(name=name, role=role, stacks=stacks)
+        user: User = await self.change(lambda state, now, ids: create_user(state, spec, now, ids))
+        return user
+
+    async def token(self, user: User, lifetime: int = 0) -> str:
+        new = NewToken(user.id, hashlib.sha256(SECRET.encode()).hexdigest(), lifetime)
+        token = await self.change(lambda state, now, ids: create_token(state, new, now, ids))
+        return str(UserToken(root_digest(self.cluster), token.id, SECRET))
+
+    def dial(self, holder: Holder | None) -> grpc.aio.Channel:
+        """A connection over TLS."""
+        return self.ca.dial(f"127.0.0.1:{self.port}", holder)
+
+    def as_user(self, user: User, left: int = HOUR) -> grpc.aio.Channel:
+        """The user by its certificate."""
+        return self.dial(self.ca.holder("user", user.id, left))
+
+    def as_root(self) -> grpc.aio.Channel:
+        return grpc.aio.insecure_channel(self.socket, options=CHANNEL_OPTIONS)
+
+    async def _lead(self, group: asyncio.TaskGroup) -> "asyncio.Task[None]":
+        store = MemoryStore(MemoryKv(), SteadyClock())
+        lease = await store.grant_lease(2)
+        won = await store.commit(Txn((), (Put(KEYS.leader, b"me", lease.id),)))
+        now = self.clock.now()
+        term = Term(lease.id, 2, won.revision, won.revision, now)
+        envelope = counted_nonces()
+        saver = Saver(store, KEYS, term, b"me", envelope=envelope, on_error=lambda _: None)
+        tools = Tools(
+            decide,
+            saver,
+            self.clock,
+            self.ids,
+            Metrics(),
+            (),
+            NoEchoes,
+            callers_changed=self.authentication.calls.changed,
+        )
+        self.loop = Loop(await load(store, KEYS, envelope, lambda: self.cluster, now), tools)
+        return group.create_task(self.loop.run())
+
+    async def _serve(self, folder: Path) -> grpc.aio.Server:
+        interceptors = (
+            ErrorsToStatus(self.ids),
+            self.authentication,
+            self.admission,
+            Authorization(self),
+        )
+        server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
+        facts = ControllerFacts(version="1.2.3", store="none", join_addr=self.leader)
+        control = Control(self, self.clock, facts, list)
+        control_pb2_grpc.add_ControlServicer_to_server(control, server)
+        dispatcher = Dispatcher(self, self.clock, self.admission.strangers)
+        dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
+        Health().add_to(server)
+        self.port = server.add_secure_port("127.0.0.1:0", self.ca.server())
+        self.socket = f"unix:{folder}/api.sock"
+        server.add_insecure_port(self.socket)
+        await server.start()
+        return server
+
+
+@asynccontextmanager
+async def identified(folder: Path) -> AsyncIterator[Identified]:
+    """A controller with identity until the block is left."""
+    found = Identified()
+    async with asyncio.TaskGroup() as group:
+        leading = await found._lead(group)
+        server = await found._serve(folder)
+        try:
+            yield found
+        finally:
+            await server.stop(None)
+            leading.cancel()
+            with suppress(asyncio.CancelledError):
+                await leading

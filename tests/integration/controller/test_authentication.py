@@ -1,0 +1,311 @@
+"""Who calls: over TLS with certificates and tokens, by the socket, and for how long."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from msgspec.structs import replace
+
+from controller.api.changes.nodes import remove_node
+from controller.api.changes.removal import remove_object
+from controller.api.changes.users import remove_token, update_user
+from controller.grpc import peers
+from controller.identity import ca
+from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
+from pyswarm_core.clock import HOUR, SECOND, Instant
+from pyswarm_core.kinds import USER
+from pyswarm_core.users import Role, User, UserSpec
+from tests.fixtures import build
+from tests.fixtures.certificates import Holder, foreign
+from tests.integration.controller.fleet import WAIT_S, until
+from tests.integration.controller.identified import Identified, identified
+
+DENIED = grpc.StatusCode.PERMISSION_DENIED
+NODE = "0" * 24 + "1"
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[Identified]:
+    async with identified(tmp_path) as found:
+        yield found
+
+
+def _users(channel: grpc.aio.Channel) -> Any:
+    return control_pb2_grpc.ControlStub(channel)
+
+
+async def _info(channel: grpc.aio.Channel, token: str = "") -> tuple[grpc.StatusCode, str]:
+    """How a call of a viewer ends."""
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    call = _users(channel).GetInfo(pb.GetInfoRequest(), metadata=metadata, timeout=WAIT_S)
+    return await call.code(), await call.details()
+
+
+async def test_a_user_calls_with_its_certificate(fleet: Identified) -> None:
+    ann = await fleet.user("ann", Role.VIEWER)
+    async with fleet.as_user(ann) as channel:
+        assert (await _info(channel))[0] is grpc.StatusCode.OK
+
+
+async def test_a_user_calls_with_its_token_over_the_guest_certificate(fleet: Identified) -> None:
+    token = await fleet.token(await fleet.user("ci", Role.VIEWER), HOUR)
+    async with fleet.dial(fleet.guest) as channel:
+        assert (await _info(channel, token))[0] is grpc.StatusCode.OK
+        reason = "a caller without an identity may not read the fleet's settings"
+        code, details = await _info(channel)
+        assert (code, reason in details) == (DENIED, True)
+
+
+async def test_another_scheme_of_authorization_is_refused(fleet: Identified) -> None:
+    async with fleet.dial(fleet.guest) as channel:
+        for value in ("Basic YW5uOmFubg==", "x", ""):
+            metadata = (("authorization", value),)
+            call = _users(channel).GetInfo(pb.GetInfoRequest(), metadata=metadata, timeout=WAIT_S)
+            assert await call.code() is DENIED
+            assert await call.details() == "authorization: expected `Bearer TOKEN`"
+
+
+async def test_a_token_counts_with_the_guest_certificate_alone(fleet: Identified) -> None:
+    admin = await fleet.token(await fleet.user("boss", Role.ADMIN))
+    viewer = await fleet.user("ann", Role.VIEWER)
+    async with fleet.as_user(viewer) as channel:
+        request = pb.CreateUserRequest()
+        metadata = (("authorization", f"Bearer {admin}"),)
+        call = _users(channel).CreateUser(request, metadata=metadata, timeout=WAIT_S)
+        assert await call.code() is DENIED
+        assert 'user "ann" (viewer) may not create users' in await call.details()
+
+
+@pytest.mark.parametrize("part", [3, 4])
+async def test_a_token_with_another_id_or_secret_is_refused(fleet: Identified, part: int) -> None:
+    token = await fleet.token(await fleet.user("ci", Role.ADMIN))
+    parts = token.split("-")
+    parts[part] = "0" * len(parts[part])
+    async with fleet.dial(fleet.guest) as channel:
+        code, details = await _info(channel, "-".join(parts))
+        assert (code, "the token is not one of this fleet's" in details) == (DENIED, True)
+        for wrong in (token[:-1], f"{token}0", "x" * 1000):
+            code, details = await _info(channel, wrong)
+            assert (code, "the token is not valid" in details) == (DENIED, True)
+
+
+async def test_the_store_has_no_secret_and_no_answer_has_a_hash(fleet: Identified) -> None:
+    user = await fleet.user("ci", Role.VIEWER)
+    token = await fleet.token(user)
+    assert fleet.loop is not None
+    (kept,) = fleet.loop.state.of(USER)[user.id].tokens
+    secret = token.rpartition("-")[2]
+    assert secret not in repr(kept)
+    async with fleet.as_root() as channel:
+        stub = _users(channel)
+        listed = await stub.ListUserTokens(pb.RefRequest(ref="ci"))
+        assert [(one.id, one.hash) for one in listed.tokens] == [(kept.id, "")]
+        shown = await stub.GetObject(pb.ObjectRequest(kind="user", ref="ci"))
+        assert USER.decode(shown.value).tokens == ()
+
+
+async def test_root_on_the_controller_s_host_is_admin(fleet: Identified) -> None:
+    async with fleet.as_root() as channel:
+        request = pb.CreateUserRequest()
+        request.spec.name, request.spec.role = "ann", "viewer"
+        reply = await _users(channel).CreateUser(request)
+        assert reply.user.spec.name == "ann"
+
+
+async def test_a_certificate_of_another_ca_ends_in_the_handshake(fleet: Identified) -> None:
+    ann = await fleet.user("ann", Role.ADMIN)
+    for holder in (foreign(fleet.cluster).holder("user", ann.id), None):
+        async with fleet.dial(holder) as channel:
+            assert (await _info(channel))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_certificate_of_another_fleet_with_the_same_ca_is_refused(
+    fleet: Identified,
+) -> None:
+    ann = await fleet.user("ann", Role.ADMIN)
+    holder = fleet.ca.holder("user", ann.id, fleet="0" * 25)
+    async with fleet.dial(holder) as channel:
+        code, details = await _info(channel)
+        assert (code, "the certificate is of fleet" in details) == (DENIED, True)
+
+
+async def test_tls_1_2_is_refused(fleet: Identified, monkeypatch: pytest.MonkeyPatch) -> None:
+    ann = await fleet.user("ann", Role.ADMIN)
+    monkeypatch.setattr(peers, "TLS", "TLSv1.4")  # every connection has an older one
+    async with fleet.as_user(ann) as channel:
+        code, details = await _info(channel)
+        assert (code, details) == (DENIED, "this connection has TLSv1.3: expected TLSv1.4")
+
+
+async def test_a_removed_user_is_refused_at_once_on_its_open_connection(fleet: Identified) -> None:
+    ann = await fleet.user("ann", Role.VIEWER)
+    token = await fleet.token(ann)
+    async with fleet.as_user(ann) as by_certificate, fleet.dial(fleet.guest) as by_token:
+        assert (await _info(by_certificate))[0] is grpc.StatusCode.OK
+        await fleet.change(lambda state, now, ids: remove_object(state, USER, "ann", now))
+        code, details = await _info(by_certificate)
+        assert (code, "was removed" in details) == (DENIED, True)
+        assert (await _info(by_token, token))[0] is DENIED
+
+
+async def _following(fleet: Identified, channel: grpc.aio.Channel, token: str = "") -> Any:
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    before = len(fleet.authentication.calls)
+    call = _users(channel).Events(pb.EventsRequest(follow=True), metadata=metadata)
+    await until(lambda: len(fleet.authentication.calls) > before, "the stream is open")
+    return call
+
+
+async def _end(call: Any) -> tuple[grpc.StatusCode, str]:
+    async with asyncio.timeout(WAIT_S):
+        return await call.code(), await call.details()
+
+
+async def test_open_streams_of_a_removed_user_end(fleet: Identified) -> None:
+    ann, bob = await fleet.user("ann", Role.VIEWER), await fleet.user("bob", Role.VIEWER)
+    async with fleet.as_user(ann) as channel, fleet.as_user(bob) as other:
+        call, kept = await _following(fleet, channel), await _following(fleet, other)
+        await fleet.change(lambda state, now, ids: remove_object(state, USER, "ann", now))
+        assert await _end(call) == (DENIED, 'user "ann" (viewer) was removed')
+        assert not kept.done()
+    await until(lambda: not len(fleet.authentication.calls), "closed streams are forgotten")
+
+
+async def test_open_streams_of_a_removed_token_end(fleet: Identified) -> None:
+    ci = await fleet.user("ci", Role.VIEWER)
+    first, second = await fleet.token(ci), await fleet.token(ci)
+    async with fleet.dial(fleet.guest) as channel:
+        call, kept = (
+            await _following(fleet, channel, first),
+            await _following(fleet, channel, second),
+        )
+        token_id = first.split("-")[3]
+        await fleet.change(lambda state, now, ids: remove_token(state, "ci", token_id, now))
+        assert await _end(call) == (DENIED, 'the token of user "ci" (viewer) was removed')
+        assert not kept.done()
+
+
+async def test_open_streams_of_a_user_with_another_role_or_other_stacks_end(
+    fleet: Identified,
+) -> None:
+    ann = await fleet.user("ann", Role.OPERATOR)
+    async with fleet.as_user(ann) as channel:
+        call = await _following(fleet, channel)
+        await fleet.change(
+            lambda state, now, ids: update_user(
+                state, "ann", ann.version, _limited(state.of(USER)[ann.id]), now
+            )
+        )
+        code, details = await _end(call)
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert "the role or the stacks" in details
+
+
+def _limited(user: User) -> UserSpec:
+    return replace(user.spec, stacks=("web",))
+
+
+async def test_streams_end_with_their_certificate_and_calls_are_refused(fleet: Identified) -> None:
+    ann = await fleet.user("ann", Role.VIEWER)
+    async with fleet.as_user(ann, 3 * SECOND) as channel:
+        call = await _following(fleet, channel)
+        code, details = await _end(call)
+        assert (code, 'the certificate of user "ann" (viewer) expired' in details) == (DENIED, True)
+        code, details = await _info(channel)  # on the connection that is open
+        assert (code, "expired" in details) == (DENIED, True)
+
+
+async def test_streams_end_with_their_token(fleet: Identified) -> None:
+    token = await fleet.token(await fleet.user("ci", Role.VIEWER), 2 * SECOND)
+    async with fleet.dial(fleet.guest) as channel:
+        code, details = await _end(await _following(fleet, channel, token))
+        assert (code, 'the token of user "ci" (viewer) expired' in details) == (DENIED, True)
+        assert (await _info(channel, token))[0] is DENIED
+
+
+def _agent(fleet: Identified, left: int = HOUR) -> Holder:
+    return fleet.ca.holder("worker", NODE, left)
+
+
+async def test_tunnels_of_a_removed_node_end_and_new_ones_are_refused(fleet: Identified) -> None:
+    await fleet.put(build.node(NODE))
+    async with fleet.dial(_agent(fleet)) as channel:
+        stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
+        call = stub.Tunnel(None)
+        await until(lambda: len(fleet.authentication.calls), "the tunnel is open")
+        await fleet.change(lambda state, now, ids: remove_node(state, NODE, force=True))
+        assert (await _end(call))[0] is DENIED
+        code, details = await _end(stub.Tunnel(None))
+        assert (code, details) == (DENIED, f'node "{NODE}" was removed from the fleet')
+
+
+async def test_a_stream_outlives_its_certificate_if_the_node_has_a_newer_one(
+    fleet: Identified,
+) -> None:
+    await fleet.put(build.node(NODE))
+    fleet.renewed[NODE] = Instant(fleet.clock.now() + HOUR)
+    holder = _agent(fleet, 3 * SECOND)
+    ends_at = peers._parsed(holder.chain).expires_at
+    async with fleet.dial(holder) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        call = health.Watch(health_pb2.HealthCheckRequest())
+        await call.read()
+        await until(lambda: fleet.clock.now() > ends_at + SECOND, "the certificate expires")
+        assert not call.done()
+        again = health.Watch(health_pb2.HealthCheckRequest())
+        assert "expired" in (await _end(again))[1]  # a new call shows the certificate again
+        fleet.renewed.clear()
+        fleet.authentication.calls.changed((), (NODE,))
+        assert (await _end(call))[0] is DENIED
+
+
+async def test_certificates_of_users_are_issued_by_the_api(fleet: Identified) -> None:
+    await fleet.user("ann", Role.VIEWER)
+    key = ca.new_key()
+    async with fleet.as_root() as channel:
+        request = pb.IssueUserCertificateRequest(ref="ann", csr=ca.csr_pem(key).decode())
+        reply = await _users(channel).IssueUserCertificate(request)
+    async with fleet.dial(Holder(ca.key_pem(key), reply.chain.encode())) as channel:
+        assert (await _info(channel))[0] is grpc.StatusCode.OK
+
+
+async def test_a_token_of_the_api_works(fleet: Identified) -> None:
+    await fleet.user("ci", Role.VIEWER)
+    async with fleet.as_root() as channel:
+        request = pb.CreateUserTokenRequest(ref="ci", lifetime=HOUR)
+        token = (await _users(channel).CreateUserToken(request)).token
+    async with fleet.dial(fleet.guest) as channel:
+        assert (await _info(channel, token))[0] is grpc.StatusCode.OK
+
+
+async def test_a_follower_names_the_leader_to_users_and_agents(fleet: Identified) -> None:
+    ann = await fleet.user("ann", Role.VIEWER)
+    token = await fleet.token(ann)
+    fleet.leads = False
+    async with fleet.as_user(ann) as channel, fleet.dial(fleet.guest) as guest:
+        for answer in (await _info(channel), await _info(guest, token)):
+            assert answer == (
+                grpc.StatusCode.UNAVAILABLE,
+                f"this controller does not lead: the leader is at {fleet.leader}",
+            )
+        health = health_pb2_grpc.HealthStub(channel)
+        await health.Check(health_pb2.HealthCheckRequest())
+    async with fleet.dial(_agent(fleet)) as channel:
+        stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
+        call = stub.Session(None)
+        await call.write(dispatcher_pb2.AgentMessage(hello=dispatcher_pb2.Hello()))
+        assert (await call.read()).redirect.leader == fleet.leader
+
+
+async def test_limits_count_per_user(fleet: Identified) -> None:
+    ann, bob = await fleet.user("ann", Role.VIEWER), await fleet.user("bob", Role.VIEWER)
+    async with fleet.as_user(ann) as first, fleet.as_user(bob) as second:
+        await _following(fleet, first)
+        await _following(fleet, second)
+        gate = fleet.admission.streams
+        assert sorted(gate._of_caller) == ['user "ann"', 'user "bob"']

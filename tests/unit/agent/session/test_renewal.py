@@ -1,0 +1,178 @@
+"""When an agent renews its certificate, from whom, and what it shows."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.session import renewal as module
+from agent.session.identity import Certificate, Identity
+from agent.session.renewal import Renewal
+from controller.grpc.peers import certificate_of
+from controller.identity import ca
+from controller.identity.ca import Subject, Unit
+from controller.identity.cluster import issuer_of
+from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from pyswarm_core.clock import HOUR, SECOND, Instant
+from pyswarm_core.errors import PermissionDenied
+from tests.fixtures.identity import FLEET, LIFETIME, Pki, another, identity_in, present, tls_server
+
+
+class Office(dispatcher_pb2_grpc.DispatcherServicer):
+    """Renews whatever is asked for, and notes what was shown."""
+
+    def __init__(self, pki: Pki = FLEET) -> None:
+        self.pki = pki
+        self.callers: list[Subject] = []
+        self.requests: list[dispatcher_pb2.RenewCertificateRequest] = []
+        self.refuses = 0
+
+    async def RenewCertificate(  # type: ignore[override]  # the stubs know only threads
+        self, request: dispatcher_pb2.RenewCertificateRequest, context: Any
+    ) -> dispatcher_pb2.Certificate:
+        caller = certificate_of(context)
+        assert caller
+        self.callers.append(caller.subject)
+        self.requests.append(request)
+        if self.refuses:
+            self.refuses -= 1
+            raise PermissionDenied("not now")
+        subject = Subject(Unit.WORKER, "n1", self.pki.cluster.id)
+        now = present()
+        issued = issuer_of(self.pki.cluster.ca).issue(request.csr, subject, LIFETIME, now)
+        return dispatcher_pb2.Certificate(
+            chain=issued.pem,
+            roots=self.pki.roots.encode(),
+            issued_at=now,
+            expires_at=issued.expires_at,
+        )
+
+
+@asynccontextmanager
+async def office(pki: Pki = FLEET) -> AsyncIterator[tuple[Office, str]]:
+    found = Office(pki)
+    add = dispatcher_pb2_grpc.add_DispatcherServicer_to_server
+    async with tls_server(pki, lambda server: add(found, server)) as address:
+        yield found, address
+
+
+@asynccontextmanager
+async def renewing(identity: Identity, controller: str = "") -> AsyncIterator[Renewal]:
+    found = Renewal(identity, lambda: controller)
+    task = asyncio.create_task(found.run())
+    try:
+        async with asyncio.timeout(30):
+            yield found
+    finally:
+        task.cancel()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():  # noqa: ASYNC110  # it tells nobody
+        await asyncio.sleep(0.005)
+
+
+def aged(tmp_path: Path, part: float, *controllers: str) -> Identity:
+    """An identity whose certificate has had this part of its life."""
+    issued_at = Instant(int(present() - part * LIFETIME))
+    credentials = FLEET.node("n1", now=issued_at)
+    return identity_in(tmp_path, *controllers, credentials=credentials, issued_at=issued_at)
+
+
+async def test_it_shows_its_certificate_and_keeps_key_and_certificate_together(
+    tmp_path: Path,
+) -> None:
+    async with office() as (found, address):
+        identity = aged(tmp_path, 0.9, address)
+        first = identity.certificate
+        async with renewing(identity):
+            await until(lambda: identity.certificate != first)
+    newer = identity.certificate
+    assert found.callers == [Subject(Unit.WORKER, "n1", FLEET.cluster.id)]
+    (request,) = found.requests
+    assert (request.former_certificate, request.proof) == (b"", b"")
+    key = ca.serialization.load_pem_private_key(newer.key.encode(), None)
+    assert key.public_key() == ca.public_key_of(request.csr)
+    assert ca.parse(newer.chain.encode()).key_digest == ca.key_digest(key.public_key())  # type: ignore[arg-type]
+    saved = Identity.load(tmp_path / "identity.json")
+    assert saved
+    assert saved.certificate == newer
+    assert (tmp_path / "identity.json").stat().st_mode & 0o777 == 0o600
+    assert "PRIVATE" not in repr(newer)
+
+
+def test_it_is_due_between_half_and_four_fifths_of_the_life() -> None:
+    now = present()
+    certificate = Certificate(
+        key="",
+        chain="",
+        roots="",
+        issuer="",
+        issued_at=Instant(5 * HOUR),  # another clock's
+        expires_at=Instant(105 * HOUR),
+        received_at=now,
+    )
+    due = [module._due_in_s(certificate) * SECOND / HOUR for _ in range(200)]
+    assert 49.9 < min(due) < 55
+    assert 75 < max(due) < 80.1
+
+
+async def test_an_expired_certificate_is_proven_by_its_key(tmp_path: Path) -> None:
+    async with office() as (found, address):
+        identity = aged(tmp_path, 1.5, address)
+        first = identity.certificate
+        async with renewing(identity):
+            await until(lambda: identity.certificate != first)
+    assert [caller.unit for caller in found.callers] == [Unit.GUEST]
+    (request,) = found.requests
+    assert request.former_certificate.decode() == first.chain
+    ca.require_proof(request.former_certificate, request.csr, request.proof)
+
+
+async def test_it_tries_all_controllers_until_one_agrees(tmp_path: Path) -> None:
+    async with office() as (found, address):
+        found.refuses = 1
+        # The first controller is away, the second has the CA of another fleet.
+        async with office(another(FLEET.cluster.id)) as (false, its_address):
+            identity = aged(tmp_path, 0.9, "127.0.0.1:9", its_address, address)
+            first = identity.certificate
+            short = pytest.MonkeyPatch()
+            short.setattr(module, "RETRY_FIRST_S", 0.01)
+            short.setattr(module, "RETRY_MAX_S", 0.02)
+            with short.context():
+                async with renewing(identity):
+                    await until(lambda: identity.certificate != first)
+            short.undo()
+    assert len(found.requests) == 2
+    assert false.requests == []
+
+
+async def test_the_controller_of_the_session_is_asked_first(tmp_path: Path) -> None:
+    async with office() as (found, address):
+        identity = aged(tmp_path, 0.9, "127.0.0.1:9")
+        first = identity.certificate
+        async with renewing(identity, address):
+            await until(lambda: identity.certificate != first)
+    assert len(found.requests) == 1
+
+
+async def test_a_new_root_is_trusted_at_once_and_brings_another_certificate(
+    tmp_path: Path,
+) -> None:
+    async with office() as (found, address):
+        identity = aged(tmp_path, 0.0, address)
+        first = identity.certificate
+        async with renewing(identity) as renewal:
+            for same in ("", FLEET.roots):
+                renewal.roots_changed(same)
+            await asyncio.sleep(0.05)
+            assert found.requests == []
+            assert identity.certificate == first
+            both = another(FLEET.cluster.id).roots + FLEET.roots
+            renewal.roots_changed(both)
+            assert identity.certificate.roots == both
+            await until(lambda: found.requests)
+            await until(lambda: identity.certificate.key != first.key)

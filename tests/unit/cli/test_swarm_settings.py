@@ -1,0 +1,112 @@
+"""`swarm update`, `unlock-key` and `unlock`: requests and Docker's texts."""
+
+import io
+
+import pytest
+
+from cli.swarm.update import unlocking
+from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.clock import HOUR, SECOND
+from pyswarm_core.codec import from_proto, to_proto
+from pyswarm_core.errors import Conflict, InvalidArgument
+from pyswarm_core.objects import Cluster, Version
+from pyswarm_core.specs import ClusterSpec
+from tests.unit.cli.conftest import Pyswarm
+from tests.unit.cli.scripted import Script
+
+KEY = "SWMKEY-1-" + "A" * 43
+TEXT = f"""\
+To unlock a swarm manager after it restarts, run the `pyswarm swarm unlock`
+command and provide the following key:
+
+    {KEY}
+
+Please remember to store this key in a password manager, since without it you
+will not be able to restart the manager.
+"""
+SPEC = ClusterSpec(name="prod", task_history_limit=3)
+
+
+@pytest.fixture
+def fleet(script: Script) -> Script:
+    info = pb.GetInfoReply()
+    to_proto(Cluster(id="c", spec=SPEC, version=Version(index=4)), info.cluster)
+    return script.on("GetInfo", info).on("UpdateCluster", pb.UpdateClusterReply())
+
+
+def sent(script: Script) -> tuple[int, ClusterSpec]:
+    request = script.requests("UpdateCluster")[-1]
+    return request.version.index, from_proto(ClusterSpec, request.spec)
+
+
+def test_flags_change_the_settings_and_no_others(fleet: Script, pyswarm: Pyswarm) -> None:
+    ran = pyswarm(
+        *("swarm", "update", "--cert-expiry", "48h", "--dispatcher-heartbeat", "2s"),
+        *("--agent-grace", "1m", "--task-history-limit", "0"),
+    )
+    assert (ran.code, ran.out, ran.err) == (0, "Swarm updated.\n", "")
+    changed = ClusterSpec(
+        name="prod",
+        cert_expiry=48 * HOUR,
+        heartbeat_period=2 * SECOND,
+        agent_grace=60 * SECOND,
+        task_history_limit=0,
+    )
+    assert sent(fleet) == (4, changed)
+
+
+@pytest.mark.parametrize("flag", ["--autolock", "--autolock=true"])
+def test_autolock_prints_the_key_once(fleet: Script, pyswarm: Pyswarm, flag: str) -> None:
+    fleet.on("UpdateCluster", pb.UpdateClusterReply(unlock_key=KEY))
+    ran = pyswarm("swarm", "update", flag)
+    assert (ran.code, ran.out) == (0, f"Swarm updated.\n{TEXT}")
+    assert sent(fleet)[1].autolock
+    assert unlocking(KEY) + "\n" == TEXT
+
+
+def test_autolock_ends(fleet: Script, pyswarm: Pyswarm) -> None:
+    ran = pyswarm("swarm", "update", "--autolock=false")
+    assert (ran.code, ran.out) == (0, "Swarm updated.\n")
+    assert not sent(fleet)[1].autolock
+
+
+def test_an_update_that_came_second_is_made_again(fleet: Script, pyswarm: Pyswarm) -> None:
+    fleet.on("UpdateCluster", Conflict("update out of sequence"), pb.UpdateClusterReply())
+    assert pyswarm("swarm", "update", "--task-history-limit", "2").code == 0
+    assert len(fleet.requests("GetInfo")) == 2
+
+
+def test_a_warning_goes_to_standard_error(fleet: Script, pyswarm: Pyswarm) -> None:
+    fleet.on("UpdateCluster", pb.UpdateClusterReply(warnings=["short"]))
+    ran = pyswarm("swarm", "update", "--cert-expiry", "30s")
+    assert (ran.code, ran.out, ran.err) == (0, "Swarm updated.\n", "warning: short\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "asks", "shown"),
+    [
+        ("swarm unlock-key", False, TEXT),
+        ("swarm unlock-key -q", False, f"{KEY}\n"),
+        ("swarm unlock-key --rotate", True, f"Successfully rotated manager unlock key.\n\n{TEXT}"),
+        ("swarm unlock-key --rotate -q", True, f"{KEY}\n"),
+    ],
+)
+def test_the_unlock_key_is_shown(
+    script: Script, pyswarm: Pyswarm, line: str, asks: bool, shown: str
+) -> None:
+    script.on("GetUnlockKey", pb.UnlockKeyReply(unlock_key=KEY))
+    ran = pyswarm(*line.split())
+    assert (ran.code, ran.out, ran.err) == (0, shown, "")
+    assert [request.rotate for request in script.requests("GetUnlockKey")] == [asks]
+
+
+def test_the_key_is_read_from_standard_input(
+    script: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script.on("Unlock", pb.UnlockReply(), InvalidArgument("invalid key: it does not unlock"))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{KEY}\nmore"))
+    assert pyswarm("swarm", "unlock").code == 0
+    assert script.requests("Unlock")[0].unlock_key == KEY
+    monkeypatch.setattr("sys.stdin", io.StringIO("wrong\n"))
+    ran = pyswarm("swarm", "unlock")
+    assert (ran.code, ran.err) == (2, "Error: invalid key: it does not unlock\n")
