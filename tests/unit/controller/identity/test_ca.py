@@ -16,7 +16,7 @@ from controller.identity import ca
 from controller.identity.ca import Issuer, Subject, Unit
 from pyswarm_core.clock import HOUR, SECOND, Instant
 from pyswarm_core.errors import InvalidArgument, PermissionDenied
-from pyswarm_core.identity.trust import GUEST_KEY_PEM, AGENT_NAME, SERVER_NAME
+from pyswarm_core.identity.trust import AGENT_NAME, GUEST_KEY_PEM, SERVER_NAME
 from tests.fixtures.build import NOW
 from tests.fixtures.identity import FLEET, another, signed
 
@@ -101,7 +101,9 @@ def test_no_leaf_can_issue(holder: str) -> None:
         above = ISSUER.guest(FLEET.cluster.id, HOUR, NOW)
         assert ca.parse(above).subject == Subject(Unit.GUEST, "guest", FLEET.cluster.id)
     else:
-        above = ISSUER.certify(key.public_key(), WORKER, HOUR, NOW, serves=SERVER_NAME if holder == "server" else "").pem
+        above = ISSUER.certify(
+            key.public_key(), WORKER, HOUR, NOW, serves=SERVER_NAME if holder == "server" else ""
+        ).pem
     constraints = loaded(above).extensions.get_extension_for_class(x509.BasicConstraints)
     assert (constraints.critical, constraints.value.ca) == (True, False)
     der = key.private_bytes(
