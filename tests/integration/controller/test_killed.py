@@ -43,6 +43,7 @@ class ControllerProcess:
             f"--etcd-endpoints={etcd.endpoint}",
             f"--etcd-prefix=/{folder.name}",
             "--metrics-addr=",
+            "--health-addr=",
             "--heartbeat-period=200ms",
         ]
         self._process: subprocess.Popen[bytes] | None = None
