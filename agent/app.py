@@ -27,7 +27,7 @@ from agent.network.dns.server import serving_names
 from agent.network.kernel import KernelDataplane
 from agent.network.netns import Namespaces
 from agent.outbox import Outbox
-from agent.overlays.closing import Closing, metrics_addrs, own_metrics, plain_registries
+from agent.overlays.closing import Closing, listen_addrs, own_listeners, plain_registries
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import CONTROLLERS, Plan
 from agent.preparation import Preparation
@@ -206,7 +206,7 @@ async def _close(
     config: Config, overlays: Overlays, identity: Identity, group: asyncio.TaskGroup
 ) -> None:
     """Close to tasks what this agent knows of the control plane, now and as it changes."""
-    own = own_metrics(config.metrics_addr, config.advertise_addr)
+    own = own_listeners((config.metrics_addr, config.health_addr), config.advertise_addr)
     registries = plain_registries(config.registry_mirrors)
     closing = Closing(overlays, own, registries, lambda: identity.controllers)
     await closing.renew()
@@ -367,7 +367,9 @@ def _description(config: Config, lacks: Iterable[Capability]) -> NodeDescription
         engine_labels=config.labels,
         lacks=tuple(sorted(lacks)),
         max_tasks=config.max_tasks,
-        metrics_addrs=metrics_addrs(config.metrics_addr, config.advertise_addr),
+        metrics_addrs=listen_addrs(
+            (config.metrics_addr, config.health_addr), config.advertise_addr
+        ),
     )
 
 
