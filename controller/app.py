@@ -101,7 +101,8 @@ async def run(config: Config, longest_pass: Callable[[], float]) -> None:
             stack.enter_context(own_folder("--state-dir", config.state_dir))
             keyring = Keyring(config.key_file)
             if keyring.is_locked:
-                await until_unlocked(config.listen, keyring, RandomIds())
+                with serve_health(config.health_addr, lambda: False):
+                    await until_unlocked(config.listen, keyring, RandomIds())
             store = await stack.enter_async_context(open_store(config))
             controller = Controller(config, store, longest_pass=longest_pass, keyring=keyring)
             await controller.serve()
