@@ -261,7 +261,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         network.dataplane.names,
         lambda: overlays.programmed,
         lambda task_id, protocol: _exposed(task_id, protocol, worker, images),
-        overlays.closes,
+        closes=overlays.closes,
     )
     stack.callback(tracer.close)
     dataplane = network.dataplane

@@ -28,11 +28,11 @@ from pyswarm_core.api.v1.control_pb2_grpc import ControlStub
 from pyswarm_core.api.v1.dispatcher_pb2_grpc import DispatcherStub
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import NO_LEADER, PyswarmError, Unavailable
+from pyswarm_core.identity.users import User, UserSpec, UserToken
 from pyswarm_core.kinds import Id, Item, Kind
 from pyswarm_core.objects import Cluster, Network, Node, Service, Version
 from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 from pyswarm_core.traces import Hop
-from pyswarm_core.users import User, UserSpec, UserToken
 
 CALL_TIMEOUT_S = 30.0
 """Time limit of a call with one answer; a controller that leads answers in milliseconds."""

@@ -12,7 +12,7 @@ from controller.api.queries.info import ControllerFacts
 from controller.api.rotations import end_rotations
 from controller.brain.allocator.audit import audit
 from controller.brain.decide import decide
-from controller.config import Config
+from controller.config import Config, etcd_name
 from controller.grpc.admission import Admission
 from controller.grpc.authentication import Authentication
 from controller.grpc.authorization import Authorization
@@ -74,7 +74,6 @@ COMPACT_LOOK_S = 1.0
 STEADY_S = 30.0
 """A term that lasted this long does not count as a failure."""
 STOP_GRACE_S = 1.0
-ETCD_MIN = (3, 4)
 DUPLICATES_SHOWN = 20
 """How many duplicate allocations are named in the log."""
 
@@ -445,14 +444,3 @@ class Controller:
         self._metrics.store_errors_total.labels(type(error).__name__).inc()
         if isinstance(error, StoreFull) and self._loop is not None:
             self._loop.refuse(error)
-
-
-def etcd_name(version: str) -> str:
-    """`etcd 3.5.9`. Raises InvalidArgument for one that is too old."""
-    numbers = version.split(".")[:2]
-    if all(n.isdecimal() for n in numbers) and tuple(map(int, numbers)) < ETCD_MIN:
-        least = ".".join(map(str, ETCD_MIN))
-        raise InvalidArgument(
-            f"--etcd-endpoints: etcd {version} is too old: expected {least} or later"
-        )
-    return f"etcd {version}"

@@ -8,10 +8,13 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.limits import API_PORT, CONTROLLER_METRICS_PORT
 from pyswarm_core.specs import ClusterSpec
 from pyswarm_core.validation import cluster_problems, require
 from pyswarm_core.validation.problem import Problem
+
+ETCD_MIN = (3, 4)
 
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]*):(\d{1,5})")
 
@@ -117,3 +120,14 @@ def _addresses(field: str, addresses: Iterable[str]) -> Iterable[Problem]:
         for address in addresses
         if not _ADDRESS.fullmatch(address)
     ]
+
+
+def etcd_name(version: str) -> str:
+    """`etcd 3.5.9`. Raises InvalidArgument for one that is too old."""
+    numbers = version.split(".")[:2]
+    if all(n.isdecimal() for n in numbers) and tuple(map(int, numbers)) < ETCD_MIN:
+        least = ".".join(map(str, ETCD_MIN))
+        raise InvalidArgument(
+            f"--etcd-endpoints: etcd {version} is too old: expected {least} or later"
+        )
+    return f"etcd {version}"

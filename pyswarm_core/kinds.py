@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 
 from pyswarm_core.api.v1 import objects_pb2
 from pyswarm_core.codec import from_proto, to_proto
+from pyswarm_core.identity.users import User, UserId
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.objects import (
     Cluster,
@@ -30,7 +31,6 @@ from pyswarm_core.objects import (
     PreviousSpec,
     Service,
 )
-from pyswarm_core.users import User, UserId
 
 Item = TypeVar("Item", bound=Object)
 Id = TypeVar("Id", bound=str)

@@ -5,7 +5,7 @@ import click
 from cli import flags, session
 from cli.lazy import Verb
 from pyswarm_core.docker import entries
-from pyswarm_core.users import Role, UserSpec
+from pyswarm_core.identity.users import Role, UserSpec
 from pyswarm_core.validation import require, user_problems
 
 

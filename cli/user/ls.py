@@ -7,9 +7,9 @@ from cli.lazy import Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
 from pyswarm_core.docker.units import format_time
+from pyswarm_core.identity.users import User
 from pyswarm_core.ids import short
 from pyswarm_core.kinds import USER
-from pyswarm_core.users import User
 
 LAYOUT = Layout(
     headings={

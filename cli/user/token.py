@@ -10,8 +10,8 @@ from cli.lazy import Group, Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
 from pyswarm_core.docker.units import format_time, parse_lifetime
+from pyswarm_core.identity.users import UserToken
 from pyswarm_core.ids import short
-from pyswarm_core.users import UserToken
 from pyswarm_core.validation import require, token_problems
 
 LAYOUT = Layout(

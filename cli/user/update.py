@@ -9,8 +9,8 @@ from cli import flags, session
 from cli.lazy import Verb
 from pyswarm_core.docker import entries
 from pyswarm_core.errors import Conflict
+from pyswarm_core.identity.users import Role, UserSpec
 from pyswarm_core.kinds import USER
-from pyswarm_core.users import Role, UserSpec
 from pyswarm_core.validation import require, user_problems
 
 

@@ -30,12 +30,12 @@ from controller.identity.policy import (
 )
 from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import InvalidArgument, NotFound, PermissionDenied, quoted
+from pyswarm_core.identity.users import UserId
 from pyswarm_core.ids import TaskId
 from pyswarm_core.kinds import KINDS, NETWORK, NODE, SERVICE, USER, Kind
 from pyswarm_core.objects import Object, Service, Task
 from pyswarm_core.specs import PREDEFINED_NETWORKS, NetworkSpec, ServiceSpec
 from pyswarm_core.state import State
-from pyswarm_core.users import UserId
 from pyswarm_core.views import Event
 
 S = TypeVar("S", bound=msgspec.Struct)

@@ -26,10 +26,10 @@ from controller.leader.leadership import Leader, Leadership
 from pyswarm_core.clock import Clock, Instant
 from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable, quoted
 from pyswarm_core.identity.tokens import parse_user_token
+from pyswarm_core.identity.users import UserToken
 from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import USER
 from pyswarm_core.objects import Node
-from pyswarm_core.users import UserToken
 
 BEARER = "bearer "
 _SESSION = f"{DISPATCHER}Session"

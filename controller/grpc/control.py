@@ -80,7 +80,7 @@ class Control(UserCalls):
         self, request: pb.UpdateClusterRequest, context: Context
     ) -> pb.UpdateClusterReply:
         spec, based_on = read(ClusterSpec, request.spec), read(Version, request.version)
-        told = await settings.update(self._leader(), self._autolock, based_on, spec)
+        told = await settings.update(self._leader(), self._submit, self._autolock, based_on, spec)
         return to_proto(told, pb.UpdateClusterReply())
 
     async def GetUnlockKey(
@@ -88,7 +88,7 @@ class Control(UserCalls):
     ) -> pb.UnlockKeyReply:
         if not request.rotate:
             return pb.UnlockKeyReply(unlock_key=cluster.unlock_key(self._leader().state))
-        key = await settings.rotate_unlock_key(self._leader(), self._autolock)
+        key = await settings.rotate_unlock_key(self._leader(), self._submit, self._autolock)
         return pb.UnlockKeyReply(unlock_key=key)
 
     async def Unlock(self, request: pb.UnlockRequest, context: Context) -> pb.UnlockReply:

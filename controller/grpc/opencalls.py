@@ -17,8 +17,8 @@ from controller.identity.policy import title
 from pyswarm_core.clock import NEVER, Clock, Instant, seconds
 from pyswarm_core.docker.units import format_time
 from pyswarm_core.errors import PermissionDenied, PyswarmError, Unavailable
+from pyswarm_core.identity.users import User
 from pyswarm_core.objects import Object
-from pyswarm_core.users import User
 
 LOOK_EVERY_S = 60.0
 """The clock may be set: the end of validity is compared with it at least this often."""

@@ -16,9 +16,9 @@ from pyswarm_core.clock import Clock
 from pyswarm_core.codec import to_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.identity.tokens import SECRET_MAX, UserToken, secret_of
+from pyswarm_core.identity.users import User, UserSpec
 from pyswarm_core.kinds import USER
 from pyswarm_core.objects import Version
-from pyswarm_core.users import User, UserSpec
 
 T = TypeVar("T")
 

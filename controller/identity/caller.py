@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from pyswarm_core.users import Role
+from pyswarm_core.identity.users import Role
 
 __all__ = ["ANONYMOUS", "CONTROLLER", "ROOT", "Caller", "CallerKind", "Role"]
 

@@ -15,8 +15,8 @@ from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.identity.certificates import CertificateAuthority
 from pyswarm_core.identity.tokens import digest_of, parse_join_token, scrape_token
 from pyswarm_core.identity.trust import SERVER_NAME
+from pyswarm_core.identity.users import UserId
 from pyswarm_core.objects import Cluster
-from pyswarm_core.users import UserId
 
 
 class ServerIdentity(msgspec.Struct, frozen=True):

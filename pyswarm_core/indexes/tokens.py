@@ -1,6 +1,6 @@
 """The users of tokens, by the token's id. PURE (no clock, no IO; mutable)."""
 
-from pyswarm_core.users import User, UserId
+from pyswarm_core.identity.users import User, UserId
 
 
 class TokenOwners:

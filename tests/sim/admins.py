@@ -13,8 +13,8 @@ from controller.api.changes.users import (
     update_user,
 )
 from pyswarm_core.clock import HOUR
+from pyswarm_core.identity.users import Role, User, UserSpec
 from pyswarm_core.kinds import USER
-from pyswarm_core.users import Role, User, UserSpec
 from tests.sim.rand import Chance
 
 if TYPE_CHECKING:

@@ -48,6 +48,7 @@ ROWS = [
         "--etcd-certfile TMP/file",
         ("--etcd-certfile", "expected --etcd-keyfile as well"),
     ),
+    ("controller", "--encryption-key TMP/none", ("--encryption-key", "expected an existing file")),
     ("controller", "--subnet-size 99", ("--subnet-size: value 99", "expected 9 to 29")),
     ("controller", "--default-addr-pool x", ("default-addr-pool", '"x"')),
     ("controller", "--data-path-port 1", ("data-path-port", "1", "expected 1024")),

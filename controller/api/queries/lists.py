@@ -17,6 +17,7 @@ from controller.api.queries.filters import Filters, Key
 from controller.api.queries.lookup import find, find_task, task_name
 from controller.brain.slices import Slices, batches
 from pyswarm_core.errors import InvalidArgument, invalid
+from pyswarm_core.identity.users import Role, User
 from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.kinds import NETWORK, NODE, SERVICE, USER, Id, Item, Kind
 from pyswarm_core.limits import LIST_MAX, REFS_MAX, SLICE_TASKS
@@ -24,7 +25,6 @@ from pyswarm_core.objects import Network, Node, Service, Task
 from pyswarm_core.specs import ROLES, SERVICE_MODES
 from pyswarm_core.state import State
 from pyswarm_core.states import DESIRED_STATES, Availability, NodeState, TaskState
-from pyswarm_core.users import Role, User
 
 T = TypeVar("T")
 

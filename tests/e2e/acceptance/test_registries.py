@@ -157,8 +157,9 @@ def places_of(fleet: Fleet, service: str, password: str) -> list[str]:
         "events": fleet("events", "--since", "1h", "--until", "0s"),
         "why": fleet("why", service),
     }
-    for path in (*fleet.run_dir.rglob("*.log"), *fleet.state_dir.glob("host*/tasks/*")):
-        told[str(path)] = path.read_text(errors="replace")
+    for path in (*fleet.run_dir.rglob("*.log"), *fleet.state_dir.rglob("*")):
+        if path.is_file():  # agents' records, etcd's data
+            told[str(path)] = path.read_bytes().decode(errors="replace")
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             told[str(path)] = path.read_bytes().decode(errors="replace")

@@ -37,6 +37,8 @@ async def _connection(kind: str, number: int, addresses: tuple[str, str], token:
         case "tunnel":
             credentials = await stranger(address, token)
             return channel(address, credentials, aio=True, options=OWN_CONNECTION), None
+        case _:
+            pass
     return channel(users, None, aio=True, options=OWN_CONNECTION), None
 
 

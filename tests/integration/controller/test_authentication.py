@@ -18,8 +18,8 @@ from controller.identity import ca
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.clock import HOUR, SECOND, Instant
+from pyswarm_core.identity.users import Role, User, UserSpec
 from pyswarm_core.kinds import USER
-from pyswarm_core.users import Role, User, UserSpec
 from tests.fixtures import build
 from tests.fixtures.certificates import Holder, foreign
 from tests.integration.controller.fleet import WAIT_S, until
@@ -295,6 +295,9 @@ async def test_a_follower_names_the_leader_to_users_and_agents(fleet: Identified
             )
         health = health_pb2_grpc.HealthStub(channel)
         await health.Check(health_pb2.HealthCheckRequest())
+    async with fleet.as_root() as channel:
+        code, details = await _end(_users(channel).Unlock(pb.UnlockRequest()))
+        assert (code, details) == (grpc.StatusCode.ABORTED, "swarm is not locked")
     async with fleet.dial(_agent(fleet)) as channel:
         stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
         call = stub.Session(None)

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from pyswarm_core.users import Role
+from pyswarm_core.identity.users import Role
 from tests.fixtures import build
 from tests.integration.controller.fleet import WAIT_S
 from tests.integration.controller.identified import Identified, identified

@@ -12,8 +12,8 @@ from controller.api.changes.removal import remove_object
 from controller.identity.policy import STACK_LABEL
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc
+from pyswarm_core.identity.users import Role
 from pyswarm_core.kinds import USER
-from pyswarm_core.users import Role
 from tests.fixtures import build
 from tests.integration.controller.fleet import WAIT_S, web
 from tests.integration.controller.identified import Identified, identified

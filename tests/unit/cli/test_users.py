@@ -11,9 +11,9 @@ from pyswarm_core.api.v1 import objects_pb2
 from pyswarm_core.clock import HOUR, MINUTE, Instant
 from pyswarm_core.codec import to_proto
 from pyswarm_core.errors import Conflict
+from pyswarm_core.identity.users import Role, User, UserId, UserSpec, UserToken
 from pyswarm_core.kinds import encode
 from pyswarm_core.objects import Version
-from pyswarm_core.users import Role, User, UserId, UserSpec, UserToken
 from tests.fixtures.build import NOW
 from tests.unit.cli.conftest import Pyswarm
 from tests.unit.cli.scripted import Script

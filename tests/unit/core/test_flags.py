@@ -61,9 +61,10 @@ NOT_VALID = {
 ANY_TEXT = {
     agent.__main__: {
         *("--state-dir", "--run-dir", "--join-token", "--registry-auth-file", "--resolv-conf"),
+        *("--join-token-file", "--rejoin"),
         *("--metrics-addr", "--health-addr"),  # checked when they are bound
     },
-    controller.__main__: {"--name", "--etcd-user", "--etcd-prefix"},
+    controller.__main__: {"--name", "--etcd-user", "--etcd-prefix", "--convert"},
 }
 ADDRESS = {
     agent.__main__: ("--advertise-addr", "192.0.2.1"),

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from controller.api.changes.joining import JoinRequest, greet, join
 from controller.brain.nodes import managers, promoted
 from controller.leader.events import events_of
+from pyswarm_core.clock import MINUTE
 from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied
 from pyswarm_core.ids import NodeId
@@ -229,3 +230,13 @@ def test_an_agent_that_is_too_old_is_told_what_to_upgrade() -> None:
             greet(fleet, NodeId("n1"), old, "192.0.2.1", ())
         with pytest.raises(InvalidArgument, match="upgrade"):
             join_as(fleet, "n2", protocol=protocol)
+
+
+@pytest.mark.parametrize(("minutes", "text"), [(51, "ahead of"), (-51, "behind")])
+def test_a_host_whose_clock_is_far_off_may_not_join(minutes: int, text: str) -> None:
+    request = JoinRequest(FLEET.token, described("new"), "192.0.2.99")
+    skewed = replace(request, clock=NOW + minutes * MINUTE)
+    with pytest.raises(InvalidArgument, match=f"clock is 3060 s {text} the controller's"):
+        join(world(), skewed, NOW, build.Numbered())
+    for allowed in (0, NOW, NOW + 50 * MINUTE, NOW - 50 * MINUTE):
+        join(world(), replace(request, clock=allowed), NOW, build.Numbered())

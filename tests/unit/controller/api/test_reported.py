@@ -3,9 +3,10 @@
 import pytest
 from msgspec.structs import replace
 
-from controller.api.changes.reported import Reports, faults, printable
+from controller.api.changes.reported import Reports, clock_fault, faults, printable
 from controller.grpc.tunnels import clean
 from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.clock import SECOND
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.limits import DETAIL_LENGTH_MAX, FAULT_LENGTH_MAX, FAULTS_MAX
@@ -14,6 +15,7 @@ from pyswarm_core.specs import EndpointSpec, PortConfig, PublishMode
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
+from tests.fixtures.build import NOW
 from tests.unit.controller.leader.endpoints.build import known
 
 NET, OTHER = NetworkId("net"), NetworkId("other")
@@ -189,3 +191,14 @@ def test_a_text_is_not_longer_for_being_made_printable() -> None:
     detail = TaskDetail(message="\x1b" * DETAIL_LENGTH_MAX, error="\0" * DETAIL_LENGTH_MAX)
     (status,) = Reports(world(), NodeId("n1")).checked([TaskStatus(WEB, RUNNING, detail)])
     assert len(status.detail.message) == len(status.detail.error) == DETAIL_LENGTH_MAX
+
+
+def test_a_clock_that_differs_by_ten_seconds_is_a_fault_that_stops_nothing() -> None:
+    for allowed in (0, NOW, NOW + 10 * SECOND - 1, NOW - 10 * SECOND + 1):
+        assert clock_fault(allowed, NOW) is None
+    ahead, behind = clock_fault(NOW + 10 * SECOND, NOW), clock_fault(NOW - 100 * SECOND, NOW)
+    assert ahead
+    assert behind
+    assert "at least 8 s ahead of the controller's" in ahead.reason
+    assert "at least 64 s behind the controller's" in behind.reason
+    assert not ahead.blocks

@@ -21,10 +21,10 @@ from pyswarm_core import limits
 from pyswarm_core.clock import HOUR
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, Unavailable
+from pyswarm_core.identity.users import Role, User, UserSpec
 from pyswarm_core.kinds import USER, encode
 from pyswarm_core.objects import Version
 from pyswarm_core.state import State
-from pyswarm_core.users import Role, User, UserSpec
 from tests.fixtures import build
 from tests.fixtures.build import NOW, Numbered
 

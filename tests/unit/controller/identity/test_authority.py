@@ -76,7 +76,8 @@ async def put(kv: MemoryKv, cluster: Cluster) -> None:
 
 async def stored(kv: MemoryKv) -> Cluster:
     found = await MemoryStore(kv, SteadyClock()).read(KEY)
-    return KEYRING.envelope(is_new=False).decode(CLUSTER, found.items[0].value)
+    cluster: Cluster = KEYRING.envelope(is_new=False).decode(CLUSTER, found.items[0].value)
+    return cluster
 
 
 async def changed(one: Authority) -> None:

@@ -17,10 +17,10 @@ from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import to_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import PermissionDenied
+from pyswarm_core.identity.users import User, UserId, UserSpec
 from pyswarm_core.objects import PreviousSpec
 from pyswarm_core.specs import NetworkAttachment, NetworkSpec, ServiceSpec
 from pyswarm_core.state import State
-from pyswarm_core.users import User, UserId, UserSpec
 from pyswarm_core.views import Event
 from tests.fixtures import build
 
