@@ -456,6 +456,15 @@ API_PORT = 2377
 CONTROLLER_METRICS_PORT = 9323
 """Docker's metrics port."""
 AGENT_METRICS_PORT = 9324
+CONTROLLER_HEALTH_PORT = 9325
+AGENT_HEALTH_PORT = 9326
+
+HTTP_CONNECTIONS = 16
+"""Connections to a daemon's metrics or health at once; a further one ends the oldest."""
+HTTP_TIMEOUT = 10 * SECOND
+"""A connection to metrics or health ends after this long, whatever it does."""
+HTTP_REQUEST_BYTES = 16 * 1024
+"""Bytes of a request for metrics or health that are read."""
 
 CERT_EXPIRY = 90 * 24 * HOUR
 """The lifetime of a certificate (Swarm's)."""

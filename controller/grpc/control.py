@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from controller.api import settings, streams, tasks
 from controller.api.changes import cluster, networks, nodes, services, swarm
 from controller.api.changes.removal import remove_object
+from controller.api.changes.scraping import rotate_scrape_token
 from controller.api.changes.tasks import restart_task
 from controller.api.images import digests
 from controller.api.images import nodes as images
@@ -67,6 +68,13 @@ class Control(UserCalls):
 
     async def GetInfo(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoReply:
         return to_proto(info(self._leadership, self._facts), pb.GetInfoReply())
+
+    async def GetScrapeToken(
+        self, request: pb.GetScrapeTokenRequest, context: Context
+    ) -> pb.ScrapeTokenReply:
+        if request.rotate:
+            return pb.ScrapeTokenReply(token=await self._submit(rotate_scrape_token))
+        return pb.ScrapeTokenReply(token=self._leader().state.cluster.scrape_token)
 
     async def UpdateCluster(
         self, request: pb.UpdateClusterRequest, context: Context

@@ -90,6 +90,11 @@ class Authority:
         self.identity = server_identity(stored.first(), controller_id, clock.now())
         """Of a cluster that nobody trusts, until the stored one is known."""
 
+    @property
+    def scrape_token(self) -> str:
+        """As it was stored at the last look; empty before the first."""
+        return self._of.scrape_token if self._of is not None else ""
+
     async def known(self) -> None:
         """Return when the stored cluster is known."""
         await self._known.wait()

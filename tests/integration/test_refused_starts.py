@@ -125,9 +125,9 @@ CONTROLLERS = [
     (CONTROLLER + f"{FREE} --listen unix:///no/such/x", WRONG, ("listen", "unix:///no/such/x")),
     (CONTROLLER + f"{FREE} --state-dir TMP/file/x", WRONG, ("state-dir", "TMP/file/x", "expected")),
     (
-        CONTROLLER + f"{FREE} --etcd-endpoints 127.0.0.1:1 --etcd-cacert TMP/file",
+        CONTROLLER + f"{FREE} --etcd-endpoints 127.0.0.1:1 --etcd-cafile TMP/file",
         WRONG,
-        ("etcd-cacert", "TMP/file", "it is no PEM"),
+        ("etcd-cafile", "TMP/file", "it is no PEM"),
     ),
 ]
 

@@ -51,7 +51,7 @@ def own_hosts(
     first = resolved.get(advertised[0], ()) if advertised else ()
     here = tuple(dict.fromkeys((*first, *own)))[:CONTROL_ADDRESSES_MAX]
     found = [listening_on(address, here, api=True) for address in config.listen]
-    found.append(listening_on(config.metrics_addr, here))
+    found += [listening_on(address, here) for address in (config.metrics_addr, config.health_addr)]
     if advertised:
         found.append(ControlHost(first, (ControlEndpoint(port=advertised[1], api=True),)))
     for text in (*config.etcd.endpoints, *members):

@@ -6,10 +6,12 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import HTTPException
 from urllib.request import ProxyHandler, build_opener
 
 import msgspec
 
+from pyswarm_core.limits import AGENT_METRICS_PORT
 from tests.e2e.acceptance.fleet import Fleet
 from tests.fixtures.netns import inside
 
@@ -148,10 +150,19 @@ def ask_from_outside(fleet: Fleet, address: str, port: int) -> Answer | None:
 
 def metric(fleet: Fleet, address: str, name: str) -> float:
     """What an agent measures; 0 while it is away."""
-    lines = fetch(fleet, "lan", f"http://{address}:9324/metrics").splitlines()
+    lines = metrics(fleet, address, AGENT_METRICS_PORT).splitlines()
     return next(
         (float(line.split()[1]) for line in lines if line.startswith(f"pyswarm_agent_{name} ")), 0
     )
+
+
+def metrics(fleet: Fleet, address: str, port: int) -> str:
+    """What a daemon measures, read from a machine that is none of the hosts; "" if nothing."""
+    scraper = fleet.scraper
+    try:
+        return inside(fleet.netns("lan"), lambda: scraper.fetch(address, port, TIMEOUT_S))
+    except (OSError, HTTPException):
+        return ""
 
 
 def fetch(fleet: Fleet, place: str, url: str, timeout_s: float = TIMEOUT_S) -> str:

@@ -1,4 +1,4 @@
-"""`swarm update`, `unlock-key` and `unlock`: requests and Docker's texts."""
+"""`swarm update`, `unlock-key`, `unlock` and `scrape-token`: requests and Docker's texts."""
 
 import io
 from pathlib import Path
@@ -126,3 +126,22 @@ def test_the_key_is_read_from_standard_input(
     monkeypatch.setattr("sys.stdin", io.StringIO("wrong\n"))
     ran = pyswarm("swarm", "unlock")
     assert (ran.code, ran.err) == (2, "Error: invalid key: it does not unlock\n")
+
+
+@pytest.mark.parametrize(("flags", "asks"), [((), False), (("--rotate",), True)])
+def test_the_scrape_token_is_shown(
+    script: Script, pyswarm: Pyswarm, flags: tuple[str, ...], asks: bool
+) -> None:
+    script.on("GetScrapeToken", pb.ScrapeTokenReply(token="PYSWS-1-secret"))
+    ran = pyswarm("swarm", "scrape-token", *flags)
+    assert (ran.code, ran.out, ran.err) == (0, "PYSWS-1-secret\n", "")
+    assert [request.rotate for request in script.requests("GetScrapeToken")] == [asks]
+
+
+def test_a_fleet_without_a_scrape_token_is_told_how_to_make_one(
+    script: Script, pyswarm: Pyswarm
+) -> None:
+    script.on("GetScrapeToken", pb.ScrapeTokenReply())
+    ran = pyswarm("swarm", "scrape-token")
+    assert (ran.code, ran.out) == (1, "")
+    assert "add --rotate to make one" in ran.err

@@ -18,7 +18,7 @@ from controller.identity.ca import Issuer, Subject, Unit
 from pyswarm_core.clock import HOUR, SECOND, Instant
 from pyswarm_core.errors import InvalidArgument, PermissionDenied
 from pyswarm_core.identity.certificates import CertificateAuthority
-from pyswarm_core.identity.trust import GUEST_KEY_PEM, SERVER_NAME
+from pyswarm_core.identity.trust import AGENT_NAME, GUEST_KEY_PEM, SERVER_NAME
 from tests.fixtures.build import NOW
 from tests.fixtures.identity import FLEET, another, signed
 
@@ -69,15 +69,15 @@ def test_a_certificate_ends_with_its_root() -> None:
 
 
 def test_only_a_server_has_the_servers_name() -> None:
-    for serves in (False, True):
+    for serves in ("", SERVER_NAME, AGENT_NAME):
         issued = ISSUER.issue(ca.csr_pem(ca.new_key()), WORKER, HOUR, NOW, serves=serves)
         found = loaded(issued.pem).extensions
         usages = found.get_extension_for_class(x509.ExtendedKeyUsage).value
-        assert (ExtendedKeyUsageOID.SERVER_AUTH in usages) is serves
+        assert (ExtendedKeyUsageOID.SERVER_AUTH in usages) is bool(serves)
         assert (ExtendedKeyUsageOID.CLIENT_AUTH in usages) is True
         if serves:
             names = found.get_extension_for_class(x509.SubjectAlternativeName).value
-            assert names.get_values_for_type(x509.DNSName) == [SERVER_NAME]
+            assert names.get_values_for_type(x509.DNSName) == [serves]
         else:
             with pytest.raises(x509.ExtensionNotFound):
                 found.get_extension_for_class(x509.SubjectAlternativeName)
@@ -103,7 +103,9 @@ def test_no_leaf_can_issue(holder: str) -> None:
         above = ISSUER.guest(FLEET.cluster.id, HOUR, NOW)
         assert ca.parse(above).subject == Subject(Unit.GUEST, "guest", FLEET.cluster.id)
     else:
-        above = ISSUER.certify(key.public_key(), WORKER, HOUR, NOW, serves=holder == "server").pem
+        above = ISSUER.certify(
+            key.public_key(), WORKER, HOUR, NOW, serves=SERVER_NAME if holder == "server" else ""
+        ).pem
     constraints = loaded(above).extensions.get_extension_for_class(x509.BasicConstraints)
     assert (constraints.critical, constraints.value.ca) == (True, False)
     der = key.private_bytes(

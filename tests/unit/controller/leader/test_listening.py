@@ -76,6 +76,11 @@ def test_metrics_on_the_loopback_need_not_be_closed() -> None:
     ]
 
 
+def test_a_health_port_that_others_reach_is_closed() -> None:
+    given = config(listen=("unix:///run/x",), metrics_addr="", health_addr=f"{HERE}:9325")
+    assert ControlHost((HERE,), (ControlEndpoint(port=9325),)) in found(given)
+
+
 def test_an_external_etcd_is_closed_with_all_its_members() -> None:
     etcd = EtcdConfig(endpoints=("https://etcd.lan:2379", "http://127.0.0.1:2379"))
     hosts = found(config(etcd=etcd), "https://etcd.lan:2380", f"http://{HERE}:2380")
