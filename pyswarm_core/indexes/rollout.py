@@ -69,7 +69,12 @@ def is_failure(service: Service, task: Task) -> bool:
         return task.created_at >= status.started_at
     if not ended_unasked(task) or task.restarts or task.created_at < status.started_at:
         return False
-    return not task.detail.ran or task.detail.ran < service.update_settings.monitor
+    return ended_early(service, task)
+
+
+def ended_early(service: Service, ended: Task) -> bool:
+    """Whether the task ended within the monitored time."""
+    return not ended.detail.ran or ended.detail.ran < service.update_settings.monitor
 
 
 def _fills_slot(ended: Task) -> bool:

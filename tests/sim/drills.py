@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterator
 from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, SECOND
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.limits import LEADER_TTL
-from pyswarm_core.objects import EncryptionKey, Task
-from pyswarm_core.states import NodeState, TaskState
+from pyswarm_core.objects import EncryptionKey, Service, Task
+from pyswarm_core.states import NodeState, TaskState, ends_by_itself
 from tests.sim.clock import Scheduler
 from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
 from tests.sim.marks import Marks
 from tests.sim.options import Options
 from tests.sim.placement import occupies
+from tests.sim.rollout_states import is_new
 from tests.sim.rules import Fail, Rule
 from tests.sim.settled import Settled
+from tests.sim.specs import given_up
 from tests.sim.view import View
 
 STEP = 50 * MILLISECOND
@@ -104,6 +106,7 @@ class Drills:
             and not self._settled.is_restless(service)
             and task.state is TaskState.RUNNING
             and task.desired_state is TaskState.RUNNING
+            and not ends_unreplaced(service, task, self._view.slots_of(service.id)[task.slot])
         )
 
     def _unreplaced(self, before: list[Task]) -> Iterator[str]:
@@ -215,6 +218,15 @@ class Drills:
         if not self._until(lambda: not self._settled.unsettled(), AGAIN):
             for text in self._settled.unsettled():
                 self._fail(Rule.SETTLED, f"{AGAIN / SECOND:.0f} s after a drill: {text}")
+
+
+def ends_unreplaced(service: Service, task: Task, slot: list[Task]) -> bool:
+    """Whether it is an outdated task beside a new one that ended and is not restarted: if it ends,
+    none follows it.
+    """
+    new = [other for other in slot if is_new(service, other)]
+    ended = bool(new) and ends_by_itself(new[-1].state) and given_up(service, new[-1])
+    return ended and not is_new(service, task)
 
 
 def _is_desired(task: Task) -> bool:

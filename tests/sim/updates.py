@@ -437,6 +437,19 @@ def _completed(
                 )
 
 
+def _is_through(service: Service, task: Task) -> bool:
+    """Whether it completed, and not within the monitored time: that is a failure."""
+    ran = task.detail.ran
+    return task.state is TaskState.COMPLETE and ran > 0 and ran >= settings(service).monitor
+
+
+def _has_failed(service: Service, task: Task) -> bool:
+    """Whether the update made it, and it ended by itself."""
+    status = service.update_status
+    made = status is not None and task.created_at >= status.started_at
+    return made and is_new(service, task) and ends_by_itself(task.state)
+
+
 def start_first(state: State, old: Service, new: Service, decision: Decision) -> Iterator[Problem]:
     """With start-first, an old task that serves ends when the new one serves, or another old one
     does, or the new one cannot be placed beside it and could then be placed on the old one's node.
@@ -459,9 +472,14 @@ def start_first(state: State, old: Service, new: Service, decision: Decision) ->
         beside = [other for other in slot if is_new(new, other) and should_run(other)]
         waits = not beside or any(other.state < TaskState.ASSIGNED for other in beside)
         done = any(
-            other.state is TaskState.COMPLETE or (serves(other) and not is_new(new, other))
-            for other in slot
+            _is_through(new, other) if is_new(new, other) else serves(other) for other in slot
         )
+        failed = not beside and any(_has_failed(new, other) for other in slot)
+        if failed and not done:
+            yield (
+                Rule.START_FIRST,
+                f"{task.id} of {new.spec.name} ends, and the new task of its slot has failed",
+            )
         if waits and not done and not could_take(state, decision, new.spec, known):
             yield (
                 Rule.START_FIRST,

@@ -28,7 +28,7 @@ from controller.brain.orchestrator.restart import (
 )
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.decision import EventKind
-from pyswarm_core.indexes.rollout import is_failure, is_made, is_outdated, serves
+from pyswarm_core.indexes.rollout import ended_early, is_failure, is_made, is_outdated, serves
 from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.limits import (
     CRASH_LOOP_RESTARTS,
@@ -36,7 +36,7 @@ from pyswarm_core.limits import (
     TEXTS_PER_SLOT,
     UNFINISHED_MAX,
 )
-from pyswarm_core.objects import Task, ended_unasked
+from pyswarm_core.objects import Service, Task, ended_unasked
 from pyswarm_core.specs import UpdateOrder
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState, ends_by_itself, is_terminal, lives
@@ -157,9 +157,19 @@ def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant
     if not _is_begun(plan, new, outdated):
         return _fill_with_one(plan, state, number, tasks, now)
     slot = _fill_with_one(plan, state, number, new, now)
-    done = slot.serves or (slot.task is not None and slot.task.state is _S.COMPLETE)
+    done = slot.serves or _is_through(service, slot)
     _run_beside(plan, state, outdated, done, now)
     return slot
+
+
+def _is_through(service: Service, slot: Slot) -> bool:
+    """Whether the slot's new task completed for good, and its slot has not failed: it failed if the
+    task ended within the monitored time.
+    """
+    task = slot.task
+    if slot.kind is not SlotKind.COMPLETED or task is None or task.state is not _S.COMPLETE:
+        return False
+    return not is_failure(service, task) and not ended_early(service, task)
 
 
 def _precedence(task: Task) -> int:

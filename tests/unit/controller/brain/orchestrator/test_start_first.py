@@ -14,6 +14,7 @@ from pyswarm_core.specs import (
     Placement,
     PortConfig,
     PublishMode,
+    RestartPolicy,
     ServiceSpec,
     UpdateConfig,
     UpdateOrder,
@@ -237,10 +238,47 @@ def test_a_slot_that_is_given_up_loses_both() -> None:
 
 
 def test_a_new_task_that_completes_ends_the_update_of_its_slot() -> None:
-    done = replace(_running(1, 2, "new"), state=TaskState.COMPLETE)
+    ran = TaskDetail(ran=UpdateConfig().monitor)
+    done = replace(_running(1, 2, "new"), state=TaskState.COMPLETE, detail=ran)
     world = _world(_running(1, 1, "old"), done, replicas=1, condition="none")
     world.settle(dirty("web"))
     assert _desired(world) == []
+
+
+@pytest.mark.parametrize("condition", ["none", "on-failure", "any"])
+@pytest.mark.parametrize("action", FailureAction)
+def test_a_new_task_that_completes_within_the_monitored_time_leaves_the_outdated_one(
+    condition: str, action: FailureAction
+) -> None:
+    """Its slot has failed: also an update that is rolled back at once ends nothing that serves."""
+    ran = TaskDetail(ran=UpdateConfig().monitor - 1)
+    done = replace(_running(1, 2, "new"), state=TaskState.COMPLETE, detail=ran)
+    world = _world(_running(1, 1, "old"), done, replicas=1, condition=condition)
+    (web,) = world.state.services.values()
+    config = replace(web.spec.update_config, failure_action=action)
+    world.state.apply(Writes(objects=(replace(web, spec=replace(web.spec, update_config=config)),)))
+    world.settle(dirty("web"))
+    assert _status(world).failures == (0 if action is FailureAction.ROLLBACK else 1)
+    assert "old" in [task.id for task in world.desired("web")]
+
+
+def test_new_tasks_that_complete_again_and_again_leave_the_outdated_one() -> None:
+    """Also while a completed one waits for its restart."""
+    world = _continuing()
+    (web,) = world.state.services.values()
+    template = replace(web.spec.task_template, restart_policy=RestartPolicy(delay=0))
+    spec = replace(web.spec, task_template=template)
+    world.state.apply(Writes(objects=(replace(web, spec=spec),)))
+    for _ in range(40):
+        world.settle()
+        assert [t.state for t in world.desired("web") if t.spec_version == 1] == [R, R, R]
+        for found in list(world.state.tasks.values()):
+            if found.spec_version == 2 and found.state is TaskState.STARTING:
+                world.report(found.node_id, found, TaskState.COMPLETE, TaskDetail(ran=1))
+            else:
+                world.advance(found)
+        world.now = Instant(world.now + SECOND // 8)
+    assert max(t.restarts for t in world.state.tasks.values()) >= 3
 
 
 def test_a_new_task_that_fails_for_good_leaves_the_outdated_one() -> None:
