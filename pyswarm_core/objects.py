@@ -163,9 +163,11 @@ class Service(Object, frozen=True):
 
     @property
     def update_settings(self) -> UpdateConfig:
-        """The settings of the update that goes on, or of the rollback."""
+        """The settings of the last update, or of the rollback. A rollback's still apply once it is
+        completed: it may have left outdated tasks beside new ones.
+        """
         status = self.update_status
-        rolls_back = status is not None and status.state.is_rollback and self.is_updating
+        rolls_back = status is not None and status.state.is_rollback
         return self.spec.rollback_config if rolls_back else self.spec.update_config
 
     def made_from(self, spec_version: int) -> ServiceSpec | None:

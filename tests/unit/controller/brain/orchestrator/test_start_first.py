@@ -288,6 +288,17 @@ def test_a_new_task_that_fails_for_good_leaves_the_outdated_one() -> None:
     assert _desired(world) == [(1, 1)]
 
 
+def test_what_a_completed_rollback_left_beside_a_failed_task_begins_no_update() -> None:
+    """The updates of the service are stop-first, its rollbacks start-first."""
+    failed = replace(_running(1, 2, "new"), state=TaskState.FAILED, desired_state=S)
+    world = _world(_running(1, 1, "old"), failed, replicas=1, condition="none")
+    (web,) = world.state.services.values()
+    status = replace(_status(world), state=UpdateState.ROLLBACK_COMPLETED)
+    spec = replace(web.spec, update_config=UpdateConfig())
+    world.state.apply(Writes(objects=(replace(web, spec=spec, update_status=status),)))
+    assert not world.decide(dirty("web")).writes
+
+
 def test_stop_first_never_has_two() -> None:
     world = _world(_running(1, 1, "old"), _running(1, 2, "new"), _running(2, 1), _running(3, 1))
     (web,) = world.state.services.values()
