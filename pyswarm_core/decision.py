@@ -95,6 +95,10 @@ class Cursor(NamedTuple):
     anew: bool = False
     """Whether another round follows: fewer pending tasks are stored than when slots were left so.
     """
+    lacking: int = 0
+    """Of a global service, the lowest number of a node that may lack its slot: they are looked for
+    after the last slot, and no part of the round before that does.
+    """
 
 
 BEGINNING = Cursor()

@@ -118,7 +118,8 @@ class Draft:
             return BEGINNING if anew else None
         if plan.resume == 0:
             return Cursor(surplus=plan.surplus)
-        return Cursor(plan.resume, plan.surplus, plan.unshown, anew)
+        lacking = plan.resume if plan.seeks_lacking else plan.cursor.lacking
+        return Cursor(plan.resume, plan.surplus, plan.unshown, anew, lacking)
 
     def _shows_fewer(self, plan: Plan) -> bool:
         """Whether the plan leaves fewer pending tasks stored than it found."""

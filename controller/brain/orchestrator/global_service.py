@@ -80,7 +80,7 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
             slots[number] = Slot(number, SlotKind.EMPTY)
     lacking = {number for number, slot in slots.items() if not slot.filled}
     if not plan.is_cut:
-        begin = plan.cursor.slot
+        plan.seeks_lacking, begin = True, plan.cursor.lacking
         lacking.update(one for one in eligible if one >= begin and one not in tasks.slots)
     plan.scanned += 8 * len(lacking)  # each becomes a vacancy, and is compared with its node
     for number in sorted(lacking & eligible.keys() - plan.vacancies.keys()):

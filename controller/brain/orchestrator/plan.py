@@ -95,6 +95,8 @@ class Plan:
         """How many slots were looked at."""
         self.resume: int | None = None
         """The slot at which the next decision continues; None if the plan is complete."""
+        self.seeks_lacking = False
+        """Whether nodes without their slot of a global service were looked for."""
         self.unshown = cursor.unshown
         """Whether the round left slots without a task because enough pending ones were stored."""
         self.surplus: tuple[int, ...] = ()

@@ -321,6 +321,17 @@ def test_a_global_service_on_very_many_nodes_is_made_in_parts() -> None:
     assert max(writes) <= DECISION_COST + 256 * WRITE_COST
 
 
+def test_a_round_in_parts_gives_every_node_the_slot_that_it_lacks() -> None:
+    world = _world(None, hosts=2_000)
+    first, last = (world.state.tasks_of_service(WEB).slots[number][0] for number in (1, 2_000))
+    world.state.apply(Writes(removed_tasks=[first.id, last.id]))
+    _report(world, TaskState.FAILED)
+    world.work.clear()
+    world.turns()
+    assert len(world.work) > 2
+    assert _slots(world) == 2_000
+
+
 def test_global_services_that_no_node_can_take_are_bounded() -> None:
     spec = build.template(memory=1 << 50)
     huge = [build.service(f"huge{n}", replicas=None, spec=spec) for n in range(4)]
