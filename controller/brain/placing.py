@@ -449,4 +449,14 @@ def _alike(service: Service, unassigned: list[UnassignedTask]) -> Iterable[_Alik
         spec = service.made_from(version)
         if spec is None:
             raise LookupError(f"spec version {version} of the service is no longer kept")
-        yield _Alike(spec, is_bound, group)
+        yield _Alike(_placed_now(service, spec), is_bound, group)
+
+
+def _placed_now(service: Service, spec: ServiceSpec) -> ServiceSpec:
+    """An earlier spec of the service with its current placement: the constraints of the service
+    hold for tasks of every template (see `enforce.misfit`).
+    """
+    if spec is service.spec:
+        return spec
+    placement = service.spec.task_template.placement
+    return replace(spec, task_template=replace(spec.task_template, placement=placement))

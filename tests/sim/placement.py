@@ -136,8 +136,9 @@ def _unfit(found: After, task: Task, node: Node) -> Iterator[Problem]:
     if spec is None:
         return
     where = f"{spec.name}.{task.slot} was placed on {node.description.hostname}"
-    placement = spec.task_template.placement
-    if not satisfies(spec, node):
+    current = found.state.services[task.service_id].spec  # also for tasks of an earlier template
+    placement = current.task_template.placement
+    if not satisfies(current, node):
         yield Rule.CONSTRAINTS, f"{where} against {placement.constraints}"
     tasks = found.on_node[node.id]
     alike = [t for t in tasks if t.service_id == task.service_id and _should_run(t)]

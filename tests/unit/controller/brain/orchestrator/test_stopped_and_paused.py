@@ -16,7 +16,7 @@ from pyswarm_core.specs import (
     UpdateConfig,
     UpdateOrder,
 )
-from pyswarm_core.states import TaskState, UpdateState
+from pyswarm_core.states import NodeState, TaskState, UpdateState
 from tests.fixtures import build
 from tests.unit.controller.brain.orchestrator.rollback_world import (
     play,
@@ -176,3 +176,17 @@ def test_a_task_that_ends_as_its_update_pauses_is_replaced_from_its_own_template
     world.settle()
     (made,) = (t for t in world.desired(the_web(world).id) if t.slot == old.slot)
     assert made.spec_version == 1
+
+
+def test_tasks_made_from_an_earlier_template_meet_the_constraints_of_now() -> None:
+    """A paused update makes them where a node is lost."""
+    world = running_web(update=UpdateConfig())
+    update_web(world, task_template=build.template("bad", constraints=["node.hostname!=n1"]))
+    play(world, 2)
+    assert state_of(world) is UpdateState.PAUSED
+    old = next(t for t in world.desired(the_web(world).id) if t.spec_version == 1)
+    world.put_node(build.node(old.node_id, state=NodeState.DOWN))
+    play(world, 2)
+    (made,) = (t for t in world.desired(the_web(world).id) if t.slot == old.slot)
+    assert (made.spec_version, made.state) == (1, TaskState.RUNNING)
+    assert made.node_id not in ("n1", old.node_id)
