@@ -35,9 +35,9 @@ from controller.store.base import (
 from pyswarm_core.chunks import encode_chunk
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import told
-from pyswarm_core.ids import NodeId
+from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.keys import ChunkKey, Keys, chunk_of
-from pyswarm_core.kinds import KINDS, Storable, encode, kind_of, split_name
+from pyswarm_core.kinds import KINDS, SERVICE, Storable, encode, kind_of, split_name
 from pyswarm_core.limits import (
     CHUNK_SLOTS,
     TXN_BYTES_MAX,
@@ -45,7 +45,7 @@ from pyswarm_core.limits import (
     TXN_PUTS,
     VALUE_BYTES_MAX,
 )
-from pyswarm_core.objects import Task
+from pyswarm_core.objects import Service, Task
 from pyswarm_core.state import State
 
 RETRY_S = 0.1
@@ -127,19 +127,48 @@ class Encoder:
         self.failed: dict[str, str] = {}
         """Objects that cannot be stored, and why; see Keys.name_of."""
 
-    def puts(self, unsaved: Unsaved) -> Iterator[Operation]:
-        """The objects that exist."""
+    def phases(self, unsaved: Unsaved) -> tuple[Iterator[Operation], ...]:
+        """All operations, in parts that are stored one after the other. Services that are removed
+        come first: what is stored after them may have their addresses and ports.
+        """
+        return (
+            self._removing(unsaved),
+            self._gone_services(unsaved),
+            self._puts(unsaved),
+            self._chunks(unsaved),
+            self._deletes(unsaved),
+        )
+
+    def _removing(self, unsaved: Unsaved) -> Iterator[Operation]:
+        """Services that are being removed, and chunks of those that are gone."""
+        for service_id in unsaved.objects[SERVICE.name]:
+            service = self._state.services.get(ServiceId(service_id))
+            if service is not None and service.removing:
+                yield from self._put(self._keys.object(SERVICE, service.id), service)
+        for key in unsaved.chunks:
+            if key.service_id not in self._state.services:
+                yield Delete(self._keys.chunk(key))
+
+    def _gone_services(self, unsaved: Unsaved) -> Iterator[Operation]:
+        """Deletes of services; after their chunks, which would be orphaned otherwise."""
+        for service_id in map(ServiceId, unsaved.objects[SERVICE.name]):
+            if service_id not in self._state.services:
+                yield Delete(self._keys.object(SERVICE, service_id))
+
+    def _puts(self, unsaved: Unsaved) -> Iterator[Operation]:
+        """The objects that exist, without services that are being removed."""
         yield from (Put(key, value) for key, value in unsaved.aside.items())
         if unsaved.cluster:
             yield from self._put(self._keys.cluster, self._state.cluster)
         for kind in KINDS.values():
             objects = self._state.of(kind)
             for object_id in unsaved.objects[kind.name]:
-                if (item := objects.get(object_id)) is not None:
+                item = objects.get(object_id)
+                if item is not None and not (isinstance(item, Service) and item.removing):
                     yield from self._put(self._keys.object(kind, object_id), item)
 
-    def chunks(self, unsaved: Unsaved) -> Iterator[Operation]:
-        """Chunks of tasks; an empty one is deleted."""
+    def _chunks(self, unsaved: Unsaved) -> Iterator[Operation]:
+        """Chunks of services that exist; an empty one is deleted."""
         nodes = self._state.nodes
 
         def number_of(node_id: NodeId) -> int:
@@ -147,6 +176,8 @@ class Encoder:
             return node.number if node else 0
 
         for key in unsaved.chunks:
+            if key.service_id not in self._state.services:
+                continue
             slots = self._state.tasks_of_service(key.service_id).slots
             first = key.block * CHUNK_SLOTS
             tasks = [
@@ -173,9 +204,9 @@ class Encoder:
             return
         yield Put(key, value)
 
-    def deletes(self, unsaved: Unsaved) -> Iterator[Operation]:
-        """Deletes of removed objects; after their chunks, which would be orphaned otherwise."""
-        for kind in reversed(KINDS.values()):
+    def _deletes(self, unsaved: Unsaved) -> Iterator[Operation]:
+        """Deletes of removed objects that are no services."""
+        for kind in (kind for kind in reversed(KINDS.values()) if kind is not SERVICE):
             objects, ids = self._state.of(kind), unsaved.objects[kind.name]
             yield from (Delete(self._keys.object(kind, i)) for i in ids if i not in objects)
 
@@ -217,7 +248,7 @@ class Saver:
         Raises Deposed.
         """
         encoder = Encoder(state, self._keys)
-        phases = (encoder.puts(unsaved), encoder.chunks(unsaved), encoder.deletes(unsaved))
+        phases = encoder.phases(unsaved)
         if len(unsaved) <= TXN_PUTS:
             for pack in _packs(chain(*phases)):
                 await self._commit(pack, encoder.failed)

@@ -20,8 +20,8 @@ from controller.store.memory_store import MemoryStore
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import ServiceId, TaskId
-from pyswarm_core.keys import ChunkKey, Keys
-from pyswarm_core.kinds import kind_of
+from pyswarm_core.keys import ChunkKey, Keys, chunk_of
+from pyswarm_core.kinds import SERVICE, kind_of
 from pyswarm_core.objects import NO_DETAIL, Cluster, Service, Task, TaskDetail
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
@@ -172,6 +172,36 @@ async def test_removed_objects_leave_nothing_behind(rig: Rig) -> None:
     await saver.save(rig.state, gone)
     left = [item.key for item in (await rig.store.read(KEYS.root)).items]
     assert left == [KEYS.cluster, KEYS.leader]
+
+
+async def test_services_that_are_removed_are_stored_before_what_may_take_their_addresses(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver = await rig.start()
+    leaving, gone = service("leaving"), service("gone")
+    await saver.save(rig.state, rig.write(Writes(objects=(leaving, gone), tasks=tasks(gone, 300))))
+    unsaved = rig.write(Writes(objects=(*build.nodes(200), build.network("net"), service("new"))))
+    writes = Writes(
+        objects=(replace(leaving, removing=True),),
+        removed_tasks=[task.id for task in tasks(gone, 300)],
+        removed=(SERVICE.object_name(gone.id),),
+    )
+    unsaved.add(writes, rig.state.apply(writes))
+    stored = list[bytes]()
+    commit = rig.store.commit
+
+    async def recorded(txn: Txn) -> Outcome:
+        stored.extend(one.key for one in (*txn.deletes, *txn.puts))
+        return await commit(txn)
+
+    monkeypatch.setattr(rig.store, "commit", recorded)
+    await saver.save(rig.state, unsaved)
+    chunks = {KEYS.chunk(chunk_of(gone.id, slot)) for slot in range(1, 301)}
+    first = {KEYS.object(SERVICE, leaving.id), *chunks}
+    last = KEYS.object(SERVICE, gone.id)
+    assert {*stored[: len(first)]} == first
+    assert stored[len(first)] == last
+    assert len(stored) == len(first) + 1 + 200 + 2
 
 
 async def test_chunks_of_a_service_that_is_gone_are_dropped(rig: Rig) -> None:
