@@ -277,6 +277,10 @@ class Host:
         plugs = self.dataplane.overlay.tasks.get(task_id, ())
         return [IPv4Address(p.cidr.partition("/")[0]) for p in plugs if p.bridge == bridge]
 
+    def record(self, task_id: TaskId) -> Record | None:
+        """What its agent last recorded of a task; None once it has forgotten the task."""
+        return MemoryRecords(self.disk).load().get(task_id)
+
     def boot(self) -> None:
         """Start the agent, unless it runs or the host is gone."""
         if self.lost or self.up:

@@ -190,7 +190,6 @@ class RolloutDrill:
         rounds = 2 * watched.rounds if watched.broken else watched.rounds
         deadline = watched.began + rounds * (PER_SLOT + watched.config.delay) + AFTERWARDS
         deadline += watched.config.monitor
-        run(SECOND)
         bound = watched.replicas - watched.allowed_down
         while now() < deadline and not self._ended(watched):
             run(STEP)

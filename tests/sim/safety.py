@@ -307,7 +307,7 @@ def laws(asked: Asked, hosts: dict[str, Host], puts: int) -> list[Law]:
         NetworksStayApart(),
         BlocksAreFree(hosts),
         VirtualAddresses(),
-        TaskAddresses(),
+        TaskAddresses(hosts),
         PublishedPorts(),
         HostPorts(),
         HistoryIsTrimmed(asked),

@@ -24,6 +24,7 @@ from pyswarm_core.specs import ReplicatedMode, RestartCondition
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, TaskState, occupies
 from tests.sim.behaviours import is_restless
+from tests.sim.checked import spec_of
 from tests.sim.connections import wrong_endpoints
 from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
@@ -79,8 +80,12 @@ class Settled:
         return found
 
     def restless(self) -> bool:
-        """Whether some service's containers end by themselves: then there is no quiet."""
-        return any(_restless(service) for service in self._view.services.values())
+        """Whether some service's containers end by themselves, or those of an earlier spec that are
+        left: then there is no quiet.
+        """
+        left = (task for task in self._view.tasks.values() if is_desired(task))
+        specs = (spec for task in left if (spec := spec_of(task, self._view)))
+        return any(map(_restless, self._view.services.values())) or any(map(is_restless, specs))
 
     def is_restless(self, service: Service) -> bool:
         """Whether its containers end by themselves."""
@@ -179,10 +184,19 @@ class Settled:
                 yield f"{service.spec.name} has no task on {node.description.hostname}"
 
     def _given_up(self, service: Service, tasks: list[Task]) -> bool:
-        """Whether the slot's last task ended, and its restart policy leaves it at that for now."""
+        """Whether the slot's last task ended, and its restart policy leaves it at that for now; or
+        its newest one did, and an outdated one that ran on beside it is not replaced.
+        """
+        kept = [task for task in tasks if task.desired_state is not TaskState.REMOVE]
+        ended = [task for task in kept[-1:] if is_new(service, task)]
+        if (last := self._stops.last_of(tasks)) is not None:
+            ended.append(last)
+        return any(self._is_left_ended(service, task) for task in ended)
+
+    def _is_left_ended(self, service: Service, last: Task) -> bool:
+        """Whether the task ended, and the restart policy may leave it at that for now."""
         policy = service.spec.task_template.restart_policy
-        last = self._stops.last_of(tasks)
-        if last is None or last.state not in _ENDS_BADLY:
+        if last.state not in _ENDS_BADLY:
             return False
         if last.id in self._stops.before_start.get(service.id, ()):
             return False  # it is to run again

@@ -6,7 +6,7 @@ from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Task
-from pyswarm_core.states import TaskState
+from pyswarm_core.states import NodeState, TaskState
 from tests.sim.marks import Marks
 from tests.sim.rules import Rule
 from tests.sim.view import Change, View
@@ -67,8 +67,13 @@ class Stops:
         return last[-1] if last else None
 
     def still_running(self, view: View) -> Iterator[str]:
-        """Tasks that have not ended although their agents accepted to stop them."""
+        """Tasks that have not ended although their agents accepted to stop them. Of a node that is
+        down nothing more is known.
+        """
         for task_id in self.accepted:
             task = view.tasks.get(task_id)
-            if task is not None and task.state <= TaskState.RUNNING:
+            if task is None or task.state > TaskState.RUNNING:
+                continue
+            node = view.nodes.get(task.node_id)
+            if node is None or node.status.state is not NodeState.DOWN:
                 yield f"task {task_id} was stopped by its users and is {task.state.word}"

@@ -1,13 +1,13 @@
 """Rules about what exists once: addresses and ports, after every revision that touches them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
 
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.kinds import NETWORK, SERVICE
-from pyswarm_core.objects import Task
+from pyswarm_core.objects import Task, TaskAddress
 from pyswarm_core.specs import PublishMode
-from pyswarm_core.states import TaskState
+from tests.sim.hosts import Host
 from tests.sim.placement import number, occupies
 from tests.sim.rules import Rule
 from tests.sim.view import Change, View
@@ -45,25 +45,40 @@ def _of_no_node(
 
 
 class TaskAddresses:
-    """No two tasks that take room on nodes of the fleet have one address of a network. A task that
-    was told to end may be stored as running for a moment longer than its agent, which gives its
-    address to the next, has it.
+    """No two tasks that take room on nodes of the fleet have one address of a network. What is
+    stored of a task lags behind its agent, which gives the address of an ended task to another
+    one; and a host that lies of its own tasks may name any address in its blocks.
     """
 
     rule = Rule.TASK_ADDRESSES
 
+    def __init__(self, hosts: Mapping[str, Host]) -> None:
+        self._hosts = hosts
+
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
         if not any(new is not None and new.detail.addresses for _, new in change.tasks):
             return
-        holders: dict[tuple[NetworkId, str], Task] = {}
+        holders: dict[tuple[NetworkId, str], list[Task]] = {}
         for task in view.tasks.values():
             for held in task.detail.addresses if _is_there(task, view) else ():
-                if held.network_id not in view.networks:
-                    continue
-                other = holders.setdefault((held.network_id, held.address), task)
-                told = any(one.desired_state > TaskState.RUNNING for one in (other, task))
-                if other is not task and not (told and other.node_id == task.node_id):
-                    yield f"tasks {other.id} and {task.id} have {held.address}"
+                if held.network_id in view.networks:
+                    holders.setdefault((held.network_id, held.address), []).append(task)
+        for (network_id, address), tasks in holders.items():
+            if len(tasks) > 1:
+                held = TaskAddress(network_id, address)
+                left = [task.id for task in tasks if self._has(task, held)]
+                if len(left) > 1:
+                    yield f"tasks {' and '.join(left)} have {address}"
+
+    def _has(self, task: Task, held: TaskAddress) -> bool:
+        """Whether the task has the address on its host too."""
+        host = next((one for one in self._hosts.values() if one.node_id == task.node_id), None)
+        if host is None:
+            return True
+        record = host.record(task.id)
+        if record is None or record.ended:
+            return IPv4Address(held.address) in host.addresses(task.id, held.network_id)
+        return host.liar is None or held in record.detail.addresses
 
 
 def _is_there(task: Task, view: View) -> bool:
