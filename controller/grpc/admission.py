@@ -68,6 +68,9 @@ STRANGERS = Limit(
 JOINS = Limit(
     "joins with a valid token", STRANGERS_PER_CALLER, STRANGERS_MAX, "join again when they are done"
 )
+RENEWALS = Limit(
+    "renewals of certificates", STRANGERS_PER_CALLER, STRANGERS_MAX, "renew again later"
+)
 IPV6_PREFIX = 64
 """Bits of an IPv6 address that identify its owner: one link has a /64 (RFC 4291)."""
 

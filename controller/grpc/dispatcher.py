@@ -17,7 +17,7 @@ from controller.api.changes.joining import JoinRequest, bounded, greet, join, me
 from controller.api.changes.nodes import drain_node
 from controller.api.changes.reported import Reports, clock_fault, faults
 from controller.brain.allocator.encryption import renewal
-from controller.grpc.admission import JOINS, STRANGERS, Gate, counted_as
+from controller.grpc.admission import JOINS, RENEWALS, STRANGERS, Gate, counted_as
 from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, read, received
 from controller.grpc.peers import agent_of
@@ -90,9 +90,12 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         self._clock = clock
         self._strangers = strangers or Gate(STRANGERS)
         self._joins = Gate(JOINS)
+        self._renewals = Gate(RENEWALS)
         self._in_line: set[NodeId] = set()
         """Nodes with a session that waits to be opened."""
         self._opening = RateLimiter(OPENING_AT_ONCE, OPENING_PAUSE_S)
+        self._renewing = RateLimiter(OPENING_AT_ONCE, OPENING_PAUSE_S)
+        """Not `_opening`: sessions do not wait for a fleet that renews, as after a rotation."""
         self._sending = RateLimiter(SENDING_AT_ONCE, SENDING_PAUSE_S)
         self._going_on = RateLimiter(1)
         self._taking = RateLimiter(TAKING_AT_ONCE)
@@ -131,11 +134,12 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         loop = self._leading.current()
         key = public_key_of(request.csr)
         digest = key_digest(key)
-        node_id = self._renewing(loop, request, context)
-        async with self._opening:
-            node = await loop.submit(
-                lambda state, now, ids: renewed(state, node_id, digest, now), current_caller()
-            )
+        node_id = self._proven(loop, request, context)
+        with self._renewals.passing(counted_as(context)):
+            async with self._renewing:
+                node = await loop.submit(
+                    lambda state, now, ids: renewed(state, node_id, digest, now), current_caller()
+                )
         return _certificate(loop.state.cluster, node, key)
 
     async def Leave(
@@ -147,7 +151,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         )
         return dispatcher_pb2.LeaveReply(tasks=left)
 
-    def _renewing(
+    def _proven(
         self, loop: Loop, request: dispatcher_pb2.RenewCertificateRequest, context: Context
     ) -> NodeId:
         """The node that the caller proves to be."""

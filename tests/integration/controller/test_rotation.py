@@ -137,8 +137,16 @@ def is_rotating(controller: Controller) -> bool:
     return bool(controller.current().state.cluster.former_roots)
 
 
-def state_of(controller: Controller, host: FakeAgent) -> NodeState:
-    return controller.current().state.nodes[NodeId(host.node_id)].status.state
+async def down(controller: Controller, host: FakeAgent) -> None:
+    """Its node is declared down, as after AGENT_GRACE."""
+
+    def change(state: Any, now: Instant, ids: Any) -> tuple[Writes, None]:
+        node = state.nodes[NodeId(host.node_id)]
+        status = replace(node.status, state=NodeState.DOWN)
+        return Writes(objects=(replace(node, status=status),)), None
+
+    await until(lambda: not len(controller.current().sessions), "its session has ended")
+    await controller.current().submit(change, CONTROLLER)
 
 
 async def rotate(settings: Config) -> None:
@@ -233,7 +241,7 @@ async def test_a_node_that_was_down_during_a_rotation_returns_by_proof_of_its_ke
     host = await _joined(tmp_path, controller, address, "host1")
     async with host.up(address):
         await until(lambda: host.full_sets, "its session stands")
-    await until(lambda: state_of(controller, host) is NodeState.DOWN, "it is down")
+    await down(controller, host)
     await rotate(settings)
     await until(lambda: not is_rotating(controller), "the rotation does not wait for it")
     former = host.identity.certificate
@@ -312,7 +320,7 @@ async def test_a_host_without_its_key_rejoins_only_when_its_node_is_down(
         with pytest.raises(Conflict, match="rejoin when the node is down"):
             await rejoin(thief, token, (address,))
         assert thief.read_text() == node
-    await until(lambda: state_of(controller, host) is NodeState.DOWN, "it is down")
+    await down(controller, host)
     await rejoin(thief, token, (address,))
     found = Identity.load(thief)
     assert found
