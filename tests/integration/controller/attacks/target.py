@@ -6,7 +6,6 @@ FOLDER/cluster.json until its input ends, and prints a line when it leads.
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,8 +52,8 @@ class Target:
 
     def connections(self) -> int:
         """Open sockets of the process."""
-        folder = Path(f"/proc/{self.pid}/fd")
-        return sum(os.readlink(one).startswith("socket:") for one in folder.iterdir())
+        links = Path(f"/proc/{self.pid}/fd").iterdir()
+        return sum(str(link.readlink()).startswith("socket:") for link in links)
 
     def _status(self, name: str) -> int:
         lines = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines()
@@ -90,7 +89,8 @@ async def _serve(folder: Path) -> None:
     await store.commit(Txn((), (Put(Keys().cluster, sealed),)))
     async with serving(settings, store) as controller:
         await leading(controller)
-        print(json.dumps(settings.listen), flush=True)
+        sys.stdout.write(json.dumps(settings.listen) + "\n")
+        sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.read)
 
 
