@@ -101,7 +101,7 @@ def _begin(
 ) -> tuple[Info, str, str]:
     """Return the info, the join token and, with --autolock, the unlock key."""
     info, token = joining.wait_for_leader(host, supervisor, controller)
-    unlock_key = _settled(host, given)
+    unlock_key = settled(host, given)
     arguments = joining.agent_arguments(
         host,
         controller=info.join_addr,
@@ -116,7 +116,7 @@ def _begin(
     return info, token, unlock_key
 
 
-def _settled(host: Host, given: Mapping[str, Any]) -> str:
+def settled(host: Host, given: Mapping[str, Any]) -> str:
     """Make the settings that are no flags of the controller; return the unlock key, if any."""
     from cli.client import Client
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.identity.keyring import LOCKED
-from tests.e2e.acceptance.fleet import IMAGE, PATIENT, PYSWARM, Fleet
+from tests.e2e.acceptance.fleet import IMAGE, PATIENT, PYSWARM, ROOT, Fleet
 
 pytestmark = pytest.mark.slow
 
@@ -24,10 +24,11 @@ def fleet(own_fleet: Fleet) -> Fleet:
 def unlock(fleet: Fleet, key: str) -> tuple[int, str]:
     """`pyswarm swarm unlock` with a key on standard input: exit code and error."""
     command = [str(PYSWARM), "swarm", "unlock"]
+    environment = {**fleet.environment, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         command,
         input=f"{key}\n",
-        env=fleet.environment,
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
@@ -67,25 +68,3 @@ def test_containers_run_on_while_the_controller_is_locked(fleet: Fleet, service:
     assert [path.stat().st_mode & 0o777 for path in files] == [0o600]
     fleet("swarm", "update", "--autolock=false")
     assert "no unlock key is set" in fleet.refused("swarm", "unlock-key")
-
-
-def test_keys_of_encrypted_networks_are_in_no_file_of_a_disk(fleet: Fleet, service: str) -> None:
-    name = f"{service}-closed"
-    fleet("network", "create", "-d", "overlay", "--opt", "encrypted", name)
-    every = ("--mode", "global", "--network", name)
-    fleet("service", "create", "--name", service, *every, IMAGE)
-    states = fleet.on("host1", "ip", "-o", "xfrm", "state").out
-    keys = {bytes.fromhex(text) for text in re.findall(r"rfc4106\(gcm\(aes\)\) 0x(\w+)", states)}
-    assert keys
-    hidden = [form for key in keys for form in (key, key.hex().encode(), b64encode(key)[:-4])]
-    disks = [
-        path for path in fleet.state_dir.rglob("*") if path.is_file() and not path.is_symlink()
-    ]
-    assert any(path.name == "encryption.key" for path in disks)
-    assert any(path.suffix == ".wal" for path in disks), "etcd's log is one of them"
-    assert not [p for p in disks if any(form in p.read_bytes() for form in hidden)]
-    plans = list(fleet.run_dir.glob("host*/overlays.json"))
-    assert len(plans) == 3
-    assert {path.stat().st_mode & 0o777 for path in plans} == {0o600}
-    fleet("service", "rm", service)
-    fleet.until(lambda: fleet.run("network", "rm", name).code == 0, "the network is removed")

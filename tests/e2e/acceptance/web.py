@@ -69,6 +69,30 @@ def attempt(fleet: Fleet, place: str, address: str, port: int) -> str:
     return inside(fleet.netns(place), work)
 
 
+@contextmanager
+def page_outside(fleet: Fleet) -> Iterator[str]:
+    """A server on the underlay that is none of the fleet's; yields ADDRESS:PORT."""
+    server = inside(fleet.netns("lan"), lambda: socket.create_server(("10.99.0.250", 0)))
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = server.accept()
+            except OSError:
+                return
+            with client:
+                client.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"10.99.0.250:{server.getsockname()[1]}"
+    finally:
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        server.close()
+
+
 def reached(fleet: Fleet, place: str, address: str, port: int) -> None:
     """Wait until an address answers."""
     fleet.until(lambda: ask_from(fleet, place, address, port), f"{address}:{port} answers {place}")
