@@ -39,6 +39,7 @@ COMMANDS = {
     "swarm": ("cli.swarm:swarm", "Manage the fleet"),
     "playground": ("cli.playground.commands:playground", "Run a fleet on this machine"),
     "events": ("cli.verbs.events:events", "Get real time events from the fleet"),
+    "audit": ("cli.verbs.audit:audit", "Show who changed what, from the audit log"),
     "why": ("cli.verbs.why:why", "Explain the state of a task or service"),
     "version": ("cli.verbs.version:version", "Show the version information of CLI and controller"),
     "completion": ("cli.verbs.completion:completion", "Generate the completion script of a shell"),

@@ -17,10 +17,12 @@ from controller.brain.allocator.audit import audit
 from controller.brain.decide import decide
 from controller.config import Config, EtcdConfig
 from controller.grpc.admission import Admission
+from controller.grpc.auditing import Auditing
 from controller.grpc.calls import ErrorsToStatus
 from controller.grpc.control import Control
 from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
+from controller.leader.audit.files import AuditFile
 from controller.leader.election import Candidate, Term, encode_candidate, known_leader
 from controller.leader.garbage import freeze, unseen, young_only
 from controller.leader.loop import Loop, Tools
@@ -114,6 +116,7 @@ class Controller:
         self._aside = in_thread
         self._freeze = freeze
         self._elector: Elector | None = None
+        self._write_audit = AuditFile(config, self._metrics).run
         self._controllers: tuple[str, ...] = (config.advertise_addr,)
 
     @property
@@ -224,6 +227,7 @@ class Controller:
         self._metrics.is_leader.set(1)
         await self._health.set_leading(True)
         group.create_task(self._audit(state, saver.yield_loop))
+        group.create_task(self._write_audit(self._loop.audit.log))
         await self._loop.run()
 
     async def _audit(self, state: State, yield_loop: YieldLoop) -> None:
@@ -256,7 +260,7 @@ class Controller:
     async def _server(self) -> grpc.aio.Server:
         config = self._config
         admission = Admission()
-        interceptors = (ErrorsToStatus(self._ids), admission)
+        interceptors = (ErrorsToStatus(self._ids), admission, Auditing(self))
         server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
         facts = ControllerFacts(version(), await self._store_name(), config.advertise_addr)
         control = Control(self, self._clock, facts, host_routes)

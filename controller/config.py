@@ -7,7 +7,13 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from pyswarm_core.limits import API_PORT, CONTROLLER_METRICS_PORT
+from pyswarm_core.limits import (
+    API_PORT,
+    AUDIT_BACKUPS,
+    AUDIT_FILE_MIB,
+    AUDIT_FILES_MAX,
+    CONTROLLER_METRICS_PORT,
+)
 from pyswarm_core.specs import ClusterSpec
 from pyswarm_core.validation import cluster_problems, require
 from pyswarm_core.validation.problem import Problem
@@ -53,6 +59,15 @@ class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
         return changed
 
 
+class FileLimits(msgspec.Struct, frozen=True):
+    """The bounds of the files of the audit log."""
+
+    max_size: int = AUDIT_FILE_MIB
+    """MiB of a file before it is rotated."""
+    max_backups: int = AUDIT_BACKUPS
+    """Rotated files that are kept: `audit.log.1` is the newest."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """A controller's settings; `python -m controller --help` explains each."""
 
@@ -62,6 +77,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     advertise_addr: str
     """host:port at which agents, users and other controllers reach this one."""
     etcd: EtcdConfig = EtcdConfig()
+    audit_files: FileLimits = FileLimits()
     metrics_addr: str = f"127.0.0.1:{CONTROLLER_METRICS_PORT}"
     cluster: ClusterOptions = ClusterOptions()
 
@@ -79,6 +95,13 @@ def config_problems(config: Config) -> list[Problem]:
     if bool(etcd.cert_file) != bool(etcd.key_file):
         given = etcd.cert_file or etcd.key_file
         problems.append(Problem("--etcd-cert", str(given), "expected --etcd-key as well"))
+    files = config.audit_files
+    for flag, number in (
+        ("--audit-log-maxsize", files.max_size),
+        ("--audit-log-maxbackup", files.max_backups),
+    ):
+        if not 1 <= number <= AUDIT_FILES_MAX:
+            problems.append(Problem(flag, str(number), f"expected 1 to {AUDIT_FILES_MAX}"))
     if not config.name:
         problems.append(Problem("--name", "", "expected a name that no other controller has"))
     return problems

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from pyswarm_core.clock import Instant
+from pyswarm_core.identity.author import Author
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.limits import DETAIL_LENGTH_OLD
 from pyswarm_core.model import Model, docker_name
@@ -144,6 +145,8 @@ class Service(Object, frozen=True):
     """The spec version at which its tasks' limits last changed (indexes/limited.py); 0: never."""
     started_at: Instant = Instant(0)
     """When it was last started after a stop: tasks that ended before then run again; 0: never."""
+    updated_by: Author | None = None
+    """Who made its last version; None: a controller, or a caller without a name."""
 
     def is_current(self, spec_version: int) -> bool:
         """Whether tasks of that spec version have the current template."""
@@ -426,6 +429,7 @@ class Node(Object, frozen=True):
     created_at: Instant = Instant(0)
     updated_at: Instant = Instant(0)
     status: NodeStatus = NodeStatus()
+    updated_by: Author | None = None
 
 
 class Block(Model, frozen=True):
@@ -448,6 +452,7 @@ class Network(Object, frozen=True):
     blocks: tuple[Block, ...] = ()
     subnet6: str = ""
     """Empty: no IPv6. Its addresses follow from those of IPv4, see addresses.py."""
+    updated_by: Author | None = None
 
     @property
     def meshes6(self) -> bool:

@@ -30,7 +30,7 @@ from pyswarm_core.limits import (
 )
 
 USERS_API = "/pyswarm.v1.Control/"
-LASTING = frozenset({"WatchService", "Events", "Logs", "PullImage"})
+LASTING = frozenset({"WatchService", "Events", "ListAudit", "Logs", "PullImage"})
 """Calls that may stay open; all others count as requests, lists too."""
 JOIN = "/pyswarm.v1.Dispatcher/Join"
 HEALTH_WATCH = "/grpc.health.v1.Health/Watch"

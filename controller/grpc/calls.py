@@ -89,7 +89,7 @@ class ErrorsToStatus(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        make, behaviour = _kind(handler)
+        make, behaviour = handler_kind(handler)
         return make(
             self._guarded(behaviour, handler_call_details.method),
             request_deserializer=_decoder(
@@ -118,7 +118,7 @@ class ErrorsToStatus(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         """Set the status of the call. `context.abort` would raise an error that refers to this
         call's frames, which refer to the error.
         """
-        error = _cause(raised)
+        error = cause_of(raised)
         if isinstance(error, grpc.aio.InternalError):
             return  # from writing to a caller that went away: nobody receives a status
         if not isinstance(error, PyswarmError):
@@ -138,7 +138,9 @@ class ErrorsToStatus(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         )
 
 
-def _kind(handler: Any) -> tuple[Callable[..., Any], Callable[[Any, Context], Awaitable[Any]]]:
+def handler_kind(
+    handler: Any,
+) -> tuple[Callable[..., Any], Callable[[Any, Context], Awaitable[Any]]]:
     """The function that creates a handler of the same kind, and the behaviour of this one."""
     match handler.request_streaming, handler.response_streaming:
         case False, False:
@@ -198,9 +200,9 @@ def _unlink(raised: BaseException) -> None:
         error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
-def _cause(raised: BaseException) -> BaseException:
+def cause_of(raised: BaseException) -> BaseException:
     """Of a group of errors the first PyswarmError, otherwise the first."""
     if not isinstance(raised, BaseExceptionGroup):
         return raised
-    causes = [_cause(inner) for inner in raised.exceptions]
+    causes = [cause_of(inner) for inner in raised.exceptions]
     return next((cause for cause in causes if isinstance(cause, PyswarmError)), causes[0])

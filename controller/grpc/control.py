@@ -13,6 +13,7 @@ import msgspec
 from google.protobuf.message import Message
 
 from controller.api import streams, tasks
+from controller.api.audit import AuditQuery, list_audit
 from controller.api.changes import networks, nodes, services
 from controller.api.changes.removal import remove_object
 from controller.api.changes.tasks import restart_task
@@ -26,20 +27,22 @@ from controller.api.queries.lists import TaskQuery
 from controller.api.queries.why import explain
 from controller.api.queries.why_update import with_message
 from controller.api.tracing import trace
+from controller.grpc.auditing import current_verb
+from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, in_turn, read
 from controller.grpc.parts import parts
-from controller.identity.caller import ANONYMOUS
 from controller.leader.leadership import Leader, Leadership, Mutation
+from pyswarm_core.api.v1 import audit_pb2, control_pb2_grpc
 from pyswarm_core.api.v1 import control_pb2 as pb
-from pyswarm_core.api.v1 import control_pb2_grpc
 from pyswarm_core.api.v1 import dispatcher_pb2 as dp
 from pyswarm_core.clock import Clock
 from pyswarm_core.codec import to_proto
+from pyswarm_core.identity.audit import AuditRecord
 from pyswarm_core.kinds import NETWORK, NODE, SERVICE
 from pyswarm_core.limits import EVENTS_KEPT
 from pyswarm_core.objects import Network, Node, Service, Version
 from pyswarm_core.specs import NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
-from pyswarm_core.views import Event
+from pyswarm_core.views import AuditRecords, Event
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -242,6 +245,13 @@ class Control(control_pb2_grpc.ControlServicer):
         query = read(streams.EventQuery, request)
         await streams.follow_events(self._leadership, query, self._clock, send)
 
+    async def ListAudit(self, request: audit_pb2.ListAuditRequest, context: Context) -> None:  # type: ignore[override]
+        async def send(told: Sequence[AuditRecord]) -> None:
+            part = AuditRecords(tuple(told))
+            await context.write(to_proto(part, audit_pb2.ListAuditReply()))
+
+        await list_audit(self._leadership, read(AuditQuery, request), self._clock, send)
+
     async def Logs(self, request: pb.LogsRequest, context: Context) -> None:  # type: ignore[override]
         write = in_turn(context.write)
 
@@ -278,7 +288,7 @@ class Control(control_pb2_grpc.ControlServicer):
             await context.write(part)
 
     async def _submit(self, mutation: Mutation[T]) -> T:
-        return await self._leader().submit(mutation, ANONYMOUS)
+        return await self._leader().submit(mutation, current_caller(), current_verb())
 
     def _node(self, node: Node) -> pb.NodeReply:
         leader = self._leader()

@@ -10,10 +10,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from controller.api.changes.joining import JoinRequest, bounded, greet, join, member, role_of
 from controller.api.changes.reported import Reports, faults
 from controller.brain.allocator.encryption import renewal
 from controller.grpc.admission import JOINS, STRANGERS, Gate, caller_of
+from controller.grpc.auditing import JOIN
 from controller.grpc.calls import Context, read, received
 from controller.grpc.tunnels import GrpcTunnel
 from controller.identity.caller import ANONYMOUS, CONTROLLER
@@ -98,8 +101,11 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 request.availability,
             )
             loop = self._leading.current()
+            caller = replace(ANONYMOUS, address=caller_of(context.peer()))
             node = await loop.submit(
-                lambda state, now, ids: join(state, joining, now, ids, loop.controllers), ANONYMOUS
+                lambda state, now, ids: join(state, joining, now, ids, loop.controllers),
+                caller,
+                JOIN,
             )
         _log.info("node.joined", node=node.id, hostname=joining.description.hostname)
         return dispatcher_pb2.JoinReply(

@@ -31,8 +31,8 @@ _Tell = Callable[[Kind[Any, Any], Any, Any], Event | None]
 """Makes the event for a change: the kind, the object before, the object now."""
 
 
-def events_of(state: State, writes: Writes) -> list[Event]:
-    """The events of users' writes, compared with the state before they are applied."""
+def events_of(state: State, writes: Writes, caller: str = "") -> list[Event]:
+    """The events of the caller's writes, compared with the state before they are applied."""
     events: list[Event] = []
     for item in writes.objects:
         kind = kind_of(item)
@@ -47,7 +47,7 @@ def events_of(state: State, writes: Writes) -> list[Event]:
         events.append(
             Event.of(f"{kind_name}.remove", object_id, _title(state, kind_name, object_id))
         )
-    return events
+    return [replace(event, caller=caller) for event in events] if caller else events
 
 
 def quarantine_event(state: State, failure: Failure) -> Event:

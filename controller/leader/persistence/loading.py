@@ -12,11 +12,13 @@ do their containers. A chunk's bytes are copied to another key, and its slots ar
 import asyncio
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from controller.brain.nodes import moved
+from controller.leader.audit.log import Entry
 from controller.leader.persistence.saving import Unsaved, YieldLoop, pause
 from controller.store.base import Compacted, KeyValue, Store, StoreMisuse
 from pyswarm_core.chunks import decode_chunk
@@ -41,6 +43,8 @@ class Loaded(msgspec.Struct, frozen=True):
     state: State
     revision: int
     unsaved: Unsaved
+    records: tuple[Entry, ...] = ()
+    """The audit records."""
 
 
 async def load(
@@ -77,11 +81,12 @@ async def _load(
     unsaved.cluster = not found.items
     state = State(_cluster(found.items[0]) if found.items else first())
     revision = found.revision
-    loaded = Loaded(state, revision, unsaved)
     kinds = tuple(KINDS.values())
-    reads = (store.read(keys.objects(kind), revision) for kind in kinds)
+    prefixes = (*map(keys.objects, kinds), keys.audits)
+    *objects, records = await asyncio.gather(*(store.read(one, revision) for one in prefixes))
+    loaded = Loaded(state, revision, unsaved, tuple(_entries(keys, records.items)))
     reader = _Reader(loaded, keys, now, yield_loop)
-    for kind, stored in zip(kinds, await asyncio.gather(*reads), strict=True):
+    for kind, stored in zip(kinds, objects, strict=True):
         await reader.read(kind, stored.items)
     buckets = iter(ID_ALPHABET)
     taking = asyncio.Lock()
@@ -112,6 +117,13 @@ def _cluster(item: KeyValue) -> Cluster:
             f"{item.key.decode(errors='replace')} cannot be read: restore it from a backup of the"
             f" store ({told(error)})"
         ) from None
+
+
+def _entries(keys: Keys, items: Iterable[KeyValue]) -> Iterator[Entry]:
+    """The audit records; other keys are left alone."""
+    for item in items:
+        with suppress(ValueError):
+            yield Entry(*keys.parse_audit(item.key), item.value)
 
 
 class _Reader:

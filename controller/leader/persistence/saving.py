@@ -5,6 +5,8 @@ them (gone means delete), so that changes coalesce and nothing older overwrites 
 transaction compares the leader key's revision, the fence. After an ambiguous outcome the fence is
 moved first: a transaction that is still in flight then fails.
 
+The audit records of a change are in the transaction of the object that it changed.
+
 A transaction is split before it exceeds its limits. An object that cannot be encoded, or that is
 too large for the store, keeps its last stored version, and is named in what `save` returns.
 """
@@ -15,6 +17,7 @@ from functools import partial
 from itertools import chain
 from typing import TypeVar
 
+from controller.leader.audit.log import Entry
 from controller.leader.election import Term
 from controller.store.base import (
     Committed,
@@ -39,6 +42,7 @@ from pyswarm_core.ids import NodeId
 from pyswarm_core.keys import ChunkKey, Keys, chunk_of
 from pyswarm_core.kinds import KINDS, Storable, encode, kind_of, split_name
 from pyswarm_core.limits import (
+    AUDITS_PER_OBJECT,
     CHUNK_SLOTS,
     TXN_BYTES_MAX,
     TXN_IN_FLIGHT,
@@ -53,6 +57,8 @@ RETRY_MAX_S = 1.0
 
 YieldLoop = Callable[[], Awaitable[None]]
 Operation = Put | Delete
+Group = list[Operation]
+"""Operations that one transaction has together."""
 N = TypeVar("N")
 
 
@@ -75,10 +81,17 @@ class Unsaved:
         self.chunks: dict[ChunkKey, None] = {}
         self.aside: dict[bytes, bytes] = {}
         """Bytes to keep under another key; only loading sets it."""
+        self.records: dict[str, list[Entry]] = {}
+        """Audit records by the names of the objects to store them with; see Keys.name_of."""
+        self.beside: dict[str, str] = {}
+        """Objects that one change wrote along with another: the name of that one, whose transaction
+        has both.
+        """
 
     def __len__(self) -> int:
         objects = sum(map(len, self.objects.values()))
-        return self.cluster + objects + len(self.chunks) + len(self.aside)
+        records = sum(map(len, self.records.values()))
+        return self.cluster + objects + len(self.chunks) + len(self.aside) + records
 
     def add(self, writes: Writes, chunks: Iterable[ChunkKey]) -> None:
         """Everything that the writes name, and the chunks that `State.apply` said they changed."""
@@ -88,6 +101,19 @@ class Unsaved:
         for kind, object_id in map(split_name, writes.removed):
             self.objects[kind][object_id] = None
         self.chunks.update(dict.fromkeys(sorted(chunks)))
+
+    def add_records(self, name: str, entries: Iterable[Entry], beside: Iterable[str] = ()) -> None:
+        """Store these with the object of that name, and the objects of the names `beside` too. What
+        is to be deleted may be stored later.
+        """
+        self.beside.update(dict.fromkeys(beside, name))
+        for entry in entries:
+            key = "" if entry.value is None else name
+            self.records.setdefault(key, []).append(entry)
+
+    def has_room(self, name: str) -> bool:
+        """Whether another record fits into the transaction of the object of that name."""
+        return len(self.records.get(name, ())) < AUDITS_PER_OBJECT
 
     def names(self) -> Iterator[str]:
         """The names, as Keys.name_of makes them."""
@@ -113,6 +139,8 @@ class Unsaved:
         taken.cluster, self.cluster = self.cluster, False
         taken.objects, self.objects = self.objects, taken.objects
         taken.aside, self.aside = self.aside, {}
+        taken.records, self.records = self.records, {}
+        taken.beside, self.beside = self.beside, {}
         for key in list(self.chunks)[:count]:
             taken.chunks[key] = self.chunks.pop(key)
         return taken
@@ -127,18 +155,28 @@ class Encoder:
         self.failed: dict[str, str] = {}
         """Objects that cannot be stored, and why; see Keys.name_of."""
 
-    def puts(self, unsaved: Unsaved) -> Iterator[Operation]:
-        """The objects that exist."""
-        yield from (Put(key, value) for key, value in unsaved.aside.items())
+    def puts(self, unsaved: Unsaved) -> Iterator[Group]:
+        """The objects that exist, each with its audit records."""
+        for key, value in unsaved.aside.items():
+            yield [Put(key, value)]
         if unsaved.cluster:
-            yield from self._put(self._keys.cluster, self._state.cluster)
+            yield self._put(self._keys.cluster, self._state.cluster, unsaved)
+        held: dict[str, Group] = {}
         for kind in KINDS.values():
             objects = self._state.of(kind)
             for object_id in unsaved.objects[kind.name]:
-                if (item := objects.get(object_id)) is not None:
-                    yield from self._put(self._keys.object(kind, object_id), item)
+                if (item := objects.get(object_id)) is None:
+                    continue
+                name = kind.object_name(object_id)
+                group = self._put(self._keys.object(kind, object_id), item, unsaved)
+                group = held.pop(name, []) + group
+                if (other := unsaved.beside.get(name)) is None:
+                    yield group
+                else:
+                    held[other] = held.get(other, []) + group
+        yield from held.values()  # the others were removed since, or come before these
 
-    def chunks(self, unsaved: Unsaved) -> Iterator[Operation]:
+    def chunks(self, unsaved: Unsaved) -> Iterator[Group]:
         """Chunks of tasks; an empty one is deleted."""
         nodes = self._state.nodes
 
@@ -154,30 +192,45 @@ class Encoder:
             ]
             name = self._keys.chunk(key)
             if tasks:
-                yield from self._try(name, partial(encode_chunk, tasks, number_of))
+                made = self._try(name, partial(encode_chunk, tasks, number_of))
             else:
-                yield Delete(name)
+                made = [Delete(name)]
+            yield [*made, *self._records_with(name, unsaved)]
 
-    def _put(self, key: bytes, value: Storable) -> Iterator[Put]:
-        return self._try(key, partial(encode, value))
+    def deletes(self, unsaved: Unsaved) -> Iterator[Group]:
+        """Deletes of removed objects; after their chunks, which would be orphaned otherwise. Then
+        audit records that belong to no object.
+        """
+        for kind in reversed(KINDS.values()):
+            objects, ids = self._state.of(kind), unsaved.objects[kind.name]
+            for object_id in ids:
+                if object_id not in objects:
+                    key = self._keys.object(kind, object_id)
+                    yield [Delete(key), *self._records_with(key, unsaved)]
+        yield from ([self._of_entry(entry)] for entry in unsaved.records.get("", ()))
 
-    def _try(self, key: bytes, make: Callable[[], bytes]) -> Iterator[Put]:
+    def _put(self, key: bytes, value: Storable, unsaved: Unsaved) -> Group:
+        return [*self._try(key, partial(encode, value)), *self._records_with(key, unsaved)]
+
+    def _try(self, key: bytes, make: Callable[[], bytes]) -> Group:
         try:
             value = make()
         except Exception as error:
             self.failed[self._keys.name_of(key)] = told(error)
-            return
+            return []
         if len(value) > VALUE_BYTES_MAX:
             why = f"it takes {len(value)} bytes in the store, at most {VALUE_BYTES_MAX} fit"
             self.failed[self._keys.name_of(key)] = why
-            return
-        yield Put(key, value)
+            return []
+        return [Put(key, value)]
 
-    def deletes(self, unsaved: Unsaved) -> Iterator[Operation]:
-        """Deletes of removed objects; after their chunks, which would be orphaned otherwise."""
-        for kind in reversed(KINDS.values()):
-            objects, ids = self._state.of(kind), unsaved.objects[kind.name]
-            yield from (Delete(self._keys.object(kind, i)) for i in ids if i not in objects)
+    def _records_with(self, key: bytes, unsaved: Unsaved) -> Iterator[Operation]:
+        if unsaved.records:
+            yield from map(self._of_entry, unsaved.records.get(self._keys.name_of(key), ()))
+
+    def _of_entry(self, entry: Entry) -> Operation:
+        key = self._keys.audit(entry.class_, entry.sequence)
+        return Delete(key) if entry.value is None else Put(key, entry.value)
 
 
 class Saver:
@@ -226,8 +279,8 @@ class Saver:
             await self._save_all(phase, encoder.failed)
         return encoder.failed
 
-    async def _save_all(self, operations: Iterator[Operation], failed: dict[str, str]) -> None:
-        packs = _packs(operations)
+    async def _save_all(self, groups: Iterator[Group], failed: dict[str, str]) -> None:
+        packs = _packs(groups)
 
         async def work() -> None:
             for pack in packs:
@@ -240,19 +293,21 @@ class Saver:
         except ExceptionGroup as raised:
             raise raised.exceptions[0] from None
 
-    async def _commit(self, pack: list[Operation], failed: dict[str, str]) -> None:
+    async def _commit(self, pack: list[Group], failed: dict[str, str]) -> None:
         """Store a pack; if it is too large for the store, in halves."""
         try:
-            await self._commit_whole(pack)
+            await self._commit_whole(list(chain(*pack)))
         except StoreTooLarge as error:
             if len(pack) == 1:
-                failed[self._keys.name_of(pack[0].key)] = str(error)
+                pack = [[one] for one in pack[0]]  # its audit records alone
+            if len(pack) == 1:
+                failed[self._keys.name_of(pack[0][0].key)] = str(error)
                 return
             half = len(pack) // 2
             await self._commit(pack[:half], failed)
             await self._commit(pack[half:], failed)
 
-    async def _commit_whole(self, pack: list[Operation]) -> None:
+    async def _commit_whole(self, pack: Group) -> None:
         puts = tuple(item for item in pack if isinstance(item, Put))
         deletes = tuple(item for item in pack if isinstance(item, Delete))
         delay_s = RETRY_S
@@ -332,16 +387,19 @@ def _weight(pack: Iterable[Operation]) -> int:
     return sum(len(one.key) + (len(one.value) if isinstance(one, Put) else 0) for one in pack)
 
 
-def _packs(operations: Iterator[Operation]) -> Iterator[list[Operation]]:
-    """Operations in transactions of at most TXN_PUTS and TXN_BYTES_MAX."""
-    pack: list[Operation] = []
-    size = 0
-    for item in operations:
-        weight = _weight((item,))
-        if pack and (len(pack) == TXN_PUTS or size + weight > TXN_BYTES_MAX):
+def _packs(groups: Iterator[Group]) -> Iterator[list[Group]]:
+    """Groups in transactions of at most TXN_PUTS operations and TXN_BYTES_MAX; one that exceeds
+    TXN_PUTS has a transaction of its own.
+    """
+    pack: list[Group] = []
+    count = size = 0
+    for group in filter(None, groups):
+        weight = _weight(group)
+        if pack and (count + len(group) > TXN_PUTS or size + weight > TXN_BYTES_MAX):
             yield pack
-            pack, size = [], 0
-        pack.append(item)
+            pack, count, size = [], 0, 0
+        pack.append(group)
+        count += len(group)
         size += weight
     if pack:
         yield pack

@@ -41,6 +41,8 @@ NOT_VALID = {
     controller.__main__: {
         "--state-dir": __file__,
         "--listen": "host1",
+        "--audit-log-maxsize": "big",
+        "--audit-log-maxbackup": "none",
         "--advertise-addr": "a:b:c:1",
         "--etcd-endpoints": "host1",
         "--etcd-cacert": "no.pem",
@@ -70,6 +72,8 @@ ADDRESS = {
 OUT_OF_RANGE = {
     agent.__main__: {"--cpus": "0", "--memory": "0", "--pull-stall": "0s", "--max-tasks": "0"},
     controller.__main__: {
+        "--audit-log-maxsize": "0",
+        "--audit-log-maxbackup": "1001",
         "--subnet-size": "99",
         "--heartbeat-period": "1h0m0s",
         "--agent-grace": "24h0m0s",

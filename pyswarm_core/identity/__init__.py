@@ -1,0 +1,1 @@
+"""What identifies a fleet and its callers: tokens, and what a client trusts. PURE."""
