@@ -34,7 +34,7 @@ from pyswarm_core.limits import (
 )
 
 USERS_API = "/pyswarm.v1.Control/"
-LASTING = frozenset({"WatchService", "Events", "Logs", "PullImage"})
+LASTING = frozenset({"WatchService", "Events", "ListAudit", "Logs", "PullImage"})
 """Calls that may stay open; all others count as requests, lists too."""
 CERTIFIED = frozenset({"/pyswarm.v1.Dispatcher/Join", "/pyswarm.v1.Dispatcher/RenewCertificate"})
 """Calls for a certificate."""
