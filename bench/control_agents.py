@@ -339,8 +339,8 @@ async def _simulators(
         try:
             yield sims
         finally:
-            for task in listening:
-                task.cancel()
+            for listener in listening:
+                listener.cancel()
             for process in processes:
                 process.kill()
                 await process.wait()

@@ -223,6 +223,11 @@ SERVICE_CONDITIONS: Sequence[Condition[ServiceSpec]] = (
         _POWER,
     ),
     Condition(
+        "--allow-fleet-api",
+        lambda spec: ["true"] if spec.task_template.allow_fleet_api else [],
+        "gives a container access to the API of the controllers",
+    ),
+    Condition(
         "--cap-add",
         lambda spec: [
             name
