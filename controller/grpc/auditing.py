@@ -32,7 +32,7 @@ CHANGES: Mapping[str, str] = MappingProxyType(
         "CreateUser": "user create",
         "UpdateUser": "user update",
         "CreateUserToken": "user token",
-        "RemoveUserToken": "user token --rm",
+        "RemoveUserToken": "user token rm",
         "UpdateCluster": "swarm update",
         "RotateCa": "swarm ca --rotate",
         "RotateJoinToken": "swarm join-token --rotate",

@@ -1,5 +1,16 @@
-"""Limits of the audit log. PURE. All others are in pyswarm_core/limits.py."""
+"""Limits of users and of the audit log. PURE. All others are in pyswarm_core/limits.py."""
 
+from pyswarm_core.clock import HOUR
+
+USERS_MAX = 1_000
+"""Users of the API."""
+STACKS_PER_USER = 100
+"""Stacks that one user may be limited to."""
+TOKENS_PER_USER = 64
+"""Tokens of one user; expired ones count until they are removed."""
+TOKEN_LIFETIME_MAX = 10 * 365 * 24 * HOUR
+USER_BYTES_MAX = 64 * 1024
+"""A stored user with its labels and tokens."""
 AUDIT_RECORDS = 10_000
 AUDIT_BYTES = 8 * 1024 * 1024
 """Audit records of users' changes in the store, keys and values: the oldest are deleted. A leader

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,35 @@ import pytest
 
 from controller.app import Controller
 from controller.config import Config
-from controller.grpc import callers
-from controller.identity.caller import ROOT, Caller
+from controller.identity import ca
 from controller.store.base import Store
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
-from pyswarm_core.api.v1 import audit_pb2, control_pb2
+from pyswarm_core.aio.credentials import ClientCredentials
+from pyswarm_core.api.v1 import (
+    audit_pb2,
+    control_pb2,
+    dispatcher_pb2,
+    dispatcher_pb2_grpc,
+    objects_pb2,
+)
 from pyswarm_core.identity.audit import AuditClass
+from pyswarm_core.ids import NodeId
 from pyswarm_core.keys import Keys
 from pyswarm_core.kinds import NODE, SERVICE
 from tests.fixtures.etcd import EtcdProcess
-from tests.integration.controller.fleet import agents_of, config, leading, serving, until, user, web
+from tests.fixtures.identity import signed
+from tests.integration.controller.fleet import (
+    FakeAgent,
+    agents_of,
+    config,
+    leading,
+    serving,
+    stranger,
+    until,
+    user,
+    web,
+)
 
 KEYS = Keys()
 
@@ -40,13 +57,6 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdProcess]:
 async def store(etcd: EtcdProcess) -> AsyncIterator[Store]:
     async with EtcdStore(EtcdSettings((etcd.endpoint,))) as store:
         yield store
-
-
-@pytest.fixture(autouse=True)
-def callers_are_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on the controller's own socket."""
-    default: ContextVar[Caller] = ContextVar("caller", default=ROOT)
-    monkeypatch.setattr(callers, "_caller", default)
 
 
 @asynccontextmanager
@@ -152,6 +162,111 @@ async def test_a_join_is_recorded_with_its_address(tmp_path: Path, store: Store)
             assert record.address
             assert token not in str(record)
             assert (await store.read(KEYS.audits + b"host/")).items
+
+
+async def test_of_certificates_only_the_return_of_a_host_is_recorded(
+    tmp_path: Path, store: Store
+) -> None:
+    """A host renews for as long as it exists: the log would have nothing else."""
+    settings = config(tmp_path)
+    address = settings.listen[0]
+    async with term(settings, store) as (controller, stub):
+        token = controller.current().state.cluster.worker_token
+        agent = FakeAgent("host1")
+        await agent.join(address, token)
+        first = controller.current().state.nodes[NodeId(agent.node_id)].certificate
+        await renew(agent, address)
+        second = controller.current().state.nodes[NodeId(agent.node_id)].certificate
+        assert second.key_digest != first.key_digest
+        assert [one.verb for one in await listed(stub)] == ["swarm join"]
+        former, agent.credentials = agent.credentials, await stranger(address, token)
+        await renew(agent, address, former=former)
+        await renew(agent, address, former=agent.credentials, token=token)
+        async with agent.dial(address) as connection:
+            leaving: Any = dispatcher_pb2_grpc.DispatcherStub(connection)
+            await leaving.Leave(dispatcher_pb2.LeaveRequest(), timeout=10)
+        found = await listed(stub)
+        assert [one.verb for one in found] == [
+            *("swarm join", "swarm rejoin", "swarm rejoin", "swarm leave")
+        ]
+        assert {one.object_id for one in found} == {agent.node_id}
+        assert [one.caller_kind for one in found] == [*["anonymous"] * 2, "agent", "agent"]
+        assert token not in str(found)
+
+
+async def renew(
+    agent: FakeAgent,
+    address: str,
+    *,
+    former: ClientCredentials | None = None,
+    token: str = "",
+) -> None:
+    """Get another certificate for the agent, over the connection that it shows."""
+    key = ca.new_key()
+    request = dispatcher_pb2.RenewCertificateRequest(csr=ca.csr_pem(key), token=token)
+    if former is not None:
+        request.node_id = agent.node_id
+        request.former_certificate = former.cert_pem
+        request.proof = signed(former.key_pem, request.csr)
+    async with agent.dial(address) as connection:
+        stub: Any = dispatcher_pb2_grpc.DispatcherStub(connection)
+        agent.take(await stub.RenewCertificate(request, timeout=10), ca.key_pem(key))
+
+
+async def test_new_credentials_of_the_fleet_are_recorded_and_not_shown(
+    tmp_path: Path, store: Store
+) -> None:
+    async with term(config(tmp_path), store) as (controller, stub):
+        was = controller.current().state.cluster
+        await stub.RotateJoinToken(control_pb2.RotateJoinTokenRequest(), timeout=10)
+        await stub.RotateCa(control_pb2.RotateCaRequest(), timeout=10)
+        scrape = await stub.GetScrapeToken(
+            control_pb2.GetScrapeTokenRequest(rotate=True), timeout=10
+        )
+        await until(lambda: not controller.current().state.cluster.former_roots, "it has ended")
+        version = controller.current().state.cluster.version.index
+        request = control_pb2.UpdateClusterRequest()
+        request.spec.CopyFrom((await stub.GetInfo(control_pb2.GetInfoRequest())).cluster.spec)
+        request.spec.autolock = True
+        request.version.index = version
+        locked = await stub.UpdateCluster(request, timeout=10)
+        unlock = await stub.GetUnlockKey(control_pb2.GetUnlockKeyRequest(rotate=True), timeout=10)
+        await stub.GetUnlockKey(control_pb2.GetUnlockKeyRequest(), timeout=10)
+        found = await listed(stub)
+        shown = {one.verb: [(each.field, each.after) for each in one.changes] for one in found}
+        assert shown == {
+            "swarm join-token --rotate": [("WorkerToken", "***")],
+            "swarm ca --rotate": [("WorkerToken", "***"), ("Ca.Key", "***")],
+            "swarm scrape-token --rotate": [("ScrapeToken", "***")],
+            "swarm update": [("Autolock", "true"), ("UnlockKey", "***")],
+            "swarm unlock-key --rotate": [("UnlockKey", "***")],
+            "swarm unlock-key": [],
+        }
+        assert len(found) == len(shown)
+        secrets = (was.worker_token, scrape.token, locked.unlock_key, unlock.unlock_key)
+        assert not [one for one in secrets if one in str(found)]
+
+
+async def test_users_and_their_tokens_are_recorded_and_not_shown(
+    tmp_path: Path, store: Store
+) -> None:
+    async with term(config(tmp_path), store) as (_, stub):
+        spec = objects_pb2.UserSpec(name="ci", role="operator")
+        await stub.CreateUser(control_pb2.CreateUserRequest(spec=spec), timeout=10)
+        made = await stub.CreateUserToken(control_pb2.CreateUserTokenRequest(ref="ci"), timeout=10)
+        await stub.RemoveUserToken(
+            control_pb2.RemoveUserTokenRequest(ref="ci", token=made.token_id), timeout=10
+        )
+        await stub.RemoveObject(control_pb2.ObjectRequest(kind="user", ref="ci"), timeout=10)
+        found = await listed(stub)
+        assert [told(one)[1:] for one in found] == [
+            (verb, "user/ci", "ok")
+            for verb in ("user create", "user token", "user token rm", "user rm")
+        ]
+        assert [(one.field, one.before, one.after) for one in found[1].changes] == [
+            ("Tokens", "", "***")
+        ]
+        assert made.token.rpartition("-")[2] not in str(found)
 
 
 async def test_a_stream_goes_on_with_new_records_and_ends_with_its_caller(

@@ -31,6 +31,8 @@ def test_other_entries_are_shown(entry: str) -> None:
         ("https://token@host/x and more", "https://***@host/x and more"),
         ("join PYSWM-1-abc-def now", "join PYSWM-1-*** now"),
         ("PYSWU-1-abc-id-secret", "PYSWU-1-***"),
+        ("scrape with PYSWS-1-secret", "scrape with PYSWS-1-***"),
+        ("unlock SWMKEY-1-AbC+/x now", "unlock SWMKEY-1-*** now"),
         ('--env: value "DB_PASSWORD=x y" is not', '--env: value "DB_PASSWORD=*** y" is not'),
         ("key file db.key not found: web:1", "key file db.key not found: web:1"),
     ],

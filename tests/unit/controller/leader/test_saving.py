@@ -412,12 +412,14 @@ async def test_a_record_is_in_the_transaction_of_its_object(
     assert len((await rig.load()).records) == count
 
 
+@pytest.mark.parametrize("removing", [False, True])
 async def test_what_a_change_writes_along_is_in_its_transaction(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, removing: bool
 ) -> None:
+    """Also if the service was removed in the same turn, and is stored before all else."""
     monkeypatch.setattr(saving, "TXN_PUTS", 1)
     saver = await rig.start()
-    mesh, web = build.network("ingress"), service("web")
+    mesh, web = build.network("ingress"), replace(service("web"), removing=removing)
     unsaved = rig.write(Writes(objects=(mesh, web)))
     beside = NETWORK.object_name(mesh.id)
     unsaved.add_records(SERVICE.object_name(web.id), records(1), (beside,))
@@ -429,6 +431,23 @@ async def test_what_a_change_writes_along_is_in_its_transaction(
     assert with_it is not None
     assert record is not None
     assert found.mod_revision == with_it.mod_revision == record.mod_revision
+
+
+async def test_records_of_tasks_are_stored_with_the_chunks_of_a_service_that_is_gone(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "TXN_PUTS", 1)
+    saver = await rig.start()
+    gone = service("gone")
+    unsaved = rig.write(Writes(objects=(gone,), tasks=tasks(gone, 2)))
+    (key,) = unsaved.chunks
+    unsaved.add_records(f"chunk/{key.service_id}/{key.block:08d}", records(1))
+    unsaved.add_records(SERVICE.object_name(gone.id), records(2))
+    removed = [task.id for task in tasks(gone, 2)]
+    writes = Writes(removed_tasks=removed, removed=(SERVICE.object_name(gone.id),))
+    unsaved.add(writes, rig.state.apply(writes))
+    await saver.save(rig.state, unsaved)
+    assert len((await rig.load()).records) == 2
 
 
 async def test_old_records_are_deleted_and_those_of_refused_requests_stored(rig: Rig) -> None:
