@@ -130,7 +130,7 @@ class Auditing(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no gener
                     record_refusal(self._leadership, current_caller(), name, error, ref_of(request))
                 raise
             if name in ACTIONS and not is_rotation:
-                with suppress(Unavailable):  # a controller that is unlocked does not lead yet
+                with suppress(Unavailable):  # it ceased to lead meanwhile
                     leader = self._leadership.current()
                     leader.audit.note(current_caller(), ACTIONS[name], ref_of(request))
             return answer

@@ -35,6 +35,7 @@ from tests.integration.controller.fleet import (
     agents_of,
     config,
     leading,
+    second,
     serving,
     stranger,
     until,
@@ -99,9 +100,10 @@ async def test_a_change_and_its_record_are_one_transaction(tmp_path: Path, store
 async def test_the_next_leader_has_the_log_and_goes_on_with_it(
     tmp_path: Path, store: Store
 ) -> None:
-    async with term(config(tmp_path / "one", "one"), store) as (_, stub):
+    first = config(tmp_path / "one", "one")
+    async with term(first, store) as (_, stub):
         made = (await stub.CreateService(web(2), timeout=10)).service
-    async with term(config(tmp_path / "two", "two"), store) as (_, stub):
+    async with term(second(first, tmp_path / "two"), store) as (_, stub):
         found = await stub.GetService(control_pb2.RefRequest(ref="web"), timeout=10)
         assert found.service.updated_by.name == "root"
         await stub.RemoveService(control_pb2.RefRequest(ref="web"), timeout=10)
@@ -117,7 +119,8 @@ async def test_the_next_leader_has_the_log_and_goes_on_with_it(
 
 
 async def test_each_leader_has_the_whole_log_in_its_files(tmp_path: Path, store: Store) -> None:
-    one, two = config(tmp_path / "one", "one"), config(tmp_path / "two", "two")
+    one = config(tmp_path / "one", "one")
+    two = second(one, tmp_path / "two")
 
     def verbs(settings: Config) -> list[str]:
         file = settings.state_dir / "audit.log"
@@ -154,7 +157,7 @@ async def test_a_join_is_recorded_with_its_address(tmp_path: Path, store: Store)
     settings = config(tmp_path)
     async with term(settings, store) as (controller, stub):
         token = controller.current().state.cluster.worker_token
-        async with agents_of(settings.listen[0], token, 1) as (agent,):
+        async with agents_of(settings.advertise_addr, token, 1) as (agent,):
             (record,) = await listed(stub)
             assert (record.verb, record.object_kind) == ("swarm join", NODE.name)
             assert record.object_id == agent.node_id
@@ -169,7 +172,7 @@ async def test_of_certificates_only_the_return_of_a_host_is_recorded(
 ) -> None:
     """A host renews for as long as it exists: the log would have nothing else."""
     settings = config(tmp_path)
-    address = settings.listen[0]
+    address = settings.advertise_addr
     async with term(settings, store) as (controller, stub):
         token = controller.current().state.cluster.worker_token
         agent = FakeAgent("host1")
@@ -232,7 +235,9 @@ async def test_new_credentials_of_the_fleet_are_recorded_and_not_shown(
         locked = await stub.UpdateCluster(request, timeout=10)
         unlock = await stub.GetUnlockKey(control_pb2.GetUnlockKeyRequest(rotate=True), timeout=10)
         await stub.GetUnlockKey(control_pb2.GetUnlockKeyRequest(), timeout=10)
-        found = await listed(stub)
+        async with asyncio.timeout(15):  # what only reads is stored behind
+            while (found := await listed(stub))[-1].verb != "swarm unlock-key":
+                await asyncio.sleep(0.05)
         shown = {one.verb: [(each.field, each.after) for each in one.changes] for one in found}
         assert shown == {
             "swarm join-token --rotate": [("WorkerToken", "***")],
