@@ -171,6 +171,7 @@ def test_two_hosts_become_a_fleet_and_part_again(hosts: tuple[Host, Host]) -> No
     assert "already part of a fleet" in one.refused("swarm", "init")
     join = words[1].split()
     two(*join, "--advertise-addr", two.address)
+    assert not [line for host in hosts for line in host.processes() if join[3] in line]
     assert "already part of a fleet" in two.refused(*join)
     until(lambda: [row["Status"] for row in rows(one, "node", "ls")] == ["Ready"] * 2, "both are")
     one("network", "create", "-d", "overlay", "app")
