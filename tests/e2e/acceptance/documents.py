@@ -53,9 +53,11 @@ def executed(fleet: Fleet, step: Step, folder: Path) -> tuple[int, list[str]]:
 
 
 def _verb(command: str) -> Sequence[str]:
-    """The first words; of a command of a context, those after it."""
+    """The first words, without those that select a fleet or the caller."""
     words = command.split()
-    return words[: 6 if "--context" in words[:2] else 4]
+    if "=" in words[0]:
+        words = words[words.index("pyswarm") :]
+    return words[3:6] if words[1:2] == ["--context"] else words[:4]
 
 
 def _run(fleet: Fleet, command: str, folder: Path) -> tuple[int, list[str]]:
