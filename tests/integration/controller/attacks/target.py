@@ -18,6 +18,7 @@ from controller.identity.keyring import Keyring
 from controller.store.base import Put, Txn
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
+from pyswarm_core.aio.memory import give_back_freed_memory
 from pyswarm_core.aio.system import SteadyClock
 from pyswarm_core.keys import Keys
 from pyswarm_core.objects import Cluster
@@ -95,4 +96,5 @@ async def _serve(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    give_back_freed_memory()  # as in controller/__main__.py
     asyncio.run(_serve(Path(sys.argv[1])))
