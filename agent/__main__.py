@@ -23,7 +23,13 @@ from pyswarm_core.aio.memory import give_back_freed_memory
 from pyswarm_core.clock import SECOND
 from pyswarm_core.docker.units import NANO_CPUS
 from pyswarm_core.errors import InvalidArgument, invalid, reason_of
-from pyswarm_core.limits import API_PORT, NODE_TASKS_LIMIT, NODE_TASKS_MAX
+from pyswarm_core.limits import (
+    AGENT_HEALTH_PORT,
+    AGENT_METRICS_PORT,
+    API_PORT,
+    NODE_TASKS_LIMIT,
+    NODE_TASKS_MAX,
+)
 from pyswarm_core.validation import require
 
 _ANYWHERE = "192.0.2.1"
@@ -211,9 +217,16 @@ def _pairs(words: tuple[str, ...]) -> dict[str, str]:
 )
 @flag(
     "--metrics-addr",
-    default="127.0.0.1:9324",
+    default=f"127.0.0.1:{AGENT_METRICS_PORT}",
     metavar="HOST:PORT",
-    help="Listen address for Prometheus; empty to disable",
+    help="Listen address for Prometheus, with TLS and a token unless it is of loopback; empty to"
+    " disable",
+)
+@flag(
+    "--health-addr",
+    default=f"127.0.0.1:{AGENT_HEALTH_PORT}",
+    metavar="HOST:PORT",
+    help="Listen address for probes (/healthz, /readyz); empty to disable",
 )
 @flag(
     "--resolv-conf",

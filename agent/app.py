@@ -27,7 +27,7 @@ from agent.network.dns.server import serving_names
 from agent.network.kernel import KernelDataplane
 from agent.network.netns import Namespaces
 from agent.outbox import Outbox
-from agent.overlays.closing import Closing, metrics_addrs, own_metrics, plain_registries
+from agent.overlays.closing import Closing, listen_addrs, own_listeners, plain_registries
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import CONTROLLERS, Plan
 from agent.preparation import Preparation
@@ -45,8 +45,9 @@ from agent.tracing import Tracer
 from agent.worker import Worker
 from pyswarm_core.aio.daemon import own_folder
 from pyswarm_core.aio.echo import Echoes
+from pyswarm_core.aio.http.health import serve_health
 from pyswarm_core.aio.logs import EventLog
-from pyswarm_core.aio.metrics import serve_metrics
+from pyswarm_core.aio.metrics import ScrapeSecurity, serve_metrics
 from pyswarm_core.aio.system import UnsteppedClock
 from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable, invalid, reason_of
 from pyswarm_core.ids import WHOLE_HOST, TaskId
@@ -90,18 +91,51 @@ class _Parts(msgspec.Struct, frozen=True):
     tracer: Tracer
 
 
+class _Served:
+    """What the servers of metrics and health read, from threads of theirs; empty before the agent
+    has joined.
+    """
+
+    def __init__(self) -> None:
+        self.identity: Identity | None = None
+        self.session: Session | None = None
+
+    def listen(self, config: Config, stack: AsyncExitStack, registry: CollectorRegistry) -> None:
+        """Begin to serve."""
+        security = ScrapeSecurity(self._credentials, self._token_digest)
+        stack.enter_context(serve_metrics(config.metrics_addr, registry, security))
+        stack.enter_context(serve_health(config.health_addr, self._is_ready))
+
+    def _credentials(self) -> bytes:
+        if self.identity is None:
+            return b""
+        certificate = self.identity.certificate
+        return f"{certificate.chain}{certificate.key}".encode()
+
+    def _token_digest(self) -> bytes:
+        return self.session.scrape_digest if self.session else b""
+
+    def _is_ready(self) -> bool:
+        return self.session is not None and self.session.connected
+
+
+def _own_folders(config: Config, stack: AsyncExitStack, *, is_new: bool) -> None:
+    stack.enter_context(own_folder("--state-dir", config.state_dir))
+    stack.enter_context(own_folder("--run-dir", config.run_dir))
+    if is_new and (short := shortage((config.run_dir, config.state_dir))):
+        raise Unavailable(f"this host cannot join: {short}")
+
+
 async def _serve(config: Config, stack: AsyncExitStack) -> None:
     """Run the agent. What can fail comes before joining: a node that joined is not removed."""
     if config.rejoin:
         await rejoin(_identity_path(config), config.join_token, config.controllers)
         return
     known = _known(config)
-    stack.enter_context(own_folder("--state-dir", config.state_dir))
-    stack.enter_context(own_folder("--run-dir", config.run_dir))
-    if known is None and (short := shortage((config.run_dir, config.state_dir))):
-        raise Unavailable(f"this host cannot join: {short}")
+    _own_folders(config, stack, is_new=known is None)
     registry = CollectorRegistry()
-    stack.enter_context(serve_metrics(config.metrics_addr, registry))
+    served = _Served()
+    served.listen(config, stack, registry)
     parts = await _parts(config, stack, registry)
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.overlays.run())
@@ -113,17 +147,20 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         identity.learn(config.controllers)
         if config.join_token_file is not None:
             config.join_token_file.unlink(missing_ok=True)
-        await _converse(config, parts, identity, group, stack)
+        served.identity = identity
+        await _converse(config, parts, served, group, stack)
 
 
 async def _converse(
     config: Config,
     parts: _Parts,
-    identity: Identity,
+    served: _Served,
     group: asyncio.TaskGroup,
     stack: AsyncExitStack,
 ) -> None:
     """Begin the session with the leader, once adopted containers are known."""
+    identity = served.identity
+    assert identity is not None
     overlay = parts.dataplane.overlay
 
     async def assign(assignment: Assignment) -> None:
@@ -151,6 +188,7 @@ async def _converse(
         faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
         roots_changed=renewal.roots_changed,
     )
+    served.session = session
     parts.registry.register(AgentCollector(parts.worker, parts.overlays, session, parts.dataplane))
     group.create_task(_check_room(config, parts.worker))
     group.create_task(renewal.run())
@@ -168,7 +206,7 @@ async def _close(
     config: Config, overlays: Overlays, identity: Identity, group: asyncio.TaskGroup
 ) -> None:
     """Close to tasks what this agent knows of the control plane, now and as it changes."""
-    own = own_metrics(config.metrics_addr, config.advertise_addr)
+    own = own_listeners((config.metrics_addr, config.health_addr), config.advertise_addr)
     registries = plain_registries(config.registry_mirrors)
     closing = Closing(overlays, own, registries, lambda: identity.controllers)
     await closing.renew()
@@ -223,7 +261,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         network.dataplane.names,
         lambda: overlays.programmed,
         lambda task_id, protocol: _exposed(task_id, protocol, worker, images),
-        overlays.closes,
+        closes=overlays.closes,
     )
     stack.callback(tracer.close)
     dataplane = network.dataplane
@@ -329,7 +367,9 @@ def _description(config: Config, lacks: Iterable[Capability]) -> NodeDescription
         engine_labels=config.labels,
         lacks=tuple(sorted(lacks)),
         max_tasks=config.max_tasks,
-        metrics_addrs=metrics_addrs(config.metrics_addr, config.advertise_addr),
+        metrics_addrs=listen_addrs(
+            (config.metrics_addr, config.health_addr), config.advertise_addr
+        ),
     )
 
 

@@ -53,6 +53,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log_max_size: int = 10 * 1024 * 1024
     log_max_file: int = 3
     metrics_addr: str = f"127.0.0.1:{AGENT_METRICS_PORT}"
+    health_addr: str = ""
     resolv_conf: Path = Path("/etc/resolv.conf")
 
 

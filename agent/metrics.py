@@ -43,6 +43,25 @@ from pyswarm_core.clock import seconds
 from pyswarm_core.states import TaskState
 
 _NETFILTER = Path("/proc/sys/net/netfilter")
+_DROPPED = {
+    SPOOFED: (
+        "pyswarm_agent_spoofed_packets",
+        "Packets of tasks that were dropped because their source address is not the task's",
+    ),
+    PLAINTEXT: (
+        "pyswarm_agent_plaintext_packets",
+        "Packets of encrypted networks that were dropped because they were not encrypted",
+    ),
+    CLOSED: (
+        "pyswarm_agent_control_plane_refusals",
+        "Packets of tasks to closed ports of the control plane that were refused",
+    ),
+    METADATA: (
+        "pyswarm_agent_metadata_refusals",
+        "Packets of tasks to metadata addresses that were refused",
+    ),
+}
+"""By the counter of dropped packets, its metric and help text."""
 _CONNTRACK = {
     "count": "Connections that the host's namespace tracks",
     "max": "Connections that the host's namespace can track; packets of further ones are dropped",
@@ -197,26 +216,8 @@ class AgentCollector(Collector):
             "Revision of the newest assignment of which the kernel is configured",
             value=self._overlays.programmed,
         )
-        yield CounterMetricFamily(
-            "pyswarm_agent_spoofed_packets",
-            "Packets of tasks that were dropped because their source address is not the task's",
-            value=self._network.filter.dropped(SPOOFED),
-        )
-        yield CounterMetricFamily(
-            "pyswarm_agent_plaintext_packets",
-            "Packets of encrypted networks that were dropped because they were not encrypted",
-            value=self._network.filter.dropped(PLAINTEXT),
-        )
-        yield CounterMetricFamily(
-            "pyswarm_agent_control_plane_refusals",
-            "Packets of tasks to closed ports of the control plane that were refused",
-            value=self._network.filter.dropped(CLOSED),
-        )
-        yield CounterMetricFamily(
-            "pyswarm_agent_metadata_refusals",
-            "Packets of tasks to metadata addresses that were refused",
-            value=self._network.filter.dropped(METADATA),
-        )
+        for counter, (name, text) in _DROPPED.items():
+            yield CounterMetricFamily(name, text, value=self._network.filter.dropped(counter))
         paths = GaugeMetricFamily(
             "pyswarm_agent_path_mtu_bytes",
             "Largest packet that reaches another host unfragmented",

@@ -50,6 +50,7 @@ class Tracer:
         names: Names,
         programmed: Callable[[], int],
         exposed: Exposed,
+        *,
         closes: Callable[[str, int], bool] = lambda address, port: False,
     ) -> None:
         """`programmed` returns the revision of which the kernel is configured, `exposed` the ports

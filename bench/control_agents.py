@@ -300,7 +300,8 @@ class Addresses(NamedTuple):
 async def running_controller(rig: Rig, at: Addresses) -> AsyncIterator[Plane]:
     """The program with the etcd in the rig's folder, once it leads."""
     words = ["-m", rig.program, f"--state-dir={rig.folder}", f"--listen={at.socket}"]
-    words += [f"--listen={at.api}", f"--metrics-addr={at.metrics}", "--log-level=warning"]
+    words += [f"--listen={at.api}", f"--metrics-addr={at.metrics}"]
+    words += ["--health-addr=", "--log-level=warning"]
     process = await asyncio.create_subprocess_exec(sys.executable, *words)
     plane = Plane(process.pid, *at)
     try:
@@ -338,8 +339,8 @@ async def _simulators(
         try:
             yield sims
         finally:
-            for task in listening:
-                task.cancel()
+            for listener in listening:
+                listener.cancel()
             for process in processes:
                 process.kill()
                 await process.wait()

@@ -1,7 +1,4 @@
-"""`python -m bench.control_reload ENDPOINT FOLDER`: how long a new process loads the state.
-
-FOLDER has the key file.
-"""
+"""`python -m bench.control_reload FOLDER`: the time in which a new process loads the state."""
 
 import asyncio
 import os
@@ -9,20 +6,18 @@ import sys
 import time
 from pathlib import Path
 
-from bench.control_rig import resident_mib
+from bench.control_rig import embedded, open_store, resident_mib
 from controller.identity.keyring import Keyring
 from controller.leader.persistence.loading import load
-from controller.store.etcd import EtcdStore
-from controller.store.etcd_endpoints import EtcdSettings
 from pyswarm_core.clock import Instant
 from pyswarm_core.keys import Keys
 from pyswarm_core.objects import Cluster
 
 
-async def main(endpoint: str, folder: Path) -> None:
-    """Print seconds, tasks and MiB resident."""
+async def main(folder: Path) -> None:
+    """Print seconds, tasks and MiB resident. The embedded etcd of this directory runs."""
     envelope = Keyring(folder / "encryption.key").envelope(is_new=False)
-    async with EtcdStore(EtcdSettings((endpoint,))) as store:
+    async with open_store(embedded(folder)) as store:
         began = time.monotonic()
         loaded = await load(store, Keys(), envelope, _absent, Instant(0))
         took_s = time.monotonic() - began
@@ -34,4 +29,4 @@ def _absent() -> Cluster:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
+    asyncio.run(main(Path(sys.argv[1])))

@@ -18,12 +18,12 @@ from msgspec.structs import replace
 from controller.app import Controller
 from controller.config import Config
 from controller.identity.cluster import first_cluster
+from controller.identity.etcd import EtcdCertificates
 from controller.identity.keyfile import create_key
 from controller.leader.loop import Loop
 from controller.store.base import Put, Store, Txn
 from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
 from controller.store.etcd import EtcdStore
-from controller.store.etcd_endpoints import EtcdSettings
 from pyswarm_core.aio.echo import NoEchoes
 from pyswarm_core.aio.system import RandomIds, SystemClock
 from pyswarm_core.clock import SECOND
@@ -55,10 +55,17 @@ MIB = 1 << 20
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
+def embedded(folder: Path) -> EmbeddedEtcd:
+    """The etcd of a controller with this state directory."""
+    certificates = EtcdCertificates(folder / "etcd" / "tls", SystemClock())
+    certificates.prepare()
+    return EmbeddedEtcd(EmbeddedSettings(folder / "etcd"), certificates)
+
+
 @asynccontextmanager
 async def embedded_etcd(folder: Path) -> AsyncIterator[EmbeddedEtcd]:
     """An etcd as the controller starts it; stopped at the end of the block."""
-    etcd = EmbeddedEtcd(EmbeddedSettings(folder / "etcd"))
+    etcd = embedded(folder)
     await etcd.start()
     try:
         yield etcd
@@ -68,7 +75,7 @@ async def embedded_etcd(folder: Path) -> AsyncIterator[EmbeddedEtcd]:
 
 def open_store(etcd: EmbeddedEtcd) -> EtcdStore:
     """A client of it."""
-    return EtcdStore(EtcdSettings((etcd.endpoint,)))
+    return EtcdStore(etcd.client)
 
 
 def fleet(nodes: int) -> State:

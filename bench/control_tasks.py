@@ -62,7 +62,7 @@ async def _measure(folder: Path, nodes: int, services: int, replicas: int) -> li
             filled = await _fill_up(loop, etcd, services, replicas)
             added = [_decided(loop.state), await _persisted(loop)]
         expected = services * replicas + 10 * ADDED
-        return [filled, _reloaded(etcd, folder, expected), *added]
+        return [filled, _reloaded(folder, expected), *added]
 
 
 async def _fill_up(loop: Loop, etcd: EmbeddedEtcd, services: int, replicas: int) -> Figure:
@@ -134,10 +134,10 @@ async def _persisted(loop: Loop) -> Figure:
     )
 
 
-def _reloaded(etcd: EmbeddedEtcd, folder: Path, expected: int) -> Figure:
+def _reloaded(folder: Path, expected: int) -> Figure:
     took_s, mib = [], ""
     for _ in range(RELOADS):
-        words = [sys.executable, "-m", "bench.control_reload", etcd.endpoint, str(folder)]
+        words = [sys.executable, "-m", "bench.control_reload", str(folder)]
         output = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         seconds, tasks, mib = output.split()
         assert int(tasks) == expected, f"{tasks} tasks came back of {expected}"

@@ -21,6 +21,7 @@ from cli import daemons
 from cli.client import Client
 from cli.playground import boot
 from cli.playground import fleet as plans
+from cli.playground.scraping import Scraper
 from cli.service.change import changed
 from pyswarm_core.clock import SECOND
 from pyswarm_core.errors import NotFound
@@ -65,13 +66,7 @@ class Fleet:
 
     def metrics(self, host: str, port: int) -> dict[str, float]:
         """The metrics of one of the host's daemons, by name with labels."""
-        plan = self.plan.host(host)
-        url = f"http://{plan.address}:{port}/metrics"
-        read = f"import urllib.request as r; print(r.urlopen({url!r}, timeout=10).read().decode())"
-        command = ["nsenter", f"--net={plan.netns_path}", sys.executable, "-c", read]
-        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        rows = (line.rpartition(" ") for line in text.split("\n") if line[:1] not in ("", "#"))
-        return {name: float(value) for name, _, value in rows}
+        return Scraper.of(self.client).read(self.plan.host(host), port)
 
     def create(self, spec: ServiceSpec) -> str:
         """Create a service and return its id once all of it runs."""

@@ -131,6 +131,11 @@ class Client:
         """Counts and settings of the fleet."""
         return from_proto(views.Info, self._ask(self._stub.GetInfo, pb.GetInfoRequest()))
 
+    def scrape_token(self, *, rotate: bool = False) -> str:
+        """The token that callers of metrics show; a new one with `rotate`."""
+        request = pb.GetScrapeTokenRequest(rotate=rotate)
+        return self._ask(self._stub.GetScrapeToken, request).token
+
     def join_token(self) -> str:
         """The token with which hosts join as workers."""
         return str(self._ask(self._stub.GetJoinToken, pb.GetJoinTokenRequest()).token)

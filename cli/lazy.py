@@ -39,7 +39,8 @@ UNSUPPORTED: Mapping[str, str] = {
         ("--isolation --credential-spec", "they are for Windows containers"),
         (
             "--external-ca",
-            "the cluster's own CA issues all certificates",
+            "controllers issue all certificates themselves, with the key of the fleet's own CA,"
+            " which `pyswarm swarm ca` displays",
         ),
         (
             "--max-snapshots --snapshot-interval",

@@ -15,7 +15,7 @@ from pyswarm_core.aio.daemon import run_daemon
 from pyswarm_core.aio.flags import DURATION, flag
 from pyswarm_core.aio.held import TimedSelector, run_measured
 from pyswarm_core.aio.memory import give_back_freed_memory
-from pyswarm_core.limits import API_PORT, CONTROLLER_METRICS_PORT
+from pyswarm_core.limits import API_PORT, CONTROLLER_HEALTH_PORT, CONTROLLER_METRICS_PORT
 from pyswarm_core.specs import ClusterSpec
 from pyswarm_core.validation import require
 
@@ -62,9 +62,9 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     show_default=False,
     help="Endpoints of an existing etcd [default: an embedded etcd]",
 )
-@flag("--etcd-cacert", type=_FILE, help="CA certificate file to verify etcd")
-@flag("--etcd-cert", type=_FILE, help="Client certificate file for etcd")
-@flag("--etcd-key", type=_FILE, help="Client key file for etcd")
+@flag("--etcd-cafile", type=_FILE, help="CA certificate file to verify etcd")
+@flag("--etcd-certfile", type=_FILE, help="Client certificate file for etcd")
+@flag("--etcd-keyfile", type=_FILE, help="Client key file for etcd")
 @flag(
     "--etcd-user",
     default="",
@@ -81,7 +81,13 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @flag(
     "--metrics-addr",
     default=f"127.0.0.1:{CONTROLLER_METRICS_PORT}",
-    help="Listen address for Prometheus; empty to disable",
+    help="Listen address for Prometheus, with TLS and a token unless it is of loopback; empty to"
+    " disable",
+)
+@flag(
+    "--health-addr",
+    default=f"127.0.0.1:{CONTROLLER_HEALTH_PORT}",
+    help="Listen address for probes and load balancers (/healthz, /readyz); empty to disable",
 )
 @flag(
     "--log-level",
@@ -128,12 +134,13 @@ def make_config(flags: dict[str, Any]) -> Config:
         listen=listen,
         advertise_addr=_advertised(flags["advertise_addr"], listen),
         metrics_addr=flags["metrics_addr"],
+        health_addr=flags["health_addr"],
         convert=flags["convert"],
         etcd=EtcdConfig(
             endpoints=tuple(filter(None, flags["etcd_endpoints"].split(","))),
-            ca_file=flags["etcd_cacert"],
-            cert_file=flags["etcd_cert"],
-            key_file=flags["etcd_key"],
+            ca_file=flags["etcd_cafile"],
+            cert_file=flags["etcd_certfile"],
+            key_file=flags["etcd_keyfile"],
             username=user,
             password=password,
             prefix=flags["etcd_prefix"],

@@ -2,11 +2,8 @@
 
 import asyncio
 import signal
-import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import grpc
 import msgspec
@@ -15,7 +12,7 @@ from controller.api.queries.info import ControllerFacts
 from controller.api.rotations import end_rotations
 from controller.brain.allocator.audit import audit
 from controller.brain.decide import decide
-from controller.config import Config, EtcdConfig, etcd_name
+from controller.config import Config, etcd_name
 from controller.grpc.admission import Admission
 from controller.grpc.authentication import Authentication
 from controller.grpc.authorization import Authorization
@@ -42,6 +39,7 @@ from controller.leader.persistence.loading import Loaded, load
 from controller.leader.persistence.registry import Registry
 from controller.leader.persistence.saving import Deposed, Saver, YieldLoop
 from controller.metrics import Metrics
+from controller.storage import open_store
 from controller.store.base import (
     Revision,
     Store,
@@ -50,18 +48,17 @@ from controller.store.base import (
     StoreMisuse,
     StoreUnavailable,
 )
-from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
 from controller.store.etcd import EtcdStore
-from controller.store.etcd_endpoints import EtcdSettings
 from pyswarm_core.aio.daemon import check_free, own_folder
 from pyswarm_core.aio.echo import Asker, Done, Echoes
+from pyswarm_core.aio.http.health import serve_health
 from pyswarm_core.aio.logs import EventLog
-from pyswarm_core.aio.metrics import serve_metrics
+from pyswarm_core.aio.metrics import ScrapeSecurity, digest_of_token, serve_metrics
 from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
 from pyswarm_core.clock import seconds
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable, invalid, reason_of
+from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable
 from pyswarm_core.keys import Keys
 from pyswarm_core.limits import COMPACT_BYTES, COMPACT_PERIOD
 from pyswarm_core.objects import Cluster, Version
@@ -93,13 +90,18 @@ async def run(config: Config, longest_pass: Callable[[], float]) -> None:
         async with AsyncExitStack() as stack:
             for address in config.listen:
                 check_free("--listen", address)
-            if config.metrics_addr:
-                check_free("--metrics-addr", config.metrics_addr)
+            for flag, address in (
+                ("--metrics-addr", config.metrics_addr),
+                ("--health-addr", config.health_addr),
+            ):
+                if address:
+                    check_free(flag, address)
             stack.enter_context(own_folder("--state-dir", config.state_dir))
             keyring = Keyring(config.key_file)
             if keyring.is_locked:
-                await until_unlocked(config.listen, keyring, RandomIds())
-            store = await stack.enter_async_context(_store(config))
+                with serve_health(config.health_addr, lambda: False):
+                    await until_unlocked(config.listen, keyring, RandomIds())
+            store = await stack.enter_async_context(open_store(config))
             controller = Controller(config, store, longest_pass=longest_pass, keyring=keyring)
             await controller.serve()
     except asyncio.CancelledError:
@@ -189,7 +191,11 @@ class Controller:
         authority = Authority(stored, identity, self._clock)
         elector = Elector(self._store, self._keys, me, SteadyClock(), self._follow)
         server = await self._server(authority)
-        with serve_metrics(config.metrics_addr, self._metrics.registry):
+        security = self._scrape_security(authority)
+        with (
+            serve_metrics(config.metrics_addr, self._metrics.registry, security),
+            serve_health(config.health_addr, lambda: self.leading),
+        ):
             await server.start()
             _log.info("controller.serving", name=config.name, addresses=",".join(config.listen))
             try:
@@ -359,8 +365,21 @@ class Controller:
             return "etcd"
 
     def _first_cluster(self) -> Cluster:
-        cluster_id, secret = self._ids.draw(2)
-        return first_cluster(cluster_id, secret, self._clock.now())
+        cluster_id, secret, scrape_secret = self._ids.draw(3)
+        return first_cluster(cluster_id, secret, self._clock.now(), scrape_secret)
+
+    def _scrape_security(self, authority: Authority) -> ScrapeSecurity:
+        """What protects this controller's metrics; a leader knows a new token at once."""
+
+        def identity() -> bytes:
+            return authority.identity.chain + authority.identity.key
+
+        def token_digest() -> bytes:
+            loop = self._loop
+            token = loop.state.cluster.scrape_token if loop else authority.scrape_token
+            return digest_of_token(token)
+
+        return ScrapeSecurity(identity, token_digest)
 
     def _with_options(self, loaded: Loaded) -> Loaded:
         """Merge the settings of this start's flags into the cluster's spec, but for those that the
@@ -424,66 +443,3 @@ class Controller:
         self._metrics.store_errors_total.labels(type(error).__name__).inc()
         if isinstance(error, StoreFull) and self._loop is not None:
             self._loop.refuse(error)
-
-
-@asynccontextmanager
-async def _store(config: Config) -> AsyncIterator[Store]:
-    """The etcd of --etcd-endpoints, or the embedded one."""
-    if config.etcd.endpoints:
-        async with EtcdStore(_etcd_settings(config.etcd)) as store:
-            yield store
-        return
-    etcd = EmbeddedEtcd(EmbeddedSettings(config.state_dir / "etcd"))
-    endpoint = await etcd.start()
-    settings = EtcdSettings((endpoint,), pads_log=True)
-    async with (
-        EtcdStore(settings) as store,
-        _supervised(etcd.supervise),
-        _supervised(lambda: etcd.relieve(store)),
-    ):
-        yield store
-
-
-@asynccontextmanager
-async def _supervised(work: Callable[[], "asyncio._CoroutineLike[None]"]) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(work())
-        try:
-            yield
-        finally:
-            task.cancel()
-
-
-def _etcd_settings(config: EtcdConfig) -> EtcdSettings:
-    def content(file: Path | None) -> bytes:
-        return file.read_bytes() if file else b""
-
-    _check_tls(config)
-    return EtcdSettings(
-        config.endpoints,
-        username=config.username,
-        password=config.password,
-        ca_pem=content(config.ca_file),
-        cert_pem=content(config.cert_file),
-        key_pem=content(config.key_file),
-    )
-
-
-def _check_tls(config: EtcdConfig) -> None:
-    """Raise InvalidArgument for files that TLS cannot use: gRPC would report no connection."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    for flag, file, use in (
-        ("--etcd-cacert", config.ca_file, context.load_verify_locations),
-        (
-            "--etcd-cert",
-            config.cert_file,
-            partial(context.load_cert_chain, keyfile=config.key_file),
-        ),
-    ):
-        try:
-            if file:
-                use(file)
-        except OSError as error:  # ssl.SSLError is one
-            reason = "it is no PEM" if isinstance(error, ssl.SSLError) else reason_of(error)
-            expected = "expected a PEM file, and the key that belongs to a certificate"
-            raise invalid(flag, str(file), f"{reason}: {expected}") from None

@@ -79,6 +79,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The key file of encryption at rest; None: the one in the state directory."""
     etcd: EtcdConfig = EtcdConfig()
     metrics_addr: str = f"127.0.0.1:{CONTROLLER_METRICS_PORT}"
+    health_addr: str = ""
     cluster: ClusterOptions = ClusterOptions()
     convert: bool = False
     """Give certificates to a fleet whose data was made by a version without them."""
@@ -98,10 +99,11 @@ def config_problems(config: Config) -> list[Problem]:
         *_addresses("--advertise-addr", [config.advertise_addr]),
         *_addresses("--etcd-endpoints", map(_bare, etcd.endpoints)),
         *_addresses("--metrics-addr", filter(None, [config.metrics_addr])),
+        *_addresses("--health-addr", filter(None, [config.health_addr])),
     ]
     if bool(etcd.cert_file) != bool(etcd.key_file):
         given = etcd.cert_file or etcd.key_file
-        problems.append(Problem("--etcd-cert", str(given), "expected --etcd-key as well"))
+        problems.append(Problem("--etcd-certfile", str(given), "expected --etcd-keyfile as well"))
     if not config.name:
         problems.append(Problem("--name", "", "expected a name that no other controller has"))
     return problems

@@ -114,7 +114,7 @@ CLUSTER = Kind(
     id_type=str,
     struct=Cluster,
     message=objects_pb2.Cluster,
-    sensitive=("encryption_keys", "unlock_key", "worker_token", "ca.key"),
+    sensitive=("encryption_keys", "unlock_key", "worker_token", "scrape_token", "ca.key"),
 )
 NODE = Kind(
     name="node",

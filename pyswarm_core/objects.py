@@ -495,3 +495,5 @@ class Cluster(Object, frozen=True):
     """The settings that flags of the leader named at its start, as `agent_grace=15000000000`: a
     restart with the same flags undoes no `swarm update`.
     """
+    scrape_token: str = ""
+    """What callers of metrics show; empty in a fleet of an earlier version: nobody is served."""

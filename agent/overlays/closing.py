@@ -35,7 +35,7 @@ class Closing:
     def __init__(
         self,
         overlays: Overlays,
-        own: ControlHost | None,
+        own: Iterable[ControlHost],
         registries: Iterable[str],
         controllers: Callable[[], Iterable[str]],
     ) -> None:
@@ -43,7 +43,7 @@ class Closing:
         addresses of controllers.
         """
         self._overlays = overlays
-        self._own = own
+        self._own = tuple(own)
         self._registries = tuple(registries)
         self._controllers = controllers
         self._resolved: dict[str, tuple[str, ...]] = {}
@@ -59,7 +59,7 @@ class Closing:
         others = [(text, True) for text in self._controllers()]
         others += [(text, False) for text in self._registries]
         found = await asyncio.gather(*(self._host(text, api=api) for text, api in others))
-        await self._overlays.close(OWN, filter(None, (self._own, *found)))
+        await self._overlays.close(OWN, filter(None, (*self._own, *found)))
 
     async def _host(self, text: str, *, api: bool) -> ControlHost | None:
         if (parts := split_address(text)) is None:
@@ -89,17 +89,20 @@ def plain_registries(mirrors: Iterable[str]) -> list[str]:
     return [host if split_address(host) else f"{host}:80" for host in plain]
 
 
-def own_metrics(metrics_addr: str, advertise_addr: str) -> ControlHost | None:
-    """Where this agent's metrics are; None if no other host reaches them."""
-    return listening_on(metrics_addr, (advertise_addr,))
+def own_listeners(listen: Iterable[str], advertise_addr: str) -> tuple[ControlHost, ...]:
+    """Where this agent listens, of `listen` what other hosts reach."""
+    found = (listening_on(address, (advertise_addr,)) for address in listen)
+    return tuple(host for host in found if host is not None)
 
 
-def metrics_addrs(metrics_addr: str, advertise_addr: str) -> tuple[str, ...]:
-    """ADDRESS:PORT of this agent's metrics, as it reports them."""
-    if (found := listening_on(metrics_addr, (advertise_addr,))) is None:
-        return ()
-    (endpoint,), addresses = found.endpoints, found.addresses
-    if endpoint.anywhere:
-        addresses = tuple(dict.fromkeys((*addresses, *host_addresses())))
-    shown = (f"[{a}]" if ":" in a else a for a in addresses[:METRICS_ADDRS_MAX])
-    return tuple(f"{address}:{endpoint.port}" for address in shown)
+def listen_addrs(listen: Iterable[str], advertise_addr: str) -> tuple[str, ...]:
+    """ADDRESS:PORT of this agent's metrics and health, as it reports them."""
+    shown: list[str] = []
+    for host in own_listeners(listen, advertise_addr):
+        (endpoint,), addresses = host.endpoints, host.addresses
+        if endpoint.anywhere:
+            addresses = tuple(dict.fromkeys((*addresses, *host_addresses())))
+        shown += [
+            f"[{a}]:{endpoint.port}" if ":" in a else f"{a}:{endpoint.port}" for a in addresses
+        ]
+    return tuple(shown[:METRICS_ADDRS_MAX])

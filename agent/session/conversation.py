@@ -91,6 +91,8 @@ class Session:
         self._stream = 0
         self._parts: list[Assignment] = []
         """The received parts of an incomplete assignment."""
+        self.scrape_digest = b""
+        """SHA-256 of the token for metrics, as the controller sent it last; never on disk."""
         self.connected = False
         self.controller = ""
         """The address of the controller that this session is with; empty while there is none."""
@@ -238,6 +240,7 @@ class Session:
         self.connected, self.controller = True, self._dialled
         self._heartbeat_s = seconds(settings.heartbeat_period or SECOND)
         self._identity.learn(tuple(settings.controllers))
+        self.scrape_digest = settings.scrape_digest
         self._roots_changed(settings.roots.decode())
 
 

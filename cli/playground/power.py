@@ -12,7 +12,13 @@ from cli.playground import cgroups, disks, wires
 from cli.playground.fleet import REGISTRY_ADDRESS, REGISTRY_PORT, Fleet, Host
 from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.errors import PyswarmError
-from pyswarm_core.limits import AGENT_METRICS_PORT, API_PORT, CONTROLLER_METRICS_PORT
+from pyswarm_core.limits import (
+    AGENT_HEALTH_PORT,
+    AGENT_METRICS_PORT,
+    API_PORT,
+    CONTROLLER_HEALTH_PORT,
+    CONTROLLER_METRICS_PORT,
+)
 
 
 def controller(fleet: Fleet) -> Daemon:
@@ -27,6 +33,7 @@ def controller(fleet: Fleet) -> Daemon:
             f"--listen=unix://{fleet.socket}",
             f"--advertise-addr={host.address}:{API_PORT}",
             f"--metrics-addr={host.address}:{CONTROLLER_METRICS_PORT}",
+            f"--health-addr={host.address}:{CONTROLLER_HEALTH_PORT}",
             f"--name={host.name}",
         ),
         directory=host.run_dir,
@@ -55,6 +62,7 @@ def agent(fleet: Fleet, host: Host, token: str) -> Daemon:
             f"--registry-mirror=http://{fleet.registry}",
             f"--insecure-registry={REGISTRY_ADDRESS}",
             f"--metrics-addr={host.address}:{AGENT_METRICS_PORT}",
+            f"--health-addr={host.address}:{AGENT_HEALTH_PORT}",
             *size,
         ),
         directory=host.run_dir,

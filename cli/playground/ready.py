@@ -4,18 +4,14 @@ Shortly after `kill` the leader may still have the host's node as ready. So a ho
 once its own agent has a session and has configured the network, too.
 """
 
-import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from functools import partial
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from pathlib import Path
-
-from pyroute2 import netns
 
 from cli.client import Client
 from cli.playground.fleet import Fleet, Host
+from cli.playground.scraping import Scraper
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.limits import AGENT_METRICS_PORT
 from pyswarm_core.plaintext import split_lines
@@ -23,12 +19,10 @@ from pyswarm_core.states import NodeState
 
 READY_TIMEOUT_S = 120.0
 PROGRESS_AFTER_S = 1.0
-_METRICS_TIMEOUT_S = 1.0
 _PAUSE_S = 0.05
 _LOG_LINES = 12
 _SESSION = "pyswarm_agent_session_connected"
 _REVISION = "pyswarm_agent_network_revision"
-_NEEDED = (_SESSION, _REVISION)
 
 
 def wait_for_socket(fleet: Fleet) -> None:
@@ -59,7 +53,8 @@ def wait_for_host(fleet: Fleet, host: Host, report: Callable[[str], None]) -> st
     Progress is printed after a second.
     """
     with Client(f"unix://{fleet.socket}") as client:
-        return wait(partial(_look, client, host), lambda text: report(f"{host.name}: {text}"))
+        looks = _Looks(client, host)
+        return wait(looks.look, lambda text: report(f"{host.name}: {text}"))
 
 
 def wait(
@@ -107,42 +102,32 @@ def log_tail(host: Host, daemon: str = "agent") -> str:
     return "\n".join(lines[-_LOG_LINES:])
 
 
-def _look(client: Client, host: Host) -> str:
-    metrics = _metrics(host)
-    # Without a session there may be no leader, and the call would wait for one.
-    state = _state(client, host) if metrics.get(_SESSION) else NodeState.UNKNOWN
-    return missing(metrics, state)
+class _Looks:
+    """Looks at a host until it is ready."""
 
+    def __init__(self, client: Client, host: Host) -> None:
+        self._client = client
+        self._host = host
+        self._scraper: Scraper | None = None
 
-def _state(client: Client, host: Host) -> NodeState:
-    try:
-        return client.node(host.name).node.status.state
-    except Unavailable:
-        return NodeState.UNKNOWN
+    def look(self) -> str:
+        """What the host lacks."""
+        metrics = self._metrics()
+        # Without a session there may be no leader, and the call would wait for one.
+        state = self._state() if metrics.get(_SESSION) else NodeState.UNKNOWN
+        return missing(metrics, state)
 
-
-def _metrics(host: Host) -> dict[str, float]:
-    """The metrics of the host's agent that `missing` needs; empty while it does not answer."""
-    answer: Future[str] = Future()
-    thread = threading.Thread(target=_read_metrics, args=(host, answer))
-    thread.start()
-    thread.join()
-    try:
-        rows = [line.split(" ") for line in split_lines(answer.result())]
-    except (OSError, HTTPException):
-        return {}
-    return {row[0]: float(row[1]) for row in rows if row[0] in _NEEDED}
-
-
-def _read_metrics(host: Host, answer: Future[str]) -> None:
-    """Runs on its own thread, which enters the host's network namespace."""
-    try:
-        netns.setns(str(host.netns_path), flags=0)
-        connection = HTTPConnection(host.address, AGENT_METRICS_PORT, timeout=_METRICS_TIMEOUT_S)
+    def _state(self) -> NodeState:
         try:
-            connection.request("GET", "/metrics")
-            answer.set_result(connection.getresponse().read().decode())
-        finally:
-            connection.close()
-    except BaseException as error:
-        answer.set_exception(error)
+            return self._client.node(self._host.name).node.status.state
+        except Unavailable:
+            return NodeState.UNKNOWN
+
+    def _metrics(self) -> dict[str, float]:
+        """The metrics of the host's agent; empty while it does not answer."""
+        try:
+            if self._scraper is None:
+                self._scraper = Scraper.of(self._client)
+            return self._scraper.read(self._host, AGENT_METRICS_PORT)
+        except (OSError, HTTPException, Unavailable):
+            return {}

@@ -18,6 +18,10 @@ VERBS = {
     "unlock": ("cli.swarm.unlock:unlock", "Unlock this host's controller"),
     "unlock-key": ("cli.swarm.unlock_key:unlock_key", "Display or replace the unlock key"),
     "update": ("cli.swarm.update:update", "Update the fleet's settings"),
+    "scrape-token": (
+        "cli.swarm.scrape_token:scrape_token",
+        "Display the token with which metrics are read",
+    ),
 }
 
 

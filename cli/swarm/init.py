@@ -14,13 +14,15 @@ from cli.lazy import Verb
 from cli.swarm import joining
 from cli.swarm.host import STATE_DIR, Host, Supervisor, host_supervisor
 from cli.swarm.update import changed, unlocking, updated
-from pyswarm_core.errors import AlreadyExists
+from pyswarm_core.errors import AlreadyExists, invalid
 from pyswarm_core.limits import API_PORT, HISTORY_MAX
 from pyswarm_core.specs import ClusterSpec
 from pyswarm_core.validation import cluster_problems, require
 from pyswarm_core.validation.cluster import AGENT_GRACES, DATA_PATH_PORTS, HEARTBEAT_PERIODS
 from pyswarm_core.validation.network import SUBNET_PREFIX_MAX, SUBNET_PREFIX_MIN
 from pyswarm_core.views import Info
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=True)
 
 
 @click.command(
@@ -41,6 +43,9 @@ from pyswarm_core.views import Info
     metavar="HOST:PORT,...",
     help="Use an external etcd instead of an own one",
 )
+@click.option("--etcd-cafile", type=_FILE, help="CA certificate file to verify etcd")
+@click.option("--etcd-certfile", type=_FILE, help="Client certificate file for etcd")
+@click.option("--etcd-keyfile", type=_FILE, help="Client key file for etcd")
 @click.option(
     "--default-addr-pool",
     multiple=True,
@@ -96,7 +101,7 @@ def _begin(
 ) -> tuple[Info, str, str]:
     """Return the info, the join token and, with --autolock, the unlock key."""
     info, token = joining.wait_for_leader(host, supervisor, controller)
-    unlock_key = _settled(host, given)
+    unlock_key = settled(host, given)
     arguments = joining.agent_arguments(
         host,
         controller=info.join_addr,
@@ -111,7 +116,7 @@ def _begin(
     return info, token, unlock_key
 
 
-def _settled(host: Host, given: Mapping[str, Any]) -> str:
+def settled(host: Host, given: Mapping[str, Any]) -> str:
     """Make the settings that are no flags of the controller; return the unlock key, if any."""
     from cli.client import Client
 
@@ -148,6 +153,21 @@ def check(given: Mapping[str, Any]) -> None:
     changed(ClusterSpec(), {"cert_expiry": given["cert_expiry"]})
     for endpoint in filter(None, given["etcd_endpoints"].split(",")):
         joining.require_endpoint("--etcd-endpoints", endpoint)
+    _check_etcd_files(given)
+
+
+def _check_etcd_files(given: Mapping[str, Any]) -> None:
+    files = {name: given[name] for name in ("etcd_cafile", "etcd_certfile", "etcd_keyfile")}
+    for name, file in files.items():
+        if file and not given["etcd_endpoints"]:
+            flag = f"--{name.replace('_', '-')}"
+            raise invalid(flag, str(file), "expected --etcd-endpoints as well")
+    certificate, key = files["etcd_certfile"], files["etcd_keyfile"]
+    if bool(certificate) != bool(key):
+        flag, other = "--etcd-certfile", "--etcd-keyfile"
+        if key:
+            flag, other = other, flag
+        raise invalid(flag, str(certificate or key), f"expected {other} as well")
 
 
 def _controller(host: Host, given: Mapping[str, Any]) -> Iterator[str]:
@@ -157,6 +177,9 @@ def _controller(host: Host, given: Mapping[str, Any]) -> Iterator[str]:
     for flag, name in (
         ("--advertise-addr", "advertise_addr"),
         ("--etcd-endpoints", "etcd_endpoints"),
+        ("--etcd-cafile", "etcd_cafile"),
+        ("--etcd-certfile", "etcd_certfile"),
+        ("--etcd-keyfile", "etcd_keyfile"),
         ("--subnet-size", "default_addr_pool_mask_length"),
         ("--data-path-port", "data_path_port"),
         ("--task-history-limit", "task_history_limit"),

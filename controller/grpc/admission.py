@@ -27,6 +27,7 @@ from controller.grpc.calls import Context, Undecodable
 from controller.identity.caller import CallerKind
 from controller.identity.policy import CONTROL, DISPATCHER, HEALTH
 from pyswarm_core.errors import Exhausted, InvalidArgument, quoted
+from pyswarm_core.ids import short
 from pyswarm_core.limits import (
     RECEIVED_MAX,
     RECEIVED_PER_CALLER,
@@ -269,7 +270,7 @@ def counted_as(context: Context) -> str:
     if caller.kind is CallerKind.USER:
         return f"user {quoted(caller.name)}"
     if caller.kind is CallerKind.AGENT:
-        return f"node {quoted(caller.name)}"
+        return f"node {short(caller.id)}"
     return caller_of(context.peer())
 
 

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from controller.api import settings, streams, tasks
 from controller.api.changes import cluster, networks, nodes, services, swarm
 from controller.api.changes.removal import remove_object
+from controller.api.changes.scraping import rotate_scrape_token
 from controller.api.changes.tasks import restart_task
 from controller.api.images import digests
 from controller.api.images import nodes as images
@@ -68,11 +69,18 @@ class Control(UserCalls):
     async def GetInfo(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoReply:
         return to_proto(info(self._leadership, self._facts), pb.GetInfoReply())
 
+    async def GetScrapeToken(
+        self, request: pb.GetScrapeTokenRequest, context: Context
+    ) -> pb.ScrapeTokenReply:
+        if request.rotate:
+            return pb.ScrapeTokenReply(token=await self._submit(rotate_scrape_token))
+        return pb.ScrapeTokenReply(token=self._leader().state.cluster.scrape_token)
+
     async def UpdateCluster(
         self, request: pb.UpdateClusterRequest, context: Context
     ) -> pb.UpdateClusterReply:
         spec, based_on = read(ClusterSpec, request.spec), read(Version, request.version)
-        told = await settings.update(self._leader(), self._autolock, based_on, spec)
+        told = await settings.update(self._leader(), self._submit, self._autolock, based_on, spec)
         return to_proto(told, pb.UpdateClusterReply())
 
     async def GetUnlockKey(
@@ -80,7 +88,7 @@ class Control(UserCalls):
     ) -> pb.UnlockKeyReply:
         if not request.rotate:
             return pb.UnlockKeyReply(unlock_key=cluster.unlock_key(self._leader().state))
-        key = await settings.rotate_unlock_key(self._leader(), self._autolock)
+        key = await settings.rotate_unlock_key(self._leader(), self._submit, self._autolock)
         return pb.UnlockKeyReply(unlock_key=key)
 
     async def Unlock(self, request: pb.UnlockRequest, context: Context) -> pb.UnlockReply:

@@ -33,6 +33,7 @@ from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.clock import Clock, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Exhausted, InvalidArgument, Unavailable, invalid
+from pyswarm_core.identity.trust import AGENT_NAME
 from pyswarm_core.ids import IdSource, NodeId, short
 from pyswarm_core.indexes.columns import unpack_statuses
 from pyswarm_core.limits import HELLOS_PER_SECOND, PROTOCOL, STATUSES_MAX, STATUSES_PER_MESSAGE
@@ -387,7 +388,8 @@ def _certificate(
     """The certificate that the node's object names."""
     now, lifetime = node.certificate.issued_at, cluster.spec.cert_expiry
     subject = Subject(Unit.WORKER, node.id, cluster.id)
-    issued = issuer_of(cluster.ca).certify(key, subject, lifetime, now)
+    # An agent serves its metrics, by a name that no controller has.
+    issued = issuer_of(cluster.ca).certify(key, subject, lifetime, now, serves=AGENT_NAME)
     return dispatcher_pb2.Certificate(
         chain=issued.pem + cluster.cross_certificate.encode(),
         roots="".join(trusted_roots(cluster)).encode(),

@@ -19,7 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pyswarm_core.clock import HOUR, SECOND, Instant
 from pyswarm_core.errors import InvalidArgument, PermissionDenied
 from pyswarm_core.identity.certificates import CertificateAuthority
-from pyswarm_core.identity.trust import GUEST_SCALAR, GUEST_UNIT, SERVER_NAME
+from pyswarm_core.identity.trust import GUEST_SCALAR, GUEST_UNIT
 
 ROOT_LIFETIME = 20 * 365 * 24 * HOUR
 """Swarm's."""
@@ -43,6 +43,8 @@ class Unit(StrEnum):
     USER = "user"
     GUEST = GUEST_UNIT
     """Anybody: its key is public."""
+    ETCD = "etcd"
+    """The embedded etcd or its client, under a CA of their own."""
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -86,6 +88,17 @@ def key_pem(key: PrivateKey) -> bytes:
     )
 
 
+def private_key(pem: bytes) -> PrivateKey:
+    """The key that `key_pem` returned as PEM. Raises InvalidArgument for anything else."""
+    try:
+        key = serialization.load_pem_private_key(pem, None)
+    except Exception as error:  # OpenSSL names no class for all that its parser rejects
+        raise InvalidArgument(f"this is no private key: {error}") from None
+    if not isinstance(key, PrivateKey):
+        raise InvalidArgument("this is no private key of ECDSA")
+    return key
+
+
 def new_authority(cluster_id: str, now: Instant) -> CertificateAuthority:
     """A root certificate that signs itself, and its key."""
     key = new_key()
@@ -124,11 +137,12 @@ class Issuer:
         self._root = x509.load_pem_x509_certificate(authority.certificate.encode())
 
     def issue(
-        self, csr_pem: bytes, subject: Subject, lifetime: int, now: Instant, *, serves: bool = False
+        self, csr_pem: bytes, subject: Subject, lifetime: int, now: Instant, *, serves: str = ""
     ) -> Issued:
         """A certificate for the key of this signing request, whose own subject is ignored.
 
-        `serves`: the holder may be the server of a connection too. Raises InvalidArgument.
+        `serves`: the name by which clients verify the holder as a server; empty: it is none. Raises
+        InvalidArgument.
         """
         return self.certify(public_key_of(csr_pem), subject, lifetime, now, serves=serves)
 
@@ -139,9 +153,9 @@ class Issuer:
         lifetime: int,
         now: Instant,
         *,
-        serves: bool = False,
+        serves: str = "",
     ) -> Issued:
-        """A certificate for this key."""
+        """A certificate for this key; `serves` is as in `issue`."""
         root_end = _instant(self._root.not_valid_after_utc)
         expires_at = Instant(min(now + lifetime, root_end) // SECOND * SECOND)
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -150,7 +164,7 @@ class Issuer:
         builder = builder.add_extension(_usage(digital_signature=True), True)
         if serves:
             usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
-            names = x509.SubjectAlternativeName([x509.DNSName(SERVER_NAME)])
+            names = x509.SubjectAlternativeName([x509.DNSName(serves)])
             builder = builder.add_extension(names, False)
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), False)
         signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())

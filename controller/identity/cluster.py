@@ -13,7 +13,8 @@ from controller.identity.rotation import join_token
 from pyswarm_core.clock import Instant
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.identity.certificates import CertificateAuthority
-from pyswarm_core.identity.tokens import digest_of, parse_join_token
+from pyswarm_core.identity.tokens import digest_of, parse_join_token, scrape_token
+from pyswarm_core.identity.trust import SERVER_NAME
 from pyswarm_core.identity.users import UserId
 from pyswarm_core.objects import Cluster
 
@@ -30,8 +31,8 @@ class ServerIdentity(msgspec.Struct, frozen=True):
     renews_at: Instant
 
 
-def first_cluster(cluster_id: str, secret: str, now: Instant) -> Cluster:
-    """A new cluster with its CA and its join token."""
+def first_cluster(cluster_id: str, secret: str, now: Instant, scrape_secret: str = "") -> Cluster:
+    """A new cluster with its CA and its tokens; without a secret none for metrics."""
     authority = ca.new_authority(cluster_id, now)
     return Cluster(
         id=cluster_id,
@@ -39,6 +40,7 @@ def first_cluster(cluster_id: str, secret: str, now: Instant) -> Cluster:
         updated_at=now,
         worker_token=join_token(authority.certificate, secret),
         ca=authority,
+        scrape_token=scrape_token(scrape_secret) if scrape_secret else "",
     )
 
 
@@ -59,7 +61,7 @@ def server_identity(cluster: Cluster, controller_id: str, now: Instant) -> Serve
     issuer = issuer_of(cluster.ca)
     lifetime = cluster.spec.cert_expiry
     subject = Subject(Unit.MANAGER, controller_id, cluster.id)
-    own = issuer.issue(ca.csr_pem(key), subject, lifetime, now, serves=True)
+    own = issuer.issue(ca.csr_pem(key), subject, lifetime, now, serves=SERVER_NAME)
     guest = issuer.guest(cluster.id, lifetime, now)
     chain = (own.pem, cluster.cross_certificate.encode(), cluster.ca.certificate.encode(), guest)
     return ServerIdentity(
@@ -102,8 +104,8 @@ def usable(cluster: Cluster) -> Cluster:
 
 
 def converted(cluster: Cluster, fresh: Cluster) -> Cluster:
-    """A cluster of a version without certificates, with the CA and a join token as of `fresh`."""
+    """A cluster of a version without certificates, with a CA and the tokens of `fresh`."""
     authority = ca.new_authority(cluster.id, fresh.created_at)
     secret = parse_join_token(fresh.worker_token).secret
     token = join_token(authority.certificate, secret)
-    return replace(cluster, ca=authority, worker_token=token)
+    return replace(cluster, ca=authority, worker_token=token, scrape_token=fresh.scrape_token)

@@ -116,6 +116,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}ListImages": _read("list images", Named.FLEET),
         f"{CONTROL}RemoveImage": _change("remove images", Named.FLEET),
         f"{CONTROL}GetJoinToken": _admin("read the join token"),
+        f"{CONTROL}GetScrapeToken": _admin("read the token for metrics"),
         f"{CONTROL}UpdateCluster": _admin("update the swarm"),
         f"{CONTROL}GetUnlockKey": _admin("read the unlock key"),
         f"{CONTROL}Unlock": _admin("unlock a controller"),
@@ -219,6 +220,11 @@ SERVICE_CONDITIONS: Sequence[Condition[ServiceSpec]] = (
         "--network",
         lambda spec: [one.target for one in spec.task_template.networks if one.target == "host"],
         _POWER,
+    ),
+    Condition(
+        "--allow-fleet-api",
+        lambda spec: ["true"] if spec.task_template.allow_fleet_api else [],
+        "gives a container access to the API of the controllers",
     ),
     Condition(
         "--cap-add",

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from hashlib import sha256
 
 from controller.leader.assignments import (
     Source,
@@ -195,6 +196,7 @@ class Sessions:
 
     def settings(self, cluster: Cluster, heartbeat_period: int) -> Message:
         """The settings that every agent receives."""
+        token = cluster.scrape_token.encode()
         return Message(
             settings=dispatcher_pb2.Settings(
                 heartbeat_period=heartbeat_period,
@@ -202,6 +204,7 @@ class Sessions:
                 controllers=self.controllers,
                 protocol=PROTOCOL,
                 roots="".join((cluster.ca.certificate, *cluster.former_roots)).encode(),
+                scrape_digest=sha256(token).digest() if token else b"",
             )
         )
 

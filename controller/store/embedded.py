@@ -1,8 +1,9 @@
 """The embedded etcd: one member, which the controller starts and which outlives it. SHELL.
 
 It runs in a session of its own and listens on a Unix socket inside the state directory, which only
-the controller's user may enter. A restarted controller finds it by its command line, which names
-the data directory: no pid file can be outdated.
+the controller's user may enter, with TLS for which clients need a certificate. A restarted
+controller finds it by its command line, which names the data directory: no pid file can be
+outdated.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -22,6 +24,7 @@ from controller.store.base import StoreError, StoreMisuse, StoreUnavailable
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
 from controller.store.etcd_log import SNAPSHOT_ENTRIES
+from controller.store.etcd_tls import EtcdTls
 from pyswarm_core.plaintext import split_lines
 
 log = logging.getLogger(__name__)
@@ -46,7 +49,7 @@ _SOCKET_PATH_MAX = 107
 # etcd requires host:port and creates a socket of that name in its working directory.
 _CLIENT_SOCKET = "client.sock:0"
 _PEER_SOCKET = "peer.sock:0"
-_NO_PEER = "http://127.0.0.1:1"
+_NO_PEER = "https://127.0.0.1:1"
 """Advertised and never called: the cluster has one member."""
 
 _NOT_INSTALLED = (
@@ -65,11 +68,25 @@ class EmbeddedSettings(msgspec.Struct, frozen=True):
     quota_bytes: int = 4 * 1024**3
 
 
+class Certificates(Protocol):
+    """The certificates of etcd and its clients, in files."""
+
+    def prepare(self) -> None:
+        """Make or renew them. Raises OSError."""
+
+    def arguments(self) -> list[str]:
+        """The flags with which etcd uses them."""
+
+    def current(self) -> EtcdTls:
+        """Those of a client."""
+
+
 class EmbeddedEtcd:
     """One etcd process on one directory. Several controllers may share it: the first starts it."""
 
-    def __init__(self, settings: EmbeddedSettings) -> None:
+    def __init__(self, settings: EmbeddedSettings, certificates: Certificates) -> None:
         self._settings = settings
+        self._certificates = certificates
         self._folder = settings.folder.absolute()
         self._data = self._folder / "data"
         self._child: subprocess.Popen[bytes] | None = None
@@ -83,7 +100,12 @@ class EmbeddedEtcd:
     @property
     def endpoint(self) -> str:
         """The endpoint for EtcdSettings; it stays the same over restarts."""
-        return f"unix:{self._socket}"
+        return f"unixs:{self._socket}"
+
+    @property
+    def client(self) -> EtcdSettings:
+        """The settings of a client."""
+        return EtcdSettings((self.endpoint,), tls=self._certificates.current)
 
     @property
     def pid(self) -> int | None:
@@ -92,19 +114,36 @@ class EmbeddedEtcd:
         return _find(self._data)
 
     async def start(self) -> str:
-        """Adopt the etcd that runs on this data directory, or start one; wait until it serves.
+        """Adopt the etcd that runs on this data directory, or start one; wait until it serves. One
+        that has no TLS, or other certificates, is restarted.
 
         Returns the endpoint. Raises StoreMisuse if there is no etcd program, StoreUnavailable if it
         does not come up.
         """
+        while (outdated := self._adopt_or_launch()) is not None:
+            await self._end(outdated)
+        await self._serving()
+        return self.endpoint
+
+    def _adopt_or_launch(self) -> int | None:
+        """The process id of an etcd that has to end first; otherwise one runs then."""
         with self._locked():
+            self._prepare()
             pid = self.pid
             if pid is None:
                 self._launch()
+            elif not set(map(os.fsencode, self._secured())) <= set(_command_line(pid)):
+                log.warning("etcd.outdated", extra={"pid": pid})
+                return pid
             else:
                 log.info("etcd.adopted", extra={"pid": pid})
-        await self._serving()
-        return self.endpoint
+        return None
+
+    def _prepare(self) -> None:
+        try:
+            self._certificates.prepare()
+        except OSError as error:
+            raise StoreUnavailable(f"cannot make certificates for etcd: {error}") from None
 
     async def supervise(self) -> None:
         """Restart etcd whenever it dies, until cancelled. Call after `start`."""
@@ -142,9 +181,10 @@ class EmbeddedEtcd:
 
     async def stop(self) -> None:
         """Stop etcd in an orderly way; its data stays. No effect if it does not run."""
-        pid = self.pid
-        if pid is None:
-            return
+        if (pid := self.pid) is not None:
+            await self._end(pid)
+
+    async def _end(self, pid: int) -> None:
         with contextlib.suppress(ProcessLookupError, TimeoutError), _process(pid) as process:
             signal.pidfd_send_signal(process, signal.SIGTERM)
             try:
@@ -180,15 +220,10 @@ class EmbeddedEtcd:
         log.info("etcd.started", extra={"pid": self._child.pid})
 
     def _arguments(self) -> list[str]:
-        clients = f"unix://{_CLIENT_SOCKET}"
-        if self._settings.client_port:
-            clients += f",http://127.0.0.1:{self._settings.client_port}"
         return [
             "--name=pyswarm",
             f"--data-dir={self._data}",
-            f"--listen-client-urls={clients}",
-            f"--advertise-client-urls={clients}",
-            f"--listen-peer-urls=unix://{_PEER_SOCKET}",
+            *self._secured(),
             f"--initial-advertise-peer-urls={_NO_PEER}",
             f"--initial-cluster=pyswarm={_NO_PEER}",
             # A single member sends no heartbeats to others. A quarter of a second keeps it idle and
@@ -204,6 +239,18 @@ class EmbeddedEtcd:
             "--log-level=warn",
         ]
 
+    def _secured(self) -> list[str]:
+        """Without these an etcd that runs is not adopted."""
+        clients = f"unixs://{_CLIENT_SOCKET}"
+        if self._settings.client_port:
+            clients += f",https://127.0.0.1:{self._settings.client_port}"
+        return [
+            f"--listen-client-urls={clients}",
+            f"--advertise-client-urls={clients}",
+            f"--listen-peer-urls=unixs://{_PEER_SOCKET}",
+            *self._certificates.arguments(),
+        ]
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Only one controller at a time may search for an etcd and start one."""
@@ -214,7 +261,7 @@ class EmbeddedEtcd:
 
     async def _serving(self) -> None:
         """Return when etcd answers and leads its cluster of one."""
-        async with EtcdStore(EtcdSettings((self.endpoint,))) as store:
+        async with EtcdStore(self.client) as store:
             try:
                 async with asyncio.timeout(START_TIMEOUT_S):
                     while not await self._answers(store):  # noqa: ASYNC110  # etcd tells nobody
@@ -279,11 +326,14 @@ def _find(data: Path) -> int | None:
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
             continue
-        try:
-            # Empty for a process that has ended and waits to be reaped.
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if argument in words:
+        if argument in _command_line(int(entry.name)):
             return int(entry.name)
     return None
+
+
+def _command_line(pid: int) -> list[bytes]:
+    """Empty for a process that has ended, even if it waits to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []

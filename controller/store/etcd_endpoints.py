@@ -6,6 +6,7 @@ timeout.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
 from enum import Enum, auto
 from typing import TypeVar
@@ -16,6 +17,7 @@ from grpc import aio
 
 from controller.store.base import StoreMisuse, StoreUnavailable
 from controller.store.etcd_faults import CallFault, FaultKind, understand
+from controller.store.etcd_tls import EtcdTls, no_tls
 from pyswarm_core.errors import quoted
 from pyswarm_core.etcd.v1 import rpc_pb2, rpc_pb2_grpc
 
@@ -32,15 +34,14 @@ AUTHENTICATE_TIMEOUT_S = 5.0
 
 class EtcdSettings(msgspec.Struct, frozen=True):
     """The endpoints and credentials of etcd. Endpoints are host:port, http://host:port,
-    https://host:port or unix:/path.
+    https://host:port, unix:/path or unixs:/path (with TLS).
     """
 
     endpoints: tuple[str, ...]
     username: str = ""
     password: str = ""
-    ca_pem: bytes = b""
-    cert_pem: bytes = b""
-    key_pem: bytes = b""
+    tls: Callable[[], EtcdTls] = no_tls
+    """The certificates to use now; others than before are used by new channels."""
     call_timeout_s: float = 1.0
     page_timeout_s: float = 5.0
     """For calls whose duration grows with the data: a page of a read, a compaction."""
@@ -67,8 +68,9 @@ class EtcdEndpoint:
     """One member: its channel and stubs."""
 
     def __init__(self, address: str, settings: EtcdSettings) -> None:
-        target, credentials = target_of(address, settings)
-        options = channel_options(settings)
+        self.tls = settings.tls()
+        target, credentials = target_of(address, self.tls)
+        options = channel_options(settings, self.tls)
         self.address = target
         self.channel = (
             aio.secure_channel(target, credentials, options=options)
@@ -98,7 +100,9 @@ class EtcdEndpoints:
         if not settings.endpoints:
             raise StoreMisuse("etcd endpoints: none given; at least one host:port is needed")
         self.settings = settings
-        self._all = tuple(EtcdEndpoint(address, settings) for address in settings.endpoints)
+        self._all = [EtcdEndpoint(address, settings) for address in settings.endpoints]
+        self._former: deque[EtcdEndpoint] = deque(maxlen=len(self._all))
+        """Endpoints with former certificates, on which calls may still run."""
         self._current = 0
         self._token = ""
         self._token_lock = asyncio.Lock()
@@ -107,11 +111,16 @@ class EtcdEndpoints:
         """The endpoint to use now."""
         if not self._all:
             raise StoreMisuse("the store is closed")
-        return self._all[self._current]
+        found = self._all[self._current]
+        if found.tls is not self.settings.tls():
+            self._former.append(found)
+            address = self.settings.endpoints[self._current]
+            found = self._all[self._current] = EtcdEndpoint(address, self.settings)
+        return found
 
     def leave(self, endpoint: EtcdEndpoint) -> None:
         """This endpoint failed: use the next one, unless another call has changed it already."""
-        if self._all and self.current() is endpoint:
+        if self._all and self._all[self._current] is endpoint:
             self._current = (self._current + 1) % len(self._all)
 
     async def credentials(self, endpoint: EtcdEndpoint) -> Metadata:
@@ -180,7 +189,7 @@ class EtcdEndpoints:
 
     async def close(self) -> None:
         """Close every channel; calls in progress are cancelled."""
-        endpoints, self._all = self._all, ()
+        endpoints, self._all = [*self._former, *self._all], []
         for endpoint in endpoints:
             await endpoint.channel.close(grace=None)
 
@@ -216,21 +225,25 @@ class EtcdEndpoints:
         return answer.token
 
 
-def target_of(address: str, settings: EtcdSettings) -> tuple[str, grpc.ChannelCredentials | None]:
+def target_of(address: str, tls: EtcdTls) -> tuple[str, grpc.ChannelCredentials | None]:
     """gRPC's name for an endpoint, and credentials if it uses TLS."""
-    if address.startswith("unix:/"):
-        return address, None
-    has_tls_files = bool(settings.ca_pem or settings.cert_pem)
+    scheme, _, path = address.partition(":")
+    if scheme in ("unix", "unixs") and path.startswith("/"):
+        return f"unix:{path}", _credentials(tls) if scheme == "unixs" else None
     scheme, _, rest = address.rpartition("://")
     rest = rest.rstrip("/")
     if scheme not in ("", "http", "https") or not _is_host_port(rest):
         raise StoreMisuse(
             f"etcd endpoint {quoted(address)} is not valid: expected HOST:PORT, http://… or https://…"
         )
-    if scheme == "http" or (not scheme and not has_tls_files):
+    if scheme == "http" or (not scheme and not (tls.ca_pem or tls.cert_pem)):
         return rest, None
-    return rest, grpc.ssl_channel_credentials(
-        settings.ca_pem or None, settings.key_pem or None, settings.cert_pem or None
+    return rest, _credentials(tls)
+
+
+def _credentials(tls: EtcdTls) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(
+        tls.ca_pem or None, tls.key_pem or None, tls.cert_pem or None
     )
 
 
@@ -239,9 +252,11 @@ def _is_host_port(text: str) -> bool:
     return bool(host) and port.isdecimal() and 0 < int(port) < 65536
 
 
-def channel_options(settings: EtcdSettings) -> list[tuple[str, int]]:
+def channel_options(settings: EtcdSettings, tls: EtcdTls) -> list[tuple[str, int | str]]:
     """The options of every channel to a member."""
+    name = tls.server_name
     return [
+        *((("grpc.ssl_target_name_override", name),) if name else ()),
         ("grpc.max_receive_message_length", settings.receive_bytes_max),
         ("grpc.max_send_message_length", -1),
         ("grpc.keepalive_time_ms", int(settings.keepalive_s * 1000)),

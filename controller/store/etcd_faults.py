@@ -65,6 +65,10 @@ _TOKEN_TEXTS = (
     "user name is empty",
 )
 
+_TLS_EXPECTED = (
+    "expected TLS 1.3, or TLS 1.2 with an RSA certificate and ECDHE-RSA-AES128-GCM-SHA256"
+)
+
 _DENIED_TEXTS = ("authentication failed", "permission denied")
 
 _TRANSIENT_CODES = frozenset(
@@ -84,6 +88,8 @@ def understand(code: grpc.StatusCode, details: str | None, address: str) -> Call
     """The fault of a failed call to this endpoint."""
     text = (details or "").lower()
     said = f"etcd {address}: {details or code.name}"
+    if "handshake_failure" in text:
+        said = f"etcd {address} accepts no common version and cipher of TLS: {_TLS_EXPECTED}"
     if any(known in text for known in _TOKEN_TEXTS):
         return CallFault(FaultKind.TOKEN, StoreDenied(said))
     if any(known in text for known in _UNSENT_TEXTS):

@@ -23,8 +23,10 @@ class _Member:
     """One member's channel and stubs."""
 
     def __init__(self, address: str, settings: EtcdSettings) -> None:
-        self.address, credentials = target_of(address, settings)
-        options = channel_options(settings)
+        self.endpoint = address
+        tls = settings.tls()
+        self.address, credentials = target_of(address, tls)
+        options = channel_options(settings, tls)
         self.channel = (
             grpc.secure_channel(self.address, credentials, options=options)
             if credentials
@@ -39,6 +41,7 @@ class Renewals:
 
     def __init__(self, settings: EtcdSettings) -> None:
         self._settings = settings
+        self._tls = settings.tls()
         self._members = [_Member(address, settings) for address in settings.endpoints]
         self._token: Metadata = ()
 
@@ -49,6 +52,7 @@ class Renewals:
         for wrong credentials; otherwise StoreUnavailable: renewing again later is harmless.
         """
         error: StoreError = StoreUnavailable("the store is closed")
+        self._follow_tls()
         tries = 2 * len(self._members)  # each member may need a new token once
         asked = 0
         while asked < len(self._members) and tries:
@@ -78,6 +82,17 @@ class Renewals:
         """Close the channels; a call in progress fails."""
         members, self._members = self._members, []
         for member in members:
+            member.channel.close()
+
+    def _follow_tls(self) -> None:
+        """Open other channels if the certificates have changed; one that was tried stays first."""
+        tls = self._settings.tls()
+        if tls is self._tls or not self._members:
+            return
+        self._tls = tls
+        former = self._members
+        self._members = [_Member(member.endpoint, self._settings) for member in former]
+        for member in former:
             member.channel.close()
 
     def _renew_at(self, member: _Member, lease: LeaseId) -> int:

@@ -1,38 +1,38 @@
-"""Serves /metrics over HTTP, from a thread of its own. SHELL.
+"""Serves /metrics over HTTP, from threads. SHELL.
 
-The thread only runs while something scrapes; whatever a collector reads must be safe to read beside
-the event loop (single values, copies of lists).
+On a loopback address plain. On every other address with TLS 1.3, the daemon's own certificate, and
+only for callers with the fleet's scrape token.
 """
 
-from collections.abc import Iterator
+import hashlib
+import hmac
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from socketserver import TCPServer, ThreadingMixIn
-from threading import Thread
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
+import msgspec
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, make_wsgi_app
 
-from pyswarm_core.aio.daemon import check_free
-from pyswarm_core.errors import invalid
+from pyswarm_core.aio.http.server import serving
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
+class ScrapeSecurity(msgspec.Struct, frozen=True):
+    """What protects the metrics of a daemon. Both functions are called from threads."""
 
-    def server_bind(self) -> None:
-        # Not HTTPServer's, which resolves the host's own name: ten seconds without a DNS server.
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
-        self.setup_environ()
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- its base's name
-        """Do not log scrapes."""
+    identity: Callable[[], bytes]
+    """Certificate chain and key, PEM; empty while there are none: nobody is served."""
+    token_digest: Callable[[], bytes]
+    """SHA-256 of the scrape token; empty while it is not known: nobody is served."""
 
 
 @contextmanager
-def serve_metrics(address: str, registry: CollectorRegistry) -> Iterator[int]:
+def serve_metrics(
+    address: str, registry: CollectorRegistry, security: ScrapeSecurity
+) -> Iterator[int]:
     """Serve `registry` at `host:port` while the block runs; yields the port (with port 0, the
     chosen one).
 
@@ -41,21 +41,55 @@ def serve_metrics(address: str, registry: CollectorRegistry) -> Iterator[int]:
     if not address:
         yield 0
         return
-    check_free("--metrics-addr", address)
-    host, _, port = address.rpartition(":")
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
+    pages = _only_metrics(make_wsgi_app(registry))
+    if is_loopback(address):
+        with serving("--metrics-addr", address, pages) as port:
+            yield port
+        return
+    # Imported here: a daemon without TLS for HTTP does without the memory.
+    from pyswarm_core.aio.http.tls import Contexts
+
+    contexts = Contexts(security.identity)
+    guarded = _guarded(pages, security.token_digest)
+    with serving("--metrics-addr", address, guarded, contexts.current) as port:
+        yield port
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this host reaches `host:port`."""
+    host = address.rpartition(":")[0].strip("[]")
     try:
-        server = _Server((host.strip("[]") or "0.0.0.0", int(port)), _Quiet)
-    except (OSError, ValueError, OverflowError) as error:
-        expected = f"{error}: expected a free HOST:PORT"
-        raise invalid("--metrics-addr", address, expected) from None
-    server.set_app(make_wsgi_app(registry))
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def digest_of_token(token: str) -> bytes:
+    """What a daemon has to know of a scrape token; empty for none."""
+    return hashlib.sha256(token.encode()).digest() if token else b""
+
+
+def _guarded(pages: "WSGIApplication", digest: Callable[[], bytes]) -> "WSGIApplication":
+    def answer(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+        scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        # WSGI decodes headers as Latin-1.
+        given = hashlib.sha256(token.strip().encode("latin-1")).digest()
+        if scheme.lower() == "bearer" and hmac.compare_digest(given, digest()):
+            return pages(environ, start)
+        start("401 Unauthorized", [("WWW-Authenticate", "Bearer"), ("Content-Length", "0")])
+        return []
+
+    return answer
+
+
+def _only_metrics(pages: "WSGIApplication") -> "WSGIApplication":
+    def answer(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+        if environ.get("PATH_INFO") == "/metrics":
+            return pages(environ, start)
+        text = b"expected /metrics\n"
+        start("404 Not Found", [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))])
+        return [text]
+
+    return answer

@@ -2,6 +2,7 @@
 
     PYSWM-1-<digest>-<secret>             a host joins the fleet with it
     PYSWU-1-<digest>-<token id>-<secret>  a caller shows it instead of a client certificate
+    PYSWS-1-<secret>                      a caller of metrics shows it
 
 The digest is the SHA-256 of the cluster's root certificate (DER), in base 36 as in Docker's tokens:
 a client compares it with the root that a controller sends before it sends anything of the token.
@@ -25,6 +26,7 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _BITS = 256
 _JOIN = "PYSWM"
 _USER = "PYSWU"
+_SCRAPE = "PYSWS"
 _VERSION = "1"
 _FORMS = {
     _JOIN: "PYSWM-1-DIGEST-SECRET",
@@ -59,6 +61,11 @@ class UserToken(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{_USER}-{_VERSION}-{self.digest}-{self.id}-{self.secret}"
+
+
+def scrape_token(secret: str) -> str:
+    """The token of this secret for callers of metrics, who have the CA in a file."""
+    return f"{_SCRAPE}-{_VERSION}-{secret}"
 
 
 def digest_of(der: bytes) -> str:

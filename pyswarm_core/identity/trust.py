@@ -18,6 +18,10 @@ from pyswarm_core.identity.tokens import digest_of
 
 SERVER_NAME = "controller.pyswarm"
 """The name in the certificate of every controller; clients expect it whatever the address is."""
+AGENT_NAME = "agent.pyswarm"
+"""The name in the certificate of every agent, which serves its metrics with it."""
+ETCD_NAME = "etcd.pyswarm"
+"""The name in the certificate of the embedded etcd."""
 GUEST_UNIT = "guest"
 """The organisational unit of the guest certificate."""
 GUEST_PHRASE = b"pyswarm guest certificate"

@@ -8,11 +8,13 @@ import re
 from collections.abc import Iterable
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
 
+from pyswarm_core.controlplane import split_address, usable_address
 from pyswarm_core.docker.units import human_size
 from pyswarm_core.limits import (
     ENGINE_LABELS_BYTES_MAX,
     ENGINE_LABELS_MAX,
     LACKS_MAX,
+    METRICS_ADDRS_MAX,
     NODE_CPUS_MAX,
     NODE_MEMORY_MAX,
     NODE_TASKS_LIMIT,
@@ -52,6 +54,7 @@ def description_problems(description: NodeDescription) -> list[Problem]:
         *_version_problems(description.engine_version),
         *_engine_label_problems(description.engine_labels),
         *_lacks_problems(description.lacks),
+        *_metrics_problems(description.metrics_addrs),
     ]
 
 
@@ -114,3 +117,12 @@ def _lacks_problems(lacks: tuple[str, ...]) -> Iterable[Problem]:
     for word in lacks:
         if not _WORD.fullmatch(word):
             yield Problem("lacks", word, "expected words of at most 32 letters, digits, _ - and .")
+
+
+def _metrics_problems(addresses: tuple[str, ...]) -> Iterable[Problem]:
+    if len(addresses) > METRICS_ADDRS_MAX:
+        yield from at_most("metrics_addrs", addresses, METRICS_ADDRS_MAX)
+        return
+    for address in addresses:
+        if (parts := split_address(address)) is None or not usable_address(parts[0]):
+            yield Problem("metrics_addrs", address, "expected ADDRESS:PORT that others reach")

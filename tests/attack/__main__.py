@@ -26,10 +26,10 @@ import grpc
 from pyswarm_core.aio.credentials import channel
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc
-from pyswarm_core.limits import API_PORT
+from pyswarm_core.limits import API_PORT, CONTROLLER_METRICS_PORT
 from tests.attack.load import VICTIM
 from tests.e2e.acceptance.fleet import IMAGE, Fleet, playground
-from tests.e2e.acceptance.web import ask_from_outside, fetch, reached
+from tests.e2e.acceptance.web import ask_from_outside, metrics, reached
 from tests.fixtures import commands
 from tests.fixtures.parts import joined
 
@@ -247,7 +247,7 @@ def _failures(fleet: Fleet) -> list[str]:
 
 def _longest_pass(fleet: Fleet) -> float:
     name = "pyswarm_controller_longest_pass_seconds "
-    told = fetch(fleet, "lan", "http://10.99.0.1:9323/metrics").splitlines()
+    told = metrics(fleet, "10.99.0.1", CONTROLLER_METRICS_PORT).splitlines()
     return next(float(line.split()[1]) for line in told if line.startswith(name))
 
 

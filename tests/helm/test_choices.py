@@ -10,14 +10,14 @@ def test_external_etcd_turns_etcd_off() -> None:
     assert set(found.workloads) == {"agent", "controller"}
     assert not any(found.of_kind(kind) for kind in ETCD_KINDS)
     assert "--etcd-endpoints=etcd-0.db:2379,etcd-1.db:2379" in found.arguments("controller")
-    assert not any("--etcd-cacert" in word for word in found.arguments("controller"))
+    assert not any("--etcd-cafile" in word for word in found.arguments("controller"))
 
 
 def test_external_etcd_gets_certificate_user_and_prefix_from_secrets() -> None:
     found = rendered("external etcd, secured")
     words = found.arguments("controller")
     assert "--etcd-prefix=/fleet-a" in words
-    assert "--etcd-cert=/etc/pyswarm/etcd/tls.crt" in words
+    assert "--etcd-certfile=/etc/pyswarm/etcd/tls.crt" in words
     tls = next(each for each in found.pod("controller")["volumes"] if each["name"] == "etcd-tls")
     assert tls["secret"]["secretName"] == "etcd-client"
     user = variables(found.container("controller"))["PYSWARM_ETCD_USER"]
@@ -28,8 +28,8 @@ def test_external_etcd_may_ask_for_no_client_certificate() -> None:
     tls = {"existingSecret": "ca", "clientCertificate": False}
     found = Rendered({"externalEtcd": {"endpoints": ["etcd:2379"], "tls": tls}})
     words = found.arguments("controller")
-    assert "--etcd-cacert=/etc/pyswarm/etcd/ca.crt" in words
-    assert not any(word.startswith("--etcd-key") for word in words)
+    assert "--etcd-cafile=/etc/pyswarm/etcd/ca.crt" in words
+    assert not any(word.startswith("--etcd-keyfile") for word in words)
 
 
 def test_the_controller_knows_every_member_of_the_charts_etcd() -> None:
@@ -77,7 +77,7 @@ def test_a_known_token_becomes_the_secret_and_no_argument() -> None:
     found = rendered("everything")
     assert found.one("Secret", "join-token")["stringData"] == {"token": TOKEN}
     assert not any(TOKEN in word for word in found.arguments("agent"))
-    assert "create secret" not in found.notes
+    assert "create secret generic demo-pyswarm-join-token" not in found.notes
 
 
 def test_an_existing_token_secret_is_never_overwritten() -> None:

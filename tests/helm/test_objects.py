@@ -122,16 +122,18 @@ def test_only_the_agent_has_power_over_its_node() -> None:
     assert found.container("agent")["securityContext"] == {"privileged": True}
 
 
-def test_a_monitor_finds_the_metrics_of_controller_and_agents_only() -> None:
+@pytest.mark.parametrize("component", ["agent", "controller"])
+def test_a_monitor_finds_the_metrics_of_its_component_only(component: str) -> None:
     found = rendered("everything")
-    (monitor,) = found.of_kind("ServiceMonitor").values()
+    assert len(found.of_kind("ServiceMonitor")) == 2
+    monitor = found.one("ServiceMonitor", component)
     expected = monitor["spec"]["selector"]["matchLabels"]
     services = [
         (name.removeprefix("demo-pyswarm-"), each["spec"]["ports"])
         for name, each in found.of_kind("Service").items()
         if expected.items() <= each["metadata"]["labels"].items()
     ]
-    assert [name for name, _ in services] == ["agent-metrics", "controller-metrics"]
+    assert [name for name, _ in services] == [f"{component}-metrics"]
     (endpoint,) = monitor["spec"]["endpoints"]
     assert all(port["name"] == endpoint["port"] for _, ports in services for port in ports)
     assert monitor["metadata"]["labels"]["release"] == "p"

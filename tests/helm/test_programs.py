@@ -11,10 +11,16 @@ import pytest
 
 import agent.__main__
 import controller.__main__
-from controller.grpc.health import SERVICES
-from pyswarm_core.limits import AGENT_METRICS_PORT, API_PORT, CONTROLLER_METRICS_PORT
+from pyswarm_core.identity.trust import AGENT_NAME, SERVER_NAME
+from pyswarm_core.limits import (
+    AGENT_HEALTH_PORT,
+    AGENT_METRICS_PORT,
+    API_PORT,
+    CONTROLLER_HEALTH_PORT,
+    CONTROLLER_METRICS_PORT,
+)
 from tests.fixtures.source import ROOT
-from tests.helm.rendering import SETS, rendered, variables
+from tests.helm.rendering import SETS, Rendered, rendered, variables
 
 COMMANDS: dict[str, click.Command] = {
     "agent": agent.__main__.main,
@@ -104,11 +110,20 @@ def test_ports_are_those_of_the_programs() -> None:
     }
     assert ports == {
         "controller.api": API_PORT,
+        "controller.health": CONTROLLER_HEALTH_PORT,
         "controller.metrics": CONTROLLER_METRICS_PORT,
         "agent.metrics": AGENT_METRICS_PORT,
     }
     (api,) = found.one("Service", "controller")["spec"]["ports"]
     assert api["port"] == API_PORT
+
+
+def test_a_changed_health_port_changes_flag_and_probe() -> None:
+    found = Rendered({"agent": {"healthPort": 19326}})
+    assert "--health-addr=127.0.0.1:19326" in found.arguments("agent")
+    assert found.container("agent")["readinessProbe"]["httpGet"]["port"] == 19326
+    usual = rendered().arguments("agent")
+    assert f"--health-addr=127.0.0.1:{AGENT_HEALTH_PORT}" in usual
 
 
 def test_a_changed_metrics_port_changes_flag_port_and_service() -> None:
@@ -123,7 +138,7 @@ def test_a_changed_metrics_port_changes_flag_port_and_service() -> None:
 def test_without_metrics_nothing_listens_or_is_asked() -> None:
     found = rendered("bare")
     assert "--metrics-addr=" in found.arguments("controller")
-    assert [port["name"] for port in found.container("controller")["ports"]] == ["api"]
+    assert [port["name"] for port in found.container("controller")["ports"]] == ["api", "health"]
     assert not [name for name in found.of_kind("Service") if name.endswith("-metrics")]
 
 
@@ -136,11 +151,37 @@ def test_variables_in_arguments_are_defined() -> None:
             assert used <= set(variables(container))
 
 
-def test_probes_ask_for_services_that_report_their_health() -> None:
-    container = rendered().container("controller")
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        assert container[probe]["grpc"]["port"] == API_PORT
-    assert container["readinessProbe"]["grpc"]["service"] in SERVICES
+@each_set
+def test_probes_ask_the_health_port(name: str) -> None:
+    found = rendered(name)
+    assert f"--health-addr=0.0.0.0:{CONTROLLER_HEALTH_PORT}" in found.arguments("controller")
+    probes = {
+        probe: found.container("controller")[f"{probe}Probe"]["httpGet"]
+        for probe in ("startup", "liveness", "readiness")
+    }
+    assert {probe["port"] for probe in probes.values()} == {"health"}
+    assert [probe["path"] for probe in probes.values()] == ["/healthz", "/healthz", "/readyz"]
+    if "agent" in found.workloads:
+        asked = found.container("agent")["readinessProbe"]["httpGet"]
+        address = f"--health-addr={asked['host']}:{asked['port']}"
+        assert (address in found.arguments("agent"), asked["path"]) == (True, "/readyz")
+
+
+def test_prometheus_verifies_each_component_by_its_name() -> None:
+    found = Rendered({"metrics": {"serviceMonitor": {"enabled": True}}})
+    names = {"agent": AGENT_NAME, "controller": SERVER_NAME}
+    for component, name in names.items():
+        monitor = found.one("ServiceMonitor", component)
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert (endpoint["scheme"], endpoint["tlsConfig"]["serverName"]) == ("https", name)
+        secrets = (endpoint["tlsConfig"]["ca"]["secret"], endpoint["authorization"]["credentials"])
+        assert {each["name"] for each in secrets} == {"demo-pyswarm-scrape"}
+    assert "create secret generic demo-pyswarm-scrape" in found.notes
+    given = {"enabled": True, "existingSecret": "mine"}
+    own = Rendered({"metrics": {"serviceMonitor": given}})
+    (endpoint,) = own.one("ServiceMonitor", "agent")["spec"]["endpoints"]
+    assert endpoint["authorization"]["credentials"]["name"] == "mine"
+    assert "demo-pyswarm-scrape" not in own.notes
 
 
 def test_the_command_line_in_the_controllers_pod_finds_its_socket() -> None:

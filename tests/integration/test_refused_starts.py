@@ -45,7 +45,8 @@ class Door(dispatcher_pb2_grpc.DispatcherServicer):
         """Nobody gets so far."""
         raise AssertionError
 
-    Tunnel = RenewCertificate = Session
+    Tunnel = Session
+    RenewCertificate = Leave = Session  # type: ignore[assignment]
 
 
 class Place(msgspec.Struct):
@@ -124,9 +125,9 @@ CONTROLLERS = [
     (CONTROLLER + f"{FREE} --listen unix:///no/such/x", WRONG, ("listen", "unix:///no/such/x")),
     (CONTROLLER + f"{FREE} --state-dir TMP/file/x", WRONG, ("state-dir", "TMP/file/x", "expected")),
     (
-        CONTROLLER + f"{FREE} --etcd-endpoints 127.0.0.1:1 --etcd-cacert TMP/file",
+        CONTROLLER + f"{FREE} --etcd-endpoints 127.0.0.1:1 --etcd-cafile TMP/file",
         WRONG,
-        ("etcd-cacert", "TMP/file", "it is no PEM"),
+        ("etcd-cafile", "TMP/file", "it is no PEM"),
     ),
 ]
 

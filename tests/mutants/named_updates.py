@@ -24,15 +24,6 @@ NAMED_UPDATES: Mapping[str, tuple[Mutation, Rule]] = {
         ),
         Rule.PAUSED,
     ),
-    "a new task that completes at once takes the outdated one down": (
-        Mutation(
-            "controller.brain.orchestrator.slots",
-            "_is_through",
-            "not is_failure(service, task) and not ended_early(service, task)",
-            "True",
-        ),
-        Rule.START_FIRST,
-    ),
     "an update returns to one that was not completed": (
         Mutation(
             "controller.brain.revisions",

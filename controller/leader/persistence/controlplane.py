@@ -51,7 +51,7 @@ def own_hosts(
     first = resolved.get(advertised[0], ()) if advertised else ()
     here = tuple(dict.fromkeys((*first, *own)))[:CONTROL_ADDRESSES_MAX]
     found = [listening_on(address, here, api=True) for address in config.listen]
-    found.append(listening_on(config.metrics_addr, here))
+    found += [listening_on(address, here) for address in (config.metrics_addr, config.health_addr)]
     if advertised:
         found.append(ControlHost(first, (ControlEndpoint(port=advertised[1], api=True),)))
     for text in (*config.etcd.endpoints, *members):
@@ -62,7 +62,9 @@ def own_hosts(
 
 
 def hosts_of_agents(state: State) -> Slices[tuple[ControlHost, ...]]:
-    """Where agents serve their metrics to others: one entry per port."""
+    """Where agents serve their metrics to others: one entry per port. An agent can close addresses
+    of its own host only: that at which it joined, and the IPv6 addresses that it reported.
+    """
     addresses: dict[int, dict[str, None]] = {}
     for nodes in batches(tuple(state.nodes.values()), NODES_AT_ONCE):
         for node in nodes:
@@ -91,6 +93,7 @@ def decode_listens(values: Iterable[bytes]) -> tuple[ControlHost, ...]:
 
 
 def _add(addresses: dict[int, dict[str, None]], node: Node) -> None:
+    own = (node.status.addr, *node.status.addrs6)
     for text in node.description.metrics_addrs:
-        if (parts := split_address(text)) is not None:
+        if (parts := split_address(text)) is not None and parts[0] in own:
             addresses.setdefault(parts[1], {})[parts[0]] = None

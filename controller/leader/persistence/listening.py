@@ -33,6 +33,7 @@ _log = EventLog("controller.listening")
 
 RENEWALS_PER_TTL = 6
 _RESOLVE_TIMEOUT_S = 5.0
+_SAME_ERROR_S = 600.0
 
 
 class Listening:
@@ -56,6 +57,7 @@ class Listening:
         self._key = keys.listening_of(controller_id)
         self._config = config
         self._members = members
+        self._listed: tuple[str, ...] = ()
         self._lease: LeaseId | None = None
         self._renew_at = 0.0
         self._written: bytes | None = None
@@ -84,7 +86,7 @@ class Listening:
             await asyncio.sleep(seconds(CONTROL_PERIOD))
 
     async def _once(self) -> None:
-        members = await self._members()
+        members = await self._known_members()
         names = names_of(self._config, members)
         addresses = await asyncio.gather(*map(self._addresses, names))
         resolved = dict(zip(names, addresses, strict=True))
@@ -96,6 +98,14 @@ class Listening:
         others = decode_listens(item.value for item in found.items)
         self._hosts = tuple(dict.fromkeys((*own, *others)))
         self._known.set()
+
+    async def _known_members(self) -> tuple[str, ...]:
+        """The members that etcd listed last: its users may lack the permission to list them."""
+        try:
+            self._listed = await self._members()
+        except StoreError as error:
+            _log.warning("listening.members_unknown", error=error, every_s=_SAME_ERROR_S)
+        return self._listed
 
     async def _write(self, value: bytes) -> None:
         now = asyncio.get_running_loop().time()

@@ -106,6 +106,10 @@ seccompProfile:
 {{- default (printf "%s-join-token" (include "pyswarm.fullname" .)) .Values.joinToken.existingSecret -}}
 {{- end -}}
 
+{{- define "pyswarm.scrapeSecret" -}}
+{{- default (printf "%s-scrape" (include "pyswarm.fullname" .)) .Values.metrics.serviceMonitor.existingSecret -}}
+{{- end -}}
+
 {{/* "true" if the chart runs etcd; empty otherwise. */}}
 {{- define "pyswarm.ownEtcd" -}}
 {{- if and .Values.etcd.enabled (not .Values.externalEtcd.endpoints) -}}

@@ -122,6 +122,44 @@ class GetInfoRequest(_message.Message):
 Global___GetInfoRequest: _TypeAlias = GetInfoRequest  # noqa: Y015
 
 @_typing.final
+class GetScrapeTokenRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROTATE_FIELD_NUMBER: _builtins.int
+    rotate: _builtins.bool
+    def __init__(
+        self,
+        *,
+        rotate: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rotate", b"rotate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetScrapeTokenRequest: _TypeAlias = GetScrapeTokenRequest  # noqa: Y015
+
+@_typing.final
+class ScrapeTokenReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScrapeTokenReply: _TypeAlias = ScrapeTokenReply  # noqa: Y015
+
+@_typing.final
 class GetInfoReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -40,6 +40,11 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoReply.FromString,
                 _registered_method=True)
+        self.GetScrapeToken = channel.unary_unary(
+                '/pyswarm.v1.Control/GetScrapeToken',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetScrapeTokenRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ScrapeTokenReply.FromString,
+                _registered_method=True)
         self.UpdateCluster = channel.unary_unary(
                 '/pyswarm.v1.Control/UpdateCluster',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateClusterRequest.SerializeToString,
@@ -247,6 +252,13 @@ class ControlServicer:
 
     def GetInfo(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetScrapeToken(self, request, context):
+        """The token that callers of metrics show. With `rotate` a new one, which replaces the former at once.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -518,6 +530,11 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoReply.SerializeToString,
             ),
+            'GetScrapeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetScrapeToken,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetScrapeTokenRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ScrapeTokenReply.SerializeToString,
+            ),
             'UpdateCluster': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateCluster,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdateClusterRequest.FromString,
@@ -746,6 +763,33 @@ class Control:
             '/pyswarm.v1.Control/GetInfo',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetInfoReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetScrapeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/GetScrapeToken',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetScrapeTokenRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.ScrapeTokenReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class ControlStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ControlAsyncStub: ...
     GetInfo: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetInfoRequest, _control_pb2.GetInfoReply]
+    GetScrapeToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetScrapeTokenRequest, _control_pb2.ScrapeTokenReply]
+    """The token that callers of metrics show. With `rotate` a new one, which replaces the former at once."""
     UpdateCluster: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateClusterRequest, _control_pb2.UpdateClusterReply]
     """Changes the fleet's settings; those that only `swarm init` sets are refused."""
     GetJoinToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetJoinTokenRequest, _control_pb2.JoinTokenReply]
@@ -99,6 +101,8 @@ class ControlStub:
 class ControlAsyncStub(ControlStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetInfo: _aio.UnaryUnaryMultiCallable[_control_pb2.GetInfoRequest, _control_pb2.GetInfoReply]  # type: ignore[assignment]
+    GetScrapeToken: _aio.UnaryUnaryMultiCallable[_control_pb2.GetScrapeTokenRequest, _control_pb2.ScrapeTokenReply]  # type: ignore[assignment]
+    """The token that callers of metrics show. With `rotate` a new one, which replaces the former at once."""
     UpdateCluster: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateClusterRequest, _control_pb2.UpdateClusterReply]  # type: ignore[assignment]
     """Changes the fleet's settings; those that only `swarm init` sets are refused."""
     GetJoinToken: _aio.UnaryUnaryMultiCallable[_control_pb2.GetJoinTokenRequest, _control_pb2.JoinTokenReply]  # type: ignore[assignment]
@@ -166,6 +170,14 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.GetInfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.GetInfoReply, _abc.Awaitable[_control_pb2.GetInfoReply]]: ...
+
+    @_abc_1.abstractmethod
+    def GetScrapeToken(
+        self,
+        request: _control_pb2.GetScrapeTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ScrapeTokenReply, _abc.Awaitable[_control_pb2.ScrapeTokenReply]]:
+        """The token that callers of metrics show. With `rotate` a new one, which replaces the former at once."""
 
     @_abc_1.abstractmethod
     def UpdateCluster(

@@ -568,12 +568,15 @@ class Settings(_message.Message):
     CONTROLLERS_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
     ROOTS_FIELD_NUMBER: _builtins.int
+    SCRAPE_DIGEST_FIELD_NUMBER: _builtins.int
     heartbeat_period: _builtins.int
     data_path_port: _builtins.int
     protocol: _builtins.int
     """The controller's protocol, as NodeDescription.protocol."""
     roots: _builtins.bytes
     """PEM: the root certificates to trust. An agent whose certificate another root issued renews it."""
+    scrape_digest: _builtins.bytes
+    """SHA-256 of the token that callers of the agent's metrics show."""
     @_builtins.property
     def controllers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -584,10 +587,11 @@ class Settings(_message.Message):
         controllers: _abc.Iterable[_builtins.str] | None = ...,
         protocol: _builtins.int = ...,
         roots: _builtins.bytes = ...,
+        scrape_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["controllers", b"controllers", "data_path_port", b"data_path_port", "heartbeat_period", b"heartbeat_period", "protocol", b"protocol", "roots", b"roots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["controllers", b"controllers", "data_path_port", b"data_path_port", "heartbeat_period", b"heartbeat_period", "protocol", b"protocol", "roots", b"roots", "scrape_digest", b"scrape_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -980,6 +980,7 @@ class Cluster(_message.Message):
     CROSS_CERTIFICATE_FIELD_NUMBER: _builtins.int
     UNLOCK_KEY_FIELD_NUMBER: _builtins.int
     START_FLAGS_FIELD_NUMBER: _builtins.int
+    SCRAPE_TOKEN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
     updated_at: _builtins.int
@@ -991,6 +992,8 @@ class Cluster(_message.Message):
     """The CA's key, signed by the root before it (PEM); empty while there are no former roots."""
     unlock_key: _builtins.bytes
     """With ClusterSpec.autolock: locks the key files of controllers. Stored encrypted, never in an answer."""
+    scrape_token: _builtins.str
+    """What callers of metrics show. Stored encrypted, never in an answer."""
     @_builtins.property
     def spec(self) -> _specs_pb2.ClusterSpec: ...
     @_builtins.property
@@ -1026,10 +1029,11 @@ class Cluster(_message.Message):
         cross_certificate: _builtins.str = ...,
         unlock_key: _builtins.bytes = ...,
         start_flags: _abc.Iterable[_builtins.str] | None = ...,
+        scrape_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "created_at", b"created_at", "cross_certificate", b"cross_certificate", "encryption_keys", b"encryption_keys", "former_roots", b"former_roots", "id", b"id", "next_node_number", b"next_node_number", "next_vni", b"next_vni", "spec", b"spec", "start_flags", b"start_flags", "unlock_key", b"unlock_key", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "created_at", b"created_at", "cross_certificate", b"cross_certificate", "encryption_keys", b"encryption_keys", "former_roots", b"former_roots", "id", b"id", "next_node_number", b"next_node_number", "next_vni", b"next_vni", "scrape_token", b"scrape_token", "spec", b"spec", "start_flags", b"start_flags", "unlock_key", b"unlock_key", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

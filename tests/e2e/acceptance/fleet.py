@@ -9,10 +9,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cli.daemons import entering
+from cli.playground.scraping import Scraper
 from tests.fixtures import commands, leaks
 from tests.fixtures.commands import Done
 
@@ -47,6 +49,11 @@ class Fleet:
         }
         self.environment.pop("PYSWARM_HOST", None)
         self._pids: dict[str, int] = {}
+
+    @cached_property
+    def scraper(self) -> Scraper:
+        """Reads metrics, with the token that the fleet has at the first use."""
+        return Scraper(self("swarm", "ca"), self("swarm", "scrape-token"))
 
     def run(self, *words: str) -> Done:
         """Run `pyswarm WORDS`."""

@@ -40,7 +40,7 @@ def test_every_command_of_the_page_prints_what_the_page_shows(fleet: Fleet, tmp_
             if step.command == "echo $?":
                 printed = [str(code)]
             else:
-                code, printed = _executed(fleet, step, tmp_path)
+                code, printed = executed(fleet, step, tmp_path)
             if not same(step.shown, printed):
                 assert REWRITE, _differs(step, printed)
                 found[step.line] = printed
@@ -49,7 +49,7 @@ def test_every_command_of_the_page_prints_what_the_page_shows(fleet: Fleet, tmp_
             PAGE.write_text(rewritten(PAGE.read_text(), found))
 
 
-def _executed(fleet: Fleet, step: Step, folder: Path) -> tuple[int, list[str]]:
+def executed(fleet: Fleet, step: Step, folder: Path) -> tuple[int, list[str]]:
     """The exit code, and what a terminal shows."""
     looks = bool(LOOKS.intersection(step.command.split()[:4]))
     deadline = time.monotonic() + (SETTLED_S if REWRITE else PATIENCE_S)

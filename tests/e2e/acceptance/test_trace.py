@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.e2e.acceptance.fleet import IMAGE, PATIENT, Fleet
-from tests.e2e.acceptance.web import listening
+from tests.e2e.acceptance.web import listening, page_outside
 
 pytestmark = pytest.mark.slow
 
@@ -119,8 +119,12 @@ def test_addresses_of_tasks_and_of_nobody(fleet: Fleet, ends: Ends) -> None:
     hops = traced(fleet, "near", f"tasks.{ends.service}")
     assert words(hops)[:3] == ["name", "backend", "task"]
     assert {hop["State"] for hop in hops} == {"ok"}
-    hop = traced(fleet, "near", "10.99.0.250:5000")[-1]
+    with page_outside(fleet) as address:
+        hop = traced(fleet, "near", address)[-1]
     assert (hop["Hop"], hop["State"]) == ("connect", "ok")
+    hop = traced(fleet, "near", "10.99.0.1:2377")[-1]
+    assert (hop["Hop"], hop["State"]) == ("connect", "broken")
+    assert "the control plane is closed to tasks" in hop["Found"]
     hop = traced(fleet, "near", "10.99.0.250:5999")[-1]
     assert (hop["Hop"], hop["State"]) == ("connect", "broken")
 

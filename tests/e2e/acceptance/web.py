@@ -6,10 +6,12 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import HTTPException
 from urllib.request import ProxyHandler, build_opener
 
 import msgspec
 
+from pyswarm_core.limits import AGENT_METRICS_PORT
 from tests.e2e.acceptance.fleet import Fleet
 from tests.fixtures.netns import inside
 
@@ -65,6 +67,30 @@ def attempt(fleet: Fleet, place: str, address: str, port: int) -> str:
         return "open"
 
     return inside(fleet.netns(place), work)
+
+
+@contextmanager
+def page_outside(fleet: Fleet) -> Iterator[str]:
+    """A server on the underlay that is none of the fleet's; yields ADDRESS:PORT."""
+    server = inside(fleet.netns("lan"), lambda: socket.create_server(("10.99.0.250", 0)))
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = server.accept()
+            except OSError:
+                return
+            with client:
+                client.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"10.99.0.250:{server.getsockname()[1]}"
+    finally:
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        server.close()
 
 
 def reached(fleet: Fleet, place: str, address: str, port: int) -> None:
@@ -124,10 +150,19 @@ def ask_from_outside(fleet: Fleet, address: str, port: int) -> Answer | None:
 
 def metric(fleet: Fleet, address: str, name: str) -> float:
     """What an agent measures; 0 while it is away."""
-    lines = fetch(fleet, "lan", f"http://{address}:9324/metrics").splitlines()
+    lines = metrics(fleet, address, AGENT_METRICS_PORT).splitlines()
     return next(
         (float(line.split()[1]) for line in lines if line.startswith(f"pyswarm_agent_{name} ")), 0
     )
+
+
+def metrics(fleet: Fleet, address: str, port: int) -> str:
+    """What a daemon measures, read from a machine that is none of the hosts; "" if nothing."""
+    scraper = fleet.scraper
+    try:
+        return inside(fleet.netns("lan"), lambda: scraper.fetch(address, port, TIMEOUT_S))
+    except (OSError, HTTPException):
+        return ""
 
 
 def fetch(fleet: Fleet, place: str, url: str, timeout_s: float = TIMEOUT_S) -> str:

@@ -17,7 +17,7 @@ import grpc
 from pyswarm_core.aio.credentials import channel
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
-from tests.integration.controller.fleet import OWN_CONNECTION, AgentMessage, FakeAgent, stranger
+from tests.integration.controller.fleet import OWN_CONNECTION, AgentMessage, FakeAgent
 
 BEAT_EVERY_S = 0.3
 _beating: list[asyncio.Task[None]] = []
@@ -29,14 +29,13 @@ async def _connection(kind: str, number: int, addresses: tuple[str, str], token:
     """A channel for the kind of call, and the agent that has it."""
     users, address = addresses
     match kind:
-        case "session":
+        case "session" | "tunnel":
             agent = FakeAgent(f"{kind}{os.getpid()}-{number}")
             agent.addr = f"198.{os.getpid() >> 8 & 127}.{os.getpid() & 127}.{number + 1}"
             await agent.join(address, token)
             return agent.dial(address), agent
-        case "tunnel":
-            credentials = await stranger(address, token)
-            return channel(address, credentials, aio=True, options=OWN_CONNECTION), None
+        case _:
+            pass
     return channel(users, None, aio=True, options=OWN_CONNECTION), None
 
 

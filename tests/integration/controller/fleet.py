@@ -13,6 +13,7 @@ from pathlib import Path
 from zlib import crc32
 
 import grpc
+from msgspec.structs import replace
 
 from controller.app import Controller
 from controller.config import ClusterOptions, Config
@@ -67,6 +68,11 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+def second(first: Config, folder: Path) -> Config:
+    """Another controller of the same fleet: it has the first one's encryption key."""
+    return replace(config(folder, "two"), encryption_key=first.key_file)
 
 
 @asynccontextmanager

@@ -41,7 +41,7 @@ from pyswarm_core.identity.tokens import UserToken, secret_of
 from pyswarm_core.identity.users import Role, User, UserSpec
 from pyswarm_core.keys import Keys
 from tests.fixtures.certificates import Certificates, Holder
-from tests.fixtures.envelopes import counted_nonces
+from tests.fixtures.envelopes import FixedAutolock, counted_nonces
 
 KEYS = Keys()
 FLEET = "f" * 25
@@ -136,7 +136,7 @@ class Identified:
         )
         server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
         facts = ControllerFacts(version="1.2.3", store="none", join_addr=self.leader)
-        control = Control(self, self.clock, facts, list)
+        control = Control(self, self.clock, facts, list, FixedAutolock())
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
         dispatcher = Dispatcher(self, self.clock, self.admission.strangers)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)

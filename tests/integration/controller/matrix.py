@@ -69,7 +69,7 @@ def call_of(channel: Any, name: str, method: Any) -> Any:
 
 def request_of(method: Any, kind: str) -> Any:
     """An empty request, with the kind of objects if it has one."""
-    request = message_factory.GetMessageClass(method.input_type)()
+    request: Any = message_factory.GetMessageClass(method.input_type)()
     if "kind" in request.DESCRIPTOR.fields_by_name:
         request.kind = kind or "service"
     return request

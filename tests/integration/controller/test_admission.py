@@ -20,6 +20,7 @@ from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.credentials import channel
 from pyswarm_core.aio.system import SteadyClock
 from pyswarm_core.api.v1 import control_pb2, control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
+from pyswarm_core.ids import short
 from pyswarm_core.limits import REQUEST_BYTES_MAX
 from tests.fixtures.identity import Pki
 from tests.integration.controller.fleet import agents_of, config, leading, serving, until
@@ -61,12 +62,14 @@ async def test_streams_of_agents_without_a_hello_are_bounded(
 ) -> None:
     token = controller.current().state.cluster.worker_token
     async with (
-        agents_of(settings.advertise_addr, token, 2),
-        _come(controller, settings) as connection,
+        agents_of(settings.advertise_addr, token, 2) as agents,
         AsyncExitStack() as stack,
     ):
-        stub: Any = dispatcher_pb2_grpc.DispatcherStub(connection)
         await until(lambda: len(controller.current().sessions) == 2, "members do not count")
+        connection = await stack.enter_async_context(
+            channel(settings.advertise_addr, agents[0].credentials, aio=True)
+        )
+        stub: Any = dispatcher_pb2_grpc.DispatcherStub(connection)
         for open_one in (stub.Session, stub.Tunnel, stub.Session):
             call = open_one(None)
             stack.callback(call.cancel)
@@ -74,7 +77,8 @@ async def test_streams_of_agents_without_a_hello_are_bounded(
         for open_one in (stub.Session, stub.Tunnel):
             code, details = await _answer(open_one(None))
             assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert f"has {FEW} joins, sessions and tunnels without a valid token" in details
+            counted = f"{FEW} joins, sessions and tunnels without a valid token"
+            assert f"node {short(agents[0].node_id)} has {counted}" in details
         assert len(controller.current().sessions) == 2
 
 

@@ -295,6 +295,9 @@ async def test_a_follower_names_the_leader_to_users_and_agents(fleet: Identified
             )
         health = health_pb2_grpc.HealthStub(channel)
         await health.Check(health_pb2.HealthCheckRequest())
+    async with fleet.as_root() as channel:
+        code, details = await _end(_users(channel).Unlock(pb.UnlockRequest()))
+        assert (code, details) == (grpc.StatusCode.ABORTED, "swarm is not locked")
     async with fleet.dial(_agent(fleet)) as channel:
         stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
         call = stub.Session(None)

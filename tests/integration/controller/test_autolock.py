@@ -84,7 +84,7 @@ async def test_a_killed_controller_is_locked_until_it_has_the_key(
     controller: ControllerProcess, tmp_path: Path
 ) -> None:
     file = tmp_path / "encryption.key"
-    async with api(controller.address) as stub, health(controller.address) as probe:
+    async with api(controller.socket) as stub, health(controller.socket) as probe:
         await info(stub)
         await stub.CreateService(web(2), timeout=10)
         key = await updated(stub, autolock=True)
@@ -119,7 +119,7 @@ async def test_followers_lock_too(
     folder = tmp_path / "f" / tmp_path.name  # its name is the prefix of the keys
     folder.mkdir(parents=True)
     file = folder / "encryption.key"
-    async with api(controller.address) as stub:
+    async with api(controller.socket) as stub:
         key = await updated(stub, autolock=False) or "none"
         file.write_bytes((tmp_path / "encryption.key").read_bytes())
         file.chmod(0o600)
@@ -137,7 +137,7 @@ async def test_followers_lock_too(
             follower.end(signal.SIGKILL)
         follower.start()
         try:
-            async with api(follower.address) as locked:
+            async with api(follower.socket) as locked:
                 assert (await unlocked(locked, key)).startswith("invalid key")
                 assert await unlocked(locked, rotated) == ""
         finally:

@@ -33,6 +33,7 @@ class ControllerProcess:
     def __init__(self, folder: Path, etcd: EtcdProcess) -> None:
         self.socket = f"unix:{folder}/api.sock"
         self.address = f"127.0.0.1:{free_port()}"
+        self.health = f"127.0.0.1:{free_port()}"
         self._folder = folder
         self._command = [
             *(sys.executable, "-m", "controller"),
@@ -43,6 +44,7 @@ class ControllerProcess:
             f"--etcd-endpoints={etcd.endpoint}",
             f"--etcd-prefix=/{folder.name}",
             "--metrics-addr=",
+            f"--health-addr={self.health}",
             "--heartbeat-period=200ms",
         ]
         self._process: subprocess.Popen[bytes] | None = None

@@ -33,6 +33,7 @@ from tests.integration.controller.fleet import (
     agents_of,
     config,
     leading,
+    second,
     serving,
     until,
     user,
@@ -305,7 +306,7 @@ async def test_a_deposed_leader_steps_down_and_may_win_again(
 async def test_a_follower_redirects_agents_to_the_leader(
     controller: Controller, settings: Config, kv: MemoryKv, tmp_path: Path
 ) -> None:
-    other = config(tmp_path / "other", "two")
+    other = second(settings, tmp_path / "other")
     async with serving(other, MemoryStore(kv, SteadyClock())) as follower:
         await until(lambda: follower.leader, "the follower knows the leader")
         agent = FakeAgent("host1")
@@ -318,7 +319,7 @@ async def test_agents_are_told_of_every_living_controller_the_leader_first(
     settings: Config, kv: MemoryKv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "CONTROLLER_PERIOD", 50 * MILLISECOND)
-    other = config(tmp_path / "other", "two")
+    other = second(settings, tmp_path / "other")
     both = [settings.advertise_addr, other.advertise_addr]
     async with serving(settings, MemoryStore(kv, SteadyClock())) as controller:
         await leading(controller)
@@ -362,7 +363,7 @@ async def test_an_agent_that_comes_before_anybody_leads_waits_and_is_served(
 async def test_a_follower_takes_over_when_the_leader_ends(
     settings: Config, kv: MemoryKv, tmp_path: Path
 ) -> None:
-    other = config(tmp_path / "other", "two")
+    other = second(settings, tmp_path / "other")
     async with serving(other, MemoryStore(kv, SteadyClock())) as follower:
         await leading(follower)
         token = token_of(follower)

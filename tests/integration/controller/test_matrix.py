@@ -89,6 +89,6 @@ async def test_every_caller_may_call_what_the_document_says_and_nothing_else(
                     wrong.append(f"{row.method} {row.kind} {column} {number}: {refused}")
     for known in callers.values():
         for channel, _ in known:
-            await channel.close()
+            await channel.close(None)
     assert wrong == []
     assert made == len(rows()) * 11

@@ -10,10 +10,11 @@ from controller.grpc import calls
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.credentials import channel as tls_channel
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.system import SteadyClock
 from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2
-from tests.integration.controller.fleet import config, leading, serving
+from tests.integration.controller.fleet import FakeAgent, config, leading, serving, stranger
 
 GARBAGE = b"\x0a\xff\xff\xff\xff\x0fgarbage"
 CALLS = 20
@@ -57,12 +58,24 @@ async def test_every_method_refuses_it_as_an_argument_in_one_line(
     settings = config(tmp_path / "one")
     async with serving(settings, MemoryStore(MemoryKv(), SteadyClock())) as controller:
         await leading(controller)
+        token, address = controller.current().state.cluster.worker_token, settings.advertise_addr
+        agent, guest = FakeAgent("host1"), await stranger(address, token)
+        await agent.join(address, token)
+
+        def dial(path: str) -> grpc.aio.Channel:
+            """As a caller that may call it."""
+            if path.startswith("/pyswarm.v1.Control/"):
+                return grpc.aio.insecure_channel(settings.listen[0], options=CHANNEL_OPTIONS)
+            if path.endswith("/Join"):
+                return tls_channel(address, guest, aio=True)
+            return agent.dial(address)
+
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            async with grpc.aio.insecure_channel(
-                settings.listen[0], options=CHANNEL_OPTIONS
-            ) as channel:
-                codes = {await call(channel, *method) for method in METHODS for _ in range(CALLS)}
+            codes = set()
+            for method in METHODS:
+                async with dial(method[0]) as channel:
+                    codes |= {await call(channel, *method) for _ in range(CALLS)}
     assert codes == {grpc.StatusCode.INVALID_ARGUMENT}
     lines = [record for record in caplog.records if "cannot be decoded" in record.getMessage()]
     assert len(lines) == 1

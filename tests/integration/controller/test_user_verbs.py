@@ -76,3 +76,49 @@ async def test_errors_of_the_controller_are_one_line(fleet: Identified, pyswarm:
     assert code == 1
     assert told.startswith('Error: user "ci" exists already, with the id ')
     assert (await pyswarm("user token rm ci 0123"))[2].startswith('Error: no such token "0123"')
+
+
+async def test_the_command_line_with_a_user_s_token_and_certificate(
+    fleet: Identified, pyswarm: Pyswarm
+) -> None:
+    await pyswarm("user create ci --role operator --stack web")
+    await pyswarm("user create ann --role viewer")
+    _, token, _ = await pyswarm("user token ci --expires 1h -q")
+    host = f"host=127.0.0.1:{fleet.port}"
+    assert (await pyswarm(f"context create by-token --pyswarm {host},token={token}"))[0] == 0
+    code, _, told = await pyswarm(f"context create by-certificate --pyswarm {host} --user ann")
+    assert code == 0, told
+    create = "service create -d --no-resolve-image --name {} {} busybox"
+    label = "--label com.docker.stack.namespace=web"
+    line = "--context by-token " + create.format("web_front", label)
+    assert (await pyswarm(line))[0] == 0
+    assert (await pyswarm(create.format("plain", "")))[0] == 0  # as root
+    code, names, _ = await pyswarm("--context by-token service ls --format {{.Name}}")
+    assert (code, names) == (0, "web_front\n")
+    code, names, _ = await pyswarm("--context by-certificate service ls --format {{.Name}}")
+    assert (code, names) == (0, "plain\nweb_front\n")
+    for context, line, told in (
+        (
+            "by-certificate",
+            "service rm -d plain",
+            'user "ann" (viewer) may not remove services: that needs the role operator',
+        ),
+        (
+            "by-token",
+            "service rm -d plain",
+            'user "ci" (operator, limited to stack web) may not remove services outside stack web:'
+            ' service "plain" does not belong to it',
+        ),
+        (
+            "by-token",
+            create.format("web_power", f"{label} --network host"),
+            'user "ci" (operator, limited to stack web) may not create services with --network'
+            " host: that gives a container power over its host and needs the role admin",
+        ),
+    ):
+        code, _, shown = await pyswarm(f"--context {context} {line}")
+        assert (code, shown.strip()) == (1, f"Error: {told}")
+    await pyswarm("user rm ann ci")
+    for context in ("by-token", "by-certificate"):
+        code, _, shown = await pyswarm(f"--context {context} service ls")
+        assert (code, "was removed" in shown) == (1, True)

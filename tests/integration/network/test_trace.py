@@ -69,7 +69,9 @@ def found(host: Host, **asked: object) -> Facts:
     async def trace() -> Facts:
         with (
             closing(Namespaces(host.directory)) as spaces,
-            closing(Tracer(host.dataplane, spaces, NAMES, lambda: 7, exposed, closes)) as tracer,
+            closing(
+                Tracer(host.dataplane, spaces, NAMES, lambda: 7, exposed, closes=closes)
+            ) as tracer,
         ):
             return await tracer.trace(TraceProbe(**{"task_id": "t"} | asked))  # type: ignore[arg-type]
 

@@ -60,3 +60,10 @@ async def rig(shared_etcd: EtcdProcess) -> AsyncIterator[EtcdRig]:
 
 class TestEtcdStore(StoreContract):
     """Everything every store promises."""
+
+
+async def test_the_members_are_known_by_their_urls(shared_etcd: EtcdProcess) -> None:
+    async with EtcdStore(EtcdSettings((shared_etcd.endpoint,))) as store:
+        urls = await store.members()
+    assert f"http://127.0.0.1:{shared_etcd.port}" in urls
+    assert len(urls) >= 2

@@ -10,7 +10,7 @@ import pytest
 from controller.leader.election import Term
 from controller.leader.persistence.saving import Saver, Unsaved
 from controller.store.base import Put, StoreError, StoreFull, Txn
-from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
+from controller.store.embedded import EmbeddedSettings
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
 from controller.store.etcd_log import ENTRIES, LOG_BYTES
@@ -19,7 +19,7 @@ from pyswarm_core.keys import Keys
 from pyswarm_core.objects import Cluster
 from pyswarm_core.state import State
 from tests.fixtures.envelopes import counted_nonces
-from tests.fixtures.etcd import EtcdProcess
+from tests.fixtures.etcd import EtcdProcess, embedded_etcd
 
 KEYS = Keys()
 WAIT_S = 120.0
@@ -90,11 +90,11 @@ async def test_saving_waits_until_the_alarm_is_disarmed(external: EtcdProcess) -
 
 
 async def test_our_own_etcd_is_relieved_without_a_restart(short: Path) -> None:
-    etcd = EmbeddedEtcd(EmbeddedSettings(short / "etcd", quota_bytes=QUOTA))
-    endpoint = await etcd.start()
+    etcd = embedded_etcd(EmbeddedSettings(short / "etcd", quota_bytes=QUOTA))
+    await etcd.start()
     try:
         pid = etcd.pid
-        async with EtcdStore(EtcdSettings((endpoint,))) as store, asyncio.TaskGroup() as group:
+        async with EtcdStore(etcd.client) as store, asyncio.TaskGroup() as group:
             await fill(store)
             relief = group.create_task(etcd.relieve(store))
             await writable(store)

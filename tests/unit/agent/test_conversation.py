@@ -142,10 +142,7 @@ async def test_a_probe_that_the_leader_asks_for_is_made_and_its_outcome_told(
 
 
 async def test_what_controllers_report_of_the_control_plane_is_closed(tmp_path: Path) -> None:
-    path = tmp_path / "identity.json"
-    path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["192.0.2.1:1"]}')
-    identity = Identity.load(path)
-    assert identity
+    identity = identity_in(tmp_path)
     closed: list[tuple[ControlHost, ...]] = []
 
     async def close(hosts: tuple[ControlHost, ...]) -> None:

@@ -223,7 +223,15 @@ WRONG = [
     (["swarm", "update"], "nothing to update: specify at least one flag"),
     (["swarm", "update", "--cert-expiry", "1s"], "expected 5s to 8760h0m0s"),
     (["swarm", "update", "--autolock=maybe"], '--autolock: value "maybe" is not valid'),
-    (["swarm", "update", "--external-ca", "x"], "--external-ca is not supported yet: the cluster"),
+    (["swarm", "ca", "--external-ca", "x"], "--external-ca is not supported: the controller"),
+    (
+        ["swarm", "init", "--external-ca", "x"],
+        "--external-ca is not supported yet: controllers",
+    ),
+    (
+        ["swarm", "update", "--external-ca", "x"],
+        "--external-ca is not supported yet: controllers",
+    ),
     (["swarm", "update", "--max-snapshots", "1"], "--max-snapshots is not supported yet: the"),
     (["swarm", "update", "--snapshot-interval", "1"], "--snapshot-interval is not supported yet"),
     (["swarm", "join", "192.0.2.1:2377"], "--token"),

@@ -1,9 +1,13 @@
-"""`swarm update`, `unlock-key` and `unlock`: requests and Docker's texts."""
+"""`swarm update`, `unlock-key`, `unlock` and `scrape-token`: requests and Docker's texts."""
 
 import io
+from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from cli.swarm.host import Host
+from cli.swarm.init import settled
 from cli.swarm.update import unlocking
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.clock import HOUR, SECOND
@@ -12,7 +16,7 @@ from pyswarm_core.errors import Conflict, InvalidArgument
 from pyswarm_core.objects import Cluster, Version
 from pyswarm_core.specs import ClusterSpec
 from tests.unit.cli.conftest import Pyswarm
-from tests.unit.cli.scripted import Script
+from tests.unit.cli.scripted import Script, serve
 
 KEY = "SWMKEY-1-" + "A" * 43
 TEXT = f"""\
@@ -100,6 +104,18 @@ def test_the_unlock_key_is_shown(
     assert [request.rotate for request in script.requests("GetUnlockKey")] == [asks]
 
 
+def test_init_makes_the_settings_that_are_no_flags_of_the_controller(tmp_path: Path) -> None:
+    host = Host(tmp_path / "state", run_dir=tmp_path)
+    info = pb.GetInfoReply()
+    to_proto(Cluster(id="c", spec=SPEC, version=Version(index=4)), info.cluster)
+    reply = pb.UpdateClusterReply(unlock_key=KEY)
+    with serve(Script(), f"unix://{host.socket}") as fleet:
+        assert settled(host, {"autolock": None, "cert_expiry": None}) == ""
+        fleet.on("GetInfo", info).on("UpdateCluster", reply)
+        assert settled(host, {"autolock": True, "cert_expiry": "1h"}) == KEY
+    assert sent(fleet) == (4, replace(SPEC, autolock=True, cert_expiry=HOUR))
+
+
 def test_the_key_is_read_from_standard_input(
     script: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,3 +126,22 @@ def test_the_key_is_read_from_standard_input(
     monkeypatch.setattr("sys.stdin", io.StringIO("wrong\n"))
     ran = pyswarm("swarm", "unlock")
     assert (ran.code, ran.err) == (2, "Error: invalid key: it does not unlock\n")
+
+
+@pytest.mark.parametrize(("flags", "asks"), [((), False), (("--rotate",), True)])
+def test_the_scrape_token_is_shown(
+    script: Script, pyswarm: Pyswarm, flags: tuple[str, ...], asks: bool
+) -> None:
+    script.on("GetScrapeToken", pb.ScrapeTokenReply(token="PYSWS-1-secret"))
+    ran = pyswarm("swarm", "scrape-token", *flags)
+    assert (ran.code, ran.out, ran.err) == (0, "PYSWS-1-secret\n", "")
+    assert [request.rotate for request in script.requests("GetScrapeToken")] == [asks]
+
+
+def test_a_fleet_without_a_scrape_token_is_told_how_to_make_one(
+    script: Script, pyswarm: Pyswarm
+) -> None:
+    script.on("GetScrapeToken", pb.ScrapeTokenReply())
+    ran = pyswarm("swarm", "scrape-token")
+    assert (ran.code, ran.out) == (1, "")
+    assert "add --rotate to make one" in ran.err

@@ -117,7 +117,7 @@ def test_events_that_are_kept_are_bounded() -> None:
 async def test_tunnels_that_are_open_are_bounded() -> None:
     tunnels = Tunnels(Numbered(), lambda node_id, request: None)
     never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    tunnels._awaited.update({str(number): never for number in range(TUNNELS_MAX)})
+    tunnels._awaited.update({str(number): (NodeId("n1"), never) for number in range(TUNNELS_MAX)})
     assert TUNNELS_MAX == 1_000
     with pytest.raises(Unavailable, match="open already"):
         async with tunnels.open(NodeId("n1"), IMAGE_LIST, ImageList()):

@@ -44,10 +44,11 @@ NOT_VALID = {
         "--listen": "host1",
         "--advertise-addr": "a:b:c:1",
         "--etcd-endpoints": "host1",
-        "--etcd-cacert": "no.pem",
-        "--etcd-cert": "no.pem",
-        "--etcd-key": "no.pem",
+        "--etcd-cafile": "no.pem",
+        "--etcd-certfile": "no.pem",
+        "--etcd-keyfile": "no.pem",
         "--metrics-addr": "host1",
+        "--health-addr": "host1",
         "--log-level": "loud",
         "--default-addr-pool": "10.0.0.0/33",
         "--subnet-size": "wide",
@@ -61,7 +62,7 @@ ANY_TEXT = {
     agent.__main__: {
         *("--state-dir", "--run-dir", "--join-token", "--registry-auth-file", "--resolv-conf"),
         *("--join-token-file", "--rejoin"),
-        "--metrics-addr",  # checked when it is bound
+        *("--metrics-addr", "--health-addr"),  # checked when they are bound
     },
     controller.__main__: {"--name", "--etcd-user", "--etcd-prefix", "--convert"},
 }

@@ -85,6 +85,10 @@ def test_words_are_few_short_and_plain() -> None:
     assert "lacks: count 20000" in wrong(lacks=("x",) * 20_000)
     assert "lacks" in wrong(lacks=("two\nlines",))
     assert "lacks" in wrong(lacks=("x" * 33,))
+    assert wrong(metrics_addrs=("192.0.2.1:9324", "[fd00::1]:9324")) == ""
+    assert "metrics_addrs: count 17" in wrong(metrics_addrs=("192.0.2.1:9324",) * 17)
+    for text in ("host:9324", "192.0.2.1", "127.0.0.1:9324", "192.0.2.1:x", "[fe80::1%x]:1"):
+        assert "metrics_addrs" in wrong(metrics_addrs=(text,))
     assert "os" in wrong(platform=Platform(os="lin\x1bux"))
     assert "architecture" in wrong(platform=Platform(architecture="x" * 100))
     assert "engine version" in wrong(engine_version="1\n2")

@@ -12,7 +12,7 @@ from agent.network.dns.fake import FakeResolvers
 from agent.network.fake import FakeDataplane
 from agent.network.overlay.fake import Fabric
 from agent.overlays import closing as module
-from agent.overlays.closing import Closing, metrics_addrs, own_metrics, plain_registries
+from agent.overlays.closing import Closing, listen_addrs, own_listeners, plain_registries
 from agent.overlays.files import NetworkFiles
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import CONTROLLERS, Plan, SavedPlan
@@ -117,7 +117,9 @@ async def test_the_kernel_has_what_is_closed_before_a_controller_is_reached(
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
     controllers = ["192.0.2.9:2377", "gone.lan:2377"]
     registries = plain_registries(["http://registry.lan:5000", "https://mirror.example"])
-    closing = Closing(overlays, own_metrics(f"{OWN}:9324", OWN), registries, lambda: controllers)
+    closing = Closing(
+        overlays, own_listeners((f"{OWN}:9324", ""), OWN), registries, lambda: controllers
+    )
     async with asyncio.TaskGroup() as group:
         work = group.create_task(overlays.run())
         await closing.renew()
@@ -169,10 +171,12 @@ def test_registries_without_encryption_are_closed(mirrors: list[str], expected: 
 
 def test_an_agent_reports_where_its_metrics_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "host_addresses", lambda: (OWN, "203.0.113.4", "2001:db8::4"))
-    assert metrics_addrs("127.0.0.1:9324", OWN) == ()
-    assert metrics_addrs("", OWN) == ()
-    assert metrics_addrs(f"{OWN}:9324", OWN) == (f"{OWN}:9324",)
+    assert listen_addrs(("127.0.0.1:9324",), OWN) == ()
+    assert listen_addrs(("",), OWN) == ()
+    assert listen_addrs((f"{OWN}:9324",), OWN) == (f"{OWN}:9324",)
+    both = (f"{OWN}:9324", f"{OWN}:9326")
+    assert listen_addrs(both, OWN) == both, "its health, too"
     expected = (f"{OWN}:9324", "203.0.113.4:9324", "[2001:db8::4]:9324")
-    assert metrics_addrs("0.0.0.0:9324", OWN) == expected
+    assert listen_addrs(("0.0.0.0:9324",), OWN) == expected
     monkeypatch.setattr(module, "host_addresses", lambda: tuple(f"10.0.0.{n}" for n in range(99)))
-    assert len(metrics_addrs(":9324", OWN)) == 16
+    assert len(listen_addrs((":9324",), OWN)) == 16

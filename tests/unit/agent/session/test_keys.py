@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from agent.session import keys
 from agent.session.keys import new_request, sign
@@ -21,7 +22,7 @@ async def test_each_request_is_signed_by_a_new_key_of_the_one_kind() -> None:
     first, second = await asyncio.gather(new_request(), new_request())
     assert first.key != second.key
     for request in (first, second):
-        key = ca.serialization.load_pem_private_key(request.key, None)
+        key = serialization.load_pem_private_key(request.key, None)
         assert key.public_key() == ca.public_key_of(request.csr)
         assert request.key.startswith(b"-----BEGIN PRIVATE KEY-----\n")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from agent.session import renewal as module
 from agent.session.identity import Certificate, Identity
@@ -30,7 +31,7 @@ class Office(dispatcher_pb2_grpc.DispatcherServicer):
         self.requests: list[dispatcher_pb2.RenewCertificateRequest] = []
         self.refuses = 0
 
-    async def RenewCertificate(  # type: ignore[override]  # the stubs know only threads
+    async def RenewCertificate(
         self, request: dispatcher_pb2.RenewCertificateRequest, context: Any
     ) -> dispatcher_pb2.Certificate:
         caller = certificate_of(context)
@@ -53,7 +54,7 @@ class Office(dispatcher_pb2_grpc.DispatcherServicer):
 
 @asynccontextmanager
 async def office(pki: Pki = FLEET) -> AsyncIterator[tuple[Office, str]]:
-    found = Office(pki)
+    found = Office(pki)  # type: ignore[abstract]
     add = dispatcher_pb2_grpc.add_DispatcherServicer_to_server
     async with tls_server(pki, lambda server: add(found, server)) as address:
         yield found, address
@@ -94,9 +95,10 @@ async def test_it_shows_its_certificate_and_keeps_key_and_certificate_together(
     assert found.callers == [Subject(Unit.WORKER, "n1", FLEET.cluster.id)]
     (request,) = found.requests
     assert (request.former_certificate, request.proof) == (b"", b"")
-    key = ca.serialization.load_pem_private_key(newer.key.encode(), None)
-    assert key.public_key() == ca.public_key_of(request.csr)
-    assert ca.parse(newer.chain.encode()).key_digest == ca.key_digest(key.public_key())  # type: ignore[arg-type]
+    key = serialization.load_pem_private_key(newer.key.encode(), None)
+    requested = ca.public_key_of(request.csr)
+    assert key.public_key() == requested
+    assert ca.parse(newer.chain.encode()).key_digest == ca.key_digest(requested)
     saved = Identity.load(tmp_path / "identity.json")
     assert saved
     assert saved.certificate == newer

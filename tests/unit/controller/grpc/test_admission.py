@@ -66,7 +66,7 @@ class _Peer:
     ("caller", "counted"),
     [
         (Caller(CallerKind.USER, "u1", "ann", Role.VIEWER), 'user "ann"'),
-        (Caller(CallerKind.AGENT, "n1", "host1"), 'node "host1"'),
+        (Caller(CallerKind.AGENT, "n1", "host1"), "node n1"),
         (Caller(CallerKind.CONTROLLER, "c1", "c1"), "192.0.2.1"),
         (ANONYMOUS, "192.0.2.1"),
     ],

@@ -7,8 +7,9 @@ from tempfile import NamedTemporaryFile
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,8 @@ from controller.identity import ca
 from controller.identity.ca import Issuer, Subject, Unit
 from pyswarm_core.clock import HOUR, SECOND, Instant
 from pyswarm_core.errors import InvalidArgument, PermissionDenied
-from pyswarm_core.identity.trust import GUEST_KEY_PEM, SERVER_NAME
+from pyswarm_core.identity.certificates import CertificateAuthority
+from pyswarm_core.identity.trust import AGENT_NAME, GUEST_KEY_PEM, SERVER_NAME
 from tests.fixtures.build import NOW
 from tests.fixtures.identity import FLEET, another, signed
 
@@ -67,15 +69,15 @@ def test_a_certificate_ends_with_its_root() -> None:
 
 
 def test_only_a_server_has_the_servers_name() -> None:
-    for serves in (False, True):
+    for serves in ("", SERVER_NAME, AGENT_NAME):
         issued = ISSUER.issue(ca.csr_pem(ca.new_key()), WORKER, HOUR, NOW, serves=serves)
         found = loaded(issued.pem).extensions
         usages = found.get_extension_for_class(x509.ExtendedKeyUsage).value
-        assert (x509.ExtendedKeyUsageOID.SERVER_AUTH in usages) is serves
-        assert (x509.ExtendedKeyUsageOID.CLIENT_AUTH in usages) is True
+        assert (ExtendedKeyUsageOID.SERVER_AUTH in usages) is bool(serves)
+        assert (ExtendedKeyUsageOID.CLIENT_AUTH in usages) is True
         if serves:
             names = found.get_extension_for_class(x509.SubjectAlternativeName).value
-            assert names.get_values_for_type(x509.DNSName) == [SERVER_NAME]
+            assert names.get_values_for_type(x509.DNSName) == [serves]
         else:
             with pytest.raises(x509.ExtensionNotFound):
                 found.get_extension_for_class(x509.SubjectAlternativeName)
@@ -94,22 +96,24 @@ def test_a_foreign_ca_of_the_same_name_does_not_count() -> None:
 
 @pytest.mark.parametrize("holder", ["guest", "worker", "server"])
 def test_no_leaf_can_issue(holder: str) -> None:
-    guest_key = ca.serialization.load_pem_private_key(GUEST_KEY_PEM, None)
+    guest_key = serialization.load_pem_private_key(GUEST_KEY_PEM, None)
     key = guest_key if holder == "guest" else ca.new_key()
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     if holder == "guest":
         above = ISSUER.guest(FLEET.cluster.id, HOUR, NOW)
         assert ca.parse(above).subject == Subject(Unit.GUEST, "guest", FLEET.cluster.id)
     else:
-        above = ISSUER.certify(key.public_key(), WORKER, HOUR, NOW, serves=holder == "server").pem
+        above = ISSUER.certify(
+            key.public_key(), WORKER, HOUR, NOW, serves=SERVER_NAME if holder == "server" else ""
+        ).pem
     constraints = loaded(above).extensions.get_extension_for_class(x509.BasicConstraints)
     assert (constraints.critical, constraints.value.ca) == (True, False)
     der = key.private_bytes(
-        ca.serialization.Encoding.DER,
-        ca.serialization.PrivateFormat.PKCS8,
-        ca.serialization.NoEncryption(),
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
     )
-    forger = Issuer(ca.CertificateAuthority(certificate=above.decode(), key=der))
+    forger = Issuer(CertificateAuthority(certificate=above.decode(), key=der))
     forged = forger.certify(ca.new_key().public_key(), WORKER, HOUR, NOW).pem
     assert verifies(above, FLEET.cluster.ca.certificate)
     assert not verifies(forged, FLEET.cluster.ca.certificate, above.decode())
@@ -168,18 +172,17 @@ def test_a_signing_request_is_small_of_its_own_key_and_of_the_one_kind() -> None
         ca.public_key_of(ca.csr_pem(ca.new_key()) + b"\n" * ca.CSR_BYTES_MAX)
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     for key in (ec.generate_private_key(ec.SECP384R1()), rsa.generate_private_key(65537, 2048)):
-        pem = request.sign(key, hashes.SHA256()).public_bytes(ca.serialization.Encoding.PEM)
+        pem = request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
         with pytest.raises(InvalidArgument, match="expected a PEM signing request for an ECDSA"):
             ca.public_key_of(pem)
     # The key of one request in the place of another's.
     mine, theirs = ca.new_key(), ca.new_key()
-    der = x509.load_pem_x509_csr(ca.csr_pem(mine)).public_bytes(ca.serialization.Encoding.DER)
-    form = ca.serialization.PublicFormat.UncompressedPoint
+    der = x509.load_pem_x509_csr(ca.csr_pem(mine)).public_bytes(serialization.Encoding.DER)
+    form = serialization.PublicFormat.UncompressedPoint
     points = [
-        key.public_key().public_bytes(ca.serialization.Encoding.X962, form)
-        for key in (mine, theirs)
+        key.public_key().public_bytes(serialization.Encoding.X962, form) for key in (mine, theirs)
     ]
-    stolen = ssl.DER_cert_to_PEM_cert(der.replace(*points)).replace(
+    stolen = ssl.DER_cert_to_PEM_cert(der.replace(points[0], points[1])).replace(
         "CERTIFICATE", "CERTIFICATE REQUEST"
     )
     with pytest.raises(InvalidArgument, match="not signed by its key"):

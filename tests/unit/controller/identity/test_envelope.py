@@ -37,12 +37,14 @@ FLEET = Cluster(
     worker_token="PYSWM-1-token",
     encryption_keys=(EncryptionKey(number=1, secret=b"secret of ipsec"),),
     unlock_key=b"the key that unlocks",
+    scrape_token="PYSWS-1-token",
     ca=CertificateAuthority(certificate="public", key=b"key of the root"),
 )
 SECRETS = (
     b"ann-of-docker",
     b"hidden-password",
     b"PYSWM-1-token",
+    b"PYSWS-1-token",
     b"secret of ipsec",
     b"unlocks",
     b"key of the root",

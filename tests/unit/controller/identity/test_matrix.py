@@ -74,5 +74,6 @@ def test_the_document_names_the_options_that_need_an_admin() -> None:
     text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
     table = text.partition("These options of services")[2].partition("An operator may")[0]
     options = re.findall(r"^\| `(--[\w-]+)` \|", table, re.MULTILINE)
-    assert options == [one.option for one in (*SERVICE_CONDITIONS, *NETWORK_CONDITIONS)]
+    conditions = [each.option for each in SERVICE_CONDITIONS]
+    assert options == conditions + [each.option for each in NETWORK_CONDITIONS]
     assert set(re.findall(r"`((?:kernel|net)\.[\w.]+)`", table)) == SAFE_SYSCTLS

@@ -20,6 +20,7 @@ from controller.leader.persistence.controlplane import (
 from controller.leader.persistence.listening import Listening
 from controller.leader.sessions import Sessions
 from controller.leader.slicing import run_sliced
+from controller.store.base import StoreMisuse
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.clock import MILLISECOND, SECOND
@@ -29,7 +30,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NodeId
 from pyswarm_core.keys import Keys
 from pyswarm_core.limits import CONTROL_PERIOD, LISTENING_TTL, PROTOCOL
-from pyswarm_core.objects import Cluster, Node, NodeDescription
+from pyswarm_core.objects import Cluster, Node, NodeDescription, NodeStatus
 from pyswarm_core.state import State
 from tests.unit.controller.store.test_memory_store import HandClock
 
@@ -75,6 +76,11 @@ def test_metrics_on_the_loopback_need_not_be_closed() -> None:
     ]
 
 
+def test_a_health_port_that_others_reach_is_closed() -> None:
+    given = config(listen=("unix:///run/x",), metrics_addr="", health_addr=f"{HERE}:9325")
+    assert ControlHost((HERE,), (ControlEndpoint(port=9325),)) in found(given)
+
+
 def test_an_external_etcd_is_closed_with_all_its_members() -> None:
     etcd = EtcdConfig(endpoints=("https://etcd.lan:2379", "http://127.0.0.1:2379"))
     hosts = found(config(etcd=etcd), "https://etcd.lan:2380", f"http://{HERE}:2380")
@@ -88,18 +94,28 @@ def test_an_external_etcd_is_closed_with_all_its_members() -> None:
     ]
 
 
-def test_agents_metrics_are_one_entry_per_port() -> None:
+def test_agents_metrics_are_one_entry_per_port_of_their_own_addresses() -> None:
     state = State(Cluster(id="c"))
-    reported = {"a": ("192.0.2.1:9324", "[2001:db8::1]:9324"), "b": ("192.0.2.2:9324",),
-                "c": ("192.0.2.3:1", "no address"), "d": ()}  # fmt: skip
-    for number, (name, addrs) in enumerate(reported.items()):
-        description = NodeDescription(hostname=name, metrics_addrs=addrs)
-        node = Node(id=NodeId(name), number=number, description=description)
+    reported = {
+        "a": ("192.0.2.1:9324", "[2001:db8::1]:9324"),
+        "b": ("192.0.2.2:9324",),
+        "c": ("192.0.2.3:1", "no address", "192.0.2.1:443", "[2001:db8::1]:443"),
+        "d": (),
+    }
+    for number, (name, addrs) in enumerate(reported.items(), 1):
+        node = reporting(name, f"192.0.2.{number}", addrs)
         state.apply(Writes(objects=(node,)))
     assert asyncio.run(run_sliced(hosts_of_agents(state), partial(asyncio.sleep, 0))) == (
         ControlHost(("192.0.2.3",), (ControlEndpoint(port=1),)),
         ControlHost(("192.0.2.1", "192.0.2.2", "2001:db8::1"), (ControlEndpoint(port=9324),)),
     )
+
+
+def reporting(name: str, addr: str, addrs: tuple[str, ...]) -> Node:
+    description = NodeDescription(hostname=name, metrics_addrs=addrs)
+    six = ("2001:db8::1",) if addr == HERE else ()
+    status = NodeStatus(addr=addr, addrs6=six)
+    return Node(id=NodeId(name), number=1, description=description, status=status)
 
 
 def test_an_unreadable_entry_costs_itself() -> None:
@@ -123,7 +139,7 @@ class Fleet:
         given = config(advertise_addr=f"{address}:2377", listen=(f"{address}:2377",))
 
         async def members() -> tuple[str, ...]:
-            return ()
+            raise StoreMisuse("permission denied")
 
         async def yield_loop() -> None:
             await asyncio.sleep(0)
@@ -160,8 +176,7 @@ async def test_agents_are_sent_where_all_controllers_listen_as_that_changes() ->
         assert await fleet.told() == {HERE}
         async with fleet.controller("two", "192.0.2.2", leads=False):
             assert await fleet.told() == {HERE, "192.0.2.2"}
-        description = NodeDescription(hostname="h", metrics_addrs=("192.0.2.3:9324",))
-        node = Node(id=NodeId("h"), number=1, description=description)
+        node = reporting("h", "192.0.2.3", ("192.0.2.3:9324",))
         fleet.state.apply(Writes(objects=(node,)))
         assert await fleet.told() == {HERE, "192.0.2.2", "192.0.2.3"}
         opening = fleet.sessions.opening(fleet.state.cluster, SECOND)

@@ -260,7 +260,8 @@ async def test_services_that_are_removed_are_stored_before_what_may_take_their_a
     commit = rig.store.commit
 
     async def recorded(txn: Txn) -> Outcome:
-        stored.extend(one.key for one in (*txn.deletes, *txn.puts))
+        stored.extend(one.key for one in txn.deletes)
+        stored.extend(one.key for one in txn.puts)
         return await commit(txn)
 
     monkeypatch.setattr(rig.store, "commit", recorded)
