@@ -1,18 +1,20 @@
 """Every call by callers that must not make it: nothing is answered, and nothing changes."""
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+from msgspec.structs import replace
 
 from controller.api.changes.nodes import remove_node
 from controller.api.changes.removal import remove_object
 from controller.api.changes.users import remove_token
 from controller.identity import ca
-from controller.identity.policy import DISPATCHER, HEALTH, RULES
+from controller.identity.policy import DISPATCHER, HEALTH, RULES, STACK_LABEL
 from pyswarm_core.clock import HOUR
 from pyswarm_core.identity.certificates import CertificateAuthority
 from pyswarm_core.identity.users import Role
@@ -38,8 +40,9 @@ Attacker = tuple[grpc.aio.Channel, str]
 @pytest.fixture
 async def fleet(tmp_path: Path) -> AsyncIterator[Identified]:
     async with identified(tmp_path) as found:
-        await found.put(build.node(NODE), build.node(OTHER, hostname="other"))
-        await found.put(build.service("db", labels={"com.docker.stack.namespace": "db"}))
+        await found.put(build.node(NODE), build.node(OTHER))
+        web = build.service("db")
+        await found.put(replace(web, spec=replace(web.spec, labels={STACK_LABEL: "db"})))
         yield found
 
 
@@ -66,7 +69,9 @@ async def _end(attacker: Attacker, name: str, method: Any, named: str) -> grpc.S
     request = _request(method, named)
     if method.client_streaming:
         made = call(None, metadata=metadata, timeout=WAIT_S)
-        await made.done_writing()
+        with suppress(grpc.aio.AioRpcError):  # its code is what is asked for
+            await made.wait_for_connection()
+            await made.done_writing()
     else:
         made = call(request, metadata=metadata, timeout=WAIT_S)
     code: grpc.StatusCode = await made.code()
@@ -99,14 +104,8 @@ def _no_health(name: str) -> bool:
 def _issued_by(fleet: Identified, issuer: Holder) -> Holder:
     """A certificate of an admin that this holder issued, and the holder's own above it."""
     authority = CertificateAuthority(certificate=issuer.chain.decode(), key=key_der(issuer.key))
-    forged = Pki(_with_ca(fleet, authority)).node(NODE)
+    forged = Pki(replace(fleet.cluster, ca=authority)).node(NODE)
     return Holder(forged.key_pem, forged.cert_pem + issuer.chain)
-
-
-def _with_ca(fleet: Identified, authority: CertificateAuthority) -> Any:
-    from msgspec.structs import replace
-
-    return replace(fleet.cluster, ca=authority)
 
 
 NO_HANDSHAKE: dict[str, Callable[[Identified], Holder | None]] = {
@@ -132,7 +131,7 @@ async def test_a_plain_connection_is_not_heard(fleet: Identified) -> None:
 
 
 async def test_a_removed_node_calls_nothing(fleet: Identified) -> None:
-    await fleet.put(build.node(REMOVED, hostname="removed"))
+    await fleet.put(build.node(REMOVED))
     async with fleet.dial(fleet.ca.holder("worker", REMOVED)) as channel:
         session = "/pyswarm.v1.Dispatcher/Session"  # it reads a hello first
         assert await _end((channel, ""), "/grpc.health.v1.Health/Check", _check(), "") is OK
