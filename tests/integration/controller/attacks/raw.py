@@ -3,7 +3,6 @@
 import socket
 import ssl
 import struct
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +11,7 @@ from pyswarm_core.aio.credentials import ClientCredentials
 from pyswarm_core.identity.trust import SERVER_NAME
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RESET, SETTINGS, PING, WINDOW = 0, 1, 3, 4, 6, 8
+DATA, HEADERS, RESET, SETTINGS, PING, WINDOW, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 WINDOW_BYTES = 65_535
 FRAME_BYTES = 16_384
@@ -71,7 +70,6 @@ class Http2:
         plain = socket.create_connection(address, TIMEOUT_S)
         self.socket = tls.wrap_socket(plain, server_hostname=SERVER_NAME)
         self._received = b""
-        self._windows: defaultdict[int, int] = defaultdict(lambda: WINDOW_BYTES)
 
     def __enter__(self) -> "Http2":
         return self
