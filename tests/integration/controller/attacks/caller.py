@@ -76,7 +76,12 @@ def _user(stub: "control_pb2_grpc.ControlStub") -> str:
 def _call(folder: Path, address: str, user_id: str) -> Calls:
     calls, ended = Calls(), threading.Event()
     cluster = msgspec.json.decode((folder / CLUSTER).read_bytes(), type=Cluster)
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def wait() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     with channel(address, Pki(cluster).user(user_id), aio=False) as connection:
         stub = control_pb2_grpc.ControlStub(connection)
         stub.GetInfo(pb.GetInfoRequest(), timeout=LIMIT_S)

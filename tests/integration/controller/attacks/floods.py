@@ -197,7 +197,7 @@ def _calls(target: Target, scale: Scale, path: str, request: bytes) -> int:
     count = 0
     ends_at = time.monotonic() + scale.seconds
     with channel(target.address, target.pki.guest(), aio=False) as connection:
-        method = connection.unary_unary(path, request_serializer=bytes)
+        method = connection.unary_unary(path, request_serializer=bytes, response_deserializer=bytes)
         while time.monotonic() < ends_at:
             made = [method.future(request, timeout=30) for _ in range(scale.streams)]
             count += sum(one.code() is not grpc.StatusCode.DEADLINE_EXCEEDED for one in made)

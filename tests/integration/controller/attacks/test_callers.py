@@ -18,6 +18,7 @@ from controller.identity.policy import DISPATCHER, HEALTH, RULES, STACK_LABEL
 from pyswarm_core.clock import HOUR
 from pyswarm_core.identity.certificates import CertificateAuthority
 from pyswarm_core.identity.users import Role
+from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import USER
 from tests.fixtures import build
 from tests.fixtures.certificates import Holder, foreign
@@ -245,8 +246,8 @@ async def test_a_renewal_is_of_the_node_of_the_certificate_alone(fleet: Identifi
     method = dict(methods())["/pyswarm.v1.Dispatcher/RenewCertificate"]
     request = request_of(method, "")
     request.csr, request.node_id = ca.csr_pem(ca.new_key()), OTHER
-    before = fleet.loop.state.nodes[OTHER]
+    before = fleet.loop.state.nodes[NodeId(OTHER)]
     async with fleet.dial(fleet.ca.holder("worker", NODE)) as channel:
         reply = await call_of(channel, "/pyswarm.v1.Dispatcher/RenewCertificate", method)(request)
     assert ca.parse(reply.chain).subject.id == NODE
-    assert fleet.loop.state.nodes[OTHER] == before
+    assert fleet.loop.state.nodes[NodeId(OTHER)] == before

@@ -13,7 +13,6 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from controller.grpc import listening
 from controller.grpc.health import Health
 from controller.grpc.listening import FILES_KEPT, server_options
 from pyswarm_core.aio.channel import SERVER_OPTIONS
@@ -94,8 +93,8 @@ def test_connections_leave_files_for_the_store(
     monkeypatch: pytest.MonkeyPatch, files: int, accepted: int
 ) -> None:
     raised = []
-    monkeypatch.setattr(listening.resource, "getrlimit", lambda _: (64, files))
-    monkeypatch.setattr(listening.resource, "setrlimit", lambda _, pair: raised.append(pair))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, files))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: raised.append(pair))
     assert dict(server_options())["grpc.max_allowed_incoming_connections"] == accepted
     assert raised == [(files, files)]
 
