@@ -111,7 +111,7 @@ async def test_the_key_of_a_cluster_that_another_controller_created_first_is_rem
 
     store = MemoryStore(kv, SteadyClock())
     late = StoredCluster(store, Keys(), Keyring(file), slower)
-    with pytest.raises(InvalidArgument, match="encryption.key"):
+    with pytest.raises(InvalidArgument, match=r"encryption\.key"):
         await late.read()
     assert not file.exists()
 
