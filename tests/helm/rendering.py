@@ -79,9 +79,16 @@ SETS: Mapping[str, Values] = {
 class Rendered:
     """All objects of one release."""
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, values: Values, kubeconfig: str = "") -> None:
+        """With a kubeconfig the chart's `lookup` asks that cluster, as an upgrade does."""
         with helm_python.Chart.load(CHART) as chart:
-            files = chart.render(dict(values), name=RELEASE, namespace=NAMESPACE)
+            if kubeconfig:
+                with helm_python.Config(kubeconfig_content=kubeconfig) as config:
+                    files = config.render(
+                        chart, dict(values), name=RELEASE, namespace=NAMESPACE, is_upgrade=True
+                    )
+            else:
+                files = chart.render(dict(values), name=RELEASE, namespace=NAMESPACE)
         self.notes = next(text for path, text in files.items() if path.endswith("NOTES.txt"))
         self.objects = tuple(
             found

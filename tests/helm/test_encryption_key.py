@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from controller.identity.keyfile import load_key
+from tests.helm.cluster import cluster
 from tests.helm.rendering import SETS, Rendered, rendered
 
 SECRET = "demo-pyswarm-encryption-key"
@@ -28,6 +29,21 @@ def test_a_key_survives_the_release_and_cannot_be_changed() -> None:
     secret = rendered().of_kind("Secret")[SECRET]
     assert secret["immutable"] is True
     assert secret["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_upgrades_keep_the_key_and_the_certificates() -> None:
+    installed = rendered().of_kind("Secret")
+    assert set(installed) == {SECRET, "demo-pyswarm-etcd-tls"}
+    with cluster(*installed.values()) as kubeconfig:
+        upgraded = Rendered({}, kubeconfig).of_kind("Secret")
+    assert upgraded == installed
+
+
+def test_a_cluster_without_the_secrets_gets_them() -> None:
+    with cluster() as kubeconfig:
+        found = Rendered({}, kubeconfig).of_kind("Secret")
+    assert found.keys() == rendered().of_kind("Secret").keys()
+    assert found != rendered().of_kind("Secret")
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -193,7 +193,7 @@ def test_the_command_line_in_the_controllers_pod_finds_its_socket() -> None:
 
 
 def test_the_commands_in_the_notes_exist() -> None:
-    lines = re.findall(r"(?:-- |'|&& )pyswarm ([^\\\n&>']+)", rendered().notes)
+    lines = re.findall(r"(?:-- |inside )pyswarm ([^\\\n>]+)", rendered().notes)
     assert [" ".join(line.split()[:2]) for line in lines] == [
         *("swarm join-token", "user create", "context create", "context export", "context rm"),
         "node ls",
