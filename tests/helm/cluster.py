@@ -45,7 +45,7 @@ class _Api(BaseHTTPRequestHandler):
 def api_server(documents: Mapping[str, Object]) -> Iterator[str]:
     """The URL of an API server that has these documents, by path."""
     ended = Event()
-    handler = type("Api", (_Api,), {"documents": _DISCOVERY | documents, "ended": ended})
+    handler = type("Api", (_Api,), {"documents": {**_DISCOVERY, **documents}, "ended": ended})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = Thread(target=server.serve_forever, daemon=True)
         thread.start()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.swarm import host
+from cli.swarm import host, joining
 from cli.swarm.host import Host, Systemd
 
 
@@ -23,7 +23,7 @@ def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, .
 def test_a_started_daemon_is_a_unit_that_only_root_reads(
     tmp_path: Path, called: list[tuple[str, ...]]
 ) -> None:
-    agent = Host(Path("/s")).daemon("agent", ("--join-token=PYSWM-1-a-b", "--label=a=$x 100%"))
+    agent = Host(Path("/s")).daemon("agent", ("--controller=a:1", "--label=a=$x 100%"))
     Systemd().start(agent)
     unit = tmp_path / "pyswarm-agent.service"
     assert unit.stat().st_mode & 0o777 == 0o600
@@ -34,6 +34,23 @@ def test_a_started_daemon_is_a_unit_that_only_root_reads(
     assert command == [sys.executable, "-m", "agent", *agent.arguments]
     assert (lines["Restart"], lines["KillMode"], lines["Delegate"]) == ("always", "process", "yes")
     assert lines["WantedBy"] == "multi-user.target"
+
+
+def test_no_unit_of_a_host_that_joins_has_the_token(
+    tmp_path: Path, called: list[tuple[str, ...]]
+) -> None:
+    here = Host(tmp_path / "state")
+    arguments = joining.agent_arguments(
+        here, controller="a:1", token="PYSWM-1-a-b", advertise_addr="", availability="active"
+    )
+    Systemd().start(here.daemon("agent", arguments))
+    text = (tmp_path / "pyswarm-agent.service").read_text()
+    assert "PYSWM" not in text
+    file = here.state_dir / "agent" / "join-token"
+    assert f"--join-token-file={file}" in text
+    assert file.read_text() == "PYSWM-1-a-b"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert len(called) == 2
 
 
 def test_a_stopped_daemon_leaves_no_unit(tmp_path: Path, called: list[tuple[str, ...]]) -> None:
