@@ -20,7 +20,7 @@ from controller.grpc.calls import ErrorsToStatus
 from controller.grpc.control import Control
 from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
-from controller.grpc.listening import listen
+from controller.grpc.listening import listen, server_options
 from controller.grpc.locked import until_unlocked
 from controller.host import controller_id, host_routes
 from controller.identity.authority import Authority, StoredCluster
@@ -49,7 +49,6 @@ from controller.store.base import (
     StoreUnavailable,
 )
 from controller.store.etcd import EtcdStore
-from pyswarm_core.aio.channel import SERVER_OPTIONS
 from pyswarm_core.aio.daemon import check_free, own_folder
 from pyswarm_core.aio.echo import Asker, Done, Echoes
 from pyswarm_core.aio.http.health import serve_health
@@ -347,11 +346,11 @@ class Controller:
             admission,
             Authorization(self),
         )
-        server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
+        server = grpc.aio.server(interceptors=interceptors, options=server_options())
         facts = ControllerFacts(version(), await self._store_name(), config.advertise_addr)
         control = Control(self, self._clock, facts, host_routes, self._locking)
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
-        dispatcher = Dispatcher(self, self._clock, admission.strangers)
+        dispatcher = Dispatcher(self, self._clock, admission.strangers, admission.receiving)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
         self._health.add_to(server)
         await self._health.set_leading(False)

@@ -17,10 +17,10 @@ from controller.api.changes.joining import JoinRequest, bounded, greet, join, me
 from controller.api.changes.nodes import drain_node
 from controller.api.changes.reported import Reports, clock_fault, faults
 from controller.brain.allocator.encryption import renewal
-from controller.grpc.admission import JOINS, STRANGERS, Gate, counted_as
+from controller.grpc.admission import JOINS, STRANGERS, Gate, Receiving, counted_as
 from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, read, received
-from controller.grpc.peers import agent_of
+from controller.grpc.peers import agent_of, certificate_of, require_fleet
 from controller.grpc.tunnels import GrpcTunnel
 from controller.identity.ca import Subject, Unit, key_digest, public_key_of
 from controller.identity.caller import CONTROLLER
@@ -85,10 +85,17 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     `strangers` counts the calls that have not shown yet that they come from an agent of the fleet.
     """
 
-    def __init__(self, leading: Leading, clock: Clock, strangers: Gate | None = None) -> None:
+    def __init__(
+        self,
+        leading: Leading,
+        clock: Clock,
+        strangers: Gate | None = None,
+        receiving: Receiving | None = None,
+    ) -> None:
         self._leading = leading
         self._clock = clock
         self._strangers = strangers or Gate(STRANGERS)
+        self._receiving = receiving or Receiving()
         self._joins = Gate(JOINS)
         self._in_line: set[NodeId] = set()
         """Nodes with a session that waits to be opened."""
@@ -163,10 +170,11 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         self, request_iterator: object, context: Context
     ) -> None:
         with self._strangers.passing(counted_as(context)):
-            hello = await _hello(context)
+            hello = await _hello(context, self._receiving)
             if (loop := await self._elected()) is None:
                 await self._redirect(context)
                 return
+            require_fleet(certificate_of(context), loop.state.cluster.id)
             node = member(loop.state, agent_of(context))
         async with self._line(node.id):
             loop = await self._elected()
@@ -221,7 +229,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     ) -> None:
         with self._strangers.passing(counted_as(context)):
             try:
-                async with asyncio.timeout(TUNNEL_HELLO_TIMEOUT_S):
+                place = self._receiving.place(counted_as(context))
+                async with asyncio.timeout(TUNNEL_HELLO_TIMEOUT_S), place:
                     frame = received(await context.read(), dispatcher_pb2.TunnelFrame)
             except TimeoutError:
                 told = f"no first frame within {TUNNEL_HELLO_TIMEOUT_S:g} s"
@@ -347,9 +356,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         return True
 
 
-async def _hello(context: Context) -> dispatcher_pb2.Hello:
+async def _hello(context: Context, receiving: Receiving) -> dispatcher_pb2.Hello:
     try:
-        async with asyncio.timeout(HELLO_TIMEOUT_S):
+        async with asyncio.timeout(HELLO_TIMEOUT_S), receiving.place(counted_as(context)):
             message = received(await context.read(), dispatcher_pb2.AgentMessage)
     except TimeoutError:
         raise InvalidArgument(f"no hello within {HELLO_TIMEOUT_S:g} s") from None

@@ -83,6 +83,7 @@ def started(folder: Path, etcd: EtcdProcess, prefix: str, *flags: str) -> subpro
     command = [
         *(sys.executable, "-m", "controller", f"--state-dir={folder}"),
         *(f"--listen=unix:{folder}.sock", "--advertise-addr=127.0.0.1:1", "--metrics-addr="),
+        "--health-addr=",
         *(f"--etcd-endpoints={etcd.endpoint}", f"--etcd-prefix={prefix}", *flags),
     ]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
