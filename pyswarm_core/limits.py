@@ -378,11 +378,10 @@ CONNECTIONS_MAX = 30_000
 STREAMS_PER_CONNECTION = 1_024
 """More calls than one caller may have: gRPC lets further ones wait without an error."""
 METADATA_BYTES_MAX = 8 * 1024
-"""The metadata of a call; a token has 110 bytes."""
+"""Of a call; a token has 110 bytes."""
 HANDSHAKE_MAX = 5 * SECOND
-"""The time for TLS handshake and HTTP/2 preface. Clients give up an attempt after 2 s."""
 CONNECTION_IDLE_MAX = MINUTE
-"""A connection without a call is closed after this long."""
+"""The time for TLS and HTTP/2 (clients give up after 2 s), and between two calls."""
 STRANGERS_PER_CALLER = 500
 """Calls of one host (with IPv6: of one /64) for agents that have not shown a valid token or tunnel
 yet; as many joins with a valid token may wait. A fleet behind one address translation is one host:
@@ -395,15 +394,6 @@ host with most.
 """
 REQUESTS_WAITING = 1_000
 """Concurrent changes of users; further ones are refused."""
-USERS_MAX = 1_000
-"""Users of the API."""
-STACKS_PER_USER = 100
-"""Stacks that one user may be limited to."""
-TOKENS_PER_USER = 64
-"""Tokens of one user; expired ones count until they are removed."""
-TOKEN_LIFETIME_MAX = 10 * 365 * 24 * HOUR
-USER_BYTES_MAX = 64 * 1024
-"""A stored user with its labels and tokens."""
 EVENTS_KEPT = 4_096
 EVENTS_TOLD = 64
 """Events in one message, and events compared with a stream's filters in one slice."""

@@ -66,7 +66,7 @@ def agent_arguments(
         f"--state-dir={host.state_dir / 'agent'}",
         f"--run-dir={host.run_dir / 'agent'}",
         f"--controller={controller}",
-        f"--join-token-file={token_file(host.state_dir / 'agent', token)}",
+        f"--join-token-file={write_token(host.state_dir / 'agent' / 'join-token', token)}",
         f"--availability={availability}",
     ]
     if AGENT_CONFIG.exists():
@@ -78,12 +78,11 @@ def agent_arguments(
     return tuple(arguments)
 
 
-def token_file(state_dir: Path, token: str) -> Path:
-    """Write the token for the agent, which removes the file when it has joined. Its command line
-    would show the token to every user of the host.
+def write_token(path: Path, token: str) -> Path:
+    """Write the token for the agent, which removes it when it has joined. Its command line would
+    show the token to every user of the host.
     """
-    path = state_dir / "join-token"
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     path.write_text(token)

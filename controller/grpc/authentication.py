@@ -15,6 +15,7 @@ import grpc
 
 from controller.api.permissions import current
 from controller.grpc.admission import caller_of
+from controller.grpc.auditing import record_refusal
 from controller.grpc.callers import set_caller
 from controller.grpc.calls import Context, handler_kind
 from controller.grpc.opencalls import Identity, OpenCalls, expired
@@ -73,7 +74,12 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         async def call(request: Any, context: Context) -> Any:
             identity = self._identity(method, _bearer(handler_call_details), context)
             set_caller(identity.caller)
-            authorize(identity.caller, method)
+            try:
+                authorize(identity.caller, method)
+            except PermissionDenied as error:
+                name = method.rpartition("/")[2]
+                record_refusal(self._leadership, identity.caller, name, error)
+                raise
             if not handler.response_streaming:
                 return await behaviour(request, context)
             with self.calls.open(identity):

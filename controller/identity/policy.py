@@ -111,6 +111,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}RemoveUserToken": _admin("remove tokens of users"),
         f"{CONTROL}IssueUserCertificate": _admin("issue certificates of users"),
         f"{CONTROL}Events": _read("read events", Named.LISTED),
+        f"{CONTROL}ListAudit": _admin("read the audit log"),
         f"{CONTROL}Logs": _read("read logs", Named.SERVICE_OR_TASK),
         f"{CONTROL}PullImage": _change("pull images", Named.FLEET),
         f"{CONTROL}ListImages": _read("list images", Named.FLEET),

@@ -13,10 +13,10 @@ from controller.brain.storable import require_storable
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, NotFound, Unavailable, invalid, quoted
+from pyswarm_core.identity.limits import TOKENS_PER_USER, USER_BYTES_MAX, USERS_MAX
 from pyswarm_core.identity.users import User, UserId, UserSpec, UserToken
 from pyswarm_core.ids import ID_LENGTH, IdSource, short
 from pyswarm_core.kinds import USER
-from pyswarm_core.limits import TOKENS_PER_USER, USER_BYTES_MAX, USERS_MAX
 from pyswarm_core.objects import Version
 from pyswarm_core.state import State
 from pyswarm_core.validation import require, token_problems, user_problems

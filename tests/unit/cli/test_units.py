@@ -23,7 +23,7 @@ def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, .
 def test_a_started_daemon_is_a_unit_that_only_root_reads(
     tmp_path: Path, called: list[tuple[str, ...]]
 ) -> None:
-    agent = Host(Path("/s")).daemon("agent", ("--controller=a:1", "--label=a=$x 100%"))
+    agent = Host(Path("/s")).daemon("agent", ("--config=/etc/a", "--label=a=$x 100%"))
     Systemd().start(agent)
     unit = tmp_path / "pyswarm-agent.service"
     assert unit.stat().st_mode & 0o777 == 0o600
@@ -36,21 +36,24 @@ def test_a_started_daemon_is_a_unit_that_only_root_reads(
     assert lines["WantedBy"] == "multi-user.target"
 
 
-def test_no_unit_of_a_host_that_joins_has_the_token(
+def test_a_unit_names_the_file_of_the_join_token_and_not_the_token(
     tmp_path: Path, called: list[tuple[str, ...]]
 ) -> None:
-    here = Host(tmp_path / "state")
+    own = Host(tmp_path / "state")
     arguments = joining.agent_arguments(
-        here, controller="a:1", token="PYSWM-1-a-b", advertise_addr="", availability="active"
+        own,
+        controller="10.0.0.9:2377",
+        token="PYSWM-1-a-b",
+        advertise_addr="",
+        availability="active",
     )
-    Systemd().start(here.daemon("agent", arguments))
+    Systemd().start(own.daemon("agent", arguments))
+    assert called
     text = (tmp_path / "pyswarm-agent.service").read_text()
-    assert "PYSWM" not in text
-    file = here.state_dir / "agent" / "join-token"
+    file = tmp_path / "state/agent/join-token"
     assert f"--join-token-file={file}" in text
-    assert file.read_text() == "PYSWM-1-a-b"
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert len(called) == 2
+    assert "PYSWM" not in text
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("PYSWM-1-a-b", 0o600)
 
 
 def test_a_stopped_daemon_leaves_no_unit(tmp_path: Path, called: list[tuple[str, ...]]) -> None:
