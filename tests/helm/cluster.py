@@ -1,10 +1,10 @@
-"""An API server of Kubernetes with a few objects that never change."""
+"""An API server of Kubernetes that has some Secrets, for the chart's `lookup`."""
 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 
 from tests.helm.rendering import NAMESPACE, Object
@@ -22,19 +22,12 @@ _MISSING = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason":
 
 class _Api(BaseHTTPRequestHandler):
     documents: Mapping[str, Object]
-    ended: Event
 
     def do_GET(self) -> None:
-        path, _, query = self.path.partition("?")
-        found = self.documents.get(path)
+        found = self.documents.get(self.path.partition("?")[0])
         self.send_response(200 if found else 404)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
-        if found and "watch=" in query:
-            # Nothing changes.
-            self.wfile.flush()
-            self.ended.wait()
-            return
         self.wfile.write(json.dumps(found or _MISSING | {"code": 404}).encode())
 
     def log_message(self, *_: Any) -> None:
@@ -42,17 +35,15 @@ class _Api(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def api_server(documents: Mapping[str, Object]) -> Iterator[str]:
+def _api_server(documents: Mapping[str, Object]) -> Iterator[str]:
     """The URL of an API server that has these documents, by path."""
-    ended = Event()
-    handler = type("Api", (_Api,), {"documents": {**_DISCOVERY, **documents}, "ended": ended})
+    handler = type("Api", (_Api,), {"documents": {**_DISCOVERY, **documents}})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_port}"
         finally:
-            ended.set()
             server.shutdown()
             thread.join()
 
@@ -60,7 +51,7 @@ def api_server(documents: Mapping[str, Object]) -> Iterator[str]:
 @contextmanager
 def cluster(*secrets: Object) -> Iterator[str]:
     """The kubeconfig of a cluster that has these Secrets."""
-    with api_server({f"{SECRETS}{each['metadata']['name']}": each for each in secrets}) as url:
+    with _api_server({f"{SECRETS}{each['metadata']['name']}": each for each in secrets}) as url:
         yield json.dumps(
             {
                 "apiVersion": "v1",

@@ -23,7 +23,6 @@ import yaml
 
 from tests.fixtures.etcd import free_port
 from tests.fixtures.source import ROOT
-from tests.helm.cluster import api_server
 from tests.helm.rendering import NAMESPACE, Object, Rendered, rendered, variables
 
 PYSWARM = (sys.executable, "-c", "from cli.main import main; main()")
@@ -177,29 +176,22 @@ def test_a_lost_volume_costs_nothing_and_a_lost_key_all_credentials(pod: Pod) ->
     pod.wait_for_log("is sealed with encryption key")
 
 
-def _slice(service: Object, node: str, port: int) -> Object:
-    name = service["metadata"]["name"]
-    pod = {"kind": "Pod", "name": f"{name}-0", "namespace": NAMESPACE}
-    one = {"addresses": ["127.0.0.1"], "conditions": {"ready": True}, "targetRef": pod}
-    return {
-        "metadata": {
-            "name": f"{name}-x",
-            "namespace": NAMESPACE,
-            "labels": {**service["metadata"]["labels"], "kubernetes.io/service-name": name},
-        },
-        "addressType": "IPv4",
-        "endpoints": [{**one, "nodeName": node}],
-        "ports": [{"name": "metrics", "port": port, "protocol": "TCP"}],
-    }
-
-
-def _pod_of(service: Object, node: str) -> Object:
-    name = f"{service['metadata']['name']}-0"
-    return {
-        "metadata": {"name": name, "namespace": NAMESPACE, "uid": name},
-        "spec": {"nodeName": node, "containers": []},
-        "status": {"podIP": "127.0.0.1", "hostIP": "127.0.0.1", "phase": "Running"},
-    }
+def _discovered(port: int) -> list[Object]:
+    """The targets that Kubernetes' discovery finds for the chart's Services, with its labels.
+    Debian's Prometheus is built without that discovery. Nothing listens at the agents' port; the
+    API's port has no metrics.
+    """
+    ports = {"demo-pyswarm-controller-metrics": port, "demo-pyswarm-agent-metrics": 1}
+    found = []
+    for name, service in rendered().of_kind("Service").items():
+        labels = {
+            f"__meta_kubernetes_service_label_{re.sub('[^a-zA-Z0-9]', '_', key)}": value
+            for key, value in service["metadata"]["labels"].items()
+        }
+        labels["__meta_kubernetes_pod_name"] = f"{name}-0"
+        labels["__meta_kubernetes_pod_node_name"] = "n1"
+        found.append({"targets": [f"127.0.0.1:{ports.get(name, 2)}"], "labels": labels})
+    return found
 
 
 @contextmanager
@@ -233,43 +225,21 @@ def _targets(url: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda each: str(each["scrapePool"]))
 
 
-def _list(kind: str, version: str, items: list[Object]) -> Object:
-    found = {"kind": f"{kind}List", "apiVersion": version, "items": items}
-    return {**found, "metadata": {"resourceVersion": "1"}}
-
-
-def _discovered(metrics_port: int) -> dict[str, Object]:
-    """What the API server has of the chart's Services. Nothing listens at the agents' port; the
-    API's own is none of metrics.
-    """
-    services = list(rendered().of_kind("Service").values())
-    ports = {"demo-pyswarm-controller-metrics": metrics_port, "demo-pyswarm-agent-metrics": 1}
-    slices = [_slice(each, "n1", ports.get(each["metadata"]["name"], 2)) for each in services]
-    pods = [_pod_of(each, "n1") for each in services]
-    group, core = (
-        f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}",
-        f"/api/v1/namespaces/{NAMESPACE}",
-    )
-    return {
-        f"{core}/services": _list("Service", "v1", services),
-        f"{core}/pods": _list("Pod", "v1", pods),
-        f"{group}/endpointslices": _list("EndpointSlice", "discovery.k8s.io/v1", slices),
-    }
-
-
 def test_prometheus_scrapes_with_the_pages_configuration(pod: Pod, tmp_path: Path) -> None:
     pod.wait_until_ready()
     (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/kubernetes.md").read_text(), re.DOTALL)
     (tmp_path / "ca.crt").write_bytes(pod.run("swarm ca"))
     (tmp_path / "token").write_bytes(pod.run("swarm scrape-token"))
-    with api_server(_discovered(pod.ports[9323])) as api:
-        config = yaml.safe_load(text.replace("/etc/prometheus/pyswarm/", f"{tmp_path}/"))
-        for job in config["scrape_configs"]:
-            job["kubernetes_sd_configs"][0]["api_server"] = api
-        config["global"] = {"scrape_interval": "1s"}
-        with prometheus(tmp_path, yaml.safe_dump(config)) as url:
-            pod.wait(lambda: [each["health"] for each in _targets(url)] == ["down", "up"])
-            agents, controllers = _targets(url)
+    config = yaml.safe_load(text.replace("/etc/prometheus/pyswarm/", f"{tmp_path}/"))
+    for job in config["scrape_configs"]:
+        assert job.pop("kubernetes_sd_configs") == [
+            {"role": "endpointslice", "namespaces": {"names": [NAMESPACE]}}
+        ]
+        job["static_configs"] = _discovered(pod.ports[9323])
+    config["global"] = {"scrape_interval": "1s"}
+    with prometheus(tmp_path, yaml.safe_dump(config)) as url:
+        pod.wait(lambda: [each["health"] for each in _targets(url)] == ["down", "up"])
+        agents, controllers = _targets(url)
     assert controllers["scrapePool"] == "pyswarm-controllers"
     assert controllers["labels"]["pod"] == "demo-pyswarm-controller-metrics-0"
     assert agents["labels"]["node"] == "n1"
