@@ -22,12 +22,13 @@ from cli.errors import NoAnswer, Unreachable
 from pyswarm_core import views
 from pyswarm_core.aio.credentials import channel
 from pyswarm_core.aio.status import error_of
+from pyswarm_core.api.v1 import audit_pb2, dispatcher_pb2
 from pyswarm_core.api.v1 import control_pb2 as pb
-from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.api.v1.control_pb2_grpc import ControlStub
 from pyswarm_core.api.v1.dispatcher_pb2_grpc import DispatcherStub
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import NO_LEADER, PyswarmError, Unavailable
+from pyswarm_core.identity.audit import AuditRecord
 from pyswarm_core.identity.trust import OUTDATED_KEY
 from pyswarm_core.identity.users import User, UserSpec, UserToken
 from pyswarm_core.kinds import Id, Item, Kind
@@ -364,6 +365,22 @@ class Client:
         request = pb.EventsRequest(since=since, until=until, filters=filters, follow=follow)
         for part in self._stream(views.Events, self._stub.Events, request):
             yield from part.events
+
+    def audit(
+        self,
+        *,
+        since: int = 0,
+        until: int = 0,
+        users: Iterable[str] = (),
+        objects: Iterable[str] = (),
+        follow: bool = False,
+    ) -> Iterator[AuditRecord]:
+        """Audit records between two instants (0: no bound); with `follow` also those to come."""
+        request = audit_pb2.ListAuditRequest(
+            since=since, until=until, users=users, objects=objects, follow=follow
+        )
+        for part in self._stream(views.AuditRecords, self._stub.ListAudit, request):
+            yield from part.records
 
     def logs(
         self, ref: str, *, follow: bool = False, tail: int = -1, since: int = 0

@@ -14,13 +14,14 @@ from controller.brain.allocator.audit import audit
 from controller.brain.decide import decide
 from controller.config import Config, etcd_name
 from controller.grpc.admission import Admission
+from controller.grpc.auditing import Auditing
 from controller.grpc.authentication import Authentication
 from controller.grpc.authorization import Authorization
 from controller.grpc.calls import ErrorsToStatus
 from controller.grpc.control import Control
 from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
-from controller.grpc.listening import listen
+from controller.grpc.listening import listen, server_options
 from controller.grpc.locked import until_unlocked
 from controller.host import controller_id, host_routes
 from controller.identity.authority import Authority, StoredCluster
@@ -29,6 +30,7 @@ from controller.identity.envelope import Envelope
 from controller.identity.keyfile import missing
 from controller.identity.keyring import Keyring
 from controller.identity.locking import Locking
+from controller.leader.audit.files import AuditFile
 from controller.leader.election import Candidate, Term, encode_candidate, known_leader
 from controller.leader.garbage import freeze, unseen, young_only
 from controller.leader.loop import Loop, Tools
@@ -49,7 +51,6 @@ from controller.store.base import (
     StoreUnavailable,
 )
 from controller.store.etcd import EtcdStore
-from pyswarm_core.aio.channel import SERVER_OPTIONS
 from pyswarm_core.aio.daemon import check_free, own_folder
 from pyswarm_core.aio.echo import Asker, Done, Echoes
 from pyswarm_core.aio.http.health import serve_health
@@ -140,6 +141,7 @@ class Controller:
         self._keyring = keyring or Keyring(config.key_file)
         self._locking = Locking(store, self._keys, self._keyring)
         self._elector: Elector | None = None
+        self._write_audit = AuditFile(config, self._metrics).run
         self._listens: Listening | None = None
         self._controllers: tuple[str, ...] = (config.advertise_addr,)
         self._authentication = Authentication(
@@ -305,6 +307,7 @@ class Controller:
         self._metrics.is_leader.set(1)
         await self._health.set_leading(True)
         group.create_task(self._audit(state, saver.yield_loop))
+        group.create_task(self._write_audit(self._loop.audit.log))
         group.create_task(end_rotations(self._loop))
         if self._listens is not None:
             told = self._listens.tell(state, self._loop.sessions, saver.yield_loop)
@@ -345,13 +348,14 @@ class Controller:
             ErrorsToStatus(self._ids),
             self._authentication,
             admission,
+            Auditing(self),
             Authorization(self),
         )
-        server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
+        server = grpc.aio.server(interceptors=interceptors, options=server_options())
         facts = ControllerFacts(version(), await self._store_name(), config.advertise_addr)
         control = Control(self, self._clock, facts, host_routes, self._locking)
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
-        dispatcher = Dispatcher(self, self._clock, admission.strangers)
+        dispatcher = Dispatcher(self, self._clock, admission.strangers, admission.receiving)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
         self._health.add_to(server)
         await self._health.set_leading(False)

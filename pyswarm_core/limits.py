@@ -368,6 +368,20 @@ STREAMS_PER_CALLER = 500
 """Watches, event streams, logs and pulls of one caller; each costs memory and little time."""
 STREAMS_MAX = 2_000
 """Streams of all users."""
+RECEIVED_PER_CALLER = 16
+RECEIVED_MAX = 256
+"""Requests of one caller, and of all, that are received at once, of TUNNEL_FRAME_BYTES each; those
+of one caller wait for each other.
+"""
+CONNECTIONS_MAX = 30_000
+"""Connections to one address of a controller: NODES_MAX, and half as many of users and guests."""
+STREAMS_PER_CONNECTION = 1_024
+"""More calls than one caller may have: gRPC lets further ones wait without an error."""
+METADATA_BYTES_MAX = 8 * 1024
+"""Of a call; a token has 110 bytes."""
+HANDSHAKE_MAX = 5 * SECOND
+CONNECTION_IDLE_MAX = MINUTE
+"""The time for TLS and HTTP/2 (clients give up after 2 s), and between two calls."""
 STRANGERS_PER_CALLER = 500
 """Calls of one host (with IPv6: of one /64) for agents that have not shown a valid token or tunnel
 yet; as many joins with a valid token may wait. A fleet behind one address translation is one host:
@@ -380,20 +394,15 @@ host with most.
 """
 REQUESTS_WAITING = 1_000
 """Concurrent changes of users; further ones are refused."""
-USERS_MAX = 1_000
-"""Users of the API."""
-STACKS_PER_USER = 100
-"""Stacks that one user may be limited to."""
-TOKENS_PER_USER = 64
-"""Tokens of one user; expired ones count until they are removed."""
-TOKEN_LIFETIME_MAX = 10 * 365 * 24 * HOUR
-USER_BYTES_MAX = 64 * 1024
-"""A stored user with its labels and tokens."""
 EVENTS_KEPT = 4_096
 EVENTS_TOLD = 64
 """Events in one message, and events compared with a stream's filters in one slice."""
-TUNNEL_FRAME_BYTES = 16 * 1024 * 1024
-"""One frame of a tunnel: 500 log lines of 16 KiB, with their times, are half of it."""
+TUNNEL_FRAME_BYTES = 4 * 1024 * 1024
+"""The largest message that a controller accepts, from anybody: gRPC has one limit for all calls. A
+thousand statuses with long errors, or IMAGES_PER_NODE_MAX images, are shorter.
+"""
+LOG_FRAME_BYTES = 1024 * 1024
+"""Text of the log lines in one frame; a longer line has its own."""
 IMAGES_PER_NODE_MAX = 10_000
 """Images that one host may list."""
 TUNNELS_MAX = 1_000

@@ -6,7 +6,7 @@ session.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import TaskId
+from pyswarm_core.limits import LOG_FRAME_BYTES
 from pyswarm_core.traces import Facts, TraceProbe
 
 _log = EventLog("agent.session.tunnels")
@@ -151,8 +152,8 @@ class Dialer:
         # Closed here: a reader that waits for a full queue would keep the file open.
         async with aclosing(read_log(log, query, ended)) as batches:
             async for lines in batches:
-                for start in range(0, len(lines), LINES_PER_FRAME):
-                    await queue.put(_log_frame(task_id, lines[start : start + LINES_PER_FRAME]))
+                for part in _parts(lines):
+                    await queue.put(_log_frame(task_id, part))
 
     async def _pull(self, request: dispatcher_pb2.ImagePull, queue: Queue) -> None:
         image = await self._images.pull(request.reference, _credentials(request), _reporter(queue))
@@ -200,6 +201,18 @@ def _end(queue: Queue) -> None:
     while not queue.empty():
         queue.get_nowait()
     queue.put_nowait(Frame())
+
+
+def _parts(lines: Sequence[LogEntry]) -> Iterator[Sequence[LogEntry]]:
+    """The lines in parts of one frame each."""
+    start = size = 0
+    for end, line in enumerate(lines):
+        size += len(line.text)
+        if end > start and (size > LOG_FRAME_BYTES or end - start == LINES_PER_FRAME):
+            yield lines[start:end]
+            start, size = end, len(line.text)
+    if lines:
+        yield lines[start:]
 
 
 def _log_frame(task_id: TaskId, lines: Sequence[LogEntry]) -> dispatcher_pb2.TunnelFrame:

@@ -70,10 +70,10 @@ def authorize_request(caller: Caller, method: str, request: Any, state: State) -
     kind = getattr(request, "kind", "")
     if (needed := rule.of_kind.get(kind)) is not None:
         require_role(caller, needed, f"{rule.verb} of the kind {kind}")
+    if caller.stacks:  # first: an error about options shows those of the service
+        yield from _STACKS[rule.named](caller, rule, request, state)
     if caller.role is not Role.ADMIN and (check := _OPTIONS.get(rule.named)) is not None:
         check(caller, rule, request, state)
-    if caller.stacks:
-        yield from _STACKS[rule.named](caller, rule, request, state)
 
 
 # Options

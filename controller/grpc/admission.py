@@ -5,13 +5,16 @@ nobody has; or all users of the controller's own socket. A call beyond a limit i
 once with the limit and the remedy; nothing is queued. A call counts from its first byte: gRPC would
 pass it on with its request, for which it would wait without a limit.
 
+A request that has not arrived may hold TUNNEL_FRAME_BYTES of memory, whatever its method: few of a
+caller are received at once, and the others wait, of which gRPC holds a window of 64 KiB.
+
 Many silent hosts could hold all places of strangers. A new call then replaces the oldest call of
 the caller that has most: an agent with a token needs its place for one message.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 from urllib.parse import unquote
@@ -22,9 +25,12 @@ import msgspec
 from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, Undecodable
 from controller.identity.caller import CallerKind
+from controller.identity.policy import CONTROL, DISPATCHER, HEALTH
 from pyswarm_core.errors import Exhausted, InvalidArgument, quoted
 from pyswarm_core.ids import short
 from pyswarm_core.limits import (
+    RECEIVED_MAX,
+    RECEIVED_PER_CALLER,
     REQUESTS_MAX,
     REQUESTS_PER_CALLER,
     STRANGERS_MAX,
@@ -33,12 +39,10 @@ from pyswarm_core.limits import (
     STREAMS_PER_CALLER,
 )
 
-USERS_API = "/pyswarm.v1.Control/"
-LASTING = frozenset({"WatchService", "Events", "Logs", "PullImage"})
+LASTING = frozenset({"WatchService", "Events", "ListAudit", "Logs", "PullImage"})
 """Calls that may stay open; all others count as requests, lists too."""
-CERTIFIED = frozenset({"/pyswarm.v1.Dispatcher/Join", "/pyswarm.v1.Dispatcher/RenewCertificate"})
-"""Calls for a certificate."""
-HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
+OF_HOSTS = frozenset(f"{DISPATCHER}{name}" for name in ("Join", "RenewCertificate", "Leave"))
+"""Calls of hosts with one request; the dispatcher counts the streams of agents."""
 REQUEST_TIMEOUT_S = 10.0
 """The time in which a caller has to send its request."""
 
@@ -66,7 +70,25 @@ STRANGERS = Limit(
     yields=True,
 )
 JOINS = Limit(
-    "joins with a valid token", STRANGERS_PER_CALLER, STRANGERS_MAX, "join again when they are done"
+    "joins and renewals with a valid token or proof",
+    STRANGERS_PER_CALLER,
+    STRANGERS_MAX,
+    "join again when they are done",
+)
+PROBES = Limit(
+    "health checks and watches",
+    STRANGERS_PER_CALLER,
+    STRANGERS_MAX,
+    "end some of them",
+    yields=True,
+)
+"""Of guests too: those of STREAMS are the users' alone."""
+RECEIVED = Limit(
+    "requests that have not arrived",
+    RECEIVED_PER_CALLER,
+    RECEIVED_MAX,
+    "send a request with its call",
+    yields=True,
 )
 RENEWALS = Limit(
     "renewals of certificates", STRANGERS_PER_CALLER, STRANGERS_MAX, "renew again later"
@@ -145,6 +167,36 @@ class _Call:
         """Whether a new call replaced it."""
 
 
+class Receiving:
+    """Bounds the requests that are received at once. Those of one caller wait for each other."""
+
+    def __init__(self) -> None:
+        self._gate = Gate(RECEIVED)
+        self._lines: dict[str, _Line] = {}
+
+    @asynccontextmanager
+    async def place(self, caller: str) -> AsyncIterator[None]:
+        """Receive a request in the block. Raises Exhausted in it if a new request replaces it."""
+        line = self._lines.setdefault(caller, _Line())
+        line.length += 1
+        try:
+            async with line.places:
+                with self._gate.passing(caller):
+                    yield
+        finally:
+            line.length -= 1
+            if not line.length:
+                del self._lines[caller]
+
+
+class _Line:
+    """The requests of one caller that are received or wait for that."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.places = asyncio.Semaphore(RECEIVED.per_caller)
+
+
 class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no generic at run time
     """Counts the calls of users, and the joins of agents until their request has arrived. The
     dispatcher counts agents' streams by `strangers` until they have shown that they belong to the
@@ -155,6 +207,8 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no gene
         self.requests = Gate(REQUESTS)
         self.streams = Gate(STREAMS)
         self.strangers = Gate(STRANGERS)
+        self.probes = Gate(PROBES)
+        self.receiving = Receiving()
 
     async def intercept_service(
         self,
@@ -170,39 +224,39 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no gene
         if handler.response_streaming:
             wrapped, behaviour = grpc.stream_stream_rpc_method_handler, handler.unary_stream
         return wrapped(
-            _counted(gate, behaviour, lasts=gate is not self.strangers),
+            self._counted(gate, behaviour, lasts=gate is not self.strangers),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
     def _gate(self, method: str) -> Gate | None:
-        if method.startswith(USERS_API):
-            return self.streams if method.removeprefix(USERS_API) in LASTING else self.requests
-        if method == HEALTH_WATCH:
-            return self.streams
-        return self.strangers if method in CERTIFIED else None
+        if method.startswith(CONTROL):
+            return self.streams if method.removeprefix(CONTROL) in LASTING else self.requests
+        if method.startswith(HEALTH):
+            return self.probes
+        return self.strangers if method in OF_HOSTS else None
+
+    def _counted(
+        self, gate: Gate, behaviour: Callable[[Any, Context], Awaitable[Any]], *, lasts: bool
+    ) -> Any:
+        """A handler of streamed requests, which is called before the request has arrived. The call
+        counts until it is answered or, unless it `lasts`, until its request has arrived.
+        """
+
+        async def call(_: object, context: Context) -> Any:
+            caller = counted_as(context)
+            with gate.passing(caller):
+                request = await _request(context, self.receiving.place(caller))
+                if lasts:
+                    return await behaviour(request, context)
+            return await behaviour(request, context)
+
+        return call
 
 
-def _counted(
-    gate: Gate, behaviour: Callable[[Any, Context], Awaitable[Any]], *, lasts: bool
-) -> Any:
-    """A handler of streamed requests, which is called before the request has arrived. The call
-    counts until it is answered or, unless it `lasts`, until its request has arrived.
-    """
-
-    async def call(_: object, context: Context) -> Any:
-        with gate.passing(counted_as(context)):
-            request = await _request(context)
-            if lasts:
-                return await behaviour(request, context)
-        return await behaviour(request, context)
-
-    return call
-
-
-async def _request(context: Context) -> object:
+async def _request(context: Context, place: AbstractAsyncContextManager[None]) -> object:
     try:
-        async with asyncio.timeout(REQUEST_TIMEOUT_S):
+        async with asyncio.timeout(REQUEST_TIMEOUT_S), place:
             request = await context.read()
     except TimeoutError:
         raise InvalidArgument(f"no request within {REQUEST_TIMEOUT_S:g} s") from None

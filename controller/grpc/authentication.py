@@ -15,10 +15,11 @@ import grpc
 
 from controller.api.permissions import current
 from controller.grpc.admission import caller_of
+from controller.grpc.auditing import record_refusal
 from controller.grpc.callers import set_caller
 from controller.grpc.calls import Context, handler_kind
 from controller.grpc.opencalls import Identity, OpenCalls, expired
-from controller.grpc.peers import certificate_of
+from controller.grpc.peers import certificate_of, require_fleet
 from controller.identity.ca import Parsed
 from controller.identity.caller import ANONYMOUS, ROOT, Caller, CallerKind
 from controller.identity.cluster import issuer_key_of
@@ -75,7 +76,12 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         async def call(request: Any, context: Context) -> Any:
             identity = self._identity(method, _bearer(handler_call_details), context)
             set_caller(identity.caller)
-            authorize(identity.caller, method)
+            try:
+                authorize(identity.caller, method)
+            except PermissionDenied as error:
+                name = method.rpartition("/")[2]
+                record_refusal(self._leadership, identity.caller, name, error)
+                raise
             if self._is_outdated(identity, context):
                 context.set_trailing_metadata(((OUTDATED_KEY, "1"),))
             if not handler.response_streaming:
@@ -91,11 +97,10 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
 
     def _identity(self, method: str, bearer: str, context: Context) -> Identity:
         """Raises PermissionDenied, and Unavailable where only the leader can know."""
-        peer = context.peer()
-        if peer.startswith("unix:"):
-            return Identity(ROOT)
-        certificate = certificate_of(context)
+        peer, certificate = context.peer(), certificate_of(context)
         if certificate is None:
+            if peer.startswith("unix:"):
+                return Identity(ROOT)
             raise PermissionDenied(
                 "this connection has no client certificate: without one of its own a caller uses"
                 " the guest certificate of the fleet"
@@ -152,11 +157,7 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
 
     def _leader_of(self, certificate: Parsed) -> Leader:
         leader = self._leadership.current()
-        if certificate.subject.cluster_id != leader.state.cluster.id:
-            raise PermissionDenied(
-                f"the certificate is of fleet {quoted(certificate.subject.cluster_id)}, this is"
-                f" fleet {quoted(leader.state.cluster.id)}"
-            )
+        require_fleet(certificate, leader.state.cluster.id)
         return leader
 
     def _by_token(self, bearer: str, address: str) -> Identity:
@@ -204,10 +205,16 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
 
 
 def _bearer(details: grpc.HandlerCallDetails) -> str:
-    """The token in the call's metadata."""
-    for key, value in details.invocation_metadata or ():
-        if key == "authorization" and isinstance(value, str):
-            if value[: len(BEARER)].lower() == BEARER:
-                return value[len(BEARER) :].strip()
-            raise PermissionDenied("authorization: expected `Bearer TOKEN`")
-    return ""
+    """The token in the call's metadata. Several are refused: which one counted for a proxy that
+    checks them would be open.
+    """
+    metadata = details.invocation_metadata or ()
+    values = [value for key, value in metadata if key == "authorization"]
+    if not values:
+        return ""
+    if len(values) > 1:
+        raise PermissionDenied(f"authorization: expected one value, not {len(values)}")
+    value = values[0]
+    if not isinstance(value, str) or value[: len(BEARER)].lower() != BEARER:
+        raise PermissionDenied("authorization: expected `Bearer TOKEN`")
+    return value[len(BEARER) :].strip()

@@ -17,10 +17,11 @@ from controller.api.changes.joining import JoinRequest, bounded, greet, join, me
 from controller.api.changes.nodes import drain_node
 from controller.api.changes.reported import Reports, clock_fault, faults
 from controller.brain.allocator.encryption import renewal
-from controller.grpc.admission import JOINS, RENEWALS, STRANGERS, Gate, counted_as
+from controller.grpc.admission import JOINS, RENEWALS, STRANGERS, Gate, Receiving, counted_as
+from controller.grpc.auditing import JOIN, LEAVE, REJOIN
 from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, read, received
-from controller.grpc.peers import agent_of
+from controller.grpc.peers import agent_of, certificate_of, require_fleet
 from controller.grpc.tunnels import GrpcTunnel
 from controller.identity.ca import Subject, Unit, key_digest, public_key_of
 from controller.identity.caller import CONTROLLER
@@ -30,13 +31,15 @@ from controller.leader.sessions import Message, NodeSession
 from controller.leader.slicing import RateLimiter
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
-from pyswarm_core.clock import Clock
+from pyswarm_core.clock import Clock, Instant
+from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Exhausted, InvalidArgument, Unavailable, invalid
 from pyswarm_core.identity.trust import AGENT_NAME
-from pyswarm_core.ids import NodeId, short
+from pyswarm_core.ids import IdSource, NodeId, short
 from pyswarm_core.indexes.columns import unpack_statuses
 from pyswarm_core.limits import HELLOS_PER_SECOND, PROTOCOL, STATUSES_MAX, STATUSES_PER_MESSAGE
 from pyswarm_core.objects import Cluster, Node, NodeDescription, NodeFault, TaskStatus
+from pyswarm_core.state import State
 
 _log = EventLog("controller.dispatcher")
 
@@ -85,10 +88,17 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     `strangers` counts the calls that have not shown yet that they come from an agent of the fleet.
     """
 
-    def __init__(self, leading: Leading, clock: Clock, strangers: Gate | None = None) -> None:
+    def __init__(
+        self,
+        leading: Leading,
+        clock: Clock,
+        strangers: Gate | None = None,
+        receiving: Receiving | None = None,
+    ) -> None:
         self._leading = leading
         self._clock = clock
         self._strangers = strangers or Gate(STRANGERS)
+        self._receiving = receiving or Receiving()
         self._joins = Gate(JOINS)
         self._renewals = Gate(RENEWALS)
         self._in_line: set[NodeId] = set()
@@ -118,6 +128,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             node = await loop.submit(
                 lambda state, now, ids: join(state, joining, now, ids, loop.controllers),
                 current_caller(),
+                JOIN,
             )
         _log.info("node.joined", node=node.id, hostname=joining.description.hostname)
         return dispatcher_pb2.JoinReply(
@@ -134,12 +145,16 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         loop = self._leading.current()
         key = public_key_of(request.csr)
         digest = key_digest(key)
-        node_id = self._proven(loop, request, context)
+        self._proven(loop.state, request, context)  # others wait in no queue
+        is_return = bool(request.token or request.former_certificate)
+        caller = current_caller() if is_return else CONTROLLER  # a renewal has no audit record
+
+        def renew(state: State, now: Instant, ids: IdSource) -> tuple[Writes, Node]:
+            return renewed(state, self._proven(state, request, context), digest, now)
+
         with self._renewals.passing(counted_as(context)):
             async with self._renewing:
-                node = await loop.submit(
-                    lambda state, now, ids: renewed(state, node_id, digest, now), current_caller()
-                )
+                node = await loop.submit(renew, caller, REJOIN)
         return _certificate(loop.state.cluster, node, key)
 
     async def Leave(
@@ -147,30 +162,31 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     ) -> dispatcher_pb2.LeaveReply:
         node_id, loop = agent_of(context), self._leading.current()
         left = await loop.submit(
-            lambda state, now, ids: drain_node(state, node_id, now), current_caller()
+            lambda state, now, ids: drain_node(state, node_id, now), current_caller(), LEAVE
         )
         return dispatcher_pb2.LeaveReply(tasks=left)
 
     def _proven(
-        self, loop: Loop, request: dispatcher_pb2.RenewCertificateRequest, context: Context
+        self, state: State, request: dispatcher_pb2.RenewCertificateRequest, context: Context
     ) -> NodeId:
         """The node that the caller proves to be."""
         now = self._clock.now()
         if request.token:
-            role_of(loop.state.cluster, request.token)
-            return rejoining(loop.state, _rejoin(request), now)
+            role_of(state.cluster, request.token)
+            return rejoining(state, _rejoin(request), now)
         if request.former_certificate:
-            return proven_node(loop.state, _proof(request), now)
+            return proven_node(state, _proof(request), now)
         return agent_of(context)
 
     async def Session(  # type: ignore[override]  # the stubs know only generators
         self, request_iterator: object, context: Context
     ) -> None:
         with self._strangers.passing(counted_as(context)):
-            hello = await _hello(context)
+            hello = await _hello(context, self._receiving)
             if (loop := await self._elected()) is None:
                 await self._redirect(context)
                 return
+            require_fleet(certificate_of(context), loop.state.cluster.id)
             node = member(loop.state, agent_of(context))
         async with self._line(node.id):
             loop = await self._elected()
@@ -225,7 +241,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     ) -> None:
         with self._strangers.passing(counted_as(context)):
             try:
-                async with asyncio.timeout(TUNNEL_HELLO_TIMEOUT_S):
+                place = self._receiving.place(counted_as(context))
+                async with asyncio.timeout(TUNNEL_HELLO_TIMEOUT_S), place:
                     frame = received(await context.read(), dispatcher_pb2.TunnelFrame)
             except TimeoutError:
                 told = f"no first frame within {TUNNEL_HELLO_TIMEOUT_S:g} s"
@@ -351,9 +368,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         return True
 
 
-async def _hello(context: Context) -> dispatcher_pb2.Hello:
+async def _hello(context: Context, receiving: Receiving) -> dispatcher_pb2.Hello:
     try:
-        async with asyncio.timeout(HELLO_TIMEOUT_S):
+        async with asyncio.timeout(HELLO_TIMEOUT_S), receiving.place(counted_as(context)):
             message = received(await context.read(), dispatcher_pb2.AgentMessage)
     except TimeoutError:
         raise InvalidArgument(f"no hello within {HELLO_TIMEOUT_S:g} s") from None

@@ -6,14 +6,31 @@ changed: with a new configuration each time, gRPC crashes under many handshakes 
 """
 
 import os
+import resource
 import threading
 from collections.abc import Callable, Iterable
 
 import grpc
 
 from controller.identity.cluster import ServerIdentity
+from pyswarm_core.aio.channel import SERVER_OPTIONS
 from pyswarm_core.aio.daemon import check_free
 from pyswarm_core.errors import InvalidArgument, quoted
+from pyswarm_core.limits import CONNECTIONS_MAX
+
+FILES_KEPT = 256
+"""Open files that connections to the servers leave free: for the store, above all."""
+
+
+def server_options() -> tuple[tuple[str, int], ...]:
+    """The options of a server. The limit of open files is raised as far as it can be; fewer
+    connections than CONNECTIONS_MAX are accepted if it is low.
+    """
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    free = 2 * CONNECTIONS_MAX if files == resource.RLIM_INFINITY else files
+    accepted = min(CONNECTIONS_MAX, max(free - FILES_KEPT, free // 2))
+    return (*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", accepted))
 
 
 def listen(

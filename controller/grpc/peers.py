@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from controller.grpc.calls import Context
 from controller.identity.ca import Parsed, Unit, parse
-from pyswarm_core.errors import PermissionDenied
+from pyswarm_core.errors import PermissionDenied, quoted
 from pyswarm_core.ids import NodeId
 
 TLS = "TLSv1.3"
@@ -32,6 +32,15 @@ def agent_of(context: Context) -> NodeId:
     if certificate is None or certificate.subject.unit is not Unit.WORKER:
         raise PermissionDenied("only an agent with a certificate of its node may call this")
     return NodeId(certificate.subject.id)
+
+
+def require_fleet(certificate: Parsed | None, cluster_id: str) -> None:
+    """Raise PermissionDenied if the caller's certificate is of another fleet with the same CA."""
+    if certificate is not None and certificate.subject.cluster_id != cluster_id:
+        raise PermissionDenied(
+            f"the certificate is of fleet {quoted(certificate.subject.cluster_id)}, this is"
+            f" fleet {quoted(cluster_id)}"
+        )
 
 
 @lru_cache(PARSED)

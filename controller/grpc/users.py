@@ -5,6 +5,7 @@ import secrets
 from typing import TypeVar
 
 from controller.api.changes import users
+from controller.grpc.auditing import current_verb
 from controller.grpc.callers import checked, current_caller
 from controller.grpc.calls import Context, read
 from controller.identity.cluster import root_digest, user_certificate
@@ -87,7 +88,7 @@ class UserCalls(control_pb2_grpc.ControlServicer):
         return self._leadership.current()
 
     async def _submit(self, mutation: Mutation[T]) -> T:
-        return await self._leader().submit(checked(mutation), current_caller())
+        return await self._leader().submit(checked(mutation), current_caller(), current_verb())
 
 
 def _user(user: User) -> pb.UserReply:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from controller.identity.cluster import converted, issued_from, server_identity, usable
 from controller.identity.keyring import Keyring
-from controller.store.base import Compare, Put, Store, StoreError, Txn
+from controller.store.base import Compare, CompareFailed, Put, Store, StoreError, Txn
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import Clock
 from pyswarm_core.errors import PyswarmError
@@ -74,8 +74,12 @@ class StoredCluster:
             ) from None
 
     async def _put(self, cluster: Cluster, compare: Compare, *, is_new: bool = False) -> None:
+        makes_key = is_new and self._keyring.is_empty
         value = self._keyring.envelope(is_new=is_new).encode(cluster)
-        await self._store.commit(Txn(compares=(compare,), puts=(Put(self._key, value),)))
+        txn = Txn(compares=(compare,), puts=(Put(self._key, value),))
+        outcome = await self._store.commit(txn)
+        if makes_key and isinstance(outcome, CompareFailed):
+            self._keyring.discard()
 
 
 class Authority:

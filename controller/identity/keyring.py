@@ -55,6 +55,11 @@ class Keyring:
             raise InvalidArgument(LOCKED if self._locked else missing(self._path))
         return Envelope(self._key, _draw_nonce)
 
+    def discard(self) -> None:
+        """Remove the key of a cluster that another controller created first."""
+        self._path.unlink(missing_ok=True)
+        self._key = None
+
     def unlock(self, unlock_key: bytes) -> None:
         """Decrypt the key. Raises InvalidArgument for another unlock key, Conflict if it is not
         locked.

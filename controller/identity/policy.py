@@ -113,6 +113,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}RemoveUserToken": _admin("remove tokens of users"),
         f"{CONTROL}IssueUserCertificate": _read("issue certificates of users", Named.USER),
         f"{CONTROL}Events": _read("read events", Named.LISTED),
+        f"{CONTROL}ListAudit": _admin("read the audit log"),
         f"{CONTROL}Logs": _read("read logs", Named.SERVICE_OR_TASK),
         f"{CONTROL}PullImage": _change("pull images", Named.FLEET),
         f"{CONTROL}ListImages": _read("list images", Named.FLEET),

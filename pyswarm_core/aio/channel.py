@@ -5,9 +5,22 @@ minute.
 
 `min_reconnect_backoff_ms` is the time limit of a connection attempt, TLS handshake included, which
 takes three round trips and waits its turn when a fleet returns.
+
+A server's limits hold before anything is known of a caller; each was seen to have an effect
+(`tests/integration/controller/attacks/test_connections.py`). `absolute_max_metadata_size` is the
+one that is exact: from `max_metadata_size` on, calls fail at random. Without `bdp_probe` a stream
+that nobody reads holds 64 KiB; with it gRPC grew the windows, and held 4 MiB of each.
 """
 
-from pyswarm_core.limits import GRPC_MESSAGE_BYTES, TUNNEL_FRAME_BYTES
+from pyswarm_core.clock import MILLISECOND
+from pyswarm_core.limits import (
+    CONNECTION_IDLE_MAX,
+    GRPC_MESSAGE_BYTES,
+    HANDSHAKE_MAX,
+    METADATA_BYTES_MAX,
+    STREAMS_PER_CONNECTION,
+    TUNNEL_FRAME_BYTES,
+)
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES),
@@ -26,6 +39,15 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", TUNNEL_FRAME_BYTES),
     ("grpc.max_send_message_length", GRPC_MESSAGE_BYTES),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+    ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
+    ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_MAX // MILLISECOND),
+    ("grpc.max_connection_idle_ms", CONNECTION_IDLE_MAX // MILLISECOND),
+    ("grpc.keepalive_time_ms", 60_000),  # ends calls of peers that are gone or do not answer
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_permit_without_calls", 1),

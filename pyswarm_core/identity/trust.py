@@ -118,7 +118,8 @@ def root_of(chain: Sequence[Certificate], digest: str, host: str) -> Certificate
     has = " and ".join(roots) or "no root certificate"
     raise PermissionDenied(
         f"the controller at {host} does not have this fleet's CA (expected {digest}, it has {has}):"
-        " the token is of another fleet, or somebody answers in its place; nothing was sent"
+        " the CA was rotated since the token was made, the token is of another fleet, or somebody"
+        " answers in its place; nothing was sent"
     )
 
 

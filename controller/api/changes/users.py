@@ -22,10 +22,10 @@ from pyswarm_core.errors import (
     invalid,
     quoted,
 )
+from pyswarm_core.identity.limits import TOKENS_PER_USER, USER_BYTES_MAX, USERS_MAX
 from pyswarm_core.identity.users import User, UserId, UserSpec, UserToken
 from pyswarm_core.ids import ID_LENGTH, IdSource, short
 from pyswarm_core.kinds import USER
-from pyswarm_core.limits import TOKENS_PER_USER, USER_BYTES_MAX, USERS_MAX
 from pyswarm_core.objects import Version
 from pyswarm_core.state import State
 from pyswarm_core.validation import require, token_problems, user_problems

@@ -13,6 +13,7 @@ from controller.api.changes.users import NewToken, create_token, create_user
 from controller.api.queries.info import ControllerFacts
 from controller.brain.decide import decide
 from controller.grpc.admission import Admission
+from controller.grpc.auditing import Auditing
 from controller.grpc.authentication import Authentication
 from controller.grpc.authorization import Authorization
 from controller.grpc.calls import ErrorsToStatus
@@ -108,10 +109,10 @@ class Identified:
 
     async def _lead(self, group: asyncio.TaskGroup) -> "asyncio.Task[None]":
         store = MemoryStore(MemoryKv(), SteadyClock())
-        lease = await store.grant_lease(2)
+        lease = await store.grant_lease(600)
         won = await store.commit(Txn((), (Put(KEYS.leader, b"me", lease.id),)))
         now = self.clock.now()
-        term = Term(lease.id, 2, won.revision, won.revision, now)
+        term = Term(lease.id, 600, won.revision, won.revision, now)
         envelope = counted_nonces()
         saver = Saver(store, KEYS, term, b"me", envelope=envelope, on_error=lambda _: None)
         tools = Tools(
@@ -132,6 +133,7 @@ class Identified:
             ErrorsToStatus(self.ids),
             self.authentication,
             self.admission,
+            Auditing(self),
             Authorization(self),
         )
         server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)

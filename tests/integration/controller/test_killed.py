@@ -44,6 +44,7 @@ class ControllerProcess:
             f"--etcd-endpoints={etcd.endpoint}",
             f"--etcd-prefix=/{folder.name}",
             "--metrics-addr=",
+            "--health-addr=",
             f"--health-addr={self.health}",
             "--heartbeat-period=200ms",
         ]

@@ -158,18 +158,18 @@ def test_services_and_networks_are_bounded_in_number() -> None:
 def test_messages_are_bounded_on_both_sides() -> None:
     received = "grpc.max_receive_message_length"
     assert dict(CHANNEL_OPTIONS)[received] == GRPC_MESSAGE_BYTES == 64 << 20
-    assert dict(SERVER_OPTIONS)[received] == TUNNEL_FRAME_BYTES == 16 << 20
+    assert dict(SERVER_OPTIONS)[received] == TUNNEL_FRAME_BYTES == 4 << 20
 
 
 async def test_a_frame_of_a_tunnel_is_bounded() -> None:
     frame = dispatcher_pb2.TunnelFrame()
-    frame.log_lines.lines.add(text=b"x" * (16 << 20))
+    frame.log_lines.lines.add(text=b"x" * (4 << 20))
 
     async def read() -> object:
         return frame
 
     context: Any = SimpleNamespace(read=read)
-    assert TUNNEL_FRAME_BYTES == 16 << 20
+    assert TUNNEL_FRAME_BYTES == 4 << 20
     with pytest.raises(Unavailable, match="at once"):
         await GrpcTunnel(context).read()
 

@@ -37,7 +37,7 @@ class SlowStore:
     def faults(self, node_id: NodeId, faults: object) -> None:
         pass
 
-    async def submit(self, mutation: object, caller: object) -> None:
+    async def submit(self, mutation: object, *_: object) -> None:
         self.submitted += 1
         await asyncio.Event().wait()
 

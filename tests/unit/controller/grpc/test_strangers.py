@@ -68,7 +68,7 @@ class Stream:
 
     def auth_context(self) -> dict[str, list[bytes]]:
         assert self._node is not None
-        return auth_context(FLEET.node(self._node.id))
+        return auth_context(FLEET.node(self._node.id, cluster_id=build.state().cluster.id))
 
 
 class Serving(Dispatcher):

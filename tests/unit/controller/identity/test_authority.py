@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from controller.identity import authority as module
 from controller.identity import ca
 from controller.identity.authority import Authority, StoredCluster
+from controller.identity.keyring import Keyring
 from controller.identity.rotation import begun
 from controller.store.base import Put, Txn
 from controller.store.memory import MemoryKv
@@ -95,6 +97,23 @@ async def test_controllers_that_start_at_once_have_one_ca(kv: MemoryKv) -> None:
         assert len({one.identity.key for one in several}) == 5
         for one in several:
             ca.require_issued_by(one.identity.chain, (root.decode(),))
+
+
+async def test_the_key_of_a_cluster_that_another_controller_created_first_is_removed(
+    kv: MemoryKv, tmp_path: Path
+) -> None:
+    """The operator copies the other controller's key; a wrong one would have to be found first."""
+    file = tmp_path / "encryption.key"
+
+    def slower() -> Cluster:
+        kv.commit(Txn((), (Put(KEY, KEYRING.envelope(is_new=False).encode(FLEET.cluster)),)))
+        return another("c").cluster
+
+    store = MemoryStore(kv, SteadyClock())
+    late = StoredCluster(store, Keys(), Keyring(file), slower)
+    with pytest.raises(InvalidArgument, match=r"encryption\.key"):
+        await late.read()
+    assert not file.exists()
 
 
 async def test_nothing_is_trusted_before_the_stored_cluster_is_known(kv: MemoryKv) -> None:
