@@ -7,6 +7,7 @@ Agents here run nothing: they take every assigned task through its states at onc
 import asyncio
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -146,6 +147,8 @@ class FakeAgent:
         self.worn_key = 0
         self.addrs6: tuple[str, ...] = (f"2001:DB8:0::{crc32(hostname.encode()) & 0xFFFF:x}",)
         self.beats = 0
+        self.clock_ahead: int | None = None
+        """By how many nanoseconds its clock is ahead; None: it sends no time."""
 
     @property
     def description(self) -> objects_pb2.NodeDescription:
@@ -220,7 +223,9 @@ class FakeAgent:
         while True:
             await asyncio.sleep(HEARTBEAT / 1e9)
             if not self.is_mute:
-                beat = dispatcher_pb2.Heartbeat(worn_key=self.worn_key)
+                ahead = self.clock_ahead
+                clock = 0 if ahead is None else time.time_ns() + ahead
+                beat = dispatcher_pb2.Heartbeat(worn_key=self.worn_key, clock=clock)
                 await call.write(AgentMessage(heartbeat=beat))
                 self.beats += 1
 

@@ -26,7 +26,7 @@ from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.system import SteadyClock
 from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2
-from pyswarm_core.clock import HOUR, Instant
+from pyswarm_core.clock import HOUR, SECOND, Instant
 from pyswarm_core.codec import from_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Conflict, InvalidArgument, PermissionDenied
@@ -368,3 +368,26 @@ async def test_a_fleet_made_before_certificates_is_converted_as_its_error_says(
         assert list(found.current().state.nodes) == [host.node_id]
     async with serving(settings, MemoryStore(kv, SteadyClock())) as found:
         await leading(found)  # --convert is needed once
+
+
+async def test_a_clock_that_goes_wrong_is_shown_by_node_ls_and_inspect(
+    controller: Controller, settings: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local = ("-H", settings.listen[0])
+    host = await _joined(tmp_path, controller, settings.advertise_addr, "host1")
+
+    def faults() -> tuple[str, ...]:
+        (node,) = controller.current().state.nodes.values()
+        return tuple(fault.reason for fault in node.status.faults)
+
+    async with host.up(settings.advertise_addr):
+        host.clock_ahead = -100 * SECOND
+        await until(faults, "its clock is behind")
+        capsys.readouterr()
+        await pyswarm(*local, "node", "ls", "--format", "{{.Hostname}} {{.Status}}")
+        await pyswarm(*local, "node", "inspect", "--pretty", "host1")
+        shown = " ".join(capsys.readouterr().out.split())
+        assert shown.startswith("host1 Ready (1 fault)")
+        assert "its clock is at least 64 s behind the controller's: set both by NTP" in shown
+        host.clock_ahead = 0
+        await until(lambda: not faults(), "its clock is right again")
