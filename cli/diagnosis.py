@@ -82,7 +82,7 @@ def _theirs(context: Context, chain: tuple[Certificate, ...]) -> str:
         return (
             f"the controller at {host} has another CA than {owner(context)}"
             f" (expected {' or '.join(map(digest_of, ours))}, it has"
-            f" {' and '.join(roots) or 'none'}): the address is of another fleet, or somebody"
-            " answers in its place"
+            f" {' and '.join(roots) or 'none'}): the CA was rotated since, the address is of"
+            " another fleet, or somebody answers in its place"
         )
     return out_of_time(chain[:1], host, int(time.time()))

@@ -41,6 +41,7 @@ COMMANDS = {
     "user": ("cli.user:user", "Manage users"),
     "playground": ("cli.playground.commands:playground", "Run a fleet on this machine"),
     "events": ("cli.verbs.events:events", "Get real time events from the fleet"),
+    "audit": ("cli.verbs.audit:audit", "Show who changed what, from the audit log"),
     "why": ("cli.verbs.why:why", "Explain the state of a task or service"),
     "version": ("cli.verbs.version:version", "Show the version information of CLI and controller"),
     "completion": ("cli.verbs.completion:completion", "Generate the completion script of a shell"),

@@ -9,12 +9,13 @@ from typing import Any
 import click
 
 import pyswarm_core
-from controller.config import ClusterOptions, Config, EtcdConfig, config_problems
+from controller.config import ClusterOptions, Config, EtcdConfig, FileLimits, config_problems
 from pyswarm_core.aio import logs
 from pyswarm_core.aio.daemon import run_daemon
 from pyswarm_core.aio.flags import DURATION, flag
 from pyswarm_core.aio.held import TimedSelector, run_measured
 from pyswarm_core.aio.memory import give_back_freed_memory
+from pyswarm_core.identity.limits import AUDIT_BACKUPS, AUDIT_FILE_MIB
 from pyswarm_core.limits import API_PORT, CONTROLLER_HEALTH_PORT, CONTROLLER_METRICS_PORT
 from pyswarm_core.specs import ClusterSpec
 from pyswarm_core.validation import require
@@ -90,6 +91,19 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     help="Listen address for probes and load balancers (/healthz, /readyz); empty to disable",
 )
 @flag(
+    "--audit-log-maxsize",
+    type=int,
+    default=AUDIT_FILE_MIB,
+    metavar="MIB",
+    help="Size of a file of the audit log (audit.log in --state-dir) before it is rotated",
+)
+@flag(
+    "--audit-log-maxbackup",
+    type=int,
+    default=AUDIT_BACKUPS,
+    help="Rotated files of the audit log to keep",
+)
+@flag(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
@@ -133,6 +147,7 @@ def make_config(flags: dict[str, Any]) -> Config:
         encryption_key=flags["encryption_key"],
         listen=listen,
         advertise_addr=_advertised(flags["advertise_addr"], listen),
+        audit_files=FileLimits(flags["audit_log_maxsize"], flags["audit_log_maxbackup"]),
         metrics_addr=flags["metrics_addr"],
         health_addr=flags["health_addr"],
         convert=flags["convert"],

@@ -14,6 +14,7 @@ from controller.brain.allocator.audit import audit
 from controller.brain.decide import decide
 from controller.config import Config, etcd_name
 from controller.grpc.admission import Admission
+from controller.grpc.auditing import Auditing
 from controller.grpc.authentication import Authentication
 from controller.grpc.authorization import Authorization
 from controller.grpc.calls import ErrorsToStatus
@@ -29,6 +30,7 @@ from controller.identity.envelope import Envelope
 from controller.identity.keyfile import missing
 from controller.identity.keyring import Keyring
 from controller.identity.locking import Locking
+from controller.leader.audit.files import AuditFile
 from controller.leader.election import Candidate, Term, encode_candidate, known_leader
 from controller.leader.garbage import freeze, unseen, young_only
 from controller.leader.loop import Loop, Tools
@@ -139,6 +141,7 @@ class Controller:
         self._keyring = keyring or Keyring(config.key_file)
         self._locking = Locking(store, self._keys, self._keyring)
         self._elector: Elector | None = None
+        self._write_audit = AuditFile(config, self._metrics).run
         self._listens: Listening | None = None
         self._controllers: tuple[str, ...] = (config.advertise_addr,)
         self._authentication = Authentication(
@@ -304,6 +307,7 @@ class Controller:
         self._metrics.is_leader.set(1)
         await self._health.set_leading(True)
         group.create_task(self._audit(state, saver.yield_loop))
+        group.create_task(self._write_audit(self._loop.audit.log))
         group.create_task(end_rotations(self._loop))
         if self._listens is not None:
             told = self._listens.tell(state, self._loop.sessions, saver.yield_loop)
@@ -344,6 +348,7 @@ class Controller:
             ErrorsToStatus(self._ids),
             self._authentication,
             admission,
+            Auditing(self),
             Authorization(self),
         )
         server = grpc.aio.server(interceptors=interceptors, options=server_options())

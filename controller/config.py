@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.identity.limits import AUDIT_BACKUPS, AUDIT_FILE_MIB, AUDIT_FILES_MAX
 from pyswarm_core.limits import API_PORT, CONTROLLER_METRICS_PORT
 from pyswarm_core.specs import ClusterSpec
 from pyswarm_core.validation import cluster_problems, require
@@ -67,6 +68,15 @@ class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
         yield from ((name, value) for name, value in options if value is not None)
 
 
+class FileLimits(msgspec.Struct, frozen=True):
+    """The bounds of the files of the audit log."""
+
+    max_size: int = AUDIT_FILE_MIB
+    """MiB of a file before it is rotated."""
+    max_backups: int = AUDIT_BACKUPS
+    """Rotated files that are kept: `audit.log.1` is the newest."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """A controller's settings; `python -m controller --help` explains each."""
 
@@ -78,6 +88,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     encryption_key: Path | None = None
     """The key file of encryption at rest; None: the one in the state directory."""
     etcd: EtcdConfig = EtcdConfig()
+    audit_files: FileLimits = FileLimits()
     metrics_addr: str = f"127.0.0.1:{CONTROLLER_METRICS_PORT}"
     health_addr: str = ""
     cluster: ClusterOptions = ClusterOptions()
@@ -104,6 +115,13 @@ def config_problems(config: Config) -> list[Problem]:
     if bool(etcd.cert_file) != bool(etcd.key_file):
         given = etcd.cert_file or etcd.key_file
         problems.append(Problem("--etcd-certfile", str(given), "expected --etcd-keyfile as well"))
+    files = config.audit_files
+    for flag, number in (
+        ("--audit-log-maxsize", files.max_size),
+        ("--audit-log-maxbackup", files.max_backups),
+    ):
+        if not 1 <= number <= AUDIT_FILES_MAX:
+            problems.append(Problem(flag, str(number), f"expected 1 to {AUDIT_FILES_MAX}"))
     if not config.name:
         problems.append(Problem("--name", "", "expected a name that no other controller has"))
     return problems

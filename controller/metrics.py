@@ -76,6 +76,7 @@ class Metrics:
             ["error"],
             registry=self.registry,
         )
+        self._add_audit()
         self.quarantines_total = Counter(
             "pyswarm_controller_quarantines_total",
             "Objects put into quarantine because a stage failed for them",
@@ -101,6 +102,20 @@ class Metrics:
             "Groups of task stops that waited for acknowledgements",
             ["outcome"],
             registry=self.registry,
+        )
+
+    def _add_audit(self) -> None:
+        self.audit_records_total = Counter(
+            "pyswarm_controller_audit_records_total",
+            "Audit records made",
+            ["class"],
+            registry=self.registry,
+        )
+        self.audit_skipped_total = self._counter(
+            "audit_skipped_total", "Refused requests without an audit record of their own"
+        )
+        self.audit_file_errors_total = self._counter(
+            "audit_file_errors_total", "Failed writes to the file of the audit log"
         )
 
     def count(self, events: Iterable[Event]) -> None:

@@ -4,12 +4,14 @@
 <prefix>/<kind>/<id>           an object of one of the kinds of kinds.py: node/…, service/…
 <prefix>/chunk/<service>/<n>   TaskChunk: the tasks of one service with slot // 128 == n
 <prefix>/unreadable/chunk/…    bytes found under a chunk's key that are no chunk
+<prefix>/audit/<class>/<n>     AuditRecord: a requested change, by its sequence
 <prefix>/controller/<id>       a running controller's name and address, attached to its lease
 <prefix>/leader                the leader's name, attached to its lease
 """
 
 from typing import Any, NamedTuple
 
+from pyswarm_core.identity.audit import AuditClass
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.kinds import Kind
 from pyswarm_core.limits import CHUNK_SLOTS
@@ -40,6 +42,7 @@ class Keys:
         self.listening = self.root + b"listening/"
         self.chunks = self.root + b"chunk/"
         self.unreadable = self.root + b"unreadable/"
+        self.audits = self.root + b"audit/"
 
     def controller(self, controller_id: str) -> bytes:
         return self.controllers + controller_id.encode()
@@ -60,6 +63,15 @@ class Keys:
 
     def chunk(self, key: ChunkKey) -> bytes:
         return self.chunks_of(key.service_id) + b"%08d" % key.block
+
+    def audit(self, class_: AuditClass, sequence: int) -> bytes:
+        """The key of an audit record; of one class, the order of keys is that of the sequence."""
+        return self.audits + b"%s/%020d" % (class_.encode(), sequence)
+
+    def parse_audit(self, key: bytes) -> tuple[AuditClass, int]:
+        """The inverse of `audit`. Raises ValueError."""
+        class_, _, sequence = key[len(self.audits) :].decode().partition("/")
+        return AuditClass(class_), int(sequence)
 
     def name_of(self, key: bytes) -> str:
         """The key without the fleet's prefix: `service/<id>`, `chunk/<service>/<n>`, `cluster`."""

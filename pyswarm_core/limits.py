@@ -394,15 +394,6 @@ host with most.
 """
 REQUESTS_WAITING = 1_000
 """Concurrent changes of users; further ones are refused."""
-USERS_MAX = 1_000
-"""Users of the API."""
-STACKS_PER_USER = 100
-"""Stacks that one user may be limited to."""
-TOKENS_PER_USER = 64
-"""Tokens of one user; expired ones count until they are removed."""
-TOKEN_LIFETIME_MAX = 10 * 365 * 24 * HOUR
-USER_BYTES_MAX = 64 * 1024
-"""A stored user with its labels and tokens."""
 EVENTS_KEPT = 4_096
 EVENTS_TOLD = 64
 """Events in one message, and events compared with a stream's filters in one slice."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from pyswarm_core.clock import Instant
+from pyswarm_core.identity.author import Author
 from pyswarm_core.identity.certificates import CertificateAuthority, EncryptionKey, NodeCertificate
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.limits import DETAIL_LENGTH_OLD
@@ -145,6 +146,8 @@ class Service(Object, frozen=True):
     """The spec version at which its tasks' limits last changed (indexes/limited.py); 0: never."""
     started_at: Instant = Instant(0)
     """When it was last started after a stop: tasks that ended before then run again; 0: never."""
+    updated_by: Author | None = None
+    """Who made its last version; None: a controller, or a caller without a name."""
 
     def is_current(self, spec_version: int) -> bool:
         """Whether tasks of that spec version have the current template."""
@@ -407,9 +410,7 @@ class NodeStatus(Model, frozen=True):
 
     state: NodeState = NodeState.UNKNOWN
     since: Instant = Instant(0)
-    """When it entered this state. Only a change of state changes it: deadlines of the state are
-    computed from it.
-    """
+    """When it entered this state. Deadlines of the state are computed from it."""
     message: str = ""
     addr: str = ""
     """Its address on the underlay, the destination of other hosts' VXLAN packets."""
@@ -431,6 +432,7 @@ class Node(Object, frozen=True):
     created_at: Instant = Instant(0)
     updated_at: Instant = Instant(0)
     status: NodeStatus = NodeStatus()
+    updated_by: Author | None = None
     certificate: NodeCertificate = NodeCertificate()
 
 
@@ -454,6 +456,7 @@ class Network(Object, frozen=True):
     blocks: tuple[Block, ...] = ()
     subnet6: str = ""
     """Empty: no IPv6. Its addresses follow from those of IPv4, see addresses.py."""
+    updated_by: Author | None = None
 
     @property
     def meshes6(self) -> bool:
@@ -484,9 +487,7 @@ class Cluster(Object, frozen=True):
     ca: CertificateAuthority = CertificateAuthority()
     """Issues all certificates."""
     former_roots: tuple[str, ...] = ()
-    """Root certificates (PEM) before `ca`, newest first: trusted until no node has a certificate of
-    theirs.
-    """
+    """Roots (PEM) before `ca`, newest first: trusted while a node has a certificate of theirs."""
     cross_certificate: str = ""
     """`ca`'s key, signed by the root before it (PEM); empty while there are no former roots."""
     unlock_key: bytes = b""

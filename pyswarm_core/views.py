@@ -6,6 +6,7 @@ Field names are those of control.proto.
 import msgspec
 
 from pyswarm_core.clock import Instant
+from pyswarm_core.identity.audit import AuditRecord
 from pyswarm_core.model import Model
 from pyswarm_core.objects import (
     Cluster,
@@ -188,6 +189,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     at: Instant = Instant(0)
     """When it was recorded; 0 before."""
     revision: int = 0
+    caller: str = ""
+    """Who requested the change; empty: nobody did."""
     stack: str = ""
     """The stack of the object; empty: it belongs to none."""
 
@@ -209,6 +212,12 @@ class Events(msgspec.Struct, frozen=True):
     """Events that happened at once."""
 
     events: tuple[Event, ...]
+
+
+class AuditRecords(msgspec.Struct, frozen=True):
+    """Records of requested changes, in order."""
+
+    records: tuple[AuditRecord, ...]
 
 
 class NewToken(msgspec.Struct, frozen=True):

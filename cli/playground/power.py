@@ -10,6 +10,7 @@ from cli import daemons
 from cli.daemons import Daemon
 from cli.playground import cgroups, disks, wires
 from cli.playground.fleet import REGISTRY_ADDRESS, REGISTRY_PORT, Fleet, Host
+from cli.swarm import joining
 from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.limits import (
@@ -45,7 +46,12 @@ def controller(fleet: Fleet) -> Daemon:
 
 
 def agent(fleet: Fleet, host: Host, token: str) -> Daemon:
-    """A host's agent, with the resources that the playground gives each host."""
+    """A host's agent, with the resources that the playground gives each host. It reads the token
+    from a file of its disk; without a token, one that the file still has.
+    """
+    token_file = host.state_dir / "join-token"
+    if token:
+        joining.write_token(token_file, token)
     size = [f"--cpus={fleet.cpus}"] if fleet.cpus else []
     size += [f"--memory={fleet.memory}"] if fleet.memory else []
     return Daemon(
@@ -55,7 +61,7 @@ def agent(fleet: Fleet, host: Host, token: str) -> Daemon:
             f"--state-dir={host.state_dir}",
             f"--run-dir={host.run_dir}",
             f"--controller={fleet.hosts[0].address}:{API_PORT}",
-            f"--join-token={token}",
+            f"--join-token-file={token_file}",
             f"--hostname={host.name}",
             f"--advertise-addr={host.address}",
             f"--cgroup-parent={host.cgroup}/containers",

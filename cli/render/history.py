@@ -1,6 +1,6 @@
 """A service's earlier specs: what each changed, in short and as a unified diff. PURE."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import unified_diff
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -10,25 +10,15 @@ import msgspec
 from cli.render.listing import Layout, Row, ellipsis, one_line
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker import documents
-from pyswarm_core.docker.units import ago, format_cpus, format_duration, format_time, human_size
+from pyswarm_core.docker.changes import DOCUMENT_PARTS, NUMBERS
+from pyswarm_core.docker.units import ago, format_time
 from pyswarm_core.objects import Service
 from pyswarm_core.specs import ServiceSpec
 
 CHANGES_SHOWN = 4
 VALUE_SHOWN = 40
 """Changed fields of a version that are named, and characters of each value."""
-_INNER = ("TaskTemplate", "ContainerSpec", "Resources", "Mode", "Replicated")
-"""Parts of a field's path that say nothing more about it."""
 _ABSENT = "none"
-_DURATIONS = (
-    "StopGracePeriod Interval Timeout StartPeriod StartInterval Delay Window MaxDelay Monitor"
-)
-_FORMS: Mapping[str, Callable[[int], str]] = {
-    **dict.fromkeys(_DURATIONS.split(), format_duration),
-    "NanoCPUs": format_cpus,
-    "MemoryBytes": human_size,
-}
-"""How numbers of fields are written."""
 
 LAYOUT = Layout(
     headings={
@@ -115,7 +105,7 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """The document's fields by their paths; maps of labels and the like are fields themselves."""
     found: dict[str, Any] = {}
     for key, item in value.items():
-        path = prefix if key in _INNER else f"{prefix}{key}."
+        path = prefix if key in DOCUMENT_PARTS else f"{prefix}{key}."
         if isinstance(item, dict) and item and key not in ("Labels", "Sysctls"):
             found.update(_flat(item, path))
         elif item not in ({}, None):
@@ -128,7 +118,7 @@ def _change(path: str, old: Any, new: Any) -> str:
         gone = [f"-{_word(one)}" for one in _items(old) if one not in _items(new)]
         added = [f"+{_word(one)}" for one in _items(new) if one not in _items(old)]
         return " ".join([*added, *gone]) or "reordered"
-    form = _FORMS.get(path.rpartition(".")[2])
+    form = NUMBERS.get(path.rpartition(".")[2])
     before, after = (_word(form(one) if form and one is not None else one) for one in (old, new))
     shorter = [text.partition("@sha256:")[0] for text in (before, after)]
     return " -> ".join(shorter if shorter[0] != shorter[1] else (before, after))

@@ -66,7 +66,7 @@ def agent_arguments(
         f"--state-dir={host.state_dir / 'agent'}",
         f"--run-dir={host.run_dir / 'agent'}",
         f"--controller={controller}",
-        f"--join-token-file={_written(host.state_dir / 'agent' / 'join-token', token)}",
+        f"--join-token-file={write_token(host.state_dir / 'agent' / 'join-token', token)}",
         f"--availability={availability}",
     ]
     if AGENT_CONFIG.exists():
@@ -78,7 +78,7 @@ def agent_arguments(
     return tuple(arguments)
 
 
-def _written(path: Path, token: str) -> Path:
+def write_token(path: Path, token: str) -> Path:
     """Write the token for the agent, which removes it when it has joined. Its command line would
     show the token to every user of the host.
     """

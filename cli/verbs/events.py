@@ -55,6 +55,7 @@ def row(event: Event) -> Row:
         "Name": event.name,
         "Reason": event.reason,
         "Count": event.count,
+        "Caller": event.caller,
     }
 
 
@@ -63,6 +64,8 @@ def line(found: Row) -> str:
     attributes = [f"name={found['Name']}"] if found["Name"] else []
     if found["Count"] > 1:
         attributes.append(f"count={found['Count']}")
+    if found["Caller"]:
+        attributes.append(f"caller={found['Caller']}")
     if found["Reason"]:
         attributes.append(f"reason={found['Reason']}")
     inside = f" ({', '.join(attributes)})" if attributes else ""

@@ -144,7 +144,7 @@ def rolled_back(
     endpoint = allocate_endpoint(state, service.id, spec, service.endpoint)
     since = service.updated_at if service.previous_specs else service.created_at
     version = Version(index=service.version.index + 1)
-    changed = replace(service, endpoint=endpoint, version=version, updated_at=now)
+    changed = replace(service, endpoint=endpoint, version=version, updated_at=now, updated_by=None)
     changed = revised(state, changed, spec, since)
     begun_now = changed.update_status
     slots = outdated_slots(state.tasks_of_service(service.id), changed)

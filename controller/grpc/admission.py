@@ -39,7 +39,7 @@ from pyswarm_core.limits import (
     STREAMS_PER_CALLER,
 )
 
-LASTING = frozenset({"WatchService", "Events", "Logs", "PullImage"})
+LASTING = frozenset({"WatchService", "Events", "ListAudit", "Logs", "PullImage"})
 """Calls that may stay open; all others count as requests, lists too."""
 OF_HOSTS = frozenset(f"{DISPATCHER}{name}" for name in ("Join", "RenewCertificate", "Leave"))
 """Calls of hosts with one request; the dispatcher counts the streams of agents."""

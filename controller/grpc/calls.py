@@ -118,7 +118,7 @@ class ErrorsToStatus(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         """Set the status of the call. `context.abort` would raise an error that refers to this
         call's frames, which refer to the error.
         """
-        error = _cause(raised)
+        error = cause_of(raised)
         if isinstance(error, grpc.aio.InternalError):
             return  # from writing to a caller that went away: nobody receives a status
         if not isinstance(error, PyswarmError):
@@ -200,9 +200,9 @@ def _unlink(raised: BaseException) -> None:
         error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
-def _cause(raised: BaseException) -> BaseException:
+def cause_of(raised: BaseException) -> BaseException:
     """Of a group of errors the first PyswarmError, otherwise the first."""
     if not isinstance(raised, BaseExceptionGroup):
         return raised
-    causes = [_cause(inner) for inner in raised.exceptions]
+    causes = [cause_of(inner) for inner in raised.exceptions]
     return next((cause for cause in causes if isinstance(cause, PyswarmError)), causes[0])

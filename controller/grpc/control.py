@@ -13,6 +13,7 @@ import msgspec
 from google.protobuf.message import Message
 
 from controller.api import settings, streams, tasks
+from controller.api.audit import AuditQuery, list_audit
 from controller.api.changes import cluster, networks, nodes, services, swarm
 from controller.api.changes.removal import remove_object
 from controller.api.changes.scraping import rotate_scrape_token
@@ -34,16 +35,18 @@ from controller.grpc.calls import Context, in_turn, read
 from controller.grpc.parts import parts
 from controller.grpc.users import UserCalls
 from controller.leader.leadership import Leadership
+from pyswarm_core.api.v1 import audit_pb2
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2 as dp
 from pyswarm_core.clock import Clock
 from pyswarm_core.codec import to_proto
 from pyswarm_core.errors import Conflict
+from pyswarm_core.identity.audit import AuditRecord
 from pyswarm_core.kinds import NETWORK, NODE, SERVICE
 from pyswarm_core.limits import EVENTS_KEPT
 from pyswarm_core.objects import Network, Node, Service, Version
 from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
-from pyswarm_core.views import Event
+from pyswarm_core.views import AuditRecords, Event
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -279,6 +282,13 @@ class Control(UserCalls):
 
         query = read(streams.EventQuery, request)
         await streams.follow_events(self._leadership, query, self._clock, send)
+
+    async def ListAudit(self, request: audit_pb2.ListAuditRequest, context: Context) -> None:  # type: ignore[override]
+        async def send(told: Sequence[AuditRecord]) -> None:
+            part = AuditRecords(tuple(told))
+            await context.write(to_proto(part, audit_pb2.ListAuditReply()))
+
+        await list_audit(self._leadership, read(AuditQuery, request), self._clock, send)
 
     async def Logs(self, request: pb.LogsRequest, context: Context) -> None:  # type: ignore[override]
         write = in_turn(context.write)

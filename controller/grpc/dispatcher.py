@@ -18,6 +18,7 @@ from controller.api.changes.nodes import drain_node
 from controller.api.changes.reported import Reports, clock_fault, faults
 from controller.brain.allocator.encryption import renewal
 from controller.grpc.admission import JOINS, STRANGERS, Gate, Receiving, counted_as
+from controller.grpc.auditing import JOIN, LEAVE, REJOIN
 from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, read, received
 from controller.grpc.peers import agent_of, certificate_of, require_fleet
@@ -124,6 +125,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             node = await loop.submit(
                 lambda state, now, ids: join(state, joining, now, ids, loop.controllers),
                 current_caller(),
+                JOIN,
             )
         _log.info("node.joined", node=node.id, hostname=joining.description.hostname)
         return dispatcher_pb2.JoinReply(
@@ -141,12 +143,14 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         key = public_key_of(request.csr)
         digest = key_digest(key)
         self._renewing(loop.state, request, context)  # others wait in no queue
+        is_return = bool(request.token or request.former_certificate)
+        caller = current_caller() if is_return else CONTROLLER  # a renewal has no audit record
 
         def renew(state: State, now: Instant, ids: IdSource) -> tuple[Writes, Node]:
             return renewed(state, self._renewing(state, request, context), digest, now)
 
         async with self._joining(context):
-            node = await loop.submit(renew, current_caller())
+            node = await loop.submit(renew, caller, REJOIN)
         return _certificate(loop.state.cluster, node, key)
 
     async def Leave(
@@ -154,7 +158,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     ) -> dispatcher_pb2.LeaveReply:
         node_id, loop = agent_of(context), self._leading.current()
         left = await loop.submit(
-            lambda state, now, ids: drain_node(state, node_id, now), current_caller()
+            lambda state, now, ids: drain_node(state, node_id, now), current_caller(), LEAVE
         )
         return dispatcher_pb2.LeaveReply(tasks=left)
 

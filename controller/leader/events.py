@@ -33,8 +33,8 @@ _Tell = Callable[[Kind[Any, Any], Any, Any], Event | None]
 """Makes the event for a change: the kind, the object before, the object now."""
 
 
-def events_of(state: State, writes: Writes) -> list[Event]:
-    """The events of users' writes, compared with the state before they are applied."""
+def events_of(state: State, writes: Writes, caller: str = "") -> list[Event]:
+    """The events of the caller's writes, compared with the state before they are applied."""
     events = [*_cluster_updated(state.cluster, writes.cluster)]
     for item in writes.objects:
         kind = kind_of(item)
@@ -50,6 +50,8 @@ def events_of(state: State, writes: Writes) -> list[Event]:
             Event.of(f"{kind_name}.remove", object_id, _title(state, kind_name, object_id))
         )
     new = {item.id: _stack_of(item) for item in writes.objects}
+    if caller:
+        events = [replace(event, caller=caller) for event in events]
     return in_stacks(state, events, new)
 
 

@@ -15,6 +15,7 @@ from pyswarm_core.ids import IdSource, NodeId
 from pyswarm_core.state import State
 
 if TYPE_CHECKING:
+    from controller.leader.audit.log import Auditor
     from controller.leader.events import EventHistory
     from controller.leader.tunnels import Tunnels
     from controller.leader.watches import Watches
@@ -87,8 +88,14 @@ class Leader(Protocol):
         """Numbers about silent agents."""
         ...
 
-    async def submit(self, mutation: Mutation[T], caller: Caller) -> T:
-        """Run `mutation` on the state; return its answer once the store has its writes.
+    @property
+    def audit(self) -> "Auditor":
+        """Records of requested changes. The loop makes those of mutations."""
+        ...
+
+    async def submit(self, mutation: Mutation[T], caller: Caller, verb: str = "") -> T:
+        """Run `mutation` on the state; return its answer once the store has its writes. The audit
+        log has the verb, as on the command line; without one it is derived from the writes.
 
         Raises what `mutation` raises (a PyswarmError: nothing changed), or Unavailable when the
         store did not confirm in time or leadership was lost: it may or may not have happened.

@@ -18,9 +18,11 @@ from controller.brain.allocator.encryption import rekeyed
 from controller.brain.liveness.silence import TICK_PERIOD, heartbeat_period
 from controller.brain.nodes import Greeted, managers, promoted
 from controller.brain.orchestrator.quarantine import Failure, Quarantine, Stage
+from controller.identity.audit import name_of
 from controller.identity.caller import Caller
 from controller.leader.agenda import Agenda
 from controller.leader.assignments import Source, Templates
+from controller.leader.audit.log import Auditor, Draft
 from controller.leader.endpoints.barrier import Finished
 from controller.leader.endpoints.tracker import EndpointTracker
 from controller.leader.events import EventHistory, events_of, in_stacks, quarantine_event
@@ -89,6 +91,7 @@ class Loop:
         self._agenda = Agenda()
         self._young = YoungObjects()
         self._behind = loaded.unsaved
+        self.audit = Auditor(loaded.records, self._behind.add_records, tools.clock, tools.metrics)
         self._requests = Requests()
         self._work = asyncio.Event()
         self._saved = asyncio.Event()
@@ -124,13 +127,13 @@ class Loop:
         """The revision of the last commit."""
         return self._tools.saver.revision
 
-    async def submit(self, mutation: Mutation[T], caller: Caller) -> T:
+    async def submit(self, mutation: Mutation[T], caller: Caller, verb: str = "") -> T:
         """See `Leader.submit`."""
         if self._ended:
             raise Unavailable("this controller no longer leads")
         if full := self._tools.saver.full:
             raise store_full(full)
-        answer = self._requests.add(mutation, caller)
+        answer = self._requests.add(mutation, caller, verb)
         self._work.set()
         return await self._requests.answered(answer)
 
@@ -191,8 +194,7 @@ class Loop:
 
     def faults(self, node_id: NodeId, faults: tuple[NodeFault, ...]) -> None:
         """The node's faults, as every heartbeat reports them."""
-        node = self.state.nodes.get(node_id)
-        if node is not None and faults != node.status.faults:
+        if (node := self.state.nodes.get(node_id)) and faults != node.status.faults:
             status = msgspec.structs.replace(node.status, faults=faults)
             self._observe_node(msgspec.structs.replace(node, status=status))
 
@@ -219,9 +221,8 @@ class Loop:
         return self.sessions.open(node_id)
 
     def acknowledge(self, session: NodeSession, revision: int, digest: int | None = None) -> bool:
-        """The agent has applied everything up to this revision. Return whether its endpoints differ
-        from those that were sent; then everything is sent again. Revisions that were not sent yet
-        are ignored.
+        """The agent has applied everything up to this revision, if that was sent. Return whether
+        its endpoints differ from those that were sent; then everything is sent again.
         """
         if revision > session.sent_revision:
             return False
@@ -310,16 +311,18 @@ class Loop:
             if request.answer.done():
                 continue
             try:
-                writes, result = request.mutation(self.state, now, self._tools.ids)
+                writes, result = request.decided(self.state, now, self._tools.ids)
             except Exception as error:  # the caller handles it: nothing has changed
                 request.answer.set_exception(error)
                 continue
-            if await self._save_before(turn, writes):
+            draft = self.audit.draft(self.state, writes, request)
+            if await self._save_before(turn, writes, draft):
                 self._requests.put_back(request)
                 continue
-            turn.events += events_of(self.state, writes)
+            turn.events += events_of(self.state, writes, name_of(request.caller))
             self._agenda.add_writes(writes, self.state)
             self._apply(turn, writes)
+            self.audit.append(draft, turn.unsaved.add_records)
             turn.answers.append((request.answer, result))
 
     async def _decide(self, turn: Turn, now: Instant) -> bool:
@@ -370,12 +373,12 @@ class Loop:
                 for subscriber in kind.subscribers:
                     _SUBSCRIBERS[subscriber](self, turn, put, removed)
 
-    async def _save_before(self, turn: Turn, writes: Writes) -> bool:
-        """Save the turn so far if the writes take over what it freed: then they are made anew."""
-        if taken := turn.takes_over(writes):
+    async def _save_before(self, turn: Turn, writes: Writes, draft: Draft | None = None) -> bool:
+        """Save the turn so far if the writes have to wait for that: then they are made anew."""
+        if waits := turn.holds_up(writes, draft):
             await self._save(turn.unsaved, is_report=False)
             turn.saved()
-        return taken
+        return waits
 
     async def _save(self, unsaved: Unsaved, *, is_report: bool) -> None:
         self._behind.drop(unsaved)
@@ -387,6 +390,7 @@ class Loop:
     async def _flush(self, now: Instant) -> None:
         taken = self._behind.take(self._budget.chunks(FLUSH_CHUNKS, now))
         written = await self._store(taken)
+        self.audit.flushed()
         self._budget.flushed(written, len(taken), self._tools.clock.now())
         if not self._behind:
             self._flush_at = after(now, STATUS_FLUSH_PERIOD)
@@ -407,9 +411,8 @@ class Loop:
         self.sessions.overlays_changed(self.source.overlays.changed(n.id for n in turn.networks))
         self.sessions.settings_changed(self.state.cluster, self.heartbeat_period)
         self.events.record(turn.events, now, self.revision)
-        for answer, result in turn.answers:
-            if not answer.done():
-                answer.set_result(result)
+        self.audit.flushed()
+        turn.answer()
         self.watches.touch((*turn.services, *(task.service_id for task in turn.tasks)))
 
     # Endpoints
@@ -429,8 +432,7 @@ class Loop:
 
     def _release(self, finished: Iterable[Finished]) -> None:
         """These waits are over: send their tasks' stops."""
-        metrics, now = self._tools.metrics, self._tools.clock.now()
-        tasks = self.state.tasks
+        metrics, tasks, now = self._tools.metrics, self.state.tasks, self._tools.clock.now()
         for wait in finished:
             metrics.endpoint_lag_seconds.observe(max(0.0, seconds(now - wait.since)))
             if wait.tasks:
@@ -473,8 +475,6 @@ class Loop:
         if (joined or removed) and self._tracker.endpoints.mesh:
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
         self.node_watch.follow(self.heartbeat_period)
-
-    # Waking
 
     def _tell(self, event: Event) -> None:
         self.events.record((event,), self._tools.clock.now(), self.revision)

@@ -10,11 +10,16 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from controller.identity.audit import signed
 from controller.identity.caller import Caller
 from controller.leader.leadership import Mutation
 from controller.store.base import StoreFull
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Exhausted, Unavailable
+from pyswarm_core.ids import IdSource
 from pyswarm_core.limits import REQUESTS_WAITING
+from pyswarm_core.state import State
 
 SUBMIT_TIMEOUT_S = 10.0
 
@@ -26,7 +31,13 @@ class Request(msgspec.Struct):
 
     mutation: Mutation[Any]
     caller: Caller
+    verb: str
+    """As on the command line; empty: derived from what the change writes."""
     answer: asyncio.Future[Any]
+
+    def decided(self, state: State, now: Instant, ids: IdSource) -> tuple[Writes, Any]:
+        """What to write, with the caller as the author, and the answer. Raises to reject."""
+        return signed(state, *self.mutation(state, now, ids), self.caller)
 
 
 class Requests:
@@ -39,14 +50,14 @@ class Requests:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, mutation: Mutation[T], caller: Caller) -> "asyncio.Future[T]":
+    def add(self, mutation: Mutation[T], caller: Caller, verb: str = "") -> "asyncio.Future[T]":
         """Queue the request. Raises Exhausted if too many are queued."""
         if len(self._waiting) >= REQUESTS_WAITING:
             raise Exhausted(
                 f"{REQUESTS_WAITING} changes of all users wait already: try again later"
             )
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Request(mutation, caller, answer))
+        self._waiting.append(Request(mutation, caller, verb, answer))
         self._unanswered[answer] = None
         return answer
 

@@ -22,6 +22,8 @@ AGENT_NAME = "agent.pyswarm"
 """The name in the certificate of every agent, which serves its metrics with it."""
 ETCD_NAME = "etcd.pyswarm"
 """The name in the certificate of the embedded etcd."""
+OUTDATED_KEY = "pyswarm-certificate-outdated"
+"""The metadata at the end of calls whose user has a certificate of a former root."""
 GUEST_UNIT = "guest"
 """The organisational unit of the guest certificate."""
 GUEST_PHRASE = b"pyswarm guest certificate"
@@ -116,7 +118,8 @@ def root_of(chain: Sequence[Certificate], digest: str, host: str) -> Certificate
     has = " and ".join(roots) or "no root certificate"
     raise PermissionDenied(
         f"the controller at {host} does not have this fleet's CA (expected {digest}, it has {has}):"
-        " the token is of another fleet, or somebody answers in its place; nothing was sent"
+        " the CA was rotated since the token was made, the token is of another fleet, or somebody"
+        " answers in its place; nothing was sent"
     )
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from pyswarm_core.identity.limits import STACKS_PER_USER, TOKEN_LIFETIME_MAX
 from pyswarm_core.identity.users import Role, UserSpec
-from pyswarm_core.limits import STACKS_PER_USER, TOKEN_LIFETIME_MAX
 from pyswarm_core.validation import text
 from pyswarm_core.validation.problem import Problem, at_most, within
 

@@ -11,6 +11,51 @@ from tests.sim.rules import Rule
 
 NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     **NAMED_UPDATES,
+    "a change without an audit record": (
+        Mutation(
+            "controller.leader.loop",
+            "Loop._serve_requests",
+            "self.audit.append(draft, turn.unsaved.add_records)",
+            "pass",
+        ),
+        Rule.AUDITED,
+    ),
+    "an audit record apart from its change": (
+        Mutation(
+            "controller.leader.persistence.saving",
+            "Unsaved.add_records",
+            'key = "" if entry.value is None else name',
+            'key = ""',
+        ),
+        Rule.AUDITED,
+    ),
+    "a network stored without the record of its service": (
+        Mutation(
+            "controller.leader.persistence.saving",
+            "Unsaved.add_records",
+            "self.beside.update(dict.fromkeys(beside, name))",
+            "pass",
+        ),
+        Rule.AUDITED,
+    ),
+    "audit records never deleted": (
+        Mutation(
+            "controller.leader.audit.log",
+            "AuditLog._trimmed",
+            "range(AUDIT_DELETED)",
+            "range(0)",
+        ),
+        Rule.AUDITED,
+    ),
+    "sequences that begin anew with each term": (
+        Mutation(
+            "controller.leader.audit.log",
+            "AuditLog.__init__",
+            "next(reversed(self._values), 0)",
+            "0",
+        ),
+        Rule.AUDITED,
+    ),
     "a whole update at once": (
         Mutation(
             "controller.brain.orchestrator.update",

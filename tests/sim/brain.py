@@ -39,6 +39,7 @@ ROLLED_BACK = (
     "same_template",
     "endpoint",
     "limits_version",
+    "updated_by",
 )
 """Those that an automatic rollback writes too."""
 EXPLAIN_AGAIN = 10 * SECOND

@@ -16,7 +16,8 @@ import msgspec
 from controller import app
 from controller.config import ClusterOptions, Config
 from controller.grpc.dispatcher import Dispatcher
-from controller.identity.caller import ANONYMOUS
+from controller.identity.caller import Caller, CallerKind, Role
+from controller.leader.audit.log import AuditLog
 from controller.leader.election import Candidate
 from controller.leader.leadership import Mutation
 from controller.leader.loop import Decide, Loop
@@ -39,6 +40,8 @@ from tests.sim.session import accept
 from tests.sim.store import Etcd, SimStore
 
 KEYS = Keys()
+ALICE = Caller(CallerKind.USER, "alice", "alice", Role.ADMIN)
+"""The caller of all requests of users."""
 
 
 class SteadyClock:
@@ -71,6 +74,7 @@ class SimController(app.Controller):
         self._keyring = FixedKeyring()  # type: ignore[assignment]
         self._freeze = lambda: None  # the collector is not the run's alone
         self._aside = lambda work: work  # no threads under virtual time
+        self._write_audit = _no_files  # type: ignore[assignment]
 
     @property
     def loop(self) -> Loop | None:
@@ -93,6 +97,10 @@ class SimController(app.Controller):
     def follow(self, leader: str) -> None:
         """Somebody else leads."""
         self._follow(leader)
+
+
+async def _no_files(_: AuditLog) -> None:
+    """There are no disks."""
 
 
 @contextmanager
@@ -184,7 +192,7 @@ class Machine:
         self.kill()
         self.lost = True
 
-    def request(self, mutation: Mutation[Any], answer: Callable[[object], None]) -> None:
+    def request(self, mutation: Mutation[Any], answer: Callable[[object], None], verb: str) -> None:
         """A user's request has arrived. `answer` is called with what comes of it, if anything."""
         process, controller = self.process, self.controller
         if process is None or controller is None or process.dead:
@@ -194,7 +202,7 @@ class Machine:
         async def serve() -> None:
             result: object
             try:
-                result = await controller.current().submit(mutation, ANONYMOUS)
+                result = await controller.current().submit(mutation, ALICE, verb)
             except PyswarmError as error:
                 result = error
             answer(result)

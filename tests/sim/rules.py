@@ -25,6 +25,7 @@ class Rule(StrEnum):
     PUBLISHED_PORTS = "a published port leads to one service"
     HOST_PORTS = "a port of a host is one living task's"
     HISTORY = "ended tasks are forgotten beyond the history limit"
+    AUDITED = "a user's change and its audit record are stored together, and once"
     SIZES = "values, texts and transactions stay within their limits"
     # Decided, before it is applied
     PURE = "deciding twice gives the same and changes nothing"

@@ -22,6 +22,7 @@ from pyswarm_core.states import (
     TaskState,
     is_terminal,
 )
+from tests.sim.audited import ChangesAreRecorded
 from tests.sim.bases import UpdatesReturn
 from tests.sim.checked import ChecksDecide
 from tests.sim.controllers import KEYS
@@ -280,7 +281,8 @@ class SizesHold:
 
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
         txn = change.txn
-        operations = len(txn.puts) + len(txn.deletes)
+        keys = [put.key for put in txn.puts] + [delete.key for delete in txn.deletes]
+        operations = sum(not key.startswith(KEYS.audits) for key in keys)
         if operations > self._puts:
             yield f"a transaction of {operations} operations"
         size = sum(len(put.key) + len(put.value) for put in txn.puts)
@@ -313,4 +315,5 @@ def laws(asked: Asked, hosts: dict[str, Host], puts: int) -> list[Law]:
         HistoryIsTrimmed(asked),
         ChecksDecide(hosts),
         SizesHold(puts),
+        ChangesAreRecorded(asked.requests),
     ]

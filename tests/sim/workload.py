@@ -52,6 +52,7 @@ from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState
 from tests.sim.admins import Admins
 from tests.sim.askers import USER, Askers
+from tests.sim.audited import Requests
 from tests.sim.behaviours import BAD, CHECKED, GOOD
 from tests.sim.controllers import Machine
 from tests.sim.marks import Marks
@@ -80,6 +81,7 @@ class Asked:
         self.removals: dict[ServiceId, None] = {}
         """Services somebody asked to remove."""
         self.promised_removals: dict[ServiceId, None] = {}
+        self.requests = Requests()
         self.stops: dict[TaskId, None] = {}
         """Tasks that somebody asked their agents to stop or to signal."""
 
@@ -328,6 +330,13 @@ class Users:
         only = leading and (leader or self._chance.hits(0.9))
         machine = self._chance.choice(leading if only else self.machines)
         self.tell(USER, f"asks {machine.name}: {what}")
+        requests = self.asked.requests
+        verb = requests.next()
+
+        def counted(state: State, now: Instant, ids: IdSource) -> tuple[Writes, Any]:
+            writes, result = mutation(state, now, ids)
+            requests.changing[verb] = bool(writes)
+            return writes, result
 
         def heard(result: object) -> None:
             if isinstance(result, PyswarmError):
@@ -337,11 +346,13 @@ class Users:
 
         def answer(result: object) -> None:
             # What the leader has confirmed is promised, even if the word is lost on its way.
-            if done is not None and not isinstance(result, PyswarmError):
-                done(result)
+            if not isinstance(result, PyswarmError):
+                requests.confirmed[verb] = None
+                if done is not None:
+                    done(result)
             self._net.send(machine.name, USER, lambda: heard(result))
 
-        self._net.send(USER, machine.name, lambda: machine.request(mutation, answer))
+        self._net.send(USER, machine.name, lambda: machine.request(counted, answer, verb))
 
     def some_service(self) -> Service | None:
         """One that is not being removed."""

@@ -12,7 +12,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
-from unittest.mock import patch
 
 import msgspec
 
@@ -20,7 +19,6 @@ from agent.network.overlay.fake import Fabric
 from agent.tasks.record import Record
 from controller.leader import assignments
 from controller.leader.loop import Decide
-from controller.leader.persistence import saving
 from controller.store.base import CompareFailed, Outcome, Txn
 from pyswarm_core import limits
 from pyswarm_core.clock import SECOND
@@ -30,6 +28,7 @@ from pyswarm_core.kinds import NODE
 from pyswarm_core.objects import Capability, NodeResources, Service
 from pyswarm_core.states import Availability, NodeState
 from tests.sim.askers import Askers
+from tests.sim.audited import bounded
 from tests.sim.brain import Brain
 from tests.sim.checked import StoppedFor
 from tests.sim.clock import Scheduler, Spinning
@@ -181,7 +180,7 @@ class World:
         agent_log.setLevel(logging.CRITICAL)
         brains = {machine.name: self._brain(machine) for machine in self.machines}
         try:
-            with patch.object(saving, "TXN_PUTS", self._puts), deciding_by(brains):
+            with bounded(self._puts), deciding_by(brains):
                 self._phases()
         except Stopped:
             pass

@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 
 from pyswarm_core import limits
+from pyswarm_core.identity import limits as audit_limits
 from tests.fixtures.source import PACKAGES, ROOT, sources
 from tests.sim.rules import Rule
 
@@ -16,7 +17,12 @@ RULES: dict[str, str] = TABLE["rules"]
 TESTS: dict[str, str] = TABLE["tests"]
 NOT_HELD: list[str] = TABLE["not_held"]
 UNITS = ("HOUR", "MINUTE", "SECOND", "MILLISECOND")
-NAMES = [name for name in vars(limits) if name.isupper() and name not in UNITS]
+NAMES = [
+    name
+    for module in (limits, audit_limits)
+    for name in vars(module)
+    if name.isupper() and name not in UNITS
+]
 
 
 def test_every_limit_has_a_check() -> None:

@@ -1,6 +1,6 @@
 """How executed pages are read and compared."""
 
-from tests.fixtures.pages import Step, masked, rewritten, same, screen, steps
+from tests.fixtures.pages import Step, masked, rewritten, same, screen, shortened, steps
 
 PAGE = """# Title
 
@@ -45,6 +45,14 @@ def test_outputs_are_replaced_below_their_commands() -> None:
     ]
 
 
+def test_secrets_are_left_out() -> None:
+    digest, secret = 50 * "0", 25 * "z"
+    assert shortened(f"join --token PYSWM-1-{digest}-{secret} h:1") == "join --token PYSWM-1-… h:1"
+    assert shortened(f"    PYSWU-1-{digest}-{25 * 'a'}-{secret}") == "    PYSWU-1-…"
+    assert shortened("SWMKEY-1-a+b/c=") == "SWMKEY-1-…"
+    assert shortened("a PYSWM-1-… is short") == "a PYSWM-1-… is short"
+
+
 def test_ids_digests_times_hosts_and_widths_are_masked() -> None:
     row = "9k2vd0a4b1c7   web.1   web:1   host2   Running   Running about a minute ago"
     assert masked(row) == "ID web.1 web:1 HOST Running Running SPAN"
@@ -55,6 +63,7 @@ def test_ids_digests_times_hosts_and_widths_are_masked() -> None:
     assert masked("made 3m12s ago, running for 20.7 s") == "made SPAN ago, running for SPAN"
     assert masked("made 21.1 s ago") == masked("made 1h0m3s ago") == "made SPAN ago"
     assert masked(64 * "a") == "ID"
+    assert masked("Root: " + 50 * "z") == "Root: DIGEST"
     assert masked("lbahsesvhdlr   shop.3") == "ID shop.3"
 
 

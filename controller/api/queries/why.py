@@ -5,10 +5,12 @@ Evaluates the filters and the restart policy of the decisions; nothing is stored
 
 from collections.abc import Iterable
 from heapq import nsmallest
+from itertools import islice
 
 import numpy as np
 
 from controller.api.changes.unreadable import why_unreadable
+from controller.api.queries.authors import changed_by, unavailable_by
 from controller.api.queries.lookup import find_service_or_task
 from controller.api.queries.views import desired_tasks, unlisted_tasks
 from controller.api.queries.why_task import silent, why_ended, why_on_node
@@ -104,9 +106,11 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
     name = service.spec.name
     if service.removing:
         left = sum(len(held) for held in tasks.slots.values())
-        return [f"service {name} is being removed; {left} of its tasks have not ended yet"]
+        head = f"service {name} is being removed; {left} of its tasks have not ended yet"
+        return [head, *changed_by(service, case.now)]
     desired = orchestrator_of(service).desired_text(service)
     lines = [f"service {name} has {counted(tasks.running, 'running task')}, {desired}"]
+    lines += changed_by(service, case.now)
     if service.spec.stopped:
         lines.append(f"it is stopped: start it with `pyswarm service start {name}`")
     troubled: list[Task] = []
@@ -168,8 +172,8 @@ class _Waiting:
             excluded = sum(int(one.rows.sum()) for one in self._found)
             self._has_room = excluded < self._total
             self._remedies = [f"remedy: {t}" for t in remedies(ledger, demand, service.spec.name)]
-            silent = (np.flatnonzero(one.rows) for one in self._found if one.filter == "ready")
-            self._silent = self._told_silent(next(silent, np.zeros(0))[:SLICE_TASKS].tolist())
+            self._silent = self._told_silent(self._excluded_by("ready"))
+            self._unavailable = self._told_unavailable(self._excluded_by("availability"))
 
     def lines(self, task: Task) -> list[str]:
         """The reasons, in numbers, and the remedies."""
@@ -178,18 +182,29 @@ class _Waiting:
         if not task.node_id:
             if self._has_room:
                 return ["a node that can run it was found: the next decision assigns it"]
-            return self._told(self._found, self._silent)
+            return self._told(self._found, self._silent, self._unavailable)
         row = self._rows.get(task.node_id, -1)
         found = [one for one in self._found if row >= 0 and one.rows[row]]
-        return self._told(found, self._told_silent([row]))
+        return self._told(found, self._told_silent([row]), self._told_unavailable([row]))
 
-    def _told(self, found: list[Exclusion], silent: list[str]) -> list[str]:
+    def _excluded_by(self, name: str) -> list[int]:
+        """Rows of nodes that this filter excludes, not too many."""
+        rows = (np.flatnonzero(one.rows) for one in self._found if one.filter == name)
+        return [int(row) for row in next(rows, np.zeros(0))[:SLICE_TASKS]]
+
+    def _told(self, found: list[Exclusion], silent: list[str], unavailable: list[str]) -> list[str]:
         lines = []
         for one in found:
             lines.append(f"{int(one.rows.sum())} of {self._total} nodes {one.text}")
             if one.filter == "ready":
                 lines += silent
+            if one.filter == "availability":
+                lines += unavailable
         return [*lines, *self._remedies]
+
+    def _told_unavailable(self, rows: Iterable[int]) -> list[str]:
+        nodes = (node for row in rows if (node := self._nodes[row]))
+        return list(islice(unavailable_by(nodes, self._now), _NODES_TOLD))
 
     def _told_silent(self, rows: Iterable[int]) -> list[str]:
         nodes = [node for row in rows if (node := self._nodes[row])]

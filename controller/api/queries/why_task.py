@@ -5,6 +5,7 @@ reported, and the cheapest change that would help. PURE.
 import re
 from collections.abc import Iterator, Sequence
 
+from controller.api.queries.authors import unavailable_by
 from controller.api.queries.wording import host_of, span
 from controller.brain.orchestrator.enforce import misfit
 from controller.brain.orchestrator.restart import (
@@ -73,6 +74,7 @@ def why_on_node(state: State, service: Service, task: Task, now: Instant) -> lis
         lines.append("it is frozen: it receives no connections until its version is used again")
     elif not is_desired(task):
         lines.append(_why_undesired(state, service, task))
+        lines += unavailable_by([node] if node else [], now)
     elif task.desired_state is TaskState.READY:
         at = starts_at(service.spec.task_template.restart_policy, task)
         lines.append(f"it waits for the restart delay: starts in {span(at - now)}")

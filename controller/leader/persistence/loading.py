@@ -12,12 +12,14 @@ do their containers. A chunk's bytes are copied to another key, and its slots ar
 import asyncio
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from controller.brain.nodes import moved
 from controller.identity.envelope import CannotOpen, Envelope
+from controller.leader.audit.log import Entry
 from controller.leader.persistence.saving import Unsaved, YieldLoop, pause
 from controller.store.base import Compacted, KeyValue, Store, StoreMisuse
 from pyswarm_core.chunks import decode_chunk
@@ -42,6 +44,8 @@ class Loaded(msgspec.Struct, frozen=True):
     state: State
     revision: int
     unsaved: Unsaved
+    records: tuple[Entry, ...] = ()
+    """The audit records."""
 
 
 async def load(
@@ -91,11 +95,12 @@ async def _load(
     else:
         state, unsaved.cluster = State(first()), True
     revision = found.revision
-    loaded = Loaded(state, revision, unsaved)
     kinds = tuple(KINDS.values())
-    reads = (store.read(keys.objects(kind), revision) for kind in kinds)
+    prefixes = (*map(keys.objects, kinds), keys.audits)
+    *objects, records = await asyncio.gather(*(store.read(one, revision) for one in prefixes))
+    loaded = Loaded(state, revision, unsaved, tuple(_entries(keys, records.items)))
     reader = _Reader(loaded, keys, envelope, turn)
-    for kind, stored in zip(kinds, await asyncio.gather(*reads), strict=True):
+    for kind, stored in zip(kinds, objects, strict=True):
         await reader.read(kind, stored.items)
     buckets = iter(ID_ALPHABET)
     taking = asyncio.Lock()
@@ -128,6 +133,13 @@ def _cluster(item: KeyValue, envelope: Envelope) -> Cluster:
             f"{item.key.decode(errors='replace')} cannot be read: restore it from a backup of the"
             f" store ({told(error)})"
         ) from None
+
+
+def _entries(keys: Keys, items: Iterable[KeyValue]) -> Iterator[Entry]:
+    """The audit records; other keys are left alone."""
+    for item in items:
+        with suppress(ValueError):
+            yield Entry(*keys.parse_audit(item.key), item.value)
 
 
 class _Reader:

@@ -5,6 +5,8 @@ them (gone means delete), so that changes coalesce and nothing older overwrites 
 transaction compares the leader key's revision, the fence. After an ambiguous outcome the fence is
 moved first: a transaction that is still in flight then fails.
 
+The audit records of a change are in the transaction of the object that it changed.
+
 A transaction is split before it exceeds its limits. An object that cannot be encoded, or that is
 too large for the store, keeps its last stored version, and is named in what `save` returns.
 """
@@ -13,9 +15,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from controller.identity.envelope import Envelope
+from controller.leader.audit.log import Entry
 from controller.leader.election import Term
 from controller.store.base import (
     Committed,
@@ -36,17 +39,12 @@ from controller.store.base import (
 from pyswarm_core.chunks import encode_chunk
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import told
+from pyswarm_core.identity.limits import AUDITS_PER_OBJECT
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.keys import ChunkKey, Keys, chunk_of
-from pyswarm_core.kinds import KINDS, SERVICE, kind_of, split_name
-from pyswarm_core.limits import (
-    CHUNK_SLOTS,
-    TXN_BYTES_MAX,
-    TXN_IN_FLIGHT,
-    TXN_PUTS,
-    VALUE_BYTES_MAX,
-)
-from pyswarm_core.objects import Object, Service, Task
+from pyswarm_core.kinds import KINDS, SERVICE, Kind, kind_of, split_name
+from pyswarm_core.limits import CHUNK_SLOTS, TXN_BYTES_MAX, TXN_IN_FLIGHT, TXN_PUTS, VALUE_BYTES_MAX
+from pyswarm_core.objects import Object, Task
 from pyswarm_core.state import State
 
 RETRY_S = 0.1
@@ -54,6 +52,8 @@ RETRY_MAX_S = 1.0
 
 YieldLoop = Callable[[], Awaitable[None]]
 Operation = Put | Delete
+Group = list[Operation]
+"""Operations that one transaction has together."""
 N = TypeVar("N")
 
 
@@ -76,10 +76,17 @@ class Unsaved:
         self.chunks: dict[ChunkKey, None] = {}
         self.aside: dict[bytes, bytes] = {}
         """Bytes to keep under another key; only loading sets it."""
+        self.records: dict[str, list[Entry]] = {}
+        """Audit records by the names of the objects to store them with; see Keys.name_of."""
+        self.beside: dict[str, str] = {}
+        """Objects that one change wrote along with another: the name of that one, whose transaction
+        has both.
+        """
 
     def __len__(self) -> int:
         objects = sum(map(len, self.objects.values()))
-        return self.cluster + objects + len(self.chunks) + len(self.aside)
+        records = sum(map(len, self.records.values()))
+        return self.cluster + objects + len(self.chunks) + len(self.aside) + records
 
     def add(self, writes: Writes, chunks: Iterable[ChunkKey]) -> None:
         """Everything that the writes name, and the chunks that `State.apply` said they changed."""
@@ -89,6 +96,19 @@ class Unsaved:
         for kind, object_id in map(split_name, writes.removed):
             self.objects[kind][object_id] = None
         self.chunks.update(dict.fromkeys(sorted(chunks)))
+
+    def add_records(self, name: str, entries: Iterable[Entry], beside: Iterable[str] = ()) -> None:
+        """Store these with the object of that name, and the objects of the names `beside` too. What
+        is to be deleted may be stored later.
+        """
+        self.beside.update(dict.fromkeys(beside, name))
+        for entry in entries:
+            key = "" if entry.value is None else name
+            self.records.setdefault(key, []).append(entry)
+
+    def has_room(self, name: str) -> bool:
+        """Whether another record fits into the transaction of the object of that name."""
+        return len(self.records.get(name, ())) < AUDITS_PER_OBJECT
 
     def names(self) -> Iterator[str]:
         """The names, as Keys.name_of makes them."""
@@ -114,6 +134,8 @@ class Unsaved:
         taken.cluster, self.cluster = self.cluster, False
         taken.objects, self.objects = self.objects, taken.objects
         taken.aside, self.aside = self.aside, {}
+        taken.records, self.records = self.records, {}
+        taken.beside, self.beside = self.beside, {}
         for key in list(self.chunks)[:count]:
             taken.chunks[key] = self.chunks.pop(key)
         return taken
@@ -129,7 +151,7 @@ class Encoder:
         self.failed: dict[str, str] = {}
         """Objects that cannot be stored, and why; see Keys.name_of."""
 
-    def phases(self, unsaved: Unsaved) -> tuple[Iterator[Operation], ...]:
+    def phases(self, unsaved: Unsaved) -> tuple[Iterator[Group], ...]:
         """All operations, in parts that are stored one after the other. Services that are removed
         come first: what is stored after them may have their addresses and ports.
         """
@@ -141,35 +163,45 @@ class Encoder:
             self._deletes(unsaved),
         )
 
-    def _removing(self, unsaved: Unsaved) -> Iterator[Operation]:
+    def _removing(self, unsaved: Unsaved) -> Iterator[Group]:
         """Services that are being removed, and chunks of those that are gone."""
         for service_id in unsaved.objects[SERVICE.name]:
-            service = self._state.services.get(ServiceId(service_id))
-            if service is not None and service.removing:
-                yield from self._put(self._keys.object(SERVICE, service.id), service)
+            if self._is_removing(name := SERVICE.object_name(ServiceId(service_id))):
+                names = [each for each, other in unsaved.beside.items() if other == name]
+                yield [*chain(*(self._named(each, unsaved) for each in (*names, name)))]
         for key in unsaved.chunks:
             if key.service_id not in self._state.services:
-                yield Delete(self._keys.chunk(key))
+                chunk = self._keys.chunk(key)
+                yield [Delete(chunk), *self._records_with(chunk, unsaved)]
 
-    def _gone_services(self, unsaved: Unsaved) -> Iterator[Operation]:
+    def _gone_services(self, unsaved: Unsaved) -> Iterator[Group]:
         """Deletes of services; after their chunks, which would be orphaned otherwise."""
-        for service_id in map(ServiceId, unsaved.objects[SERVICE.name]):
-            if service_id not in self._state.services:
-                yield Delete(self._keys.object(SERVICE, service_id))
+        return self._deletes_of(SERVICE, unsaved)
 
-    def _puts(self, unsaved: Unsaved) -> Iterator[Operation]:
-        """The objects that exist, without services that are being removed."""
-        yield from (Put(key, value) for key, value in unsaved.aside.items())
+    def _puts(self, unsaved: Unsaved) -> Iterator[Group]:
+        """The objects that exist, each with its audit records, without services that are being
+        removed and what is stored with these.
+        """
+        for key, value in unsaved.aside.items():
+            yield [Put(key, value)]
         if unsaved.cluster:
-            yield from self._put(self._keys.cluster, self._state.cluster)
+            yield self._put(self._keys.cluster, self._state.cluster, unsaved)
+        held: dict[str, Group] = {}
         for kind in KINDS.values():
             objects = self._state.of(kind)
             for object_id in unsaved.objects[kind.name]:
-                item = objects.get(object_id)
-                if item is not None and not (isinstance(item, Service) and item.removing):
-                    yield from self._put(self._keys.object(kind, object_id), item)
+                name = kind.object_name(object_id)
+                other = unsaved.beside.get(name)
+                if object_id not in objects or self._is_removing(name) or self._is_removing(other):
+                    continue
+                group = held.pop(name, []) + self._named(name, unsaved)
+                if other is None:
+                    yield group
+                else:
+                    held[other] = held.get(other, []) + group
+        yield from held.values()  # the others were removed since, or come before these
 
-    def _chunks(self, unsaved: Unsaved) -> Iterator[Operation]:
+    def _chunks(self, unsaved: Unsaved) -> Iterator[Group]:
         """Chunks of services that exist; an empty one is deleted."""
         nodes = self._state.nodes
 
@@ -187,30 +219,61 @@ class Encoder:
             ]
             name = self._keys.chunk(key)
             if tasks:
-                yield from self._try(name, partial(encode_chunk, tasks, number_of))
+                made = self._try(name, partial(encode_chunk, tasks, number_of))
             else:
-                yield Delete(name)
+                made = [Delete(name)]
+            yield [*made, *self._records_with(name, unsaved)]
 
-    def _put(self, key: bytes, item: Object) -> Iterator[Put]:
-        return self._try(key, partial(self._envelope.encode, item))
+    def _deletes(self, unsaved: Unsaved) -> Iterator[Group]:
+        """Deletes of removed objects that are no services. Then audit records that belong to no
+        object.
+        """
+        for kind in (kind for kind in reversed(KINDS.values()) if kind is not SERVICE):
+            yield from self._deletes_of(kind, unsaved)
+        yield from ([self._of_entry(entry)] for entry in unsaved.records.get("", ()))
 
-    def _try(self, key: bytes, make: Callable[[], bytes]) -> Iterator[Put]:
+    def _deletes_of(self, kind: Kind[Any, Any], unsaved: Unsaved) -> Iterator[Group]:
+        objects = self._state.of(kind)
+        for object_id in unsaved.objects[kind.name]:
+            if object_id not in objects:
+                key = self._keys.object(kind, object_id)
+                yield [Delete(key), *self._records_with(key, unsaved)]
+
+    def _is_removing(self, name: str | None) -> bool:
+        kind, object_id = split_name(name) if name else ("", "")
+        service = self._state.services.get(ServiceId(object_id))
+        return kind == SERVICE.name and service is not None and service.removing
+
+    def _named(self, name: str, unsaved: Unsaved) -> Group:
+        """The put of an object with its audit records; nothing if it does not exist."""
+        kind_name, object_id = split_name(name)
+        kind = KINDS[kind_name]
+        item = self._state.of(kind).get(object_id)
+        return [] if item is None else self._put(self._keys.object(kind, object_id), item, unsaved)
+
+    def _put(self, key: bytes, item: Object, unsaved: Unsaved) -> Group:
+        made = self._try(key, partial(self._envelope.encode, item))
+        return [*made, *self._records_with(key, unsaved)]
+
+    def _try(self, key: bytes, make: Callable[[], bytes]) -> Group:
         try:
             value = make()
         except Exception as error:
             self.failed[self._keys.name_of(key)] = told(error)
-            return
+            return []
         if len(value) > VALUE_BYTES_MAX:
             why = f"it takes {len(value)} bytes in the store, at most {VALUE_BYTES_MAX} fit"
             self.failed[self._keys.name_of(key)] = why
-            return
-        yield Put(key, value)
+            return []
+        return [Put(key, value)]
 
-    def _deletes(self, unsaved: Unsaved) -> Iterator[Operation]:
-        """Deletes of removed objects that are no services."""
-        for kind in (kind for kind in reversed(KINDS.values()) if kind is not SERVICE):
-            objects, ids = self._state.of(kind), unsaved.objects[kind.name]
-            yield from (Delete(self._keys.object(kind, i)) for i in ids if i not in objects)
+    def _records_with(self, key: bytes, unsaved: Unsaved) -> Iterator[Operation]:
+        if unsaved.records:
+            yield from map(self._of_entry, unsaved.records.get(self._keys.name_of(key), ()))
+
+    def _of_entry(self, entry: Entry) -> Operation:
+        key = self._keys.audit(entry.class_, entry.sequence)
+        return Delete(key) if entry.value is None else Put(key, entry.value)
 
 
 class Saver:
@@ -261,8 +324,8 @@ class Saver:
             await self._save_all(phase, encoder.failed)
         return encoder.failed
 
-    async def _save_all(self, operations: Iterator[Operation], failed: dict[str, str]) -> None:
-        packs = _packs(operations)
+    async def _save_all(self, groups: Iterator[Group], failed: dict[str, str]) -> None:
+        packs = _packs(groups)
 
         async def work() -> None:
             for pack in packs:
@@ -275,19 +338,21 @@ class Saver:
         except ExceptionGroup as raised:
             raise raised.exceptions[0] from None
 
-    async def _commit(self, pack: list[Operation], failed: dict[str, str]) -> None:
+    async def _commit(self, pack: list[Group], failed: dict[str, str]) -> None:
         """Store a pack; if it is too large for the store, in halves."""
         try:
-            await self._commit_whole(pack)
+            await self._commit_whole(list(chain(*pack)))
         except StoreTooLarge as error:
             if len(pack) == 1:
-                failed[self._keys.name_of(pack[0].key)] = str(error)
+                pack = [[one] for one in pack[0]]  # its audit records alone
+            if len(pack) == 1:
+                failed[self._keys.name_of(pack[0][0].key)] = str(error)
                 return
             half = len(pack) // 2
             await self._commit(pack[:half], failed)
             await self._commit(pack[half:], failed)
 
-    async def _commit_whole(self, pack: list[Operation]) -> None:
+    async def _commit_whole(self, pack: Group) -> None:
         puts = tuple(item for item in pack if isinstance(item, Put))
         deletes = tuple(item for item in pack if isinstance(item, Delete))
         delay_s = RETRY_S
@@ -367,16 +432,19 @@ def _weight(pack: Iterable[Operation]) -> int:
     return sum(len(one.key) + (len(one.value) if isinstance(one, Put) else 0) for one in pack)
 
 
-def _packs(operations: Iterator[Operation]) -> Iterator[list[Operation]]:
-    """Operations in transactions of at most TXN_PUTS and TXN_BYTES_MAX."""
-    pack: list[Operation] = []
-    size = 0
-    for item in operations:
-        weight = _weight((item,))
-        if pack and (len(pack) == TXN_PUTS or size + weight > TXN_BYTES_MAX):
+def _packs(groups: Iterator[Group]) -> Iterator[list[Group]]:
+    """Groups in transactions of at most TXN_PUTS operations and TXN_BYTES_MAX; one that exceeds
+    TXN_PUTS has a transaction of its own.
+    """
+    pack: list[Group] = []
+    count = size = 0
+    for group in filter(None, groups):
+        weight = _weight(group)
+        if pack and (count + len(group) > TXN_PUTS or size + weight > TXN_BYTES_MAX):
             yield pack
-            pack, size = [], 0
-        pack.append(item)
+            pack, count, size = [], 0, 0
+        pack.append(group)
+        count += len(group)
         size += weight
     if pack:
         yield pack

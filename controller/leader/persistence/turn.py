@@ -9,6 +9,7 @@ from asyncio import Future
 from collections.abc import Iterator
 from typing import Any
 
+from controller.leader.audit.log import Draft
 from controller.leader.persistence.saving import Unsaved
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, ServiceId
@@ -45,6 +46,13 @@ class Turn:
                 if held not in kept:
                     self._given_up.setdefault(held, {})[service_id] = None
 
+    def holds_up(self, writes: Writes, draft: Draft | None = None) -> bool:
+        """Whether the writes have to wait until the turn so far is stored: they take over what it
+        freed, or their audit record does not fit.
+        """
+        is_full = draft is not None and not self.unsaved.has_room(draft.name)
+        return is_full or self.takes_over(writes)
+
     def takes_over(self, writes: Writes) -> bool:
         """Whether a service takes what another gave up, and that is not stored yet."""
         return bool(self._given_up) and any(
@@ -53,6 +61,12 @@ class Turn:
             for held in _held(service)
             for holder in self._given_up.get(held, ())
         )
+
+    def answer(self) -> None:
+        """Answer the requests that still wait."""
+        for answer, result in self.answers:
+            if not answer.done():
+                answer.set_result(result)
 
     def saved(self) -> None:
         """The store has all so far."""

@@ -1504,6 +1504,7 @@ class Event(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
     STACK_FIELD_NUMBER: _builtins.int
     at: _builtins.int
     revision: _builtins.int
@@ -1514,6 +1515,8 @@ class Event(_message.Message):
     name: _builtins.str
     reason: _builtins.str
     count: _builtins.int
+    caller: _builtins.str
+    """Who requested the change; empty: nobody did."""
     stack: _builtins.str
     """The stack of the object (its label com.docker.stack.namespace)."""
     def __init__(
@@ -1527,11 +1530,12 @@ class Event(_message.Message):
         name: _builtins.str = ...,
         reason: _builtins.str = ...,
         count: _builtins.int = ...,
+        caller: _builtins.str = ...,
         stack: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "at", b"at", "count", b"count", "id", b"id", "name", b"name", "reason", b"reason", "revision", b"revision", "stack", b"stack", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "at", b"at", "caller", b"caller", "count", b"count", "id", b"id", "name", b"name", "reason", b"reason", "revision", b"revision", "stack", b"stack", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from pyswarm_core.api.v1 import audit_pb2 as pyswarm__core_dot_api_dot_v1_dot_audit__pb2
 from pyswarm_core.api.v1 import control_pb2 as pyswarm__core_dot_api_dot_v1_dot_control__pb2
 from pyswarm_core.api.v1 import dispatcher_pb2 as pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2
 
@@ -209,6 +210,11 @@ class ControlStub:
                 '/pyswarm.v1.Control/Events',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EventsRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EventsReply.FromString,
+                _registered_method=True)
+        self.ListAudit = channel.unary_stream(
+                '/pyswarm.v1.Control/ListAudit',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_audit__pb2.ListAuditRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_audit__pb2.ListAuditReply.FromString,
                 _registered_method=True)
         self.Logs = channel.unary_stream(
                 '/pyswarm.v1.Control/Logs',
@@ -477,6 +483,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAudit(self, request, context):
+        """Records of requested changes, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Logs(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -699,6 +712,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Events,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EventsRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EventsReply.SerializeToString,
+            ),
+            'ListAudit': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListAudit,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_audit__pb2.ListAuditRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_audit__pb2.ListAuditReply.SerializeToString,
             ),
             'Logs': grpc.unary_stream_rpc_method_handler(
                     servicer.Logs,
@@ -1681,6 +1699,33 @@ class Control:
             '/pyswarm.v1.Control/Events',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.EventsRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.EventsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pyswarm.v1.Control/ListAudit',
+            pyswarm__core_dot_api_dot_v1_dot_audit__pb2.ListAuditRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_audit__pb2.ListAuditReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ Updates carry the version they are based on; ABORTED means: read again.
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from pyswarm_core.api.v1 import audit_pb2 as _audit_pb2
 from pyswarm_core.api.v1 import control_pb2 as _control_pb2
 from pyswarm_core.api.v1 import dispatcher_pb2 as _dispatcher_pb2
 import abc as _abc_1
@@ -86,6 +87,8 @@ class ControlStub:
     IssueUserCertificate: _grpc.UnaryUnaryMultiCallable[_control_pb2.IssueUserCertificateRequest, _control_pb2.IssueUserCertificateReply]
     """Issues a client certificate of the user for the public key of a certificate signing request."""
     Events: _grpc.UnaryStreamMultiCallable[_control_pb2.EventsRequest, _control_pb2.EventsReply]
+    ListAudit: _grpc.UnaryStreamMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditReply]
+    """Records of requested changes, oldest first."""
     Logs: _grpc.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]
     PullImage: _grpc.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]
     ListImages: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]
@@ -152,6 +155,8 @@ class ControlAsyncStub(ControlStub):
     IssueUserCertificate: _aio.UnaryUnaryMultiCallable[_control_pb2.IssueUserCertificateRequest, _control_pb2.IssueUserCertificateReply]  # type: ignore[assignment]
     """Issues a client certificate of the user for the public key of a certificate signing request."""
     Events: _aio.UnaryStreamMultiCallable[_control_pb2.EventsRequest, _control_pb2.EventsReply]  # type: ignore[assignment]
+    ListAudit: _aio.UnaryStreamMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditReply]  # type: ignore[assignment]
+    """Records of requested changes, oldest first."""
     Logs: _aio.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]  # type: ignore[assignment]
     PullImage: _aio.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]  # type: ignore[assignment]
     ListImages: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]  # type: ignore[assignment]
@@ -425,6 +430,14 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.EventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_control_pb2.EventsReply], _abc.AsyncIterator[_control_pb2.EventsReply]]: ...
+
+    @_abc_1.abstractmethod
+    def ListAudit(
+        self,
+        request: _audit_pb2.ListAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_audit_pb2.ListAuditReply], _abc.AsyncIterator[_audit_pb2.ListAuditReply]]:
+        """Records of requested changes, oldest first."""
 
     @_abc_1.abstractmethod
     def Logs(

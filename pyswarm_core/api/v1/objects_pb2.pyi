@@ -86,6 +86,30 @@ class Version(_message.Message):
 Global___Version: _TypeAlias = Version  # noqa: Y015
 
 @_typing.final
+class Author(_message.Message):
+    """Who changed an object last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    role: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        role: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Author: _TypeAlias = Author  # noqa: Y015
+
+@_typing.final
 class PreviousSpec(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -202,6 +226,7 @@ class Service(_message.Message):
     SAME_TEMPLATE_FIELD_NUMBER: _builtins.int
     LIMITS_VERSION_FIELD_NUMBER: _builtins.int
     STARTED_AT_FIELD_NUMBER: _builtins.int
+    UPDATED_BY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
     updated_at: _builtins.int
@@ -230,6 +255,10 @@ class Service(_message.Message):
     def same_template(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionRange]:
         """Spec versions before template_version whose tasks have the current template."""
 
+    @_builtins.property
+    def updated_by(self) -> Global___Author:
+        """Who made its last version; none: the controller."""
+
     def __init__(
         self,
         *,
@@ -248,10 +277,11 @@ class Service(_message.Message):
         same_template: _abc.Iterable[Global___VersionRange] | None = ...,
         limits_version: _builtins.int = ...,
         started_at: _builtins.int = ...,
+        updated_by: Global___Author | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "registry_login", b"registry_login", "spec", b"spec", "update_status", b"update_status", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "registry_login", b"registry_login", "spec", b"spec", "update_status", b"update_status", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "id", b"id", "limits_version", b"limits_version", "previous_specs", b"previous_specs", "registry_login", b"registry_login", "removing", b"removing", "same_template", b"same_template", "spec", b"spec", "spec_version", b"spec_version", "started_at", b"started_at", "template_version", b"template_version", "update_status", b"update_status", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "id", b"id", "limits_version", b"limits_version", "previous_specs", b"previous_specs", "registry_login", b"registry_login", "removing", b"removing", "same_template", b"same_template", "spec", b"spec", "spec_version", b"spec_version", "started_at", b"started_at", "template_version", b"template_version", "update_status", b"update_status", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -649,6 +679,7 @@ class Node(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
+    UPDATED_BY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     number: _builtins.int
     created_at: _builtins.int
@@ -663,6 +694,8 @@ class Node(_message.Message):
     def status(self) -> Global___NodeStatus: ...
     @_builtins.property
     def certificate(self) -> Global___NodeCertificate: ...
+    @_builtins.property
+    def updated_by(self) -> Global___Author: ...
     def __init__(
         self,
         *,
@@ -675,10 +708,11 @@ class Node(_message.Message):
         updated_at: _builtins.int = ...,
         status: Global___NodeStatus | None = ...,
         certificate: Global___NodeCertificate | None = ...,
+        updated_by: Global___Author | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "description", b"description", "spec", b"spec", "status", b"status", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "description", b"description", "spec", b"spec", "status", b"status", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "created_at", b"created_at", "description", b"description", "id", b"id", "number", b"number", "spec", b"spec", "status", b"status", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "created_at", b"created_at", "description", b"description", "id", b"id", "number", b"number", "spec", b"spec", "status", b"status", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -773,6 +807,7 @@ class Network(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     BLOCKS_FIELD_NUMBER: _builtins.int
     SUBNET6_FIELD_NUMBER: _builtins.int
+    UPDATED_BY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     subnet: _builtins.str
     vni: _builtins.int
@@ -785,6 +820,8 @@ class Network(_message.Message):
     def version(self) -> Global___Version: ...
     @_builtins.property
     def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Block]: ...
+    @_builtins.property
+    def updated_by(self) -> Global___Author: ...
     def __init__(
         self,
         *,
@@ -797,10 +834,11 @@ class Network(_message.Message):
         updated_at: _builtins.int = ...,
         blocks: _abc.Iterable[Global___Block] | None = ...,
         subnet6: _builtins.str = ...,
+        updated_by: Global___Author | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "created_at", b"created_at", "id", b"id", "spec", b"spec", "subnet", b"subnet", "subnet6", b"subnet6", "updated_at", b"updated_at", "version", b"version", "vni", b"vni"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "created_at", b"created_at", "id", b"id", "spec", b"spec", "subnet", b"subnet", "subnet6", b"subnet6", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version", "vni", b"vni"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

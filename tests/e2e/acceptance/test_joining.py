@@ -171,8 +171,12 @@ def test_two_hosts_become_a_fleet_and_part_again(hosts: tuple[Host, Host]) -> No
     assert "already part of a fleet" in one.refused("swarm", "init")
     join = words[1].split()
     two(*join, "--advertise-addr", two.address)
+    assert not [line for host in hosts for line in host.processes() if join[3] in line]
     assert "already part of a fleet" in two.refused(*join)
     until(lambda: [row["Status"] for row in rows(one, "node", "ls")] == ["Ready"] * 2, "both are")
+    before = certificate(two)
+    assert two("swarm", "rejoin", *join[2:]) == "This node has a new certificate."
+    assert certificate(two) != before
     one("network", "create", "-d", "overlay", "app")
     one("service", "create", "--name", "web", "--mode", "global", "-d", "--network", "app", IMAGE)
     until(lambda: len(running(one)) == 2, "it runs on both")
@@ -195,6 +199,12 @@ def test_two_hosts_become_a_fleet_and_part_again(hosts: tuple[Host, Host]) -> No
     assert one.processes() == []
     assert not (one.state / "controller").exists()
     assert "not part of a swarm" in one.refused("swarm", "leave")
+
+
+def certificate(host: Host) -> object:
+    """The certificate in the agent's identity file."""
+    identity = json.loads((host.state / "agent/identity.json").read_text())
+    return identity["certificate"]["chain"]
 
 
 def rows(host: Host, *words: str) -> list[dict[str, str]]:

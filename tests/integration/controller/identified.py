@@ -13,6 +13,7 @@ from controller.api.changes.users import NewToken, create_token, create_user
 from controller.api.queries.info import ControllerFacts
 from controller.brain.decide import decide
 from controller.grpc.admission import Admission
+from controller.grpc.auditing import Auditing
 from controller.grpc.authentication import Authentication
 from controller.grpc.authorization import Authorization
 from controller.grpc.calls import ErrorsToStatus
@@ -132,6 +133,7 @@ class Identified:
             ErrorsToStatus(self.ids),
             self.authentication,
             self.admission,
+            Auditing(self),
             Authorization(self),
         )
         server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)

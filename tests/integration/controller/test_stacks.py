@@ -111,11 +111,11 @@ async def test_a_change_is_checked_again_when_the_leader_makes_it(fleet: Identif
     assert loop is not None
     submit = loop.submit
 
-    async def late(mutation: Any, caller: Any) -> Any:
+    async def late(mutation: Any, caller: Any, verb: str) -> Any:
         await submit(lambda state, now, ids: remove_object(state, USER, "ci", now), caller)
-        return await submit(mutation, caller)
+        return await submit(mutation, caller, verb)
 
-    loop.submit = late  # type: ignore[method-assign]
+    loop.submit = late  # type: ignore[method-assign, assignment]
     async with fleet.dial(fleet.guest) as channel:
         call = _users(channel).CreateService(_service("web_late", "web"), metadata=metadata)
         assert await call.code() is DENIED
@@ -129,11 +129,11 @@ async def test_the_caller_travels_with_its_changes(fleet: Identified) -> None:
     assert loop is not None
     submit, callers = loop.submit, []
 
-    async def noted(mutation: Any, caller: Any) -> Any:
+    async def noted(mutation: Any, caller: Any, verb: str) -> Any:
         callers.append(caller)
-        return await submit(mutation, caller)
+        return await submit(mutation, caller, verb)
 
-    loop.submit = noted  # type: ignore[method-assign]
+    loop.submit = noted  # type: ignore[method-assign, assignment]
     async with fleet.dial(fleet.guest) as channel, fleet.as_root() as root:
         await _users(channel).RemoveService(pb.RefRequest(ref="web_main"), metadata=metadata)
         await _users(root).RemoveService(pb.RefRequest(ref="db_main"))

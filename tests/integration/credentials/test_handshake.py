@@ -33,8 +33,8 @@ def test_another_ca_is_refused_by_its_digest(ca: FleetCa) -> None:
         fetch_chain(address, ca.digest)
     assert str(caught.value) == (
         f"the controller at {address} does not have this fleet's CA (expected {ca.digest}, it has"
-        f" {other.digest}): the token is of another fleet, or somebody answers in its place;"
-        " nothing was sent"
+        f" {other.digest}): the CA was rotated since the token was made, the token is of another"
+        " fleet, or somebody answers in its place; nothing was sent"
     )
 
 

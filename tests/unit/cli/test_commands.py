@@ -401,6 +401,14 @@ def test_events_are_one_line_each(script: Script, pyswarm: Pyswarm) -> None:
     assert pyswarm("events", "--format", "{{.Name}}").out == "host1\n"
 
 
+def test_an_event_of_a_request_names_its_caller(script: Script, pyswarm: Pyswarm) -> None:
+    event = pb.Event(type="service", action="update", id="s1", name="web", count=1, caller="alice")
+    script.on("Events", [pb.EventsReply(events=[event])])
+    told = pyswarm("events", "--until", "2023-11-14T23:00:00Z").out
+    assert told == "1970-01-01T00:00:00.000000000Z service update s1 (name=web, caller=alice)\n"
+    assert pyswarm("events", "--format", "{{.Caller}}").out == "alice\n"
+
+
 def test_commands_are_all_there() -> None:
     import click
 

@@ -6,7 +6,7 @@ import pytest
 
 from cli.errors import NotConverged
 from cli.exits import ExitCode
-from cli.playground import boot, fleet
+from cli.playground import boot, fleet, power
 from cli.playground.fleet import Fleet
 from pyswarm_core.errors import AlreadyExists
 from tests.unit.cli.conftest import Pyswarm
@@ -45,3 +45,20 @@ def test_a_playground_that_cannot_be_is_refused_before_anything_else(
     ran = pyswarm("playground", "up", *flags)
     assert ran.code == ExitCode.USAGE
     assert flags[0] in ran.err
+
+
+def test_a_host_joins_with_a_token_that_its_command_line_does_not_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "STATE_ROOT", tmp_path)
+    monkeypatch.setattr("cli.playground.cgroups.make", lambda path: ())
+    plan = Fleet(name="lab", nodes=1)
+    host = plan.host("host1")
+    command = power.agent(plan, host, "PYSWM-1-a-b").command()
+    file = host.state_dir / "join-token"
+    assert f"--join-token-file={file}" in command
+    assert not any("PYSWM" in word for word in command)
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("PYSWM-1-a-b", 0o600)
+    # A host that lost power before it had joined joins with the same token.
+    assert power.agent(plan, host, "").command() == command
+    assert file.read_text() == "PYSWM-1-a-b"

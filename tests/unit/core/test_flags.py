@@ -42,6 +42,8 @@ NOT_VALID = {
         "--state-dir": __file__,
         "--encryption-key": "no.key",
         "--listen": "host1",
+        "--audit-log-maxsize": "big",
+        "--audit-log-maxbackup": "none",
         "--advertise-addr": "a:b:c:1",
         "--etcd-endpoints": "host1",
         "--etcd-cafile": "no.pem",
@@ -73,6 +75,8 @@ ADDRESS = {
 OUT_OF_RANGE = {
     agent.__main__: {"--cpus": "0", "--memory": "0", "--pull-stall": "0s", "--max-tasks": "0"},
     controller.__main__: {
+        "--audit-log-maxsize": "0",
+        "--audit-log-maxbackup": "1001",
         "--subnet-size": "99",
         "--heartbeat-period": "1h0m0s",
         "--agent-grace": "24h0m0s",

@@ -17,10 +17,10 @@ from controller.api.changes.users import (
 )
 from controller.api.queries.lists import find_all
 from controller.brain.slices import finish
-from pyswarm_core import limits
 from pyswarm_core.clock import HOUR
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, Unavailable
+from pyswarm_core.identity import limits
 from pyswarm_core.identity.users import Role, User, UserSpec
 from pyswarm_core.kinds import USER, encode
 from pyswarm_core.objects import Version

@@ -4,7 +4,9 @@ import pytest
 from msgspec.structs import replace
 
 from controller.identity.envelope import Envelope
+from controller.leader.audit.log import Entry
 from controller.leader.election import Term
+from controller.leader.persistence import saving
 from controller.leader.persistence.loading import Loaded, load
 from controller.leader.persistence.saving import Deposed, Saver, Unsaved
 from controller.store.base import (
@@ -21,9 +23,11 @@ from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
+from pyswarm_core.identity.audit import AuditClass
+from pyswarm_core.identity.limits import AUDITS_PER_OBJECT
 from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.keys import ChunkKey, Keys, chunk_of
-from pyswarm_core.kinds import SERVICE, encode, kind_of
+from pyswarm_core.kinds import NETWORK, SERVICE, encode, kind_of
 from pyswarm_core.objects import NO_DETAIL, Cluster, Service, Task, TaskDetail
 from pyswarm_core.specs import RegistryLogin
 from pyswarm_core.state import State
@@ -368,3 +372,115 @@ def test_a_flush_takes_a_bounded_number_of_chunks_and_all_else() -> None:
     behind.chunks.update((ChunkKey(ServiceId("a"), block), None) for block in range(10))
     taken = behind.take(4)
     assert (taken.cluster, len(taken.chunks), len(behind)) == (True, 4, 6)
+
+
+def records(*sequences: int) -> list[Entry]:
+    return [Entry(AuditClass.CHANGE, n, b"record %d" % n) for n in sequences]
+
+
+def is_with(txn: Txn, key: bytes, *sequences: int) -> bool:
+    """Whether the transaction has the key and these records."""
+    keys = {put.key for put in txn.puts} | {delete.key for delete in txn.deletes}
+    return {key, *(KEYS.audit(AuditClass.CHANGE, n) for n in sequences)} <= keys
+
+
+@pytest.mark.parametrize("count", [1, 200])
+async def test_a_record_is_in_the_transaction_of_its_object(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """However many objects are saved, and whichever was removed meanwhile."""
+    monkeypatch.setattr(saving, "TXN_PUTS", 4)
+    saver = await rig.start()
+    services = [service(f"app{n:03d}") for n in range(count)]
+    unsaved = rig.write(Writes(objects=tuple(services)))
+    for n, one in enumerate(services):
+        unsaved.add_records(SERVICE.object_name(one.id), records(n))
+    gone = SERVICE.object_name(services[0].id)
+    unsaved.add(Writes(), rig.state.apply(Writes(removed=(gone,))))
+    txns: list[Txn] = []
+    commit = rig.store.commit
+
+    async def seen(txn: Txn) -> Outcome:
+        txns.append(txn)
+        return await commit(txn)
+
+    monkeypatch.setattr(rig.store, "commit", seen)
+    assert await saver.save(rig.state, unsaved) == {}
+    for n, one in enumerate(services):
+        key = KEYS.object(SERVICE, one.id)
+        assert sum(is_with(txn, key, n) for txn in txns) == 1
+    assert len((await rig.load()).records) == count
+
+
+@pytest.mark.parametrize("removing", [False, True])
+async def test_what_a_change_writes_along_is_in_its_transaction(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, removing: bool
+) -> None:
+    """Also if the service was removed in the same turn, and is stored before all else."""
+    monkeypatch.setattr(saving, "TXN_PUTS", 1)
+    saver = await rig.start()
+    mesh, web = build.network("ingress"), replace(service("web"), removing=removing)
+    unsaved = rig.write(Writes(objects=(mesh, web)))
+    beside = NETWORK.object_name(mesh.id)
+    unsaved.add_records(SERVICE.object_name(web.id), records(1), (beside,))
+    await saver.save(rig.state, unsaved)
+    found = await rig.store.get(KEYS.object(NETWORK, mesh.id))
+    with_it = await rig.store.get(KEYS.object(SERVICE, web.id))
+    record = await rig.store.get(KEYS.audit(AuditClass.CHANGE, 1))
+    assert found is not None
+    assert with_it is not None
+    assert record is not None
+    assert found.mod_revision == with_it.mod_revision == record.mod_revision
+
+
+async def test_records_of_tasks_are_stored_with_the_chunks_of_a_service_that_is_gone(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "TXN_PUTS", 1)
+    saver = await rig.start()
+    gone = service("gone")
+    unsaved = rig.write(Writes(objects=(gone,), tasks=tasks(gone, 2)))
+    (key,) = unsaved.chunks
+    unsaved.add_records(f"chunk/{key.service_id}/{key.block:08d}", records(1))
+    unsaved.add_records(SERVICE.object_name(gone.id), records(2))
+    removed = [task.id for task in tasks(gone, 2)]
+    writes = Writes(removed_tasks=removed, removed=(SERVICE.object_name(gone.id),))
+    unsaved.add(writes, rig.state.apply(writes))
+    await saver.save(rig.state, unsaved)
+    assert len((await rig.load()).records) == 2
+
+
+async def test_old_records_are_deleted_and_those_of_refused_requests_stored(rig: Rig) -> None:
+    saver = await rig.start()
+    unsaved = Unsaved()
+    unsaved.add_records("", records(1, 2))
+    assert len(unsaved) == 2
+    await saver.save(rig.state, unsaved)
+    later = Unsaved()
+    later.add_records("", [*records(3), Entry(AuditClass.CHANGE, 1, None)])
+    await saver.save(rig.state, later.take(1))
+    assert len(later) == 0
+    assert [entry.sequence for entry in (await rig.load()).records] == [2, 3]
+
+
+async def test_the_record_of_an_object_that_cannot_be_stored_is_stored(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change is in effect as long as the term lasts."""
+    monkeypatch.setattr(saving, "VALUE_BYTES_MAX", 10)
+    saver = await rig.start()
+    web = service("web")
+    unsaved = rig.write(Writes(objects=(web,)))
+    unsaved.add_records(SERVICE.object_name(web.id), records(1))
+    assert list(await saver.save(rig.state, unsaved)) == [SERVICE.object_name(web.id)]
+    assert [entry.sequence for entry in (await rig.load()).records] == [1]
+
+
+def test_another_record_of_an_object_waits_if_its_transaction_is_full() -> None:
+    unsaved = Unsaved()
+    unsaved.add_records("service/web", records(*range(AUDITS_PER_OBJECT - 1)))
+    assert unsaved.has_room("service/web")
+    unsaved.add_records("service/web", records(99))
+    assert not unsaved.has_room("service/web")
+    assert unsaved.has_room("service/app")
+    assert AUDITS_PER_OBJECT == 16

@@ -1,0 +1,35 @@
+"""Who made the changes that `why` names as causes. PURE."""
+
+from collections.abc import Iterable, Iterator
+
+from pyswarm_core.clock import Instant
+from pyswarm_core.docker.units import ago
+from pyswarm_core.objects import Node, Service
+from pyswarm_core.states import Availability
+
+_DONE = {Availability.DRAIN: "drained", Availability.PAUSE: "paused"}
+
+
+def changed_by(service: Service, now: Instant) -> list[str]:
+    """Who created, updated or removed the service last, and when; nothing if nobody is named."""
+    author, name = service.updated_by, service.spec.name
+    if author is None:
+        return []
+    done = f"was updated to version {service.spec_version}"
+    if service.removing:
+        done = "was removed"
+    elif service.version.index <= 1:
+        done = "was created"
+    return [f"service {name} {done} by {author.text} {ago(service.updated_at, now)}"]
+
+
+def unavailable_by(nodes: Iterable[Node], now: Instant) -> Iterator[str]:
+    """Who changed nodes last that are drained or paused: the author of the last version is stored,
+    which may have changed something else.
+    """
+    for node in nodes:
+        if node.updated_by is not None and node.spec.availability in _DONE:
+            yield (
+                f"node {node.description.hostname} is {_DONE[node.spec.availability]}; it was last"
+                f" updated by {node.updated_by.text} {ago(node.updated_at, now)}"
+            )

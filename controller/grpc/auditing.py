@@ -1,0 +1,177 @@
+"""What the audit log needs of calls: the verb of each, and which were refused. SHELL.
+
+The loop makes the records of changes; it gets the verb with the change. An interceptor around the
+servicers records the changes of known callers that failed, every call that was denied, and actions
+that change no stored object, such as a signal.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any
+
+import grpc
+
+from controller.grpc.callers import current_caller
+from controller.grpc.calls import Context, cause_of, handler_kind
+from controller.identity.caller import Caller, CallerKind
+from controller.leader.leadership import Leadership
+from pyswarm_core.errors import Exhausted, PermissionDenied, PyswarmError, Unavailable
+
+CHANGES: Mapping[str, str] = MappingProxyType(
+    {
+        "CreateService": "service create",
+        "UpdateService": "service update",
+        "RemoveService": "service rm",
+        "RollbackService": "service rollback",
+        "RestartTask": "task restart",
+        "UpdateNode": "node update",
+        "RemoveNode": "node rm",
+        "CreateNetwork": "network create",
+        "CreateUser": "user create",
+        "UpdateUser": "user update",
+        "CreateUserToken": "user token",
+        "RemoveUserToken": "user token rm",
+        "UpdateCluster": "swarm update",
+        "RotateCa": "swarm ca --rotate",
+        "RotateJoinToken": "swarm join-token --rotate",
+        "RemoveObject": "",
+    }
+)
+"""The verbs of calls that change objects, as on the command line. Empty: `KIND rm`."""
+ACTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "SignalTask": "task signal",
+        "PullImage": "image pull",
+        "RemoveImage": "image rm",
+        "IssueUserCertificate": "user certificate",
+        "GetJoinToken": "swarm join-token",
+        "GetScrapeToken": "swarm scrape-token",
+        "GetUnlockKey": "swarm unlock-key",
+        "Unlock": "swarm unlock",
+    }
+)
+"""The verbs of calls that act on hosts or disclose a credential, and change no stored object."""
+ROTATIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "GetScrapeToken": "swarm scrape-token --rotate",
+        "GetUnlockKey": "swarm unlock-key --rotate",
+    }
+)
+"""Those of them that are changes if the request has `rotate`."""
+READS = frozenset(
+    {
+        "GetInfo",
+        "GetService",
+        "ListServices",
+        "WatchService",
+        "ListTasks",
+        "Why",
+        "TaskChecks",
+        "GetNode",
+        "ListNodes",
+        "GetNetwork",
+        "TraceNetwork",
+        "GetObject",
+        "ListObjects",
+        "ListUserTokens",
+        "GetCa",
+        "Events",
+        "ListAudit",
+        "Logs",
+        "ListImages",
+    }
+)
+"""Calls of users that change nothing: they have a record only if they are denied."""
+JOIN = "swarm join"
+REJOIN = "swarm rejoin"
+LEAVE = "swarm leave"
+
+_UNKNOWN = (CallerKind.ANONYMOUS, CallerKind.CONTROLLER)
+_NAMES = ("ref", "reference", "name")
+"""Fields of requests that name an object."""
+_verb: ContextVar[str] = ContextVar("verb", default="")
+
+
+def current_verb() -> str:
+    """The verb of the current call; empty: it follows from what the call changes."""
+    return _verb.get()
+
+
+class Auditing(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no generic at run time
+    """Sets the verb of each call, and records what was refused. Inside of the interceptors that
+    authenticate and admit calls, outside of those that look at the request.
+    """
+
+    def __init__(self, leadership: Leadership) -> None:
+        self._leadership = leadership
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the handler of a call with one request."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.request_streaming:
+            return handler
+        make, behaviour = handler_kind(handler)
+        name = handler_call_details.method.rpartition("/")[2]
+
+        async def call(request: Any, context: Context) -> Any:
+            is_rotation = name in ROTATIONS and request.rotate
+            _verb.set(ROTATIONS[name] if is_rotation else CHANGES.get(name, ""))
+            try:
+                answer = await behaviour(request, context)
+            except Exception as raised:
+                error = cause_of(raised)
+                if isinstance(error, PyswarmError):
+                    record_refusal(self._leadership, current_caller(), name, error, ref_of(request))
+                raise
+            if name in ACTIONS and not is_rotation:
+                with suppress(Unavailable):  # it ceased to lead meanwhile
+                    leader = self._leadership.current()
+                    leader.audit.note(current_caller(), ACTIONS[name], ref_of(request))
+            return answer
+
+        return make(
+            call,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+def record_refusal(
+    leadership: Leadership, caller: Caller, name: str, error: PyswarmError, ref: str = ""
+) -> None:
+    """Record that the call of that RPC failed, if its caller is known and it was to change
+    something or was denied. `ref`: the object that the request names. A call that failed for lack
+    of a leader or of room has no record: its change may have happened.
+    """
+    is_denied = isinstance(error, PermissionDenied)
+    if caller.kind in _UNKNOWN or isinstance(error, Unavailable | Exhausted):
+        return
+    if name in READS and not is_denied:
+        return
+    try:
+        leader = leadership.current()
+    except Unavailable:
+        return
+    leader.audit.refuse(caller, current_verb() or verb_of(name), error, ref)
+
+
+def verb_of(name: str) -> str:
+    """The verb of an RPC, for a call that was refused; the RPC's name if it has no verb."""
+    return CHANGES.get(name) or ACTIONS.get(name) or name
+
+
+def ref_of(request: Any) -> str:
+    """The object that a request names, in the caller's words; empty if it names none."""
+    kind = getattr(request, "kind", "")
+    for holder in (request, getattr(request, "spec", None)):
+        for field in _NAMES:
+            value = getattr(holder, field, "")
+            if isinstance(value, str) and value:
+                return f"{kind}/{value}" if isinstance(kind, str) and kind else value
+    return ""
