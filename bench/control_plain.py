@@ -36,6 +36,6 @@ def _add_plain_port(server: grpc.aio.Server, address: str, _: grpc.ServerCredent
 
 if __name__ == "__main__":
     dispatcher.agent_of = _agent_of  # type: ignore[attr-defined]  # imported there
-    Authentication._identity = _identity  # type: ignore[method-assign]
+    Authentication._identity = _identity  # type: ignore[assignment,method-assign]
     grpc.aio._server.Server.add_secure_port = _add_plain_port  # type: ignore[attr-defined]
     run_daemon(main)
