@@ -188,6 +188,7 @@ async def _converse(
         worn_key=overlay.worn_key,
         faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
         roots_changed=renewal.roots_changed,
+        refused=renewal.refused,
     )
     served.session = session
     parts.registry.register(AgentCollector(parts.worker, parts.overlays, session, parts.dataplane))
