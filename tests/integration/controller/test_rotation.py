@@ -20,6 +20,8 @@ from controller.app import Controller
 from controller.config import Config
 from controller.identity import ca
 from controller.identity.caller import CONTROLLER
+from controller.identity.keyring import Keyring
+from controller.store.base import Put, Txn
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.system import SteadyClock
@@ -27,8 +29,10 @@ from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2
 from pyswarm_core.clock import HOUR, Instant
 from pyswarm_core.codec import from_proto
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import Conflict, PermissionDenied
+from pyswarm_core.errors import Conflict, InvalidArgument, PermissionDenied
+from pyswarm_core.identity.certificates import CertificateAuthority
 from pyswarm_core.ids import NodeId
+from pyswarm_core.keys import Keys
 from pyswarm_core.objects import NodeDescription
 from pyswarm_core.states import NodeState
 from tests.fixtures.identity import present
@@ -137,8 +141,16 @@ def is_rotating(controller: Controller) -> bool:
     return bool(controller.current().state.cluster.former_roots)
 
 
-def state_of(controller: Controller, host: FakeAgent) -> NodeState:
-    return controller.current().state.nodes[NodeId(host.node_id)].status.state
+async def down(controller: Controller, host: FakeAgent) -> None:
+    """Its node is declared down, as after AGENT_GRACE."""
+
+    def change(state: Any, now: Instant, ids: Any) -> tuple[Writes, None]:
+        node = state.nodes[NodeId(host.node_id)]
+        status = replace(node.status, state=NodeState.DOWN)
+        return Writes(objects=(replace(node, status=status),)), None
+
+    await until(lambda: not len(controller.current().sessions), "its session has ended")
+    await controller.current().submit(change, CONTROLLER)
 
 
 async def rotate(settings: Config) -> None:
@@ -233,7 +245,7 @@ async def test_a_node_that_was_down_during_a_rotation_returns_by_proof_of_its_ke
     host = await _joined(tmp_path, controller, address, "host1")
     async with host.up(address):
         await until(lambda: host.full_sets, "its session stands")
-    await until(lambda: state_of(controller, host) is NodeState.DOWN, "it is down")
+    await down(controller, host)
     await rotate(settings)
     await until(lambda: not is_rotating(controller), "the rotation does not wait for it")
     former = host.identity.certificate
@@ -312,7 +324,7 @@ async def test_a_host_without_its_key_rejoins_only_when_its_node_is_down(
         with pytest.raises(Conflict, match="rejoin when the node is down"):
             await rejoin(thief, token, (address,))
         assert thief.read_text() == node
-    await until(lambda: state_of(controller, host) is NodeState.DOWN, "it is down")
+    await down(controller, host)
     await rejoin(thief, token, (address,))
     found = Identity.load(thief)
     assert found
@@ -322,3 +334,37 @@ async def test_a_host_without_its_key_rejoins_only_when_its_node_is_down(
     async with successor.up(address):
         await until(lambda: successor.full_sets, "it has a session")
     assert list(controller.current().state.nodes) == [host.node_id]
+
+
+async def test_a_fleet_made_before_certificates_is_converted_as_its_error_says(
+    settings: Config, kv: MemoryKv, tmp_path: Path
+) -> None:
+    async with serving(settings, MemoryStore(kv, SteadyClock())) as found:
+        await leading(found)
+        host = await _joined(tmp_path, found, settings.advertise_addr, "host1")
+        old = replace(found.current().state.cluster, ca=CertificateAuthority(), worker_token="t")
+    # Data and identity of that version.
+    store = MemoryStore(kv, SteadyClock())
+    sealed = Keyring(settings.key_file).envelope(is_new=False).encode(old)
+    await store.commit(Txn((), (Put(Keys().cluster, sealed),)))
+    host.path.write_text(f'{{"node_id": "{host.node_id}", "cluster_id": "{old.id}"}}')
+    with pytest.raises(ExceptionGroup) as refused:
+        async with serving(settings, MemoryStore(kv, SteadyClock())) as found:
+            await asyncio.sleep(60)
+    assert refused.group_contains(
+        InvalidArgument, match="--convert, then run `pyswarm swarm rejoin"
+    )
+    with pytest.raises(InvalidArgument, match="swarm rejoin"):
+        Identity.load(host.path)
+    async with serving(replace(settings, convert=True), MemoryStore(kv, SteadyClock())) as found:
+        await leading(found)
+        await down(found, host)
+        await rejoin(host.path, token_of(found), (settings.advertise_addr,))
+        loaded = Identity.load(host.path)
+        assert loaded
+        host.use(loaded)
+        async with host.up(settings.advertise_addr):
+            await until(lambda: host.full_sets, "it has a session")
+        assert list(found.current().state.nodes) == [host.node_id]
+    async with serving(settings, MemoryStore(kv, SteadyClock())) as found:
+        await leading(found)  # --convert is needed once
