@@ -134,12 +134,12 @@ def _pairs(words: tuple[str, ...]) -> dict[str, str]:
 @flag(
     "--join-token-file",
     type=click.Path(path_type=Path),
-    help="File with the token to join with; removed when the host has joined",
+    help="File with the token to join with; removed when the host has joined, unless it is mounted",
 )
 @flag(
     "--rejoin",
     is_flag=True,
-    help="Get a certificate for the node that this host was, with --join-token, and exit",
+    help="Get a certificate for the node that this host was, with a join token, and exit",
 )
 @flag("--hostname", default=platform.node(), help="Name of the node")
 @flag(

@@ -39,6 +39,7 @@ from agent.runtime.room import shortage
 from agent.session.conversation import Session
 from agent.session.greeting import Greeting, Greetings
 from agent.session.identity import Identity, Joining, join
+from agent.session.jointoken import join_token, remove_token
 from agent.session.renewal import Renewal, rejoin
 from agent.session.tunnels import Dialer
 from agent.tracing import Tracer
@@ -49,7 +50,7 @@ from pyswarm_core.aio.http.health import serve_health
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import ScrapeSecurity, serve_metrics
 from pyswarm_core.aio.system import UnsteppedClock
-from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable, invalid, reason_of
+from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
 from pyswarm_core.ids import WHOLE_HOST, TaskId
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
@@ -129,7 +130,8 @@ def _own_folders(config: Config, stack: AsyncExitStack, *, is_new: bool) -> None
 async def _serve(config: Config, stack: AsyncExitStack) -> None:
     """Run the agent. What can fail comes before joining: a node that joined is not removed."""
     if config.rejoin:
-        await rejoin(_identity_path(config), config.join_token, config.controllers)
+        token = join_token(config.join_token, config.join_token_file)
+        await rejoin(_identity_path(config), token, config.controllers)
         return
     known = _known(config)
     _own_folders(config, stack, is_new=known is None)
@@ -145,8 +147,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         lacks = await parts.dataplane.overlay.missing_capabilities()
         identity = known or await _join(config, _description(config, lacks))
         identity.learn(config.controllers)
-        if config.join_token_file is not None:
-            config.join_token_file.unlink(missing_ok=True)
+        remove_token(config.join_token_file)
         served.identity = identity
         await _converse(config, parts, served, group, stack)
 
@@ -187,6 +188,7 @@ async def _converse(
         worn_key=overlay.worn_key,
         faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
         roots_changed=renewal.roots_changed,
+        refused=renewal.refused,
     )
     served.session = session
     parts.registry.register(AgentCollector(parts.worker, parts.overlays, session, parts.dataplane))
@@ -322,7 +324,7 @@ def _known(config: Config) -> Identity | None:
         raise PermissionDenied("the agent must run as root: it makes containers and networks")
     if identity := Identity.load(_identity_path(config)):
         return identity
-    if not config.controllers or not _token(config):
+    if not config.controllers or not join_token(config.join_token, config.join_token_file):
         raise InvalidArgument(
             "this host has not joined a fleet: start the agent with --controller HOST:PORT and"
             " --join-token TOKEN (`pyswarm swarm join-token worker` prints both)"
@@ -334,20 +336,9 @@ def _identity_path(config: Config) -> Path:
     return config.state_dir / "identity.json"
 
 
-def _token(config: Config) -> str:
-    file = config.join_token_file
-    if config.join_token or file is None:
-        return config.join_token
-    try:
-        return file.read_text().strip()
-    except OSError as error:
-        expected = "expected a file with the token of `pyswarm swarm join-token worker`"
-        raise invalid("--join-token-file", str(file), f"{reason_of(error)}: {expected}") from None
-
-
 async def _join(config: Config, description: NodeDescription) -> Identity:
     joining = Joining(
-        _token(config),
+        join_token(config.join_token, config.join_token_file),
         config.controllers,
         description,
         config.advertise_addr,

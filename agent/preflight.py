@@ -37,7 +37,9 @@ PACKAGES = {
     "containers-storage": "containers-storage",
     "nft": "nftables",
     "ip": "iproute2",
+    "openssl": "openssl",
 }
+_UNVERSIONED = ("skopeo", "containers-storage", "nft", "ip", "openssl")
 CONTROLLERS = ("memory", "cpu", "pids")
 _SETTINGS = Path("/proc/sys")
 _NEIGHBOURS = {"gc_thresh1": 8_192, "gc_thresh2": 32_768, "gc_thresh3": 65_536}
@@ -67,7 +69,7 @@ def probe() -> Preflight:
     hierarchies = cgroups.mounted()
     conmon = _version("conmon")
     kind, version = choose_runtime(_version("crun"), _version("runc"))
-    missing = [name for name in ("skopeo", "containers-storage", "nft", "ip") if not _path(name)]
+    missing = [name for name in _UNVERSIONED if not _path(name)]
     missing += [name for name, present in (("conmon", conmon), ("crun", kind)) if not present]
     problems = [*map(missing_program, missing), *cgroup_problems(hierarchies, _controllers())]
     if problems:

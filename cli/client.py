@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import grpc
 import msgspec
@@ -29,6 +29,7 @@ from pyswarm_core.api.v1.dispatcher_pb2_grpc import DispatcherStub
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import NO_LEADER, PyswarmError, Unavailable
 from pyswarm_core.identity.audit import AuditRecord
+from pyswarm_core.identity.trust import OUTDATED_KEY
 from pyswarm_core.identity.users import User, UserSpec, UserToken
 from pyswarm_core.kinds import Id, Item, Kind
 from pyswarm_core.objects import Cluster, Network, Node, Service, Version
@@ -60,26 +61,21 @@ _SILENT = ("stream removed", "ping timeout", "keepalive watchdog")
 """Prefixes of its errors when the server accepted the request and stopped answering pings."""
 
 Q = TypeVar("Q", bound=Message)
-Q_contra = TypeVar("Q_contra", bound=Message, contravariant=True)
-A_co = TypeVar("A_co", bound=Message, covariant=True)
 A = TypeVar("A", bound=Message)
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-class _Whole(Protocol[Q_contra, A_co]):
-    def __call__(self, request: Q_contra, /, *, timeout: float) -> A_co: ...
-
-
-def _whole(method: "grpc.UnaryStreamMultiCallable[Q, A]", reply: type[A]) -> _Whole[Q, A]:
+class _whole(Generic[Q, A]):  # noqa: N801  # called as a function
     """A call that streams its answer in parts, as a call that returns the whole answer."""
 
-    def call(request: Q, /, *, timeout: float) -> A:
-        whole = reply()
-        for part in method(request, timeout=timeout):
-            whole.MergeFrom(part)
-        return whole
+    def __init__(self, method: "grpc.UnaryStreamMultiCallable[Q, A]", reply: type[A]) -> None:
+        self._method, self._reply = method, reply
 
-    return call
+    def with_call(self, request: Q, *, timeout: float) -> tuple[A, grpc.Call]:
+        whole, parts = self._reply(), self._method(request, timeout=timeout)
+        for part in parts:
+            whole.MergeFrom(part)
+        return whole, parts
 
 
 def _was_never_sent(error: grpc.RpcError) -> bool:
@@ -112,6 +108,10 @@ class Client:
         credentials = credentials_of(self._context, RESTART_TIMEOUT_S)
         self._channel = channel(self.host, credentials, aio=False)
         self._stub = ControlStub(self._channel)
+        self.has_answer = False
+        """Whether the controller has answered a call."""
+        self.is_outdated = False
+        """Whether the caller's certificate is of a former root."""
 
     def __enter__(self) -> Self:
         return self
@@ -425,14 +425,17 @@ class Client:
 
     def _ask(
         self,
-        method: "grpc.UnaryUnaryMultiCallable[Q, A] | _Whole[Q, A]",
+        method: "grpc.UnaryUnaryMultiCallable[Q, A] | _whole[Q, A]",
         request: Q,
         timeout_s: float = CALL_TIMEOUT_S,
     ) -> A:
         give_up_at = time.monotonic() + RESTART_TIMEOUT_S
         while True:
             try:
-                return method(request, timeout=timeout_s)
+                reply, call = method.with_call(request, timeout=timeout_s)
+                self.has_answer = True
+                self.is_outdated |= OUTDATED_KEY in dict(call.trailing_metadata() or ())
+                return reply
             except grpc.RpcError as error:
                 late = time.monotonic() >= give_up_at
                 if late or not (_waits_for_a_leader(error) or self._is_back(error)):

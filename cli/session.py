@@ -4,6 +4,7 @@
 """
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -33,7 +34,12 @@ def connect() -> "Client":
     # gRPC would print log lines beside the one line of an error.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from cli.client import Client
+    from cli.context.credentials import after_command
 
-    client = Client(fleet())
-    click.get_current_context().find_root().call_on_close(client.close)
+    context = fleet()
+    client = Client(context)
+    root = click.get_current_context().find_root()
+    root.call_on_close(client.close)
+    if context.material.cert:
+        root.call_on_close(partial(after_command, context, client))  # before `close`
     return client

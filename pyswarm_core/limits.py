@@ -378,11 +378,10 @@ CONNECTIONS_MAX = 30_000
 STREAMS_PER_CONNECTION = 1_024
 """More calls than one caller may have: gRPC lets further ones wait without an error."""
 METADATA_BYTES_MAX = 8 * 1024
-"""The metadata of a call; a token has 110 bytes."""
+"""Of a call; a token has 110 bytes."""
 HANDSHAKE_MAX = 5 * SECOND
-"""The time for TLS handshake and HTTP/2 preface. Clients give up an attempt after 2 s."""
 CONNECTION_IDLE_MAX = MINUTE
-"""A connection without a call is closed after this long."""
+"""The time for TLS and HTTP/2 (clients give up after 2 s), and between two calls."""
 STRANGERS_PER_CALLER = 500
 """Calls of one host (with IPv6: of one /64) for agents that have not shown a valid token or tunnel
 yet; as many joins with a valid token may wait. A fleet behind one address translation is one host:

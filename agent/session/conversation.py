@@ -74,6 +74,7 @@ class Session:
         worn_key: Callable[[], int] = lambda: 0,
         faults: Callable[[], tuple[Fault, ...]] = lambda: (),
         roots_changed: Callable[[str], None] = lambda _: None,
+        refused: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._identity = identity
         self._greeting = greeting
@@ -86,6 +87,7 @@ class Session:
         self._worn_key = worn_key
         self._faults = faults
         self._roots_changed = roots_changed
+        self._refused = refused
         self._heartbeat_s = 1.0
         self._leader = self._dialled = ""
         self._stream = 0
@@ -112,7 +114,10 @@ class Session:
                 await self._stream_to(address)
             except* (grpc.RpcError, SessionEnded, TimeoutError, OSError) as errors:
                 _log.warning("session.ended", controller=address, error=_reason(errors))
-                refused = not self.connected and _code(errors) in REFUSED
+                code = _code(errors)
+                refused = not self.connected and code in REFUSED
+                if not self.connected and code is grpc.StatusCode.UNAVAILABLE:
+                    self._refused(address)
             backoff = BACKOFF_FIRST_S if self.connected else min(backoff * 2, BACKOFF_MAX_S)
             self.connected, self.controller = False, ""
             # One redirect is followed at once, a chain of them is not: controllers that do not know

@@ -29,6 +29,7 @@ from pyswarm_core.errors import (
     reason_of,
 )
 from pyswarm_core.identity.tokens import parse_join_token
+from pyswarm_core.identity.trust import ders_of
 from pyswarm_core.ids import NodeId
 from pyswarm_core.limits import CONTROLLERS_MAX
 from pyswarm_core.objects import NodeDescription
@@ -61,6 +62,11 @@ class Certificate(msgspec.Struct, frozen=True):
         """What the agent shows to controllers, and requires of them."""
         return ClientCredentials(self.roots.encode(), self.chain.encode(), self.key.encode())
 
+    @property
+    def issuer_der(self) -> bytes:
+        """The root that issued it, in DER."""
+        return ders_of(self.issuer)[0]
+
     def __repr__(self) -> str:
         return "Certificate(...)"
 
@@ -70,6 +76,8 @@ class _Saved(msgspec.Struct, frozen=True):
     cluster_id: str
     controllers: tuple[str, ...]
     certificate: Certificate
+    pending: Request | None = None
+    """A request for the next certificate that may have been granted without an answer."""
 
 
 class Identity:
@@ -106,9 +114,19 @@ class Identity:
         certificate = msgspec.structs.replace(self.certificate, roots=roots)
         self._save(msgspec.structs.replace(self._saved, certificate=certificate))
 
+    async def request(self) -> Request:
+        """The request for the next certificate, recorded with its key before it is sent: if its
+        answer is lost, the node's object names this key. Raises Unavailable.
+        """
+        if self._saved.pending is None:
+            fresh = await new_request()
+            self._save(msgspec.structs.replace(self._saved, pending=fresh))
+        assert self._saved.pending is not None
+        return self._saved.pending
+
     def renew(self, certificate: Certificate) -> None:
         """Record a new certificate with its key."""
-        self._save(msgspec.structs.replace(self._saved, certificate=certificate))
+        self._save(msgspec.structs.replace(self._saved, certificate=certificate, pending=None))
 
     def reload(self) -> None:
         """Take over what another process has written (`swarm rejoin`)."""

@@ -1,13 +1,16 @@
 """Renews this node's certificate, between half and four fifths of its life. SHELL.
 
 The open session goes on: the controller knows the new certificate of its node. The next session
-shows it. A host that was offline when its certificate expired proves that it has the key.
+shows it. A host that was offline when its certificate expired proves that it has the key. The new
+key is saved before it is requested and used until a request is answered, so that neither a lost
+answer nor the end of the agent leaves the host with another key than its node's object names.
 """
 
 import asyncio
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -32,6 +35,8 @@ does not renew at once. As Swarm's.
 RENEW_TIMEOUT_S = 10.0
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
+LOOK_PERIOD_S = 10.0
+"""Between two comparisons of the roots while no session begins."""
 """Between attempts that fail; never more than a tenth of the certificate's life."""
 
 
@@ -43,25 +48,45 @@ class Renewal:
         self._controller = controller
         """The address of the controller of the open session; empty without one."""
         self._wake = asyncio.Event()
+        self._refused_by = ""
+        self._looked_at = -LOOK_PERIOD_S
 
     def roots_changed(self, roots: str) -> None:
         """The controller sent the fleet's roots: a new one issues this node's next certificate."""
         if not roots:
             return
         self._identity.trust(roots)
-        if ders_of(roots)[0] != ders_of(self._identity.certificate.issuer)[0]:
+        if ders_of(roots)[0] != self._identity.certificate.issuer_der:
+            self._wake.set()
+
+    def refused(self, controller: str) -> None:
+        """No session with this controller began, perhaps because the certificate was refused."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked_at >= LOOK_PERIOD_S:
+            self._looked_at, self._refused_by = now, controller
             self._wake.set()
 
     async def run(self) -> None:
         """Renew when it is time, or when the roots have changed, until cancelled."""
+        due_in_s = _due_in_s(self._identity.certificate)
         while True:
-            try:
-                async with asyncio.timeout(_due_in_s(self._identity.certificate)):
+            until = asyncio.get_running_loop().time() + due_in_s
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
                     await self._wake.wait()
-            except TimeoutError:
-                pass
             self._wake.clear()
+            controller, self._refused_by = self._refused_by, ""
+            if controller:
+                before = self._identity.certificate
+                self._identity.reload()  # `swarm rejoin` may have written another
+                if self._identity.certificate != before:
+                    due_in_s = _due_in_s(self._identity.certificate)
+                    continue
+                if not await _is_outdated(before, controller):
+                    due_in_s = max(0.0, until - asyncio.get_running_loop().time())
+                    continue
             await self._renew()
+            due_in_s = _due_in_s(self._identity.certificate)
 
     async def _renew(self) -> None:
         pause_s = RETRY_FIRST_S
@@ -73,7 +98,8 @@ class Renewal:
             address = self._controller() or known[attempt % len(known)]
             attempt += 1
             try:
-                renewed = await _renewed(address, certificate)
+                request = await self._identity.request()
+                renewed = await _renewed(address, certificate, request)
             except (PyswarmError, OSError) as error:
                 _log.warning("certificate.renew_failed", controller=address, error=error)
                 life_s = (certificate.expires_at - certificate.issued_at) / 1e9
@@ -112,11 +138,10 @@ def _due_in_s(certificate: Certificate) -> float:
     return max(0.0, (due_at - time.time_ns()) / 1e9)
 
 
-async def _renewed(address: str, certificate: Certificate) -> Certificate:
-    request = await new_request()
+async def _renewed(address: str, certificate: Certificate, request: Request) -> Certificate:
     message = dispatcher_pb2.RenewCertificateRequest(csr=request.csr)
     credentials = certificate.credentials
-    if _has_expired(certificate):
+    if _has_expired(certificate) or certificate.issuer_der not in await _ders_of(address):
         credentials = await _guest(address, certificate)
         message.former_certificate = certificate.chain.encode()
         message.proof = await sign(certificate.key.encode(), request.csr)
@@ -126,6 +151,19 @@ async def _renewed(address: str, certificate: Certificate) -> Certificate:
 def _has_expired(certificate: Certificate) -> bool:
     life = certificate.expires_at - certificate.issued_at
     return time.time_ns() >= certificate.received_at + life
+
+
+async def _is_outdated(certificate: Certificate, controller: str) -> bool:
+    """Whether the fleet's CA was rotated while this host was offline."""
+    try:
+        return certificate.issuer_der not in await _ders_of(controller)
+    except PyswarmError:
+        return False
+
+
+async def _ders_of(address: str) -> list[bytes]:
+    """The certificates that the controller sends, which nothing has verified."""
+    return [one.der for one in await asyncio.to_thread(peer_chain, address)]
 
 
 async def _guest(address: str, certificate: Certificate) -> ClientCredentials:

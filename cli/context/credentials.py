@@ -1,16 +1,31 @@
-"""The credentials of a context for a channel. SHELL: reads the guest certificate for a token."""
+"""The credentials of a context for a channel, and their renewal. SHELL.
 
+For a token it reads the guest certificate. A certificate is renewed at the end of a command, on its
+connection, which goes on if the end of a rotation of the CA made the certificate worthless
+meanwhile. Until that is due it costs nothing: `cryptography` is imported then.
+"""
+
+import sys
 import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
+from cli.context import store
 from cli.context.model import Context
 from cli.errors import Unreachable
 from pyswarm_core.aio.credentials import ClientCredentials, guest
 from pyswarm_core.aio.handshake import NoConnection, fetch_chain
-from pyswarm_core.errors import InvalidArgument, PermissionDenied, quoted
+from pyswarm_core.errors import InvalidArgument, PermissionDenied, PyswarmError, quoted
 from pyswarm_core.identity.tokens import digest_of, parse_user_token
 from pyswarm_core.identity.trust import Trust, roots_of
 
+if TYPE_CHECKING:
+    from cli.client import Client
+
 _PAUSE_S = 0.2
+_BEGIN = "-----BEGIN CERTIFICATE-----"
 
 
 def credentials_of(context: Context, patience_s: float = 0.0) -> ClientCredentials | None:
@@ -42,6 +57,41 @@ def missing(context: Context) -> str:
         f"{owner} no credentials for {host}: {command} stores a token, which `pyswarm user token`"
         " makes on a controller's host; PYSWARM_TOKEN has one for a single command"
     )
+
+
+def after_command(context: Context, client: "Client") -> None:
+    """Renew the context's certificate if half of its life is over or it is of a former root.
+
+    An error is no error of the command: a later command tries again.
+    """
+    if sys.exc_info()[0] is not None or not client.has_answer or not context.name:
+        return
+    is_rotating = context.material.ca.count(_BEGIN) > 1
+    if not client.is_outdated and not is_rotating and time.time() < context.renews_at:
+        return
+    with suppress(PyswarmError, OSError):
+        _renew(context.name, context.material.cert, client)
+
+
+def _renew(name: str, cert: str, client: "Client") -> None:
+    from cli.context import issuing
+    from cli.context import material as certificates
+
+    context = store.load(name)
+    if context.material.cert != cert:
+        return  # another command renewed or replaced it
+    roots = context.material.ca
+    changed = replace(context, renews_at=certificates.half_life(cert))
+    if client.is_outdated or time.time() >= changed.renews_at:
+        fresh = issuing.issued(client, former_roots=roots)
+        if certificates.unrelated(fresh):
+            return
+        changed = replace(context, material=fresh, renews_at=certificates.half_life(fresh.cert))
+    elif roots.count(_BEGIN) > 1:
+        fresh = replace(context.material, ca=issuing.trusted_roots(client.ca(), roots))
+        changed = replace(changed, material=fresh)
+    if changed != context:
+        store.save(changed)
 
 
 def _guest(context: Context, patience_s: float) -> ClientCredentials:

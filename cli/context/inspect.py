@@ -12,6 +12,9 @@ from cli.lazy import Verb
 from pyswarm_core.docker import documents
 from pyswarm_core.errors import NotFound
 
+FILES = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem", "token": "token"}
+"""Names of the credentials."""
+
 
 @click.command(
     cls=Verb,
@@ -35,8 +38,8 @@ def inspect(*, form: str, contexts: tuple[str, ...]) -> None:
 
 
 def document(context: Context) -> dict[str, Any]:
-    """As Docker's `context inspect`: the names of the files, not their content."""
-    files = [file for key, file in store.FILES.items() if getattr(context.material, key)]
+    """As Docker's `context inspect`: the names of the credentials, not their content."""
+    files = [file for key, file in FILES.items() if getattr(context.material, key)]
     folder = "<IN MEMORY>"
     if context.name != DEFAULT:
         folder = str(store.directory() / "contexts" / context.name)

@@ -18,6 +18,9 @@ from pyswarm_core.errors import InvalidArgument, quoted
 from pyswarm_core.identity.tokens import digest_of, parse_user_token
 from pyswarm_core.identity.trust import Certificate, roots_of, validity_text
 
+BACKDATED_S = 3_600
+"""A certificate says that it is valid since so long before it was issued."""
+
 
 def require(context: Context) -> None:
     """Raises InvalidArgument if the host and its credentials do not belong together."""
@@ -74,6 +77,13 @@ def out_of_time(context: Context) -> str:
     dates = Certificate(der=b"", subject="", issuer="", not_before=since, not_after=until)
     owner = f"the certificate of context {quoted(context.name)}"
     return validity_text(owner, dates, now)
+
+
+def half_life(pem: str) -> int:
+    """When half of the life of a certificate is over, seconds since 1970."""
+    certificate = _certificates(pem, "cert")[0]
+    issued = int(certificate.not_valid_before_utc.timestamp()) + BACKDATED_S
+    return (issued + int(certificate.not_valid_after_utc.timestamp())) // 2
 
 
 def _is_issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

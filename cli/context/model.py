@@ -47,6 +47,8 @@ class Context(msgspec.Struct, frozen=True, omit_defaults=True):
     playground: str = ""
     """Name of the playground; empty if the fleet is none."""
     material: Material = Material()
+    renews_at: int = 0
+    """When half of the life of its certificate is over, seconds since 1970; 0: not known yet."""
 
     @property
     def is_local(self) -> bool:

@@ -1,11 +1,11 @@
 """The contexts of a user, in $XDG_CONFIG_HOME/pyswarm. SHELL.
 
-    context                   the name of the current context; without it, `default`
-    contexts/NAME/meta.json   the host, the description and what is no secret
-    contexts/NAME/*           ca.pem, cert.pem, key.pem, token
+    context                          the name of the current context; without it, `default`
+    contexts/NAME/meta.json          the host, the description and what is no secret
+    contexts/NAME/credentials.json   certificates, key, token
 
 Directories have mode 0700, files 0600. A file is replaced by a rename, so that a reader never sees
-half of one.
+half of one, and never a key with the certificate of another.
 """
 
 import os
@@ -19,8 +19,8 @@ from cli.context.model import DEFAULT, DEFAULT_HOST, Context, Material, require_
 from pyswarm_core.errors import Conflict, InvalidArgument, NotFound, quoted, reason_of
 
 META = "meta.json"
-FILES = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem", "token": "token"}
-"""The file of each field of Material."""
+CREDENTIALS = "credentials.json"
+"""Material; a context without any has no such file."""
 FILE_MAX = 256 << 10
 """Bytes of a file that is read into a context."""
 _FORMER = "context.json"
@@ -57,7 +57,7 @@ def load(name: str) -> Context:
     folder = _folder(name)
     try:
         found = msgspec.json.decode((folder / META).read_bytes(), type=Context)
-        files = {key: _text(folder / file) for key, file in FILES.items()}
+        material = _material(folder / CREDENTIALS)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"context {quoted(name)} does not exist: `pyswarm context ls`") from None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -66,7 +66,7 @@ def load(name: str) -> Context:
             f"context {quoted(name)} cannot be read ({text}): repair the files in {folder}, or"
             f" remove it with `pyswarm context rm -f {name}`"
         ) from None
-    return msgspec.structs.replace(found, name=name, material=Material(**files))
+    return msgspec.structs.replace(found, name=name, material=material)
 
 
 def exists(name: str) -> bool:
@@ -81,20 +81,18 @@ def save(context: Context) -> None:
     folder = _folder(context.name)
     for path in (directory(), folder.parent, folder):
         path.mkdir(mode=0o700, parents=path == directory(), exist_ok=True)
-    for key, file in FILES.items():
-        if text := getattr(context.material, key):
-            _write(folder / file, text.encode())
+    if context.material == Material():
+        (folder / CREDENTIALS).unlink(missing_ok=True)
+    else:
+        _write(folder / CREDENTIALS, msgspec.json.encode(context.material))
     meta = msgspec.structs.replace(context, material=Material())
     _write(folder / META, msgspec.json.encode(meta))
-    for key, file in FILES.items():
-        if not getattr(context.material, key):
-            (folder / file).unlink(missing_ok=True)
 
 
 def remove(name: str) -> None:
     """Remove the context; `default` becomes current if it was."""
     folder = _folder(name)
-    for file in (META, *FILES.values()):
+    for file in (META, CREDENTIALS):
         (folder / file).unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()
@@ -143,11 +141,11 @@ def _folder(name: str) -> Path:
     return directory() / "contexts" / require_name(name)
 
 
-def _text(path: Path) -> str:
+def _material(path: Path) -> Material:
     try:
-        return path.read_text()
+        return msgspec.json.decode(path.read_bytes(), type=Material)
     except FileNotFoundError:
-        return ""
+        return Material()
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -118,7 +118,7 @@ class Systemd:
     def start(self, daemon: Daemon) -> None:
         path = UNITS / _unit(daemon)
         path.write_text(unit_text(daemon))
-        # The file contains the join token.
+        # Only root needs the arguments. They have no secret: every user can read a command line.
         path.chmod(0o600)
         _systemctl("daemon-reload")
         _systemctl("enable", "--now", _unit(daemon))

@@ -53,6 +53,8 @@ def current(caller: Caller, state: State) -> Caller:
     user = state.of(USER).get(UserId(caller.id))
     if user is None:
         raise PermissionDenied(f"{title(caller)} was removed, or is of another fleet")
+    if caller.token_id and caller.token_id not in [token.id for token in user.tokens]:
+        raise PermissionDenied(f"the token of {title(caller)} was removed")
     spec = user.spec
     return msgspec.structs.replace(caller, name=spec.name, role=spec.role, stacks=spec.stacks)
 
@@ -68,10 +70,10 @@ def authorize_request(caller: Caller, method: str, request: Any, state: State) -
     kind = getattr(request, "kind", "")
     if (needed := rule.of_kind.get(kind)) is not None:
         require_role(caller, needed, f"{rule.verb} of the kind {kind}")
+    if caller.stacks:  # first: an error about options shows those of the service
+        yield from _STACKS[rule.named](caller, rule, request, state)
     if caller.role is not Role.ADMIN and (check := _OPTIONS.get(rule.named)) is not None:
         check(caller, rule, request, state)
-    if caller.stacks:
-        yield from _STACKS[rule.named](caller, rule, request, state)
 
 
 # Options
@@ -99,11 +101,17 @@ def _new_network(caller: Caller, rule: Rule, request: Any, state: State) -> None
     require_conditions(caller, rule, _read(NetworkSpec, request.spec), NETWORK_CONDITIONS)
 
 
+def _self(caller: Caller, rule: Rule, request: Any, state: State) -> None:
+    if request.ref not in ("", caller.id, caller.name):
+        require_role(caller, Role.ADMIN, f"{rule.verb} other than itself")
+
+
 _OPTIONS: Mapping[Named, Callable[[Caller, Rule, Any, State], None]] = {
     Named.NEW_SERVICE: _new_service,
     Named.CHANGED_SERVICE: _changed_service,
     Named.EARLIER_SERVICE: _earlier_service,
     Named.NEW_NETWORK: _new_network,
+    Named.USER: _self,
 }
 
 
@@ -198,6 +206,7 @@ _STACKS: Mapping[Named, Callable[[Caller, Rule, Any, State], Slices[None]]] = {
     Named.EARLIER_SERVICE: _of_earlier_service,
     Named.NEW_NETWORK: _of_new_network,
     Named.PATH: _path,
+    Named.USER: _nothing,
 }
 
 

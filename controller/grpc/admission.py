@@ -70,7 +70,10 @@ STRANGERS = Limit(
     yields=True,
 )
 JOINS = Limit(
-    "joins with a valid token", STRANGERS_PER_CALLER, STRANGERS_MAX, "join again when they are done"
+    "joins and renewals with a valid token or proof",
+    STRANGERS_PER_CALLER,
+    STRANGERS_MAX,
+    "join again when they are done",
 )
 PROBES = Limit(
     "health checks and watches",

@@ -22,11 +22,13 @@ from controller.grpc.opencalls import Identity, OpenCalls, expired
 from controller.grpc.peers import certificate_of, require_fleet
 from controller.identity.ca import Parsed
 from controller.identity.caller import ANONYMOUS, ROOT, Caller, CallerKind
+from controller.identity.cluster import issuer_key_of
 from controller.identity.policy import DISPATCHER, HEALTH, authorize
 from controller.leader.leadership import Leader, Leadership
 from pyswarm_core.clock import Clock, Instant
 from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable, quoted
 from pyswarm_core.identity.tokens import parse_user_token
+from pyswarm_core.identity.trust import OUTDATED_KEY
 from pyswarm_core.identity.users import UserToken
 from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import USER
@@ -80,6 +82,8 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
                 name = method.rpartition("/")[2]
                 record_refusal(self._leadership, identity.caller, name, error)
                 raise
+            if self._is_outdated(identity, context):
+                context.set_trailing_metadata(((OUTDATED_KEY, "1"),))
             if not handler.response_streaming:
                 return await behaviour(request, context)
             with self.calls.open(identity):
@@ -116,14 +120,27 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
                 caller = Caller(CallerKind.CONTROLLER, name, name, address=address)
             case unit:
                 raise PermissionDenied(f"the certificate has an unknown unit: {quoted(unit)}")
-        identity = Identity(caller, certificate.expires_at)
+        identity = Identity(caller, certificate.expires_at, caller.token_id)
         if identity.ends_at <= self._clock.now():
             raise expired(identity, identity.ends_at)
         return identity
 
+    def _is_outdated(self, identity: Identity, context: Context) -> bool:
+        """Whether a user's certificate is of a former root, with which no new connection begins
+        once the rotation has ended.
+        """
+        caller = identity.caller
+        if caller.kind is not CallerKind.USER or caller.role is None:
+            return False
+        if identity.shown != "certificate" or (shown := certificate_of(context)) is None:
+            return False
+        authority = self._leadership.current().state.cluster.ca
+        return shown.issuer_key != issuer_key_of(authority)
+
     def _user(self, method: str, certificate: Parsed, address: str) -> Caller:
         caller_id = certificate.subject.id
-        caller = Caller(CallerKind.USER, caller_id, caller_id, address=address)
+        token_id = certificate.subject.token_id
+        caller = Caller(CallerKind.USER, caller_id, caller_id, token_id=token_id, address=address)
         if method.startswith(HEALTH):
             return caller
         return current(caller, self._leader_of(certificate).state)
@@ -162,8 +179,16 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
                 "the token is not one of this fleet's: it was removed, or is another fleet's"
             )
         spec = user.spec
-        caller = Caller(CallerKind.USER, user.id, spec.name, spec.role, spec.stacks, address)
-        identity = Identity(caller, token.ends_at, token.id)
+        caller = Caller(
+            CallerKind.USER,
+            user.id,
+            spec.name,
+            spec.role,
+            spec.stacks,
+            token_id=token.id,
+            address=address,
+        )
+        identity = Identity(caller, token.ends_at, token.id, "token")
         if identity.ends_at <= self._clock.now():
             raise expired(identity, identity.ends_at)
         return identity

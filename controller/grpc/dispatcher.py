@@ -31,13 +31,15 @@ from controller.leader.sessions import Message, NodeSession
 from controller.leader.slicing import RateLimiter
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
-from pyswarm_core.clock import Clock
+from pyswarm_core.clock import Clock, Instant
+from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Exhausted, InvalidArgument, Unavailable, invalid
 from pyswarm_core.identity.trust import AGENT_NAME
-from pyswarm_core.ids import NodeId, short
+from pyswarm_core.ids import IdSource, NodeId, short
 from pyswarm_core.indexes.columns import unpack_statuses
 from pyswarm_core.limits import HELLOS_PER_SECOND, PROTOCOL, STATUSES_MAX, STATUSES_PER_MESSAGE
 from pyswarm_core.objects import Cluster, Node, NodeDescription, NodeFault, TaskStatus
+from pyswarm_core.state import State
 
 _log = EventLog("controller.dispatcher")
 
@@ -140,13 +142,15 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         loop = self._leading.current()
         key = public_key_of(request.csr)
         digest = key_digest(key)
-        node_id = self._renewing(loop, request, context)
+        self._renewing(loop.state, request, context)  # others wait in no queue
         is_return = bool(request.token or request.former_certificate)
         caller = current_caller() if is_return else CONTROLLER  # a renewal has no audit record
-        async with self._opening:
-            node = await loop.submit(
-                lambda state, now, ids: renewed(state, node_id, digest, now), caller, REJOIN
-            )
+
+        def renew(state: State, now: Instant, ids: IdSource) -> tuple[Writes, Node]:
+            return renewed(state, self._renewing(state, request, context), digest, now)
+
+        async with self._joining(context):
+            node = await loop.submit(renew, caller, REJOIN)
         return _certificate(loop.state.cluster, node, key)
 
     async def Leave(
@@ -159,15 +163,15 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         return dispatcher_pb2.LeaveReply(tasks=left)
 
     def _renewing(
-        self, loop: Loop, request: dispatcher_pb2.RenewCertificateRequest, context: Context
+        self, state: State, request: dispatcher_pb2.RenewCertificateRequest, context: Context
     ) -> NodeId:
         """The node that the caller proves to be."""
         now = self._clock.now()
         if request.token:
-            role_of(loop.state.cluster, request.token)
-            return rejoining(loop.state, _rejoin(request), now)
+            role_of(state.cluster, request.token)
+            return rejoining(state, _rejoin(request), now)
         if request.former_certificate:
-            return proven_node(loop.state, _proof(request), now)
+            return proven_node(state, _proof(request), now)
         return agent_of(context)
 
     async def Session(  # type: ignore[override]  # the stubs know only generators
@@ -198,7 +202,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
 
     @asynccontextmanager
     async def _joining(self, context: Context) -> AsyncIterator[None]:
-        """Run the block when it is the join's turn. Raises Exhausted if too many wait."""
+        """Run the block when it is the turn of a join or renewal. Raises Exhausted if too many
+        wait.
+        """
         with self._joins.passing(counted_as(context)):
             async with self._opening:
                 yield

@@ -30,7 +30,9 @@ class Identity(msgspec.Struct, frozen=True):
     caller: Caller
     ends_at: Instant = NEVER
     token_id: str = ""
-    """Of a caller with a token."""
+    """Of a caller with a token, or with a certificate that was made with one."""
+    shown: str = "certificate"
+    """What ends then, for errors."""
 
 
 class _Call:
@@ -115,9 +117,8 @@ class OpenCalls:
 
 def expired(identity: Identity, ended_at: Instant) -> PermissionDenied:
     """The error for a certificate or token that ended."""
-    what = "token" if identity.token_id else "certificate"
     name = title(identity.caller)
-    return PermissionDenied(f"the {what} of {name} expired at {format_time(ended_at)}")
+    return PermissionDenied(f"the {identity.shown} of {name} expired at {format_time(ended_at)}")
 
 
 def _differs(identity: Identity, user: User) -> PyswarmError | None:

@@ -5,7 +5,6 @@ import secrets
 from typing import TypeVar
 
 from controller.api.changes import users
-from controller.api.queries.lookup import find
 from controller.grpc.auditing import current_verb
 from controller.grpc.callers import checked, current_caller
 from controller.grpc.calls import Context, read
@@ -77,11 +76,12 @@ class UserCalls(control_pb2_grpc.ControlServicer):
     async def IssueUserCertificate(
         self, request: pb.IssueUserCertificateRequest, context: Context
     ) -> pb.IssueUserCertificateReply:
-        user = await self._submit(
-            lambda state, now, ids: (Writes(), find(state, USER, request.ref))
+        caller = current_caller()
+        user, token = await self._submit(
+            lambda state, now, ids: (Writes(), users.certified(state, request.ref, caller))
         )
         cluster, csr = self._leader().state.cluster, request.csr.encode()
-        chain = user_certificate(cluster, user.id, csr, self._clock.now())
+        chain = user_certificate(cluster, user.id, csr, self._clock.now(), token)
         return pb.IssueUserCertificateReply(chain=chain, user_id=user.id)
 
     def _leader(self) -> Leader:

@@ -53,6 +53,8 @@ class Subject(msgspec.Struct, frozen=True):
     unit: Unit
     id: str
     cluster_id: str
+    token_id: str = ""
+    """Of the token with which a user requested the certificate; it is valid as long as that."""
 
 
 class Issued(msgspec.Struct, frozen=True):
@@ -315,13 +317,14 @@ def _usage(*, digital_signature: bool = False, key_cert_sign: bool = False) -> x
 
 
 def _name(subject: Subject) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, subject.cluster_id),
-            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, subject.unit),
-            x509.NameAttribute(NameOID.COMMON_NAME, subject.id),
-        ]
-    )
+    named = [
+        (NameOID.ORGANIZATION_NAME, subject.cluster_id),
+        (NameOID.ORGANIZATIONAL_UNIT_NAME, subject.unit),
+        (NameOID.COMMON_NAME, subject.id),
+    ]
+    if subject.token_id:
+        named.append((NameOID.SERIAL_NUMBER, subject.token_id))
+    return x509.Name([x509.NameAttribute(oid, text) for oid, text in named])
 
 
 def _subject(name: x509.Name) -> Subject:
@@ -329,10 +332,12 @@ def _subject(name: x509.Name) -> Subject:
         (attribute,) = name.get_attributes_for_oid(oid)
         return str(attribute.value)
 
+    made_with = name.get_attributes_for_oid(NameOID.SERIAL_NUMBER)
     return Subject(
         Unit(only(NameOID.ORGANIZATIONAL_UNIT_NAME)),
         only(NameOID.COMMON_NAME),
         only(NameOID.ORGANIZATION_NAME),
+        str(made_with[0].value) if made_with else "",
     )
 
 

@@ -42,6 +42,8 @@ class Caller(msgspec.Struct, frozen=True):
     """The only stacks whose objects a user may see and change; empty: all."""
     address: str = ""
     """The host that the request came from, or `socket`; empty for the controller."""
+    token_id: str = ""
+    """Of the token that a user showed, or with which its certificate was made."""
 
 
 ANONYMOUS = Caller(CallerKind.ANONYMOUS, name="anonymous")

@@ -15,7 +15,7 @@ from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.identity.certificates import CertificateAuthority
 from pyswarm_core.identity.tokens import digest_of, parse_join_token, scrape_token
 from pyswarm_core.identity.trust import SERVER_NAME
-from pyswarm_core.identity.users import UserId
+from pyswarm_core.identity.users import UserId, UserToken
 from pyswarm_core.objects import Cluster
 
 
@@ -55,6 +55,12 @@ def issuer_of(authority: CertificateAuthority) -> Issuer:
     return Issuer(authority)
 
 
+@lru_cache(2)
+def issuer_key_of(authority: CertificateAuthority) -> bytes:
+    """The identifier of the CA's key, as certificates have it."""
+    return ca.identifier_of(authority)
+
+
 def server_identity(cluster: Cluster, controller_id: str, now: Instant) -> ServerIdentity:
     """A fresh key and certificate for a controller's servers."""
     key = ca.new_key()
@@ -78,12 +84,18 @@ def root_digest(cluster: Cluster) -> str:
     return digest_of(ca.der_of(cluster.ca.certificate))
 
 
-def user_certificate(cluster: Cluster, user_id: UserId, csr: bytes, now: Instant) -> str:
+def user_certificate(
+    cluster: Cluster, user_id: UserId, csr: bytes, now: Instant, token: UserToken | None = None
+) -> str:
     """A certificate of the user for the key of a signing request, and those that lead to an older
-    root (PEM). Raises InvalidArgument.
+    root (PEM). One that is requested with a token ends with it. Raises InvalidArgument.
     """
+    lifetime = cluster.spec.cert_expiry
     subject = Subject(Unit.USER, user_id, cluster.id)
-    issued = issuer_of(cluster.ca).issue(csr, subject, cluster.spec.cert_expiry, now)
+    if token is not None:
+        subject = replace(subject, token_id=token.id)
+        lifetime = min(lifetime, token.ends_at - now)
+    issued = issuer_of(cluster.ca).issue(csr, subject, lifetime, now)
     return issued.pem.decode() + cluster.cross_certificate
 
 

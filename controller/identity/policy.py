@@ -45,6 +45,8 @@ class Named(Enum):
     EARLIER_SERVICE = "a service and one of its earlier specs"
     NEW_NETWORK = "a new network"
     PATH = "two ends of a path"
+    USER = "a user, by default the caller"
+    """Of another user than the caller it needs the role admin."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +111,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}CreateUserToken": _admin("create tokens of users"),
         f"{CONTROL}ListUserTokens": _admin("list tokens of users"),
         f"{CONTROL}RemoveUserToken": _admin("remove tokens of users"),
-        f"{CONTROL}IssueUserCertificate": _admin("issue certificates of users"),
+        f"{CONTROL}IssueUserCertificate": _read("issue certificates of users", Named.USER),
         f"{CONTROL}Events": _read("read events", Named.LISTED),
         f"{CONTROL}ListAudit": _admin("read the audit log"),
         f"{CONTROL}Logs": _read("read logs", Named.SERVICE_OR_TASK),

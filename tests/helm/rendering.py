@@ -24,6 +24,7 @@ EVERYTHING: Values = {
     "network": {"addressPools": ["10.160.0.0/12", "10.176.0.0/12"], "subnetSize": 20},
     "fleet": {"heartbeatPeriod": "2s", "agentGrace": "20s", "taskHistoryLimit": 0},
     "joinToken": {"value": TOKEN},
+    "encryptionKey": {"key": "fleet.key"},
     "controller": {
         "service": {"type": "LoadBalancer", "port": 12377, "annotations": {"lb": "internal"}},
         "persistence": {"storageClass": "fast", "size": "2Gi"},
@@ -51,12 +52,13 @@ EVERYTHING: Values = {
     },
 }
 EXTERNAL_SECURED: Values = {
+    "encryptionKey": {"existingSecret": "fleet-key", "key": "k"},
     "externalEtcd": {
         "endpoints": ["https://etcd.db:2379"],
         "prefix": "/fleet-a",
         "tls": {"existingSecret": "etcd-client"},
         "auth": {"existingSecret": "etcd-user"},
-    }
+    },
 }
 BARE: Values = {
     "agent": {"enabled": False},
@@ -77,9 +79,16 @@ SETS: Mapping[str, Values] = {
 class Rendered:
     """All objects of one release."""
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, values: Values, kubeconfig: str = "") -> None:
+        """With a kubeconfig the chart's `lookup` asks that cluster, as an upgrade does."""
         with helm_python.Chart.load(CHART) as chart:
-            files = chart.render(dict(values), name=RELEASE, namespace=NAMESPACE)
+            if kubeconfig:
+                with helm_python.Config(kubeconfig_content=kubeconfig) as config:
+                    files = config.render(
+                        chart, dict(values), name=RELEASE, namespace=NAMESPACE, is_upgrade=True
+                    )
+            else:
+                files = chart.render(dict(values), name=RELEASE, namespace=NAMESPACE)
         self.notes = next(text for path, text in files.items() if path.endswith("NOTES.txt"))
         self.objects = tuple(
             found
@@ -119,6 +128,12 @@ class Rendered:
         (container,) = self.pod(component)["containers"]
         found: Object = container
         return found
+
+    def volume(self, component: str, name: str) -> Object:
+        """A volume of a component's pod."""
+        (found,) = (each for each in self.pod(component)["volumes"] if each["name"] == name)
+        volume: Object = found
+        return volume
 
     def arguments(self, component: str) -> tuple[str, ...]:
         """The words that a component's program gets, each one string."""

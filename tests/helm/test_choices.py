@@ -2,13 +2,14 @@
 
 from tests.helm.rendering import TOKEN, Rendered, rendered, variables
 
-ETCD_KINDS = ("StatefulSet", "PodDisruptionBudget", "Secret")
+ETCD_KINDS = ("StatefulSet", "PodDisruptionBudget")
 
 
 def test_external_etcd_turns_etcd_off() -> None:
     found = rendered("external etcd")
     assert set(found.workloads) == {"agent", "controller"}
     assert not any(found.of_kind(kind) for kind in ETCD_KINDS)
+    assert set(found.of_kind("Secret")) == {"demo-pyswarm-encryption-key"}
     assert "--etcd-endpoints=etcd-0.db:2379,etcd-1.db:2379" in found.arguments("controller")
     assert not any("--etcd-cafile" in word for word in found.arguments("controller"))
 
@@ -18,8 +19,7 @@ def test_external_etcd_gets_certificate_user_and_prefix_from_secrets() -> None:
     words = found.arguments("controller")
     assert "--etcd-prefix=/fleet-a" in words
     assert "--etcd-certfile=/etc/pyswarm/etcd/tls.crt" in words
-    tls = next(each for each in found.pod("controller")["volumes"] if each["name"] == "etcd-tls")
-    assert tls["secret"]["secretName"] == "etcd-client"
+    assert found.volume("controller", "etcd-tls")["secret"]["secretName"] == "etcd-client"
     user = variables(found.container("controller"))["PYSWARM_ETCD_USER"]
     assert user["valueFrom"]["secretKeyRef"] == {"name": "etcd-user", "key": "user"}
 
@@ -51,10 +51,9 @@ def test_a_majority_of_etcd_survives_a_drain_and_one_member_does_not_block_it() 
 
 def test_given_certificates_are_used_and_none_are_made() -> None:
     found = Rendered({"etcd": {"tls": {"existingSecret": "mine"}}})
-    assert not found.of_kind("Secret")
-    for part in ("etcd", "controller"):
-        secrets = [each["secret"] for each in found.pod(part)["volumes"] if "secret" in each]
-        assert [secret["secretName"] for secret in secrets] == ["mine"]
+    assert "demo-pyswarm-etcd-tls" not in found.of_kind("Secret")
+    assert found.volume("etcd", "tls")["secret"]["secretName"] == "mine"
+    assert found.volume("controller", "etcd-tls")["secret"]["secretName"] == "mine"
 
 
 def test_etcds_image_is_the_controllers_unless_named() -> None:
@@ -66,11 +65,21 @@ def test_etcds_image_is_the_controllers_unless_named() -> None:
 
 def test_agents_read_their_token_from_a_secret_that_may_come_later() -> None:
     found = rendered()
-    token = variables(found.container("agent"))["PYSWARM_AGENT_JOIN_TOKEN"]
-    secret = token["valueFrom"]["secretKeyRef"]
-    assert secret == {"name": "demo-pyswarm-join-token", "key": "token"}
-    assert secret["name"] not in found.of_kind("Secret")
-    assert f"create secret generic {secret['name']}" in found.notes
+    secret = found.volume("agent", "join-token")["secret"]
+    assert secret["secretName"] == "demo-pyswarm-join-token"
+    assert secret["items"] == [{"key": "token", "path": "token"}]
+    assert secret["defaultMode"] == 0o400
+    assert "optional" not in secret
+    assert secret["secretName"] not in found.of_kind("Secret")
+    assert f"create secret generic {secret['secretName']}" in found.notes
+
+
+def test_no_secret_is_an_argument_or_a_variable_of_an_agent() -> None:
+    found = rendered("everything")
+    assert "--join-token-file=/etc/pyswarm/join/token" in found.arguments("agent")
+    assert not [each for each in variables(found.container("agent")) if "TOKEN" in each]
+    mount = next(m for m in found.container("agent")["volumeMounts"] if m["name"] == "join-token")
+    assert (mount["mountPath"], mount["readOnly"]) == ("/etc/pyswarm/join", True)
 
 
 def test_a_known_token_becomes_the_secret_and_no_argument() -> None:
@@ -84,15 +93,16 @@ def test_an_existing_token_secret_is_never_overwritten() -> None:
     token = {"existingSecret": "mine", "key": "t", "value": TOKEN}
     found = Rendered({"joinToken": token})
     assert not [name for name in found.of_kind("Secret") if "token" in name]
-    secret = variables(found.container("agent"))["PYSWARM_AGENT_JOIN_TOKEN"]["valueFrom"]
-    assert secret["secretKeyRef"] == {"name": "mine", "key": "t"}
+    secret = found.volume("agent", "join-token")["secret"]
+    assert (secret["secretName"], secret["items"]) == ("mine", [{"key": "t", "path": "token"}])
 
 
 def test_what_agents_mount_is_seen_by_their_node_and_at_the_same_path() -> None:
     found = Rendered({"agent": {"stateDir": "/data/pyswarm"}})
     mounts = {each["name"]: each for each in found.container("agent")["volumeMounts"]}
-    paths = {each["name"]: each["hostPath"]["path"] for each in found.pod("agent")["volumes"]}
-    assert {name: mount["mountPath"] for name, mount in mounts.items()} == paths
+    volumes = [each for each in found.pod("agent")["volumes"] if "hostPath" in each]
+    paths = {each["name"]: each["hostPath"]["path"] for each in volumes}
+    assert {name: mounts[name]["mountPath"] for name in paths} == paths
     assert paths["state"] == "/data/pyswarm"
     assert mounts["state"]["mountPropagation"] == "Bidirectional"
     assert mounts["run"]["mountPropagation"] == "Bidirectional"

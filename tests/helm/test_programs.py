@@ -30,10 +30,10 @@ each_set = pytest.mark.parametrize("name", SETS)
 
 
 def parsed(component: str, words: tuple[str, ...], folder: Path) -> dict[str, Any]:
-    """What the program makes of the words; certificates are taken to exist."""
-    for mentioned in ("ca.crt", "tls.crt", "tls.key"):
+    """What the program makes of the words; mounted files are taken to exist."""
+    for mentioned in ("ca.crt", "tls.crt", "tls.key", "encryption.key"):
         (folder / mentioned).touch()
-    here = [word.replace("/etc/pyswarm/etcd", str(folder)) for word in words]
+    here = [re.sub("=/etc/pyswarm/[a-z]+/", f"={folder}/", word) for word in words]
     return COMMANDS[component].make_context(component, here).params
 
 
@@ -61,6 +61,7 @@ def test_the_controller_understands_its_arguments(name: str, tmp_path: Path) -> 
     config = controller.__main__.make_config(flags)
     assert config.listen[0] == f"0.0.0.0:{API_PORT}"
     assert config.etcd.endpoints
+    assert config.key_file == tmp_path / "encryption.key"
     assert not config.advertise_addr.startswith("0.0.0.0")
     assert config.metrics_addr in ("", f"0.0.0.0:{CONTROLLER_METRICS_PORT}")
 
@@ -73,6 +74,7 @@ def test_the_agent_understands_its_arguments(name: str, tmp_path: Path) -> None:
         | {"advertise_addr": "192.0.2.7"}
     )
     assert config.controllers[0].startswith("demo-pyswarm-controller.fleet.svc.")
+    assert config.join_token_file == tmp_path / "token"
     assert config.nano_cpus > 0
     assert config.memory_bytes > 0
 
@@ -191,8 +193,11 @@ def test_the_command_line_in_the_controllers_pod_finds_its_socket() -> None:
 
 
 def test_the_commands_in_the_notes_exist() -> None:
-    lines = re.findall(r"-- pyswarm ([^\\\n]+)", rendered().notes)
-    assert len(lines) == 2
+    lines = re.findall(r"(?:-- |inside )pyswarm ([^\\\n>]+)", rendered().notes)
+    assert [" ".join(line.split()[:2]) for line in lines] == [
+        *("swarm join-token", "user create", "context create", "context export", "context rm"),
+        "node ls",
+    ]
     for line in lines:
         words = [sys.executable, "-c", "from cli.main import main; main()", *line.split(), "--help"]
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=30)

@@ -24,6 +24,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("memory in Kubernetes' words", {"agent": {"offer": {"memory": "2Gi"}}}, "/offer/memory"),
     ("a bare word as argument", {"agent": {"extraArgs": ["debug"]}}, "/agent/extraArgs/0"),
     ("no token", {"joinToken": {"value": "hunter2"}}, "/joinToken/value"),
+    ("a path as key", {"encryptionKey": {"key": "a/b"}}, "/encryptionKey/key"),
     ("a period without unit", {"fleet": {"heartbeatPeriod": "5"}}, "/fleet/heartbeatPeriod"),
     ("an odd size", {"etcd": {"persistence": {"size": "8 GB"}}}, "/etcd/persistence/size"),
 ]

@@ -94,6 +94,11 @@ AGENTS = [
     (AGENT + "nonsense", WRONG, ("metrics-addr", '"nonsense"', "expected a free HOST:PORT")),
     (AGENT + "192.0.2.9:1", WRONG, ("metrics-addr", "192.0.2.9:1", "expected a free HOST:PORT")),
     (AGENT + f"{FREE} --join-token=", WRONG, ("--controller HOST:PORT", "--join-token TOKEN")),
+    (
+        AGENT + f"{FREE} --join-token= --join-token-file TMP/none",
+        WRONG,
+        ("--join-token-file", "TMP/none", "expected a file with the token"),
+    ),
     (AGENT + f"{FREE} --state-dir TMP/file/x", WRONG, ("state-dir", "TMP/file/x", "directory")),
     (AGENT + f"{FREE} --run-dir TMP/file", WRONG, ("run-dir", "TMP/file", "expected a directory")),
     (

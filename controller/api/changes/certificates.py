@@ -2,7 +2,14 @@
 
 import msgspec
 
-from controller.identity.ca import Unit, identifier_of, parse, require_proof
+from controller.identity.ca import (
+    Unit,
+    identifier_of,
+    key_digest,
+    parse,
+    public_key_of,
+    require_proof,
+)
 from pyswarm_core.clock import HOUR, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Conflict, NotFound, PermissionDenied, quoted
@@ -31,16 +38,26 @@ class Proof(msgspec.Struct, frozen=True):
     csr: bytes
     signature: bytes
 
+    @property
+    def key_digest(self) -> str:
+        """Of the requested key, which signed the request. Raises InvalidArgument."""
+        return key_digest(public_key_of(self.csr))
+
 
 def proven_node(state: State, proof: Proof, now: Instant) -> NodeId:
     """The node whose newest certificate has this key. The certificate may have expired, or be of a
     root that is no longer trusted: the key is the one that the node's object names.
 
+    If the answer to a renewal was lost, the object names the requested key: the same request again
+    needs no other proof. It only brings a certificate for that key.
+
     Raises PermissionDenied, NotFound, InvalidArgument.
     """
     former = parse(proof.certificate)
     node = _node(state, NodeId(former.subject.id))
-    if former.subject.unit is not Unit.WORKER or former.key_digest != node.certificate.key_digest:
+    newest = node.certificate.key_digest
+    is_repeated = proof.key_digest == newest
+    if former.subject.unit is not Unit.WORKER or not (is_repeated or former.key_digest == newest):
         raise PermissionDenied("this is not the newest certificate of the node: join again")
     # Not `former.expires_at`: whoever has the key can make a certificate with any end.
     if now > node.certificate.expires_at + RENEWED_WITHIN:
@@ -49,7 +66,8 @@ def proven_node(state: State, proof: Proof, now: Instant) -> NodeId:
             f"the node's certificate expired more than {days} days ago: run `pyswarm swarm rejoin"
             " --token TOKEN HOST:2377` on the host"
         )
-    require_proof(proof.certificate, proof.csr, proof.signature)
+    if not is_repeated:
+        require_proof(proof.certificate, proof.csr, proof.signature)
     return node.id
 
 
@@ -68,6 +86,8 @@ def rejoining(state: State, rejoin: Rejoin, now: Instant) -> NodeId:
     """
     node = _node(state, rejoin.node_id)
     if rejoin.proof is not None:
+        if rejoin.proof.key_digest == node.certificate.key_digest:
+            return node.id
         former = parse(rejoin.proof.certificate)
         if former.key_digest == node.certificate.key_digest:
             require_proof(rejoin.proof.certificate, rejoin.proof.csr, rejoin.proof.signature)

@@ -10,9 +10,18 @@ import msgspec
 
 from controller.api.queries.lookup import find
 from controller.brain.storable import require_storable
+from controller.identity.caller import Caller, CallerKind
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import AlreadyExists, Conflict, NotFound, Unavailable, invalid, quoted
+from pyswarm_core.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+    invalid,
+    quoted,
+)
 from pyswarm_core.identity.limits import TOKENS_PER_USER, USER_BYTES_MAX, USERS_MAX
 from pyswarm_core.identity.users import User, UserId, UserSpec, UserToken
 from pyswarm_core.ids import ID_LENGTH, IdSource, short
@@ -105,6 +114,18 @@ def remove_token(state: State, ref: str, token_ref: str, now: Instant) -> tuple[
     left = tuple(one for one in user.tokens if one.id != token.id)
     writes, _ = _changed(user, now, tokens=left)
     return writes, token
+
+
+def certified(state: State, ref: str, caller: Caller) -> tuple[User, UserToken | None]:
+    """The user who gets a certificate, by default the caller; the token that the caller showed if
+    it is for itself. Raises NotFound, InvalidArgument.
+    """
+    if not ref and caller.kind is not CallerKind.USER:
+        raise InvalidArgument("ref: expected the name of a user: the caller is none")
+    user = find(state, USER, ref or caller.id)
+    if not caller.token_id or user.id != caller.id:
+        return user, None
+    return user, _token(user, caller.token_id)
 
 
 def tokens_of(state: State, ref: str) -> list[UserToken]:

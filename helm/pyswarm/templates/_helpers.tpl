@@ -106,6 +106,10 @@ seccompProfile:
 {{- default (printf "%s-join-token" (include "pyswarm.fullname" .)) .Values.joinToken.existingSecret -}}
 {{- end -}}
 
+{{- define "pyswarm.encryptionSecret" -}}
+{{- default (printf "%s-encryption-key" (include "pyswarm.fullname" .)) .Values.encryptionKey.existingSecret -}}
+{{- end -}}
+
 {{- define "pyswarm.scrapeSecret" -}}
 {{- default (printf "%s-scrape" (include "pyswarm.fullname" .)) .Values.metrics.serviceMonitor.existingSecret -}}
 {{- end -}}

@@ -109,10 +109,10 @@ class Identified:
 
     async def _lead(self, group: asyncio.TaskGroup) -> "asyncio.Task[None]":
         store = MemoryStore(MemoryKv(), SteadyClock())
-        lease = await store.grant_lease(2)
+        lease = await store.grant_lease(600)
         won = await store.commit(Txn((), (Put(KEYS.leader, b"me", lease.id),)))
         now = self.clock.now()
-        term = Term(lease.id, 2, won.revision, won.revision, now)
+        term = Term(lease.id, 600, won.revision, won.revision, now)
         envelope = counted_nonces()
         saver = Saver(store, KEYS, term, b"me", envelope=envelope, on_error=lambda _: None)
         tools = Tools(

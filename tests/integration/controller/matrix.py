@@ -23,7 +23,7 @@ class Row(NamedTuple):
 
     method: str
     kind: str
-    """The kind of objects in the request; empty: a service."""
+    """The kind of objects in the request, or what it names; empty: a service."""
     cells: dict[str, str]
 
 
@@ -68,8 +68,10 @@ def call_of(channel: Any, name: str, method: Any) -> Any:
 
 
 def request_of(method: Any, kind: str) -> Any:
-    """An empty request, with the kind of objects if it has one."""
+    """An empty request, with the kind of objects or the object that the row names."""
     request: Any = message_factory.GetMessageClass(method.input_type)()
     if "kind" in request.DESCRIPTOR.fields_by_name:
         request.kind = kind or "service"
+    elif kind:
+        request.ref = kind
     return request

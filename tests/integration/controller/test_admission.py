@@ -149,7 +149,7 @@ async def test_joins_with_a_valid_token_wait_in_a_line_of_their_own(
         await until(lambda: len(waiting) == FEW, "joins wait")
         code, details = await _answer(stub.Join(request))
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert f"has {FEW} joins with a valid token" in details
+        assert f"has {FEW} joins and renewals with a valid token" in details
         call = stub.Session(None)
         await call.write(dispatcher_pb2.AgentMessage(hello=dispatcher_pb2.Hello()))
         assert await call.code() is grpc.StatusCode.PERMISSION_DENIED

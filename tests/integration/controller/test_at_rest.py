@@ -111,9 +111,10 @@ async def test_a_second_controller_needs_a_copy_of_the_key(
     other = tmp_path / "other.key"
     other.write_text(b64encode(bytes(32)).decode())
     other.chmod(0o600)
-    assert "leadership.failed" in await _log_of(
-        started(tmp_path / "two", etcd, "/second", f"--encryption-key={other}"), "--encryption-key"
-    )
+    wrong = started(tmp_path / "two", etcd, "/second", f"--encryption-key={other}")
+    _, told = await asyncio.to_thread(wrong.communicate, timeout=20)
+    assert wrong.returncode in (1, 2)
+    assert "and name it with --encryption-key" in told
     assert "state.loaded" in await _log_of(
         started(tmp_path / "two", etcd, "/second", f"--encryption-key={key}"), "state.loaded"
     )

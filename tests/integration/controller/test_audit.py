@@ -236,7 +236,7 @@ async def test_new_credentials_of_the_fleet_are_recorded_and_not_shown(
         unlock = await stub.GetUnlockKey(control_pb2.GetUnlockKeyRequest(rotate=True), timeout=10)
         await stub.GetUnlockKey(control_pb2.GetUnlockKeyRequest(), timeout=10)
         async with asyncio.timeout(15):  # what only reads is stored behind
-            while (found := await listed(stub))[-1].verb != "swarm unlock-key":
+            while (found := await listed(stub))[-1].verb != "swarm unlock-key":  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         shown = {one.verb: [(each.field, each.after) for each in one.changes] for one in found}
         assert shown == {

@@ -9,6 +9,7 @@ from agent import preflight
 from agent.runtime.base import LogLimits
 from agent.runtime.cgroups import CgroupMode, parse_mounts
 from agent.runtime.conmon import Binaries, MonitorCall, arguments, plain_message
+from pyswarm_core.errors import Unavailable
 
 V1 = """25 20 0:21 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
 26 20 0:22 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
@@ -86,6 +87,15 @@ def test_as_many_files_may_be_open_as_this_process_may_allow_itself() -> None:
         assert list(preflight.raised_files()) == []
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+
+@pytest.mark.parametrize("name", ["skopeo", "containers-storage", "nft", "ip", "openssl"])
+def test_a_host_without_a_program_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = preflight._path
+    monkeypatch.setattr(preflight, "_path", lambda each: "" if each == name else found(each))
+    with pytest.raises(Unavailable) as refused:
+        preflight.probe()
+    assert preflight.missing_program(name) in str(refused.value)
 
 
 def test_missing_program_names_its_package() -> None:

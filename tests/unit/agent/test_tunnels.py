@@ -11,10 +11,12 @@ import grpc
 from agent.images.base import Image
 from agent.images.fake import FakeImages, FakeRegistry
 from agent.runtime.fake import CommandScript, FakeRuntime, Script
-from agent.session.tunnels import Dialer
+from agent.runtime.logs import LogEntry
+from agent.session.tunnels import LINES_PER_FRAME, Dialer, _parts
 from pyswarm_core.api.v1 import dispatcher_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2_grpc
 from pyswarm_core.ids import TaskId
+from pyswarm_core.limits import LOG_FRAME_BYTES
 from pyswarm_core.states import TaskState
 from pyswarm_core.traces import Facts, TraceProbe
 from tests.unit.agent.test_worker import CHECK, IMAGE, NODE, Host, assigned, task, with_check
@@ -109,6 +111,32 @@ async def test_a_leader_that_hangs_up_on_a_log_ends_the_tunnel_alone(tmp_path: P
     request = pb.OpenTunnel(logs=pb.LogsOptions(task_ids=["t1"], follow=False, tail=-1))
     frames = await ask(tmp_path, request, enough=2)
     assert frames[-1].log_lines.lines[0].text == b"hello"
+
+
+async def test_a_frame_of_long_lines_is_bounded(tmp_path: Path) -> None:
+    head = LINE.removesuffix("hello\n")
+    long, short = "x" * (LOG_FRAME_BYTES // 4), "y"
+    texts = [long, long, long, short, long, long, short]
+    (tmp_path / "t1").write_text("".join(f"{head}{text}\n" for text in texts))
+    request = pb.OpenTunnel(logs=pb.LogsOptions(task_ids=["t1"], follow=False, tail=-1))
+    frames = [frame.log_lines.lines for frame in await ask(tmp_path, request)]
+    read = [[line.text.decode() for line in lines] for lines in frames if lines]
+    assert LOG_FRAME_BYTES == 1 << 20
+    assert [text for part in read for text in part] == texts
+    assert max(sum(map(len, lines)) for lines in read) <= LOG_FRAME_BYTES
+    assert len(read) < len(texts)
+
+
+def test_lines_in_frames_keep_their_order_and_number() -> None:
+    lines = [LogEntry(number, "stdout", b"x") for number in range(2 * LINES_PER_FRAME + 1)]
+    large = LogEntry(-1, "stdout", b"x" * (LOG_FRAME_BYTES + 1))
+    for given in (lines, [large, *lines], [*lines, large], [large, large], []):
+        parts = list(_parts(given))
+        assert [line for part in parts for line in part] == given
+        assert all(parts)
+        assert max(map(len, parts), default=0) <= LINES_PER_FRAME
+        for part in parts:
+            assert len(part) == 1 or large not in part
 
 
 class _Forever(FakeImages):

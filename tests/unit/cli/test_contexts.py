@@ -2,6 +2,7 @@
 
 import json
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -131,9 +132,32 @@ def test_former_credentials_do_not_stay(home: Path) -> None:
     store.save(PROD)
     assert store.load("prod") == PROD
     assert sorted(path.name for path in (home / "contexts/prod").iterdir()) == [
+        "credentials.json",
         "meta.json",
-        "token",
     ]
+    store.save(replace(PROD, material=Material()))
+    assert [path.name for path in (home / "contexts/prod").iterdir()] == ["meta.json"]
+
+
+def test_a_reader_never_sees_a_key_with_another_certificate(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever write is the last one before the process is killed."""
+    store.save(replace(PROD, material=Material("A", "B", "C")))
+    for allowed in range(3):
+        done = 0
+
+        def killed(path: Path, target: Path, limit: int = allowed) -> Path:
+            nonlocal done
+            if done == limit:
+                raise KeyboardInterrupt
+            done += 1
+            return path.rename(target)
+
+        with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+            patch.setattr(Path, "replace", killed)
+            store.save(replace(PROD, material=Material("a", "b", "c")))
+        assert store.load("prod").material in (Material("A", "B", "C"), Material("a", "b", "c"))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"host": "\xff"}', b"[]"])

@@ -18,20 +18,22 @@ from controller.identity.keyring import Keyring
 from controller.store.base import Put, Txn
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
+from pyswarm_core.aio.memory import give_back_freed_memory
 from pyswarm_core.aio.system import SteadyClock
 from pyswarm_core.keys import Keys
 from pyswarm_core.objects import Cluster
 from tests.fixtures.identity import Pki, another
 from tests.integration.controller.fleet import config, leading, serving
 
-_CLUSTER = "cluster.json"
+CLUSTER = "cluster.json"
 _STOP_S = 30.0
 
 
 class Target:
     """A running controller."""
 
-    def __init__(self, pki: Pki, pid: int, listen: tuple[str, str]) -> None:
+    def __init__(self, folder: Path, pki: Pki, pid: int, listen: tuple[str, str]) -> None:
+        self.folder = folder
         self.pki = pki
         self.pid = pid
         self.socket, self.address = listen
@@ -46,8 +48,12 @@ class Target:
         """Bytes of resident memory."""
         return self._status("VmRSS") << 10
 
+    def forget_most_memory(self) -> None:
+        """The most memory is that from now on."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5", encoding="ascii")
+
     def most_memory(self) -> int:
-        """The most that it ever had."""
+        """The most that it had."""
         return self._status("VmHWM") << 10
 
     def connections(self) -> int:
@@ -64,14 +70,14 @@ class Target:
 def running(folder: Path) -> Iterator[Target]:
     """A controller over an empty store until the block is left."""
     pki = another()
-    (folder / _CLUSTER).write_bytes(msgspec.json.encode(pki.cluster))
+    (folder / CLUSTER).write_bytes(msgspec.json.encode(pki.cluster))
     command = [sys.executable, "-m", __name__, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin
         assert process.stdout
         try:
             listen = json.loads(process.stdout.readline())
-            yield Target(pki, process.pid, listen)
+            yield Target(folder, pki, process.pid, listen)
         finally:
             process.stdin.close()
             try:
@@ -84,7 +90,7 @@ def running(folder: Path) -> Iterator[Target]:
 async def _serve(folder: Path) -> None:
     settings = config(folder)
     store = MemoryStore(MemoryKv(), SteadyClock())
-    cluster = msgspec.json.decode((folder / _CLUSTER).read_bytes(), type=Cluster)
+    cluster = msgspec.json.decode((folder / CLUSTER).read_bytes(), type=Cluster)
     sealed = Keyring(settings.key_file).envelope(is_new=True).encode(cluster)
     await store.commit(Txn((), (Put(Keys().cluster, sealed),)))
     async with serving(settings, store) as controller:
@@ -95,4 +101,5 @@ async def _serve(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    give_back_freed_memory()  # as in controller/__main__.py
     asyncio.run(_serve(Path(sys.argv[1])))

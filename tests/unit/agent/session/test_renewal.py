@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from msgspec.structs import replace
 
 from agent.session import renewal as module
 from agent.session.identity import Certificate, Identity
@@ -16,9 +17,10 @@ from controller.grpc.peers import certificate_of
 from controller.identity import ca
 from controller.identity.ca import Subject, Unit
 from controller.identity.cluster import issuer_of
+from controller.identity.rotation import begun
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.clock import HOUR, SECOND, Instant
-from pyswarm_core.errors import PermissionDenied
+from pyswarm_core.errors import PermissionDenied, Unavailable
 from tests.fixtures.identity import FLEET, LIFETIME, Pki, another, identity_in, present, tls_server
 
 
@@ -30,6 +32,8 @@ class Office(dispatcher_pb2_grpc.DispatcherServicer):
         self.callers: list[Subject] = []
         self.requests: list[dispatcher_pb2.RenewCertificateRequest] = []
         self.refuses = 0
+        self.loses = 0
+        """Answers that do not arrive."""
 
     async def RenewCertificate(
         self, request: dispatcher_pb2.RenewCertificateRequest, context: Any
@@ -44,6 +48,9 @@ class Office(dispatcher_pb2_grpc.DispatcherServicer):
         subject = Subject(Unit.WORKER, "n1", self.pki.cluster.id)
         now = present()
         issued = issuer_of(self.pki.cluster.ca).issue(request.csr, subject, LIFETIME, now)
+        if self.loses:
+            self.loses -= 1
+            raise Unavailable("the connection broke")
         return dispatcher_pb2.Certificate(
             chain=issued.pem,
             roots=self.pki.roots.encode(),
@@ -132,6 +139,86 @@ async def test_an_expired_certificate_is_proven_by_its_key(tmp_path: Path) -> No
     (request,) = found.requests
     assert request.former_certificate.decode() == first.chain
     ca.require_proof(request.former_certificate, request.csr, request.proof)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts follow each other at once."""
+    monkeypatch.setattr(module, "RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(module, "RETRY_MAX_S", 0.02)
+    monkeypatch.setattr(module, "LOOK_PERIOD_S", 0.0)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_after_a_lost_answer_the_same_key_is_requested_again(tmp_path: Path) -> None:
+    async with office() as (found, address):
+        found.loses = 2
+        identity = aged(tmp_path, 0.9, address)
+        first = identity.certificate
+        async with renewing(identity):
+            await until(lambda: identity.certificate != first)
+        assert len({request.csr for request in found.requests}) == 1
+        assert len(found.requests) == 3
+        # The next renewal has a new key.
+        assert (await identity.request()).csr != found.requests[0].csr
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_killed_agent_requests_the_same_key_again(tmp_path: Path) -> None:
+    async with office() as (found, address):
+        found.loses = 1_000
+        async with renewing(aged(tmp_path, 0.9, address)):
+            await until(lambda: found.requests)
+        lost = found.requests[0].csr
+        restarted = Identity.load(tmp_path / "identity.json")
+        assert restarted
+        first = restarted.certificate
+        found.loses = 0
+        found.requests.clear()
+        async with renewing(restarted):
+            await until(lambda: restarted.certificate != first)
+    assert [request.csr for request in found.requests] == [lost]
+    key = serialization.load_pem_private_key(restarted.certificate.key.encode(), None)
+    assert key.public_key() == ca.public_key_of(lost)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_host_that_missed_a_rotation_proves_its_key(tmp_path: Path) -> None:
+    former = another(FLEET.cluster.id)
+    rotated = Pki(replace(begun(former.cluster, present()), former_roots=()))
+    async with office(rotated) as (found, address):
+        identity = identity_in(tmp_path, address, credentials=former.node("n1"), pki=former)
+        first = identity.certificate
+        async with renewing(identity) as renewal:
+            renewal.refused(address)
+            await until(lambda: identity.certificate != first)
+    assert [caller.unit for caller in found.callers] == [Unit.GUEST]
+    (request,) = found.requests
+    ca.require_proof(request.former_certificate, request.csr, request.proof)
+    assert identity.certificate.issuer == rotated.cluster.ca.certificate
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_controller_that_is_away_makes_nobody_renew(tmp_path: Path) -> None:
+    async with office() as (found, address):
+        identity = aged(tmp_path, 0.0, address)
+        first = identity.certificate
+        async with renewing(identity) as renewal:
+            for controller in (address, "127.0.0.1:9"):
+                renewal.refused(controller)
+                await asyncio.sleep(0.1)
+        assert found.requests == []
+        assert identity.certificate == first
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_certificate_of_swarm_rejoin_is_used_without_a_restart(tmp_path: Path) -> None:
+    identity = aged(tmp_path, 0.0, "127.0.0.1:9")
+    async with renewing(identity) as renewal:
+        newer = identity_in(tmp_path).certificate
+        assert identity.certificate != newer
+        renewal.refused("127.0.0.1:9")
+        await until(lambda: identity.certificate == newer)
 
 
 async def test_it_tries_all_controllers_until_one_agrees(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from msgspec.structs import replace
 
 from controller.api.changes.certificates import (
     Proof,
+    Rejoin,
     certificate_of,
     proven_node,
+    rejoining,
     renewed,
 )
 from controller.identity import ca
@@ -115,6 +117,28 @@ def test_other_certificates_prove_no_node(
         return
     with pytest.raises(error, match=text):
         proven_node(world(), shown, LATER)
+
+
+def test_the_answer_of_a_renewal_may_be_lost() -> None:
+    """The object names the new key, the host shows its former certificate and the same request."""
+    state = world()
+    again = proof()
+    writes, _ = renewed(state, NodeId("n1"), again.key_digest, LATER)
+    state.apply(writes)
+    assert proven_node(state, again, LATER) == "n1"
+    assert rejoining(state, Rejoin(NodeId("n1"), again), LATER) == "n1"
+    with pytest.raises(PermissionDenied, match="more than 30 days ago"):
+        proven_node(state, again, Instant(LATER + 130 * 24 * HOUR))
+    own = ca.csr_pem(ca.new_key())
+    thief = Proof(again.certificate, own, signed(ca.key_pem(KEY), own))
+    with pytest.raises(PermissionDenied, match="not the newest certificate"):
+        proven_node(state, thief, LATER)
+    with pytest.raises(PermissionDenied, match="not the newest certificate"):
+        proven_node(state, proof_of_unit(again, Unit.USER), LATER)
+
+
+def proof_of_unit(given: Proof, unit: Unit) -> Proof:
+    return replace(given, certificate=FLEET.issued(unit, "n1", now=NOW).cert_pem)
 
 
 def test_an_older_certificate_proves_nothing_once_there_is_a_newer_one() -> None:

@@ -10,11 +10,15 @@ from msgspec.structs import replace
 from controller.grpc.admission import (
     JOINS,
     LASTING,
+    PROBES,
+    RECEIVED,
     REQUESTS,
     STRANGERS,
     STREAMS,
+    Admission,
     Gate,
     Limit,
+    Receiving,
     caller_of,
     counted_as,
 )
@@ -23,6 +27,8 @@ from controller.identity.caller import ANONYMOUS, Caller, CallerKind, Role
 from pyswarm_core.api.v1 import control_pb2
 from pyswarm_core.errors import Exhausted
 from pyswarm_core.limits import (
+    RECEIVED_MAX,
+    RECEIVED_PER_CALLER,
     REQUESTS_MAX,
     REQUESTS_PER_CALLER,
     STRANGERS_MAX,
@@ -30,6 +36,7 @@ from pyswarm_core.limits import (
     STREAMS_MAX,
     STREAMS_PER_CALLER,
 )
+from tests.integration.controller.matrix import methods
 
 FEW = Limit("requests", 2, 3, "wait for answers")
 
@@ -117,7 +124,7 @@ def test_what_has_ended_does_not_count_and_nobody_is_remembered() -> None:
 
 
 def test_no_single_caller_can_take_everything() -> None:
-    for limit in (REQUESTS, STREAMS, STRANGERS):
+    for limit in (REQUESTS, STREAMS, STRANGERS, PROBES, RECEIVED):
         assert limit.per_caller < limit.total
 
 
@@ -128,6 +135,8 @@ def test_no_single_caller_can_take_everything() -> None:
         (STREAMS, STREAMS_PER_CALLER, STREAMS_MAX),
         (STRANGERS, STRANGERS_PER_CALLER, STRANGERS_MAX),
         (JOINS, STRANGERS_PER_CALLER, STRANGERS_MAX),
+        (PROBES, STRANGERS_PER_CALLER, STRANGERS_MAX),
+        (RECEIVED, RECEIVED_PER_CALLER, RECEIVED_MAX),
     ],
 )
 def test_the_limits_that_are_documented_are_those_that_hold(
@@ -145,6 +154,66 @@ def test_the_limits_that_are_documented_are_those_that_hold(
             calls.enter_context(gate.passing("one"))
         with pytest.raises(Exhausted), gate.passing("one"):
             pass
+
+
+async def test_requests_of_one_caller_wait_for_each_other_and_for_nobody_else() -> None:
+    receiving = Receiving()
+    inside: list[str] = []
+    go_on = asyncio.Event()
+
+    async def receive(caller: str) -> None:
+        async with receiving.place(caller):
+            inside.append(caller)
+            await go_on.wait()
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        for _ in range(2 * RECEIVED_PER_CALLER):
+            group.create_task(receive("192.0.2.1"))
+        group.create_task(receive("192.0.2.2"))
+        await asyncio.sleep(0)
+        assert inside == ["192.0.2.1"] * RECEIVED_PER_CALLER + ["192.0.2.2"]
+        assert RECEIVED_PER_CALLER == 16
+        go_on.set()
+    assert len(inside) == 2 * RECEIVED_PER_CALLER + 1
+    assert receiving._lines == {}
+
+
+async def test_a_request_takes_the_place_of_a_caller_that_holds_more() -> None:
+    receiving = Receiving()
+    ended: list[str] = []
+
+    async def receive(caller: str) -> None:
+        try:
+            async with receiving.place(caller):
+                await asyncio.Event().wait()
+        except Exhausted:
+            ended.append(caller)
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(receive(f"192.0.2.{number // RECEIVED_PER_CALLER}"))
+            for number in range(RECEIVED_MAX)
+        ]
+        await asyncio.sleep(0)
+        async with receiving.place("198.51.100.1"):
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        assert ended == ["192.0.2.0"]
+        for task in tasks:
+            task.cancel()
+    assert receiving._lines == {}
+
+
+def test_every_call_with_one_request_counts_before_it_has_arrived() -> None:
+    admission = Admission()
+    counted = [name for name, method in methods() if not method.client_streaming]
+    assert len(counted) > 40
+    assert [name for name in counted if admission._gate(name) is None] == []
+
+
+def test_health_of_guests_takes_no_place_of_users() -> None:
+    admission = Admission()
+    for name in ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"):
+        assert admission._gate(name) is admission.probes
 
 
 def test_calls_that_last_are_calls_of_the_api() -> None:

@@ -32,7 +32,7 @@ CALLERS = {
         Caller(CallerKind.ROOT, role=Role.ADMIN),
     ],
 }
-STACKS = {Named.NOTHING: "yes", Named.FLEET: "no"}
+STACKS = {Named.NOTHING: "yes", Named.USER: "yes", Named.FLEET: "no"}
 
 
 def _may(caller: Caller, row: Row) -> str:
