@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -23,7 +23,7 @@ from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.codec import to_proto
 from pyswarm_core.identity.tokens import parse_join_token
-from pyswarm_core.kinds import NETWORK
+from pyswarm_core.kinds import NETWORK, USER, Kind
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.specs import (
     ContainerSpec,
@@ -81,9 +81,14 @@ class Load:
         names = tuple(f"{PREFIX}{number}" for number in range(8))
         self._hostile = Hostile(self._chance, names)
         self._methods = tuple(methods())
+        self._hosts: dict[int, tuple[ClientCredentials, dispatcher_pb2.JoinRequest]] = {}
+        """Those that joined."""
 
     async def run(self, *, with_churn: bool) -> None:
-        """Attack until it is time, then remove what was made."""
+        """Attack until it is time, then remove what was made. Hosts join first: fuzzers rotate the
+        join token.
+        """
+        await asyncio.gather(*(self._join(number) for number in range(SESSIONS)))
         makers: list[tuple[int, Callable[[int], Coroutine[None, None, None]]]] = [
             (FUZZERS, self._fuzz),
             (WATCHES, self._watch),
@@ -172,7 +177,7 @@ class Load:
 
     # Hosts
 
-    async def _be_a_host(self, number: int) -> None:
+    async def _join(self, number: int) -> None:
         key = ca.new_key()
         join = dispatcher_pb2.JoinRequest(
             token=self._token,
@@ -188,8 +193,15 @@ class Load:
         except grpc.aio.AioRpcError as error:
             self.counts[f"join {error.code().name}"] += 1
             return
+        self.counts["join OK"] += 1
         own = reply.certificate
         credentials = ClientCredentials(own.roots, own.chain, ca.key_pem(key))
+        self._hosts[number] = credentials, join
+
+    async def _be_a_host(self, number: int) -> None:
+        if number not in self._hosts:
+            return
+        credentials, join = self._hosts[number]
         async with channel(self._callers.address, credentials, aio=True) as connection:
             agent = dispatcher_pb2_grpc.DispatcherStub(connection)
             while not self._over():
@@ -265,22 +277,11 @@ class Load:
                         pb.RefRequest(ref=one.service.id), timeout=CALL_TIMEOUT_S
                     ),
                 )
-        for listed in (
-            await whole(
-                pb.ListObjectsReply,
-                self._users.ListObjects(
-                    pb.ListObjectsRequest(kind=NETWORK.name), timeout=CALL_TIMEOUT_S
-                ),
-            )
-        ).objects:
-            network = NETWORK.decode(listed.value)
+        for network in await self._objects(NETWORK):
             if network.spec.name != "ingress":
-                await self._count(
-                    "remove",
-                    self._users.RemoveObject(
-                        pb.ObjectRequest(kind=NETWORK.name, ref=network.id), timeout=CALL_TIMEOUT_S
-                    ),
-                )
+                await self._remove(NETWORK.name, network.id)
+        for user in await self._objects(USER):
+            await self._remove(USER.name, user.id)
         if self._over():
             for view in (
                 await whole(
@@ -293,6 +294,16 @@ class Load:
                     await self._count(
                         "remove", self._users.RemoveNode(request, timeout=CALL_TIMEOUT_S)
                     )
+
+    async def _objects(self, kind: Kind[Any, Any]) -> list[Any]:
+        request = pb.ListObjectsRequest(kind=kind.name)
+        listed = self._users.ListObjects(request, timeout=CALL_TIMEOUT_S)
+        reply = await whole(pb.ListObjectsReply, listed)
+        return [kind.decode(one.value) for one in reply.objects]
+
+    async def _remove(self, kind: str, ref: str) -> None:
+        request = pb.ObjectRequest(kind=kind, ref=ref)
+        await self._count("remove", self._users.RemoveObject(request, timeout=CALL_TIMEOUT_S))
 
 
 def absurd_specs() -> list[ServiceSpec]:
