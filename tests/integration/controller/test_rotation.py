@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from msgspec.structs import replace
 
 from agent.session import identity as agents_identity
@@ -37,6 +38,7 @@ from pyswarm_core.objects import NodeDescription
 from pyswarm_core.states import NodeState
 from tests.fixtures.identity import present
 from tests.integration.controller.fleet import (
+    WAIT_S,
     FakeAgent,
     config,
     leading,
@@ -153,6 +155,22 @@ async def down(controller: Controller, host: FakeAgent) -> None:
     await controller.current().submit(change, CONTROLLER)
 
 
+def socket_of(settings: Config) -> str:
+    """The address for root on the controller's host."""
+    return settings.listen[0].replace("unix:", "unix://")
+
+
+async def _refused(host: Host, address: str) -> None:
+    """Return when the handshake refuses the host's certificate: within LOOK_PERIOD_S."""
+    async with asyncio.timeout(WAIT_S):
+        with suppress(grpc.aio.AioRpcError):
+            while True:
+                async with host.dial(address) as connection:
+                    stub = health_pb2_grpc.HealthStub(connection)
+                    await stub.Check(health_pb2.HealthCheckRequest(), timeout=WAIT_S)
+                await asyncio.sleep(0.05)
+
+
 async def rotate(settings: Config) -> None:
     async with user(settings) as stub:
         await stub.RotateCa(control_pb2.RotateCaRequest(), timeout=10)
@@ -176,7 +194,7 @@ async def test_twenty_agents_and_a_user_keep_what_they_have_through_a_rotation(
     address, old_token = settings.advertise_addr, token_of(controller)
     names = [f"host{number}" for number in range(1, HOSTS + 1)]
     hosts = [await _joined(tmp_path, controller, address, name) for name in names]
-    local = ("-H", settings.listen[0])
+    local = ("-H", socket_of(settings))
     await pyswarm(*local, "user", "create", "boss", "--role", "admin")
     await pyswarm(*local, "context", "create", "boss", "--user", "boss")
     before = contexts.load("boss").material
@@ -248,6 +266,7 @@ async def test_a_node_that_was_down_during_a_rotation_returns_by_proof_of_its_ke
     await down(controller, host)
     await rotate(settings)
     await until(lambda: not is_rotating(controller), "the rotation does not wait for it")
+    await _refused(host, address)
     former = host.identity.certificate
     async with host.up(address):
         await until(lambda: host.full_sets == 2, "it has a session")
@@ -259,7 +278,7 @@ async def test_a_rotated_join_token_is_refused_with_the_reason(
     controller: Controller, settings: Config, tmp_path: Path
 ) -> None:
     address, old = settings.advertise_addr, token_of(controller)
-    await pyswarm("-H", settings.listen[0], "swarm", "join-token", "--rotate", "-q", "worker")
+    await pyswarm("-H", socket_of(settings), "swarm", "join-token", "--rotate", "-q", "worker")
     assert token_of(controller) != old
     host = Host("host1")
     with pytest.raises(PermissionDenied, match="token"):
@@ -373,7 +392,7 @@ async def test_a_fleet_made_before_certificates_is_converted_as_its_error_says(
 async def test_a_clock_that_goes_wrong_is_shown_by_node_ls_and_inspect(
     controller: Controller, settings: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    local = ("-H", settings.listen[0])
+    local = ("-H", socket_of(settings))
     host = await _joined(tmp_path, controller, settings.advertise_addr, "host1")
 
     def faults() -> tuple[str, ...]:
