@@ -191,7 +191,7 @@ NODE = auth_context(FLEET.node("n1"))
 
 
 async def test_a_fleet_that_renews_at_once_waits_within_bounds_and_delays_no_session() -> None:
-    loop: Any = SlowStore()
+    loop = SlowStore()
 
     class Leads:
         def current(self) -> SlowStore:
