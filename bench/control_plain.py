@@ -9,7 +9,10 @@ import grpc
 from bench.control_rig import NODE_KEY
 from controller.__main__ import main
 from controller.grpc import dispatcher
+from controller.grpc.authentication import Authentication
 from controller.grpc.calls import Context
+from controller.grpc.opencalls import Identity
+from controller.identity.caller import ROOT, Caller, CallerKind
 from pyswarm_core.aio.daemon import run_daemon
 from pyswarm_core.ids import NodeId
 
@@ -19,11 +22,20 @@ def _agent_of(context: Context) -> NodeId:
     return NodeId(str(metadata[NODE_KEY]))
 
 
+def _identity(
+    authentication: Authentication, method: str, bearer: str, context: Context
+) -> Identity:
+    if context.peer().startswith("unix:"):
+        return Identity(ROOT)
+    return Identity(Caller(CallerKind.AGENT, _agent_of(context)))
+
+
 def _add_plain_port(server: grpc.aio.Server, address: str, _: grpc.ServerCredentials) -> int:
     return server.add_insecure_port(address)
 
 
 if __name__ == "__main__":
     dispatcher.agent_of = _agent_of  # type: ignore[attr-defined]  # imported there
+    Authentication._identity = _identity  # type: ignore[assignment,method-assign]
     grpc.aio._server.Server.add_secure_port = _add_plain_port  # type: ignore[attr-defined]
     run_daemon(main)

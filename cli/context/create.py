@@ -79,4 +79,5 @@ def given_endpoint(endpoints: tuple[str, ...]) -> Context | None:
 def save(context: Context) -> None:
     """Check and store a context. Raises InvalidArgument."""
     credentials.require(context)
-    store.save(context)
+    cert = context.material.cert
+    store.save(replace(context, renews_at=credentials.half_life(cert) if cert else 0))

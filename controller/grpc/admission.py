@@ -90,6 +90,9 @@ RECEIVED = Limit(
     "send a request with its call",
     yields=True,
 )
+RENEWALS = Limit(
+    "renewals of certificates", STRANGERS_PER_CALLER, STRANGERS_MAX, "renew again later"
+)
 IPV6_PREFIX = 64
 """Bits of an IPv6 address that identify its owner: one link has a /64 (RFC 4291)."""
 

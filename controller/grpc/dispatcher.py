@@ -17,7 +17,7 @@ from controller.api.changes.joining import JoinRequest, bounded, greet, join, me
 from controller.api.changes.nodes import drain_node
 from controller.api.changes.reported import Reports, clock_fault, faults
 from controller.brain.allocator.encryption import renewal
-from controller.grpc.admission import JOINS, STRANGERS, Gate, Receiving, counted_as
+from controller.grpc.admission import JOINS, RENEWALS, STRANGERS, Gate, Receiving, counted_as
 from controller.grpc.auditing import JOIN, LEAVE, REJOIN
 from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, read, received
@@ -100,9 +100,12 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         self._strangers = strangers or Gate(STRANGERS)
         self._receiving = receiving or Receiving()
         self._joins = Gate(JOINS)
+        self._renewals = Gate(RENEWALS)
         self._in_line: set[NodeId] = set()
         """Nodes with a session that waits to be opened."""
         self._opening = RateLimiter(OPENING_AT_ONCE, OPENING_PAUSE_S)
+        self._renewing = RateLimiter(OPENING_AT_ONCE, OPENING_PAUSE_S)
+        """Not `_opening`: sessions do not wait for a fleet that renews, as after a rotation."""
         self._sending = RateLimiter(SENDING_AT_ONCE, SENDING_PAUSE_S)
         self._going_on = RateLimiter(1)
         self._taking = RateLimiter(TAKING_AT_ONCE)
@@ -142,15 +145,16 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         loop = self._leading.current()
         key = public_key_of(request.csr)
         digest = key_digest(key)
-        self._renewing(loop.state, request, context)  # others wait in no queue
+        self._proven(loop.state, request, context)  # others wait in no queue
         is_return = bool(request.token or request.former_certificate)
         caller = current_caller() if is_return else CONTROLLER  # a renewal has no audit record
 
         def renew(state: State, now: Instant, ids: IdSource) -> tuple[Writes, Node]:
-            return renewed(state, self._renewing(state, request, context), digest, now)
+            return renewed(state, self._proven(state, request, context), digest, now)
 
-        async with self._joining(context):
-            node = await loop.submit(renew, caller, REJOIN)
+        with self._renewals.passing(counted_as(context)):
+            async with self._renewing:
+                node = await loop.submit(renew, caller, REJOIN)
         return _certificate(loop.state.cluster, node, key)
 
     async def Leave(
@@ -162,7 +166,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         )
         return dispatcher_pb2.LeaveReply(tasks=left)
 
-    def _renewing(
+    def _proven(
         self, state: State, request: dispatcher_pb2.RenewCertificateRequest, context: Context
     ) -> NodeId:
         """The node that the caller proves to be."""
@@ -202,9 +206,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
 
     @asynccontextmanager
     async def _joining(self, context: Context) -> AsyncIterator[None]:
-        """Run the block when it is the turn of a join or renewal. Raises Exhausted if too many
-        wait.
-        """
+        """Run the block when it is the join's turn. Raises Exhausted if too many wait."""
         with self._joins.passing(counted_as(context)):
             async with self._opening:
                 yield

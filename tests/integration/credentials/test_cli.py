@@ -10,8 +10,10 @@ from typing import Any
 
 import grpc
 import pytest
+from msgspec.structs import replace
 
 from cli.context import store
+from cli.context.material import half_life
 from cli.context.model import Context, Material
 from cli.main import run
 from pyswarm_core.aio.credentials import ClientCredentials
@@ -65,7 +67,8 @@ def save(address: str, credentials: ClientCredentials) -> None:
     material = Material(
         credentials.ca_pem.decode(), credentials.cert_pem.decode(), credentials.key_pem.decode()
     )
-    store.activate(Context(name="prod", host=address, material=material))
+    context = Context(name="prod", host=address, material=material)
+    store.activate(replace(context, renews_at=half_life(material.cert)))
 
 
 def token_of(ca: FleetCa) -> str:

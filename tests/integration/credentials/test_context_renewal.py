@@ -21,8 +21,10 @@ from tests.fixtures.source import ROOT
 from tests.unit.cli.objects import service, services_reply
 from tests.unit.cli.scripted import Script, add_script
 
-AGED = {"starts": -3 * HOUR, "ends": timedelta(minutes=30)}
-"""Of a certificate that has had more than half of its life."""
+
+def aged(ca: FleetCa) -> ClientCredentials:
+    """With a certificate that has had more than half of its life."""
+    return ca.client(starts=-3 * HOUR, ends=timedelta(minutes=30))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def _ls(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_certificate_past_half_of_its_life_is_renewed_once(
     ca: FleetCa, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with fleet(ca, ca.client(**AGED)) as script:
+    with fleet(ca, aged(ca)) as script:
         before = store.load("prod")
         _ls(capsys)
         after = store.load("prod")
@@ -113,7 +115,7 @@ def test_a_command_whose_certificate_is_not_due_imports_no_cryptography(
 def test_no_command_fails_for_a_renewal(
     ca: FleetCa, capsys: pytest.CaptureFixture[str], rpc: str, answer: object
 ) -> None:
-    with fleet(ca, ca.client(**AGED)) as script:
+    with fleet(ca, aged(ca)) as script:
         script.on(rpc, answer)
         before = store.load("prod")
         _ls(capsys)
@@ -124,7 +126,7 @@ def test_no_command_fails_for_a_renewal(
 def test_a_context_that_cannot_be_written_fails_no_command(
     ca: FleetCa, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with fleet(ca, ca.client(**AGED)) as script:
+    with fleet(ca, aged(ca)) as script:
         before = store.load("prod")
 
         def full(*_: object) -> None:
@@ -140,7 +142,7 @@ def test_a_context_that_cannot_be_written_fails_no_command(
 def test_a_context_that_another_command_changed_is_left_alone(
     ca: FleetCa, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with fleet(ca, ca.client(**AGED)) as script:
+    with fleet(ca, aged(ca)) as script:
         other = replace(store.load("prod"), material=Material(token="t"))
 
         def changed(_: object) -> pb.ListServicesReply:
@@ -158,7 +160,7 @@ def test_both_roots_are_trusted_until_the_rotation_has_ended(
 ) -> None:
     former = FleetCa("former").root_pem.decode()
     root = ca.root_pem.decode()
-    with fleet(ca, ca.client(**AGED)) as script:
+    with fleet(ca, aged(ca)) as script:
         context = store.load("prod")
         store.save(replace(context, material=replace(context.material, ca=root + former)))
         script.on("GetCa", pb.CaReply(certificate=root, is_finished=False))

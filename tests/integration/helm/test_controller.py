@@ -161,7 +161,7 @@ def test_the_notes_create_a_user_who_reaches_the_controller(pod: Pod, tmp_path: 
     assert b"ann" in _output([*PYSWARM, "--context", "ann", "user", "ls"], own)
 
 
-def test_a_lost_volume_costs_nothing_and_a_lost_key_all_credentials(pod: Pod) -> None:
+def test_a_lost_volume_costs_no_credentials_and_another_key_opens_none(pod: Pod) -> None:
     pod.wait_until_ready()
     token = pod.run("swarm join-token -q worker")
     assert token.startswith(b"PYSWM-1-")

@@ -8,16 +8,19 @@ import pytest
 
 from controller.grpc import dispatcher
 from controller.grpc.dispatcher import Dispatcher
+from controller.identity.ca import csr_pem, new_key
 from controller.leader.sessions import NodeSession
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.api.v1.dispatcher_pb2 import ControllerMessage as Message
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import Exhausted, InvalidArgument
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.indexes.columns import pack_statuses
+from pyswarm_core.limits import STRANGERS_MAX
 from pyswarm_core.objects import NO_DETAIL, TaskStatus
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
 from tests.fixtures.desk import StoppedClock
+from tests.fixtures.identity import FLEET, auth_context
 
 
 class SlowStore:
@@ -34,7 +37,7 @@ class SlowStore:
     def faults(self, node_id: NodeId, faults: object) -> None:
         pass
 
-    async def submit(self, mutation: object, caller: object) -> None:
+    async def submit(self, mutation: object, *_: object) -> None:
         self.submitted += 1
         await asyncio.Event().wait()
 
@@ -169,3 +172,47 @@ async def test_a_worn_key_does_not_keep_heartbeats_from_being_heard_while_the_st
         await dispatcher._read(loop, NodeSession(NodeId("n1")), context, group)
     assert loop.heard_of == ["n1"] * 4
     assert loop.submitted == 1
+
+
+class Renews:
+    """The call of an agent behind an address."""
+
+    def __init__(self, number: int) -> None:
+        self._peer = f"ipv4:10.0.{number >> 8}.{number & 255}:1"
+
+    def peer(self) -> str:
+        return self._peer
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return NODE
+
+
+NODE = auth_context(FLEET.node("n1"))
+
+
+async def test_a_fleet_that_renews_at_once_waits_within_bounds_and_delays_no_session() -> None:
+    loop = SlowStore()
+
+    class Leads:
+        def current(self) -> SlowStore:
+            return loop
+
+    leads: Any = Leads()
+    controller = Dispatcher(leads, StoppedClock())
+    request = dispatcher_pb2.RenewCertificateRequest(csr=csr_pem(new_key()))
+    contexts: list[Any] = [Renews(number) for number in range(STRANGERS_MAX + 100)]
+    calls = [asyncio.create_task(controller.RenewCertificate(request, one)) for one in contexts]
+    async with asyncio.timeout(30):
+        for call in calls[STRANGERS_MAX:]:
+            await asyncio.wait([call])
+    assert not any(call.done() for call in calls[:STRANGERS_MAX])
+    for call in calls[STRANGERS_MAX:]:
+        with pytest.raises(Exhausted, match="2000 renewals of certificates of all callers"):
+            await call
+    assert loop.submitted == dispatcher.OPENING_AT_ONCE
+    async with asyncio.timeout(10), controller._line(NodeId("n2")):
+        pass  # a session opens
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert controller._renewals.total == 0
