@@ -54,8 +54,8 @@ class Scraper(msgspec.Struct, frozen=True):
         try:
             headers = {"Authorization": f"Bearer {self.token}"}
             connection.request("GET", "/metrics", headers=headers)
-            reply = connection.getresponse()
-            text = reply.read().decode()
+            with connection.getresponse() as reply:
+                text = reply.read().decode()
             if reply.status != 200:
                 raise http.client.HTTPException(f"{address}:{port} answered {reply.status}")
             return text

@@ -2,7 +2,7 @@
 
 from pyswarm_core.limits import AGENT_METRICS_PORT, API_PORT, CONTROLLER_METRICS_PORT
 from tests.e2e.acceptance.fleet import IMAGE, Fleet
-from tests.e2e.acceptance.web import attempt, reached
+from tests.e2e.acceptance.web import attempt, inside, reached
 
 HOSTS = ("10.99.0.1", "10.99.0.2", "10.99.0.3")
 CONTROLLER, REGISTRY = "10.99.0.1", "10.99.0.250"
@@ -51,7 +51,9 @@ def test_containers_reach_no_port_of_the_control_plane(fleet: Fleet, service: st
                 assert attempt(fleet, tasks[0]["ID"], address, port) == "refused"
         rules = fleet.on("host2", "nft", "list", "counter", "inet", "pyswarm_psw", "control_plane")
         assert "packets 0 " not in rules.out, rules
-        metrics = fleet.on("host2", "wget", "-qO-", f"http://{HOSTS[1]}:{AGENT_METRICS_PORT}").out
+        metrics = inside(
+            fleet.netns("host2"), lambda: fleet.scraper.fetch(HOSTS[1], AGENT_METRICS_PORT, 10)
+        )
         assert "pyswarm_agent_control_plane_refusals_total" in metrics
     finally:
         fleet("service", "rm", plain)
