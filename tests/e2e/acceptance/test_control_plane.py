@@ -2,7 +2,8 @@
 
 from pyswarm_core.limits import AGENT_METRICS_PORT, API_PORT, CONTROLLER_METRICS_PORT
 from tests.e2e.acceptance.fleet import IMAGE, Fleet
-from tests.e2e.acceptance.web import attempt, inside, reached
+from tests.e2e.acceptance.web import attempt, reached
+from tests.fixtures.netns import inside
 
 HOSTS = ("10.99.0.1", "10.99.0.2", "10.99.0.3")
 CONTROLLER, REGISTRY = "10.99.0.1", "10.99.0.250"
