@@ -81,6 +81,7 @@ def page_outside(fleet: Fleet) -> Iterator[str]:
             except OSError:
                 return
             with client:
+                client.recv(65_536)  # a close with unread bytes would reset the connection
                 client.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
 
     thread = threading.Thread(target=serve)
