@@ -25,7 +25,7 @@ from controller.grpc.listening import listen, server_options
 from controller.grpc.locked import until_unlocked
 from controller.host import controller_id, host_routes
 from controller.identity.authority import Authority, StoredCluster
-from controller.identity.cluster import first_cluster
+from controller.identity.cluster import WITHOUT_CA, first_cluster, is_without_ca
 from controller.identity.envelope import Envelope
 from controller.identity.keyfile import missing
 from controller.identity.keyring import Keyring
@@ -238,8 +238,13 @@ class Controller:
         """
         if not self._keyring.is_empty:
             return True
-        if await self._store.get(self._keys.cluster) is None:
+        found = await self._store.get(self._keys.cluster)
+        if found is None:
             return False
+        if is_without_ca(found.value):
+            if self._config.convert:
+                return False
+            raise InvalidArgument(WITHOUT_CA)
         raise InvalidArgument(missing(self._config.key_file))
 
     async def _envelope(self) -> Envelope:

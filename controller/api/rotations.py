@@ -8,6 +8,7 @@ from controller.identity.rotation import ended
 from controller.leader.leadership import Leader
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import Instant
+from pyswarm_core.errors import Unavailable
 
 _log = EventLog("controller.identity")
 
@@ -19,5 +20,9 @@ async def end_rotations(leader: Leader) -> None:
     while True:
         await asyncio.sleep(LOOK_PERIOD_S)
         if ended(leader.state, Instant(0)) is not None:
-            await leader.submit(lambda state, now, ids: end_rotation(state, now), CONTROLLER)
+            try:
+                await leader.submit(lambda state, now, ids: end_rotation(state, now), CONTROLLER)
+            except Unavailable as error:  # such as a store without space
+                _log.warning("ca.rotation_waits", error=error)
+                continue
             _log.info("ca.rotated")

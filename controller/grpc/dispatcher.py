@@ -125,17 +125,20 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 key_digest(key),
                 request.clock,
             )
-            node = await loop.submit(
-                lambda state, now, ids: join(state, joining, now, ids, loop.controllers),
-                current_caller(),
-                JOIN,
-            )
+
+            def joined(
+                state: State, now: Instant, ids: IdSource
+            ) -> tuple[Writes, tuple[Node, Cluster]]:
+                writes, node = join(state, joining, now, ids, loop.controllers)
+                return writes, (node, state.cluster)
+
+            node, cluster = await loop.submit(joined, current_caller(), JOIN)
         _log.info("node.joined", node=node.id, hostname=joining.description.hostname)
         return dispatcher_pb2.JoinReply(
             node_id=node.id,
-            cluster_id=loop.state.cluster.id,
+            cluster_id=cluster.id,
             controllers=loop.controllers,
-            certificate=_certificate(loop.state.cluster, node, key),
+            certificate=_certificate(cluster, node, key),
             protocol=PROTOCOL,
         )
 
@@ -149,13 +152,14 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         is_return = bool(request.token or request.former_certificate)
         caller = current_caller() if is_return else CONTROLLER  # a renewal has no audit record
 
-        def renew(state: State, now: Instant, ids: IdSource) -> tuple[Writes, Node]:
-            return renewed(state, self._proven(state, request, context), digest, now)
+        def renew(state: State, now: Instant, ids: IdSource) -> tuple[Writes, tuple[Node, Cluster]]:
+            writes, node = renewed(state, self._proven(state, request, context), digest, now)
+            return writes, (node, state.cluster)
 
         with self._renewals.passing(counted_as(context)):
             async with self._renewing:
-                node = await loop.submit(renew, caller, REJOIN)
-        return _certificate(loop.state.cluster, node, key)
+                node, cluster = await loop.submit(renew, caller, REJOIN)
+        return _certificate(cluster, node, key)
 
     async def Leave(
         self, request: dispatcher_pb2.LeaveRequest, context: Context

@@ -37,14 +37,13 @@ def listen(
     server: grpc.aio.Server, addresses: Iterable[str], current: Callable[[], ServerIdentity]
 ) -> None:
     """Listen on `unix:///PATH` and `HOST:PORT`. Raises InvalidArgument."""
-    credentials = server_credentials(current)
     for address in addresses:
         check_free("--listen", address)  # a task may have taken it since this process started
         try:
             if address.startswith("unix:"):
                 add_socket(server, address)
             else:
-                server.add_secure_port(address, credentials)
+                server.add_secure_port(address, server_credentials(current))
         except RuntimeError as error:
             raise InvalidArgument(f"cannot listen on {quoted(address)}: {error}") from None
 
@@ -59,8 +58,8 @@ def add_socket(server: grpc.aio.Server, address: str) -> None:
 
 
 def server_credentials(current: Callable[[], ServerIdentity]) -> grpc.ServerCredentials:
-    """Credentials that show the current identity in every new handshake, and require a certificate
-    of every caller.
+    """Credentials of one port: gRPC gives the first configuration to one only. They show the
+    current identity in every new handshake, and require a certificate of every caller.
     """
     used = current()
     lock = threading.Lock()

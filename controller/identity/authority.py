@@ -9,12 +9,18 @@ changed.
 import asyncio
 from collections.abc import Callable
 
-from controller.identity.cluster import converted, issued_from, server_identity, usable
+from controller.identity.cluster import (
+    WITHOUT_CA,
+    converted,
+    is_without_ca,
+    issued_from,
+    server_identity,
+)
 from controller.identity.keyring import Keyring
 from controller.store.base import Compare, CompareFailed, Put, Store, StoreError, Txn
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import Clock
-from pyswarm_core.errors import PyswarmError
+from pyswarm_core.errors import InvalidArgument, PyswarmError
 from pyswarm_core.keys import Keys
 from pyswarm_core.kinds import CLUSTER
 from pyswarm_core.objects import Cluster
@@ -55,16 +61,19 @@ class StoredCluster:
             cluster = self.first()
             await self._put(cluster, Compare.absent(self._key), is_new=True)
             _log.info("cluster.created", id=cluster.id)
-        cluster = self._decoded(found.value)
-        if not self._converts or cluster.ca.certificate:
-            return usable(cluster)
-        await self._put(converted(cluster, self.first()), Compare(self._key, found.mod_revision))
+        if not is_without_ca(found.value):
+            return self._decoded(found.value)
+        if not self._converts:
+            raise InvalidArgument(WITHOUT_CA)
+        cluster = self._decoded(found.value, is_new=True)
+        fresh = converted(cluster, self.first())
+        await self._put(fresh, Compare(self._key, found.mod_revision), is_new=True)
         _log.info("cluster.converted", id=cluster.id)
         return await self.read()
 
-    def _decoded(self, value: bytes) -> Cluster:
+    def _decoded(self, value: bytes, *, is_new: bool = False) -> Cluster:
         try:
-            return self._keyring.envelope(is_new=False).decode(CLUSTER, value)
+            return self._keyring.envelope(is_new=is_new).decode(CLUSTER, value)
         except PyswarmError:
             raise
         except Exception as error:  # a decoder names no class for all that it rejects

@@ -28,6 +28,9 @@ BACKDATED = 1 * HOUR
 CSR_BYTES_MAX = 4_096
 """A request for a P-256 key has some 400 bytes."""
 
+CHAIN_BYTES_MAX = 8_192
+"""A certificate has some 900 bytes, and so has one that leads to an older root."""
+
 PrivateKey = ec.EllipticCurvePrivateKey
 
 
@@ -194,12 +197,12 @@ def public_key_of(csr_pem: bytes) -> ec.EllipticCurvePublicKey:
     try:
         request = x509.load_pem_x509_csr(csr_pem)
         key = request.public_key()
-        is_signed = request.is_signature_valid
     except Exception as error:  # OpenSSL names no class for all that its parser rejects
         raise InvalidArgument(f"csr cannot be read ({error}): {expected}") from None
+    # First: to verify a signature of RSA may take 35 ms.
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise InvalidArgument(f"csr has a key of another kind: {expected}")
-    if not is_signed:
+    if not request.is_signature_valid:
         raise InvalidArgument("csr is not signed by its key: make it again")
     return key
 
@@ -214,6 +217,10 @@ def key_digest(key: ec.EllipticCurvePublicKey) -> str:
 
 def parse(certificate_pem: bytes) -> Parsed:
     """What the certificate says. Raises InvalidArgument for anything that no Issuer made."""
+    if len(certificate_pem) > CHAIN_BYTES_MAX:  # anybody may send one with 100,000 names
+        raise InvalidArgument(
+            f"the certificate has {len(certificate_pem)} bytes: expected at most {CHAIN_BYTES_MAX}"
+        )
     try:
         certificate = x509.load_pem_x509_certificate(certificate_pem)
         subject = _subject(certificate.subject)

@@ -11,12 +11,18 @@ from controller.identity import ca
 from controller.identity.ca import Issuer, Subject, Unit
 from controller.identity.rotation import join_token
 from pyswarm_core.clock import Instant
-from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.identity.certificates import CertificateAuthority
 from pyswarm_core.identity.tokens import digest_of, parse_join_token, scrape_token
 from pyswarm_core.identity.trust import SERVER_NAME
 from pyswarm_core.identity.users import UserId, UserToken
+from pyswarm_core.kinds import CLUSTER
+from pyswarm_core.limits import CERT_EXPIRY
 from pyswarm_core.objects import Cluster
+
+WITHOUT_CA = (
+    "this fleet's data was made by a version without certificates: start the controller once with"
+    " --convert, then run `pyswarm swarm rejoin --token TOKEN HOST:2377` on every host"
+)
 
 
 class ServerIdentity(msgspec.Struct, frozen=True):
@@ -104,15 +110,14 @@ def issued_from(cluster: Cluster) -> tuple[object, ...]:
     return cluster.ca, cluster.former_roots, cluster.cross_certificate, cluster.spec.cert_expiry
 
 
-def usable(cluster: Cluster) -> Cluster:
-    """The same. Raises InvalidArgument if it has no CA."""
-    if not cluster.ca.certificate:
-        raise InvalidArgument(
-            "this fleet's data was made by a version without certificates: start the controller"
-            " once with --convert, then run `pyswarm swarm rejoin --token TOKEN HOST:2377` on every"
-            " host"
-        )
-    return cluster
+def is_without_ca(value: bytes) -> bool:
+    """Whether the stored cluster was made by a version without certificates: it has no root, and
+    nothing of it is encrypted. Bytes of anything else are not.
+    """
+    try:
+        return not CLUSTER.decode(value).ca.certificate
+    except Exception:  # a decoder names no class for all that it rejects
+        return False
 
 
 def converted(cluster: Cluster, fresh: Cluster) -> Cluster:
@@ -120,4 +125,10 @@ def converted(cluster: Cluster, fresh: Cluster) -> Cluster:
     authority = ca.new_authority(cluster.id, fresh.created_at)
     secret = parse_join_token(fresh.worker_token).secret
     token = join_token(authority.certificate, secret)
-    return replace(cluster, ca=authority, worker_token=token, scrape_token=fresh.scrape_token)
+    return replace(
+        cluster,
+        spec=replace(cluster.spec, cert_expiry=cluster.spec.cert_expiry or CERT_EXPIRY),
+        ca=authority,
+        worker_token=token,
+        scrape_token=fresh.scrape_token,
+    )

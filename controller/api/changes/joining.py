@@ -81,6 +81,8 @@ def join(
     require_clock(request.clock, now)
     require([*description_problems(request.description), *address_problems(request.addr)])
     hostname = request.description.hostname
+    if (joined := _joined_already(state, request)) is not None:
+        return Writes(), joined
     left = {node.id: node for node in _left(state, hostname, request.addr)}
     _require_unclaimed(state, left, hostname, request.addr)
     if len(state.nodes) >= NODES_MAX:
@@ -105,6 +107,15 @@ def join(
     counted = msgspec.structs.replace(cluster, next_node_number=node.number + 1)
     former = (moved(one, NodeState.DOWN, now, "it left the fleet") for one in left.values())
     return Writes(cluster=counted, objects=(node, *former)), node
+
+
+def _joined_already(state: State, request: JoinRequest) -> Node | None:
+    """The node of this very request, whose answer was lost: its key is the host's."""
+    for node_id in state.node_table.named(request.description.hostname):
+        node = state.nodes[node_id]
+        if request.key_digest and node.certificate.key_digest == request.key_digest:
+            return node
+    return None
 
 
 def require_protocol(description: NodeDescription) -> None:

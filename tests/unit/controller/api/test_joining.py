@@ -240,3 +240,13 @@ def test_a_host_whose_clock_is_far_off_may_not_join(minutes: int, text: str) -> 
         join(world(), skewed, NOW, build.Numbered())
     for allowed in (0, NOW, NOW + 50 * MINUTE, NOW - 50 * MINUTE):
         join(world(), replace(request, clock=allowed), NOW, build.Numbered())
+
+
+def test_a_join_whose_answer_was_lost_is_answered_again() -> None:
+    state = world()
+    request = JoinRequest(FLEET.token, described("new"), "192.0.2.99", key_digest="aa")
+    writes, node = join(state, request, NOW, build.Numbered())
+    state.apply(writes)
+    assert join(state, request, NOW, build.Numbered()) == (Writes(), node)
+    with pytest.raises(AlreadyExists):
+        join(state, replace(request, key_digest="bb"), NOW, build.Numbered())

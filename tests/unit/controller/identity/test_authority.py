@@ -22,7 +22,7 @@ from pyswarm_core.clock import HOUR, SECOND, Instant
 from pyswarm_core.errors import InvalidArgument, PyswarmError
 from pyswarm_core.identity.tokens import digest_of, parse_join_token
 from pyswarm_core.keys import Keys
-from pyswarm_core.kinds import CLUSTER
+from pyswarm_core.kinds import CLUSTER, encode
 from pyswarm_core.objects import Cluster
 from tests.fixtures.build import NOW
 from tests.fixtures.envelopes import FixedKeyring
@@ -194,3 +194,25 @@ async def test_data_of_a_version_without_certificates_ends_it(kv: MemoryKv) -> N
     await put(kv, Cluster(id="c1"))
     with pytest.raises(InvalidArgument, match="--convert"):
         await authority(kv).keep()
+
+
+async def test_a_fleet_of_a_version_without_any_key_is_converted_with_a_new_key(
+    kv: MemoryKv, tmp_path: Path
+) -> None:
+    """Such a fleet has neither a CA nor an encryption key, nor anything that is encrypted."""
+    file = tmp_path / "encryption.key"
+    kv.commit(Txn((), (Put(KEY, encode(Cluster(id="c1", next_node_number=9))),)))
+    store = MemoryStore(kv, SteadyClock())
+
+    def reader(*, converts: bool) -> StoredCluster:
+        made = another("c").cluster
+        return StoredCluster(store, Keys(), Keyring(file), lambda: made, converts=converts)
+
+    with pytest.raises(InvalidArgument, match="--convert"):
+        await reader(converts=False).read()
+    assert not file.exists()
+    cluster = await reader(converts=True).read()
+    assert (cluster.next_node_number, bool(cluster.ca.certificate)) == (9, True)
+    assert (await reader(converts=False).read()).ca == cluster.ca
+    assert b"PRIVATE" not in kv.get(KEY).value  # type: ignore[union-attr]
+    assert cluster.ca.key not in kv.get(KEY).value  # type: ignore[union-attr]

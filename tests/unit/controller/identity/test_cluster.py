@@ -1,19 +1,26 @@
 """The CA of a stored cluster, and what its controllers show."""
 
-import pytest
 from msgspec.structs import replace
 
 from controller.identity import ca
 from controller.identity.ca import Subject, Unit
-from controller.identity.cluster import first_cluster, server_identity, trusted_roots, usable
+from controller.identity.cluster import (
+    converted,
+    first_cluster,
+    is_without_ca,
+    server_identity,
+    trusted_roots,
+)
 from controller.identity.rotation import begun
 from pyswarm_core.clock import HOUR, Instant
-from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.identity.tokens import digest_of, parse_join_token
 from pyswarm_core.identity.trust import ders_of
+from pyswarm_core.kinds import encode
+from pyswarm_core.limits import CERT_EXPIRY
 from pyswarm_core.objects import Cluster
 from pyswarm_core.specs import ClusterSpec
 from tests.fixtures.build import NOW
+from tests.fixtures.envelopes import counted_nonces
 from tests.fixtures.identity import FLEET, SECRET
 
 
@@ -55,7 +62,9 @@ def _pems(chain: bytes) -> list[bytes]:
     return [part + end for part in chain.split(end) if part]
 
 
-def test_data_without_a_ca_is_refused_with_what_to_do() -> None:
-    assert usable(FLEET.cluster) is FLEET.cluster
-    with pytest.raises(InvalidArgument, match="--convert"):
-        usable(Cluster(id="c1"))
+def test_data_without_a_ca_is_told_from_other_data() -> None:
+    assert is_without_ca(encode(Cluster(id="c1")))
+    assert not is_without_ca(counted_nonces().encode(FLEET.cluster))
+    assert not is_without_ca(b"\xff no message")
+    old = replace(Cluster(id="c1"), spec=replace(Cluster(id="c1").spec, cert_expiry=0))
+    assert converted(old, FLEET.cluster).spec.cert_expiry == CERT_EXPIRY
