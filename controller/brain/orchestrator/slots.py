@@ -157,7 +157,8 @@ def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant
     if not _is_begun(plan, new, outdated):
         return _fill_with_one(plan, state, number, tasks, now)
     slot = _fill_with_one(plan, state, number, new, now)
-    _run_beside(plan, state, outdated, slot.serves or _is_through(service, slot), now)
+    done = slot.serves or _is_through(service, slot)
+    _run_beside(plan, state, outdated, done, now)
     return slot
 
 
