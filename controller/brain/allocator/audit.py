@@ -12,7 +12,7 @@ from pyswarm_core.errors import told
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
-from pyswarm_core.states import occupies
+from pyswarm_core.states import lives, occupies
 
 Held = tuple[IPv4Network, str]
 """Addresses and their holder."""
@@ -89,5 +89,8 @@ def _tasks(state: State, service_id: ServiceId, holders: Holders) -> Iterator[st
 
 
 def _holds(state: State, task: Task) -> bool:
-    """Whether the task holds its addresses; those of a removed node's tasks are free."""
-    return occupies(task.state) and task.node_id in state.nodes
+    """Whether the task certainly holds its addresses. Those of a removed node's tasks are free, and
+    those of a task that is to end may be: the leader that knew of its end has not stored it.
+    """
+    is_there = occupies(task.state) and task.node_id in state.nodes
+    return is_there and lives(task.desired_state)

@@ -61,6 +61,12 @@ def test_two_tasks_with_one_address_are_named() -> None:
     ]
 
 
+def test_the_address_of_a_task_that_is_to_end_may_be_free() -> None:
+    """Its agent gave it to another task, and the leader that knew of its end has not stored it."""
+    ending = replace(at("web.1", "10.128.0.2"), desired_state=TaskState.SHUTDOWN)
+    assert found([SOUND], tasks=[ending, at("web.2", "10.128.0.2")]) == []
+
+
 def test_two_services_with_one_virtual_address_are_named() -> None:
     pair = [with_vip("db", "10.128.255.254"), with_vip("api", "10.128.255.254")]
     assert found([SOUND], pair) == [
