@@ -18,10 +18,18 @@ from pyswarm_core.states import UpdateState
 from tests.sim.behaviours import has_health
 from tests.sim.marks import Marks
 from tests.sim.rand import Chance
-from tests.sim.rollout_states import is_beside_failed, is_current, is_rolling, serves, should_run
+from tests.sim.rollout_states import (
+    is_beside_failed,
+    is_current,
+    is_rolling,
+    serves,
+    settings,
+    should_run,
+)
 from tests.sim.rollouts import Rollouts
 from tests.sim.rules import Fail, Rule
 from tests.sim.settled import Settled
+from tests.sim.specs import template_of
 from tests.sim.updates import Updates
 from tests.sim.workload import Users
 
@@ -56,6 +64,8 @@ class Watched(msgspec.Struct):
     """The spec version before."""
     known: frozenset[TaskId]
     """The tasks then, of all services."""
+    before: ServiceSpec
+    """The spec that its tasks had then."""
     least: int = 1 << 30
     """How many slots served at the worst moment."""
     waited: bool = False
@@ -174,7 +184,10 @@ class RolloutDrill:
         assert isinstance(spec.mode, ReplicatedMode)
         known = frozenset(self._state().tasks)
         replicas, version = spec.mode.replicas, service.spec_version
-        watched = Watched(service.id, spec.name, replicas, spec, broken, now, version, known)
+        before = service.spec
+        watched = Watched(
+            service.id, spec.name, replicas, spec, broken, now, version, known, before
+        )
         self._updates.waited.discard(service.id)
         self._users.update(service, spec, f"drill: {image} {config}", leader=True)
         return watched
@@ -196,7 +209,10 @@ class RolloutDrill:
             serving = self._serving(watched)
             if availability and serving < watched.least:
                 watched.least = serving
-                bound = watched.replicas - watched.allowed_down
+                service = self._state().services[watched.id]
+                restless = self._settled.is_restless(service)
+                returning = down_in_return(service, watched, restless=restless)
+                bound = watched.replicas - max(watched.allowed_down, returning)
                 is_bound = "crash" not in _image(watched.spec) and not self._has_rivals(watched)
                 if serving < bound and is_bound:
                     text = f"{serving} of {watched.replicas} slots serve, {bound} must"
@@ -250,6 +266,22 @@ class RolloutDrill:
         if len(old) < watched.replicas - begun:
             text = f"the update of {watched.name} is paused, and of {watched.replicas} old tasks"
             self._fail(Rule.ROLLED_OUT, f"{text} {len(old)} serve: {watched.config}")
+
+
+def down_in_return(service: Service, watched: Watched, *, restless: bool) -> int:
+    """How many slots may not serve in a rollback to another template than the one before: that was
+    of an update that was not completed. The settings are those of the spec that it returns to.
+    """
+    status = service.update_status
+    returns = status is not None and status.state is _U.ROLLBACK_STARTED
+    if not returns or template_of(service.spec) == template_of(watched.before):
+        return 0
+    config = settings(service)
+    if restless:
+        return watched.replicas
+    if config.order is UpdateOrder.START_FIRST and not watched.waited:
+        return 0
+    return min(config.parallelism or watched.replicas, watched.replicas)
 
 
 def _names(spec: ServiceSpec, config: UpdateConfig, *, broken: bool) -> tuple[str, ...]:

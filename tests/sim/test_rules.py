@@ -18,6 +18,7 @@ from tests.sim.drills import ends_unreplaced
 from tests.sim.hosts import Host
 from tests.sim.marks import Marks
 from tests.sim.placement import after, misplaced
+from tests.sim.rollout_drill import Watched, down_in_return
 from tests.sim.rules import Rule
 from tests.sim.settled import Settled
 from tests.sim.stops import Stops
@@ -159,3 +160,23 @@ def test_a_task_of_an_earlier_template_is_placed_by_the_constraints_of_now() -> 
     made = build.task("web.1", node="n1", version=1, state=TaskState.ASSIGNED)
     found = [rule for rule, _ in misplaced(after(state, Decision(Writes(tasks=[made]))))]
     assert found == [Rule.CONSTRAINTS]
+
+
+@pytest.mark.parametrize(
+    ("order", "state", "image", "restless", "down"),
+    [
+        (UpdateOrder.STOP_FIRST, UpdateState.ROLLBACK_STARTED, "api:1", False, 2),
+        (UpdateOrder.STOP_FIRST, UpdateState.ROLLBACK_STARTED, "api:1", True, 3),
+        (UpdateOrder.START_FIRST, UpdateState.ROLLBACK_STARTED, "api:1", False, 0),
+        (UpdateOrder.STOP_FIRST, UpdateState.ROLLBACK_STARTED, "web:2", False, 0),
+        (UpdateOrder.STOP_FIRST, UpdateState.UPDATING, "api:1", False, 0),
+    ],
+)
+def test_slots_go_down_in_a_rollback_only_if_it_returns_to_another_template(
+    order: UpdateOrder, state: UpdateState, image: str, *, restless: bool, down: int
+) -> None:
+    web = _updated(state=state)
+    back = UpdateConfig(order=order, parallelism=2)
+    spec = replace(web.spec, task_template=build.template(image), rollback_config=back)
+    watched = Watched(web.id, "web", 3, web.spec, True, 0, web.spec_version, frozenset(), web.spec)
+    assert down_in_return(replace(web, spec=spec), watched, restless=restless) == down
