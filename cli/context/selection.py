@@ -41,7 +41,8 @@ def selected(asked: Given) -> Context:
             " PYSWARM_HOST=HOST:PORT as well, or unset PYSWARM_TOKEN"
         )
     if token:
-        context = replace(context, material=Material(ca=context.material.ca, token=token))
+        # The digest in the token says which CA it is: the context's may have been rotated since.
+        context = replace(context, material=Material(token=token))
     return _pinned(context, ca) if ca and not context.is_local else context
 
 

@@ -88,9 +88,11 @@ def test_a_context_that_does_not_exist_is_named() -> None:
 def test_a_token_of_the_environment_replaces_the_credentials(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """All of them: the CA of the context may be a former one."""
     store.save(replace(PROD, material=Material(ca="CA", cert="C", key="K")))
     monkeypatch.setenv("PYSWARM_TOKEN", TOKEN)
-    assert selected(Given(context_flag="prod")).material == Material(ca="CA", token=TOKEN)
+    assert selected(Given(context_flag="prod")).material == Material(token=TOKEN)
+    assert selected(Given(host_flag=PROD.host)).material == Material(token=TOKEN)
     monkeypatch.setenv("PYSWARM_HOST", "192.0.2.9:2377")
     assert selected(given(None, None)).material == Material(token=TOKEN)
     with pytest.raises(InvalidArgument, match="is a socket, where it would not count"):
