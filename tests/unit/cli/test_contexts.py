@@ -75,6 +75,27 @@ def test_a_host_uses_the_credentials_of_the_context_that_has_it() -> None:
     assert selected(Given()) == Context()
 
 
+def test_of_several_contexts_with_a_host_it_uses_the_current_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store.save(PROD)
+    store.save(replace(PROD, name="admin", material=Material("A", "B", "C")))
+    asked = Given(host_flag=PROD.host)
+    with pytest.raises(InvalidArgument, match=r"several contexts .* \(admin, prod\): choose one"):
+        selected(asked)
+    store.use("prod")
+    assert selected(asked) == PROD
+    store.use("default")
+    monkeypatch.setenv("PYSWARM_TOKEN", TOKEN)
+    assert selected(asked) == Context(name="", host=PROD.host, material=Material(token=TOKEN))
+
+
+def test_a_socket_needs_no_choice() -> None:
+    for name in ("a", "b"):
+        store.save(Context(name=name, host="unix:///x"))
+    assert selected(Given(host_flag="unix:///x")).name == "a"
+
+
 def test_a_context_that_does_not_exist_is_named() -> None:
     with pytest.raises(NotFound, match='context "gone" does not exist'):
         selected(Given(context_flag="gone"))
