@@ -217,8 +217,8 @@ def _secrets(kind: Kind[Any, Any], old: object, new: Object) -> Iterator[FieldCh
         if before != after:
             field = ".".join(map(docker_name, path.removeprefix("spec.").split(".")))
             if isinstance(new, User):
-                before, after = _ids_beside(before, after), _ids_beside(after, before)
-                yield FieldChange(field=field, before=before, after=after)
+                gone, made = _ids_beside(before, after), _ids_beside(after, before)
+                yield FieldChange(field=field, before=gone, after=made)
             else:
                 yield FieldChange(field=field, before=_masked(before), after=_masked(after))
 

@@ -180,7 +180,9 @@ async def test_a_denied_attempt_is_recorded_with_its_object(fleet: Identified) -
         calls = [
             users.RemoveObject(pb.ObjectRequest(kind="user", ref="bob"), timeout=WAIT_S),
             users.RemoveNode(pb.RemoveNodeRequest(ref="host1"), timeout=WAIT_S),
-            channel.unary_unary("/pyswarm.v1.Control/RemoveNode")(b"\xff", timeout=WAIT_S),
+            channel.unary_unary("/pyswarm.v1.Control/RemoveNode", None, None)(
+                b"\xff", timeout=WAIT_S
+            ),
         ]
         assert [await call.code() for call in calls] == [DENIED] * 3
 
