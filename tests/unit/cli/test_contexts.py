@@ -12,10 +12,12 @@ from cli.context import store
 from cli.context.model import Context, Given, Material, endpoint, select
 from cli.context.selection import given, selected
 from cli.swarm.joining import Certificate, Identity
+from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.identity.tokens import UserToken, digest_of, secret_of
 from tests.fixtures.fleet_ca import FleetCa
 from tests.unit.cli.conftest import Pyswarm
+from tests.unit.cli.scripted import Script
 
 CA = FleetCa()
 TOKEN = str(UserToken(CA.digest, "0" * 25, secret_of(7)))
@@ -354,6 +356,46 @@ def test_create_without_an_endpoint_copies(pyswarm: Pyswarm) -> None:
     assert "cannot specify both --from and --user" in ran.err
     ran = pyswarm("context", "create", "d", "--user", "ann", "--docker", f"host=h:1,token={TOKEN}")
     assert "--user: expected no token, ca, cert or key in the endpoint" in ran.err
+
+
+def test_create_without_an_endpoint_stores_what_commands_use(
+    pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYSWARM_HOST", PROD.host)
+    monkeypatch.setenv("PYSWARM_TOKEN", TOKEN)
+    ran = pyswarm("context", "create", "prod")
+    assert (ran.code, ran.err) == (0, 'Successfully created context "prod"\n')
+    assert store.load("prod") == PROD
+
+
+def test_a_copy_of_a_playground_keeps_the_way_to_its_registry(pyswarm: Pyswarm) -> None:
+    lab = Context(name="lab", host="unix:///x", registry="r:1", netns="/n", playground="lab")
+    store.activate(lab)
+    pyswarm("context", "create", "copy")
+    assert store.load("copy") == replace(lab, name="copy", playground="")
+
+
+def test_a_context_for_a_user_keeps_the_way_to_the_registry(
+    pyswarm: Pyswarm, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def issued(request: pb.IssueUserCertificateRequest) -> pb.IssueUserCertificateReply:
+        return pb.IssueUserCertificateReply(chain=CA.of_request(request.csr, "ann"), user_id="u")
+
+    monkeypatch.delenv("PYSWARM_HOST")
+    store.activate(Context(name="lab", host=script.host, registry="r:1", netns="/n"))
+    script.on("IssueUserCertificate", issued)
+    script.on("GetCa", pb.CaReply(certificate=CA.root_pem.decode()))
+    script.on("GetInfo", pb.GetInfoReply(join_addr=PROD.host))
+    assert pyswarm("context", "create", "ann", "--user", "ann").code == 0
+    made = store.load("ann")
+    assert (made.host, made.registry, made.netns) == (PROD.host, "r:1", "/n")
+
+
+def test_a_context_without_credentials_is_noted(pyswarm: Pyswarm) -> None:
+    ran = pyswarm("context", "create", "bare", "--docker", "host=h:1")
+    assert (ran.code, ran.out) == (0, "bare\n")
+    assert 'note: context "bare" has no credentials for h:1: `pyswarm context update' in ran.err
+    assert "note" not in pyswarm("context", "create", "own", "--docker", "host=unix:///x").err
 
 
 @pytest.mark.parametrize(
