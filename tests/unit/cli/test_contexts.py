@@ -3,11 +3,13 @@
 import json
 import stat
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from cli import diagnosis
 from cli.context import store
 from cli.context.model import Context, Given, Material, endpoint, select
 from cli.context.selection import given, selected
@@ -447,3 +449,14 @@ def test_leaving_uses_the_certificate_of_the_node() -> None:
     node = Identity("n1", ("192.0.2.8:2377", "192.0.2.1:2377"), mine)
     material = Material(ca="roots", cert="chain", key="key")
     assert node.context == Context(name="", host="192.0.2.8:2377", material=material)
+
+
+def test_an_expired_certificate_is_replaced_by_a_new_context(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(diagnosis, "peer_chain", lambda host: ())
+    own = CA.client(starts=timedelta(days=-2), ends=timedelta(days=-1))
+    pems = (own.ca_pem.decode(), own.cert_pem.decode(), own.key_pem.decode())
+    error = str(diagnosis.cause(replace(PROD, material=Material(*pems))))
+    assert error.startswith('the certificate of context "prod" expired at')
+    assert error.endswith("makes a new one with `pyswarm context create NAME --user USER`")
