@@ -65,8 +65,8 @@ def _own(context: Context) -> str:
     except PyswarmError as error:
         problem, dated = str(error), ""
     renew = (
-        f": `pyswarm context update {context.name} --pyswarm"
-        f" host={context.host},ca=FILE,cert=FILE,key=FILE` replaces it"
+        ": an admin, or root on a controller's host, makes a new one with `pyswarm context create"
+        " NAME --user USER`"
     )
     if problem:
         return f"the credentials of {owner(context)} are not valid: {problem}{renew}"

@@ -7,7 +7,6 @@ from cli import session
 from cli.context import material as credentials
 from cli.context import selection, store
 from cli.context.model import Context, Material, checked, endpoint, require_name
-from cli.context.show import selected_name
 from cli.lazy import Verb
 from pyswarm_core.errors import AlreadyExists, InvalidArgument, quoted
 
@@ -24,9 +23,10 @@ endpoint_option = click.option(
 
 @click.command(
     cls=Verb,
-    help="Create a context\n\nWithout an endpoint it is a copy of the current context. With --user"
-    " the key is made on this machine, and the current fleet issues the certificate: an admin makes"
-    " the context and gives the file of `pyswarm context export` to the user.\n\n"
+    help="Create a context\n\nWithout an endpoint it has what commands use now: the current"
+    " context, or PYSWARM_HOST and PYSWARM_TOKEN. With --user the key is made on this machine, and"
+    " the current fleet issues the certificate: an admin makes the context and gives the file of"
+    " `pyswarm context export` to the user.\n\n"
     "Example: pyswarm context create production --pyswarm host=192.0.2.10:2377,token=TOKEN",
 )
 @click.option("--description", default="", metavar="TEXT", help="Description of the context")
@@ -50,10 +50,14 @@ def create(
     made = given_endpoint(endpoints)
     if user:
         made = _of_user(user, made)
-    made = made or store.load(from_ or selected_name())
+    made = made or (store.load(from_) if from_ else session.fleet())
     save(replace(made, name=name, description=description or made.description, playground=""))
     click.echo(name)
     click.echo(f'Successfully created context "{name}"', err=True)
+    if not made.is_local and made.material == Material():
+        from cli.context.credentials import missing
+
+        click.echo(f"note: {missing(replace(made, name=name))}", err=True)
 
 
 def _of_user(user: str, made: Context | None) -> Context:
@@ -68,7 +72,10 @@ def _of_user(user: str, made: Context | None) -> Context:
         host = made.host
     else:
         host = client.info().join_addr if fleet.is_local else fleet.host
-    return Context(host=checked(host), material=material)
+    # The fleet is the same, and so is the way to its registry.
+    return Context(
+        host=checked(host), registry=fleet.registry, netns=fleet.netns, material=material
+    )
 
 
 def given_endpoint(endpoints: tuple[str, ...]) -> Context | None:

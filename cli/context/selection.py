@@ -29,20 +29,37 @@ def selected(asked: Given) -> Context:
     choice = select(asked)
     if choice.warning:
         click.echo(f"warning: {choice.warning}", err=True)
+    token, ca = os.environ.get("PYSWARM_TOKEN", ""), os.environ.get("PYSWARM_CA", "")
     if choice.host:
-        host = checked(choice.host)
-        context = next(store.of_host(host), Context(name="", host=host))
+        context = _at(checked(choice.host), has_token=bool(token))
     else:
         context = _named(choice.name or store.current_name(), is_current=not choice.name)
-    token, ca = os.environ.get("PYSWARM_TOKEN", ""), os.environ.get("PYSWARM_CA", "")
     if token and context.is_local:
         raise InvalidArgument(
             f"PYSWARM_TOKEN is set, but {context.host} is a socket, where it would not count: set"
             " PYSWARM_HOST=HOST:PORT as well, or unset PYSWARM_TOKEN"
         )
     if token:
-        context = replace(context, material=Material(ca=context.material.ca, token=token))
+        # The digest in the token says which CA it is: the context's may have been rotated since.
+        context = replace(context, material=Material(token=token))
     return _pinned(context, ca) if ca and not context.is_local else context
+
+
+def _at(host: str, *, has_token: bool) -> Context:
+    """The context with that host: the current one, or the only one. Raises InvalidArgument if it is
+    not clear which credentials are meant.
+    """
+    found = list(store.of_host(host))
+    bare = Context(name="", host=host)
+    if len(found) < 2 or found[0].name == store.current_name() or found[0].is_local:
+        return found[0] if found else bare
+    if has_token:
+        return bare
+    names = ", ".join(context.name for context in found)
+    raise InvalidArgument(
+        f"several contexts have the address {host} ({names}): choose one with --context instead of"
+        " the address"
+    )
 
 
 def _named(name: str, *, is_current: bool) -> Context:

@@ -10,10 +10,14 @@ from controller.leader.leadership import Leader, Leadership
 from pyswarm_core.clock import Clock, Instant, seconds
 from pyswarm_core.errors import invalid
 from pyswarm_core.identity.audit import AuditRecord
+from pyswarm_core.kinds import CLUSTER, KINDS
 from pyswarm_core.limits import REFS_MAX
 
 ID_PREFIX_MIN = 4
 """Characters of an id's beginning that name an object; fewer only match names and whole ids."""
+
+OBJECT_KINDS = (*KINDS, "task", "image", CLUSTER.name)
+"""The kinds of objects in records."""
 
 
 class AuditQuery(msgspec.Struct, frozen=True):
@@ -49,11 +53,17 @@ async def list_audit(
     """Send the records from `since` to `until`, oldest first; with `follow` also those to come. An
     end in the past ends a stream that follows, too.
 
-    Raises InvalidArgument for too many filters, Unavailable when leadership is lost.
+    Raises InvalidArgument for too many filters or an unknown kind, Unavailable when leadership is
+    lost.
     """
     for field, refs in (("--user", query.users), ("--object", query.objects)):
         if len(refs) > REFS_MAX:
             raise invalid(field, len(refs), f"expected at most {REFS_MAX}", "count")
+    for ref in query.objects:
+        kind, slash, name = ref.partition("/")
+        if slash and not (kind in OBJECT_KINDS and name):
+            expected = f"KIND/NAME with a kind of {', '.join(OBJECT_KINDS)}, a name or an id"
+            raise invalid("--object", ref, f"expected {expected}")
     leader = leadership.current()
     last = await _send_kept(leader, query, send)
     left_s = seconds(query.until - clock.now()) if query.until else None

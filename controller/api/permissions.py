@@ -272,5 +272,7 @@ def sees(caller: Caller, state: State, object_id: str) -> bool:
 
 
 def sees_event(caller: Caller, event: Event) -> bool:
-    """Whether the caller is shown the event."""
+    """Whether the caller is shown the event. Events of users are for admins, as their lists."""
+    if event.type == USER.name and caller.role is not Role.ADMIN:
+        return False
     return not caller.stacks or event.stack in caller.stacks

@@ -18,6 +18,8 @@ from controller.grpc.calls import Context, cause_of, handler_kind
 from controller.identity.caller import Caller, CallerKind
 from controller.leader.leadership import Leadership
 from pyswarm_core.errors import Exhausted, PermissionDenied, PyswarmError, Unavailable
+from pyswarm_core.kinds import KINDS
+from pyswarm_core.state import State
 
 CHANGES: Mapping[str, str] = MappingProxyType(
     {
@@ -121,7 +123,7 @@ class Auditing(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no gener
 
         async def call(request: Any, context: Context) -> Any:
             is_rotation = name in ROTATIONS and request.rotate
-            _verb.set(ROTATIONS[name] if is_rotation else CHANGES.get(name, ""))
+            _verb.set(ROTATIONS[name] if is_rotation else _verb_of(name, request))
             try:
                 answer = await behaviour(request, context)
             except Exception as raised:
@@ -158,7 +160,22 @@ def record_refusal(
         leader = leadership.current()
     except Unavailable:
         return
-    leader.audit.refuse(caller, current_verb() or verb_of(name), error, ref)
+    verb = current_verb() or verb_of(name)
+    leader.audit.refuse(caller, verb, error, _by_name(leader.state, verb, ref))
+
+
+def _verb_of(name: str, request: Any) -> str:
+    """The verb of a change; of an object of any kind `KIND rm`."""
+    if name == "RemoveObject" and request.kind in KINDS:
+        return f"{request.kind} rm"
+    return CHANGES.get(name, "")
+
+
+def _by_name(state: State, verb: str, ref: str) -> str:
+    """The reference by the object's name: commands that read an object first send its id."""
+    kind = KINDS.get(verb.partition(" ")[0])
+    item = state.of(kind).get(ref) if kind else None
+    return kind.title(item) if kind and item else ref
 
 
 def verb_of(name: str) -> str:

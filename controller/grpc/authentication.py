@@ -1,14 +1,18 @@
 """Who calls: from the certificate, the token or the socket of a connection. SHELL.
 
-One interceptor derives the caller of every call and decides by its role whether it may call the
-method at all, before the request is read. Users and nodes exist in the leader's state: a removed
-one is refused at once. A controller that does not lead knows of users and nodes only what their
-certificates say; it answers them with the leader's address, as the methods themselves do.
+One interceptor derives the caller of every call and decides whether it may call the method at all,
+before the request is read. If the role of a user does not suffice, the request is read all the
+same, within the limits of users: `authorization.py` refuses it, and its record names the object.
+
+Users and nodes exist in the leader's state: a removed one is refused at once. A controller that
+does not lead knows of users and nodes only what their certificates say; it answers them with the
+leader's address, as the methods themselves do.
 """
 
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any
 
 import grpc
@@ -23,7 +27,7 @@ from controller.grpc.peers import certificate_of, require_fleet
 from controller.identity.ca import Parsed
 from controller.identity.caller import ANONYMOUS, ROOT, Caller, CallerKind
 from controller.identity.cluster import issuer_key_of
-from controller.identity.policy import DISPATCHER, HEALTH, authorize
+from controller.identity.policy import CONTROL, DISPATCHER, HEALTH, authorize
 from controller.leader.leadership import Leader, Leadership
 from pyswarm_core.clock import Clock, Instant
 from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable, quoted
@@ -76,24 +80,30 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         async def call(request: Any, context: Context) -> Any:
             identity = self._identity(method, _bearer(handler_call_details), context)
             set_caller(identity.caller)
-            try:
-                authorize(identity.caller, method)
-            except PermissionDenied as error:
-                name = method.rpartition("/")[2]
-                record_refusal(self._leadership, identity.caller, name, error)
-                raise
+            denied = _denied(identity.caller, method)
+            is_read = identity.caller.role is not None and method.startswith(CONTROL)
+            if denied is not None and not is_read:
+                raise self._refused(identity.caller, method, denied)
             if self._is_outdated(identity, context):
                 context.set_trailing_metadata(((OUTDATED_KEY, "1"),))
-            if not handler.response_streaming:
-                return await behaviour(request, context)
-            with self.calls.open(identity):
-                return await behaviour(request, context)
+            with self.calls.open(identity) if handler.response_streaming else nullcontext():
+                try:
+                    return await behaviour(request, context)
+                except InvalidArgument:  # nothing that can be read
+                    if denied is None:
+                        raise
+                    raise self._refused(identity.caller, method, denied) from None
 
         return make(
             call,
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
+
+    def _refused(self, caller: Caller, method: str, denied: PermissionDenied) -> PermissionDenied:
+        """The error, which has a record."""
+        record_refusal(self._leadership, caller, method.rpartition("/")[2], denied)
+        return denied
 
     def _identity(self, method: str, bearer: str, context: Context) -> Identity:
         """Raises PermissionDenied, and Unavailable where only the leader can know."""
@@ -202,6 +212,14 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
             return identity.ends_at
         renewed = self._renewed_until(node) if node else Instant(0)
         return max(identity.ends_at, renewed)
+
+
+def _denied(caller: Caller, method: str) -> PermissionDenied | None:
+    try:
+        authorize(caller, method)
+    except PermissionDenied as error:
+        return error
+    return None
 
 
 def _bearer(details: grpc.HandlerCallDetails) -> str:

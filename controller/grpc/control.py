@@ -34,6 +34,7 @@ from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, in_turn, read
 from controller.grpc.parts import parts
 from controller.grpc.users import UserCalls
+from controller.identity.caller import Role
 from controller.leader.leadership import Leadership
 from pyswarm_core.api.v1 import audit_pb2
 from pyswarm_core.api.v1 import control_pb2 as pb
@@ -181,8 +182,9 @@ class Control(UserCalls):
         return to_proto(view, pb.TaskView())
 
     async def Why(self, request: pb.RefRequest, context: Context) -> pb.WhyReply:
-        leader = self._leader()
-        work = explain(leader.state, request.ref, self._clock.now(), leader.quarantine)
+        leader, is_admin = self._leader(), current_caller().role is Role.ADMIN
+        now = self._clock.now()
+        work = explain(leader.state, request.ref, now, leader.quarantine, is_admin=is_admin)
         return pb.WhyReply(lines=await leader.watches.runner.run(work))
 
     async def TaskChecks(self, request: pb.RefRequest, context: Context) -> dp.TaskChecks:

@@ -18,6 +18,8 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.identity.audit import MASK, OK, AuditClass, AuditRecord, FieldChange
 from pyswarm_core.identity.author import Author
 from pyswarm_core.identity.limits import AUDIT_RECORD_BYTES, AUDIT_VALUE_BYTES
+from pyswarm_core.identity.users import User, UserToken
+from pyswarm_core.ids import short
 from pyswarm_core.keys import chunk_of
 from pyswarm_core.kinds import CLUSTER, KINDS, Kind, kind_of, split_name
 from pyswarm_core.model import docker_name
@@ -209,18 +211,28 @@ def _changes(target: Target) -> Iterator[FieldChange]:
 
 
 def _secrets(kind: Kind[Any, Any], old: object, new: Object) -> Iterator[FieldChange]:
-    """That sensitive fields changed."""
+    """That sensitive fields changed; of tokens of users the ids of those that did."""
     for path in kind.sensitive:
         before, after = _at(old, path), _at(new, path)
         if before != after:
             field = ".".join(map(docker_name, path.removeprefix("spec.").split(".")))
-            yield FieldChange(field=field, before=_masked(before), after=_masked(after))
+            if isinstance(new, User):
+                gone, made = _ids_beside(before, after), _ids_beside(after, before)
+                yield FieldChange(field=field, before=gone, after=made)
+            else:
+                yield FieldChange(field=field, before=_masked(before), after=_masked(after))
 
 
 def _at(item: Any, path: str) -> Any:
     for name in path.split("."):
         item = getattr(item, name, None)
     return item
+
+
+def _ids_beside(tokens: tuple[UserToken, ...] | None, others: tuple[UserToken, ...] | None) -> str:
+    """The short ids of the tokens that are not among the others."""
+    known = {token.id for token in others or ()}
+    return ", ".join(short(token.id) for token in tokens or () if token.id not in known)
 
 
 def _masked(value: Any) -> str:

@@ -1,8 +1,7 @@
 """Who may call what: one table of all RPCs, and the options that need the role admin. PURE.
 
-`authorize` decides by the method alone, before the request is read. What a request asks for (its
-kind, its spec, the stacks of the objects that it names) is decided by the same table in
-`controller/api/permissions.py`.
+`authorize` decides by the method alone. What a request asks for (its kind, its spec, the stacks of
+the objects that it names) is decided by the same table in `controller/api/permissions.py`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -8,6 +8,7 @@ DOCUMENT_PARTS = ("TaskTemplate", "ContainerSpec", "Resources", "Mode", "Replica
 """Parts of a field's path that say nothing more about it."""
 _DURATIONS = (
     "StopGracePeriod Interval Timeout StartPeriod StartInterval Delay Window MaxDelay Monitor"
+    " CertExpiry HeartbeatPeriod AgentGrace"
 )
 NUMBERS: Mapping[str, Callable[[int], str]] = {
     **dict.fromkeys(_DURATIONS.split(), format_duration),

@@ -1,6 +1,6 @@
 """Objects in the store that cannot be read: users can only remove them, by their id. PURE."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import ServiceId
@@ -30,13 +30,15 @@ def remove_unreadable(state: State, kind: Kind[Item, Id], ref: str) -> tuple[Wri
     return None if found is None else (Writes(removed=(kind.object_name(found),)), found)
 
 
-def why_unreadable(state: State, ref: str) -> list[str]:
-    """The error of an unreadable object of that id; empty if there is none."""
+def why_unreadable(state: State, ref: str, hidden: Collection[str] = ()) -> list[str]:
+    """The error of an unreadable object of that id; empty if there is none, or it is of a hidden
+    kind.
+    """
     return [
         f"{kind.name} {found} cannot be read from the store: "
         f"{state.unreadable[kind.object_name(found)]}"
         for kind in KINDS.values()
-        if (found := _find(state, kind, ref))
+        if kind.name not in hidden and (found := _find(state, kind, ref))
     ]
 
 

@@ -28,6 +28,7 @@ from pyswarm_core.errors import NotFound, quoted, told
 from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.indexes.limited import refuses_limits
 from pyswarm_core.indexes.tasks import is_desired, waits_for_node
+from pyswarm_core.kinds import USER
 from pyswarm_core.limits import SLICE_TASKS
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.state import State
@@ -59,11 +60,13 @@ class _Case:
         return found
 
 
-def explain(state: State, ref: str, now: Instant, quarantine: Quarantine) -> Slices[list[str]]:
-    """The answer to `why`: the causes, or the error of an object that cannot be read. `ref` is an
-    id, a name or the beginning of an id. Raises NotFound.
+def explain(
+    state: State, ref: str, now: Instant, quarantine: Quarantine, *, is_admin: bool = True
+) -> Slices[list[str]]:
+    """The answer to `why`: the causes, or the error of an object that cannot be read; of a user
+    only for an admin. `ref` is an id, a name or the beginning of an id. Raises NotFound.
     """
-    if lines := why_unreadable(state, ref):
+    if lines := why_unreadable(state, ref, [] if is_admin else [USER.name]):
         return lines
     named = yield from find_service_or_task(state, ref)
     yield

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,28 @@ async def _following(fleet: Identified, channel: grpc.aio.Channel, token: str = 
 async def _end(call: Any) -> tuple[grpc.StatusCode, str]:
     async with asyncio.timeout(WAIT_S):
         return await call.code(), await call.details()
+
+
+async def test_a_denied_attempt_is_recorded_with_its_object(fleet: Identified) -> None:
+    """Also one whose request cannot be decoded, which names none."""
+    ann = await fleet.user("ann", Role.VIEWER)
+    async with fleet.as_user(ann) as channel:
+        users = _users(channel)
+        calls = [
+            users.RemoveObject(pb.ObjectRequest(kind="user", ref="bob"), timeout=WAIT_S),
+            users.RemoveNode(pb.RemoveNodeRequest(ref="host1"), timeout=WAIT_S),
+            channel.unary_unary("/pyswarm.v1.Control/RemoveNode", None, None)(
+                b"\xff", timeout=WAIT_S
+            ),
+        ]
+        assert [await call.code() for call in calls] == [DENIED] * 3
+
+    def found() -> list[tuple[str, str]]:
+        records = chain.from_iterable(fleet.current().audit.log.kept())
+        return sorted((one.verb, one.object) for one in records if one.caller == "ann")
+
+    await until(lambda: len(found()) == 3, "the records are written behind")
+    assert found() == [("node rm", "node"), ("node rm", "node/host1"), ("user rm", "user/bob")]
 
 
 async def test_open_streams_of_a_removed_user_end(fleet: Identified) -> None:

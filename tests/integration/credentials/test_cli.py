@@ -181,7 +181,7 @@ def test_a_certificate_of_another_time_is_named(
         text = error(pyswarm("service", "ls"))
     assert text.startswith(reason)
     assert "the clock of this host is at 20" in text
-    assert "`pyswarm context update prod --pyswarm" in text
+    assert "makes a new one with `pyswarm context create NAME --user USER`" in text
 
 
 @pytest.mark.parametrize(

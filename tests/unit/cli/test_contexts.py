@@ -3,19 +3,23 @@
 import json
 import stat
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from cli import diagnosis
 from cli.context import store
 from cli.context.model import Context, Given, Material, endpoint, select
 from cli.context.selection import given, selected
 from cli.swarm.joining import Certificate, Identity
+from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.identity.tokens import UserToken, digest_of, secret_of
 from tests.fixtures.fleet_ca import FleetCa
 from tests.unit.cli.conftest import Pyswarm
+from tests.unit.cli.scripted import Script
 
 CA = FleetCa()
 TOKEN = str(UserToken(CA.digest, "0" * 25, secret_of(7)))
@@ -75,6 +79,27 @@ def test_a_host_uses_the_credentials_of_the_context_that_has_it() -> None:
     assert selected(Given()) == Context()
 
 
+def test_of_several_contexts_with_a_host_it_uses_the_current_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store.save(PROD)
+    store.save(replace(PROD, name="admin", material=Material("A", "B", "C")))
+    asked = Given(host_flag=PROD.host)
+    with pytest.raises(InvalidArgument, match=r"several contexts .* \(admin, prod\): choose one"):
+        selected(asked)
+    store.use("prod")
+    assert selected(asked) == PROD
+    store.use("default")
+    monkeypatch.setenv("PYSWARM_TOKEN", TOKEN)
+    assert selected(asked) == Context(name="", host=PROD.host, material=Material(token=TOKEN))
+
+
+def test_a_socket_needs_no_choice() -> None:
+    for name in ("a", "b"):
+        store.save(Context(name=name, host="unix:///x"))
+    assert selected(Given(host_flag="unix:///x")).name == "a"
+
+
 def test_a_context_that_does_not_exist_is_named() -> None:
     with pytest.raises(NotFound, match='context "gone" does not exist'):
         selected(Given(context_flag="gone"))
@@ -88,9 +113,11 @@ def test_a_context_that_does_not_exist_is_named() -> None:
 def test_a_token_of_the_environment_replaces_the_credentials(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """All of them: the CA of the context may be a former one."""
     store.save(replace(PROD, material=Material(ca="CA", cert="C", key="K")))
     monkeypatch.setenv("PYSWARM_TOKEN", TOKEN)
-    assert selected(Given(context_flag="prod")).material == Material(ca="CA", token=TOKEN)
+    assert selected(Given(context_flag="prod")).material == Material(token=TOKEN)
+    assert selected(Given(host_flag=PROD.host)).material == Material(token=TOKEN)
     monkeypatch.setenv("PYSWARM_HOST", "192.0.2.9:2377")
     assert selected(given(None, None)).material == Material(token=TOKEN)
     with pytest.raises(InvalidArgument, match="is a socket, where it would not count"):
@@ -333,6 +360,46 @@ def test_create_without_an_endpoint_copies(pyswarm: Pyswarm) -> None:
     assert "--user: expected no token, ca, cert or key in the endpoint" in ran.err
 
 
+def test_create_without_an_endpoint_stores_what_commands_use(
+    pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYSWARM_HOST", PROD.host)
+    monkeypatch.setenv("PYSWARM_TOKEN", TOKEN)
+    ran = pyswarm("context", "create", "prod")
+    assert (ran.code, ran.err) == (0, 'Successfully created context "prod"\n')
+    assert store.load("prod") == PROD
+
+
+def test_a_copy_of_a_playground_keeps_the_way_to_its_registry(pyswarm: Pyswarm) -> None:
+    lab = Context(name="lab", host="unix:///x", registry="r:1", netns="/n", playground="lab")
+    store.activate(lab)
+    pyswarm("context", "create", "copy")
+    assert store.load("copy") == replace(lab, name="copy", playground="")
+
+
+def test_a_context_for_a_user_keeps_the_way_to_the_registry(
+    pyswarm: Pyswarm, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def issued(request: pb.IssueUserCertificateRequest) -> pb.IssueUserCertificateReply:
+        return pb.IssueUserCertificateReply(chain=CA.of_request(request.csr, "ann"), user_id="u")
+
+    monkeypatch.delenv("PYSWARM_HOST")
+    store.activate(Context(name="lab", host=script.host, registry="r:1", netns="/n"))
+    script.on("IssueUserCertificate", issued)
+    script.on("GetCa", pb.CaReply(certificate=CA.root_pem.decode()))
+    script.on("GetInfo", pb.GetInfoReply(join_addr=PROD.host))
+    assert pyswarm("context", "create", "ann", "--user", "ann").code == 0
+    made = store.load("ann")
+    assert (made.host, made.registry, made.netns) == (PROD.host, "r:1", "/n")
+
+
+def test_a_context_without_credentials_is_noted(pyswarm: Pyswarm) -> None:
+    ran = pyswarm("context", "create", "bare", "--docker", "host=h:1")
+    assert (ran.code, ran.out) == (0, "bare\n")
+    assert 'note: context "bare" has no credentials for h:1: `pyswarm context update' in ran.err
+    assert "note" not in pyswarm("context", "create", "own", "--docker", "host=unix:///x").err
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -382,3 +449,14 @@ def test_leaving_uses_the_certificate_of_the_node() -> None:
     node = Identity("n1", ("192.0.2.8:2377", "192.0.2.1:2377"), mine)
     material = Material(ca="roots", cert="chain", key="key")
     assert node.context == Context(name="", host="192.0.2.8:2377", material=material)
+
+
+def test_an_expired_certificate_is_replaced_by_a_new_context(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(diagnosis, "peer_chain", lambda host: ())
+    own = CA.client(starts=timedelta(days=-2), ends=timedelta(days=-1))
+    pems = (own.ca_pem.decode(), own.cert_pem.decode(), own.key_pem.decode())
+    error = str(diagnosis.cause(replace(PROD, material=Material(*pems))))
+    assert error.startswith('the certificate of context "prod" expired at')
+    assert error.endswith("makes a new one with `pyswarm context create NAME --user USER`")

@@ -116,3 +116,26 @@ async def test_filters_are_bounded() -> None:
 
     with pytest.raises(InvalidArgument, match="--object: count 1001 is not valid"):
         await list_audit(Term(desk), query, StoppedClock(), send)
+
+
+@pytest.mark.parametrize("ref", ["services/cart", "foo/cart", "/cart", "service/"])
+async def test_an_unknown_kind_is_an_error(ref: str) -> None:
+    desk = Desk(build.state(), Numbered())
+
+    async def send(told: Sequence[AuditRecord]) -> None:
+        pytest.fail("the request is refused")
+
+    with pytest.raises(InvalidArgument) as caught:
+        await list_audit(Term(desk), AuditQuery(objects=("web", ref)), StoppedClock(), send)
+    expected = "a kind of node, network, service, user, task, image, cluster, a name or an id"
+    assert str(caught.value).startswith(f'--object: value "{ref}" is not valid')
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("ref", ["task/web.1", "image/docker.io/web:1", "cluster/c1"])
+async def test_every_kind_of_records_is_known(ref: str) -> None:
+    async def send(told: Sequence[AuditRecord]) -> None:
+        pytest.fail("there are none")
+
+    term = Term(Desk(build.state(), Numbered()))
+    await list_audit(term, AuditQuery(objects=(ref,)), StoppedClock(), send)

@@ -3,7 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from controller.api.queries.why import why
+from controller.api.queries.why import explain, why
+from controller.brain.orchestrator.quarantine import Quarantine
+from controller.brain.slices import finish
 from controller.leader.node_watch import ANSWERS, HELD_BACK
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.errors import NotFound
@@ -185,3 +187,12 @@ def test_a_task_on_a_silent_node_says_what_is_known_of_that() -> None:
         tasks=[task("web.1", node="n1")],
     )
     assert f"n1 has been disconnected for 4.0 s: {ANSWERS}" in why(state, "web.1", NOW)
+
+
+def test_a_user_that_cannot_be_read_is_explained_to_admins_only() -> None:
+    state = build.state()
+    state.unreadable["user/abcdef"] = "garbage"
+    (line,) = finish(explain(state, "abc", NOW, Quarantine(), is_admin=True))
+    assert line == "user abcdef cannot be read from the store: garbage"
+    with pytest.raises(NotFound):
+        finish(explain(state, "abc", NOW, Quarantine(), is_admin=False))

@@ -127,3 +127,24 @@ def test_the_object_is_what_the_request_names() -> None:
     created.spec.name = "web"
     assert ref_of(created) == "web"
     assert ref_of(pb.GetInfoRequest()) == ""
+
+
+async def test_a_refused_removal_has_the_verb_of_its_kind_and_the_object() -> None:
+    desk = Desk(build.state(), Numbered())
+
+    async def behaviour(request: Any, context: Any) -> None:
+        raise PermissionDenied("that needs the role admin")
+
+    with pytest.raises(PermissionDenied):
+        await called("RemoveObject", pb.ObjectRequest(kind="user", ref="bob"), behaviour, desk)
+    (record,) = chain.from_iterable(desk.audit.log.kept())
+    assert (record.verb, record.object) == ("user rm", "user/bob")
+
+
+def test_an_object_that_was_named_by_its_id_has_its_name() -> None:
+    service = build.service("web")
+    desk = Desk(build.state(services=[service]), Numbered())
+    record_refusal(Term(desk), ALICE, "UpdateService", PermissionDenied("no"), service.id)
+    desk.audit.log.publish()
+    (record,) = chain.from_iterable(desk.audit.log.kept())
+    assert record.object == "service/web"

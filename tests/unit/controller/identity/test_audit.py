@@ -14,6 +14,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.identity.audit import AuditClass, AuditRecord, decode_record, encode_record
 from pyswarm_core.identity.author import Author
 from pyswarm_core.identity.limits import AUDIT_RECORD_BYTES, AUDIT_VALUE_BYTES
+from pyswarm_core.identity.users import User, UserId, UserSpec, UserToken
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.objects import Version
 from pyswarm_core.specs import NetworkSpec, PortConfig, RegistryLogin
@@ -194,3 +195,13 @@ def test_an_object_that_is_new_shows_its_spec() -> None:
     network = replace(build.network("net1"), spec=NetworkSpec(name="net1", internal=True))
     found = record(build.state(), Writes(objects=(network,)))
     assert ("Internal", "", "true") in changes(found)
+
+
+def test_tokens_are_named_by_their_ids_and_never_shown() -> None:
+    first, second = UserToken("a" * 25, hash="1" * 64), UserToken("b" * 25, hash="2" * 64)
+    user = User(id=UserId("u2"), spec=UserSpec(name="ci"), tokens=(first,))
+    state = build.state()
+    state.apply(Writes(objects=(user,)))
+    more, other = replace(user, tokens=(first, second)), replace(user, tokens=())
+    assert changes(record(state, Writes(objects=(more,)))) == [("Tokens", "", "b" * 12)]
+    assert changes(record(state, Writes(objects=(other,)))) == [("Tokens", "a" * 12, "")]

@@ -5,8 +5,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from controller.identity.differences import differences
-from pyswarm_core.clock import SECOND
+from pyswarm_core.clock import HOUR, MINUTE, SECOND
+from pyswarm_core.docker.units import format_duration
 from pyswarm_core.specs import (
+    ClusterSpec,
     GlobalMode,
     NodeSpec,
     PortConfig,
@@ -42,6 +44,16 @@ def test_a_field_has_both_values_and_a_short_path() -> None:
         ("Image", "web:1", "web:2"),
         ("StopGracePeriod", "10s", "1m30s"),
         ("Replicas", "2", "4"),
+    ]
+
+
+def test_durations_of_settings_have_units() -> None:
+    old = ClusterSpec(cert_expiry=720 * HOUR)
+    new = replace(old, cert_expiry=5 * SECOND, heartbeat_period=2 * SECOND, agent_grace=MINUTE)
+    assert sorted(changed(old, new)) == [
+        ("AgentGrace", format_duration(old.agent_grace), "1m0s"),
+        ("CertExpiry", "720h0m0s", "5s"),
+        ("HeartbeatPeriod", "1s", "2s"),
     ]
 
 

@@ -354,3 +354,10 @@ def test_events_show_a_user_of_a_stack_its_objects() -> None:
     none = Event("node", "down")
     assert [sees_event(WEB, one) for one in (web, db, none)] == [True, False, False]
     assert all(sees_event(VIEWER, one) for one in (web, db, none))
+
+
+@pytest.mark.parametrize("action", ["create", "update", "remove", "quarantine"])
+def test_events_of_users_are_for_admins(action: str) -> None:
+    event = Event("user", action, "u2", "bob")
+    assert [sees_event(one, event) for one in (VIEWER, OPERATOR, WEB)] == [False] * 3
+    assert all(sees_event(one, event) for one in (ADMIN, ROOT))
