@@ -223,6 +223,9 @@ WRONG = [
     (["swarm", "update"], "nothing to update: specify at least one flag"),
     (["swarm", "update", "--cert-expiry", "1s"], "expected 5s to 8760h0m0s"),
     (["swarm", "update", "--autolock=maybe"], '--autolock: value "maybe" is not valid'),
+    (["swarm", "ca", "--status", "--rotate"], "--status cannot be used with --rotate"),
+    (["swarm", "ca", "--detach"], "--detach can only be used with --rotate"),
+    (["swarm", "ca", "--status", "-q"], "--quiet can only be used with --rotate"),
     (["swarm", "ca", "--external-ca", "x"], "--external-ca is not supported: the controller"),
     (
         ["swarm", "init", "--external-ca", "x"],

@@ -1,4 +1,4 @@
-"""`swarm update`, `unlock-key`, `unlock` and `scrape-token`: requests and Docker's texts."""
+"""`swarm update`, `unlock-key`, `unlock`, `scrape-token` and `ca`: requests and Docker's texts."""
 
 import io
 from pathlib import Path
@@ -145,3 +145,24 @@ def test_a_fleet_without_a_scrape_token_is_told_how_to_make_one(
     ran = pyswarm("swarm", "scrape-token")
     assert (ran.code, ran.out) == (1, "")
     assert "add --rotate to make one" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("is_finished", "was_rotated", "state"),
+    [(True, False, "none"), (True, True, "complete"), (False, True, "in progress")],
+)
+def test_the_state_of_a_rotation(
+    script: Script, pyswarm: Pyswarm, is_finished: bool, was_rotated: bool, state: str
+) -> None:
+    reply = pb.CaReply(digest="d", is_finished=is_finished, was_rotated=was_rotated, nodes=2)
+    script.on("GetCa", reply)
+    ran = pyswarm("swarm", "ca", "--status")
+    assert ran.code == 0
+    assert ran.out == f"Root: d\nRotation: {state}\nRenewed: 2 of 2 nodes\n"
+    assert not script.requests("RotateCa")
+
+
+def test_the_help_of_ca_speaks_of_rotations(pyswarm: Pyswarm) -> None:
+    told = pyswarm("swarm", "ca", "--help").out
+    assert "for the rotation to complete" in " ".join(told.split())
+    assert "service" not in told
