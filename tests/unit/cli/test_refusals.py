@@ -239,6 +239,7 @@ WRONG = [
     (["swarm", "update", "--snapshot-interval", "1"], "--snapshot-interval is not supported yet"),
     (["swarm", "join", "192.0.2.1:2377"], "--token"),
     (["swarm", "join", "--token", "t", "192.0.2.1:port"], "HOST:PORT"),
+    (["swarm", "join", "--token", "t", "192.0.2.1"], "the token is not valid: it does not begin"),
     (["swarm", "join-token", "manager"], "a further controller is started on the same etcd"),
     (["node", "promote", "host2"], "node promote host2: a worker cannot become a manager"),
     (["node", "demote", "host1"], "node demote host1: a manager cannot become a worker"),
