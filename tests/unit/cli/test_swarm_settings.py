@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from cli import terminal
+from cli.swarm import unlock
 from cli.swarm.host import Host
 from cli.swarm.init import settled
 from cli.swarm.update import unlocking
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.clock import HOUR, SECOND
 from pyswarm_core.codec import from_proto, to_proto
-from pyswarm_core.errors import Conflict, InvalidArgument
+from pyswarm_core.errors import Conflict, InvalidArgument, PermissionDenied, Unavailable
 from pyswarm_core.objects import Cluster, Version
 from pyswarm_core.specs import ClusterSpec
 from tests.unit.cli.conftest import Pyswarm
@@ -120,12 +122,38 @@ def test_the_key_is_read_from_standard_input(
     script: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script.on("Unlock", pb.UnlockReply(), InvalidArgument("invalid key: it does not unlock"))
+    script.on("GetInfo", pb.GetInfoReply())
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{KEY}\nmore"))
     assert pyswarm("swarm", "unlock").code == 0
     assert script.requests("Unlock")[0].unlock_key == KEY
     monkeypatch.setattr("sys.stdin", io.StringIO("wrong\n"))
     ran = pyswarm("swarm", "unlock")
     assert (ran.code, ran.err) == (2, "Error: invalid key: it does not unlock\n")
+
+
+@pytest.mark.parametrize("last", [pb.GetInfoReply(), PermissionDenied("no")])
+def test_unlock_ends_when_the_controller_serves(
+    script: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch, last: object
+) -> None:
+    script.on("Unlock", pb.UnlockReply())
+    script.on("GetInfo", Unavailable("it is locked"), Unavailable("it starts"), last)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{KEY}\n"))
+    monkeypatch.setattr(terminal, "ANNOUNCE_AFTER_S", 60.0)
+    ran = pyswarm("swarm", "unlock")
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    assert len(script.requests("GetInfo")) == 3
+
+
+def test_a_controller_that_never_serves_ends_unlock_with_the_reason(
+    script: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script.on("Unlock", pb.UnlockReply()).on("GetInfo", Unavailable("its etcd is away"))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{KEY}\n"))
+    monkeypatch.setattr(unlock, "SERVING_TIMEOUT_S", -1.0)
+    monkeypatch.setattr(terminal, "ANNOUNCE_AFTER_S", 60.0)
+    ran = pyswarm("swarm", "unlock")
+    assert ran.code == 3
+    assert "the controller is unlocked but does not serve yet: its etcd is away" in ran.err
 
 
 @pytest.mark.parametrize(("flags", "asks"), [((), False), (("--rotate",), True)])
