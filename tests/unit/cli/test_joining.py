@@ -1,16 +1,25 @@
 """What `swarm join` says while it waits, and why it ended."""
 
+import time
 from pathlib import Path
 
 import click
 import pytest
 
 from agent.session.jointoken import refusal_recorded
-from cli import terminal
+from cli import client, terminal
+from cli.context.model import Context
 from cli.daemons import Daemon
 from cli.swarm import joining
 from cli.swarm.host import Host
-from pyswarm_core.errors import InvalidArgument, PermissionDenied, PyswarmError, Unavailable
+from cli.swarm.leave import drain_node
+from pyswarm_core.errors import (
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    PyswarmError,
+    Unavailable,
+)
 
 LOGS = {
     "": "the agent has logged nothing",
@@ -114,8 +123,36 @@ def test_an_interrupted_join_stops_the_agent(
     def interrupt(pause_s: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(joining.time, "sleep", interrupt)
+    monkeypatch.setattr(time, "sleep", interrupt)
     host, supervisor = Host(tmp_path, tmp_path), Stopping("")
     with pytest.raises(KeyboardInterrupt):
         joining.wait_until_joined(host, supervisor, host.daemon("agent", ()), "10.0.0.9:2377")
     assert supervisor.stopped == ["agent"]
+
+
+class Leaving:
+    """A client whose controller answers `leave` with an error."""
+
+    error: PyswarmError
+
+    def __init__(self, context: Context) -> None:
+        assert context.host == "10.0.0.9:2377"
+
+    def __enter__(self) -> "Leaving":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def leave(self) -> int:
+        raise self.error
+
+
+def test_a_host_whose_node_was_removed_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = joining.Identity("n1", ("10.0.0.9:2377",))
+    monkeypatch.setattr(client, "Client", Leaving)
+    monkeypatch.setattr(Leaving, "error", NotFound("it was removed"), raising=False)
+    drain_node(identity, force=False)
+    monkeypatch.setattr(Leaving, "error", PermissionDenied("no"))
+    with pytest.raises(Unavailable, match="could not be drained"):
+        drain_node(identity, force=False)
