@@ -8,7 +8,6 @@ import click
 from cli import session
 from cli.errors import NotConverged
 from cli.lazy import Verb
-from pyswarm_core.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from cli.client import Client
@@ -28,7 +27,6 @@ _SHOWN = 10
 )
 @click.option("--rotate", is_flag=True, help="Rotate the swarm CA")
 @click.option("--status", is_flag=True, help="Display the progress of a rotation")
-@click.option("--external-ca", hidden=True)
 @click.option(
     "-d",
     "--detach",
@@ -36,12 +34,7 @@ _SHOWN = 10
     help="Exit immediately instead of waiting for the rotation to complete",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Suppress progress output")
-def ca(*, rotate: bool, status: bool, external_ca: str | None, detach: bool, quiet: bool) -> None:
-    if external_ca is not None:
-        raise InvalidArgument(
-            "--external-ca is not supported: the controller signs all certificates with the fleet's"
-            " own CA (`pyswarm swarm ca` prints its root)"
-        )
+def ca(*, rotate: bool, status: bool, detach: bool, quiet: bool) -> None:
     for flag, is_set in (("--detach", detach), ("--quiet", quiet)):
         if is_set and not rotate:
             raise click.UsageError(f"{flag} can only be used with --rotate")

@@ -226,7 +226,10 @@ WRONG = [
     (["swarm", "ca", "--status", "--rotate"], "--status cannot be used with --rotate"),
     (["swarm", "ca", "--detach"], "--detach can only be used with --rotate"),
     (["swarm", "ca", "--status", "-q"], "--quiet can only be used with --rotate"),
-    (["swarm", "ca", "--external-ca", "x"], "--external-ca is not supported: the controller"),
+    (["swarm", "ca", "--external-ca", "x"], "--external-ca is not supported yet: controllers"),
+    (["swarm", "ca", "--ca-cert", "x"], "--ca-cert is not supported yet: a rotation makes"),
+    (["swarm", "ca", "--ca-key=x"], "--ca-key is not supported yet: a rotation makes"),
+    (["swarm", "ca", "--cert-expiry", "1h"], "use `pyswarm swarm update --cert-expiry`"),
     (
         ["swarm", "init", "--external-ca", "x"],
         "--external-ca is not supported yet: controllers",
