@@ -221,7 +221,12 @@ WRONG = [
     (["swarm", "init", "--dispatcher-heartbeat", "1"], '--dispatcher-heartbeat: value "1"'),
     (["swarm", "init", "--cert-expiry", "1s"], '--cert-expiry: value "1s"'),
     (["swarm", "update"], "nothing to update: specify at least one flag"),
-    (["swarm", "update", "--cert-expiry", "1s"], "expected 5s to 8760h0m0s"),
+    (["swarm", "update", "--cert-expiry", "1s"], "expected 5s to 365d"),
+    (
+        ["swarm", "update", "--cert-expiry", "366d"],
+        'value "366d" is not valid: expected 5s to 365d',
+    ),
+    (["swarm", "update", "--cert-expiry", "d"], "expected 5s to 365d, as in 90d, 12h or 30m"),
     (["swarm", "update", "--autolock=maybe"], '--autolock: value "maybe" is not valid'),
     (["swarm", "ca", "--status", "--rotate"], "--status cannot be used with --rotate"),
     (["swarm", "ca", "--detach"], "--detach can only be used with --rotate"),

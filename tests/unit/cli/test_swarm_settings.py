@@ -61,6 +61,11 @@ def test_flags_change_the_settings_and_no_others(fleet: Script, pyswarm: Pyswarm
     assert sent(fleet) == (4, changed)
 
 
+def test_certificates_may_be_valid_for_days(fleet: Script, pyswarm: Pyswarm) -> None:
+    assert pyswarm("swarm", "update", "--cert-expiry", "30d").code == 0
+    assert sent(fleet)[1].cert_expiry == 720 * HOUR
+
+
 @pytest.mark.parametrize("flag", ["--autolock", "--autolock=true"])
 def test_autolock_prints_the_key_once(fleet: Script, pyswarm: Pyswarm, flag: str) -> None:
     fleet.on("UpdateCluster", pb.UpdateClusterReply(unlock_key=KEY))
