@@ -248,6 +248,7 @@ WRONG = [
     (["swarm", "join", "192.0.2.1:2377"], "--token"),
     (["swarm", "join", "--token", "t", "192.0.2.1:port"], "HOST:PORT"),
     (["swarm", "join", "--token", "t", "192.0.2.1"], "the token is not valid: it does not begin"),
+    (["swarm", "join-token", "boss"], 'value "boss" is not valid: expected one of worker'),
     (["swarm", "join-token", "manager"], "a further controller is started on the same etcd"),
     (["node", "promote", "host2"], "node promote host2: a worker cannot become a manager"),
     (["node", "demote", "host1"], "node demote host1: a manager cannot become a worker"),

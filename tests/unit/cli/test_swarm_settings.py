@@ -161,7 +161,7 @@ def test_a_controller_that_never_serves_ends_unlock_with_the_reason(
     assert "the controller is unlocked but does not serve yet: its etcd is away" in ran.err
 
 
-@pytest.mark.parametrize(("flags", "asks"), [((), False), (("--rotate",), True)])
+@pytest.mark.parametrize(("flags", "asks"), [((), False), (("--rotate",), True), (("-q",), False)])
 def test_the_scrape_token_is_shown(
     script: Script, pyswarm: Pyswarm, flags: tuple[str, ...], asks: bool
 ) -> None:
@@ -199,3 +199,10 @@ def test_the_help_of_ca_speaks_of_rotations(pyswarm: Pyswarm) -> None:
     told = pyswarm("swarm", "ca", "--help").out
     assert "for the rotation to complete" in " ".join(told.split())
     assert "service" not in told
+
+
+def test_the_role_that_join_token_offers_is_worker(pyswarm: Pyswarm) -> None:
+    ran = pyswarm("swarm", "join-token")
+    assert ran.code == 2
+    assert "worker" in ran.err
+    assert "manager" not in ran.err + pyswarm("swarm", "join-token", "--help").out
