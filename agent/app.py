@@ -39,7 +39,7 @@ from agent.runtime.room import shortage
 from agent.session.conversation import Session
 from agent.session.greeting import Greeting, Greetings
 from agent.session.identity import Identity, Joining, join
-from agent.session.jointoken import join_token, remove_token
+from agent.session.jointoken import join_token, refusal_recorded, remove_token
 from agent.session.renewal import Renewal, rejoin
 from agent.session.tunnels import Dialer
 from agent.tracing import Tracer
@@ -337,14 +337,15 @@ def _identity_path(config: Config) -> Path:
 
 
 async def _join(config: Config, description: NodeDescription) -> Identity:
-    joining = Joining(
-        join_token(config.join_token, config.join_token_file),
-        config.controllers,
-        description,
-        config.advertise_addr,
-        config.availability,
-    )
-    return await join(_identity_path(config), joining)
+    with refusal_recorded(config.state_dir):
+        joining = Joining(
+            join_token(config.join_token, config.join_token_file),
+            config.controllers,
+            description,
+            config.advertise_addr,
+            config.availability,
+        )
+        return await join(_identity_path(config), joining)
 
 
 def _description(config: Config, lacks: Iterable[Capability]) -> NodeDescription:

@@ -87,7 +87,7 @@ autolock = click.option(
 cert_expiry = click.option(
     "--cert-expiry",
     metavar="DURATION",
-    help="Validity period for node certificates (default 2160h0m0s)",
+    help="Validity period for node certificates, as in 90d or 12h (default 2160h0m0s)",
 )
 detach = click.option(
     "-d",

@@ -43,6 +43,11 @@ UNSUPPORTED: Mapping[str, str] = {
             " which `pyswarm swarm ca` displays",
         ),
         (
+            "--ca-cert --ca-key",
+            "a rotation makes the new root certificate and its key itself",
+        ),
+        ("--cert-expiry", "use `pyswarm swarm update --cert-expiry`"),
+        (
             "--max-snapshots --snapshot-interval",
             "the state is in etcd, which has the flags --max-snapshots and --snapshot-count",
         ),

@@ -330,3 +330,4 @@ class Ca(Model, frozen=True):
     """Hostnames of those that have not renewed their certificate."""
     down: tuple[str, ...] = ()
     """Hostnames of nodes that are down and have not: they renew when they return."""
+    was_rotated: bool = False

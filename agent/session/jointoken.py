@@ -1,14 +1,19 @@
-"""The join token of this host: from its flag, or from a file. SHELL."""
+"""The join token of this host: from its flag, or from a file; and the refusal of a join with it.
+SHELL.
+"""
 
 import errno
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyswarm_core.aio.logs import EventLog
-from pyswarm_core.errors import invalid, reason_of
+from pyswarm_core.errors import PyswarmError, Unavailable, invalid, reason_of
 
 _log = EventLog("agent.session.jointoken")
 
+REFUSAL = "join-refused"
+"""The file of the state directory with the error of a join that no retry changes."""
 _KEPT = (errno.EROFS, errno.EBUSY)
 """Of files that somebody else mounts, such as a Secret of Kubernetes."""
 
@@ -41,3 +46,24 @@ def remove_token(file: Path | None) -> None:
     except OSError as error:
         if error.errno not in _KEPT:
             _log.warning("join_token.kept", file=file, error=reason_of(error))
+
+
+@contextmanager
+def refusal_recorded(state_dir: Path) -> Iterator[None]:
+    """Record an error of the block for `swarm join`, which ends then: the agent itself is restarted
+    and tries again. Errors that a retry may change are not recorded.
+    """
+    path = state_dir / REFUSAL
+    try:
+        yield
+    except Unavailable:
+        raise
+    except PyswarmError as error:
+        _log.error("node.join_refused", error=error)
+        with suppress(OSError):
+            fresh = path.with_suffix(".new")
+            fresh.write_text(str(error))
+            fresh.replace(path)
+        raise
+    with suppress(OSError):
+        path.unlink(missing_ok=True)

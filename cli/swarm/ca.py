@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import flags, session
+from cli import session
 from cli.errors import NotConverged
 from cli.lazy import Verb
-from pyswarm_core.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from cli.client import Client
@@ -28,15 +27,19 @@ _SHOWN = 10
 )
 @click.option("--rotate", is_flag=True, help="Rotate the swarm CA")
 @click.option("--status", is_flag=True, help="Display the progress of a rotation")
-@click.option("--external-ca", hidden=True)
-@flags.detach
+@click.option(
+    "-d",
+    "--detach",
+    is_flag=True,
+    help="Exit immediately instead of waiting for the rotation to complete",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Suppress progress output")
-def ca(*, rotate: bool, status: bool, external_ca: str | None, detach: bool, quiet: bool) -> None:
-    if external_ca is not None:
-        raise InvalidArgument(
-            "--external-ca is not supported: the controller signs all certificates with the fleet's"
-            " own CA (`pyswarm swarm ca` prints its root)"
-        )
+def ca(*, rotate: bool, status: bool, detach: bool, quiet: bool) -> None:
+    for flag, is_set in (("--detach", detach), ("--quiet", quiet)):
+        if is_set and not rotate:
+            raise click.UsageError(f"{flag} can only be used with --rotate")
+    if status and rotate:
+        raise click.UsageError("--status cannot be used with --rotate: it displays the progress")
     client = session.connect()
     found = client.rotate_ca() if rotate else client.ca()
     if status:
@@ -51,10 +54,10 @@ def ca(*, rotate: bool, status: bool, external_ca: str | None, detach: bool, qui
 def lines(found: "Ca") -> list[str]:
     """The progress in words."""
     done = found.nodes - len(found.left)
-    state = "complete" if found.is_finished else "in progress"
+    ended = "complete" if found.was_rotated else "none"
     shown = [
         f"Root: {found.digest}",
-        f"Rotation: {state}",
+        f"Rotation: {ended if found.is_finished else 'in progress'}",
         f"Renewed: {done} of {found.nodes} nodes",
     ]
     for title, names in (("Not yet renewed", found.left), ("Down, not renewed", found.down)):

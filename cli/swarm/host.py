@@ -24,6 +24,8 @@ RUN_DIR = Path("/run/pyswarm")
 SYSTEMD = Path("/run/systemd/system")
 UNITS = Path("/etc/systemd/system")
 LOG_LINES = 2
+JOIN_LOG_LINES = 20
+"""Enough for the last error of an agent that joins."""
 
 _UNIT = """\
 [Unit]
@@ -64,6 +66,11 @@ class Host(msgspec.Struct, frozen=True):
         """The file that exists once the agent has joined."""
         return self.state_dir / "agent" / "identity.json"
 
+    @property
+    def refusal(self) -> Path:
+        """The file with the error of a join that no retry changes."""
+        return self.state_dir / "agent" / "join-refused"
+
     def daemon(self, name: str, arguments: Sequence[str]) -> Daemon:
         """The controller or the agent, with these arguments."""
         return Daemon(
@@ -87,7 +94,7 @@ class Supervisor(Protocol):
     def runs(self, daemon: Daemon) -> bool:
         """Whether the daemon is supervised."""
 
-    def log_tail(self, daemon: Daemon) -> str:
+    def log_tail(self, daemon: Daemon, lines: int = LOG_LINES) -> str:
         """The last lines of its log."""
 
 
@@ -103,13 +110,13 @@ class ShellLoops:
     def runs(self, daemon: Daemon) -> bool:
         return bool(daemons.supervisor_of(daemon.pid_file))
 
-    def log_tail(self, daemon: Daemon) -> str:
+    def log_tail(self, daemon: Daemon, lines: int = LOG_LINES) -> str:
         try:
-            lines = split_lines(daemon.log_file.read_text(errors="replace"))
+            found = split_lines(daemon.log_file.read_text(errors="replace"))
         except FileNotFoundError:
             return ""
-        own = [line for line in lines if not line.startswith("supervisor: ")]
-        return "\n".join(own[-LOG_LINES:])
+        own = [line for line in found if not line.startswith("supervisor: ")]
+        return "\n".join(own[-lines:])
 
 
 class Systemd:
@@ -133,8 +140,8 @@ class Systemd:
         command = ["systemctl", "is-active", "--quiet", _unit(daemon)]
         return subprocess.run(command, check=False).returncode == 0
 
-    def log_tail(self, daemon: Daemon) -> str:
-        command = ["journalctl", "-u", _unit(daemon), "-n", str(LOG_LINES), "-o", "cat"]
+    def log_tail(self, daemon: Daemon, lines: int = LOG_LINES) -> str:
+        command = ["journalctl", "-u", _unit(daemon), "-n", str(lines), "-o", "cat"]
         return subprocess.run(command, check=False, capture_output=True, text=True).stdout
 
 

@@ -9,6 +9,7 @@ from cli.lazy import Verb
 from cli.swarm import joining
 from cli.swarm.host import STATE_DIR, Host, host_supervisor
 from pyswarm_core.errors import AlreadyExists
+from pyswarm_core.identity.tokens import parse_join_token
 from pyswarm_core.limits import API_PORT
 from pyswarm_core.validation.cluster import DATA_PATH_PORTS
 
@@ -46,6 +47,7 @@ def join(
     joining.require_endpoint("HOST:PORT", controller)
     if advertise_addr:
         joining.require_address("--advertise-addr", advertise_addr)
+    parse_join_token(token)
     host = Host(state_dir.absolute())
     supervisor = host_supervisor()
     if supervisor.runs(host.daemon("agent", ())) or joining.identity(host) is not None:

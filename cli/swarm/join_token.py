@@ -1,10 +1,27 @@
 """`pyswarm swarm join-token`."""
 
+from typing import Any
+
 import click
 
 from cli import flags, session
 from cli.lazy import Verb
 from pyswarm_core.errors import invalid
+
+
+class _Role(flags.Choice):
+    """`worker`; Docker's `manager` is refused with what to do instead."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See click."""
+        if value == "manager":
+            raise invalid(
+                "ROLE",
+                value,
+                "expected worker: a further controller is started on the same etcd, with a copy of"
+                " the encryption key (docs/operations.md)",
+            )
+        return super().convert(value, param, ctx)
 
 
 @click.command(
@@ -15,15 +32,9 @@ from pyswarm_core.errors import invalid
 )
 @click.option("--rotate", is_flag=True, help="Rotate join token")
 @click.option("-q", "--quiet", is_flag=True, help="Only display token")
-@click.argument("role", type=flags.Choice(["worker", "manager"]))
+@click.argument("role", type=_Role(["worker"]), metavar="worker")
 def join_token(*, rotate: bool, quiet: bool, role: str) -> None:
-    if role == "manager":
-        raise invalid(
-            "ROLE",
-            role,
-            "expected worker: a further controller is started on the same etcd, with a copy of the"
-            " encryption key (docs/operations.md)",
-        )
+    del role  # worker
     client = session.connect()
     token = client.rotate_join_token() if rotate else client.join_token()
     if rotate and not quiet:

@@ -14,7 +14,7 @@ from cli import daemons, terminal
 from cli.context.model import Context, Material
 from cli.daemons import Daemon
 from cli.errors import NotConverged
-from cli.swarm.host import Host, Supervisor
+from cli.swarm.host import JOIN_LOG_LINES, Host, Supervisor
 from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.errors import PyswarmError, Unavailable, invalid
 from pyswarm_core.validation import address_problems, require
@@ -26,6 +26,7 @@ JOIN_TIMEOUT_S = 30.0
 AGENT_CONFIG = Path("/etc/pyswarm/agent.yaml")
 """Settings of the host's agent, such as mirrors; used if the file exists."""
 _PAUSE_S = 0.1
+_NO_ERROR = re.compile(r"(?:\S+ ){1,2}(?:INFO|DEBUG) ")
 _LOGGED_ERROR = re.compile(r" error=('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s'\"]\S*)")
 
 
@@ -61,7 +62,8 @@ def agent_arguments(
     availability: str,
     data_path_port: int | None = None,
 ) -> tuple[str, ...]:
-    """The agent's flags."""
+    """The agent's flags; its token is in a file, and a refusal of an earlier join is removed."""
+    host.refusal.unlink(missing_ok=True)
     arguments = [
         f"--state-dir={host.state_dir / 'agent'}",
         f"--run-dir={host.run_dir / 'agent'}",
@@ -109,15 +111,24 @@ def wait_for_leader(host: Host, supervisor: Supervisor, controller: Daemon) -> t
 
 
 def wait_until_joined(host: Host, supervisor: Supervisor, agent: Daemon, controller: str) -> None:
-    """Return once the agent has joined. After JOIN_TIMEOUT_S, stop it and raise PyswarmError with
-    the last error of its log.
+    """Return once the agent has joined. If a controller refuses it, or after JOIN_TIMEOUT_S, stop
+    the agent and raise PyswarmError with the reason; stop it as well if the wait is interrupted.
     """
+    try:
+        _wait_until_joined(host, supervisor, agent, controller)
+    except BaseException:
+        supervisor.stop(agent)
+        raise
+
+
+def _wait_until_joined(host: Host, supervisor: Supervisor, agent: Daemon, controller: str) -> None:
     deadline = time.monotonic() + JOIN_TIMEOUT_S
     with terminal.announced(f"joining through {controller}"):
         while not host.identity.exists():
+            if refusal := _refusal(host):
+                raise PyswarmError(f"cannot join through {controller}: {refusal}")
             if time.monotonic() > deadline:
-                reason = last_error(supervisor.log_tail(agent))
-                supervisor.stop(agent)
+                reason = last_error(supervisor.log_tail(agent, JOIN_LOG_LINES))
                 raise PyswarmError(
                     f"cannot join through {controller}: {reason}. Check that a controller listens"
                     " there, and the token (`pyswarm swarm join-token worker` on a manager), then"
@@ -126,11 +137,24 @@ def wait_until_joined(host: Host, supervisor: Supervisor, agent: Daemon, control
             time.sleep(_PAUSE_S)
 
 
+def _refusal(host: Host) -> str:
+    """The error of a join that no retry changes; empty if there is none."""
+    try:
+        return host.refusal.read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
 def last_error(log: str) -> str:
-    """The error in the last line of a log: `Error: TEXT`, or an event with `error=TEXT`."""
-    last = log.strip().rpartition("\n")[2]
-    if not last:
+    """The last error of a log: `Error: TEXT`, an event with `error=TEXT`, or the last line that is
+    no event of level INFO or DEBUG.
+    """
+    lines = [line for line in log.split("\n") if line.strip()]
+    if not lines:
         return "the agent has logged nothing"
+    last = next((line for line in reversed(lines) if not _NO_ERROR.match(line)), None)
+    if last is None:
+        return "the agent has logged no error"
     text = last.removeprefix("Error: ")
     match = _LOGGED_ERROR.search(text)
     if match is None:

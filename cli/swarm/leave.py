@@ -9,7 +9,7 @@ import click
 from cli.context import store
 from cli.lazy import Verb
 from cli.swarm import joining
-from cli.swarm.host import STATE_DIR, Host, Supervisor, host_supervisor
+from cli.swarm.host import STATE_DIR, Host, host_supervisor
 from pyswarm_core.errors import Conflict, NotFound, PyswarmError, Unavailable
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def leave(*, force: bool, state_dir: Path) -> None:
             "use --force to leave anyway"
         )
     if identity is not None:
-        _drain_node(host, supervisor, identity, force=force)
+        drain_node(identity, force=force)
     supervisor.stop(agent)
     supervisor.stop(controller)
     joining.forget(host)
@@ -54,10 +54,10 @@ def leave(*, force: bool, state_dir: Path) -> None:
     click.echo("Node left the swarm.")
 
 
-def _drain_node(
-    host: Host, supervisor: Supervisor, identity: joining.Identity, *, force: bool
-) -> None:
-    """Drain the node and wait until its tasks have ended. Raises Unavailable."""
+def drain_node(identity: joining.Identity, *, force: bool) -> None:
+    """Drain the node and wait until its tasks have ended; no-op if it was removed. Raises
+    Unavailable.
+    """
     from cli.client import Client
 
     try:

@@ -30,7 +30,7 @@ from controller.identity.cluster import issuer_key_of
 from controller.identity.policy import CONTROL, DISPATCHER, HEALTH, authorize
 from controller.leader.leadership import Leader, Leadership
 from pyswarm_core.clock import Clock, Instant
-from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable, quoted
+from pyswarm_core.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable, quoted
 from pyswarm_core.identity.tokens import parse_user_token
 from pyswarm_core.identity.trust import OUTDATED_KEY
 from pyswarm_core.identity.users import UserToken
@@ -39,6 +39,7 @@ from pyswarm_core.kinds import USER
 from pyswarm_core.objects import Node
 
 BEARER = "bearer "
+_LEAVE = f"{DISPATCHER}Leave"
 _SESSION = f"{DISPATCHER}Session"
 """A follower redirects the agent, and the leader itself looks up the node when it opens."""
 
@@ -162,7 +163,9 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
             return caller
         node = self._leader_of(certificate).state.nodes.get(node_id)
         if node is None:
-            raise PermissionDenied(f"node {quoted(node_id)} was removed from the fleet")
+            removed = f"node {quoted(node_id)} was removed from the fleet"
+            # A host that leaves has nothing to drain, and leaves all the same.
+            raise NotFound(removed) if method == _LEAVE else PermissionDenied(removed)
         return Caller(CallerKind.AGENT, node_id, node.description.hostname, address=address)
 
     def _leader_of(self, certificate: Parsed) -> Leader:

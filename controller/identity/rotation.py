@@ -72,6 +72,7 @@ def progress(state: State) -> Ca:
         nodes,
         tuple(node.description.hostname for node in _unrenewed(state, is_down=False)),
         tuple(node.description.hostname for node in _unrenewed(state, is_down=True)),
+        bool(cluster.cross_certificate),
     )
 
 

@@ -105,6 +105,12 @@ def format_duration(duration: int) -> str:
     return f"{minutes}m{text}" if minutes else text
 
 
+def format_lifetime(lifetime: int) -> str:
+    """Nanoseconds as `parse_lifetime` reads them: `90d` of whole days, else `12h0m0s`."""
+    days, rest = divmod(lifetime, 24 * HOUR)
+    return f"{days}d" if days and not rest else format_duration(lifetime)
+
+
 def parse_size(text: str) -> int:
     """Bytes of `64M`, `1.5g`, `512k`, `64MiB` or `1024`: letters are powers of 1024."""
     match = _SIZE.fullmatch(text) if len(text) <= _LENGTH_MAX else None

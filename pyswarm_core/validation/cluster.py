@@ -13,11 +13,11 @@ from pyswarm_core.specs import ROLES, ClusterSpec, NodeSpec
 from pyswarm_core.validation import text
 from pyswarm_core.validation.network import SUBNET_PREFIX_MAX, subnet_problems
 from pyswarm_core.validation.problem import Problem, within
-from pyswarm_core.validation.ranges import DURATION, Range
+from pyswarm_core.validation.ranges import DURATION, LIFETIME, Range
 
 HEARTBEAT_PERIODS = Range(DURATION, 100 * MILLISECOND, MINUTE)
 AGENT_GRACES = Range(DURATION, 0, HOUR)
-CERT_EXPIRIES = Range(DURATION, CERT_EXPIRY_MIN, CERT_EXPIRY_MAX)
+CERT_EXPIRIES = Range(LIFETIME, CERT_EXPIRY_MIN, CERT_EXPIRY_MAX)
 POOLS_MAX = 16
 DATA_PATH_PORTS = (1024, 49151)
 

@@ -5,6 +5,7 @@ whether a value is too low, too high or no number.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,10 +15,12 @@ from pyswarm_core.docker.units import (
     NANO_CPUS,
     format_cpus,
     format_duration,
+    format_lifetime,
     human_size,
     parse_cpus,
     parse_duration,
     parse_integer,
+    parse_lifetime,
     parse_ratio,
     parse_size,
     parse_swap,
@@ -64,6 +67,9 @@ def _plain_duration(duration: int) -> str:
 INTEGER = Quantity(parse_integer)
 DURATION = Quantity(
     parse_duration, format_duration, _plain_duration, "{}, as in 10s, 500ms or 1h30m"
+)
+LIFETIME = Quantity(
+    partial(parse_lifetime, ""), format_lifetime, format_lifetime, "{}, as in 90d, 12h or 30m"
 )
 CPUS = Quantity(
     parse_cpus, format_cpus, format_cpus, "{}, with at most nine decimals, as in 0.5 or 2"

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 
+from pyswarm_core.docker.units import format_lifetime
 from pyswarm_core.identity.limits import STACKS_PER_USER, TOKEN_LIFETIME_MAX
 from pyswarm_core.identity.users import Role, UserSpec
 from pyswarm_core.validation import text
-from pyswarm_core.validation.problem import Problem, at_most, within
+from pyswarm_core.validation.problem import Problem, at_most
 
 RESERVED = ("root", "anonymous", "controller")
 """Names of callers that are no users, in events and in the audit log."""
@@ -24,7 +25,11 @@ def user_problems(spec: UserSpec) -> list[Problem]:
 
 def token_problems(lifetime: int, description: str) -> list[Problem]:
     """The problems of a new token."""
-    problems = list(within("--expires", lifetime, 0, TOKEN_LIFETIME_MAX))
+    problems = []
+    if not 0 <= lifetime <= TOKEN_LIFETIME_MAX:
+        most = format_lifetime(TOKEN_LIFETIME_MAX)
+        expected = f"expected at most {most}" if lifetime > 0 else "expected 0 or more"
+        problems.append(Problem("--expires", format_lifetime(lifetime), expected))
     if len(description) > DESCRIPTION_MAX or not description.replace(" ", "a").isprintable():
         expected = f"expected at most {DESCRIPTION_MAX} printable characters"
         problems.append(Problem("--description", description, expected))

@@ -109,5 +109,8 @@ def renewed(state: State, node_id: NodeId, key_digest: str, now: Instant) -> tup
 
 def _node(state: State, node_id: NodeId) -> Node:
     if (node := state.nodes.get(node_id)) is None:
-        raise NotFound(f"node {quoted(node_id)} is not in this cluster: join again")
+        raise NotFound(
+            f"node {quoted(node_id)} is not in this cluster: run `pyswarm swarm leave`,"
+            " then `pyswarm swarm join` on the host"
+        )
     return node

@@ -1836,6 +1836,7 @@ class CaReply(_message.Message):
     NODES_FIELD_NUMBER: _builtins.int
     LEFT_FIELD_NUMBER: _builtins.int
     DOWN_FIELD_NUMBER: _builtins.int
+    WAS_ROTATED_FIELD_NUMBER: _builtins.int
     certificate: _builtins.str
     """PEM."""
     digest: _builtins.str
@@ -1843,6 +1844,8 @@ class CaReply(_message.Message):
     is_finished: _builtins.bool
     nodes: _builtins.int
     """Nodes that are not down."""
+    was_rotated: _builtins.bool
+    """Whether the CA was ever rotated."""
     @_builtins.property
     def left(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Their hostnames."""
@@ -1858,10 +1861,11 @@ class CaReply(_message.Message):
         nodes: _builtins.int = ...,
         left: _abc.Iterable[_builtins.str] | None = ...,
         down: _abc.Iterable[_builtins.str] | None = ...,
+        was_rotated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "digest", b"digest", "down", b"down", "is_finished", b"is_finished", "left", b"left", "nodes", b"nodes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "digest", b"digest", "down", b"down", "is_finished", b"is_finished", "left", b"left", "nodes", b"nodes", "was_rotated", b"was_rotated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -270,6 +270,8 @@ async def test_tunnels_of_a_removed_node_end_and_new_ones_are_refused(fleet: Ide
         assert (await _end(call))[0] is DENIED
         code, details = await _end(stub.Tunnel(None))
         assert (code, details) == (DENIED, f'node "{NODE}" was removed from the fleet')
+        call = stub.Leave(dispatcher_pb2.LeaveRequest(), timeout=WAIT_S)
+        assert await call.code() is grpc.StatusCode.NOT_FOUND, "it can leave"
 
 
 async def test_a_stream_outlives_its_certificate_if_the_node_has_a_newer_one(

@@ -1,4 +1,4 @@
-"""`swarm update`, `unlock-key`, `unlock` and `scrape-token`: requests and Docker's texts."""
+"""`swarm update`, `unlock-key`, `unlock`, `scrape-token` and `ca`: requests and Docker's texts."""
 
 import io
 from pathlib import Path
@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from cli import terminal
+from cli.swarm import unlock
 from cli.swarm.host import Host
 from cli.swarm.init import settled
 from cli.swarm.update import unlocking
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.clock import HOUR, SECOND
 from pyswarm_core.codec import from_proto, to_proto
-from pyswarm_core.errors import Conflict, InvalidArgument
+from pyswarm_core.errors import Conflict, InvalidArgument, PermissionDenied, Unavailable
 from pyswarm_core.objects import Cluster, Version
 from pyswarm_core.specs import ClusterSpec
 from tests.unit.cli.conftest import Pyswarm
@@ -57,6 +59,11 @@ def test_flags_change_the_settings_and_no_others(fleet: Script, pyswarm: Pyswarm
         task_history_limit=0,
     )
     assert sent(fleet) == (4, changed)
+
+
+def test_certificates_may_be_valid_for_days(fleet: Script, pyswarm: Pyswarm) -> None:
+    assert pyswarm("swarm", "update", "--cert-expiry", "30d").code == 0
+    assert sent(fleet)[1].cert_expiry == 720 * HOUR
 
 
 @pytest.mark.parametrize("flag", ["--autolock", "--autolock=true"])
@@ -120,6 +127,7 @@ def test_the_key_is_read_from_standard_input(
     script: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script.on("Unlock", pb.UnlockReply(), InvalidArgument("invalid key: it does not unlock"))
+    script.on("GetInfo", pb.GetInfoReply())
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{KEY}\nmore"))
     assert pyswarm("swarm", "unlock").code == 0
     assert script.requests("Unlock")[0].unlock_key == KEY
@@ -128,7 +136,32 @@ def test_the_key_is_read_from_standard_input(
     assert (ran.code, ran.err) == (2, "Error: invalid key: it does not unlock\n")
 
 
-@pytest.mark.parametrize(("flags", "asks"), [((), False), (("--rotate",), True)])
+@pytest.mark.parametrize("last", [pb.GetInfoReply(), PermissionDenied("no")])
+def test_unlock_ends_when_the_controller_serves(
+    script: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch, last: object
+) -> None:
+    script.on("Unlock", pb.UnlockReply())
+    script.on("GetInfo", Unavailable("it is locked"), Unavailable("it starts"), last)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{KEY}\n"))
+    monkeypatch.setattr(terminal, "ANNOUNCE_AFTER_S", 60.0)
+    ran = pyswarm("swarm", "unlock")
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    assert len(script.requests("GetInfo")) == 3
+
+
+def test_a_controller_that_never_serves_ends_unlock_with_the_reason(
+    script: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script.on("Unlock", pb.UnlockReply()).on("GetInfo", Unavailable("its etcd is away"))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{KEY}\n"))
+    monkeypatch.setattr(unlock, "SERVING_TIMEOUT_S", -1.0)
+    monkeypatch.setattr(terminal, "ANNOUNCE_AFTER_S", 60.0)
+    ran = pyswarm("swarm", "unlock")
+    assert ran.code == 3
+    assert "the controller is unlocked but does not serve yet: its etcd is away" in ran.err
+
+
+@pytest.mark.parametrize(("flags", "asks"), [((), False), (("--rotate",), True), (("-q",), False)])
 def test_the_scrape_token_is_shown(
     script: Script, pyswarm: Pyswarm, flags: tuple[str, ...], asks: bool
 ) -> None:
@@ -145,3 +178,31 @@ def test_a_fleet_without_a_scrape_token_is_told_how_to_make_one(
     ran = pyswarm("swarm", "scrape-token")
     assert (ran.code, ran.out) == (1, "")
     assert "add --rotate to make one" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("is_finished", "was_rotated", "state"),
+    [(True, False, "none"), (True, True, "complete"), (False, True, "in progress")],
+)
+def test_the_state_of_a_rotation(
+    script: Script, pyswarm: Pyswarm, is_finished: bool, was_rotated: bool, state: str
+) -> None:
+    reply = pb.CaReply(digest="d", is_finished=is_finished, was_rotated=was_rotated, nodes=2)
+    script.on("GetCa", reply)
+    ran = pyswarm("swarm", "ca", "--status")
+    assert ran.code == 0
+    assert ran.out == f"Root: d\nRotation: {state}\nRenewed: 2 of 2 nodes\n"
+    assert not script.requests("RotateCa")
+
+
+def test_the_help_of_ca_speaks_of_rotations(pyswarm: Pyswarm) -> None:
+    told = pyswarm("swarm", "ca", "--help").out
+    assert "for the rotation to complete" in " ".join(told.split())
+    assert "service" not in told
+
+
+def test_the_role_that_join_token_offers_is_worker(pyswarm: Pyswarm) -> None:
+    ran = pyswarm("swarm", "join-token")
+    assert ran.code == 2
+    assert "worker" in ran.err
+    assert "manager" not in ran.err + pyswarm("swarm", "join-token", "--help").out

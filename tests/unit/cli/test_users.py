@@ -59,7 +59,8 @@ def test_create(script: Script, pyswarm: Pyswarm) -> None:
         ("user update ci", "nothing to update: specify at least one flag"),
         ("user token ci --expires soon", '--expires: value "soon" is not valid: expected days'),
         ("user token ci --expires 0s", '--expires: value "0s" is not valid: expected days'),
-        ("user token ci --expires 9999d", "--expires: value"),
+        ("user token ci --expires 9999d", 'value "9999d" is not valid: expected at most 3650d'),
+        ("user token ci --expires 100000d", 'value "100000d" is not valid: expected at'),
     ],
 )
 def test_bad_input(script: Script, pyswarm: Pyswarm, line: str, told: str) -> None:

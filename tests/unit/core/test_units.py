@@ -39,6 +39,11 @@ def test_lifetimes_are_days_or_durations(text: str, lifetime: int) -> None:
     assert units.parse_lifetime("--expires", text) == lifetime
 
 
+def test_lifetimes_are_shown_in_days_if_they_are_whole() -> None:
+    lifetimes = (2160 * HOUR, 36 * HOUR, 5 * MINUTE, 0)
+    assert list(map(units.format_lifetime, lifetimes)) == ["90d", "36h0m0s", "5m0s", "0s"]
+
+
 @pytest.mark.parametrize(
     "text", ["", "0", "0d", "0s", "-1d", "1.5d", "1d12h", "1w", "999999d", "١d"]
 )

@@ -67,7 +67,7 @@ def test_a_node_that_renews_has_the_newer_certificate_and_nothing_else_new() -> 
     assert writes.objects == (node,)
     assert node.certificate == certificate_of(FLEET.cluster, "e" * 64, LATER)
     assert replace(node, certificate=state.nodes[NodeId("n1")].certificate) == state.nodes["n1"]  # type: ignore[index]
-    with pytest.raises(NotFound, match="join again"):
+    with pytest.raises(NotFound, match="swarm leave`, then `pyswarm swarm join`"):
         renewed(state, NodeId("n2"), "e" * 64, LATER)
 
 
@@ -104,7 +104,7 @@ def test_a_stolen_certificate_without_its_key_proves_nothing() -> None:
         (proof(unit=Unit.USER), PermissionDenied, "not the newest certificate"),
         (proof(unit=Unit.GUEST), PermissionDenied, "not the newest certificate"),
         (proof(unit=Unit.MANAGER), PermissionDenied, "not the newest certificate"),
-        (proof(node="n2"), NotFound, "join again"),
+        (proof(node="n2"), NotFound, "swarm leave`, then `pyswarm swarm join`"),
         (Proof(b"junk", CSR, b""), InvalidArgument, "no certificate of a cluster"),
         (Proof(b"", CSR, b""), InvalidArgument, "no certificate of a cluster"),
     ],

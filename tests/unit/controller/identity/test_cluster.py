@@ -11,14 +11,16 @@ from controller.identity.cluster import (
     server_identity,
     trusted_roots,
 )
-from controller.identity.rotation import begun
+from controller.identity.rotation import begun, progress
 from pyswarm_core.clock import HOUR, Instant
+from pyswarm_core.decision import Writes
 from pyswarm_core.identity.tokens import digest_of, parse_join_token
 from pyswarm_core.identity.trust import ders_of
 from pyswarm_core.kinds import encode
 from pyswarm_core.limits import CERT_EXPIRY
 from pyswarm_core.objects import Cluster
 from pyswarm_core.specs import ClusterSpec
+from tests.fixtures import build
 from tests.fixtures.build import NOW
 from tests.fixtures.envelopes import counted_nonces
 from tests.fixtures.identity import FLEET, SECRET
@@ -55,6 +57,18 @@ def test_during_a_rotation_servers_show_what_leads_to_the_former_root() -> None:
     ca.require_issued_by(crossed, (FLEET.cluster.ca.certificate,))
     assert root.decode() == cluster.ca.certificate
     assert ders_of(identity.roots.decode()) == tuple(map(ca.der_of, trusted_roots(cluster)))
+
+
+def test_progress_tells_a_rotation_that_ended_from_none() -> None:
+    state = build.state()
+    for cluster, is_finished, was_rotated in (
+        (FLEET.cluster, True, False),
+        (rotating := begun(FLEET.cluster, NOW), False, True),
+        (replace(rotating, former_roots=()), True, True),
+    ):
+        state.apply(Writes(cluster=cluster))
+        found = progress(state)
+        assert (found.is_finished, found.was_rotated) == (is_finished, was_rotated)
 
 
 def _pems(chain: bytes) -> list[bytes]:
