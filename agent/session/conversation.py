@@ -90,6 +90,8 @@ class Session:
         self._refused = refused
         self._heartbeat_s = 1.0
         self._leader = self._dialled = ""
+        self._shown = ""
+        """The certificate that the session's connection was opened with."""
         self._stream = 0
         self._parts: list[Assignment] = []
         """The received parts of an incomplete assignment."""
@@ -128,8 +130,10 @@ class Session:
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))
 
     async def _stream_to(self, address: str) -> None:
+        certificate = self._identity.certificate
+        self._shown = certificate.chain
         async with (
-            channel(address, self._identity.certificate.credentials, aio=True) as connection,
+            channel(address, certificate.credentials, aio=True) as connection,
             asyncio.TaskGroup() as tunnels,
         ):
             stub = dispatcher_pb2_grpc.DispatcherStub(connection)
@@ -217,13 +221,26 @@ class Session:
                 probe = message.probe
                 self._probe(probe.node_id, probe.addr, probe.window)
             case "open_tunnel":
-                tunnels.create_task(self._open_tunnel(stub, message.open_tunnel))
+                tunnels.create_task(self._dial_back(stub, message.open_tunnel))
             case "redirect":
                 self._leader = message.redirect.leader
                 to = f"redirected to {self._leader}" if self._leader else "there is no leader yet"
                 raise SessionEnded(to)
             case _:
                 pass  # a message of a newer controller
+
+    async def _dial_back(
+        self, stub: "dispatcher_pb2_grpc.DispatcherAsyncStub", request: dispatcher_pb2.OpenTunnel
+    ) -> None:
+        """Open a tunnel on the session's connection, or on another if the certificate that this
+        was opened with is no longer the newest: the controller refuses calls with an older one.
+        """
+        newest = self._identity.certificate
+        if newest.chain == self._shown:
+            await self._open_tunnel(stub, request)
+            return
+        async with channel(self._dialled, newest.credentials, aio=True) as connection:
+            await self._open_tunnel(dispatcher_pb2_grpc.DispatcherStub(connection), request)
 
     async def _receive_part(self, message: dispatcher_pb2.Assignments) -> None:
         """Apply an assignment once its last part has arrived: only then is it complete."""

@@ -44,7 +44,7 @@ def ca(*, rotate: bool, status: bool, external_ca: str | None, detach: bool, qui
             click.echo(line)
         return
     if rotate and not detach:
-        found = _wait(client, quiet=quiet)
+        found = _wait(session.renewed(client), quiet=quiet)
     click.echo(found.certificate, nl=False)
 
 

@@ -21,7 +21,7 @@ from controller.grpc.admission import JOINS, RENEWALS, STRANGERS, Gate, Receivin
 from controller.grpc.auditing import JOIN, LEAVE, REJOIN
 from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, read, received
-from controller.grpc.peers import agent_of, certificate_of, require_fleet
+from controller.grpc.peers import agent_of, certificate_of, require_fleet, require_trusted
 from controller.grpc.tunnels import GrpcTunnel
 from controller.identity.ca import Subject, Unit, key_digest, public_key_of
 from controller.identity.caller import CONTROLLER
@@ -176,7 +176,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             return rejoining(state, _rejoin(request), now)
         if request.former_certificate:
             return proven_node(state, _proof(request), now)
-        return agent_of(context)
+        return _calling(state, context).id
 
     async def Session(  # type: ignore[override]  # the stubs know only generators
         self, request_iterator: object, context: Context
@@ -187,7 +187,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 await self._redirect(context)
                 return
             require_fleet(certificate_of(context), loop.state.cluster.id)
-            node = member(loop.state, agent_of(context))
+            node = _calling(loop.state, context)
         async with self._line(node.id):
             loop = await self._elected()
             session = _open(loop, node.id, hello) if loop else None
@@ -366,6 +366,13 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                     messages.append(part)
             await _send(context, messages)
         return True
+
+
+def _calling(state: State, context: Context) -> Node:
+    """The node whose agent calls. Raises PermissionDenied, NotFound."""
+    node = member(state, agent_of(context))
+    require_trusted(certificate_of(context), state.cluster)
+    return node
 
 
 async def _hello(context: Context, receiving: Receiving) -> dispatcher_pb2.Hello:

@@ -4,8 +4,10 @@ from functools import lru_cache
 
 from controller.grpc.calls import Context
 from controller.identity.ca import Parsed, Unit, parse
+from controller.identity.cluster import trusted_issuers
 from pyswarm_core.errors import PermissionDenied, quoted
 from pyswarm_core.ids import NodeId
+from pyswarm_core.objects import Cluster
 
 TLS = "TLSv1.3"
 PARSED = 4_096
@@ -41,6 +43,19 @@ def require_fleet(certificate: Parsed | None, cluster_id: str) -> None:
             f"the certificate is of fleet {quoted(certificate.subject.cluster_id)}, this is"
             f" fleet {quoted(cluster_id)}"
         )
+
+
+def require_trusted(certificate: Parsed | None, cluster: Cluster) -> None:
+    """Raise PermissionDenied if the caller's certificate is of a root that is no longer trusted.
+    gRPC verifies it when a connection begins; connections outlive rotations of the CA.
+    """
+    if certificate is None or certificate.issuer_key in trusted_issuers(cluster):
+        return
+    if certificate.subject.unit is Unit.WORKER:
+        todo = "run `pyswarm swarm rejoin --token TOKEN HOST:2377` on the host"
+    else:
+        todo = "let an admin make a new context: `pyswarm context create NAME --user USER`"
+    raise PermissionDenied(f"the certificate is of a former CA, which was replaced: {todo}")
 
 
 @lru_cache(PARSED)
