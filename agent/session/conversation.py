@@ -44,6 +44,8 @@ REFUSED = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNA
 """If the controller refuses a stream while the client writes the hello, gRPC's client replaces the
 status by INTERNAL ("Internal error from Core", of the write that failed).
 """
+_OUTDATED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIED})
+"""So ends a stream whose certificate the handshake or the controller refuses."""
 COALESCE_S = 0.01
 """Statuses of one task within this time are sent as one."""
 
@@ -118,7 +120,7 @@ class Session:
                 _log.warning("session.ended", controller=address, error=_reason(errors))
                 code = _code(errors)
                 refused = not self.connected and code in REFUSED
-                if not self.connected and code is grpc.StatusCode.UNAVAILABLE:
+                if not self.connected and code in _OUTDATED:
                     self._refused(address)
             backoff = BACKOFF_FIRST_S if self.connected else min(backoff * 2, BACKOFF_MAX_S)
             self.connected, self.controller = False, ""
@@ -130,10 +132,8 @@ class Session:
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))
 
     async def _stream_to(self, address: str) -> None:
-        certificate = self._identity.certificate
-        self._shown = certificate.chain
         async with (
-            channel(address, certificate.credentials, aio=True) as connection,
+            channel(address, self._identity.certificate.credentials, aio=True) as connection,
             asyncio.TaskGroup() as tunnels,
         ):
             stub = dispatcher_pb2_grpc.DispatcherStub(connection)
@@ -149,6 +149,7 @@ class Session:
     def _begin(self, address: str) -> None:
         """Begin a new stream: drop what was sent or received in part on the former one."""
         self._dialled = address
+        self._shown = self._identity.certificate.chain
         self._stream += 1
         self._parts = []
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from controller.api.changes.certificates import require_key
 from controller.api.permissions import current
 from controller.grpc.admission import caller_of
 from controller.grpc.auditing import record_refusal
@@ -162,6 +163,7 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
             raise PermissionDenied(f"node {quoted(node_id)} was removed from the fleet")
         if method != _RENEWAL:
             require_trusted(certificate, state.cluster)
+            require_key(node, certificate.key_digest)
         return Caller(CallerKind.AGENT, node_id, node.description.hostname, address=address)
 
     def _leader_of(self, certificate: Parsed) -> Leader:

@@ -12,7 +12,16 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-from controller.api.changes.certificates import Proof, Rejoin, proven_node, rejoining, renewed
+from controller.api.changes.certificates import (
+    Proof,
+    Rejoin,
+    is_proven,
+    proven_node,
+    rejoining,
+    renewed,
+    require_key,
+    require_newest_key,
+)
 from controller.api.changes.joining import JoinRequest, bounded, greet, join, member, role_of
 from controller.api.changes.nodes import drain_node
 from controller.api.changes.reported import Reports, clock_fault, faults
@@ -145,12 +154,14 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         loop = self._leading.current()
         key = public_key_of(request.csr)
         digest = key_digest(key)
-        self._proven(loop.state, request, context)  # others wait in no queue
+        self._proven(loop.state, request, context, digest)  # others wait in no queue
         is_return = bool(request.token or request.former_certificate)
         caller = current_caller() if is_return else CONTROLLER  # a renewal has no audit record
 
         def renew(state: State, now: Instant, ids: IdSource) -> tuple[Writes, Node]:
-            return renewed(state, self._proven(state, request, context), digest, now)
+            node_id = self._proven(state, request, context, digest)
+            keeps = not request.token or is_proven(state, _rejoin(request))
+            return renewed(state, node_id, digest, now, keeps_former=keeps)
 
         with self._renewals.passing(counted_as(context)):
             async with self._renewing:
@@ -167,16 +178,23 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         return dispatcher_pb2.LeaveReply(tasks=left)
 
     def _proven(
-        self, state: State, request: dispatcher_pb2.RenewCertificateRequest, context: Context
+        self,
+        state: State,
+        request: dispatcher_pb2.RenewCertificateRequest,
+        context: Context,
+        requested: str,
     ) -> NodeId:
-        """The node that the caller proves to be."""
+        """The node that the caller proves to be, so that it may have this key."""
         now = self._clock.now()
         if request.token:
             role_of(state.cluster, request.token)
             return rejoining(state, _rejoin(request), now)
         if request.former_certificate:
             return proven_node(state, _proof(request), now)
-        return _calling(state, context).id
+        node = _calling(state, context)
+        if (shown := certificate_of(context)) is not None:
+            require_newest_key(node, shown.key_digest, requested)
+        return node.id
 
     async def Session(  # type: ignore[override]  # the stubs know only generators
         self, request_iterator: object, context: Context
@@ -190,7 +208,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             node = _calling(loop.state, context)
         async with self._line(node.id):
             loop = await self._elected()
-            session = _open(loop, node.id, hello) if loop else None
+            session = _open(loop, _calling(loop.state, context).id, hello) if loop else None
         if loop is None or session is None:
             await self._redirect(context)
             return
@@ -371,7 +389,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
 def _calling(state: State, context: Context) -> Node:
     """The node whose agent calls. Raises PermissionDenied, NotFound."""
     node = member(state, agent_of(context))
-    require_trusted(certificate_of(context), state.cluster)
+    if (shown := certificate_of(context)) is not None:
+        require_trusted(shown, state.cluster)
+        require_key(node, shown.key_digest)
     return node
 
 

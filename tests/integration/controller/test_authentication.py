@@ -21,7 +21,6 @@ from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.clock import HOUR, SECOND, Instant
 from pyswarm_core.decision import Writes
-from pyswarm_core.identity.certificates import NodeCertificate
 from pyswarm_core.identity.tokens import parse_user_token
 from pyswarm_core.identity.trust import OUTDATED_KEY
 from pyswarm_core.identity.users import Role, User, UserSpec
@@ -29,6 +28,7 @@ from pyswarm_core.kinds import USER
 from pyswarm_core.state import State
 from tests.fixtures import build
 from tests.fixtures.certificates import Holder, foreign
+from tests.fixtures.identity import naming
 from tests.integration.controller.fleet import WAIT_S, until
 from tests.integration.controller.identified import Identified, identified
 
@@ -240,8 +240,9 @@ def _agent(fleet: Identified, left: int = HOUR) -> Holder:
 
 
 async def test_tunnels_of_a_removed_node_end_and_new_ones_are_refused(fleet: Identified) -> None:
-    await fleet.put(build.node(NODE))
-    async with fleet.dial(_agent(fleet)) as channel:
+    holder = _agent(fleet)
+    await fleet.put(naming(build.node(NODE), holder.chain))
+    async with fleet.dial(holder) as channel:
         stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
         call = stub.Tunnel(None)
         await until(lambda: len(fleet.authentication.calls), "the tunnel is open")
@@ -305,8 +306,10 @@ async def test_a_connection_with_a_certificate_of_a_former_ca_has_no_rights(
 
 
 async def test_an_agent_goes_on_after_a_rotation_if_it_has_renewed(fleet: Identified) -> None:
-    await fleet.put(build.node(NODE))
-    async with fleet.dial(_agent(fleet)) as channel:
+    holder = _agent(fleet)
+    node = naming(build.node(NODE), holder.chain)
+    await fleet.put(node)
+    async with fleet.dial(holder) as channel:
         stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
         health = health_pb2_grpc.HealthStub(channel)
         call = health.Watch(health_pb2.HealthCheckRequest())
@@ -314,8 +317,7 @@ async def test_an_agent_goes_on_after_a_rotation_if_it_has_renewed(fleet: Identi
         await _rotate(fleet)
         assert fleet.loop is not None
         issuer = ca.identifier_of(fleet.loop.state.cluster.ca)
-        renewed = build.node(NODE)
-        await fleet.put(replace(renewed, certificate=NodeCertificate(issuer=issuer)))
+        await fleet.put(replace(node, certificate=replace(node.certificate, issuer=issuer)))
         await _end_rotation(fleet)
         request = dispatcher_pb2.RenewCertificateRequest(csr=ca.csr_pem(ca.new_key()))
         session = stub.Session(None)
