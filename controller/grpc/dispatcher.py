@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from msgspec.structs import replace
 
 from controller.api.changes.certificates import (
     Proof,
@@ -30,7 +31,13 @@ from controller.grpc.admission import JOINS, RENEWALS, STRANGERS, Gate, Receivin
 from controller.grpc.auditing import JOIN, LEAVE, REJOIN
 from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, read, received
-from controller.grpc.peers import agent_of, certificate_of, require_fleet, require_trusted
+from controller.grpc.peers import (
+    address_of,
+    agent_of,
+    certificate_of,
+    require_fleet,
+    require_trusted,
+)
 from controller.grpc.tunnels import GrpcTunnel
 from controller.identity.ca import Subject, Unit, key_digest, public_key_of
 from controller.identity.caller import CONTROLLER
@@ -133,6 +140,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 request.availability,
                 key_digest(key),
                 request.clock,
+                address_of(context),
             )
             node = await loop.submit(
                 lambda state, now, ids: join(state, joining, now, ids, loop.controllers),
@@ -208,7 +216,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             node = _calling(loop.state, context)
         async with self._line(node.id):
             loop = await self._elected()
-            session = _open(loop, _calling(loop.state, context).id, hello) if loop else None
+            session = _open(loop, context, hello) if loop else None
         if loop is None or session is None:
             await self._redirect(context)
             return
@@ -439,11 +447,13 @@ def _rejoin(request: dispatcher_pb2.RenewCertificateRequest) -> Rejoin:
     return Rejoin(NodeId(request.node_id), _proof(request) if request.proof else None)
 
 
-def _open(loop: Loop, node_id: NodeId, hello: dispatcher_pb2.Hello) -> NodeSession:
+def _open(loop: Loop, context: Context, hello: dispatcher_pb2.Hello) -> NodeSession:
+    node_id, peer = _calling(loop.state, context).id, address_of(context)
     description = read(NodeDescription, hello.description)
     greeted = greet(loop.state, node_id, description, hello.addr, hello.addrs6)
     session = loop.opened(node_id)
-    loop.hello(node_id, greeted)
+    session.peer = peer
+    loop.hello(node_id, replace(greeted, peer=peer))
     return session
 
 

@@ -1,6 +1,8 @@
 """Whom a connection's certificate names. SHELL over gRPC; gRPC has verified the certificate."""
 
 from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+from urllib.parse import unquote
 
 from controller.grpc.calls import Context
 from controller.identity.ca import Parsed, Unit, parse
@@ -26,6 +28,20 @@ def certificate_of(context: Context) -> Parsed | None:
     if version != TLS:
         raise PermissionDenied(f"this connection has {version}: expected {TLS}")
     return _parsed(pems[0])
+
+
+def address_of(context: Context) -> str:
+    """The caller's address, an IPv4-mapped one as IPv4; "" on the Unix socket."""
+    kind, _, address = context.peer().partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return ""
+    host = unquote(address).rpartition(":")[0].strip("[]").partition("%")[0]
+    try:
+        found = ip_address(host)
+    except ValueError:
+        return ""
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return str(mapped or found)
 
 
 def agent_of(context: Context) -> NodeId:

@@ -186,7 +186,7 @@ class Loop:
         old = self.state.nodes[node_id]
         status = msgspec.structs.replace(old.status, addr=told.addr, addrs6=told.addrs6)
         node = msgspec.structs.replace(old, description=told.description, status=status)
-        node = promoted(node, self.controllers)
+        node = promoted(node, self.controllers, told.peer)
         if node == old:
             return
         self._observe_node(node)
@@ -242,7 +242,7 @@ class Loop:
         """These controllers run, the leader first: notify agents; their nodes are managers."""
         self.sessions.controllers = controllers
         self.sessions.settings_changed(self.state.cluster, self.heartbeat_period)
-        for node in managers(self.state, controllers):
+        for node in managers(self.state, controllers, self.sessions.peer_of):
             self._observe_node(node)
 
     # Turns

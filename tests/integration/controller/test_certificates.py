@@ -5,6 +5,7 @@ import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -16,6 +17,7 @@ from agent.session.identity import Joining
 from agent.session.renewal import Renewal
 from controller.app import Controller
 from controller.config import Config
+from controller.grpc.peers import address_of
 from controller.identity import ca
 from controller.identity.ca import Unit
 from controller.identity.caller import CONTROLLER
@@ -250,6 +252,44 @@ async def _tunnel(
     tunnel = asyncio.create_task(_dial_back(agent, address, tunnel_id))
     await opened.wait()
     return reading, tunnel
+
+
+async def test_a_worker_that_claims_the_address_of_a_controller_stays_one(
+    controller: Controller, settings: Config
+) -> None:
+    address, token = settings.advertise_addr, pki(controller).token
+    beside, impostor = FakeAgent("host1"), FakeAgent("host2")
+    for agent in (beside, impostor):
+        await agent.join(address, token)
+    beside.addr, impostor.addr = "192.0.2.252", "192.0.2.253"
+    controllers = (f"{beside.addr}:2377", f"{impostor.addr}:2377")
+    loop = controller.current()
+    loop.sessions.controllers = controllers
+    sessions = [asyncio.create_task(agent.converse(address)) for agent in (beside, impostor)]
+    await until(lambda: beside.full_sets and impostor.full_sets, "both have sessions")
+    loop.controllers_changed(controllers)
+    roles = {node.status.addr: node.spec.role for node in loop.state.nodes.values()}
+    # Both call over loopback, on which the agent beside the leader may call.
+    assert roles == {beside.addr: "manager", impostor.addr: "worker"}
+    for session in sessions:
+        session.cancel()
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("ipv4:192.0.2.1:4711", "192.0.2.1"),
+        ("ipv6:[::ffff:192.0.2.1]:4711", "192.0.2.1"),
+        ("ipv6:%5B::ffff:192.0.2.1%5D:4711", "192.0.2.1"),
+        ("ipv6:[fe80::1%25eth0]:4711", "fe80::1"),
+        ("ipv6:[::1]:4711", "::1"),
+        ("unix:/run/api.sock", ""),
+        ("unix:", ""),
+    ],
+)
+def test_the_address_of_a_caller(peer: str, address: str) -> None:
+    context: Any = SimpleNamespace(peer=lambda: peer)
+    assert address_of(context) == address
 
 
 async def test_a_former_key_is_worth_nothing_after_a_rejoin_with_another(

@@ -172,7 +172,7 @@ def test_an_agent_calls_with_its_newest_key_or_the_one_before() -> None:
     node = renew(state, "c" * 64)
     require_key(node, "b" * 64)
     for shown in (first, "d" * 64):
-        with pytest.raises(PermissionDenied, match="a former key of node .*`pyswarm swarm rejoin"):
+        with pytest.raises(PermissionDenied, match=r"a former key of node .*`pyswarm swarm rejoin"):
             require_key(node, shown)
 
 
