@@ -43,3 +43,17 @@ def connect() -> "Client":
     if context.material.cert:
         root.call_on_close(partial(after_command, context, client))  # before `close`
     return client
+
+
+def renewed(client: "Client") -> "Client":
+    """A client with a certificate of the newest root, if the context has one: the controller
+    refuses a connection with one of a former root once the rotation has ended.
+    """
+    from cli.context.credentials import after_command
+
+    context = fleet()
+    if not context.name or not context.material.cert:
+        return client
+    client.ca()  # its answer says whether the certificate is of a former root
+    after_command(context, client)
+    return connect()

@@ -44,6 +44,8 @@ REFUSED = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNA
 """If the controller refuses a stream while the client writes the hello, gRPC's client replaces the
 status by INTERNAL ("Internal error from Core", of the write that failed).
 """
+_OUTDATED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIED})
+"""So ends a stream whose certificate the handshake or the controller refuses."""
 COALESCE_S = 0.01
 """Statuses of one task within this time are sent as one."""
 
@@ -90,6 +92,8 @@ class Session:
         self._refused = refused
         self._heartbeat_s = 1.0
         self._leader = self._dialled = ""
+        self._shown = ""
+        """The certificate that the session's connection was opened with."""
         self._stream = 0
         self._parts: list[Assignment] = []
         """The received parts of an incomplete assignment."""
@@ -116,7 +120,7 @@ class Session:
                 _log.warning("session.ended", controller=address, error=_reason(errors))
                 code = _code(errors)
                 refused = not self.connected and code in REFUSED
-                if not self.connected and code is grpc.StatusCode.UNAVAILABLE:
+                if not self.connected and code in _OUTDATED:
                     self._refused(address)
             backoff = BACKOFF_FIRST_S if self.connected else min(backoff * 2, BACKOFF_MAX_S)
             self.connected, self.controller = False, ""
@@ -145,6 +149,7 @@ class Session:
     def _begin(self, address: str) -> None:
         """Begin a new stream: drop what was sent or received in part on the former one."""
         self._dialled = address
+        self._shown = self._identity.certificate.chain
         self._stream += 1
         self._parts = []
 
@@ -217,13 +222,26 @@ class Session:
                 probe = message.probe
                 self._probe(probe.node_id, probe.addr, probe.window)
             case "open_tunnel":
-                tunnels.create_task(self._open_tunnel(stub, message.open_tunnel))
+                tunnels.create_task(self._dial_back(stub, message.open_tunnel))
             case "redirect":
                 self._leader = message.redirect.leader
                 to = f"redirected to {self._leader}" if self._leader else "there is no leader yet"
                 raise SessionEnded(to)
             case _:
                 pass  # a message of a newer controller
+
+    async def _dial_back(
+        self, stub: "dispatcher_pb2_grpc.DispatcherAsyncStub", request: dispatcher_pb2.OpenTunnel
+    ) -> None:
+        """Open a tunnel on the session's connection, or on another if the certificate that this
+        was opened with is no longer the newest: the controller refuses calls with an older one.
+        """
+        newest = self._identity.certificate
+        if newest.chain == self._shown:
+            await self._open_tunnel(stub, request)
+            return
+        async with channel(self._dialled, newest.credentials, aio=True) as connection:
+            await self._open_tunnel(dispatcher_pb2_grpc.DispatcherStub(connection), request)
 
     async def _receive_part(self, message: dispatcher_pb2.Assignments) -> None:
         """Apply an assignment once its last part has arrived: only then is it complete."""

@@ -47,7 +47,7 @@ def ca(*, rotate: bool, status: bool, detach: bool, quiet: bool) -> None:
             click.echo(line)
         return
     if rotate and not detach:
-        found = _wait(client, quiet=quiet)
+        found = _wait(session.renewed(client), quiet=quiet)
     click.echo(found.certificate, nl=False)
 
 

@@ -17,16 +17,17 @@ from typing import Any
 
 import grpc
 
+from controller.api.changes.certificates import require_key
 from controller.api.permissions import current
 from controller.grpc.admission import caller_of
 from controller.grpc.auditing import record_refusal
 from controller.grpc.callers import set_caller
 from controller.grpc.calls import Context, handler_kind
 from controller.grpc.opencalls import Identity, OpenCalls, expired
-from controller.grpc.peers import certificate_of, require_fleet
+from controller.grpc.peers import certificate_of, require_fleet, require_trusted
 from controller.identity.ca import Parsed
 from controller.identity.caller import ANONYMOUS, ROOT, Caller, CallerKind
-from controller.identity.cluster import issuer_key_of
+from controller.identity.cluster import issuer_key_of, trusted_issuers
 from controller.identity.policy import CONTROL, DISPATCHER, HEALTH, authorize
 from controller.leader.leadership import Leader, Leadership
 from pyswarm_core.clock import Clock, Instant
@@ -36,12 +37,15 @@ from pyswarm_core.identity.trust import OUTDATED_KEY
 from pyswarm_core.identity.users import UserToken
 from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import USER
-from pyswarm_core.objects import Node
+from pyswarm_core.objects import Cluster, Node
 
 BEARER = "bearer "
 _LEAVE = f"{DISPATCHER}Leave"
 _SESSION = f"{DISPATCHER}Session"
 """A follower redirects the agent, and the leader itself looks up the node when it opens."""
+_RENEWAL = f"{DISPATCHER}RenewCertificate"
+"""The request may have a proof that does not depend on the certificate of the connection."""
+_MEMBERS = (CallerKind.USER, CallerKind.AGENT)
 
 
 def never_renewed(_: Node) -> Instant:
@@ -63,7 +67,7 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         self._leadership = leadership
         self._clock = clock
         self._renewed_until = renewed_until
-        self.calls = OpenCalls(clock, self._ends_at)
+        self.calls = OpenCalls(clock, self._ends_at, self._require_trusted)
         """Its `changed` is to be called with changed users and nodes."""
 
     async def intercept_service(
@@ -131,7 +135,8 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
                 caller = Caller(CallerKind.CONTROLLER, name, name, address=address)
             case unit:
                 raise PermissionDenied(f"the certificate has an unknown unit: {quoted(unit)}")
-        identity = Identity(caller, certificate.expires_at, caller.token_id)
+        shown = certificate if caller.kind in _MEMBERS else None
+        identity = Identity(caller, certificate.expires_at, caller.token_id, certificate=shown)
         if identity.ends_at <= self._clock.now():
             raise expired(identity, identity.ends_at)
         return identity
@@ -154,18 +159,24 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         caller = Caller(CallerKind.USER, caller_id, caller_id, token_id=token_id, address=address)
         if method.startswith(HEALTH):
             return caller
-        return current(caller, self._leader_of(certificate).state)
+        state = self._leader_of(certificate).state
+        require_trusted(certificate, state.cluster)
+        return current(caller, state)
 
     def _agent(self, method: str, certificate: Parsed, address: str) -> Caller:
         node_id = NodeId(certificate.subject.id)
         caller = Caller(CallerKind.AGENT, node_id, node_id, address=address)
         if method == _SESSION or method.startswith(HEALTH):
             return caller
-        node = self._leader_of(certificate).state.nodes.get(node_id)
+        state = self._leader_of(certificate).state
+        node = state.nodes.get(node_id)
         if node is None:
             removed = f"node {quoted(node_id)} was removed from the fleet"
             # A host that leaves has nothing to drain, and leaves all the same.
             raise NotFound(removed) if method == _LEAVE else PermissionDenied(removed)
+        if method != _RENEWAL:
+            require_trusted(certificate, state.cluster)
+            require_key(node, certificate.key_digest)
         return Caller(CallerKind.AGENT, node_id, node.description.hostname, address=address)
 
     def _leader_of(self, certificate: Parsed) -> Leader:
@@ -205,6 +216,16 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         if identity.ends_at <= self._clock.now():
             raise expired(identity, identity.ends_at)
         return identity
+
+    def _require_trusted(self, identity: Identity, cluster: Cluster) -> None:
+        """Raise PermissionDenied unless the stream may go on with these roots: an agent's goes on
+        if it has renewed its certificate.
+        """
+        if identity.caller.kind is CallerKind.AGENT:
+            node = self._leadership.current().state.nodes.get(NodeId(identity.caller.id))
+            if node is not None and node.certificate.issuer in trusted_issuers(cluster):
+                return
+        require_trusted(identity.certificate, cluster)
 
     def _ends_at(self, identity: Identity) -> Instant:
         if identity.caller.kind is not CallerKind.AGENT:

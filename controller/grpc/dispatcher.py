@@ -11,8 +11,18 @@ from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from msgspec.structs import replace
 
-from controller.api.changes.certificates import Proof, Rejoin, proven_node, rejoining, renewed
+from controller.api.changes.certificates import (
+    Proof,
+    Rejoin,
+    is_proven,
+    proven_node,
+    rejoining,
+    renewed,
+    require_key,
+    require_newest_key,
+)
 from controller.api.changes.joining import JoinRequest, bounded, greet, join, member, role_of
 from controller.api.changes.nodes import drain_node
 from controller.api.changes.reported import Reports, clock_fault, faults
@@ -21,7 +31,13 @@ from controller.grpc.admission import JOINS, RENEWALS, STRANGERS, Gate, Receivin
 from controller.grpc.auditing import JOIN, LEAVE, REJOIN
 from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, read, received
-from controller.grpc.peers import agent_of, certificate_of, require_fleet
+from controller.grpc.peers import (
+    address_of,
+    agent_of,
+    certificate_of,
+    require_fleet,
+    require_trusted,
+)
 from controller.grpc.tunnels import GrpcTunnel
 from controller.identity.ca import Subject, Unit, key_digest, public_key_of
 from controller.identity.caller import CONTROLLER
@@ -124,6 +140,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 request.availability,
                 key_digest(key),
                 request.clock,
+                address_of(context),
             )
 
             def joined(
@@ -148,12 +165,14 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         loop = self._leading.current()
         key = public_key_of(request.csr)
         digest = key_digest(key)
-        self._proven(loop.state, request, context)  # others wait in no queue
+        self._proven(loop.state, request, context, digest)  # others wait in no queue
         is_return = bool(request.token or request.former_certificate)
         caller = current_caller() if is_return else CONTROLLER  # a renewal has no audit record
 
         def renew(state: State, now: Instant, ids: IdSource) -> tuple[Writes, tuple[Node, Cluster]]:
-            writes, node = renewed(state, self._proven(state, request, context), digest, now)
+            node_id = self._proven(state, request, context, digest)
+            keeps = not request.token or is_proven(state, _rejoin(request))
+            writes, node = renewed(state, node_id, digest, now, keeps_former=keeps)
             return writes, (node, state.cluster)
 
         with self._renewals.passing(counted_as(context)):
@@ -171,16 +190,23 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         return dispatcher_pb2.LeaveReply(tasks=left)
 
     def _proven(
-        self, state: State, request: dispatcher_pb2.RenewCertificateRequest, context: Context
+        self,
+        state: State,
+        request: dispatcher_pb2.RenewCertificateRequest,
+        context: Context,
+        requested: str,
     ) -> NodeId:
-        """The node that the caller proves to be."""
+        """The node that the caller proves to be, so that it may have this key."""
         now = self._clock.now()
         if request.token:
             role_of(state.cluster, request.token)
             return rejoining(state, _rejoin(request), now)
         if request.former_certificate:
             return proven_node(state, _proof(request), now)
-        return agent_of(context)
+        node = _calling(state, context)
+        if (shown := certificate_of(context)) is not None:
+            require_newest_key(node, shown.key_digest, requested)
+        return node.id
 
     async def Session(  # type: ignore[override]  # the stubs know only generators
         self, request_iterator: object, context: Context
@@ -191,10 +217,10 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 await self._redirect(context)
                 return
             require_fleet(certificate_of(context), loop.state.cluster.id)
-            node = member(loop.state, agent_of(context))
+            node = _calling(loop.state, context)
         async with self._line(node.id):
             loop = await self._elected()
-            session = _open(loop, node.id, hello) if loop else None
+            session = _open(loop, context, hello) if loop else None
         if loop is None or session is None:
             await self._redirect(context)
             return
@@ -372,6 +398,15 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         return True
 
 
+def _calling(state: State, context: Context) -> Node:
+    """The node whose agent calls. Raises PermissionDenied, NotFound."""
+    node = member(state, agent_of(context))
+    if (shown := certificate_of(context)) is not None:
+        require_trusted(shown, state.cluster)
+        require_key(node, shown.key_digest)
+    return node
+
+
 async def _hello(context: Context, receiving: Receiving) -> dispatcher_pb2.Hello:
     try:
         async with asyncio.timeout(HELLO_TIMEOUT_S), receiving.place(counted_as(context)):
@@ -416,11 +451,13 @@ def _rejoin(request: dispatcher_pb2.RenewCertificateRequest) -> Rejoin:
     return Rejoin(NodeId(request.node_id), _proof(request) if request.proof else None)
 
 
-def _open(loop: Loop, node_id: NodeId, hello: dispatcher_pb2.Hello) -> NodeSession:
+def _open(loop: Loop, context: Context, hello: dispatcher_pb2.Hello) -> NodeSession:
+    node_id, peer = _calling(loop.state, context).id, address_of(context)
     description = read(NodeDescription, hello.description)
     greeted = greet(loop.state, node_id, description, hello.addr, hello.addrs6)
     session = loop.opened(node_id)
-    loop.hello(node_id, greeted)
+    session.peer = peer
+    loop.hello(node_id, replace(greeted, peer=peer))
     return session
 
 

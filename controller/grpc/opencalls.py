@@ -1,8 +1,8 @@
 """Open streams by caller, which end when their caller may no longer call. SHELL.
 
 A certificate or a token is checked when a call begins. A stream outlives that: it ends when its
-user or node is removed, its token is removed, its user gets another role or other stacks, and when
-its certificate or token expires.
+user or node is removed, its token is removed, its user gets another role or other stacks, when
+its certificate or token expires, and when the CA of its certificate is no longer trusted.
 """
 
 import asyncio
@@ -12,13 +12,15 @@ from contextlib import contextmanager
 
 import msgspec
 
+from controller.identity.ca import Parsed
 from controller.identity.caller import Caller, CallerKind
+from controller.identity.cluster import trusted_roots
 from controller.identity.policy import title
 from pyswarm_core.clock import NEVER, Clock, Instant, seconds
 from pyswarm_core.docker.units import format_time
 from pyswarm_core.errors import PermissionDenied, PyswarmError, Unavailable
 from pyswarm_core.identity.users import User
-from pyswarm_core.objects import Object
+from pyswarm_core.objects import Cluster, Object
 
 LOOK_EVERY_S = 60.0
 """The clock may be set: the end of validity is compared with it at least this often."""
@@ -33,6 +35,8 @@ class Identity(msgspec.Struct, frozen=True):
     """Of a caller with a token, or with a certificate that was made with one."""
     shown: str = "certificate"
     """What ends then, for errors."""
+    certificate: Parsed | None = None
+    """Of a user or an agent that showed one: its CA may be replaced."""
 
 
 class _Call:
@@ -55,11 +59,20 @@ class _Call:
 class OpenCalls:
     """The open streams of a server. `ends_at` returns until when an identity is valid, which may be
     later than when its call began: an agent renews its certificate without a new session.
+    `require_trusted` raises PermissionDenied for an identity by a certificate that is no longer
+    trusted.
     """
 
-    def __init__(self, clock: Clock, ends_at: Callable[[Identity], Instant]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        ends_at: Callable[[Identity], Instant],
+        require_trusted: Callable[[Identity, Cluster], None] = lambda *_: None,
+    ) -> None:
         self._clock = clock
         self._ends_at = ends_at
+        self._require_trusted = require_trusted
+        self._roots: tuple[str, ...] = ()
         self._of_caller: defaultdict[tuple[CallerKind, str], dict[_Call, None]] = defaultdict(dict)
 
     def __len__(self) -> int:
@@ -88,17 +101,30 @@ class OpenCalls:
             if not calls:
                 del self._of_caller[key]
 
-    def changed(self, put: Sequence[Object], removed: Sequence[str]) -> None:
-        """These users and nodes changed, and those with these ids were removed."""
+    def changed(self, put: Sequence[Object | Cluster], removed: Sequence[str]) -> None:
+        """These users, nodes and the cluster changed, and those with these ids were removed."""
         for object_id in removed:
             for kind in (CallerKind.USER, CallerKind.AGENT):
                 for call in self._calls(kind, object_id):
                     call.end(PermissionDenied(f"{title(call.identity.caller)} was removed"))
         for item in put:
+            if isinstance(item, Cluster):
+                self._cluster_changed(item)
             if isinstance(item, User):
                 for call in self._calls(CallerKind.USER, item.id):
                     if (error := _differs(call.identity, item)) is not None:
                         call.end(error)
+
+    def _cluster_changed(self, cluster: Cluster) -> None:
+        roots = trusted_roots(cluster)
+        if roots == self._roots:
+            return
+        self._roots = roots
+        for call in [call for calls in self._of_caller.values() for call in calls]:
+            try:
+                self._require_trusted(call.identity, cluster)
+            except PermissionDenied as error:
+                call.end(error)
 
     def _calls(self, kind: CallerKind, caller_id: str) -> list[_Call]:
         return list(self._of_caller.get((kind, caller_id), ()))

@@ -55,6 +55,16 @@ def trusted_roots(cluster: Cluster) -> tuple[str, ...]:
     return (cluster.ca.certificate, *cluster.former_roots)
 
 
+def trusted_issuers(cluster: Cluster) -> frozenset[bytes]:
+    """The identifiers of the keys of the trusted roots, as certificates have them."""
+    return _issuers(trusted_roots(cluster))
+
+
+@lru_cache(2)
+def _issuers(roots: tuple[str, ...]) -> frozenset[bytes]:
+    return frozenset(ca.identifier_of(CertificateAuthority(certificate=one)) for one in roots)
+
+
 @lru_cache(2)
 def issuer_of(authority: CertificateAuthority) -> Issuer:
     """The CA's issuer; decoding its key takes as long as issuing ten certificates."""

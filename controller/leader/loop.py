@@ -49,7 +49,7 @@ from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import IdSource, NodeId, ServiceId
 from pyswarm_core.kinds import KINDS, Subscriber
 from pyswarm_core.limits import DECISIONS_PER_TURN, STATUS_FLUSH_PERIOD
-from pyswarm_core.objects import Node, NodeFault, Object, Service, TaskStatus
+from pyswarm_core.objects import Cluster, Node, NodeFault, Object, Service, TaskStatus
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 from pyswarm_core.views import Event
@@ -72,8 +72,8 @@ class Tools(msgspec.Struct, frozen=True):
     """The addresses of controllers that agents receive."""
     echoes: Callable[[Done], Asker]
     """Makes the asker of a term."""
-    callers_changed: Callable[[Sequence[Object], Sequence[str]], None] = lambda *_: None
-    """Called with the users and nodes that changed, and the ids of removed ones."""
+    callers_changed: Callable[[Sequence[Object | Cluster], Sequence[str]], None] = lambda *_: None
+    """Called with the users, nodes and cluster that changed, and the ids of removed ones."""
 
 
 class Loop:
@@ -186,7 +186,7 @@ class Loop:
         old = self.state.nodes[node_id]
         status = msgspec.structs.replace(old.status, addr=told.addr, addrs6=told.addrs6)
         node = msgspec.structs.replace(old, description=told.description, status=status)
-        node = promoted(node, self.controllers)
+        node = promoted(node, self.controllers, told.peer)
         if node == old:
             return
         self._observe_node(node)
@@ -242,7 +242,7 @@ class Loop:
         """These controllers run, the leader first: notify agents; their nodes are managers."""
         self.sessions.controllers = controllers
         self.sessions.settings_changed(self.state.cluster, self.heartbeat_period)
-        for node in managers(self.state, controllers):
+        for node in managers(self.state, controllers, self.sessions.peer_of):
             self._observe_node(node)
 
     # Turns
@@ -367,6 +367,7 @@ class Loop:
         self._young.made(len(writes.tasks))
         if writes.cluster is not None:
             self.node_watch.follow(self.heartbeat_period)
+            self._tools.callers_changed((writes.cluster,), ())
         for kind in KINDS.values():
             put, removed = writes.of(kind), writes.removed_of(kind)
             if put or removed:

@@ -39,6 +39,8 @@ class NodeSession:
 
     def __init__(self, node_id: NodeId) -> None:
         self.node_id = node_id
+        self.peer = ""
+        """The address from which the agent calls."""
         self.wake = asyncio.Event()
         self.closed = False
         self.sent_revision = 0
@@ -172,6 +174,11 @@ class Sessions:
         self.close_node(node_id)
         session = self._of_node[node_id] = NodeSession(node_id)
         return session
+
+    def peer_of(self, node_id: NodeId) -> str:
+        """The address from which the node's agent calls; "" without a session."""
+        session = self._of_node.get(node_id)
+        return session.peer if session is not None else ""
 
     def holds(self, session: NodeSession) -> bool:
         """Whether it is still its node's session."""

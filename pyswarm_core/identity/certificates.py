@@ -13,6 +13,10 @@ class NodeCertificate(Model, frozen=True):
     """The SHA-256 digest of its public key, in hexadecimal."""
     issuer: bytes = b""
     """The identifier of the issuing CA's key."""
+    former_key_digest: str = ""
+    """Of the key before: the host may not have the answer to its renewal yet. Empty after a rejoin
+    without proof of that key.
+    """
 
 
 class CertificateAuthority(Model, frozen=True):

@@ -85,13 +85,8 @@ def rejoining(state: State, rejoin: Rejoin, now: Instant) -> NodeId:
     Raises NotFound, PermissionDenied, Conflict.
     """
     node = _node(state, rejoin.node_id)
-    if rejoin.proof is not None:
-        if rejoin.proof.key_digest == node.certificate.key_digest:
-            return node.id
-        former = parse(rejoin.proof.certificate)
-        if former.key_digest == node.certificate.key_digest:
-            require_proof(rejoin.proof.certificate, rejoin.proof.csr, rejoin.proof.signature)
-            return node.id
+    if is_proven(state, rejoin):
+        return node.id
     if node.status.state is not NodeState.DOWN:
         raise Conflict(
             f"node {quoted(node.description.hostname)} is {node.status.state}, and this host cannot"
@@ -100,10 +95,57 @@ def rejoining(state: State, rejoin: Rejoin, now: Instant) -> NodeId:
     return node.id
 
 
-def renewed(state: State, node_id: NodeId, key_digest: str, now: Instant) -> tuple[Writes, Node]:
-    """The node with a new certificate. Raises NotFound."""
-    certificate = certificate_of(state.cluster, key_digest, now)
-    node = msgspec.structs.replace(_node(state, node_id), certificate=certificate)
+def is_proven(state: State, rejoin: Rejoin) -> bool:
+    """Whether the host proves that it has the node's newest key, or repeats its request for that.
+
+    Raises NotFound, PermissionDenied, InvalidArgument.
+    """
+    newest, proof = _node(state, rejoin.node_id).certificate.key_digest, rejoin.proof
+    if proof is None:
+        return False
+    if proof.key_digest == newest:
+        return True
+    if parse(proof.certificate).key_digest != newest:
+        return False
+    require_proof(proof.certificate, proof.csr, proof.signature)
+    return True
+
+
+def require_key(node: Node, shown: str) -> None:
+    """Raise PermissionDenied unless this is the digest of the node's newest key, or of the one
+    before: the answer to a renewal may be lost, and sessions go on after it.
+    """
+    if not shown or shown not in (node.certificate.key_digest, node.certificate.former_key_digest):
+        raise PermissionDenied(
+            f"the certificate has a former key of node {quoted(node.description.hostname)}: run"
+            " `pyswarm swarm rejoin --token TOKEN HOST:2377` on the host"
+        )
+
+
+def require_newest_key(node: Node, shown: str, requested: str) -> None:
+    """Raise PermissionDenied unless the agent that shows one key may have a certificate for the
+    other: it shows the newest key, or repeats the request of which the answer was lost.
+    """
+    require_key(node, shown)
+    newest = node.certificate.key_digest
+    if newest not in (shown, requested):
+        raise PermissionDenied("this is not the newest certificate of the node: join again")
+
+
+def renewed(
+    state: State, node_id: NodeId, key_digest: str, now: Instant, *, keeps_former: bool = True
+) -> tuple[Writes, Node]:
+    """The node with a new certificate. Its former key stays valid for the agent's calls until the
+    next renewal, if `keeps_former`. Raises NotFound.
+    """
+    node = _node(state, node_id)
+    old = node.certificate
+    former = old.former_key_digest if old.key_digest == key_digest else old.key_digest
+    certificate = msgspec.structs.replace(
+        certificate_of(state.cluster, key_digest, now),
+        former_key_digest=former if keeps_former else "",
+    )
+    node = msgspec.structs.replace(node, certificate=certificate)
     return Writes(objects=(node,)), node
 
 

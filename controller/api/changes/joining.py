@@ -1,7 +1,7 @@
 """Joins of hosts, and validation of what agents report. PURE."""
 
 import hmac
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address
 from itertools import islice
@@ -64,10 +64,12 @@ class JoinRequest(msgspec.Struct, frozen=True):
     """Of the key for which the host requests a certificate."""
     clock: int = 0
     """The host's; 0: not sent."""
+    peer: str = ""
+    """The address from which the host calls."""
 
 
 def join(
-    state: State, request: JoinRequest, now: Instant, ids: IdSource, controllers: Iterable[str] = ()
+    state: State, request: JoinRequest, now: Instant, ids: IdSource, controllers: Sequence[str] = ()
 ) -> tuple[Writes, Node]:
     """Add the host as a node with a number of its own. A host that joins again is a new node, and
     its former one, if it is drained, empty and silent (`swarm leave`), is down.
@@ -103,7 +105,7 @@ def join(
         status=NodeStatus(since=now, addr=request.addr),
         certificate=certificate_of(cluster, request.key_digest, now),
     )
-    node = promoted(node, controllers)
+    node = promoted(node, controllers, request.peer)
     counted = msgspec.structs.replace(cluster, next_node_number=node.number + 1)
     former = (moved(one, NodeState.DOWN, now, "it left the fleet") for one in left.values())
     return Writes(cluster=counted, objects=(node, *former)), node

@@ -726,12 +726,15 @@ class NodeCertificate(_message.Message):
     ISSUED_AT_FIELD_NUMBER: _builtins.int
     KEY_DIGEST_FIELD_NUMBER: _builtins.int
     ISSUER_FIELD_NUMBER: _builtins.int
+    FORMER_KEY_DIGEST_FIELD_NUMBER: _builtins.int
     expires_at: _builtins.int
     issued_at: _builtins.int
     key_digest: _builtins.str
     """SHA-256 of its public key, in hexadecimal."""
     issuer: _builtins.bytes
     """The identifier of the issuing CA's key."""
+    former_key_digest: _builtins.str
+    """Of the key before; empty after a rejoin without proof of that key."""
     def __init__(
         self,
         *,
@@ -739,10 +742,11 @@ class NodeCertificate(_message.Message):
         issued_at: _builtins.int = ...,
         key_digest: _builtins.str = ...,
         issuer: _builtins.bytes = ...,
+        former_key_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "issued_at", b"issued_at", "issuer", b"issuer", "key_digest", b"key_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "former_key_digest", b"former_key_digest", "issued_at", b"issued_at", "issuer", b"issuer", "key_digest", b"key_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

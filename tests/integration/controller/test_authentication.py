@@ -26,8 +26,10 @@ from pyswarm_core.identity.tokens import parse_user_token
 from pyswarm_core.identity.trust import OUTDATED_KEY
 from pyswarm_core.identity.users import Role, User, UserSpec
 from pyswarm_core.kinds import USER
+from pyswarm_core.state import State
 from tests.fixtures import build
 from tests.fixtures.certificates import Holder, foreign
+from tests.fixtures.identity import naming
 from tests.integration.controller.fleet import WAIT_S, until
 from tests.integration.controller.identified import Identified, identified
 
@@ -261,8 +263,9 @@ def _agent(fleet: Identified, left: int = HOUR) -> Holder:
 
 
 async def test_tunnels_of_a_removed_node_end_and_new_ones_are_refused(fleet: Identified) -> None:
-    await fleet.put(build.node(NODE))
-    async with fleet.dial(_agent(fleet)) as channel:
+    holder = _agent(fleet)
+    await fleet.put(naming(build.node(NODE), holder.chain))
+    async with fleet.dial(holder) as channel:
         stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
         call = stub.Tunnel(None)
         await until(lambda: len(fleet.authentication.calls), "the tunnel is open")
@@ -291,6 +294,70 @@ async def test_a_stream_outlives_its_certificate_if_the_node_has_a_newer_one(
         assert "expired" in (await _end(again))[1]  # a new call shows the certificate again
         fleet.renewed.clear()
         fleet.authentication.calls.changed((), (NODE,))
+        assert (await _end(call))[0] is DENIED
+
+
+async def _rotate(fleet: Identified) -> None:
+    """Begin a rotation of the CA, and end it without waiting for any node."""
+    await fleet.change(lambda state, now, ids: (Writes(cluster=begun(state.cluster, now)), None))
+
+
+async def _end_rotation(fleet: Identified) -> None:
+    def end(state: State, now: Instant, ids: object) -> tuple[Writes, None]:
+        return Writes(cluster=replace(state.cluster, former_roots=())), None
+
+    await fleet.change(end)
+
+
+async def test_a_connection_with_a_certificate_of_a_former_ca_has_no_rights(
+    fleet: Identified,
+) -> None:
+    ann, ci = await fleet.user("ann", Role.ADMIN), await fleet.user("ci", Role.VIEWER)
+    token = await fleet.token(ci)
+    async with fleet.as_user(ann) as channel, fleet.dial(fleet.guest) as guest:
+        call = await _following(fleet, channel)
+        by_token = await _following(fleet, guest, token)
+        await _rotate(fleet)
+        assert (await _info(channel))[0] is grpc.StatusCode.OK
+        assert not call.done()
+        await _end_rotation(fleet)
+        for code, details in (await _end(call), await _info(channel)):
+            assert code is DENIED
+            assert "of a former CA" in details
+            assert "`pyswarm context create NAME --user USER`" in details
+        assert (await _issued(channel))[0] is DENIED
+        assert not by_token.done()
+        assert (await _info(guest, token))[0] is grpc.StatusCode.OK
+
+
+async def test_an_agent_goes_on_after_a_rotation_if_it_has_renewed(fleet: Identified) -> None:
+    holder = _agent(fleet)
+    node = naming(build.node(NODE), holder.chain)
+    await fleet.put(node)
+    async with fleet.dial(holder) as channel:
+        stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
+        health = health_pb2_grpc.HealthStub(channel)
+        call = health.Watch(health_pb2.HealthCheckRequest())
+        await call.read()
+        await _rotate(fleet)
+        assert fleet.loop is not None
+        issuer = ca.identifier_of(fleet.loop.state.cluster.ca)
+        await fleet.put(replace(node, certificate=replace(node.certificate, issuer=issuer)))
+        await _end_rotation(fleet)
+        request = dispatcher_pb2.RenewCertificateRequest(csr=ca.csr_pem(ca.new_key()))
+        session = stub.Session(None)
+        await session.write(dispatcher_pb2.AgentMessage(hello=dispatcher_pb2.Hello()))
+        for refused in (
+            stub.Tunnel(None),
+            stub.Leave(dispatcher_pb2.LeaveRequest()),
+            stub.RenewCertificate(request),
+            session,
+        ):
+            code, details = await _end(refused)
+            assert (code, "`pyswarm swarm rejoin" in details) == (DENIED, True)
+        assert not call.done()
+        await _rotate(fleet)
+        await _end_rotation(fleet)
         assert (await _end(call))[0] is DENIED
 
 

@@ -5,6 +5,7 @@ import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -16,8 +17,10 @@ from agent.session.identity import Joining
 from agent.session.renewal import Renewal
 from controller.app import Controller
 from controller.config import Config
+from controller.grpc.peers import address_of
 from controller.identity import ca
 from controller.identity.ca import Unit
+from controller.identity.caller import CONTROLLER
 from controller.identity.keyring import Keyring
 from controller.leader.exchanges import IMAGE_LIST, ImageList
 from controller.store.base import Put, Txn
@@ -26,7 +29,8 @@ from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.credentials import ClientCredentials, channel
 from pyswarm_core.aio.system import SteadyClock
 from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2, dispatcher_pb2_grpc
-from pyswarm_core.clock import SECOND
+from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.decision import Writes
 from pyswarm_core.errors import PermissionDenied, PyswarmError
 from pyswarm_core.identity.certificates import CertificateAuthority
 from pyswarm_core.ids import NodeId
@@ -34,6 +38,8 @@ from pyswarm_core.keys import Keys
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import NodeDescription, NodeResources
 from pyswarm_core.specs import ClusterSpec
+from pyswarm_core.state import State
+from pyswarm_core.states import NodeState
 from tests.fixtures.identity import Pki, another, key_der, present, signed
 from tests.integration.controller.fleet import (
     FakeAgent,
@@ -246,6 +252,101 @@ async def _tunnel(
     tunnel = asyncio.create_task(_dial_back(agent, address, tunnel_id))
     await opened.wait()
     return reading, tunnel
+
+
+async def test_a_worker_that_claims_the_address_of_a_controller_stays_one(
+    controller: Controller, settings: Config
+) -> None:
+    address, token = settings.advertise_addr, pki(controller).token
+    beside, impostor = FakeAgent("host1"), FakeAgent("host2")
+    for agent in (beside, impostor):
+        await agent.join(address, token)
+    beside.addr, impostor.addr = "192.0.2.252", "192.0.2.253"
+    controllers = (f"{beside.addr}:2377", f"{impostor.addr}:2377")
+    loop = controller.current()
+    loop.sessions.controllers = controllers
+    sessions = [asyncio.create_task(agent.converse(address)) for agent in (beside, impostor)]
+    await until(lambda: beside.full_sets and impostor.full_sets, "both have sessions")
+    loop.controllers_changed(controllers)
+    roles = {node.status.addr: node.spec.role for node in loop.state.nodes.values()}
+    # Both call over loopback, on which the agent beside the leader may call.
+    assert roles == {beside.addr: "manager", impostor.addr: "worker"}
+    for session in sessions:
+        session.cancel()
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("ipv4:192.0.2.1:4711", "192.0.2.1"),
+        ("ipv6:[::ffff:192.0.2.1]:4711", "192.0.2.1"),
+        ("ipv6:%5B::ffff:192.0.2.1%5D:4711", "192.0.2.1"),
+        ("ipv6:[fe80::1%25eth0]:4711", "fe80::1"),
+        ("ipv6:[::1]:4711", "::1"),
+        ("unix:/run/api.sock", ""),
+        ("unix:", ""),
+    ],
+)
+def test_the_address_of_a_caller(peer: str, address: str) -> None:
+    context: Any = SimpleNamespace(peer=lambda: peer)
+    assert address_of(context) == address
+
+
+async def test_a_former_key_is_worth_nothing_after_a_rejoin_with_another(
+    controller: Controller, settings: Config
+) -> None:
+    address, token = settings.advertise_addr, pki(controller).token
+    agent = FakeAgent("host1")
+    await agent.join(address, token)
+    former = holder(agent.credentials)
+
+    def down(state: State, now: Instant, ids: object) -> tuple[Writes, None]:
+        node = state.nodes[NodeId(agent.node_id)]
+        status = replace(node.status, state=NodeState.DOWN)
+        return Writes(objects=(replace(node, status=status),)), None
+
+    await controller.current().submit(down, CONTROLLER)
+    key = ca.new_key()
+    request = dispatcher_pb2.RenewCertificateRequest(
+        csr=ca.csr_pem(key), token=token, node_id=agent.node_id
+    )
+    async with holder(pki(controller).guest()).dial(address) as connection:
+        stub: Any = dispatcher_pb2_grpc.DispatcherStub(connection)
+        agent.take(await stub.RenewCertificate(request), ca.key_pem(key))
+    async with asyncio.TaskGroup() as group:
+        session = group.create_task(agent.converse(address))
+        await until(lambda: agent.full_sets == 1, "its session stands")
+        (open_session,) = controller.current().sessions
+        async with former.dial(address) as connection:
+            stub = dispatcher_pb2_grpc.DispatcherStub(connection)
+            assert await _refusal(stub.Leave(dispatcher_pb2.LeaveRequest())) is DENIED
+        assert await _refusal(former.converse(address)) is DENIED
+        assert await _refusal(_renew(former, address)) is DENIED
+        assert await _dial_back(former, address, "t" * 25) is DENIED
+        assert controller.current().sessions.holds(open_session)
+        session.cancel()
+
+
+async def test_an_agent_with_the_key_before_the_newest_only_repeats_its_request(
+    controller: Controller, settings: Config
+) -> None:
+    address = settings.advertise_addr
+    agent = FakeAgent("host1")
+    await agent.join(address, pki(controller).token)
+    key = ca.new_key()
+    request = dispatcher_pb2.RenewCertificateRequest(csr=ca.csr_pem(key))
+    async with agent.dial(address) as connection:
+        stub: Any = dispatcher_pb2_grpc.DispatcherStub(connection)
+        await stub.RenewCertificate(request)  # its answer is lost
+        assert await _refusal(_renew(agent, address)) is DENIED
+        (node,) = controller.current().state.nodes.values()
+        assert node.certificate.key_digest == ca.key_digest(key.public_key())
+        reply = await stub.RenewCertificate(request)
+    session = asyncio.create_task(agent.converse(address))
+    await until(lambda: agent.full_sets == 1, "a session with the key before")
+    session.cancel()
+    agent.take(reply, ca.key_pem(key))
+    await _renew(agent, address)
 
 
 # One node in the place of another

@@ -11,6 +11,7 @@ import pytest
 
 from pyswarm_core.identity.users import Role
 from tests.fixtures import build
+from tests.fixtures.identity import naming
 from tests.integration.controller.fleet import WAIT_S
 from tests.integration.controller.identified import Identified, identified
 from tests.integration.controller.matrix import Row, call_of, methods, request_of, rows
@@ -30,9 +31,11 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Identified]:
 
 async def _callers(fleet: Identified) -> dict[str, list[Caller]]:
     """By column; users once with a certificate and once with a token."""
+    agent = fleet.ca.holder("worker", NODE)
+    await fleet.put(naming(build.node(NODE), agent.chain))
     found: dict[str, list[Caller]] = {
         "guest": [(fleet.dial(fleet.guest), ())],
-        "agent": [(fleet.dial(fleet.ca.holder("worker", NODE)), ())],
+        "agent": [(fleet.dial(agent), ())],
         "controller": [(fleet.dial(fleet.ca.holder("manager", "c2")), ())],
     }
     for role in Role:

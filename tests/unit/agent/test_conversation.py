@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+from msgspec.structs import replace
 
 from agent.assignment import Assignment
 from agent.outbox import Outbox
@@ -70,6 +72,41 @@ async def test_a_message_carries_a_bounded_number_of_statuses(tmp_path: Path) ->
             outbox.put(STATUS._replace(task_id=TaskId(f"{number:025}")))
         sizes = [len((await anext(stream)).statuses.states) for _ in range(2)]
         assert sizes == [STATUSES_PER_MESSAGE, 1] == [1_000, 1]
+
+
+async def test_a_tunnel_shows_the_newest_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = identity_in(tmp_path)
+    opened: list[Any] = []
+    dialled: list[tuple[str, Any]] = []
+
+    async def open_tunnel(stub: Any, _: object) -> None:
+        opened.append(stub)
+
+    def dial(address: str, credentials: Any, **_: object) -> grpc.aio.Channel:
+        dialled.append((address, credentials))
+        return grpc.aio.insecure_channel("127.0.0.1:1")
+
+    monkeypatch.setattr(conversation, "channel", dial)
+    async with Host(tmp_path).worker() as worker:
+        session = Session(
+            identity,
+            _greeting,
+            Outbox(),
+            worker,
+            assign=lambda _: _never(),
+            probe=lambda *_: None,
+            open_tunnel=open_tunnel,
+        )
+        session._begin("192.0.2.1:1")
+        stub: Any = object()
+        await session._dial_back(stub, dispatcher_pb2.OpenTunnel())
+        assert (opened, dialled) == ([stub], [])
+        identity.renew(replace(identity.certificate, chain="newer"))
+        await session._dial_back(stub, dispatcher_pb2.OpenTunnel())
+        assert dialled == [("192.0.2.1:1", identity.certificate.credentials)]
+        assert opened[1] is not stub
 
 
 async def _greeting() -> Greeting:

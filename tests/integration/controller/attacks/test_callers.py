@@ -22,7 +22,7 @@ from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import USER
 from tests.fixtures import build
 from tests.fixtures.certificates import Holder, foreign
-from tests.fixtures.identity import Pki, key_der
+from tests.fixtures.identity import Pki, key_der, naming
 from tests.integration.controller.fleet import WAIT_S
 from tests.integration.controller.identified import Identified, identified
 from tests.integration.controller.matrix import call_of, methods, request_of
@@ -172,8 +172,15 @@ async def test_a_certificate_of_another_fleet_with_the_same_ca_calls_nothing(
             )
 
 
+async def _agent(fleet: Identified) -> Holder:
+    """The agent of NODE."""
+    holder = fleet.ca.holder("worker", NODE)
+    await fleet.put(naming(build.node(NODE), holder.chain))
+    return holder
+
+
 async def test_a_node_calls_nothing_of_users(fleet: Identified) -> None:
-    async with fleet.dial(fleet.ca.holder("worker", NODE)) as channel:
+    async with fleet.dial(await _agent(fleet)) as channel:
         users = await _refused(
             fleet, (channel, ""), DENIED, lambda name: name in STACKED, named=OTHER
         )
@@ -247,7 +254,7 @@ async def test_a_renewal_is_of_the_node_of_the_certificate_alone(fleet: Identifi
     request = request_of(method, "")
     request.csr, request.node_id = ca.csr_pem(ca.new_key()), OTHER
     before = fleet.loop.state.nodes[NodeId(OTHER)]
-    async with fleet.dial(fleet.ca.holder("worker", NODE)) as channel:
+    async with fleet.dial(await _agent(fleet)) as channel:
         reply = await call_of(channel, "/pyswarm.v1.Dispatcher/RenewCertificate", method)(request)
     assert ca.parse(reply.chain).subject.id == NODE
     assert fleet.loop.state.nodes[NodeId(OTHER)] == before

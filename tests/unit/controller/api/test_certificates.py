@@ -7,9 +7,12 @@ from controller.api.changes.certificates import (
     Proof,
     Rejoin,
     certificate_of,
+    is_proven,
     proven_node,
     rejoining,
     renewed,
+    require_key,
+    require_newest_key,
 )
 from controller.identity import ca
 from controller.identity.ca import Unit
@@ -17,6 +20,7 @@ from pyswarm_core.clock import HOUR, SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import InvalidArgument, NotFound, PermissionDenied
 from pyswarm_core.ids import NodeId
+from pyswarm_core.objects import Node
 from pyswarm_core.state import State
 from tests.fixtures import build
 from tests.fixtures.build import NOW
@@ -65,7 +69,9 @@ def test_a_node_that_renews_has_the_newer_certificate_and_nothing_else_new() -> 
     state = world()
     writes, node = renewed(state, NodeId("n1"), "e" * 64, LATER)
     assert writes.objects == (node,)
-    assert node.certificate == certificate_of(FLEET.cluster, "e" * 64, LATER)
+    newest = certificate_of(FLEET.cluster, "e" * 64, LATER)
+    former = ca.key_digest(KEY.public_key())
+    assert node.certificate == replace(newest, former_key_digest=former)
     assert replace(node, certificate=state.nodes[NodeId("n1")].certificate) == state.nodes["n1"]  # type: ignore[index]
     with pytest.raises(NotFound, match="swarm leave`, then `pyswarm swarm join`"):
         renewed(state, NodeId("n2"), "e" * 64, LATER)
@@ -148,3 +154,48 @@ def test_an_older_certificate_proves_nothing_once_there_is_a_newer_one() -> None
     assert proven_node(state, proof(newer), LATER) == "n1"
     with pytest.raises(PermissionDenied, match="not the newest certificate"):
         proven_node(state, proof(), LATER)
+
+
+def renew(state: State, key: str, *, keeps_former: bool = True) -> Node:
+    writes, node = renewed(state, NodeId("n1"), key, LATER, keeps_former=keeps_former)
+    state.apply(writes)
+    return node
+
+
+def test_an_agent_calls_with_its_newest_key_or_the_one_before() -> None:
+    state, first = world(), ca.key_digest(KEY.public_key())
+    node = renew(state, "b" * 64)
+    for shown in (first, "b" * 64):
+        require_key(node, shown)
+    node = renew(state, "b" * 64)  # the same request again
+    require_key(node, first)
+    node = renew(state, "c" * 64)
+    require_key(node, "b" * 64)
+    for shown in (first, "d" * 64):
+        with pytest.raises(PermissionDenied, match=r"a former key of node .*`pyswarm swarm rejoin"):
+            require_key(node, shown)
+
+
+def test_an_agent_renews_with_its_newest_key_or_asks_for_that_again() -> None:
+    state, first = world(), ca.key_digest(KEY.public_key())
+    node = renew(state, "b" * 64)
+    require_newest_key(node, "b" * 64, "c" * 64)
+    require_newest_key(node, first, "b" * 64)  # the answer was lost
+    with pytest.raises(PermissionDenied, match="not the newest certificate"):
+        require_newest_key(node, first, "c" * 64)
+    with pytest.raises(PermissionDenied, match="a former key of node"):
+        require_newest_key(node, "d" * 64, "b" * 64)
+
+
+def test_a_rejoin_without_proof_of_the_former_key_ends_it() -> None:
+    state, first = world(), ca.key_digest(KEY.public_key())
+    assert is_proven(state, Rejoin(NodeId("n1"), proof()))
+    assert not is_proven(state, Rejoin(NodeId("n1")))
+    assert not is_proven(state, Rejoin(NodeId("n1"), proof(ca.new_key())))
+    with pytest.raises(PermissionDenied, match="no signature of the request"):
+        is_proven(state, Rejoin(NodeId("n1"), proof(signer=ca.new_key())))
+    node = renew(state, "b" * 64, keeps_former=False)
+    require_key(node, "b" * 64)
+    for shown in (first, ""):
+        with pytest.raises(PermissionDenied, match="a former key of node"):
+            require_key(node, shown)

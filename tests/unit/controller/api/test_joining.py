@@ -198,24 +198,52 @@ CONTROLLERS = ("192.0.2.1:2377", "controller.example:2377", "[192.0.2.9]:2377")
 
 def test_a_node_is_a_manager_because_a_controller_runs_there() -> None:
     fleet = world(build.node("n2", addr="192.0.2.2"))
-    request = JoinRequest(FLEET.token, described("first"), "192.0.2.1")
+    request = JoinRequest(FLEET.token, described("first"), "192.0.2.1", peer="192.0.2.1")
     _, first = join(fleet, request, build.NOW, build.Numbered(), CONTROLLERS)
     assert first.spec.role == "manager"
+    impostor = replace(request, peer="192.0.2.66")
+    _, claimed = join(fleet, impostor, build.NOW, build.Numbered(), CONTROLLERS)
+    assert claimed.spec.role == "worker"
     plain = fleet.nodes[NodeId("n2")]
-    assert promoted(plain, CONTROLLERS) is plain
-    assert promoted(plain, ("192.0.2.2:2377",)).spec.role == "manager"
+    assert promoted(plain, CONTROLLERS, "192.0.2.2") is plain
+    assert promoted(plain, ("192.0.2.2:2377",), "192.0.2.2").spec.role == "manager"
     nowhere = replace(plain, status=replace(plain.status, addr=""))
-    assert promoted(nowhere, ("c1",)) is nowhere
+    assert promoted(nowhere, ("c1",), "192.0.2.2") is nowhere
+
+
+@pytest.mark.parametrize(
+    ("peer", "role"),
+    [
+        ("192.0.2.1", "manager"),
+        ("127.0.0.1", "manager"),
+        ("::1", "manager"),
+        ("192.0.2.2", "worker"),
+        ("192.0.2.66", "worker"),
+        ("2001:db8::1", "worker"),
+        ("", "worker"),
+    ],
+)
+def test_a_claimed_address_makes_no_manager(peer: str, role: str) -> None:
+    node = build.node("n1", addr="192.0.2.1")
+    assert promoted(node, ("192.0.2.1:2377", "192.0.2.2:2377"), peer).spec.role == role
+
+
+def test_loopback_is_the_leaders_host_alone() -> None:
+    node, controllers = build.node("n2", addr="192.0.2.2"), ("192.0.2.1:2377", "192.0.2.2:2377")
+    assert promoted(node, controllers, "127.0.0.1") is node
+    assert promoted(node, controllers, "192.0.2.2").spec.role == "manager"
 
 
 def test_a_node_with_a_controller_from_before_becomes_a_manager_once() -> None:
     fleet = world(build.node("n1", addr="192.0.2.1"), build.node("n2", addr="192.0.2.2"))
-    (manager,) = managers(fleet, CONTROLLERS)
+    peers = {NodeId("n1"): "192.0.2.1"}
+    assert managers(fleet, CONTROLLERS, lambda _: "192.0.2.66") == []
+    (manager,) = managers(fleet, CONTROLLERS, lambda node_id: peers.get(node_id, ""))
     assert (manager.id, manager.spec.role, manager.version.index) == ("n1", "manager", 1)
     fleet.apply(Writes(objects=(manager,)))
-    assert managers(fleet, CONTROLLERS) == []
+    assert managers(fleet, CONTROLLERS, peers.__getitem__) == []
     # It stays one while its controller is away: tasks do not move for that.
-    assert managers(fleet, ()) == []
+    assert managers(fleet, (), peers.__getitem__) == []
 
 
 def test_an_agent_that_is_too_old_is_told_what_to_upgrade() -> None:

@@ -12,6 +12,7 @@ from controller.identity.ca import csr_pem, new_key
 from controller.leader.sessions import NodeSession
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.api.v1.dispatcher_pb2 import ControllerMessage as Message
+from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Exhausted, InvalidArgument
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.indexes.columns import pack_statuses
@@ -20,14 +21,17 @@ from pyswarm_core.objects import NO_DETAIL, TaskStatus
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
 from tests.fixtures.desk import StoppedClock
-from tests.fixtures.identity import FLEET, auth_context
+from tests.fixtures.identity import FLEET, auth_context, naming
+
+CREDENTIALS = FLEET.node("n1")
 
 
 class SlowStore:
     """A loop that hears, and never gets a change confirmed."""
 
     def __init__(self) -> None:
-        self.state = build.state()
+        self.state = build.state(nodes=[naming(build.node("n1"), CREDENTIALS.cert_pem)])
+        self.state.apply(Writes(cluster=FLEET.cluster))
         self.heard_of: list[NodeId] = []
         self.submitted = 0
 
@@ -187,7 +191,7 @@ class Renews:
         return NODE
 
 
-NODE = auth_context(FLEET.node("n1"))
+NODE = auth_context(CREDENTIALS)
 
 
 async def test_a_fleet_that_renews_at_once_waits_within_bounds_and_delays_no_session() -> None:

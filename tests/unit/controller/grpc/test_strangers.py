@@ -6,14 +6,16 @@ from typing import Any
 from controller.grpc.admission import STRANGERS, Gate
 from controller.grpc.dispatcher import Dispatcher
 from controller.leader.sessions import NodeSession
+from pyswarm_core.aio.credentials import ClientCredentials
 from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
 from pyswarm_core.codec import to_proto
+from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Exhausted
 from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import Node
 from tests.fixtures import build
 from tests.fixtures.desk import StoppedClock
-from tests.fixtures.identity import FLEET, auth_context
+from tests.fixtures.identity import FLEET, auth_context, naming
 
 AGENTS = 40
 HOSTS = 4
@@ -23,7 +25,10 @@ class Leader:
     """A leader and its loop: sessions that were opened."""
 
     def __init__(self) -> None:
-        self.state = build.state(nodes=build.nodes(AGENTS))
+        nodes = build.nodes(AGENTS)
+        self.shown = {node.id: FLEET.node(node.id) for node in nodes}
+        self.state = build.state(nodes=[naming(n, self.shown[n.id].cert_pem) for n in nodes])
+        self.state.apply(Writes(cluster=FLEET.cluster))
         self.sessions = self
         self.leader = ""
         self.opened_for: list[NodeId] = []
@@ -48,9 +53,12 @@ class Leader:
 class Stream:
     """A call of one host that brings this hello, or nothing for ever."""
 
-    def __init__(self, peer: str, node: Node | None = None) -> None:
+    def __init__(
+        self, peer: str, node: Node | None = None, shown: ClientCredentials | None = None
+    ) -> None:
         self._peer = peer
         self._node = node
+        self._shown = shown
 
     def peer(self) -> str:
         return self._peer
@@ -67,8 +75,8 @@ class Stream:
         return dispatcher_pb2.AgentMessage(hello=hello)
 
     def auth_context(self) -> dict[str, list[bytes]]:
-        assert self._node is not None
-        return auth_context(FLEET.node(self._node.id, cluster_id=build.state().cluster.id))
+        assert self._shown is not None
+        return auth_context(self._shown)
 
 
 class Serving(Dispatcher):
@@ -100,7 +108,8 @@ async def test_a_fleet_gets_in_while_silent_hosts_hold_all_places_and_renew_them
         await asyncio.sleep(0)
         assert gate.total == STRANGERS.total
         for number, node in enumerate(leader.state.nodes.values()):
-            agent: Any = Stream(f"ipv6:[2001:db8:0:{number:x}::1]:1", node)
+            shown = leader.shown[node.id]
+            agent: Any = Stream(f"ipv6:[2001:db8:0:{number:x}::1]:1", node, shown)
             await dispatcher.Session(None, agent)
             assert gate.total <= STRANGERS.total
         for task in held:
