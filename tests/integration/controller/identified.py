@@ -20,6 +20,7 @@ from controller.grpc.calls import ErrorsToStatus
 from controller.grpc.control import Control
 from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
+from controller.identity import ca
 from controller.identity.caller import CONTROLLER
 from controller.identity.cluster import first_cluster, root_digest
 from controller.leader.election import Term
@@ -34,6 +35,7 @@ from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
 from pyswarm_core.aio.echo import NoEchoes
 from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
+from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
 from pyswarm_core.clock import HOUR, Instant
 from pyswarm_core.decision import Writes
@@ -164,3 +166,17 @@ async def identified(folder: Path) -> AsyncIterator[Identified]:
             leading.cancel()
             with suppress(asyncio.CancelledError):
                 await leading
+
+
+async def issued(
+    channel: grpc.aio.Channel, ref: str = "", token: str = ""
+) -> tuple[grpc.StatusCode, str, Holder]:
+    """The answer to a request for a certificate: its code, its text, the certificate."""
+    key = ca.new_key()
+    request = pb.IssueUserCertificateRequest(ref=ref, csr=ca.csr_pem(key).decode())
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    stub: Any = control_pb2_grpc.ControlStub(channel)
+    call = stub.IssueUserCertificate(request, metadata=metadata)
+    code, details = await call.code(), await call.details() or ""
+    chain = (await call).chain.encode() if code is grpc.StatusCode.OK else b""
+    return code, details, Holder(ca.key_pem(key), chain)

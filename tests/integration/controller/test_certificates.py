@@ -5,7 +5,6 @@ import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -17,7 +16,6 @@ from agent.session.identity import Joining
 from agent.session.renewal import Renewal
 from controller.app import Controller
 from controller.config import Config
-from controller.grpc.peers import address_of
 from controller.identity import ca
 from controller.identity.ca import Unit
 from controller.identity.caller import CONTROLLER
@@ -275,23 +273,6 @@ async def test_a_worker_that_claims_the_address_of_a_controller_stays_one(
         session.cancel()
 
 
-@pytest.mark.parametrize(
-    ("peer", "address"),
-    [
-        ("ipv4:192.0.2.1:4711", "192.0.2.1"),
-        ("ipv6:[::ffff:192.0.2.1]:4711", "192.0.2.1"),
-        ("ipv6:%5B::ffff:192.0.2.1%5D:4711", "192.0.2.1"),
-        ("ipv6:[fe80::1%25eth0]:4711", "fe80::1"),
-        ("ipv6:[::1]:4711", "::1"),
-        ("unix:/run/api.sock", ""),
-        ("unix:", ""),
-    ],
-)
-def test_the_address_of_a_caller(peer: str, address: str) -> None:
-    context: Any = SimpleNamespace(peer=lambda: peer)
-    assert address_of(context) == address
-
-
 async def test_a_former_key_is_worth_nothing_after_a_rejoin_with_another(
     controller: Controller, settings: Config
 ) -> None:
@@ -496,39 +477,3 @@ async def test_a_host_sends_nothing_to_a_controller_with_another_ca(
     with pytest.raises(PermissionDenied, match="does not have this fleet's CA"):
         await FakeAgent("host1").join(settings.advertise_addr, another().token)
     assert nodes(controller) == []
-
-
-async def test_a_host_with_a_slow_connection_gets_a_session(
-    controller: Controller, settings: Config
-) -> None:
-    host, _, port = settings.advertise_addr.rpartition(":")
-
-    async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        while data := await source.read(65_536):
-            await asyncio.sleep(ONE_WAY_S)
-            sink.write(data)
-        sink.close()
-
-    async def relay(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        far_source, far_sink = await asyncio.open_connection(host, int(port))
-        try:
-            await asyncio.gather(carry(source, far_sink), carry(far_source, sink))
-        finally:
-            far_sink.close()
-            sink.close()
-
-    def accept(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        relays.append(asyncio.create_task(relay(source, sink)))
-
-    relays: list[asyncio.Task[None]] = []
-
-    async with await asyncio.start_server(accept, "127.0.0.1", 0) as line:
-        address = f"127.0.0.1:{line.sockets[0].getsockname()[1]}"
-        agent = FakeAgent("host1")
-        await agent.join(address, pki(controller).token)
-        session = asyncio.create_task(agent.converse(address))
-        await until(lambda: agent.full_sets or session.done(), "its session stands")
-        assert agent.full_sets == 1
-        for task in (session, *relays):
-            task.cancel()
-        await asyncio.gather(session, *relays, return_exceptions=True)
