@@ -1,7 +1,8 @@
 """Replaces secrets in texts of the audit log by `***`. PURE.
 
-A value is a secret by its name (`DB_PASSWORD=…`, `--api-token …`), or by its form (credentials in a
-URL, a token, an unlock key). Names are compared without regard to case.
+A value is a secret by its name (`DB_PASSWORD=…`, `"password": "…"`, `--api-token …`), after `-u
+USER:`, or by its form (credentials in a URL, a token, an unlock key). Names are compared without
+regard to case. Every pattern reads each word once: texts of users may be long.
 """
 
 import re
@@ -11,9 +12,23 @@ from typing import Any
 
 from pyswarm_core.identity.audit import MASK
 
-_NAMES = "PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|KEY|CREDENTIAL"
+_NAMES = "PASS|PWD|TOKEN|SECRET|KEY|CREDENTIAL|AUTH|BEARER"
 _SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
-_ASSIGNMENT = re.compile(rf"([\w.-]*(?:{_NAMES})[\w.-]*=)[^\s\"']+", re.IGNORECASE)
+_NAME = rf"(?<![\w.-])(?=[\w.-]*?(?:{_NAMES}))[\w.-]++"
+_SCHEME = r"(?:(?:Basic|Bearer|Digest|Token)\s++)?"
+_VALUE = r"""(?:\\"[^"]*+"|"(?:[^"\\]|\\.)*+"?|'[^']*+'?|[^\s"']++)"""
+"""Quoted, perhaps in a quoted text, or one word."""
+_SECRETS = tuple(
+    re.compile(rf"({pattern}){_VALUE}", re.IGNORECASE | re.DOTALL)
+    for pattern in (
+        rf"""{_NAME}(?:\\?["'])?=\s*+{_SCHEME}""",
+        # Not `--key: value …`, as errors name an option, and not an image such as `keycloak:1`.
+        rf"""(?!-){_NAME}(?:\\?["']\s*+:\s*+|\s*+:\s++){_SCHEME}""",
+        rf"(?=-){_NAME}\s++",
+        r"""(?<!\S)(?:-u|--user)(?:\s++|=)["']?[^\s:"'=]++:""",
+    )
+)
+_USER_FLAGS = ("-u", "--user")
 _URL = re.compile(r"(://)[^/@\s]+@")
 _TOKEN = re.compile(r"\b((?:PYSW[A-Z]|SWMKEY)-\d+-)\S+")
 
@@ -25,7 +40,8 @@ def is_secret(name: str) -> bool:
 
 def without_secrets(text: str) -> str:
     """The text with its secrets masked."""
-    text = _ASSIGNMENT.sub(rf"\1{MASK}", text)
+    for pattern in _SECRETS:
+        text = pattern.sub(rf"\1{MASK}", text)
     return _TOKEN.sub(rf"\1{MASK}", _URL.sub(rf"\1{MASK}@", text))
 
 
@@ -38,9 +54,15 @@ def entry_without_secrets(entry: str) -> str:
 
 
 def entries_without_secrets(entries: Iterable[str]) -> list[str]:
-    """The entries of a list; the word after a flag without `=` whose name is a secret's is one."""
+    """The entries of a list; the word after a flag without `=` whose name is a secret's is one, and
+    the password in that after `-u`.
+    """
     found = []
     for flag, entry in pairwise(("", *entries)):
+        user, colon, password = entry.partition(":")
+        if flag in _USER_FLAGS and password:
+            found.append(f"{user}{colon}{MASK}")
+            continue
         is_value = flag.startswith("-") and "=" not in flag and is_secret(flag)
         found.append(MASK if is_value else entry_without_secrets(entry))
     return found

@@ -53,13 +53,13 @@ def label_problems(field: str, labels: Mapping[str, str]) -> Iterable[Problem]:
 
 
 def env_problems(env: Sequence[str]) -> Iterable[Problem]:
-    """Each is NAME=VALUE."""
+    """Each is NAME=VALUE. Errors quote the name alone: the value may be a secret."""
     for entry in env:
         name, equals, value = entry.partition("=")
         if not equals or not is_word(name):
-            yield Problem("--env", entry, "expected NAME=VALUE, the name without spaces")
+            yield Problem("--env", name, "expected NAME=VALUE, the name without spaces")
         elif "\0" in value:
-            yield Problem("--env", entry, "expected no NUL in the value")
+            yield Problem("--env", name, "expected no NUL in the value")
 
 
 def argument_problems(field: str, arguments: Sequence[str]) -> Iterable[Problem]:

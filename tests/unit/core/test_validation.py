@@ -19,6 +19,7 @@ from pyswarm_core.validation import (
     require,
     service_problems,
 )
+from pyswarm_core.validation.text import env_problems
 from tests.fixtures import build
 
 replace = msgspec.structs.replace
@@ -228,6 +229,13 @@ def test_memory_and_cpus_are_bounded_and_the_error_names_the_maximum() -> None:
 def test_a_global_service_has_no_cap_per_node() -> None:
     spec = replace(placement(max_replicas=1), mode=specs.GlobalMode())
     assert [problem.field for problem in service_problems(spec)] == ["--replicas-max-per-node"]
+
+
+@pytest.mark.parametrize("entry", ["=hunter2", "DB PASSWORD=hunter2", "A=hunter2\0"])
+def test_errors_about_the_environment_quote_no_value(entry: str) -> None:
+    problems = list(env_problems((entry,)))
+    assert [problem.field for problem in problems] == ["--env"]
+    assert "hunter2" not in repr(problems)
 
 
 def test_problems_are_raised_together_and_not_without_end() -> None:
