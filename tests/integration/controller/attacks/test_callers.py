@@ -135,12 +135,18 @@ async def test_a_removed_node_calls_nothing(fleet: Identified) -> None:
     await fleet.put(build.node(REMOVED))
     async with fleet.dial(fleet.ca.holder("worker", REMOVED)) as channel:
         session = "/pyswarm.v1.Dispatcher/Session"  # it reads a hello first
+        leave = "/pyswarm.v1.Dispatcher/Leave"  # the answer is that there is no such node
         assert await _end((channel, ""), "/grpc.health.v1.Health/Check", _check(), "") is OK
         await fleet.change(lambda state, now, ids: remove_node(state, REMOVED, force=True))
         made = await _refused(
-            fleet, (channel, ""), DENIED, lambda name: _no_health(name) and name != session
+            fleet,
+            (channel, ""),
+            DENIED,
+            lambda name: _no_health(name) and name not in (session, leave),
         )
-        assert made == len(RULES) - 3
+        assert made == len(RULES) - 4
+        gone = await _end((channel, ""), leave, dict(methods())[leave], "")
+        assert gone is grpc.StatusCode.NOT_FOUND
 
 
 def _check() -> Any:
