@@ -153,11 +153,13 @@ class Encoder:
 
     def phases(self, unsaved: Unsaved) -> tuple[Iterator[Group], ...]:
         """All operations, in parts that are stored one after the other. Services that are removed
-        come first: what is stored after them may have their addresses and ports.
+        come first: what is stored after them may have their addresses and ports. The cluster comes
+        before objects, to which its counters gave their numbers.
         """
         return (
             self._removing(unsaved),
             self._gone_services(unsaved),
+            self._cluster(unsaved),
             self._puts(unsaved),
             self._chunks(unsaved),
             self._deletes(unsaved),
@@ -178,14 +180,17 @@ class Encoder:
         """Deletes of services; after their chunks, which would be orphaned otherwise."""
         return self._deletes_of(SERVICE, unsaved)
 
+    def _cluster(self, unsaved: Unsaved) -> Iterator[Group]:
+        """The cluster, if it changed."""
+        if unsaved.cluster:
+            yield self._put(self._keys.cluster, self._state.cluster, unsaved)
+
     def _puts(self, unsaved: Unsaved) -> Iterator[Group]:
         """The objects that exist, each with its audit records, without services that are being
         removed and what is stored with these.
         """
         for key, value in unsaved.aside.items():
             yield [Put(key, value)]
-        if unsaved.cluster:
-            yield self._put(self._keys.cluster, self._state.cluster, unsaved)
         held: dict[str, Group] = {}
         for kind in KINDS.values():
             objects = self._state.of(kind)

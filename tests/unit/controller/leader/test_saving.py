@@ -1,5 +1,7 @@
 """What was decided reaches the store, whole and fenced, whatever the store does meanwhile."""
 
+from itertools import chain
+
 import pytest
 from msgspec.structs import replace
 
@@ -33,6 +35,7 @@ from pyswarm_core.specs import RegistryLogin
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
+from tests.fixtures.desk import StoppedClock
 from tests.fixtures.envelopes import counted_nonces
 
 KEYS = Keys()
@@ -40,19 +43,12 @@ LEADER = b"me"
 LOADED_AT = Instant(build.NOW + 5)
 
 
-class Stopped:
-    """A clock that stands still: no lease expires."""
-
-    def now(self) -> Instant:
-        return Instant(0)
-
-
 class Rig:
     """A store, a term, and a state to save."""
 
     def __init__(self) -> None:
         self.kv = MemoryKv()
-        self.store = MemoryStore(self.kv, Stopped())
+        self.store = MemoryStore(self.kv, StoppedClock())
         self.errors: list[StoreError] = []
         self.sleeps = 0
         self.to_lose = 0
@@ -247,6 +243,19 @@ async def test_removed_objects_leave_nothing_behind(rig: Rig) -> None:
     assert left == [KEYS.cluster, KEYS.leader]
 
 
+def recorded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
+    """The keys of each transaction from now on, deletes first."""
+    stored = list[list[bytes]]()
+    commit = rig.store.commit
+
+    async def committed(txn: Txn) -> Outcome:
+        stored.append([*(one.key for one in txn.deletes), *(one.key for one in txn.puts)])
+        return await commit(txn)
+
+    monkeypatch.setattr(rig.store, "commit", committed)
+    return stored
+
+
 async def test_services_that_are_removed_are_stored_before_what_may_take_their_addresses(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,22 +269,27 @@ async def test_services_that_are_removed_are_stored_before_what_may_take_their_a
         removed=(SERVICE.object_name(gone.id),),
     )
     unsaved.add(writes, rig.state.apply(writes))
-    stored = list[bytes]()
-    commit = rig.store.commit
-
-    async def recorded(txn: Txn) -> Outcome:
-        stored.extend(one.key for one in txn.deletes)
-        stored.extend(one.key for one in txn.puts)
-        return await commit(txn)
-
-    monkeypatch.setattr(rig.store, "commit", recorded)
+    stored = recorded(rig, monkeypatch)
     await saver.save(rig.state, unsaved)
+    keys = [*chain(*stored)]
     chunks = {KEYS.chunk(chunk_of(gone.id, slot)) for slot in range(1, 301)}
     first = {KEYS.object(SERVICE, leaving.id), *chunks}
     last = KEYS.object(SERVICE, gone.id)
-    assert {*stored[: len(first)]} == first
-    assert stored[len(first)] == last
-    assert len(stored) == len(first) + 1 + 200 + 2
+    assert {*keys[: len(first)]} == first
+    assert keys[len(first)] == last
+    assert len(keys) == len(first) + 1 + 200 + 2
+
+
+async def test_the_cluster_is_stored_before_the_nodes_that_it_gave_numbers(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader that dies in between would leave nodes whose numbers its successor gives again."""
+    saver = await rig.start()
+    counted = replace(rig.state.cluster, next_node_number=201)
+    unsaved = rig.write(Writes(cluster=counted, objects=(*build.nodes(200),)))
+    stored = recorded(rig, monkeypatch)
+    await saver.save(rig.state, unsaved)
+    assert [txn for txn in stored if KEYS.cluster in txn] == [[KEYS.cluster]] == stored[:1]
 
 
 async def test_chunks_of_a_service_that_is_gone_are_dropped(rig: Rig) -> None:
