@@ -94,14 +94,16 @@ class OneDesiredTaskPerSlot:
 
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
         for key in change.chunks:
-            seen: dict[tuple[int, bool], Task] = {}
+            seen: dict[tuple[int, int], Task] = {}
             service = view.services.get(key.service_id)
             tasks = view.chunks.get(key, ())
             for task in tasks:
                 if not is_desired(task):
                     continue
                 slot = [one for one in tasks if one.slot == task.slot]
-                one = (task.slot, service is not None and _may_be_beside(service, task, slot))
+                beside = service is not None and _may_be_beside(service, task, slot)
+                # An update that begins during another one finds tasks of two earlier versions.
+                one = (task.slot, task.spec_version if beside else 0)
                 if one in seen:
                     both = f"{seen[one].id} and {task.id}"
                     yield f"slot {task.slot} of {key.service_id} wants {both}"
