@@ -19,6 +19,8 @@ LOOKS = {
     *("audit", "--status"),
 }
 COLUMNS = 160
+ANNOUNCED = ("resolving the ", "the key is right: waiting ")
+"""Begins of lines that are printed only if a command takes longer than a second."""
 SETTLED_S = 6.0
 REWRITE = bool(os.environ.get("PYSWARM_REWRITE"))
 
@@ -79,8 +81,7 @@ def _run(fleet: Fleet, command: str, folder: Path) -> tuple[int, list[str]]:
         ]
         script = f"cd {folder}; {command}"
         done = fleet.on_machine([*enter, "bash", "-c", f"{{ {script}; }} 2>&1"])
-    # Printed only if it takes longer than a second.
-    lines = [line for line in screen(done.out) if not line.startswith("resolving the ")]
+    lines = [line for line in screen(done.out) if not line.startswith(ANNOUNCED)]
     return done.code, [shortened(line) for line in lines]
 
 

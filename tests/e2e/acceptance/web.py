@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPException
+from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
 import msgspec
@@ -178,8 +179,12 @@ def page_at(fleet: Fleet, place: str, url: str, timeout_s: float) -> str:
     """What is found at a URL. Raises OSError, which says why nothing is."""
 
     def get() -> str:
-        with _open(url, timeout=timeout_s) as reply:
-            return str(reply.read().decode())
+        try:
+            with _open(url, timeout=timeout_s) as reply:
+                return str(reply.read().decode())
+        except HTTPError as error:
+            error.close()  # it holds the connection
+            raise
 
     return inside(fleet.netns(place), get)
 
