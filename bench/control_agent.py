@@ -18,8 +18,8 @@ from typing import NamedTuple
 import grpc
 import msgspec
 
-from bench.control_rig import CLUSTER_ID, NODE_KEY, address, description
-from controller.identity.ca import Subject, Unit, key_pem, new_key
+from bench.control_rig import CLUSTER_ID, NODE_KEY, address, description, host_key
+from controller.identity.ca import Subject, Unit, key_pem
 from controller.identity.cluster import issuer_of
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.aio.credentials import ClientCredentials, channel
@@ -145,7 +145,7 @@ class Agent:
 
 
 def _certified(host: Host, authority: CertificateAuthority) -> ClientCredentials:
-    key = new_key()
+    key = host_key(host.node_id)
     subject = Subject(Unit.WORKER, host.node_id, CLUSTER_ID)
     now = SystemClock().now()
     issued = issuer_of(authority).certify(key.public_key(), subject, CERT_EXPIRY, now)

@@ -20,6 +20,7 @@ import msgspec
 
 from bench.control_agent import Host
 from bench.control_rig import (
+    certified,
     cpu_s,
     embedded_etcd,
     fill,
@@ -137,7 +138,7 @@ async def _measure(rig: Rig) -> Measured:
     agents = rig.agents
     async with AsyncExitStack() as stack:
         etcd = await stack.enter_async_context(embedded_etcd(rig.folder))
-        state = fleet(agents)
+        state = certified(fleet(agents))
         create_key(rig.folder / "encryption.key")
         async with open_store(etcd) as store:
             await fill(store, state)

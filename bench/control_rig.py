@@ -11,12 +11,20 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    derive_private_key,
+)
 from msgspec.structs import replace
 
+from controller.api.changes.certificates import certificate_of
 from controller.app import Controller
 from controller.config import Config
+from controller.identity.ca import key_digest
 from controller.identity.cluster import first_cluster
 from controller.identity.etcd import EtcdCertificates
 from controller.identity.keyfile import create_key
@@ -98,6 +106,21 @@ def _node(node_id: NodeId, number: int) -> Node:
         ),
         status=NodeStatus(state=NodeState.READY, addr=address(number)),
     )
+
+
+def host_key(node_id: str) -> EllipticCurvePrivateKey:
+    """The key of a simulated host, which the store and the agents' processes both know."""
+    return derive_private_key(int.from_bytes(sha256(node_id.encode()).digest()) >> 1, SECP256R1())
+
+
+def certified(state: State) -> State:
+    """The same state; its nodes have certificates for their `host_key`."""
+    now = SystemClock().now()
+    for node in list(state.nodes.values()):
+        digest = key_digest(host_key(node.id).public_key())
+        certificate = certificate_of(state.cluster, digest, now)
+        state.apply(Writes(objects=(replace(node, certificate=certificate),)))
+    return state
 
 
 def description(number: int) -> NodeDescription:
