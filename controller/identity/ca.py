@@ -245,19 +245,6 @@ def identifier_of(authority: CertificateAuthority) -> bytes:
     return x509.SubjectKeyIdentifier.from_public_key(root.public_key()).digest
 
 
-def require_issued_by(certificate_pem: bytes, roots: tuple[str, ...]) -> None:
-    """Raise PermissionDenied unless one of these roots signed the certificate, expired or not."""
-    certificate = x509.load_pem_x509_certificate(certificate_pem)
-    for pem in roots:
-        root = x509.load_pem_x509_certificate(pem.encode())
-        try:
-            certificate.verify_directly_issued_by(root)
-        except (InvalidSignature, ValueError, TypeError):
-            continue
-        return
-    raise PermissionDenied("the certificate is of another cluster's CA")
-
-
 def require_proof(certificate_pem: bytes, signed: bytes, signature: bytes) -> None:
     """Raise PermissionDenied unless the certificate's key made this signature (ECDSA, SHA-256)."""
     key = x509.load_pem_x509_certificate(certificate_pem).public_key()

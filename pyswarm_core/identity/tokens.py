@@ -95,12 +95,6 @@ def parse_user_token(text: str) -> UserToken:
     return UserToken(digest, identifier, secret)
 
 
-def require_digest(text: str) -> str:
-    """The digest, if it is one. Raises InvalidArgument."""
-    _require_digest(text)
-    return text
-
-
 def _parts(text: str, prefix: str) -> list[str]:
     """What follows the prefix and the version."""
     words = text.strip().split("-")

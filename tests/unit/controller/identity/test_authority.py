@@ -26,7 +26,7 @@ from pyswarm_core.kinds import CLUSTER, encode
 from pyswarm_core.objects import Cluster
 from tests.fixtures.build import NOW
 from tests.fixtures.envelopes import FixedKeyring
-from tests.fixtures.identity import FLEET, another
+from tests.fixtures.identity import FLEET, another, require_issued_by
 
 KEY = Keys().cluster
 KEYRING: Any = FixedKeyring()
@@ -96,7 +96,7 @@ async def test_controllers_that_start_at_once_have_one_ca(kv: MemoryKv) -> None:
         assert {one.identity.roots for one in several} == {root}
         assert len({one.identity.key for one in several}) == 5
         for one in several:
-            ca.require_issued_by(one.identity.chain, (root.decode(),))
+            require_issued_by(one.identity.chain, (root.decode(),))
 
 
 async def test_the_key_of_a_cluster_that_another_controller_created_first_is_removed(
@@ -146,7 +146,7 @@ async def test_a_changed_ca_and_a_changed_lifetime_are_adopted(kv: MemoryKv) -> 
         rotated = begun(FLEET.cluster, NOW)
         await put(kv, rotated)
         await changed(one)
-        ca.require_issued_by(one.identity.chain, (rotated.ca.certificate,))
+        require_issued_by(one.identity.chain, (rotated.ca.certificate,))
         await put(kv, replace(rotated, spec=replace(rotated.spec, cert_expiry=HOUR)))
         await changed(one)
         assert one.identity.ends_at == NOW + HOUR

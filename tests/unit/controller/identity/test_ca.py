@@ -21,7 +21,7 @@ from pyswarm_core.errors import InvalidArgument, PermissionDenied
 from pyswarm_core.identity.certificates import CertificateAuthority
 from pyswarm_core.identity.trust import AGENT_NAME, GUEST_KEY_PEM, SERVER_NAME
 from tests.fixtures.build import NOW
-from tests.fixtures.identity import FLEET, another, signed
+from tests.fixtures.identity import FLEET, another, require_issued_by, signed
 
 WORKER = Subject(Unit.WORKER, "n1", FLEET.cluster.id)
 ISSUER = Issuer(FLEET.cluster.ca)
@@ -60,7 +60,7 @@ def test_a_certificate_says_what_it_was_issued_for(unit: Unit, holder: str) -> N
     assert found.expires_at == issued.expires_at == NOW + 24 * HOUR
     assert found.key_digest == ca.key_digest(key.public_key())
     assert found.issuer_key == ca.identifier_of(FLEET.cluster.ca)
-    ca.require_issued_by(issued.pem, (FLEET.cluster.ca.certificate,))
+    require_issued_by(issued.pem, (FLEET.cluster.ca.certificate,))
 
 
 def test_a_certificate_ends_with_its_root() -> None:
@@ -89,10 +89,10 @@ def test_a_foreign_ca_of_the_same_name_does_not_count() -> None:
     pem = Issuer(foreign.cluster.ca).issue(ca.csr_pem(ca.new_key()), WORKER, HOUR, NOW).pem
     own, other = FLEET.cluster.ca.certificate, foreign.cluster.ca.certificate
     with pytest.raises(PermissionDenied, match="another cluster's CA"):
-        ca.require_issued_by(pem, (own,))
+        require_issued_by(pem, (own,))
     assert verifies(pem, other)
     assert not verifies(pem, own)
-    ca.require_issued_by(pem, (own, other))
+    require_issued_by(pem, (own, other))
 
 
 @pytest.mark.parametrize("holder", ["guest", "worker", "server"])
@@ -119,7 +119,7 @@ def test_no_leaf_can_issue(holder: str) -> None:
     assert verifies(above, FLEET.cluster.ca.certificate)
     assert not verifies(forged, FLEET.cluster.ca.certificate, above.decode())
     with pytest.raises(PermissionDenied):
-        ca.require_issued_by(forged, (FLEET.cluster.ca.certificate,))
+        require_issued_by(forged, (FLEET.cluster.ca.certificate,))
 
 
 def test_a_new_root_is_verified_by_those_who_trust_either() -> None:

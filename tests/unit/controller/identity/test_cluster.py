@@ -23,7 +23,7 @@ from pyswarm_core.specs import ClusterSpec
 from tests.fixtures import build
 from tests.fixtures.build import NOW
 from tests.fixtures.envelopes import counted_nonces
-from tests.fixtures.identity import FLEET, SECRET
+from tests.fixtures.identity import FLEET, SECRET, require_issued_by
 
 
 def test_a_new_cluster_has_a_ca_and_a_token_with_its_digest() -> None:
@@ -53,8 +53,8 @@ def test_during_a_rotation_servers_show_what_leads_to_the_former_root() -> None:
     cluster = begun(FLEET.cluster, Instant(NOW + HOUR))
     identity = server_identity(cluster, "c1", Instant(NOW + HOUR))
     own, crossed, root, _ = _pems(identity.chain)
-    ca.require_issued_by(own, (cluster.ca.certificate,))
-    ca.require_issued_by(crossed, (FLEET.cluster.ca.certificate,))
+    require_issued_by(own, (cluster.ca.certificate,))
+    require_issued_by(crossed, (FLEET.cluster.ca.certificate,))
     assert root.decode() == cluster.ca.certificate
     assert ders_of(identity.roots.decode()) == tuple(map(ca.der_of, trusted_roots(cluster)))
 
