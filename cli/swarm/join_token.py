@@ -19,7 +19,7 @@ class _Role(flags.Choice):
                 "ROLE",
                 value,
                 "expected worker: a further controller is started on the same etcd, with a copy of"
-                " the encryption key (docs/operations.md)",
+                " the encryption key (docs/security.md#the-key-file)",
             )
         return super().convert(value, param, ctx)
 

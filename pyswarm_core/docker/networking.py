@@ -57,7 +57,7 @@ def options(texts: Iterable[str]) -> Options:
         elif key == BLOCK_METADATA and value in ("", "true", "false"):
             found = found._replace(block_metadata=value != "false")
         elif key not in _MTU:
-            expected = f"expected encrypted, mtu=BYTES or {BLOCK_METADATA}"
+            expected = f"expected encrypted, mtu=BYTES or {BLOCK_METADATA}=true (or =false)"
             raise invalid("--opt", text, expected)
         elif not value.isascii() or not value.isdecimal() or len(value) > 9:
             raise invalid("--opt", text, f"expected mtu=BYTES of {MTU_MIN} to {MTU_MAX}")
