@@ -142,6 +142,8 @@ class Preparation:
                 log_limits=self._log_limits,
                 files=files,
                 terminal=spec.container_spec.tty,
+                layer=record.layer,
+                volatile=record.volatile,
             )
         )
         return Prepared(
