@@ -47,6 +47,14 @@ def sleepers(fleet: Fleet) -> list[int]:
     return found
 
 
+def end(fleet: Fleet) -> None:
+    """Kill them."""
+    for pid in sleepers(fleet):
+        with suppress(ProcessLookupError):  # they end with each other
+            os.kill(pid, signal.SIGKILL)
+    fleet.until(lambda: not sleepers(fleet), "the command has ended")
+
+
 @contextmanager
 def started(fleet: Fleet, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     """A command in the background, whose output is read by nobody but the test."""
@@ -76,9 +84,12 @@ def test_output_and_exit_code_are_the_command_s(fleet: Fleet) -> None:
     assert done.code == 126
     assert "unable to find user nobody-here: no matching entries in passwd file" in done.err
     assert "no such service or task" in fleet.refused("exec", "nope", "true")
-    command = [PYSWARM, "exec", "-i", "box", "cat"]
     echoed = subprocess.run(
-        command, env=fleet.environment, input=b"x" * 200_000, capture_output=True, check=True
+        [PYSWARM, "exec", "-i", "box", "cat"],
+        env=fleet.environment,
+        input=b"x" * 200_000,
+        capture_output=True,
+        check=True,
     )
     assert len(echoed.stdout) == 200_000
 
@@ -109,10 +120,7 @@ def test_a_terminal_that_is_detached_leaves_the_program(fleet: Fleet) -> None:
     assert len(sleepers(fleet)) == 3
     fleet("exec", "box", "true")
     assert len(sleepers(fleet)) == 3, "further commands leave it alone"
-    for pid in sleepers(fleet):
-        with suppress(ProcessLookupError):  # they end with each other
-            os.kill(pid, signal.SIGKILL)
-    fleet.until(lambda: not sleepers(fleet), "the command has ended")
+    end(fleet)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
@@ -139,12 +147,15 @@ def test_a_reader_that_does_not_read_costs_no_memory(fleet: Fleet) -> None:
     before = resident(agent), resident(controller)
     script = "dd if=/dev/zero bs=1M count=1024 2>/dev/null"
     with started(fleet, "exec", "box", "sh", "-c", script) as process:
-        assert process.stdout
-        process.stdout.read(1)
+        output = process.stdout
+        assert output
+        output.read(1)
         fleet("exec", "box", "true")
         grown = resident(agent) - before[0], resident(controller) - before[1]
         assert max(grown) < 16 << 20
-        rest = sum(map(len, iter(lambda: process.stdout.read(1 << 20), b"")))
+        rest = 0
+        while part := output.read(1 << 20):
+            rest += len(part)
         assert (process.wait(), rest) == (0, (1 << 30) - 1)
     assert max(resident(agent) - before[0], resident(controller) - before[1]) < 24 << 20
 
@@ -157,6 +168,29 @@ def test_a_hundred_commands_at_once(fleet: Fleet) -> None:
     with ThreadPoolExecutor(100) as pool:
         found = list(pool.map(run, range(100)))
     assert found == [(number % 7, f"{number}\n") for number in range(100)]
+
+
+def test_a_command_in_every_replica(fleet: Fleet) -> None:
+    fleet("service", "create", "--name", "many", "--replicas", "3", IMAGE)
+    done = fleet.run("exec", "--all", "many", "sh", "-c", "echo hello; exit 3")
+    assert (done.code, sorted(done.out.splitlines())) == (
+        3,
+        ["many.1 | hello", "many.2 | hello", "many.3 | hello"],
+    )
+    said = fleet.refused("exec", "many", "true")
+    assert "service many has 3 running tasks: name one of them, as many.1, many.2, many.3" in said
+    fleet("service", "rm", "many")
+
+
+def test_a_command_in_the_background_outlives_the_agent(fleet: Fleet) -> None:
+    fleet("exec", "-d", "box", *SLEEPS)
+    assert len(sleepers(fleet)) == 3
+    assert fleet.run("exec", "-d", "box", "nothing").code == 127
+    host = host_of(fleet)
+    fleet.kill(host)
+    fleet.until(lambda: fleet.run("exec", "box", "true").code == 0, "the agent is back")
+    assert len(sleepers(fleet)) == 3
+    end(fleet)
 
 
 def test_a_port_of_a_task(fleet: Fleet) -> None:
