@@ -84,6 +84,9 @@ class Execs:
             parent = self._layout.cgroup(container_id)
             cgroup = self._left(parent) if command.detached else self._take_cgroup(parent)
             started = self._spawn(container_id, cgroup, process, command if opened else None)
+        except RuntimeFailed:
+            self._busy.discard(cgroup)
+            raise
         except OSError as error:
             self._busy.discard(cgroup)
             failure = HostFailed if is_host_error(error) else RuntimeFailed
@@ -148,6 +151,11 @@ class Execs:
         if opened.detached:
             words.insert(-1, "--detach")
             return spawning.spawn_without(words, process)
+        if opened.terminal and self._binaries.kind != "crun":
+            raise RuntimeFailed(
+                "a command with a terminal needs crun, and this node has"
+                f" {self._binaries.kind}: run it without --tty"
+            )
         if opened.terminal:
             console = self._layout.consoles / f"{container_id}-{Path(cgroup).name}"
             console.unlink(missing_ok=True)
