@@ -14,10 +14,13 @@ from agent.streams.base import Link
 from agent.streams.commands import serve_command
 from agent.streams.forwarding import serve_forward
 from agent.tasks.record import Record
+from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.errors import Conflict, Exhausted
 from pyswarm_core.ids import TaskId
 from pyswarm_core.streams.limits import STREAMS_PER_NODE
 from pyswarm_core.streams.requests import AttachRequest, ExecRequest, PortForwardRequest
+
+_log = EventLog("agent.streams")
 
 Request = ExecRequest | AttachRequest | PortForwardRequest
 
@@ -95,6 +98,12 @@ class Streams:
                 await serve_forward(self._open_socket, target, request.port, link)
 
     def _keep(self, work: Coroutine[None, None, None]) -> None:
-        task = self._group.create_task(work)
+        async def kept() -> None:
+            try:
+                await work
+            except Exception as error:
+                _log.error("stream.internal_error", trace=True, error=error)
+
+        task = self._group.create_task(kept())
         self._kept.add(task)
         task.add_done_callback(self._kept.discard)

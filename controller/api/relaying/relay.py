@@ -16,6 +16,8 @@ from controller.leader.leadership import Leader
 from controller.leader.tunnels import Answers
 from pyswarm_core.objects import Task
 from pyswarm_core.streams.requests import StreamRequest
+from pyswarm_core.validation import require
+from pyswarm_core.validation.streams import stream_problems
 
 R = TypeVar("R", bound=StreamRequest)
 
@@ -38,9 +40,10 @@ async def relay(
     """Serve the operation at the agent of the task that the request names, until the agent ends it.
     `begun` is called with the task before the agent is asked.
 
-    Raises NotFound and Conflict for the task, the agent's error, and Unavailable if the agent or
-    its connection is lost.
+    Raises InvalidArgument for the request, NotFound and Conflict for the task, the agent's error, and
+    Unavailable if the agent or its connection is lost.
     """
+    require(list(stream_problems(request)))
     task = await leader.watches.runner.run(requested_task(leader.state, request))
     begun(task)
     asked = replace(request, ref=task.id)
