@@ -40,8 +40,8 @@ async def relay(
     """Serve the operation at the agent of the task that the request names, until the agent ends it.
     `begun` is called with the task before the agent is asked.
 
-    Raises InvalidArgument for the request, NotFound and Conflict for the task, the agent's error, and
-    Unavailable if the agent or its connection is lost.
+    Raises InvalidArgument for the request, NotFound and Conflict for the task, the agent's error,
+    and Unavailable if the agent or its connection is lost.
     """
     require(list(stream_problems(request)))
     task = await leader.watches.runner.run(requested_task(leader.state, request))

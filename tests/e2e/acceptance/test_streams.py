@@ -198,6 +198,23 @@ def test_a_command_in_the_background_outlives_the_agent(fleet: Fleet) -> None:
     end(fleet)
 
 
+def test_a_client_attached_to_the_program(fleet: Fleet) -> None:
+    script = "trap 'echo interrupted; exit 4' INT; while :; do echo tick; sleep 0.2; done"
+    fleet("service", "create", "--name", "talk", "--restart-condition", "none",
+          "--entrypoint", "sh", IMAGE, "-c", script)  # fmt: skip
+    with Terminal(fleet, "attach", "--no-sig-proxy", "talk") as client:
+        client.until("tick")
+        client.type("\x03")
+        assert client.ended() == 130, "the program goes on"
+    with Terminal(fleet, "attach", "talk.1") as client:
+        client.until("tick")
+        client.type("\x03")
+        client.until("interrupted")
+        assert client.ended() == 4
+    assert "does not run: it is failed" in fleet.refused("attach", "talk.1")
+    fleet("service", "rm", "talk")
+
+
 def test_a_port_of_a_task(fleet: Fleet) -> None:
     fleet("service", "create", "--name", "www", IMAGE)
     with started(fleet, "port-forward", "www", "0:80") as process:
