@@ -19,7 +19,7 @@ from agent.health.probes import Probes
 from agent.images.base import Images
 from agent.images.settings import ImageSettings
 from agent.images.store import open_images
-from agent.listening import listening
+from agent.listening import accepted, listening
 from agent.metrics import AgentCollector, NameQueries, NetworkSyncs, TaskMetrics
 from agent.network.base import Fault, Underlay
 from agent.network.dns.forward import HostServers
@@ -255,6 +255,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         outbox=outbox,
         observer=TaskMetrics(registry),
         listening=listening,
+        accepted=accepted,
         probe=probes,
     )
     tracer = Tracer(

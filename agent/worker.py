@@ -70,9 +70,12 @@ class Worker:
         outbox: Outbox,
         observer: TaskObserver,
         listening: Callable[[Record], Awaitable[bool]],
+        accepted: Callable[[Record], Awaitable[None]],
         probe: Probe,
     ) -> None:
-        """`listening` returns whether a running task listens on the TCP ports that it publishes."""
+        """`listening` returns whether a running task listens on the TCP ports that it publishes;
+        `accepted` waits until it has accepted its connections.
+        """
         self._clock = clock
         self._store = records
         self._runtime = runtime
@@ -81,6 +84,7 @@ class Worker:
         self._outbox = outbox
         self._observer = observer
         self._listening = listening
+        self._accepted = accepted
         self._records: dict[TaskId, Record] = records.load()
         self._preparing: dict[TaskId, asyncio.Task[None]] = {}
         self._repairing: dict[TaskId, asyncio.Task[None]] = {}
@@ -397,9 +401,13 @@ class Worker:
         self.handle(task_id, events.Withdrawn())
 
     async def _signal(self, record: Record, *, kill: bool) -> None:
-        """Send the stop signal, or SIGKILL to every process of the task's cgroup."""
+        """Send SIGKILL to every process of the task's cgroup, or the stop signal, once the task
+        has accepted its connections.
+        """
         number = signal.SIGKILL if kill else _number(record.stop_signal)
         try:
+            if not kill:
+                await self._accepted(record)
             await self._runtime.kill(record.task_id, number, everyone=kill)
         except Exception as error:
             text = _error_text(error)

@@ -42,6 +42,7 @@ from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
 from pyswarm_core.states import TaskState
+from tests.fixtures.agent_parts import accepted_at_once
 from tests.sim.behaviours import behaviour_of
 from tests.sim.clock import Scheduler
 from tests.sim.hostile import Liar
@@ -355,6 +356,7 @@ class Host:
             outbox=outbox,
             observer=Serving(process, self.served),
             listening=self._listening,
+            accepted=accepted_at_once,
             probe=SimProbes(runtime, self._no_socket),
         )
         self.worker, self.overlays = worker, overlays
