@@ -372,10 +372,21 @@ class ServiceTasks:
             return
         self._regroup = False
         service = self.service
-        if service is None or not (service.is_updating or self.outdated):
+        if service is None:
             self.rollout = None
-        elif self.rollout is None:
+            return
+        if self.rollout is None and (service.is_updating or self.outdated or self._may_refuse):
             self.rollout = Rollout(service, self.slots)
+        if not (service.is_updating or self.outdated):
+            self.rollout = None
+
+    @property
+    def _may_refuse(self) -> bool:
+        """Whether some tasks got the service's limits while they ran, or could not get them: only
+        `rollout` finds those.
+        """
+        limits_version = self.service.limits_version if self.service else 0
+        return any(version < limits_version for version in self.versions)
 
     @property
     def outdated(self) -> int:
