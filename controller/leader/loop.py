@@ -25,7 +25,8 @@ from controller.leader.assignments import Source, Templates
 from controller.leader.audit.log import Auditor, Draft
 from controller.leader.endpoints.barrier import Finished
 from controller.leader.endpoints.tracker import EndpointTracker
-from controller.leader.events import EventHistory, events_of, in_stacks, quarantine_event
+from controller.leader.events.history import EventHistory
+from controller.leader.events.made import events_of, in_stacks, quarantine_event
 from controller.leader.garbage import YoungObjects
 from controller.leader.leadership import Mutation
 from controller.leader.node_watch import NodeWatch
@@ -81,7 +82,6 @@ class Loop:
 
     def __init__(self, loaded: Loaded, tools: Tools) -> None:
         self.state = loaded.state
-        self.events = EventHistory()
         self.quarantine = Quarantine()
         """The objects for which a stage failed, and which it leaves out."""
         self.sessions = Sessions(tools.controllers)
@@ -91,6 +91,7 @@ class Loop:
         self._agenda = Agenda()
         self._young = YoungObjects()
         self._behind = loaded.unsaved
+        self.events = EventHistory(loaded.events, self._behind.add_page)
         self.audit = Auditor(loaded.records, self._behind.add_records, tools.clock, tools.metrics)
         self._requests = Requests()
         self._work = asyncio.Event()
@@ -279,8 +280,7 @@ class Loop:
 
     def _is_urgent(self) -> bool:
         """Whether more is to be decided than what agents reported of tasks."""
-        agenda = self._agenda
-        return bool(agenda.nodes) or agenda.cluster or (self._hurries and bool(agenda))
+        return self._agenda.is_urgent or (self._hurries and bool(self._agenda))
 
     async def _turn(self) -> None:
         self._work.clear()

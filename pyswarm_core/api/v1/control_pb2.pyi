@@ -1449,9 +1449,12 @@ class EventsRequest(_message.Message):
     UNTIL_FIELD_NUMBER: _builtins.int
     FILTERS_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
+    SINCE_REVISION_FIELD_NUMBER: _builtins.int
     since: _builtins.int
     until: _builtins.int
     follow: _builtins.bool
+    since_revision: _builtins.int
+    """Events of this revision and later ones. INVALID_ARGUMENT: some of them are not kept any more. 0: see since."""
     @_builtins.property
     def filters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -1461,10 +1464,11 @@ class EventsRequest(_message.Message):
         until: _builtins.int = ...,
         filters: _abc.Iterable[_builtins.str] | None = ...,
         follow: _builtins.bool = ...,
+        since_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "follow", b"follow", "since", b"since", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "follow", b"follow", "since", b"since", "since_revision", b"since_revision", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
