@@ -396,6 +396,8 @@ REQUESTS_WAITING = 1_000
 """Concurrent changes of users; further ones are refused."""
 EVENTS_KEPT = 10_000
 """Events of the fleet, in the store too: about 2 MB."""
+EVENTS_ALIKE = 16
+"""Containers of a service with an event each in one report; more have a single one."""
 EVENT_PAGE = 100
 """Events under one key of the store; a divisor of EVENTS_KEPT."""
 EVENTS_TOLD = 64

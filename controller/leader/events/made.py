@@ -1,4 +1,4 @@
-"""The events of what users and the brain write. PURE."""
+"""The events of what users and the brain write, and of what agents report. PURE."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
@@ -8,12 +8,19 @@ from msgspec.structs import replace
 
 from controller.brain.orchestrator.quarantine import Failure
 from controller.identity.policy import STACK_LABEL
+from pyswarm_core.clock import Instant
 from pyswarm_core.decision import EventKind, Writes
+from pyswarm_core.ids import ServiceId
 from pyswarm_core.kinds import KINDS, NODE, SERVICE, Kind, kind_of, split_name
-from pyswarm_core.objects import Cluster, Node, Object, Service
+from pyswarm_core.limits import EVENTS_ALIKE
+from pyswarm_core.objects import Cluster, HealthState, Node, Object, Service, Task
 from pyswarm_core.state import State
-from pyswarm_core.states import NodeState
+from pyswarm_core.states import NodeState, TaskState
 from pyswarm_core.views import Event
+
+CONTAINER = "container"
+"""The type of the events of tasks' containers, as Docker calls it."""
+
 
 _Tell = Callable[[Kind[Any, Any], Any, Any], Event | None]
 """Makes the event for a change: the kind, the object before, the object now."""
@@ -39,6 +46,54 @@ def events_of(state: State, writes: Writes, caller: str = "") -> list[Event]:
     if caller:
         events = [replace(event, caller=caller) for event in events]
     return in_stacks(state, events, new)
+
+
+def reported_events(state: State, changed: Iterable[Task], now: Instant) -> list[Event]:
+    """The events of containers that started or ended, of tasks that an agent reported now. Many of
+    one service with the same action are one event, with their number.
+    """
+    alike: dict[tuple[ServiceId, str], list[Task]] = {}
+    for task in changed:
+        if task.status_at == now and task.state >= TaskState.RUNNING:
+            for action in _actions(task):
+                alike.setdefault((task.service_id, action), []).append(task)
+    events = []
+    for (service_id, action), tasks in alike.items():
+        service = state.services.get(service_id)
+        for task in tasks[:1] if len(tasks) > EVENTS_ALIKE else tasks:
+            event = _container_event(state, service, action, task)
+            count = len(tasks) if len(tasks) > EVENTS_ALIKE else 1
+            events.append(replace(event, count=count))
+    return events
+
+
+def _actions(task: Task) -> Iterator[str]:
+    """Docker's words for what happened to the task's container."""
+    detail = task.detail
+    if task.state is TaskState.RUNNING:
+        yield "start"
+        if detail.health is HealthState.HEALTHY:
+            yield "health_status: healthy"
+    elif detail.ran:
+        if detail.health is HealthState.UNHEALTHY:
+            yield "health_status: unhealthy"
+        if detail.oom:
+            yield "oom"
+        yield "die"
+
+
+def _container_event(state: State, service: Service | None, action: str, task: Task) -> Event:
+    name = service.name_of(task) if service else ""
+    node = state.nodes.get(task.node_id)
+    detail = task.detail
+    reason = f"exit code {detail.exit_code}" if action == "die" else ""
+    if action == "die" and detail.error:
+        reason += f", {detail.error}"
+    return replace(
+        Event.of(f"{CONTAINER}.{action}", task.id, name, reason),
+        node=node.description.hostname if node else "",
+        stack=_stack_of(service) if service else "",
+    )
 
 
 def in_stacks(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -9,15 +10,20 @@ from msgspec.structs import replace
 from controller.brain.orchestrator.quarantine import Failure, Stage
 from controller.identity.policy import STACK_LABEL
 from controller.leader.events.history import EventHistory
-from controller.leader.events.made import events_of, in_stacks, quarantine_event
+from controller.leader.events.made import (
+    events_of,
+    in_stacks,
+    quarantine_event,
+    reported_events,
+)
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.kinds import NODE, SERVICE
-from pyswarm_core.limits import EVENT_PAGE, EVENTS_TOLD
-from pyswarm_core.objects import Service, UpdateStatus
-from pyswarm_core.states import UpdateState
+from pyswarm_core.limits import EVENT_PAGE, EVENTS_ALIKE, EVENTS_TOLD
+from pyswarm_core.objects import HealthState, Service, Task, UpdateStatus
+from pyswarm_core.states import TaskState, UpdateState
 from pyswarm_core.views import Event
 from tests.fixtures import build
 
@@ -156,6 +162,54 @@ def test_users_writes_are_told_against_the_state_before_them() -> None:
         ("service.create", "new"),
         ("node.remove", "n1"),
     ]
+
+
+def _reported(number: int, state: TaskState, **detail: Any) -> Task:
+    task = build.task(f"web.{number}", node="n1", state=state)
+    return replace(task, status_at=build.NOW, detail=replace(task.detail, **detail))
+
+
+@pytest.mark.parametrize(
+    ("state", "detail", "actions"),
+    [
+        (TaskState.RUNNING, {}, [("start", "")]),
+        (
+            TaskState.RUNNING,
+            {"health": HealthState.HEALTHY},
+            [("start", ""), ("health_status: healthy", "")],
+        ),
+        (TaskState.STARTING, {}, []),
+        (TaskState.COMPLETE, {"ran": 1}, [("die", "exit code 0")]),
+        (
+            TaskState.FAILED,
+            {"ran": 1, "oom": True, "exit_code": 137, "error": "out of memory"},
+            [("oom", ""), ("die", "exit code 137, out of memory")],
+        ),
+        (TaskState.REJECTED, {"error": "no such image"}, []),
+    ],
+)
+def test_containers_have_dockers_events(
+    state: TaskState, detail: dict[str, Any], actions: list[tuple[str, str]]
+) -> None:
+    world = build.state(nodes=build.nodes(1), services=[build.service("web")])
+    told = reported_events(world, [_reported(1, state, **detail)], build.NOW)
+    assert [(event.action, event.reason) for event in told] == actions
+    for event in told:
+        assert (event.type, event.name, event.node) == ("container", "web.1", "n1")
+
+
+def test_a_container_whose_state_did_not_change_has_no_event() -> None:
+    world = build.state(nodes=build.nodes(1), services=[build.service("web")])
+    task = replace(_reported(1, TaskState.RUNNING), status_at=Instant(build.NOW - 1))
+    assert not reported_events(world, [task], build.NOW)
+
+
+def test_many_containers_of_a_service_that_start_at_once_are_one_event() -> None:
+    world = build.state(nodes=build.nodes(1), services=[build.service("web")])
+    tasks = [_reported(number, TaskState.RUNNING) for number in range(1, 18)]
+    (event,) = reported_events(world, tasks, build.NOW)
+    assert (event.action, event.count) == ("start", 17)
+    assert len(reported_events(world, tasks[:EVENTS_ALIKE], build.NOW)) == EVENTS_ALIKE == 16
 
 
 def _of_stack(name: str, stack: str) -> Service:
