@@ -358,11 +358,8 @@ class Client:
         reply = self._ask(self._stub.TraceNetwork, request)
         return [from_proto(Hop, hop) for hop in reply.hops]
 
-    def events(
-        self, *, since: int = 0, until: int = 0, filters: Iterable[str] = (), follow: bool = True
-    ) -> Iterator[views.Event]:
-        """Events between two instants (0: no bound); with `follow` also those to come."""
-        request = pb.EventsRequest(since=since, until=until, filters=filters, follow=follow)
+    def events(self, request: pb.EventsRequest) -> Iterator[views.Event]:
+        """The events that the request describes."""
         for part in self._stream(views.Events, self._stub.Events, request):
             yield from part.events
 

@@ -6,7 +6,7 @@ A group holds the module and one line of help of each command, which is all that
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from inspect import cleandoc
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -63,7 +63,23 @@ UNSUPPORTED: Mapping[str, str] = {
 
 
 class Verb(click.Command):
-    """A command that reports Docker's flags that are not supported yet as such."""
+    """A command that reports Docker's flags that are not supported yet as such, and completes names
+    of objects.
+    """
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """As click; a context for completion knows which names its parameters take."""
+        if extra.get("resilient_parsing"):
+            from cli.completing import complete_names
+
+            complete_names(self)
+        return super().make_context(info_name, args, parent, **extra)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """As click, with the example on one line, so that it can be pasted."""

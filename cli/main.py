@@ -43,6 +43,8 @@ COMMANDS = {
     "events": ("cli.verbs.events:events", "Get real time events from the fleet"),
     "audit": ("cli.verbs.audit:audit", "Show who changed what, from the audit log"),
     "why": ("cli.verbs.why:why", "Explain the state of a task or service"),
+    "info": ("cli.verbs.info:info", "Display fleet-wide information"),
+    "alias": ("cli.verbs.alias:alias", "Print a shell function with which docker calls pyswarm"),
     "version": ("cli.verbs.version:version", "Show the version information of CLI and controller"),
     "completion": ("cli.verbs.completion:completion", "Generate the completion script of a shell"),
 }

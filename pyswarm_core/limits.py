@@ -394,7 +394,12 @@ host with most.
 """
 REQUESTS_WAITING = 1_000
 """Concurrent changes of users; further ones are refused."""
-EVENTS_KEPT = 4_096
+EVENTS_KEPT = 10_000
+"""Events of the fleet, in the store too: about 2 MB."""
+EVENTS_ALIKE = 16
+"""Containers of a service with an event each in one report; more have a single one."""
+EVENT_PAGE = 100
+"""Events under one key of the store; a divisor of EVENTS_KEPT."""
 EVENTS_TOLD = 64
 """Events in one message, and events compared with a stream's filters in one slice."""
 TUNNEL_FRAME_BYTES = 4 * 1024 * 1024

@@ -193,6 +193,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """Who requested the change; empty: nobody did."""
     stack: str = ""
     """The stack of the object; empty: it belongs to none."""
+    node: str = ""
+    """The host of a container; empty for other objects."""
 
     @classmethod
     def of(

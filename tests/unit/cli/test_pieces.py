@@ -27,7 +27,7 @@ from pyswarm_core.states import TaskState
 from pyswarm_core.views import NodeView, ServiceProgress, SlotProgress
 from tests.unit.cli.conftest import Pyswarm
 
-LONE_VERBS = ("events", "audit", "why", "version", "completion")
+LONE_VERBS = ("events", "audit", "why", "info", "alias", "version", "completion")
 FLEET = Context(registry="192.0.2.9:5000", netns="/run/netns/lan")
 
 
