@@ -21,6 +21,8 @@ from pyswarm_core.errors import Exhausted, PermissionDenied, PyswarmError, Unava
 from pyswarm_core.kinds import KINDS
 from pyswarm_core.state import State
 
+UNLOCK = "swarm unlock"
+"""Of a locked controller, which records it once it leads."""
 CHANGES: Mapping[str, str] = MappingProxyType(
     {
         "CreateService": "service create",
@@ -51,7 +53,7 @@ ACTIONS: Mapping[str, str] = MappingProxyType(
         "GetJoinToken": "swarm join-token",
         "GetScrapeToken": "swarm scrape-token",
         "GetUnlockKey": "swarm unlock-key",
-        "Unlock": "swarm unlock",
+        "Unlock": UNLOCK,
     }
 )
 """The verbs of calls that act on hosts or disclose a credential, and change no stored object."""

@@ -24,6 +24,7 @@ from pyswarm_core.keys import chunk_of
 from pyswarm_core.kinds import CLUSTER, KINDS, Kind, kind_of, split_name
 from pyswarm_core.model import docker_name
 from pyswarm_core.objects import Object, Service, Task, clipped
+from pyswarm_core.specs import ReplicatedMode, ServiceSpec
 from pyswarm_core.state import State
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ _RESULT_BYTES = 512
 _RECORD_BYTES = 200
 """Keys, ids, numbers and tags of a record, and its key in the store."""
 _CHANGE_BYTES = 8
+_UPDATE = "service update"
 _NAMELESS = (CallerKind.ANONYMOUS, CallerKind.CONTROLLER)
 
 
@@ -146,7 +148,7 @@ def bare_record_of(target: Target, caller: Caller, now: Instant, verb: str = "")
     """The record of a change without the changed fields. The sequence is still 0."""
     after = target.after
     return replace(
-        _record(caller, now, verb or _verb(target)),
+        _record(caller, now, _verb(target, verb)),
         object_kind=target.kind,
         object_id=clipped(target.id, _TEXT_BYTES),
         object_name=clipped(target.title, _TEXT_BYTES),
@@ -188,11 +190,27 @@ def _record(caller: Caller, now: Instant, verb: str) -> AuditRecord:
     )
 
 
-def _verb(target: Target) -> str:
-    is_leaving = isinstance(target.after, Service) and target.after.removing
-    if target.after is None or is_leaving:
+def _verb(target: Target, called: str) -> str:
+    """The verb of a change; of an update of a service the command that makes this change."""
+    old, new = target.before, target.after
+    if called == _UPDATE and isinstance(old, Service) and isinstance(new, Service):
+        return f"service {_command(old.spec, new.spec)}" if old.spec != new.spec else called
+    if called:
+        return called
+    if new is None or (isinstance(new, Service) and new.removing):
         return f"{target.kind} rm"
-    return f"{target.kind} {'create' if target.before is None else 'update'}"
+    return f"{target.kind} {'create' if old is None else 'update'}"
+
+
+def _command(old: ServiceSpec, new: ServiceSpec) -> str:
+    """`stop`, `start`, `scale` or `restart` if nothing else changed, else `update`."""
+    if replace(old, stopped=new.stopped) == new:
+        return "stop" if new.stopped else "start"
+    are_replicated = isinstance(old.mode, ReplicatedMode) and isinstance(new.mode, ReplicatedMode)
+    if are_replicated and replace(old, mode=new.mode) == new:
+        return "scale"
+    forced = replace(old.task_template, force_update=new.task_template.force_update)
+    return "restart" if replace(old, task_template=forced) == new else "update"
 
 
 def _changes(target: Target) -> Iterator[FieldChange]:

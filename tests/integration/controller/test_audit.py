@@ -12,7 +12,7 @@ import pytest
 
 from controller.app import Controller
 from controller.config import Config
-from controller.identity import ca
+from controller.identity import ca, rotation
 from controller.store.base import Store
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
@@ -217,8 +217,9 @@ async def renew(
 
 
 async def test_new_credentials_of_the_fleet_are_recorded_and_not_shown(
-    tmp_path: Path, store: Store
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rotation, "CA_ROTATION_MIN", 0)
     async with term(config(tmp_path), store) as (controller, stub):
         was = controller.current().state.cluster
         await stub.RotateJoinToken(control_pb2.RotateJoinTokenRequest(), timeout=10)
