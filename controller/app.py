@@ -215,6 +215,7 @@ class Controller:
                     group.create_task(self._registry(me).run())
                     group.create_task(self._listening(me).run())
                     group.create_task(self._locking.run())
+                    group.create_task(self._locking.count_former())
                     group.create_task(self._stand(elector, me, authority))
             finally:
                 await server.stop(STOP_GRACE_S)

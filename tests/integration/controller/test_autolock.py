@@ -14,7 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from controller.identity.autolock import LockedKey
-from controller.identity.keyfile import load_key
+from controller.identity.keyfile import load_keys
 from controller.identity.keyring import LOCKED
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.api.v1 import audit_pb2, control_pb2, control_pb2_grpc
@@ -101,7 +101,7 @@ async def test_a_killed_controller_is_locked_until_it_has_the_key(
         await info(stub)
         await stub.CreateService(web(2), timeout=10)
         key = await updated(stub, autolock=True)
-        assert isinstance(load_key(file), LockedKey), "locked when the answer comes"
+        assert isinstance(load_keys(file)[0], LockedKey), "locked when the answer comes"
         assert file.stat().st_mode & 0o777 == 0o600
         shown = await stub.GetUnlockKey(control_pb2.GetUnlockKeyRequest(), timeout=5)
         assert shown.unlock_key == key
@@ -124,7 +124,7 @@ async def test_a_killed_controller_is_locked_until_it_has_the_key(
         assert (record.caller, record.address, record.result) == ("root", "socket", "ok")
         assert before <= record.at <= unlocked_by
         assert await updated(stub, autolock=False) == ""
-        assert isinstance(load_key(file), bytes)
+        assert isinstance(load_keys(file)[0], bytes)
         controller.end(signal.SIGKILL)
         controller.start()
         assert (await info(stub)).services == 1
@@ -145,7 +145,9 @@ async def test_followers_lock_too(
         follower.start()
         try:
             key = await updated(stub, autolock=True)
-            await until(lambda: isinstance(load_key(file), LockedKey), "the follower's is locked")
+            await until(
+                lambda: isinstance(load_keys(file)[0], LockedKey), "the follower's is locked"
+            )
             before = file.read_text()
             request = control_pb2.GetUnlockKeyRequest(rotate=True)
             rotated = (await stub.GetUnlockKey(request, timeout=10)).unlock_key
