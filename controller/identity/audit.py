@@ -30,13 +30,13 @@ from pyswarm_core.state import State
 T = TypeVar("T")
 replace = msgspec.structs.replace
 
+UPDATE = "service update"
 _TEXT_BYTES = 128
 """The caller's name, address, verb and object, each."""
 _RESULT_BYTES = 512
 _RECORD_BYTES = 200
 """Keys, ids, numbers and tags of a record, and its key in the store."""
 _CHANGE_BYTES = 8
-_UPDATE = "service update"
 _NAMELESS = (CallerKind.ANONYMOUS, CallerKind.CONTROLLER)
 
 
@@ -193,8 +193,8 @@ def _record(caller: Caller, now: Instant, verb: str) -> AuditRecord:
 def _verb(target: Target, called: str) -> str:
     """The verb of a change; of an update of a service the command that makes this change."""
     old, new = target.before, target.after
-    if called == _UPDATE and isinstance(old, Service) and isinstance(new, Service):
-        return f"service {_command(old.spec, new.spec)}" if old.spec != new.spec else called
+    if called == UPDATE and isinstance(old, Service) and isinstance(new, Service):
+        return update_verb(old.spec, new.spec)
     if called:
         return called
     if new is None or (isinstance(new, Service) and new.removing):
@@ -202,15 +202,17 @@ def _verb(target: Target, called: str) -> str:
     return f"{target.kind} {'create' if old is None else 'update'}"
 
 
-def _command(old: ServiceSpec, new: ServiceSpec) -> str:
-    """`stop`, `start`, `scale` or `restart` if nothing else changed, else `update`."""
+def update_verb(old: ServiceSpec, new: ServiceSpec) -> str:
+    """The command that makes this change and no other."""
+    if old == new:
+        return UPDATE
     if replace(old, stopped=new.stopped) == new:
-        return "stop" if new.stopped else "start"
+        return "service stop" if new.stopped else "service start"
     are_replicated = isinstance(old.mode, ReplicatedMode) and isinstance(new.mode, ReplicatedMode)
     if are_replicated and replace(old, mode=new.mode) == new:
-        return "scale"
+        return "service scale"
     forced = replace(old.task_template, force_update=new.task_template.force_update)
-    return "restart" if replace(old, task_template=forced) == new else "update"
+    return "service restart" if replace(old, task_template=forced) == new else UPDATE
 
 
 def _changes(target: Target) -> Iterator[FieldChange]:

@@ -9,7 +9,7 @@ Readers hold a position, not a queue, as followers of events do.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
@@ -193,9 +193,11 @@ class Auditor:
         self._metrics.audit_records_total.labels(class_.value).inc()
         self._store_behind("", self.log.append(class_, record))
 
-    def refuse(self, caller: Caller, verb: str, error: Exception, ref: str = "") -> None:
+    def refuse(
+        self, caller: Caller, verb: str | Callable[[], str], error: Exception, ref: str = ""
+    ) -> None:
         """A request of an authenticated caller failed or was denied; `ref` is the object that it
-        named. The record is written behind.
+        named. The record is written behind. A function finds the verb of what is recorded.
         """
         who = f"{caller.kind}/{caller.id or caller.name}"
         now = self._clock.now()
@@ -204,7 +206,8 @@ class Auditor:
             self._metrics.audit_skipped_total.inc()
             return
         self._waiting += 1
-        record = audit.refusal_of(caller, now, verb, ref, str(error))
+        called = verb if isinstance(verb, str) else verb()
+        record = audit.refusal_of(caller, now, called, ref, str(error))
         self._metrics.audit_records_total.labels(AuditClass.REFUSED.value).inc()
         self._store_behind(
             "", self.log.append(AuditClass.REFUSED, replace(record, skipped=skipped))
