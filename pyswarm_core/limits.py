@@ -486,6 +486,10 @@ CERT_EXPIRY_MIN = 5 * SECOND
 """Renewal takes about a tenth of a second and begins after half of the lifetime."""
 CERT_EXPIRY_MAX = 365 * 24 * HOUR
 """A stolen key is of use for so long at most, unless its node is removed."""
+CA_ROTATION_MIN = 10 * SECOND
+"""Former roots are trusted for so long at least, so that commands that run meanwhile renew the
+certificates of their contexts.
+"""
 RENEWED_WITHIN = 30 * 24 * HOUR
 """How long after its end a certificate can be renewed by a proof of its key."""
 CLOCK_SKEW_MAX = 10 * SECOND

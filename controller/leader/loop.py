@@ -367,7 +367,6 @@ class Loop:
         self._young.made(len(writes.tasks))
         if writes.cluster is not None:
             self.node_watch.follow(self.heartbeat_period)
-            self._tools.callers_changed((writes.cluster,), ())
         for kind in KINDS.values():
             put, removed = writes.of(kind), writes.removed_of(kind)
             if put or removed:
@@ -413,6 +412,7 @@ class Loop:
         self.sessions.settings_changed(self.state.cluster, self.heartbeat_period)
         self.events.record(turn.events, now, self.revision)
         self.audit.flushed()
+        self._tools.callers_changed(turn.clusters, ())
         turn.answer()
         self.watches.touch((*turn.services, *(task.service_id for task in turn.tasks)))
 
