@@ -11,7 +11,7 @@ import pytest
 from agent import preflight
 from agent.images.base import ImageConfig
 from agent.preflight import Preflight
-from agent.runtime import cgroups
+from agent.runtime import cgroups, devices
 from agent.runtime.base import Command, ContainerConfig, LogLimits
 from agent.runtime.conmon import Binaries
 from agent.runtime.crun import ConmonRuntime
@@ -95,6 +95,7 @@ class RealWorld:
             files={f"/etc/{n}": self.runtime.file_path(container_id, n) for n in names},
             passwd=Path(self.layers[-1], "etc/passwd").read_bytes(),
             group=Path(self.layers[-1], "etc/group").read_bytes(),
+            devices=devices.of_container(task.container_spec),
         )
         return ContainerConfig(
             id=container_id,
