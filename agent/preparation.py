@@ -24,8 +24,8 @@ from agent.images.base import (
 from agent.network.base import RESOLVER_ADDRESS
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Attached
-from agent.runtime import devices
 from agent.runtime.base import ContainerConfig, LogLimits, Runtime, RuntimeFailed
+from agent.runtime.isolation import devices
 from agent.runtime.mounts import read_from_layers
 from agent.tasks.events import Prepared
 from agent.tasks.isolation.config import HOST

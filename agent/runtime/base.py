@@ -47,11 +47,12 @@ class LogLimits(msgspec.Struct, frozen=True, kw_only=True):
 class DeviceNode(msgspec.Struct, frozen=True, kw_only=True):
     """A device of the host as a container gets it.
 
-    `path` is in the container, `kind` is `c` or `b`, `mode` are the permission bits, `permissions`
-    what the container's cgroup allows: r, w, m.
+    `path` is in the container, `source` on the host, `kind` is `c` or `b`, `mode` are the
+    permission bits, `permissions` what the container's cgroup allows: r, w, m.
     """
 
     path: str
+    source: str
     kind: str
     major: int
     minor: int

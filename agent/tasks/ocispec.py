@@ -71,6 +71,7 @@ def oci_config(
     if spec.init:
         words = (mounts.INIT_PATH, "--", *words)
         shown.append(mounts.bind_mount(_init_path(host), mounts.INIT_PATH, read_only=True))
+    shown += isolation.device_mounts(spec, around.devices)
     shown += [*mounts.file_mounts(around.files), *around.extra_mounts]
     env = process.environment(image, spec, hostname, user.home)
     bounding = of_container(spec, host.capabilities)
@@ -110,8 +111,8 @@ def _linux_section(
         "resources": {**resources, "devices": isolation.device_rules(spec, around.devices)},
         **isolation.hidden_paths(spec),
     }
-    if around.devices:
-        section["devices"] = isolation.device_nodes(around.devices)
+    if nodes := isolation.device_nodes(spec, around.devices):
+        section["devices"] = nodes
     if around.host_network and (theirs := [n for n in spec.sysctls if n.startswith("net.")]):
         raise InvalidArgument(
             f"sysctl {theirs[0]}: a task on the network host cannot change the host's network"

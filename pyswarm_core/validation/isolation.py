@@ -129,6 +129,10 @@ def _conflicts(spec: ContainerSpec, networks: Sequence[NetworkAttachment]) -> It
         if spec.uts_mode == HOST and name == "kernel.domainname":
             yield Problem("--sysctl", name, "expected no --uts host: it would change the host")
     if has_user_namespace(spec):
+        for name in spec.sysctls:
+            if name.startswith("net."):
+                expected = f"expected no --userns {spec.userns_mode}: the network is the host's"
+                yield Problem("--sysctl", name, expected)
         shared = [flag for flag in ("--pid", "--ipc", "--uts") if modes(spec)[flag] == HOST]
         on_host = any(network.target == HOST for network in networks)
         others = [f"{flag} host" for flag in (*shared, *(["--network"] if on_host else []))]

@@ -8,6 +8,7 @@ from agent.tasks import ocispec_mounts as mounts
 from agent.tasks.ocispec_seccomp import seccomp_section
 from pyswarm_core.docker import seccomp, security
 from pyswarm_core.specs import ContainerSpec
+from pyswarm_core.validation.isolation import has_user_namespace
 
 HOST = "host"
 _NOTHING = {"allow": False, "access": "rwm"}
@@ -19,6 +20,7 @@ def namespaces(spec: ContainerSpec, *, unified: bool) -> list[dict[str, str]]:
     kinds += ["pid"] if spec.pid_mode != HOST else []
     kinds += ["ipc"] if spec.ipc_mode != HOST else []
     kinds += ["uts"] if spec.uts_mode != HOST else []
+    kinds += ["user"] if has_user_namespace(spec) else []
     if spec.cgroupns_mode == "private" or (unified and not spec.cgroupns_mode):
         kinds.append("cgroup")
     return [{"type": kind} for kind in kinds]
@@ -46,20 +48,41 @@ def filter_section(
     return seccomp_section(bounding, machine, kernel)
 
 
-def device_nodes(nodes: Iterable[DeviceNode]) -> list[dict[str, Any]]:
-    """The `devices` that the OCI runtime makes."""
+def device_mounts(spec: ContainerSpec, nodes: Iterable[DeviceNode]) -> list[dict[str, Any]]:
+    """The host's nodes in a container with a user namespace, which can make none: crun would mount
+    a node of the same path.
+    """
+    if not has_user_namespace(spec):
+        return []
     return [
         {
-            "path": node.path,
-            "type": node.kind,
-            "major": node.major,
-            "minor": node.minor,
-            "fileMode": node.mode,
-            "uid": node.uid,
-            "gid": node.gid,
+            "destination": node.path,
+            "type": "bind",
+            "source": node.source,
+            "options": ["bind", "rprivate"],
         }
         for node in nodes
     ]
+
+
+def device_nodes(spec: ContainerSpec, nodes: Iterable[DeviceNode]) -> list[dict[str, Any]]:
+    """The `devices` that the OCI runtime makes."""
+    return (
+        []
+        if has_user_namespace(spec)
+        else [
+            {
+                "path": node.path,
+                "type": node.kind,
+                "major": node.major,
+                "minor": node.minor,
+                "fileMode": node.mode,
+                "uid": node.uid,
+                "gid": node.gid,
+            }
+            for node in nodes
+        ]
+    )
 
 
 def device_rules(spec: ContainerSpec, nodes: Sequence[DeviceNode]) -> list[dict[str, Any]]:

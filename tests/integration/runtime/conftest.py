@@ -11,10 +11,11 @@ import pytest
 from agent import preflight
 from agent.images.base import ImageConfig
 from agent.preflight import Preflight
-from agent.runtime import cgroups, devices
+from agent.runtime import cgroups
 from agent.runtime.base import Command, ContainerConfig, LogLimits
 from agent.runtime.conmon import Binaries
 from agent.runtime.crun import ConmonRuntime
+from agent.runtime.isolation import devices
 from agent.runtime.layout import Layout
 from agent.tasks.ocispec import Surroundings, oci_config
 from pyswarm_core.specs import ContainerSpec, Limits, Resources, TaskSpec
@@ -130,6 +131,7 @@ def rootfs() -> Iterator[Path]:
 @pytest.fixture
 async def world(host: Preflight, rootfs: Path) -> AsyncIterator[RealWorld]:
     with tempfile.TemporaryDirectory(prefix="pyswarm-runtime") as base:
+        Path(base).chmod(0o711)  # root of a user namespace passes through
         made = RealWorld(host, host.binaries, rootfs, Path(base))
         yield made
         await made.close()

@@ -6,13 +6,17 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from agent.network.netns import Namespaces
 from agent.runtime.base import RuntimeFailed
+from agent.runtime.isolation import idmaps
 from pyswarm_core.docker.security import device
+from tests.fixtures.runtime_contract import exit_of
 from tests.integration.runtime.conftest import RealWorld
-from tests.integration.runtime.test_containers import output
+from tests.integration.runtime.test_containers import lines, output
 from tests.integration.runtime.test_filtered import CALLS, errors
 from tests.integration.runtime.test_running import execute, processes
 
@@ -274,3 +278,114 @@ async def test_a_directory_of_devices_is_given_whole(world: RealWorld) -> None:
 def test_what_is_no_device_is_refused(world: RealWorld, path: str, reason: str) -> None:
     with pytest.raises(RuntimeFailed, match=reason):
         world.custom("a1", ("/bin/true",), devices=(device(path),))
+
+
+# User namespaces
+
+
+async def test_root_of_a_user_namespace_is_nobody_on_the_host(world: RealWorld) -> None:
+    config = world.custom("a1", ("/bin/sleep", "1000"), userns_mode="auto")
+    pid = await world.runtime.create(config)
+    await world.runtime.start("a1")
+    said = await execute(
+        world,
+        "id -u; cat /proc/self/uid_map; busybox stat -c '%u:%g' /bin/busybox /etc/hosts /;"
+        " echo x > /made && busybox chown 1000:1001 /made && busybox stat -c '%u:%g' /made;"
+        " echo 127.0.0.1 more >> /etc/hosts && busybox tail -n 1 /etc/hosts",
+    )
+    seen = said.output.decode().splitlines()
+    assert seen[0] == "0"
+    start = int(seen[1].split()[1])
+    assert seen[1].split() == ["0", str(start), "65536"]
+    assert start >= 1 << 30
+    assert seen[2:] == ["0:0", "0:0", "0:0", "1000:1001", "127.0.0.1 more"]
+    assert status(Path(f"/proc/{pid}/status").read_text())["Uid"].split() == [str(start)] * 4
+    made = (world.layout.writable("a1") / "upper/made").stat()
+    assert (made.st_uid, made.st_gid) == (start + 1000, start + 1001)
+    assert Path(world.layers[0], "bin/busybox").stat().st_uid == 0
+
+
+async def test_many_layers_are_shifted_without_a_copy(world: RealWorld, tmp_path: Path) -> None:
+    layers = []
+    for number in range(12):
+        layer = tmp_path / str(number)
+        (layer / "data").mkdir(parents=True)
+        (layer / f"data/{number}").write_bytes(b"x" * (1 << 20))
+        os.chown(layer / f"data/{number}", number, number)
+        layers.append(str(layer))
+    world.layers = (*layers, *world.layers)
+    said = await output(
+        world,
+        "cd /data; busybox stat -c '%n %u %g' *; cat * | busybox wc -c; rm 3; echo more >> 4",
+        userns_mode="auto",
+    )
+    owners = {tuple(line.split()) for line in said.splitlines()[:-1]}
+    assert owners == {(str(number), str(number), str(number)) for number in range(12)}
+    assert said.splitlines()[-1] == str(12 << 20)
+    upper = world.layout.writable("a1") / "upper/data"
+    assert {path.name for path in upper.iterdir()} == {"3", "4"}
+    assert (tmp_path / "4/data/4").stat().st_uid == 4
+    assert not (world.layout.bundle("a1") / "layers").exists()
+
+
+async def test_each_container_has_ids_of_its_own(world: RealWorld) -> None:
+    starts = set()
+    for name in ("a1", "a2", "a3"):
+        config = world.custom(name, ("/bin/sleep", "1000"), userns_mode="private")
+        pid = await world.runtime.create(config)
+        starts.add(Path(f"/proc/{pid}/uid_map").read_text().split()[1])
+    assert len(starts) == 3
+    assert idmaps.taken(world.layout.writables) == set(map(int, starts))
+
+
+async def test_a_user_namespace_goes_with_the_other_options(world: RealWorld) -> None:
+    said = await output(
+        world,
+        f"id -u; {STATUS}; {MOUNTS}; exec 3<>/dev/own && echo opened; echo x > /run/x && echo kept"
+        "; echo y > /y || echo refused; cat /proc/1/comm",
+        userns_mode="auto",
+        user="worker",
+        init=True,
+        read_only=True,
+        tmpfs={"/run": "mode=1777"},
+        devices=(device("/dev/zero:/dev/own"),),
+        shm_size=1 << 20,
+        sysctls={"kernel.shmmax": "4096"},
+        cgroupns_mode="private",
+    )
+    fields = status(said)
+    assert said.startswith("1000\n")
+    assert (fields["Seccomp"], fields["NoNewPrivs"]) == ("2", "1")
+    assert "size=1024k" in options_at(said, "/dev/shm")
+    assert "opened\nkept\nrefused\ndocker-init\n" in said
+
+
+async def test_a_container_without_a_layer_says_which(world: RealWorld) -> None:
+    world.layers = ("/no/such/layer", *world.layers)
+    config = world.custom("a1", ("/bin/true",), userns_mode="auto")
+    with pytest.raises(RuntimeFailed, match="image layer /no/such/layer"):
+        await world.runtime.create(config)
+    assert await world.runtime.found() == ()
+
+
+async def test_programs_without_capabilities_have_low_ports(
+    world: RealWorld, tmp_path: Path
+) -> None:
+    spaces = Namespaces(tmp_path)
+    with spaces.new() as (descriptor, _):
+        spaces.keep("web", descriptor)
+    try:
+        for spec in ({"userns_mode": "auto"}, {"user": "worker"}):
+            script = "busybox httpd -p 80 -h /tmp && echo listens"
+            config = world.custom("a1", ("/bin/sh", "-c", script), **spec)
+            namespaces = cast("Any", config.oci["linux"])["namespaces"]
+            namespaces.remove({"type": "network"})
+            namespaces.append({"type": "network", "path": str(spaces.path("web"))})
+            await world.runtime.create(config)
+            await world.runtime.start("a1")
+            await exit_of(world.runtime, "a1")
+            assert [line.text for line in await lines(world, "a1")] == [b"listens"]
+            await world.runtime.remove("a1", keep_logs=False)
+    finally:
+        spaces.drop("web")
+        spaces.close()

@@ -12,7 +12,15 @@ from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec, TaskSpec
 
-FUSE = DeviceNode(path="/dev/own", kind="c", major=10, minor=229, mode=0o666, permissions="rw")
+FUSE = DeviceNode(
+    path="/dev/own",
+    source="/dev/fuse",
+    kind="c",
+    major=10,
+    minor=229,
+    mode=0o666,
+    permissions="rw",
+)
 NOTHING = {"allow": False, "access": "rwm"}
 V1, V2 = HostFacts(), HostFacts(unified_cgroups=True)
 
@@ -127,6 +135,21 @@ def test_devices_are_made_and_allowed() -> None:
     ]
     assert config()["linux"]["resources"]["devices"] == [NOTHING]
     assert "devices" not in config()["linux"]
+
+
+@pytest.mark.parametrize("mode", ["auto", "private"])
+def test_devices_of_a_user_namespace_are_mounted(mode: str) -> None:
+    got = config(devices=(FUSE,), userns_mode=mode)
+    assert {"type": "user"} in got["linux"]["namespaces"]
+    assert "devices" not in got["linux"]
+    assert got["linux"]["resources"]["devices"][1]["minor"] == 229
+    assert got["mounts"][-1] == {
+        "destination": "/dev/own",
+        "type": "bind",
+        "source": "/dev/fuse",
+        "options": ["bind", "rprivate"],
+    }
+    assert {"type": "user"} not in config(userns_mode="host")["linux"]["namespaces"]
 
 
 def test_all_means_what_the_agent_can_give() -> None:

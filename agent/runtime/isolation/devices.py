@@ -64,6 +64,7 @@ def _node(path: Path, inside: str, permissions: str) -> Iterator[DeviceNode]:
     if (kind := kinds.get(stat.S_IFMT(status.st_mode))) is not None:
         yield DeviceNode(
             path=inside,
+            source=str(path),
             kind=kind,
             major=os.major(status.st_rdev),
             minor=os.minor(status.st_rdev),
