@@ -7,6 +7,7 @@ which the worker calls for every ended task.
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,8 +25,10 @@ from agent.network.base import RESOLVER_ADDRESS
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Attached
 from agent.runtime.base import ContainerConfig, LogLimits, Runtime, RuntimeFailed
+from agent.runtime.isolation import devices
 from agent.runtime.mounts import read_from_layers
 from agent.tasks.events import Prepared
+from agent.tasks.isolation.config import HOST
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
 from agent.tasks.record import Record
 from pyswarm_core.clock import seconds
@@ -121,8 +124,11 @@ class Preparation:
         )
         ports = self._overlays.claim(record.task_id, record.ports)
         in_host = not attached.netns_path
+        container = spec.container_spec
         own_name = self._hostname if in_host else short(record.task_id)
-        hostname = spec.container_spec.hostname or own_name
+        hostname = container.hostname or own_name
+        if container.uts_mode == HOST:
+            hostname = os.uname().nodename
         files = self._files(record, hostname, attached)
         passwd, group = _accounts(image.config, record, image.layers)
         around = Surroundings(
@@ -133,6 +139,7 @@ class Preparation:
             files={f"/etc/{name}": self._runtime.file_path(record.task_id, name) for name in files},
             passwd=passwd,
             group=group,
+            devices=await asyncio.to_thread(devices.of_container, container),
         )
         pid = await self._runtime.create(
             ContainerConfig(

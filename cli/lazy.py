@@ -38,6 +38,19 @@ UNSUPPORTED: Mapping[str, str] = {
         ),
         ("--isolation --credential-spec", "they are for Windows containers"),
         (
+            "--cgroup-parent",
+            "each agent has one for all its containers, its flag --cgroup-parent",
+        ),
+        (
+            "--storage-opt",
+            "a container's layer has no quota of its own; --read-only and --tmpfs PATH:size=SIZE"
+            " limit what it writes",
+        ),
+        (
+            "--runtime --gpus",
+            "agents run crun, or else runc; --device gives a container a device of its host",
+        ),
+        (
             "--external-ca",
             "controllers issue all certificates themselves, with the key of the fleet's own CA,"
             " which `pyswarm swarm ca` displays",

@@ -57,6 +57,16 @@ class HealthConfig(Model, frozen=True):
     retries: int = 0
 
 
+class Device(Model, frozen=True):
+    """A device of the host, or a directory of devices, in a container."""
+
+    path_on_host: str
+    path_in_container: str = ""
+    """Empty: the same path."""
+    cgroup_permissions: str = "rwm"
+    """What processes may do with it: read, write, mknod."""
+
+
 class ContainerSpec(Model, frozen=True):
     """How to run one container. Empty fields: the image's settings."""
 
@@ -90,6 +100,29 @@ class ContainerSpec(Model, frozen=True):
     """A task whose check fails is stopped and replaced."""
     readiness: HealthConfig = HealthConfig()
     """A task whose check fails receives no connections; it is not replaced. No test: no check."""
+    privileged: bool = False
+    """All capabilities and devices, no seccomp filter, no masked paths."""
+    security_opt: tuple[str, ...] = ()
+    """`seccomp=unconfined`; `docker/security.py` reads it."""
+    tmpfs: dict[str, str] = {}
+    """Path -> mount options: `size=64m,mode=1777`."""
+    shm_size: int = 0
+    """Bytes of /dev/shm; 0 is Docker's 64 MiB."""
+    pid_mode: str = ""
+    """`host`; empty: a namespace of its own."""
+    ipc_mode: str = ""
+    """`host`, `private`, `shareable` or `none` (private without /dev/shm); empty: private."""
+    uts_mode: str = ""
+    """`host`; empty: a namespace of its own."""
+    userns_mode: str = ""
+    """`auto` or `private`: a user namespace with a range of ids of the task's own; `host` or empty:
+    the host's.
+    """
+    cgroupns_mode: str = ""
+    """`host` or `private`; empty: private on cgroup v2, the host's on v1."""
+    devices: tuple[Device, ...] = ()
+    device_cgroup_rules: tuple[str, ...] = ()
+    """`c 10:200 rwm`, as the kernel's device rules."""
 
 
 class Limits(Model, frozen=True):

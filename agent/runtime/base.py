@@ -44,6 +44,24 @@ class LogLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_file: int = 1
 
 
+class DeviceNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A device of the host as a container gets it.
+
+    `path` is in the container, `source` on the host, `kind` is `c` or `b`, `mode` are the
+    permission bits, `permissions` what the container's cgroup allows: r, w, m.
+    """
+
+    path: str
+    source: str
+    kind: str
+    major: int
+    minor: int
+    mode: int = 0o600
+    uid: int = 0
+    gid: int = 0
+    permissions: str = "rwm"
+
+
 class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that one container is made from.
 

@@ -35,6 +35,7 @@ from agent.runtime.base import (
 from agent.runtime.cgroups import Hierarchies, MonitorGroup
 from agent.runtime.conmon import Binaries, MonitorCall
 from agent.runtime.filters import ANNOTATION, CompiledFilters
+from agent.runtime.isolation import idmaps
 from agent.runtime.layout import UNSEEN_EXIT_CODE, ContainerRecord, Layout
 from agent.runtime.procs import Process
 from agent.runtime.program.inspection import explain
@@ -71,6 +72,7 @@ class Steps:
         self._filters = CompiledFilters(layout.filters, f"{binaries.kind} {binaries.version}")
         self._locks = WeakValueDictionary[str, threading.Lock]()
         self._locks_guard = threading.Lock()
+        self._choosing = threading.Lock()
         self._limits: dict[str, LogLimits] = {}
 
     def enter_thread(self) -> None:
@@ -151,8 +153,8 @@ class Steps:
         return HostFailed(text) if of_host else RuntimeFailed(text)
 
     def _make(self, config: ContainerConfig, bundle: Path) -> ContainerRecord:
-        mounts.mount_overlay(config.layers, self._layout.writable(config.id), bundle / "rootfs")
-        key, compiled = self._write_config(config, bundle)
+        ids = self._mount_root(config, bundle)
+        key, compiled = self._write_config(config, bundle, ids)
         call = MonitorCall(
             container_id=config.id,
             bundle=str(bundle),
@@ -182,10 +184,30 @@ class Steps:
             self._filters.learn(key, self._layout.oci_root / config.id / "seccomp.bpf")
         return record
 
-    def _write_config(self, config: ContainerConfig, bundle: Path) -> tuple[str, bool]:
+    def _mount_root(self, config: ContainerConfig, bundle: Path) -> dict[str, Any]:
+        """Mount the root file system; return the id mappings if it has a user namespace."""
+        writable, rootfs = self._layout.writable(config.id), bundle / "rootfs"
+        linux: Any = config.oci.get("linux", {})
+        if not any(each["type"] == "user" for each in linux.get("namespaces", ())):
+            mounts.mount_overlay(config.layers, writable, rootfs)
+            return {}
+        with self._choosing:
+            start = idmaps.choose(config.id, idmaps.taken(self._layout.writables))
+            os.chown(writable / "upper", start, start)
+        for owned in (bundle, writable / "work", *(bundle / "files").iterdir()):
+            os.chown(owned, start, start)
+        with idmaps.shifted(config.layers, start, bundle / "layers") as layers:
+            mounts.mount_overlay(layers, writable, rootfs)
+        return idmaps.mappings(start)
+
+    def _write_config(
+        self, config: ContainerConfig, bundle: Path, ids: dict[str, Any]
+    ) -> tuple[str, bool]:
         """Write config.json; return the seccomp profile's key and whether it came compiled."""
         oci: dict[str, Any] = dict(config.oci)
         oci["root"] = {**oci.get("root", {}), "path": str(bundle / "rootfs")}
+        if ids:
+            oci["linux"] = {**oci["linux"], **ids}
         section = oci.get("linux", {}).get("seccomp")
         key, program = "", None
         if section and self._binaries.kind == "crun":
@@ -301,6 +323,7 @@ class Steps:
             self._end_processes(container_id, bundle)
         cgroups.remove(self._hierarchies, self._layout.cgroup(container_id))
         if bundle.exists():
+            idmaps.remove(bundle / "layers")
             mounts.unmount(bundle / "rootfs")
         self._layout.remove_files(container_id)
 

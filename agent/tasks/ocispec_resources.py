@@ -13,13 +13,13 @@ _BILLION = 1_000_000_000
 def resources_section(
     resources: Resources, *, swap_accounted: bool, unified: bool
 ) -> dict[str, Any]:
-    """The `linux.resources` section.
+    """The `linux.resources` section without devices.
 
     `swap_accounted`: whether this kernel limits swap (without it only memory is limited, as in
     Docker). `unified`: whether the host has cgroup v2, which has no swappiness.
     """
     limits = resources.limits
-    section: dict[str, Any] = {"devices": [{"allow": False, "access": "rwm"}]}
+    section: dict[str, Any] = {}
     if limits.nano_cpus:
         section["cpu"] = {"period": CPU_PERIOD_US, "quota": _quota(limits.nano_cpus)}
     memory: dict[str, int] = {}

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
-from cli.service.spec import digests, logins, options
+from cli.service.spec import digests, logins, options, security_options
 from cli.service.spec.checks import with_checks
 from cli.service.spec.options import many
 from cli.service.spec.template import replicas, typed, with_replicas, with_single
@@ -64,12 +64,16 @@ from pyswarm_core.validation import as_typed, require, service_problems
 @many("--dns-option", metavar="OPTION", help="Set DNS options, such as ndots:2")
 @many("--host", metavar="NAME:IP", help="Set one or more custom host-to-IP mappings")
 @many(
-    "--group", metavar="GROUP", help="Set one or more supplementary user groups for the container"
+    "--group",
+    "--group-add",
+    metavar="GROUP",
+    help="Set one or more supplementary user groups for the container",
 )
 @many("--cap-add", metavar="CAPABILITY", help="Add Linux capabilities")
 @many("--cap-drop", metavar="CAPABILITY", help="Drop Linux capabilities")
 @many("--sysctl", metavar="KEY=VALUE", help="Sysctl options")
 @many("--ulimit", metavar="NAME=SOFT[:HARD]", help="Ulimit options")
+@security_options.lists
 @options.with_registry_auth
 @digests.no_resolve_image
 @flags.detach
@@ -116,7 +120,7 @@ def spec_of(given: Mapping[str, Any], own: Mapping[str, str]) -> ServiceSpec:
 def _container(given: Mapping[str, Any], own: Mapping[str, str]) -> ContainerSpec:
     env = [entry for path in given["env_file"] for entry in _env_file(path)]
     env += [Entry("--env", text) for text in given["env"]]
-    return ContainerSpec(
+    container = ContainerSpec(
         image=given["image"],
         args=given["args"],
         env=entries.environment(env, own),
@@ -131,6 +135,7 @@ def _container(given: Mapping[str, Any], own: Mapping[str, str]) -> ContainerSpe
             nameservers=given["dns"], search=given["dns_search"], options=given["dns_option"]
         ),
     )
+    return security_options.with_lists(container, given)
 
 
 def _env_file(path: str) -> list[Entry]:

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from controller.identity.caller import Caller, CallerKind, Role
+from pyswarm_core.docker import security
 from pyswarm_core.errors import PermissionDenied, quoted
 from pyswarm_core.specs import NetworkSpec, ServiceSpec
 
@@ -217,6 +218,20 @@ SAFE_SYSCTLS = frozenset(
 """Kubernetes' safe sysctls: isolated between containers, and without a cost for their host."""
 _POWER = "gives a container power over its host"
 
+
+def _power(flag: str) -> Condition[ServiceSpec]:
+    """The condition of a flag that `security.powers` finds."""
+    return Condition(
+        flag,
+        lambda spec: [
+            value
+            for option, value in security.powers(spec.task_template.container_spec)
+            if option == flag
+        ],
+        _POWER,
+    )
+
+
 SERVICE_CONDITIONS: Sequence[Condition[ServiceSpec]] = (
     Condition(
         "--network",
@@ -251,6 +266,7 @@ SERVICE_CONDITIONS: Sequence[Condition[ServiceSpec]] = (
         ],
         "makes the kernel end other processes of the host first",
     ),
+    *map(_power, security.POWERS),
 )
 """A new option that gives a container power over its host gets an entry here."""
 
@@ -269,7 +285,8 @@ def require_conditions(
     """Raise PermissionDenied naming the first option of the spec that the caller may not set."""
     for condition in conditions:
         for value in condition.found(spec):
-            verb = f"{rule.verb} with {condition.option} {value}"
+            shown = value if len(value) <= 80 and value.isprintable() else quoted(value)
+            verb = f"{rule.verb} with {condition.option} {shown}"
             require_role(caller, Role.ADMIN, verb, f"that {condition.why}")
 
 

@@ -34,6 +34,8 @@ _UNSET = frozenset(
         "Retries",
         "MaxDelay",
         "Stopped",
+        "Privileged",
+        "ShmSize",
     }
 )
 """Numbers that are left out if they are 0."""

@@ -24,6 +24,7 @@ from pyswarm_core.validation import text
 from pyswarm_core.validation.checks import check_problems
 from pyswarm_core.validation.container import container_problems, resources_problems
 from pyswarm_core.validation.endpoint import PORTS_MAX, attachment_problems, endpoint_problems
+from pyswarm_core.validation.isolation import isolation_problems
 from pyswarm_core.validation.problem import Problem, at_most, within
 from pyswarm_core.validation.ranges import DURATION, DURATION_MAX, range_problems
 from pyswarm_core.validation.updates import update_problems
@@ -51,6 +52,7 @@ def service_problems(spec: ServiceSpec) -> list[Problem]:
         *_mode_problems(spec.mode),
         *container_problems(template.container_spec),
         *check_problems(template.container_spec, template.networks, spec.endpoint_spec.ports),
+        *isolation_problems(template.container_spec, template.networks),
         *resources_problems(template.resources),
         *_restart_problems(template.restart_policy),
         *_placement_problems(template.placement, spec.mode),
