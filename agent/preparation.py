@@ -27,6 +27,7 @@ from agent.runtime.base import ContainerConfig, LogLimits, Runtime, RuntimeFaile
 from agent.runtime.mounts import read_from_layers
 from agent.tasks.events import Prepared
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
+from agent.tasks.ocispec_resources import written_limits
 from agent.tasks.record import Record
 from pyswarm_core.clock import seconds
 from pyswarm_core.docker.reference import parse_reference
@@ -142,6 +143,7 @@ class Preparation:
                 log_limits=self._log_limits,
                 files=files,
                 terminal=spec.container_spec.tty,
+                limits=written_limits(spec.resources),
             )
         )
         return Prepared(

@@ -68,6 +68,7 @@ def oci_config(
     shown += [*mounts.file_mounts(around.files), *around.extra_mounts]
     env = process.environment(image, spec, hostname, user.home)
     section = process.process_section(words, env, user, image, spec)
+    annotations = {"annotations": dict(spec.annotations)} if spec.annotations else {}
     return {
         "ociVersion": "1.0.2",
         "process": section,
@@ -75,6 +76,7 @@ def oci_config(
         "hostname": hostname,
         "mounts": shown,
         "linux": _linux_section(task, host, around, section["capabilities"]["bounding"]),
+        **annotations,
     }
 
 
