@@ -27,7 +27,7 @@ from agent.runtime.base import HostFailed, NotRunning, Runtime, RuntimeFailed
 from agent.tasks import events, machine
 from agent.tasks.events import Effect, TaskEvent
 from agent.tasks.ocispec_process import signal_number
-from agent.tasks.ocispec_resources import cgroup_limits
+from agent.tasks.ocispec_resources import bandwidth, cgroup_limits
 from agent.tasks.reconcile import adopt, exited
 from agent.tasks.record import Record
 from agent.timers import Timers
@@ -312,6 +312,8 @@ class Worker:
                     networks,
                     dns.nameservers,
                     calls_api=record.spec.allow_fleet_api,
+                    mac=record.spec.container_spec.mac_address,
+                    bandwidth=bandwidth(record.spec.resources),
                 )
         except Exception as error:
             _log.error("task.reattach_failed", task=record.task_id, error=_error_text(error))
@@ -412,6 +414,7 @@ class Worker:
         error = ""
         try:
             await self._runtime.update(task_id, cgroup_limits(limits.resources))
+            await self._overlays.limit(task_id, bandwidth(limits.resources))
         except NotRunning:
             return  # Exited follows, and a restarted agent repeats the change
         except Exception as failure:

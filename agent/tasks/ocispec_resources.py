@@ -1,8 +1,9 @@
-"""Cgroup limits of a container, with Docker's arithmetic. PURE."""
+"""Limits of a container and of its interfaces, with Docker's arithmetic. PURE."""
 
 from collections.abc import Iterable
 from typing import Any
 
+from agent.network.base import Bandwidth
 from agent.runtime.base import CPU_PERIOD_US, CgroupLimits, DiskLimits
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.resources import ThrottleDevice
@@ -66,6 +67,11 @@ def cgroup_limits(resources: Resources) -> CgroupLimits:
         blkio_weight=limits.blkio_weight,
         disks=_disks(limits),
     )
+
+
+def bandwidth(resources: Resources) -> Bandwidth:
+    """The limits of the task's interfaces."""
+    return Bandwidth(egress=resources.limits.net_egress, ingress=resources.limits.net_ingress)
 
 
 def written_limits(resources: Resources) -> CgroupLimits | None:

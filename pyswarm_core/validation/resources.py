@@ -24,6 +24,8 @@ DEVICES_MAX = 64
 ANNOTATIONS_MAX = 128
 _RUNTIME = "run.oci."
 """Annotations with this prefix change what crun does: hooks, groups, seccomp profiles."""
+_FLEET = ("02:70", "02:71", "02:72")
+"""The MACs of tunnels, bridges and tasks (agent/network/names.py)."""
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}", re.ASCII | re.IGNORECASE)
 
 
@@ -151,3 +153,6 @@ def mac_problems(field: str, mac: str) -> Iterable[Problem]:
     is_address = _MAC.fullmatch(mac) is not None
     if not is_address or int(mac[:2], 16) & 1 or not int(mac.replace(":", ""), 16):
         yield Problem(field, mac, "expected a unicast address, as in 02:42:ac:11:00:02")
+    elif mac[:5] in _FLEET:
+        expected = f"expected none that begins with {', '.join(_FLEET)}, which the fleet gives"
+        yield Problem(field, mac, expected)
