@@ -3,7 +3,8 @@ its cgroup's files, which the container sees as well.
 """
 
 import os
-import stat
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,13 +34,27 @@ def sleeper(world: RealWorld, **limits: object) -> ContainerConfig:
     return replace(config, limits=written_limits(resources))
 
 
-def disk() -> tuple[str, str]:
-    """The path and number of a whole disk of this host."""
-    for block in sorted(Path("/sys/block").iterdir()):
-        device = Path("/dev", block.name)
-        if device.exists() and stat.S_ISBLK(device.stat().st_mode):
-            return str(device), (block / "dev").read_text().strip()
-    raise AssertionError("this host has no disk")
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[str]:
+    """The path of a disk whose scheduler is BFQ."""
+    image = tmp_path / "disk"
+    image.write_bytes(b"")
+    os.truncate(image, 8 * MIB)
+    path = shell(f"losetup --find --show {image}")
+    queue = Path("/sys/block", Path(path).name, "queue/scheduler")
+    queue.write_text("bfq")
+    yield path
+    queue.write_text("none")
+    shell(f"losetup --detach {path}")
+
+
+def shell(command: str) -> str:
+    done = subprocess.run(["sh", "-ec", command], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def number_of(disk: str) -> str:
+    return Path("/sys/block", Path(disk).name, "dev").read_text().strip()
 
 
 async def test_a_new_container_has_every_limit_before_its_program_runs(world: RealWorld) -> None:
@@ -88,8 +103,8 @@ async def test_limits_change_in_the_running_container_and_are_taken_away(world: 
     assert parse_set(seen.output.split()[-1].decode()) == set(CPUS)
 
 
-async def test_a_disk_is_throttled_and_no_longer(world: RealWorld) -> None:
-    path, number = disk()
+async def test_a_disk_is_throttled_and_no_longer(world: RealWorld, disk: str) -> None:
+    path, number = disk, number_of(disk)
     some = DiskLimits(path=path, read_bps=10 * MIB, write_bps=20 * MIB, read_iops=100, write_iops=7)
     config = world.custom("a1", ("/bin/sleep", "1000"))
     await world.runtime.create(replace(config, limits=CgroupLimits(disks=(some,))))
@@ -110,6 +125,25 @@ async def test_a_disk_is_throttled_and_no_longer(world: RealWorld) -> None:
     assert read("read_iops") == (f"{number} 5" if world.host.hierarchies.v1 else v2)
     await world.runtime.update("a1", CgroupLimits())
     assert [read(kind) for kind in ("read_bps", "write_bps", "read_iops", "write_iops")] == [""] * 4
+
+
+async def test_weights_apply_where_the_scheduler_is_bfq(world: RealWorld, disk: str) -> None:
+    await run(world, "a1", Behaviour.IGNORES_TERM)
+
+    def weights() -> dict[str, str]:
+        shown = limit(world, "blkio/blkio.bfq.weight_device", "io.bfq.weight")
+        lines = (line.split() for line in shown.splitlines())
+        return {words[0]: words[1] for words in lines}
+
+    some = CgroupLimits(blkio_weight=300, disks=(DiskLimits(path=disk, weight=50),))
+    await world.runtime.update("a1", some)
+    assert weights() == {"default": "300", number_of(disk): "50"}
+    await world.runtime.update("a1", CgroupLimits())
+    assert weights() == {"default": "100"}
+    Path("/sys/block", Path(disk).name, "queue/scheduler").write_text("none")
+    with pytest.raises(RuntimeFailed, match=f"block IO weight of {disk}: it has no effect"):
+        await world.runtime.update("a1", some)
+    assert weights() == {"default": "100"}
 
 
 @pytest.mark.parametrize(
