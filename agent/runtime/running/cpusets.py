@@ -30,22 +30,25 @@ def writes(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> Iterato
         if not parse_set(requested) <= parse_set(available):
             text = f"invalid cpuset {requested}: this host has {noun} {available}"
             raise RuntimeFailed(text)
-        # On v2 a cgroup with an empty set has that of the cgroup above.
-        new = requested or (available if hierarchies.v1 else "")
-        yield from _of_file(hierarchies, files / name, noun, new)
+        before = (files / name).read_text().strip()
+        new, now = requested or available, before if requested else before or available
+        if parse_set(new) != parse_set(now):
+            yield from _of_file(hierarchies, files / name, f"the {noun}", before or available, new)
 
 
-def _of_file(hierarchies: Hierarchies, file: Path, noun: str, new: str) -> Iterator[Write]:
-    what, before = f"the {noun}", file.read_text().strip()
-    if parse_set(before) == parse_set(new):
-        return
+def _of_file(
+    hierarchies: Hierarchies, file: Path, what: str, before: str, new: str
+) -> Iterator[Write]:
+    """The writes to the file of one container. On v2 it is empty at first, which means what the
+    cgroup above has; the kernel refuses to empty it again.
+    """
     if hierarchies.v1:
         children = sorted(file.parent.glob(f"*/{file.name}"))
         if children:
-            yield Write(what, file, f"{before},{new}".strip(","), before=before)
+            yield Write(what, file, f"{before},{new}", before=before)
         for child in children:
             yield Write(what, child, new)
-    yield Write(what, file, new)
+    yield Write(what, file, new, before=before)
 
 
 def _available(files: Path, name: str) -> str:

@@ -42,17 +42,13 @@ def write_all(writes: Iterable[Write]) -> None:
             before = write.before
             if before is None:
                 before = write.file.read_text().strip()
-            write.file.write_text(write.value or _EMPTY)
+            write.file.write_text(write.value)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and write.is_default:
                 continue
             for file, value in reversed(written):
                 with suppress(OSError):
-                    file.write_text(value or _EMPTY)
+                    file.write_text(value)
             reason = (error.strerror or str(error)).lower()
             raise RuntimeFailed(f"cannot change {write.what}: {reason}") from error
         written.append((write.file, before))
-
-
-_EMPTY = "\n"
-"""Writing nothing would be no system call."""
