@@ -30,6 +30,7 @@ from agent.runtime.mounts import read_from_layers
 from agent.tasks.events import Prepared
 from agent.tasks.isolation.config import HOST
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
+from agent.tasks.ocispec_resources import bandwidth, written_limits
 from agent.tasks.record import Record
 from pyswarm_core.clock import seconds
 from pyswarm_core.docker.reference import parse_reference
@@ -120,7 +121,12 @@ class Preparation:
         networks = _networks(record)
         dns = spec.container_spec.dns_config
         attached = await self._overlays.attach(
-            record.task_id, networks, dns.nameservers, calls_api=spec.allow_fleet_api
+            record.task_id,
+            networks,
+            dns.nameservers,
+            calls_api=spec.allow_fleet_api,
+            mac=spec.container_spec.mac_address,
+            bandwidth=bandwidth(spec.resources),
         )
         ports = self._overlays.claim(record.task_id, record.ports)
         in_host = not attached.netns_path
@@ -149,6 +155,7 @@ class Preparation:
                 log_limits=self._log_limits,
                 files=files,
                 terminal=spec.container_spec.tty,
+                limits=written_limits(spec.resources),
             )
         )
         return Prepared(

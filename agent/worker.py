@@ -26,14 +26,14 @@ from agent.records import Records
 from agent.runtime.base import HostFailed, NotRunning, Runtime, RuntimeFailed
 from agent.tasks import events, machine
 from agent.tasks.events import Effect, TaskEvent
-from agent.tasks.ocispec_process import signal_number
-from agent.tasks.ocispec_resources import cgroup_limits
+from agent.tasks.ocispec_process import stop_signal_number
+from agent.tasks.ocispec_resources import bandwidth, cgroup_limits
 from agent.tasks.reconcile import adopt, exited
 from agent.tasks.record import Record
 from agent.timers import Timers
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import NEVER, Clock
-from pyswarm_core.errors import InvalidArgument, PyswarmError, reason_of
+from pyswarm_core.errors import PyswarmError, reason_of
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.objects import TaskStatus
 from pyswarm_core.plaintext import as_utf8
@@ -316,6 +316,8 @@ class Worker:
                     networks,
                     dns.nameservers,
                     calls_api=record.spec.allow_fleet_api,
+                    mac=record.spec.container_spec.mac_address,
+                    bandwidth=bandwidth(record.spec.resources),
                 )
         except Exception as error:
             _log.error("task.reattach_failed", task=record.task_id, error=_error_text(error))
@@ -404,7 +406,7 @@ class Worker:
         """Send SIGKILL to every process of the task's cgroup, or the stop signal, once the task
         has accepted its connections.
         """
-        number = signal.SIGKILL if kill else _number(record.stop_signal)
+        number = signal.SIGKILL if kill else stop_signal_number(record.stop_signal)
         try:
             if not kill:
                 await self._accepted(record)
@@ -420,6 +422,7 @@ class Worker:
         error = ""
         try:
             await self._runtime.update(task_id, cgroup_limits(limits.resources))
+            await self._overlays.limit(task_id, bandwidth(limits.resources))
         except NotRunning:
             return  # Exited follows, and a restarted agent repeats the change
         except Exception as failure:
@@ -480,14 +483,6 @@ _WORK: Mapping[Effect, Callable[[Worker, TaskId], Coroutine[None, None, None]]] 
     Effect.CLEAN: Worker._clean,
 }
 """The effects that need a task's id alone."""
-
-
-def _number(stop_signal: str) -> int:
-    """The number of the stop signal; SIGTERM if it does not exist: an image may name any text."""
-    try:
-        return signal_number(stop_signal)
-    except InvalidArgument:
-        return signal.SIGTERM
 
 
 def _error_text(error: Exception) -> str:

@@ -74,6 +74,28 @@ UNSUPPORTED: Mapping[str, str] = {
 }
 """Docker's flags that pyswarm does not have yet, and what to use instead."""
 
+REFUSED: Mapping[str, str] = {
+    flag: reason
+    for flags, reason in (
+        (
+            "--cpu-rt-period --cpu-rt-runtime",
+            "cgroup v2 has no limit of real-time scheduling; use --cpu-quota or --cpu-shares",
+        ),
+        ("--kernel-memory", "Docker removed it; --limit-memory includes memory of the kernel"),
+        (
+            "--ip6",
+            "the IPv6 address of a task follows from its IPv4 address; use --ip on a network made"
+            " with --ipv6",
+        ),
+        (
+            "--cpu-count --cpu-percent --io-maxbandwidth --io-maxiops",
+            "it is for Windows containers; use --cpu-quota or --device-read-bps",
+        ),
+    )
+    for flag in flags.split()
+}
+"""Docker's flags that pyswarm never has, and why."""
+
 
 class Verb(click.Command):
     """A command that reports Docker's flags that are not supported yet as such, and completes names
@@ -89,7 +111,7 @@ class Verb(click.Command):
     ) -> click.Context:
         """As click; a context for completion knows which names its parameters take."""
         if extra.get("resilient_parsing"):
-            from cli.completing import complete_names
+            from cli.verbs.completing import complete_names
 
             complete_names(self)
         return super().make_context(info_name, args, parent, **extra)
@@ -143,6 +165,10 @@ def _switch(option: click.Option | None, name: str, value: str) -> Iterator[str]
 
 
 def _explain(error: click.NoSuchOption) -> NoReturn:
+    if (never := REFUSED.get(error.option_name)) is not None:
+        raise click.UsageError(
+            f"{error.option_name} is not supported: {never}", error.ctx
+        ) from None
     if (instead := UNSUPPORTED.get(error.option_name)) is not None:
         reason = f": {instead}" if instead else ""
         text = f"{error.option_name} is not supported yet{reason}"

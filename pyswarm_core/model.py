@@ -29,6 +29,12 @@ _INITIALISMS = {
     "uts": "UTS",
     "oom": "OOM",
     "oom_score_adj": "OomScoreAdj",
+    "oom_kill_disable": "OomKillDisable",
+    "cpu_shares": "CpuShares",
+    "cpu_period": "CpuPeriod",
+    "cpu_quota": "CpuQuota",
+    "blkio_device_read_iops": "BlkioDeviceReadIOps",
+    "blkio_device_write_iops": "BlkioDeviceWriteIOps",
 }
 
 

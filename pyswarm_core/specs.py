@@ -14,6 +14,9 @@ from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.limits import AGENT_GRACE, CERT_EXPIRY, HISTORY_MAX
 from pyswarm_core.model import Model
+from pyswarm_core.resources import Limits as Limits
+from pyswarm_core.resources import Reservations as Reservations
+from pyswarm_core.resources import Resources as Resources
 from pyswarm_core.states import Availability
 
 
@@ -123,32 +126,10 @@ class ContainerSpec(Model, frozen=True):
     devices: tuple[Device, ...] = ()
     device_cgroup_rules: tuple[str, ...] = ()
     """`c 10:200 rwm`, as the kernel's device rules."""
-
-
-class Limits(Model, frozen=True):
-    """Limits that the kernel enforces; 0 is unlimited."""
-
-    nano_cpus: int = 0
-    memory_bytes: int = 0
-    pids: int = 0
-
-
-class Reservations(Model, frozen=True):
-    """Resources that the scheduler reserves on a node."""
-
-    nano_cpus: int = 0
-    memory_bytes: int = 0
-
-
-class Resources(Model, frozen=True):
-    """Limits and reservations of one task."""
-
-    limits: Limits = Limits()
-    reservations: Reservations = Reservations()
-    swap_bytes: int = 0
-    """Swap beyond memory; -1 unlimited, 0 as much again as memory (Docker's default)."""
-    memory_swappiness: int = -1
-    """0..100; -1 leaves the kernel's default."""
+    annotations: dict[str, str] = {}
+    """Annotations of the OCI configuration."""
+    mac_address: str = ""
+    """Of the first interface; empty: derived from its address."""
 
 
 class RestartPolicy(Model, frozen=True):

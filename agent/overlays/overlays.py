@@ -9,7 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from agent.assignment import Assignment
-from agent.network.base import HOST_BRIDGE, Attachment, Fault, NetworkFailed, Resolvers
+from agent.network.base import (
+    HOST_BRIDGE,
+    UNLIMITED,
+    Attachment,
+    Bandwidth,
+    Fault,
+    NetworkFailed,
+    Resolvers,
+)
 from agent.network.dataplane import Dataplane
 from agent.observers import NetworkObserver
 from agent.overlays.files import NetworkFiles
@@ -95,10 +103,13 @@ class Overlays:
         servers: Sequence[str] = (),
         *,
         calls_api: bool = False,
+        mac: str = "",
+        bandwidth: Bandwidth = UNLIMITED,
     ) -> Attached:
         """Give the task addresses, a network namespace and, on overlays, a resolver that forwards
         unknown names to `servers` (none: the host's servers). A task that has them keeps them.
-        `calls_api`: the controllers' API is open to it.
+        `calls_api`: the controllers' API is open to it. `mac` is that of the first interface,
+        `bandwidth` that of each.
 
         Raises NetworkFailed: no address is free, or the kernel refused.
         """
@@ -113,7 +124,13 @@ class Overlays:
         path = await self._dataplane.attach(
             task_id,
             tuple(
-                Attachment(network_id=a.network_id, address=a.address, ifname=f"eth{index}")
+                Attachment(
+                    network_id=a.network_id,
+                    address=a.address,
+                    ifname=f"eth{index}",
+                    mac="" if index else mac,
+                    bandwidth=bandwidth,
+                )
                 for index, a in enumerate(addresses)
             ),
         )
@@ -164,6 +181,12 @@ class Overlays:
     def named(self) -> frozenset[TaskId]:
         """The tasks that rules of this host name; see Plan."""
         return self._plan.named
+
+    async def limit(self, task_id: TaskId, bandwidth: Bandwidth) -> None:
+        """Change the bandwidth of a task's interfaces; a task without them is no error. Raises
+        NetworkFailed.
+        """
+        await self._dataplane.limit(task_id, bandwidth)
 
     async def detach(self, task_id: TaskId) -> None:
         """Remove the task's namespace and release its addresses; a task without them is no

@@ -62,13 +62,45 @@ class DeviceNode(msgspec.Struct, frozen=True, kw_only=True):
     permissions: str = "rwm"
 
 
+class DiskLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of one disk, by the path of its device on the host; 0: none. Bytes and operations
+    are per second.
+    """
+
+    path: str
+    weight: int = 0
+    read_bps: int = 0
+    write_bps: int = 0
+    read_iops: int = 0
+    write_iops: int = 0
+
+
+class CgroupLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The cgroup limits of a container; 0 and empty: none. `cpu_quota_us` is per `cpu_period_us`,
+    `cpu_shares` the weight as Docker counts it, where none is 1,024.
+    """
+
+    cpu_quota_us: int = 0
+    cpu_period_us: int = CPU_PERIOD_US
+    cpu_shares: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    memory_bytes: int = 0
+    memory_and_swap_bytes: int = 0
+    memory_reservation_bytes: int = 0
+    pids: int = 0
+    blkio_weight: int = 0
+    disks: tuple[DiskLimits, ...] = ()
+
+
 class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that one container is made from.
 
     `oci` is the config.json without `root.path`, which the runtime sets. `layers` are the unpacked
     directories of the image, the uppermost first. `files` maps plain names to small files (hosts,
     hostname, resolv.conf). They are written to `Runtime.file_path(id, name)` before the container
-    is made, and the OCI config mounts them from there.
+    is made, and the OCI config mounts them from there. `limits` are set before its first
+    instruction.
     """
 
     id: str
@@ -77,6 +109,8 @@ class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_limits: LogLimits = LogLimits()
     files: dict[str, bytes] = {}
     terminal: bool = False
+    limits: CgroupLimits | None = None
+    """All limits, if some of them are not in `oci`."""
 
 
 class ContainerExit(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,15 +155,6 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     pids: int = 0
     io_read_bytes: int = 0
     io_write_bytes: int = 0
-
-
-class CgroupLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """The cgroup limits of a container; 0 is unlimited. `cpu_quota_us` is per CPU_PERIOD_US."""
-
-    cpu_quota_us: int = 0
-    memory_bytes: int = 0
-    memory_and_swap_bytes: int = 0
-    pids: int = 0
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):

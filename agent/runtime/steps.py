@@ -169,6 +169,8 @@ class Steps:
         monitor = procs.identify(started.pid)
         try:
             container = conmon.read_report(started, _CREATE_TIMEOUT_S)
+            if config.limits is not None:
+                limits.change(self._hierarchies, self._layout.cgroup(config.id), config.limits)
         except BaseException as error:
             self._end_monitor(Process(started.pid, monitor.started))
             if isinstance(error, RuntimeFailed):

@@ -77,6 +77,7 @@ def oci_config(
     bounding = of_container(spec, host.capabilities)
     section = process.process_section(words, env, user, image, spec, bounding=bounding)
     own_name = {} if spec.uts_mode == isolation.HOST else {"hostname": hostname}
+    annotations = {"annotations": dict(spec.annotations)} if spec.annotations else {}
     return {
         "ociVersion": "1.0.2",
         "process": section,
@@ -84,6 +85,7 @@ def oci_config(
         **own_name,
         "mounts": shown,
         "linux": _linux_section(task, host, around, bounding),
+        **annotations,
     }
 
 

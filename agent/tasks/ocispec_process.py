@@ -110,3 +110,11 @@ def _rlimit(name: str, soft: int, hard: int) -> Mapping[str, object]:
         "soft": soft if soft >= 0 else unlimited,
         "hard": hard if hard >= 0 else unlimited,
     }
+
+
+def stop_signal_number(stop_signal: str) -> int:
+    """The number of the stop signal; SIGTERM if it does not exist: an image may name any text."""
+    try:
+        return signal_number(stop_signal)
+    except InvalidArgument:
+        return Signals.SIGTERM

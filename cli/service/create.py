@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
-from cli.service.spec import digests, logins, options, security_options
+from cli.service.spec import digests, logins, options, resource_options, security_options
 from cli.service.spec.checks import with_checks
 from cli.service.spec.options import many
 from cli.service.spec.template import replicas, typed, with_replicas, with_single
@@ -74,6 +74,7 @@ from pyswarm_core.validation import as_typed, require, service_problems
 @many("--sysctl", metavar="KEY=VALUE", help="Sysctl options")
 @many("--ulimit", metavar="NAME=SOFT[:HARD]", help="Ulimit options")
 @security_options.lists
+@resource_options.lists
 @options.with_registry_auth
 @digests.no_resolve_image
 @flags.detach
@@ -114,7 +115,7 @@ def spec_of(given: Mapping[str, Any], own: Mapping[str, str]) -> ServiceSpec:
         endpoint_spec=EndpointSpec(ports=publishing.ports(given["publish"])),
     )
     spec = with_checks(with_single(spec, given), given)
-    return with_replicas(spec, replicas(given))
+    return resource_options.with_lists(with_replicas(spec, replicas(given)), given)
 
 
 def _container(given: Mapping[str, Any], own: Mapping[str, str]) -> ContainerSpec:

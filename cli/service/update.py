@@ -11,7 +11,14 @@ from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
 from cli.service.change import changed, rolled_back, tell_stopped
-from cli.service.spec import digests, edits, logins, options, security_options
+from cli.service.spec import (
+    digests,
+    edits,
+    logins,
+    options,
+    resource_options,
+    security_options,
+)
 from cli.service.spec.options import many
 from cli.service.spec.template import put, replicas, typed, values
 from pyswarm_core.docker import entries, networking
@@ -76,6 +83,7 @@ if TYPE_CHECKING:
 @many("--ulimit-add", metavar="NAME=SOFT[:HARD]", help="Add or update a ulimit option")
 @many("--ulimit-rm", metavar="NAME", help="Remove a ulimit option")
 @security_options.changes
+@resource_options.list_changes
 @click.option("--rollback", is_flag=True, help="Rollback to previous specification")
 @options.with_registry_auth
 @digests.no_resolve_image
@@ -146,7 +154,8 @@ def _updated(
         spec = edits.updated(spec, given, os.environ)
         container = isolate(spec.task_template.container_spec)
         spec = put(spec, "task_template.container_spec", container)
-        return _on_networks(client, spec, added, given)
+        spec = _on_networks(client, spec, added, given)
+        return resource_options.with_lists(spec, given)
 
     return changed(
         client,

@@ -11,7 +11,7 @@ import numpy as np
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.indexes.nodes import BoolColumn, IntColumn, NodeTable
-from pyswarm_core.indexes.rollout import Rollout
+from pyswarm_core.indexes.rollout import Rollout, updated_as
 from pyswarm_core.limits import UNFINISHED_MAX
 from pyswarm_core.objects import Block, Network, Service, Task
 from pyswarm_core.ports import HostPort, host_ports
@@ -375,18 +375,11 @@ class ServiceTasks:
         if service is None:
             self.rollout = None
             return
-        if self.rollout is None and (service.is_updating or self.outdated or self._may_refuse):
-            self.rollout = Rollout(service, self.slots)
+        refuses = any(version < service.limits_version for version in self.versions)
+        if self.rollout is None and (service.is_updating or self.outdated or refuses):
+            self.rollout = Rollout(service, self.slots)  # which alone finds who refuses limits
         if not (service.is_updating or self.outdated):
             self.rollout = None
-
-    @property
-    def _may_refuse(self) -> bool:
-        """Whether some tasks got the service's limits while they ran, or could not get them: only
-        `rollout` finds those.
-        """
-        limits_version = self.service.limits_version if self.service else 0
-        return any(version < limits_version for version in self.versions)
 
     @property
     def outdated(self) -> int:
@@ -403,7 +396,7 @@ class ServiceTasks:
     def expect(self, service: Service) -> None:
         """Set the service that the tasks belong to."""
         before, self.service = self.service, service
-        if before is None or _updated_as(before) != _updated_as(service):
+        if before is None or updated_as(before) != updated_as(service):
             self.rollout = None
             self._regroup = True
             self.regroup()
@@ -418,19 +411,6 @@ class ServiceTasks:
             _add(self.unfinished, version, count)
         for node_id, count in Counter([task.node_id for task in tasks]).items():
             _add(self.placed, node_id, count)
-
-
-def _updated_as(service: Service) -> tuple[object, ...]:
-    """What `Rollout` depends on."""
-    status = service.update_status
-    return (
-        service.template_version,
-        service.same_template,
-        service.limits_version,
-        service.is_updating,
-        status and status.started_at,
-        service.update_settings.monitor,
-    )
 
 
 def _add(counts: dict[K, int], key: K, count: int) -> bool:

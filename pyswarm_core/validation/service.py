@@ -22,11 +22,12 @@ from pyswarm_core.specs import (
 )
 from pyswarm_core.validation import text
 from pyswarm_core.validation.checks import check_problems
-from pyswarm_core.validation.container import container_problems, resources_problems
+from pyswarm_core.validation.container import container_problems
 from pyswarm_core.validation.endpoint import PORTS_MAX, attachment_problems, endpoint_problems
 from pyswarm_core.validation.isolation import isolation_problems
 from pyswarm_core.validation.problem import Problem, at_most, within
 from pyswarm_core.validation.ranges import DURATION, DURATION_MAX, range_problems
+from pyswarm_core.validation.resources import resources_problems
 from pyswarm_core.validation.updates import update_problems
 
 LOGIN_BYTES_MAX = 16 * 1024
@@ -50,10 +51,11 @@ def service_problems(spec: ServiceSpec) -> list[Problem]:
         *text.name_problems("--name", spec.name),
         *text.label_problems("--label", spec.labels),
         *_mode_problems(spec.mode),
+        *_one_replica_problems(spec),
         *container_problems(template.container_spec),
         *check_problems(template.container_spec, template.networks, spec.endpoint_spec.ports),
         *isolation_problems(template.container_spec, template.networks),
-        *resources_problems(template.resources),
+        *resources_problems(template.resources, template.container_spec, template.networks),
         *_restart_problems(template.restart_policy),
         *_placement_problems(template.placement, spec.mode),
         *attachment_problems(template.networks),
@@ -80,6 +82,13 @@ def login_problems(login: RegistryLogin) -> list[Problem]:
 def _mode_problems(mode: ServiceMode) -> Iterable[Problem]:
     if isinstance(mode, ReplicatedMode):
         yield from range_problems("--replicas", mode.replicas)
+
+
+def _one_replica_problems(spec: ServiceSpec) -> Iterable[Problem]:
+    """Two tasks with one MAC could be on the same bridge."""
+    mac = spec.task_template.container_spec.mac_address
+    if mac and (not isinstance(spec.mode, ReplicatedMode) or spec.mode.replicas > 1):
+        yield Problem("--mac-address", mac, "expected at most one replica")
 
 
 def _restart_problems(policy: RestartPolicy) -> Iterable[Problem]:

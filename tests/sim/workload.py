@@ -169,7 +169,8 @@ class Users:
         """Other limits: they change in running containers."""
         service = self.some_service()
         if service is not None:
-            limits = Limits(memory_bytes=self._chance.choice((0, 16, 64)) * MIB)
+            memory = self._chance.choice((0, 16, 64))
+            limits = Limits(memory_bytes=memory * MIB, cpu_shares=memory, net_egress=memory * MIB)
             template = service.spec.task_template
             resources = replace(template.resources, limits=limits)
             spec = replace(service.spec, task_template=replace(template, resources=resources))

@@ -23,6 +23,8 @@ def test_limits_and_settings_reach_the_container(fleet: Fleet, service: str) -> 
         "service", "create", "--name", service, "--limit-memory", "64M", "--limit-cpu", "0.5",
         "--limit-pids", "50", "--env", "GREETING=hello", "--hostname", "greeter",
         "--workdir", "/tmp", "--user", "7:7", "--stop-grace-period", "1s",
+        "--cpuset-cpus", "0", "--memory-reservation", "32M", "--net-egress", "10mbit",
+        "--mac-address", "02:42:ac:11:00:09", "--annotation", "org.example.team=shop",
         "--entrypoint", "sh", IMAGE,
         "-c", "echo $GREETING $(hostname) $(pwd) $(id -u); exec sleep 1000",
     )  # fmt: skip
@@ -31,6 +33,11 @@ def test_limits_and_settings_reach_the_container(fleet: Fleet, service: str) -> 
     assert limit == str(64 * 2**20)
     assert fleet.limit(task["ID"], "pids/pids.max", "pids.max") == "50"
     assert fleet.limit(task["ID"], "cpu/cpu.cfs_quota_us", "cpu.max").split()[0] == "50000"
+    soft = fleet.limit(task["ID"], "memory/memory.soft_limit_in_bytes", "memory.low")
+    assert soft == str(32 * 2**20)
+    seen = fleet.contained(task["ID"], "cat", "/proc/1/status", "/sys/class/net/eth0/address").out
+    assert ("Cpus_allowed_list:\t0\n" in seen, "02:42:ac:11:00:09" in seen) == (True, True)
+    assert "rate 10Mbit" in fleet.inside(task["ID"], "tc", "qdisc", "show", "dev", "eth0").out
     said = "hello greeter /tmp 7"
     fleet.until(lambda: said in fleet("service", "logs", "--raw", service), f"it says {said!r}")
 
@@ -66,6 +73,13 @@ def test_isolation_reaches_the_container(fleet: Fleet, service: str) -> None:
     )
     (task,) = fleet.running(service)
     assert Path(f"/proc/{fleet.pid(task['ID'])}").stat().st_uid == 0
+
+
+def test_what_a_host_lacks_is_the_error_of_the_task(fleet: Fleet, service: str) -> None:
+    words = ("--cpuset-cpus", "8000", "--restart-condition", "none")
+    done = fleet.run("service", "create", "--name", service, *words, IMAGE)
+    assert done.code == 4
+    assert "invalid cpuset 8000: this host has CPUs 0" in done.err
 
 
 def test_a_global_service_runs_once_on_every_host(fleet: Fleet, service: str) -> None:
@@ -178,7 +192,7 @@ def test_limits_change_in_the_running_containers(fleet: Fleet, service: str) -> 
     before = {task["ID"]: fleet.pid(task["ID"]) for task in fleet.running(service)}
     fleet(
         "service", "update", "--limit-memory", "128M", "--limit-pids", "77", "--limit-cpu", "0.5",
-        service,
+        "--cpu-shares", "2048", "--net-egress", "20mbit", service,
     )  # fmt: skip
     after = {task["ID"]: fleet.pid(task["ID"]) for task in fleet.running(service)}
     assert after == before, "the same processes run on"
@@ -186,6 +200,8 @@ def test_limits_change_in_the_running_containers(fleet: Fleet, service: str) -> 
     for task_id in after:
         assert fleet.limit(task_id, "pids/pids.max", "pids.max") == "77"
         assert fleet.limit(task_id, "cpu/cpu.cfs_quota_us", "cpu.max").split()[0] == "50000"
+        assert fleet.limit(task_id, "cpu/cpu.shares", "cpu.weight") in ("2048", "79")
+        assert "rate 20Mbit" in fleet.inside(task_id, "tc", "qdisc", "show", "dev", "eth0").out
 
     (full, *others) = sorted(after)
     assert fleet.contained(full, "touch", "/tmp/fill").code == 0
