@@ -25,6 +25,7 @@ from agent.network.base import Fault, Underlay
 from agent.network.dns.forward import HostServers
 from agent.network.dns.server import serving_names
 from agent.network.kernel import KernelDataplane
+from agent.network.names import Names
 from agent.network.netns import Namespaces
 from agent.outbox import Outbox
 from agent.overlays.closing import Closing, listen_addrs, own_listeners, plain_registries
@@ -36,12 +37,15 @@ from agent.runtime.base import LogLimits
 from agent.runtime.crun import ConmonRuntime
 from agent.runtime.layout import Layout
 from agent.runtime.room import shortage
+from agent.runtime.usage.reading import Reader
 from agent.session.conversation import Session
 from agent.session.greeting import Greeting, Greetings
 from agent.session.identity import Identity, Joining, join
 from agent.session.jointoken import join_token, refusal_recorded, remove_token
 from agent.session.renewal import Renewal, rejoin
 from agent.session.tunnels import Dialer
+from agent.stats.kernel import KernelMeter
+from agent.stats.sampler import Sampler
 from agent.tracing import Tracer
 from agent.worker import Worker
 from pyswarm_core.aio.daemon import own_folder
@@ -90,6 +94,7 @@ class _Parts(msgspec.Struct, frozen=True):
     outbox: Outbox
     registry: CollectorRegistry
     tracer: Tracer
+    sampler: Sampler
 
 
 class _Served:
@@ -184,7 +189,9 @@ async def _converse(
         assign=assign,
         probe=echoes.ask,
         close=partial(parts.overlays.close, CONTROLLERS),
-        open_tunnel=Dialer(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
+        open_tunnel=Dialer(
+            parts.worker, parts.images, parts.runtime, parts.tracer.trace, parts.sampler
+        ).open,
         worn_key=overlay.worn_key,
         faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
         roots_changed=renewal.roots_changed,
@@ -267,7 +274,9 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     )
     stack.callback(tracer.close)
     dataplane = network.dataplane
-    return _Parts(images, runtime, overlays, dataplane, worker, outbox, registry, tracer)
+    meter = KernelMeter(Reader(host.hierarchies), layout.cgroup, Names(config.fleet))
+    sampler = Sampler(meter, lambda: worker.records, config.memory_bytes)
+    return _Parts(images, runtime, overlays, dataplane, worker, outbox, registry, tracer, sampler)
 
 
 class _Network(msgspec.Struct, frozen=True):

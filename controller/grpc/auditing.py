@@ -82,6 +82,7 @@ READS = frozenset(
         "Events",
         "ListAudit",
         "Logs",
+        "Stats",
         "ListImages",
     }
 )
