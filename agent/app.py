@@ -20,7 +20,13 @@ from agent.images.base import Images
 from agent.images.settings import ImageSettings
 from agent.images.store import open_images
 from agent.listening import listening
-from agent.metrics import AgentCollector, NameQueries, NetworkSyncs, TaskMetrics
+from agent.metrics import (
+    AgentCollector,
+    ContainerCollector,
+    NameQueries,
+    NetworkSyncs,
+    TaskMetrics,
+)
 from agent.network.base import Fault, Underlay
 from agent.network.dns.forward import HostServers
 from agent.network.dns.server import serving_names
@@ -45,6 +51,7 @@ from agent.session.jointoken import join_token, refusal_recorded, remove_token
 from agent.session.renewal import Renewal, rejoin
 from agent.session.tunnels import Dialer
 from agent.stats.kernel import KernelMeter
+from agent.stats.restarts import Restarts
 from agent.stats.sampler import Sampler
 from agent.tracing import Tracer
 from agent.worker import Worker
@@ -253,6 +260,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     )
     probes = Probes(runtime, network.namespaces.tcp_socket)
     stack.callback(probes.close)
+    restarts = Restarts()
     worker = Worker(
         clock=UnsteppedClock(),
         records=Records(config.state_dir / "tasks", config.run_dir / "checks"),
@@ -260,7 +268,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         overlays=overlays,
         preparation=preparation,
         outbox=outbox,
-        observer=TaskMetrics(registry),
+        observer=TaskMetrics(registry, restarts),
         listening=listening,
         probe=probes,
     )
@@ -276,6 +284,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     dataplane = network.dataplane
     meter = KernelMeter(Reader(host.hierarchies), layout.cgroup, Names(config.fleet))
     sampler = Sampler(meter, lambda: worker.records, config.memory_bytes)
+    registry.register(ContainerCollector(sampler, restarts, config.hostname))
     return _Parts(images, runtime, overlays, dataplane, worker, outbox, registry, tracer, sampler)
 
 

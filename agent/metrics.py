@@ -1,4 +1,5 @@
-"""The agent's metrics. SHELL: the agent's only importer of prometheus_client.
+"""The agent's metrics. SHELL: the agent's only importer of prometheus_client. Those of containers
+are in `agent/stats/families.py`.
 
 pyswarm_agent_tasks{state}                    tasks on this node
 pyswarm_agent_task_phase_seconds{phase}       prepare (accepted to ready), start (ready to running)
@@ -29,6 +30,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from agent.health.base import Outcome
 from agent.network.dataplane import Dataplane
@@ -36,12 +38,18 @@ from agent.network.filter.control import CLOSED, METADATA
 from agent.network.filter.host import PLAINTEXT
 from agent.network.filter.senders import SPOOFED
 from agent.overlays.overlays import Overlays
+from agent.runtime.base import Details
 from agent.session.conversation import Session
+from agent.stats.families import FAMILIES, LABELS, PREFIX, Family, Reading
+from agent.stats.restarts import Restarts
+from agent.stats.sampler import Sampler
 from agent.tasks.record import Record
 from agent.worker import Worker
-from pyswarm_core.clock import seconds
+from pyswarm_core.clock import SECOND, seconds
 from pyswarm_core.states import TaskState
 
+SCRAPE_AGE_MAX = SECOND
+"""Nanoseconds; scrapes at the same time share a sample."""
 _NETFILTER = Path("/proc/sys/net/netfilter")
 _DROPPED = {
     SPOOFED: (
@@ -91,7 +99,8 @@ _PHASE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 class TaskMetrics:
     """A `TaskObserver` that measures the phases of tasks' starts, and their checks."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, restarts: Restarts) -> None:
+        self._restarts = restarts
         self._seconds = Histogram(
             "pyswarm_agent_task_phase_seconds",
             "Duration of the phases of a task's start",
@@ -118,6 +127,7 @@ class TaskMetrics:
 
     def moved(self, before: Record, after: Record) -> None:
         """See `TaskObserver`."""
+        self._restarts.moved(before, after)
         if after.ready_at != before.ready_at:
             self._seconds.labels("prepare").observe(seconds(after.ready_at - after.accepted_at))
         if after.started_at != before.started_at:
@@ -185,6 +195,51 @@ class NetworkSyncs:
     def healed(self, drifts: int) -> None:
         """See `NetworkObserver`."""
         self._healed.inc(drifts)
+
+
+class ContainerCollector(Collector):
+    """Samples the containers at each scrape. `node` is the name of this node."""
+
+    def __init__(self, sampler: Sampler, restarts: Restarts, node: str) -> None:
+        self._sampler = sampler
+        self._restarts = restarts
+        self._node = node
+
+    def describe(self) -> Iterable[Metric]:
+        """See prometheus_client: nothing is sampled to learn the names."""
+        return (_empty(family) for family in FAMILIES)
+
+    def collect(self) -> Iterable[Metric]:
+        """See prometheus_client. Called in the thread of the scrape."""
+        readings = [
+            Reading(
+                record,
+                sample.stats,
+                sample.details or Details(),
+                sample.traffic,
+                self._restarts.of(record),
+            )
+            for record, sample in self._sampler.sample(SCRAPE_AGE_MAX, details=True)
+        ]
+        labels = [self._labels(reading.record) for reading in readings]
+        for family in FAMILIES:
+            metric = _empty(family)
+            name = f"{metric.name}_total" if family.is_counter else metric.name
+            # Sample by sample `add_metric` would take twice as long.
+            metric.samples = [
+                Sample(name, common | dict(zip(family.labels, own, strict=True)), value)
+                for reading, common in zip(readings, labels, strict=True)
+                for own, value in family.values(reading)
+            ]
+            yield metric
+
+    def _labels(self, record: Record) -> dict[str, str]:
+        values = (record.service_name, record.task_id, str(record.slot), self._node)
+        return dict(zip(LABELS, values, strict=True))
+
+
+def _empty(family: Family) -> Metric:
+    return Metric(PREFIX + family.name, family.text, "counter" if family.is_counter else "gauge")
 
 
 class AgentCollector(Collector):

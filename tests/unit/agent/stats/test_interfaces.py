@@ -5,7 +5,7 @@ from agent.stats.base import Traffic
 from agent.stats.interfaces import parse, ports, total
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import TaskAddress, TaskDetail
-from tests.unit.agent.stats.records import record
+from tests.fixtures.records import record
 
 TEXT = b"""\
 Inter-|   Receive                                                |  Transmit

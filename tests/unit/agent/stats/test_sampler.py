@@ -8,7 +8,7 @@ from agent.stats.sampler import Sampler
 from agent.tasks.record import Record
 from pyswarm_core.clock import HOUR
 from pyswarm_core.states import TaskState
-from tests.unit.agent.stats.records import record
+from tests.fixtures.records import record
 
 
 def sampled(*records: Record) -> tuple[FakeMeter, Sampler]:
