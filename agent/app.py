@@ -22,7 +22,7 @@ from agent.images.store import open_images
 from agent.listening import listening
 from agent.metrics import (
     AgentCollector,
-    ContainerCollector,
+    ContainerMetrics,
     NameQueries,
     NetworkSyncs,
     TaskMetrics,
@@ -102,6 +102,7 @@ class _Parts(msgspec.Struct, frozen=True):
     registry: CollectorRegistry
     tracer: Tracer
     sampler: Sampler
+    containers: ContainerMetrics
 
 
 class _Served:
@@ -112,12 +113,16 @@ class _Served:
     def __init__(self) -> None:
         self.identity: Identity | None = None
         self.session: Session | None = None
+        self.containers: ContainerMetrics | None = None
 
     def listen(self, config: Config, stack: AsyncExitStack, registry: CollectorRegistry) -> None:
         """Begin to serve."""
         security = ScrapeSecurity(self._credentials, self._token_digest)
-        stack.enter_context(serve_metrics(config.metrics_addr, registry, security))
+        stack.enter_context(serve_metrics(config.metrics_addr, registry, security, self._more))
         stack.enter_context(serve_health(config.health_addr, self._is_ready))
+
+    def _more(self, *, openmetrics: bool) -> bytes:
+        return self.containers.text(openmetrics=openmetrics) if self.containers else b""
 
     def _credentials(self) -> bytes:
         if self.identity is None:
@@ -151,6 +156,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
     served = _Served()
     served.listen(config, stack, registry)
     parts = await _parts(config, stack, registry)
+    served.containers = parts.containers
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.overlays.run())
         group.create_task(parts.dataplane.tend())
@@ -284,8 +290,18 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     dataplane = network.dataplane
     meter = KernelMeter(Reader(host.hierarchies), layout.cgroup, Names(config.fleet))
     sampler = Sampler(meter, lambda: worker.records, config.memory_bytes)
-    registry.register(ContainerCollector(sampler, restarts, config.hostname))
-    return _Parts(images, runtime, overlays, dataplane, worker, outbox, registry, tracer, sampler)
+    return _Parts(
+        images,
+        runtime,
+        overlays,
+        dataplane,
+        worker,
+        outbox,
+        registry,
+        tracer,
+        sampler,
+        ContainerMetrics(sampler, restarts, config.hostname),
+    )
 
 
 class _Network(msgspec.Struct, frozen=True):

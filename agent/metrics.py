@@ -1,5 +1,5 @@
 """The agent's metrics. SHELL: the agent's only importer of prometheus_client. Those of containers
-are in `agent/stats/families.py`.
+are in `agent/stats/families.py`, and only sampled here.
 
 pyswarm_agent_tasks{state}                    tasks on this node
 pyswarm_agent_task_phase_seconds{phase}       prepare (accepted to ready), start (ready to running)
@@ -30,7 +30,6 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
 
 from agent.health.base import Outcome
 from agent.network.dataplane import Dataplane
@@ -40,7 +39,8 @@ from agent.network.filter.senders import SPOOFED
 from agent.overlays.overlays import Overlays
 from agent.runtime.base import Details
 from agent.session.conversation import Session
-from agent.stats.families import FAMILIES, LABELS, PREFIX, Family, Reading
+from agent.stats.exposition import exposition
+from agent.stats.families import Reading
 from agent.stats.restarts import Restarts
 from agent.stats.sampler import Sampler
 from agent.tasks.record import Record
@@ -197,7 +197,7 @@ class NetworkSyncs:
         self._healed.inc(drifts)
 
 
-class ContainerCollector(Collector):
+class ContainerMetrics:
     """Samples the containers at each scrape. `node` is the name of this node."""
 
     def __init__(self, sampler: Sampler, restarts: Restarts, node: str) -> None:
@@ -205,12 +205,8 @@ class ContainerCollector(Collector):
         self._restarts = restarts
         self._node = node
 
-    def describe(self) -> Iterable[Metric]:
-        """See prometheus_client: nothing is sampled to learn the names."""
-        return (_empty(family) for family in FAMILIES)
-
-    def collect(self) -> Iterable[Metric]:
-        """See prometheus_client. Called in the thread of the scrape."""
+    def text(self, *, openmetrics: bool) -> bytes:
+        """Their metrics. Called in the thread of the scrape."""
         readings = [
             Reading(
                 record,
@@ -221,25 +217,7 @@ class ContainerCollector(Collector):
             )
             for record, sample in self._sampler.sample(SCRAPE_AGE_MAX, details=True)
         ]
-        labels = [self._labels(reading.record) for reading in readings]
-        for family in FAMILIES:
-            metric = _empty(family)
-            name = f"{metric.name}_total" if family.is_counter else metric.name
-            # Sample by sample `add_metric` would take twice as long.
-            metric.samples = [
-                Sample(name, common | dict(zip(family.labels, own, strict=True)), value)
-                for reading, common in zip(readings, labels, strict=True)
-                for own, value in family.values(reading)
-            ]
-            yield metric
-
-    def _labels(self, record: Record) -> dict[str, str]:
-        values = (record.service_name, record.task_id, str(record.slot), self._node)
-        return dict(zip(LABELS, values, strict=True))
-
-
-def _empty(family: Family) -> Metric:
-    return Metric(PREFIX + family.name, family.text, "counter" if family.is_counter else "gauge")
+        return exposition(readings, self._node, openmetrics=openmetrics)
 
 
 class AgentCollector(Collector):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryFile
 
 from agent.runtime import cgroups
 from agent.runtime.usage import parsing
@@ -65,13 +66,16 @@ def _watch(seconds: int) -> tuple[int, float]:
     """Follow `pyswarm stats` in a pipe: the tables that it printed, and its processor time."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     words = [str(Path(sys.executable).with_name("pyswarm")), "stats"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    time.sleep(seconds)
-    process.terminate()
-    out, _ = process.communicate(timeout=30)
+    with TemporaryFile("w+") as out:
+        process = subprocess.Popen(words, stdout=out)
+        time.sleep(seconds)
+        process.terminate()
+        process.wait(30)
+        out.seek(0)
+        tables = out.read().count("CONTAINER ID")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     # The first table comes with the second sample.
-    return out.count("CONTAINER ID") + 1, _seconds(after) - _seconds(before)
+    return tables + 1, _seconds(after) - _seconds(before)
 
 
 def _scrapes(fleet: Fleet, replicas: int, count: int) -> Iterable[Figure]:
@@ -101,9 +105,9 @@ def _used(fleet: Fleet, during: Callable[[], None]) -> tuple[float, float]:
 
 
 def _cpu_s(pid: int) -> float:
-    """Processor time of a process, in the scheduler's nanoseconds."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(path.read_text().split()[0]) for path in tasks) / 1e9
+    """Processor time of a process with all threads that it had."""
+    # clock_getcpuclockid(3), which Python does not have: CPUCLOCK_SCHED of the process.
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def _seconds(used: resource.struct_rusage) -> float:

@@ -1,9 +1,13 @@
 """The metrics of containers: their labels, values and number."""
 
-import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from collections.abc import Callable, Iterator
 
-from agent.metrics import ContainerCollector
+import pytest
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as plain
+
+from agent.metrics import ContainerMetrics
 from agent.runtime.base import Details, Stats
 from agent.stats.base import Traffic
 from agent.stats.fake import FakeMeter
@@ -73,22 +77,29 @@ def scraped(
     stats: Stats = STATS,
     details: Details = DETAILS,
     traffic: Traffic | None = TRAFFIC,
-) -> tuple[CollectorRegistry, FakeMeter]:
+) -> tuple[ContainerMetrics, FakeMeter]:
     meter = FakeMeter()
     for one in records:
         meter.used[one.task_id], meter.details[one.task_id] = stats, details
         if traffic is not None:
             meter.traffic[one.task_id] = traffic
     sampler = Sampler(meter, lambda: {one.task_id: one for one in records}, 1 << 30)
-    registry = CollectorRegistry()
-    registry.register(ContainerCollector(sampler, Restarts(), "host1"))
-    return registry, meter
+    return ContainerMetrics(sampler, Restarts(), "host1"), meter
 
 
-def values(registry: CollectorRegistry, task: str = "t1") -> dict[tuple[str, ...], float]:
+def families(metrics: ContainerMetrics, *, is_open: bool = False) -> list[Metric]:
+    """What Prometheus reads."""
+    text = metrics.text(openmetrics=is_open).decode()
+    parse: Callable[[str], Iterator[Metric]] = openmetrics if is_open else plain
+    return list(parse(f"{text}# EOF\n" if is_open else text))
+
+
+def values(
+    metrics: ContainerMetrics, task: str = "t1", *, is_open: bool = False
+) -> dict[tuple[str, ...], float]:
     """The metrics of a task by name and the labels of their own."""
     found = {}
-    for metric in registry.collect():
+    for metric in families(metrics, is_open=is_open):
         for one in metric.samples:
             if one.labels["task"] == task:
                 own = {key: text for key, text in one.labels.items() if key not in COMMON}
@@ -100,15 +111,21 @@ def values(registry: CollectorRegistry, task: str = "t1") -> dict[tuple[str, ...
 HEALTHY = record("t1", detail=TaskDetail(health=HealthState.HEALTHY))
 
 
-def test_every_metric_has_its_value() -> None:
-    assert values(scraped(HEALTHY)[0]) == EXPECTED
+@pytest.mark.parametrize("is_open", [False, True], ids=["text", "openmetrics"])
+def test_every_metric_has_its_value(is_open: bool) -> None:
+    metrics, _ = scraped(HEALTHY)
+    assert values(metrics, is_open=is_open) == EXPECTED
+    found = {(one.name, one.documentation, one.type) for one in families(metrics, is_open=is_open)}
+    assert found == {
+        (f"{PREFIX}{one.name}", one.text, "counter" if one.is_counter else "gauge")
+        for one in FAMILIES
+    }
     names = {family.name for family in FAMILIES}
     assert {name.removesuffix("_total") for name, *_ in EXPECTED} == names
 
 
 def test_every_sample_names_its_service_task_slot_and_node() -> None:
-    registry, _ = scraped(HEALTHY)
-    for metric in registry.collect():
+    for metric in families(scraped(HEALTHY)[0]):
         for one in metric.samples:
             assert one.labels.items() >= COMMON.items()
 
@@ -123,18 +140,18 @@ def test_without_a_health_check_there_is_no_health(health: HealthState, value: i
 
 
 def test_what_does_not_exist_has_no_sample() -> None:
-    registry, _ = scraped(record("t1"), stats=Stats(), details=Details(), traffic=None)
-    names = {name for name, *_ in values(registry)}
+    metrics, _ = scraped(record("t1"), stats=Stats(), details=Details(), traffic=None)
+    names = {name for name, *_ in values(metrics)}
     absent = {"memory_limit_bytes", "pids_limit", "stalled_seconds_total", "healthy"}
     absent |= {f"network_{what}_total" for what in ("bytes", "packets", "drops")}
     assert {name for name, *_ in EXPECTED} - names == absent
 
 
 def test_a_scrape_reads_each_container_once_and_a_second_one_shares_it() -> None:
-    registry, meter = scraped(record("t1"), record("t2", slot=2))
+    metrics, meter = scraped(record("t1"), record("t2", slot=2))
     assert meter.reads == []
-    generate_latest(registry)
-    generate_latest(registry)
+    metrics.text(openmetrics=False)
+    metrics.text(openmetrics=True)
     assert meter.reads == [("t1", "t2")]
 
 
@@ -142,5 +159,11 @@ def test_the_number_of_samples_per_container_is_bounded() -> None:
     names = [f"t{number}" for number in range(100)]
     stalled = {(r, k): 1 for r in ("cpu", "memory", "io") for k in ("some", "full")}
     details = Details(pids_limit=1, stalled_ns=stalled)
-    registry, _ = scraped(*(record(name) for name in names), details=details)
-    assert {len(values(registry, name)) for name in names} == {30}
+    metrics, _ = scraped(*(record(name) for name in names), details=details)
+    assert {len(values(metrics, name)) for name in names} == {30}
+
+
+def test_label_values_are_escaped() -> None:
+    odd = record("t1", service='a"b\\c\nd')
+    (labels,) = {one.labels["service"] for one in families(scraped(odd)[0])[0].samples}
+    assert labels == 'a"b\\c\nd'
