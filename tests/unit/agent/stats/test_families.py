@@ -1,6 +1,6 @@
 """The metrics of containers: their labels, values and number."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 import pytest
 from prometheus_client import Metric
@@ -90,7 +90,7 @@ def scraped(
 def families(metrics: ContainerMetrics, *, is_open: bool = False) -> list[Metric]:
     """What Prometheus reads."""
     text = metrics.text(openmetrics=is_open).decode()
-    parse: Callable[[str], Iterator[Metric]] = openmetrics if is_open else plain
+    parse: Callable[[str], Iterable[Metric]] = openmetrics if is_open else plain
     return list(parse(f"{text}# EOF\n" if is_open else text))
 
 
