@@ -21,6 +21,7 @@ from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.limits import STATS_NODES_MAX
 from pyswarm_core.objects import Node
 from pyswarm_core.state import State
+from pyswarm_core.states import is_terminal
 from pyswarm_core.views import TaskStats
 
 PERIOD = SECOND
@@ -96,6 +97,8 @@ class _Gatherer:
         self._sees = sees
         self._send = send
         self._open: set[NodeId] = set()
+        self._wanted: set[NodeId] = set()
+        """The nodes that have tasks of the request."""
         self._warned: set[NodeId] = set()
         self._options = StatsOptions(
             task_ids=tuple(targets.tasks),
@@ -137,6 +140,7 @@ class _Gatherer:
             shown_of = f"{STATS_NODES_MAX} of them are shown: name services or tasks"
             text = f"{len(found.nodes)} nodes have such tasks: {shown_of}"
             await self._warn(NodeId(""), "", text)
+        self._wanted = {node.id for node in found.nodes}
         if idle:
             shown = [self._idle(task_id) for task_id in found.idle if self._sees(state, task_id)]
             await self._send(StatsPart(tasks=[one for one in shown if one is not None]))
@@ -157,6 +161,10 @@ class _Gatherer:
                 while (stats := await tunnel.read(READ_TIMEOUT_S)) is not None:
                     self._warned.discard(node.id)
                     await self._send(StatsPart(hostname, self._named(node, stats)))
+                    if self._query.follow and node.id not in self._wanted:
+                        break  # its last task ended
+            if self._query.follow:
+                await self._send(StatsPart(hostname))  # nothing of it is shown any more
         except PyswarmError as error:
             await self._warn(node.id, hostname, f"stats of node {hostname} are missing: {error}")
         finally:
@@ -171,7 +179,7 @@ class _Gatherer:
             # An agent is not trusted with tasks of others.
             if task is None or task.node_id != node.id or not self._targets.has(task):
                 continue
-            if self._sees(state, task.id):
+            if not is_terminal(task.state) and self._sees(state, task.id):
                 found.append(Named(task.id, task_name(state, task), hostname, one))
         return found
 

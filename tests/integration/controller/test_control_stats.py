@@ -150,6 +150,37 @@ async def test_following_takes_up_nodes_that_appear_and_warns_once(
         assert await until_from("n3") == ["web.3"]
 
 
+async def test_a_node_whose_last_task_ended_is_followed_no_more(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gather, "LOOK_FOR_NODES_EVERY_S", 0.02)
+    with_tasks(api, build.task("web.1", node="n1"), build.task("db.1", node="n2"))
+    asked: list[stats_pb2.StatsOptions] = []
+    api.desk.agents[NodeId("n1")] = agent({"web.1": 1}, asked)
+    api.desk.agents[NodeId("n2")] = agent({"db.1": 1})
+    stream = api.stub.Stats(stats_pb2.StatsRequest(follow=True)).__aiter__()
+    last: dict[str, int] = {}
+
+    async def until_from(node: str, tasks: int) -> None:
+        while last.get(node) != tasks:
+            reply = await anext(stream)
+            last[reply.node_name] = len(reply.tasks)
+
+    async with asyncio.timeout(10):
+        await until_from("n1", 1)
+        with_tasks(api, build.task("web.1", node="n1", state=TaskState.COMPLETE))
+        await until_from("n1", 0)
+        for _ in range(5):  # its agent may have been asked once more meanwhile
+            last.clear()
+            await until_from("n2", 1)
+        before = len(asked)
+        for _ in range(20):
+            last.clear()
+            await until_from("n2", 1)
+            assert "n1" not in last
+    assert len(asked) == before
+
+
 async def test_following_ends_when_leadership_is_lost(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
