@@ -412,6 +412,10 @@ IMAGES_PER_NODE_MAX = 10_000
 """Images that one host may list."""
 TUNNELS_MAX = 1_000
 """Streams to agents that one leader keeps open at once."""
+STATS_PERIOD_MIN = 100 * MILLISECOND
+"""The shortest period of samples of containers: those of a thousand take a fifth of a second."""
+STATS_NODES_MAX = 256
+"""Nodes of one stream of stats: as many as of one reader of logs."""
 RESOLVES_AT_ONCE = 32
 """Images whose digests one controller looks up at once; more wait, and are deployed without one."""
 RESOLVERS_ASKED = 3

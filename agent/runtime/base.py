@@ -6,7 +6,7 @@ Invariants: a container id is used once. Every method may be repeated after the 
 disk and the kernel hold the state, never an object in memory.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum
 from typing import Protocol
 
@@ -155,6 +155,28 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     pids: int = 0
     io_read_bytes: int = 0
     io_write_bytes: int = 0
+
+
+class Details(msgspec.Struct, frozen=True, kw_only=True):
+    """What a container's cgroup counts besides; all but `rss_bytes`, `cache_bytes` and the limit
+    from the container's start.
+
+    `periods` are those of its CPU quota. `stalled_ns` is the time that `some` or all (`full`) of
+    its processes waited, by resource and kind. A limit of 0 means none.
+    """
+
+    user_ns: int = 0
+    system_ns: int = 0
+    periods: int = 0
+    throttled_periods: int = 0
+    throttled_ns: int = 0
+    rss_bytes: int = 0
+    cache_bytes: int = 0
+    oom_kills: int = 0
+    pids_limit: int = 0
+    io_reads: int = 0
+    io_writes: int = 0
+    stalled_ns: Mapping[tuple[str, str], int] = {}
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):

@@ -146,6 +146,11 @@ def _service_or_task(caller: Caller, rule: Rule, request: Any, state: State) -> 
     yield from _end(caller, rule, request.ref, state)
 
 
+def _services_or_tasks(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    for ref in request.refs:
+        yield from _end(caller, rule, ref, state)
+
+
 def _network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
     _require(caller, rule, NETWORK, find(state, NETWORK, request.ref))
     yield from ()
@@ -199,6 +204,7 @@ _STACKS: Mapping[Named, Callable[[Caller, Rule, Any, State], Slices[None]]] = {
     Named.SERVICE: _service,
     Named.TASK: _task,
     Named.SERVICE_OR_TASK: _service_or_task,
+    Named.SERVICES_OR_TASKS: _services_or_tasks,
     Named.NETWORK: _network,
     Named.OBJECT: _object,
     Named.NEW_SERVICE: _of_new_service,

@@ -39,7 +39,7 @@ from pyswarm_core.limits import (
     STREAMS_PER_CALLER,
 )
 
-LASTING = frozenset({"WatchService", "Events", "ListAudit", "Logs", "PullImage"})
+LASTING = frozenset({"WatchService", "Events", "ListAudit", "Logs", "Stats", "PullImage"})
 """Calls that may stay open; all others count as requests, lists too."""
 OF_HOSTS = frozenset(f"{DISPATCHER}{name}" for name in ("Join", "RenewCertificate", "Leave"))
 """Calls of hosts with one request; the dispatcher counts the streams of agents."""
@@ -60,7 +60,10 @@ class Limit(msgspec.Struct, frozen=True):
 
 REQUESTS = Limit("requests", REQUESTS_PER_CALLER, REQUESTS_MAX, "wait for answers")
 STREAMS = Limit(
-    "streams (watches, events, logs, pulls)", STREAMS_PER_CALLER, STREAMS_MAX, "end some of them"
+    "streams (watches, events, logs, stats, pulls)",
+    STREAMS_PER_CALLER,
+    STREAMS_MAX,
+    "end some of them",
 )
 STRANGERS = Limit(
     "joins, sessions and tunnels without a valid token or tunnel id",

@@ -89,6 +89,7 @@ READS = frozenset(
         "Events",
         "ListAudit",
         "Logs",
+        "Stats",
         "ListImages",
     }
 )

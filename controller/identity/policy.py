@@ -38,6 +38,7 @@ class Named(Enum):
     SERVICE = "a service"
     TASK = "a task"
     SERVICE_OR_TASK = "a service or task"
+    SERVICES_OR_TASKS = "services and tasks, by default those of a list"
     NETWORK = "a network"
     OBJECT = "an object of a kind"
     NEW_SERVICE = "a new service"
@@ -115,6 +116,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}Events": _read("read events", Named.LISTED),
         f"{CONTROL}ListAudit": _admin("read the audit log"),
         f"{CONTROL}Logs": _read("read logs", Named.SERVICE_OR_TASK),
+        f"{CONTROL}Stats": _read("read stats", Named.SERVICES_OR_TASKS),
         f"{CONTROL}PullImage": _change("pull images", Named.FLEET),
         f"{CONTROL}ListImages": _read("list images", Named.FLEET),
         f"{CONTROL}RemoveImage": _change("remove images", Named.FLEET),

@@ -1,6 +1,6 @@
 """The requests that agents answer through a tunnel, and their answers as values. PURE.
 
-A request is a struct with the fields of its message. Log lines and images stay the agent's
+A request is a struct with the fields of its message. Log lines, images and stats stay the agent's
 messages, which have the fields of the views that they are typed as: there may be thousands, and a
 copy of each would slow down logs.
 """
@@ -16,7 +16,7 @@ from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.limits import CHECK_RESULTS
 from pyswarm_core.traces import Facts, TraceProbe
-from pyswarm_core.views import Image, ImageProgress, LogLine, TaskCheck
+from pyswarm_core.views import Image, ImageProgress, LogLine, TaskCheck, TaskStats
 
 R = TypeVar("R", bound=msgspec.Struct)
 A = TypeVar("A")
@@ -80,6 +80,17 @@ class TaskSignal(msgspec.Struct, frozen=True):
     stop: bool = False
 
 
+class StatsOptions(msgspec.Struct, frozen=True):
+    """Sample the containers of these tasks and services, by default all, once per period (in
+    nanoseconds); `samples` times, for ever if 0.
+    """
+
+    task_ids: tuple[str, ...]
+    service_ids: tuple[str, ...]
+    period: int
+    samples: int
+
+
 def _checks(frame: Any) -> tuple[TaskCheck, ...]:
     """As many as a task has; an agent is not trusted."""
     try:
@@ -99,6 +110,11 @@ def _lines(frame: Any) -> Sequence[LogLine]:
     return lines
 
 
+def _stats(frame: Any) -> Sequence[TaskStats]:
+    stats: Sequence[TaskStats] = frame.stats.tasks
+    return stats
+
+
 LOGS = Exchange[LogsOptions, Sequence[LogLine]]("logs", _lines)
 IMAGE_PULL = Exchange[ImagePull, ImageProgress](
     "image_pull", lambda frame: from_proto(ImageProgress, frame.image_progress)
@@ -108,4 +124,5 @@ IMAGE_REMOVE = Exchange[ImageRemove, Sequence[Image]]("image_remove", _images)
 IMAGE_RESOLVE = Exchange[ImageResolve, Sequence[Image]]("image_resolve", _images)
 TRACE = Exchange[TraceProbe, Facts]("trace", lambda frame: from_proto(Facts, frame.trace_facts))
 TASK_CHECKS = Exchange[TaskChecksRequest, tuple[TaskCheck, ...]]("task_checks", _checks)
+STATS = Exchange[StatsOptions, Sequence[TaskStats]]("stats", _stats)
 SIGNAL_TASK = Exchange[TaskSignal, None]("signal_task", lambda _: None)

@@ -6,6 +6,7 @@ import warnings
 from pyswarm_core.api.v1 import audit_pb2 as pyswarm__core_dot_api_dot_v1_dot_audit__pb2
 from pyswarm_core.api.v1 import control_pb2 as pyswarm__core_dot_api_dot_v1_dot_control__pb2
 from pyswarm_core.api.v1 import dispatcher_pb2 as pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2
+from pyswarm_core.api.v1 import stats_pb2 as pyswarm__core_dot_api_dot_v1_dot_stats__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -220,6 +221,11 @@ class ControlStub:
                 '/pyswarm.v1.Control/Logs',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsReply.FromString,
+                _registered_method=True)
+        self.Stats = channel.unary_stream(
+                '/pyswarm.v1.Control/Stats',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_stats__pb2.StatsRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_stats__pb2.StatsReply.FromString,
                 _registered_method=True)
         self.PullImage = channel.unary_stream(
                 '/pyswarm.v1.Control/PullImage',
@@ -496,6 +502,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Stats(self, request, context):
+        """What running containers use, a part per node and sample.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PullImage(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -722,6 +735,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Logs,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsReply.SerializeToString,
+            ),
+            'Stats': grpc.unary_stream_rpc_method_handler(
+                    servicer.Stats,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_stats__pb2.StatsRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_stats__pb2.StatsReply.SerializeToString,
             ),
             'PullImage': grpc.unary_stream_rpc_method_handler(
                     servicer.PullImage,
@@ -1753,6 +1771,33 @@ class Control:
             '/pyswarm.v1.Control/Logs',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Stats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pyswarm.v1.Control/Stats',
+            pyswarm__core_dot_api_dot_v1_dot_stats__pb2.StatsRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_stats__pb2.StatsReply.FromString,
             options,
             channel_credentials,
             insecure,

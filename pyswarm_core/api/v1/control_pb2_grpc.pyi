@@ -10,6 +10,7 @@ from grpc import aio as _aio
 from pyswarm_core.api.v1 import audit_pb2 as _audit_pb2
 from pyswarm_core.api.v1 import control_pb2 as _control_pb2
 from pyswarm_core.api.v1 import dispatcher_pb2 as _dispatcher_pb2
+from pyswarm_core.api.v1 import stats_pb2 as _stats_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -90,6 +91,8 @@ class ControlStub:
     ListAudit: _grpc.UnaryStreamMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditReply]
     """Records of requested changes, oldest first."""
     Logs: _grpc.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]
+    Stats: _grpc.UnaryStreamMultiCallable[_stats_pb2.StatsRequest, _stats_pb2.StatsReply]
+    """What running containers use, a part per node and sample."""
     PullImage: _grpc.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]
     ListImages: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]
     """One part per node, as it answers."""
@@ -158,6 +161,8 @@ class ControlAsyncStub(ControlStub):
     ListAudit: _aio.UnaryStreamMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditReply]  # type: ignore[assignment]
     """Records of requested changes, oldest first."""
     Logs: _aio.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]  # type: ignore[assignment]
+    Stats: _aio.UnaryStreamMultiCallable[_stats_pb2.StatsRequest, _stats_pb2.StatsReply]  # type: ignore[assignment]
+    """What running containers use, a part per node and sample."""
     PullImage: _aio.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]  # type: ignore[assignment]
     ListImages: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]  # type: ignore[assignment]
     """One part per node, as it answers."""
@@ -445,6 +450,14 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.LogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_control_pb2.LogsReply], _abc.AsyncIterator[_control_pb2.LogsReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Stats(
+        self,
+        request: _stats_pb2.StatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_stats_pb2.StatsReply], _abc.AsyncIterator[_stats_pb2.StatsReply]]:
+        """What running containers use, a part per node and sample."""
 
     @_abc_1.abstractmethod
     def PullImage(

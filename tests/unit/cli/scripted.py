@@ -69,7 +69,7 @@ def _stream(script: Script, rpc: str) -> Callable[..., Iterator[Message]]:
 
 
 _LISTS = ("ListServices", "ListTasks", "ListNodes", "ListObjects", "GetNetwork", "ListImages")
-_STREAMS = ("WatchService", "Events", "ListAudit", "Logs", "PullImage", *_LISTS)
+_STREAMS = ("WatchService", "Events", "ListAudit", "Logs", "Stats", "PullImage", *_LISTS)
 
 
 def add_script(script: Script, server: grpc.Server) -> None:
