@@ -68,6 +68,8 @@ class Engine:
         self.chance = chance
         self.check_chance = checks
         self.containers: dict[TaskId, Container] = {}
+        self.on_shared_layer: Callable[[str], None] = lambda text: None
+        self.on_deleted_layer: Callable[[str], None] = lambda layer: None
         self.layers: dict[str, set[str]] = {}
         """What was written to each kept layer: the ids of the tasks that had it."""
         self.watcher: Callable[[], None] = lambda: None
@@ -142,6 +144,7 @@ class SimRuntime:
         if task_id in self._engine.containers:
             raise RuntimeFailed(f"container {task_id} exists already")
         if holder := self._holder(config.layer):
+            self._engine.on_shared_layer(f"tasks {holder} and {task_id} have one layer")
             raise RuntimeFailed(f"its writable layer is in use by container {holder}")
         image = str(config.oci["image"])
         if behaviour_of(image).create_fails:
@@ -200,7 +203,8 @@ class SimRuntime:
         await self._takes(0, 20)
         if holder := self._holder(layer):
             raise RuntimeFailed(f"writable layer {layer} is in use by container {holder}")
-        self._engine.layers.pop(layer, None)
+        if self._engine.layers.pop(layer, None) is not None:
+            self._engine.on_deleted_layer(layer)
 
     async def found(self) -> tuple[FoundContainer, ...]:
         return tuple(

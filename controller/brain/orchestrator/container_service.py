@@ -30,7 +30,7 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
         plan.record(replace(service, pinned_node=NodeId("")))
     replicated_service.reconcile(plan, state, looked_at, now)
     if _removes_itself(plan, state):
-        plan.record(removed(plan.service, now))
+        plan.record(replace(removed(plan.service, now), updated_by=None))
         plan.cut(0)  # the next decision ends the removal, or waits for its time
 
 
