@@ -156,6 +156,8 @@ class Preparation:
                 files=files,
                 terminal=spec.container_spec.tty,
                 limits=written_limits(spec.resources),
+                layer=record.layer,
+                volatile=record.volatile,
             )
         )
         return Prepared(

@@ -130,6 +130,10 @@ class ContainerSpec(Model, frozen=True):
     """Annotations of the OCI configuration."""
     mac_address: str = ""
     """Of the first interface; empty: derived from its address."""
+    open_stdin: bool = False
+    """The standard input stays open, also while nobody is attached."""
+    stdin_once: bool = False
+    """It is closed when the first client that attached to it leaves."""
 
 
 class RestartPolicy(Model, frozen=True):
@@ -199,6 +203,8 @@ class Mode(Model, frozen=True):
 
     per_node: ClassVar[bool] = False
     """Whether each slot belongs to a node: its number is the node's, and its task runs there."""
+    is_container: ClassVar[bool] = False
+    """Whether its one task has a writable layer that outlives it."""
 
     @property
     def word(self) -> str:
@@ -218,10 +224,25 @@ class GlobalMode(Mode, frozen=True, tag="global"):
     per_node: ClassVar[bool] = True
 
 
-ServiceMode = ReplicatedMode | GlobalMode
+class ContainerMode(Mode, frozen=True, tag="container"):
+    """One replica, as `docker run` makes it: its writable layer is kept on its node until the
+    service is removed.
+    """
+
+    is_container: ClassVar[bool] = True
+    replicas: ClassVar[int] = 1
+    auto_remove: bool = False
+    """It is removed once its task has ended and is not restarted (`--rm`)."""
+    unless_stopped: bool = False
+    """The restart policy was given as `unless-stopped`, which `inspect` shows. Here `always` does
+    the same: a container that its users stopped stays so.
+    """
+
+
+ServiceMode = ReplicatedMode | GlobalMode | ContainerMode
 
 SERVICE_MODES: Mapping[str, type[ServiceMode]] = MappingProxyType(
-    {"replicated": ReplicatedMode, "global": GlobalMode}
+    {"replicated": ReplicatedMode, "global": GlobalMode, "container": ContainerMode}
 )
 """By name. controller/brain/orchestrator/modes.py has the orchestrator of each mode."""
 

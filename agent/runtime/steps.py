@@ -42,6 +42,7 @@ from agent.runtime.program.inspection import explain
 from agent.runtime.room import shortage
 from agent.runtime.running import freezer, limits
 from agent.runtime.running.execs import Execs, Running
+from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.errors import reason_of
 
 _CREATE_TIMEOUT_S = 60.0
@@ -188,19 +189,29 @@ class Steps:
 
     def _mount_root(self, config: ContainerConfig, bundle: Path) -> dict[str, Any]:
         """Mount the root file system; return the id mappings if it has a user namespace."""
-        writable, rootfs = self._layout.writable(config.id), bundle / "rootfs"
+        writable, rootfs = self._writable(config), bundle / "rootfs"
         linux: Any = config.oci.get("linux", {})
         if not any(each["type"] == "user" for each in linux.get("namespaces", ())):
-            mounts.mount_overlay(config.layers, writable, rootfs)
+            mounts.mount_overlay(config.layers, writable, rootfs, volatile=config.volatile)
             return {}
         with self._choosing:
-            start = idmaps.choose(config.id, idmaps.taken(self._layout.writables))
+            # A kept layer keeps the ids of its files.
+            taken = idmaps.taken(self._layout.writables, self._layout.layers)
+            owner = (writable / "upper").stat().st_uid
+            start = owner or idmaps.choose(config.layer or config.id, taken)
             os.chown(writable / "upper", start, start)
         for owned in (bundle, writable / "work", *(bundle / "files").iterdir()):
             os.chown(owned, start, start)
         with idmaps.shifted(config.layers, start, bundle / "layers") as layers:
-            mounts.mount_overlay(layers, writable, rootfs)
+            mounts.mount_overlay(layers, writable, rootfs, volatile=config.volatile)
         return idmaps.mappings(start)
+
+    def _writable(self, config: ContainerConfig) -> Path:
+        """The directory of what the container writes."""
+        if not config.layer:
+            return self._layout.writable(config.id)
+        with self._alone(_lock_of(config.layer)):
+            return self._layout.claim_layer(config.id, config.layer)
 
     def _write_config(
         self, config: ContainerConfig, bundle: Path, ids: dict[str, Any]
@@ -326,8 +337,18 @@ class Steps:
         cgroups.remove(self._hierarchies, self._layout.cgroup(container_id))
         if bundle.exists():
             idmaps.remove(bundle / "layers")
+        if self._layout.holds_layer(container_id):
+            mounts.unmount_unused(bundle / "rootfs")
+        elif bundle.exists():
             mounts.unmount(bundle / "rootfs")
         self._layout.remove_files(container_id)
+
+    def remove_layer(self, layer: str) -> None:
+        """See `Runtime.remove_layer`."""
+        with self._alone(_lock_of(layer)):
+            if holder := self._layout.holder(layer):
+                raise RuntimeFailed(f"writable layer {layer} is in use by container {holder}")
+            remove_tree(self._layout.layer(layer))
 
     def _end_processes(self, container_id: str, bundle: Path) -> None:
         record = self._layout.read_record(container_id)
@@ -376,3 +397,8 @@ class Steps:
                 self._layout.write_unseen_exit(container_id)
             ended = self._layout.read_exit(container_id, self._hierarchies)
         return ended
+
+
+def _lock_of(layer: str) -> str:
+    """The name of a kept layer's lock: no container's id has a slash."""
+    return f"layer/{layer}"

@@ -14,6 +14,7 @@ import subprocess
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 
 from agent.runtime.conmon import ENVIRONMENT
@@ -55,10 +56,10 @@ def choose(container_id: str, taken: Collection[int]) -> int:
     raise OSError(errno.ENOSPC, f"all {RANGES} ranges of ids for user namespaces are taken")
 
 
-def taken(writables: Path) -> set[int]:
-    """The first ids of the ranges of all containers."""
+def taken(*writables: Path) -> set[int]:
+    """The first ids of the ranges of all containers, whose writable layers are in these folders."""
     found = set()
-    for entry in os.scandir(writables):
+    for entry in chain.from_iterable(map(os.scandir, writables)):
         try:
             found.add(Path(entry.path, "upper").stat().st_uid)
         except FileNotFoundError:
