@@ -53,6 +53,7 @@ from agent.session.tunnels import Dialer
 from agent.stats.kernel import KernelMeter
 from agent.stats.restarts import Restarts
 from agent.stats.sampler import Sampler
+from agent.streams.serving import Streams
 from agent.tracing import Tracer
 from agent.worker import Worker
 from pyswarm_core.aio.daemon import own_folder
@@ -104,6 +105,7 @@ class _Parts(msgspec.Struct, frozen=True):
     tracer: Tracer
     sampler: Sampler
     containers: ContainerMetrics
+    streams: Streams
 
 
 class _Served:
@@ -204,7 +206,12 @@ async def _converse(
         probe=echoes.ask,
         close=partial(parts.overlays.close, CONTROLLERS),
         open_tunnel=Dialer(
-            parts.worker, parts.images, parts.runtime, parts.tracer.trace, parts.sampler
+            parts.worker,
+            parts.images,
+            parts.runtime,
+            parts.tracer.trace,
+            parts.streams,
+            sampler=parts.sampler,
         ).open,
         worn_key=overlay.worn_key,
         faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
@@ -289,6 +296,9 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         closes=overlays.closes,
     )
     stack.callback(tracer.close)
+    streams = await stack.enter_async_context(
+        Streams(runtime, lambda: worker.records, network.namespaces.tcp_socket)
+    )
     dataplane = network.dataplane
     meter = KernelMeter(Reader(host.hierarchies), layout.cgroup, Names(config.fleet))
     sampler = Sampler(meter, lambda: worker.records, config.memory_bytes)
@@ -303,6 +313,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         tracer,
         sampler,
         ContainerMetrics(sampler, restarts, config.hostname),
+        streams,
     )
 
 

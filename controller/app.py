@@ -321,7 +321,7 @@ class Controller:
         self._metrics.is_leader.set(1)
         await self._health.set_leading(True)
         if self.unlocked_at is not None:
-            self._loop.audit.note(ROOT, UNLOCK, self.controller, self.unlocked_at)
+            self._loop.audit.note(ROOT, UNLOCK, self.controller, at=self.unlocked_at)
             self.unlocked_at = None
         group.create_task(self._audit(state, saver.yield_loop))
         group.create_task(self._write_audit(self._loop.audit.log))

@@ -1,4 +1,5 @@
-"""Streams that the controller requests: logs, images, traces, checks, signals, stats. SHELL.
+"""Streams that the controller requests: logs, images, traces, checks, signals, stats. SHELL. Byte
+streams are in `streams.py`.
 
 The agent dials back, so no host needs an inbound port. The first frame has the tunnel's id; the
 last one is an error or the end: without it, the agent died. A broken tunnel does not end the
@@ -23,8 +24,10 @@ from agent.images.base import (
 )
 from agent.runtime.base import Runtime, RuntimeFailed
 from agent.runtime.logs import LogEntry, LogQuery, read_log
+from agent.session.streams import REQUESTS, serve_stream
 from agent.stats.base import Sample, Traffic
 from agent.stats.sampler import Measured, Sampler
+from agent.streams.serving import Streams
 from agent.tasks.events import StopRequested
 from agent.tasks.ocispec_process import signal_number
 from agent.tasks.record import Record
@@ -62,9 +65,17 @@ class Dialer:
     """Opens the tunnels that the controller requests (OpenTunnel)."""
 
     def __init__(
-        self, worker: Worker, images: Images, runtime: Runtime, trace: Trace, sampler: Sampler
+        self,
+        worker: Worker,
+        images: Images,
+        runtime: Runtime,
+        trace: Trace,
+        streams: Streams,
+        *,
+        sampler: Sampler,
     ) -> None:
         self._worker = worker
+        self._streams = streams
         self._trace = trace
         self._sampler = sampler
         self._images = images
@@ -77,6 +88,9 @@ class Dialer:
         request: dispatcher_pb2.OpenTunnel,
     ) -> None:
         """Dial back and stream until the last frame, or until the controller closes the stream."""
+        if request.WhichOneof("kind") in REQUESTS:
+            await serve_stream(self._streams, stub, request)
+            return
         queue: Queue = asyncio.Queue(FRAMES_QUEUED)
         async with self._slots, asyncio.TaskGroup() as group:
             work = group.create_task(self._fill(request, queue))
@@ -128,7 +142,8 @@ class Dialer:
             case "stats":
                 await self._stats(request.stats, queue)
             case other:
-                raise PyswarmError(f"this agent does not support tunnels of kind {other!r}")
+                what = f"tunnels of kind {other}" if other else "this operation: upgrade it"
+                raise PyswarmError(f"this agent does not support {what}")
 
     async def _stats(self, options: stats_pb2.StatsOptions, queue: Queue) -> None:
         period_ns = sample_period(options)

@@ -39,6 +39,9 @@ class Named(Enum):
     TASK = "a task"
     SERVICE_OR_TASK = "a service or task"
     SERVICES_OR_TASKS = "services and tasks, by default those of a list"
+    TARGET = "a task that runs, or the service of it"
+    PROGRAM = "a task in which programs run as it requests"
+    """It needs the role admin if the task has an option that does, or the request asks for more."""
     NETWORK = "a network"
     OBJECT = "an object of a kind"
     NEW_SERVICE = "a new service"
@@ -95,6 +98,9 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}RestartTask": _change("restart tasks", Named.TASK),
         f"{CONTROL}TaskChecks": _read("read the checks of tasks", Named.TASK),
         f"{CONTROL}SignalTask": _change("signal tasks", Named.TASK),
+        f"{CONTROL}Exec": _change("execute commands in tasks", Named.PROGRAM),
+        f"{CONTROL}Attach": _change("attach to tasks", Named.PROGRAM),
+        f"{CONTROL}PortForward": _change("forward ports of tasks", Named.TARGET),
         f"{CONTROL}GetNode": _read("read nodes", Named.FLEET),
         f"{CONTROL}ListNodes": _read("list nodes", Named.FLEET),
         f"{CONTROL}UpdateNode": _admin("update nodes"),
@@ -218,7 +224,7 @@ SAFE_SYSCTLS = frozenset(
     " net.ipv4.tcp_rmem net.ipv4.tcp_syncookies net.ipv4.tcp_wmem".split()
 )
 """Kubernetes' safe sysctls: isolated between containers, and without a cost for their host."""
-_POWER = "gives a container power over its host"
+POWER = "gives a container power over its host"
 
 
 def _power(flag: str) -> Condition[ServiceSpec]:
@@ -230,7 +236,7 @@ def _power(flag: str) -> Condition[ServiceSpec]:
             for option, value in security.powers(spec.task_template.container_spec)
             if option == flag
         ],
-        _POWER,
+        POWER,
     )
 
 
@@ -238,7 +244,7 @@ SERVICE_CONDITIONS: Sequence[Condition[ServiceSpec]] = (
     Condition(
         "--network",
         lambda spec: [one.target for one in spec.task_template.networks if one.target == "host"],
-        _POWER,
+        POWER,
     ),
     Condition(
         "--allow-fleet-api",
@@ -252,14 +258,14 @@ SERVICE_CONDITIONS: Sequence[Condition[ServiceSpec]] = (
             for name in spec.task_template.container_spec.capability_add
             if name.upper().removeprefix("CAP_") not in DEFAULT_CAPABILITIES
         ],
-        _POWER,
+        POWER,
     ),
     Condition(
         "--sysctl",
         lambda spec: [
             name for name in spec.task_template.container_spec.sysctls if name not in SAFE_SYSCTLS
         ],
-        _POWER,
+        POWER,
     ),
     Condition(
         "--oom-score-adj",

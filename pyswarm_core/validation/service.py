@@ -14,6 +14,7 @@ from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.limits import RESTARTS_REMEMBERED, SPEC_BYTES_MAX
 from pyswarm_core.specs import (
     ContainerMode,
+    GlobalMode,
     Placement,
     RegistryLogin,
     ReplicatedMode,

@@ -11,6 +11,7 @@ from pyswarm_core.api.v1 import audit_pb2 as _audit_pb2
 from pyswarm_core.api.v1 import control_pb2 as _control_pb2
 from pyswarm_core.api.v1 import dispatcher_pb2 as _dispatcher_pb2
 from pyswarm_core.api.v1 import stats_pb2 as _stats_pb2
+from pyswarm_core.api.v1 import streams_pb2 as _streams_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -93,6 +94,10 @@ class ControlStub:
     Logs: _grpc.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]
     Stats: _grpc.UnaryStreamMultiCallable[_stats_pb2.StatsRequest, _stats_pb2.StatsReply]
     """What running containers use, a part per node and sample."""
+    Exec: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
+    """Byte streams to a running task: the first frame opens the operation, `exit` ends it."""
+    Attach: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
+    PortForward: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
     PullImage: _grpc.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]
     ListImages: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]
     """One part per node, as it answers."""
@@ -163,6 +168,10 @@ class ControlAsyncStub(ControlStub):
     Logs: _aio.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]  # type: ignore[assignment]
     Stats: _aio.UnaryStreamMultiCallable[_stats_pb2.StatsRequest, _stats_pb2.StatsReply]  # type: ignore[assignment]
     """What running containers use, a part per node and sample."""
+    Exec: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
+    """Byte streams to a running task: the first frame opens the operation, `exit` ends it."""
+    Attach: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
+    PortForward: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
     PullImage: _aio.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]  # type: ignore[assignment]
     ListImages: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]  # type: ignore[assignment]
     """One part per node, as it answers."""
@@ -458,6 +467,28 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_stats_pb2.StatsReply], _abc.AsyncIterator[_stats_pb2.StatsReply]]:
         """What running containers use, a part per node and sample."""
+
+    @_abc_1.abstractmethod
+    def Exec(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]:
+        """Byte streams to a running task: the first frame opens the operation, `exit` ends it."""
+
+    @_abc_1.abstractmethod
+    def Attach(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]: ...
+
+    @_abc_1.abstractmethod
+    def PortForward(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]: ...
 
     @_abc_1.abstractmethod
     def PullImage(

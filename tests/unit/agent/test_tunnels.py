@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from agent.session.tunnels import LINES_PER_FRAME, Dialer, _parts, sample_period
 from agent.stats.base import Traffic
 from agent.stats.fake import FakeMeter
 from agent.stats.sampler import Sampler
+from agent.streams.serving import Streams
 from agent.worker import Worker
 from pyswarm_core.api.v1 import dispatcher_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2_grpc, stats_pb2
@@ -48,6 +50,10 @@ async def _traced(probe: TraceProbe) -> Facts:
 
 def sampler(worker: Worker, meter: FakeMeter | None = None) -> Sampler:
     return Sampler(meter or FakeMeter(), lambda: worker.records, MEMORY)
+
+
+def _streams(runtime: FakeRuntime) -> Streams:
+    return Streams(runtime, dict, lambda _: socket.socket())
 
 
 class _Leader(dispatcher_pb2_grpc.DispatcherServicer):
@@ -86,7 +92,10 @@ async def ask(tmp_path: Path, request: pb.OpenTunnel, enough: int = 1_000) -> li
     async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(enough) as (stub, at):
         images = FakeImages(registry, group)
         await images.resolve(IMAGE)
-        tunnels = Dialer(worker, images, _Logs(tmp_path), _traced, sampler(worker))
+        runtime = _Logs(tmp_path)
+        tunnels = Dialer(
+            worker, images, runtime, _traced, _streams(runtime), sampler=sampler(worker)
+        )
         await tunnels.open(stub, request)  # type: ignore[arg-type]
     return at.frames
 
@@ -172,8 +181,11 @@ async def test_a_tunnel_that_was_hung_up_on_leaves_no_work_and_no_file_behind(
     pull = pb.OpenTunnel(tunnel_id="p", image_pull=pb.ImagePull(reference=IMAGE))
     logs = pb.OpenTunnel(logs=pb.LogsOptions(task_ids=["t1"], follow=True, tail=-1))
     async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(1) as (stub, _):
-        forever = _Forever(FakeRegistry(), group)
-        tunnels = Dialer(worker, forever, _Logs(tmp_path), _traced, sampler(worker))
+        runtime = _Logs(tmp_path)
+        images = _Forever(FakeRegistry(), group)
+        tunnels = Dialer(
+            worker, images, runtime, _traced, _streams(runtime), sampler=sampler(worker)
+        )
         running = asyncio.all_tasks()
         for request in (pull, logs):
             await tunnels.open(stub, request)  # type: ignore[arg-type]
@@ -219,7 +231,9 @@ async def checked_task(tmp_path: Path, request: pb.OpenTunnel) -> tuple[pb.Tunne
         await worker.assign(assigned(with_check(task(), healthcheck=CHECK)), NODE)
         await host.until(lambda seen: t1 in seen and seen[t1].detail.serving)
         images = FakeImages(FakeRegistry(), group)
-        tunnels = Dialer(worker, images, host.runtime, _traced, sampler(worker))
+        tunnels = Dialer(
+            worker, images, host.runtime, _traced, _streams(host.runtime), sampler=sampler(worker)
+        )
         await tunnels.open(stub, request)  # type: ignore[arg-type]
         if request.signal_task.stop:
             await host.until(lambda seen: seen[t1].state is TaskState.FAILED)
@@ -279,7 +293,14 @@ async def sampled_frames(
             lambda seen: len(seen) == 2 and all(s.detail.serving for s in seen.values())
         )
         images = FakeImages(FakeRegistry(), group)
-        dialer = Dialer(worker, images, host.runtime, _traced, sampler(worker, meter))
+        dialer = Dialer(
+            worker,
+            images,
+            host.runtime,
+            _traced,
+            _streams(host.runtime),
+            sampler=sampler(worker, meter),
+        )
         await dialer.open(stub, pb.OpenTunnel(tunnel_id="t", stats=options))  # type: ignore[arg-type]
     return [list(frame.stats.tasks) for frame in at.frames if frame.HasField("stats")]
 
