@@ -401,6 +401,9 @@ class Worker:
         number = signal.SIGKILL if kill else _number(record.stop_signal)
         try:
             await self._runtime.kill(record.task_id, number, everyone=kill)
+            if record.detail.paused and not kill:
+                await self._runtime.resume(record.task_id)
+                self.handle(record.task_id, events.PauseChanged(paused=False))
         except Exception as error:
             text = _error_text(error)
             _log.warning("task.signal_failed", task=record.task_id, signal=number, error=text)

@@ -30,6 +30,7 @@ CODES: Mapping[type[Exception], ExitCode] = MappingProxyType(
 """Exit codes by error class; the first class that matches counts."""
 
 COMMANDS = {
+    "container": ("cli.container:container", "Manage containers"),
     "service": ("cli.service:service", "Manage services"),
     "task": ("cli.task:task", "Manage tasks"),
     "node": ("cli.node:node", "Manage nodes"),

@@ -20,6 +20,8 @@ from agent.runtime.base import (
     ContainerConfig,
     ContainerExit,
     FoundContainer,
+    ProcessTable,
+    Rootfs,
     RuntimeFailed,
     Stats,
 )
@@ -159,6 +161,14 @@ class ConmonRuntime:
         """See `Runtime`."""
         cgroup = self._layout.cgroup(container_id)
         return await self._run(self._ending, cgroups.stats, self._hierarchies, cgroup)
+
+    async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
+        """See `Runtime`."""
+        return await self._run(self._ending, self._steps.top, container_id, options)
+
+    async def rootfs(self, container_id: str) -> Rootfs:
+        """See `Runtime`."""
+        return await self._run(self._ending, self._steps.rootfs, container_id)
 
     async def tend(self) -> None:
         """See `Runtime`."""

@@ -45,6 +45,8 @@ CHANGES: Mapping[str, str] = MappingProxyType(
 ACTIONS: Mapping[str, str] = MappingProxyType(
     {
         "SignalTask": "task signal",
+        "PauseContainer": "container pause",
+        "UnpauseContainer": "container unpause",
         "PullImage": "image pull",
         "RemoveImage": "image rm",
         "IssueUserCertificate": "user certificate",
@@ -71,6 +73,9 @@ READS = frozenset(
         "ListTasks",
         "Why",
         "TaskChecks",
+        "Top",
+        "Changes",
+        "WaitContainer",
         "GetNode",
         "ListNodes",
         "GetNetwork",

@@ -16,7 +16,14 @@ from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.limits import CHECK_RESULTS
 from pyswarm_core.traces import Facts, TraceProbe
-from pyswarm_core.views import Image, ImageProgress, LogLine, TaskCheck
+from pyswarm_core.views import (
+    FileChange,
+    Image,
+    ImageProgress,
+    LogLine,
+    ProcessTable,
+    TaskCheck,
+)
 
 R = TypeVar("R", bound=msgspec.Struct)
 A = TypeVar("A")
@@ -80,6 +87,26 @@ class TaskSignal(msgspec.Struct, frozen=True):
     stop: bool = False
 
 
+class TopRequest(msgspec.Struct, frozen=True):
+    """Send the processes of a container, with these options of ps."""
+
+    ref: str
+    options: tuple[str, ...] = ()
+
+
+class ChangesRequest(msgspec.Struct, frozen=True):
+    """Send the files that differ from the image."""
+
+    ref: str
+
+
+class PauseRequest(msgspec.Struct, frozen=True):
+    """Freeze the processes of a container, or have them go on."""
+
+    ref: str
+    paused: bool
+
+
 def _checks(frame: Any) -> tuple[TaskCheck, ...]:
     """As many as a task has; an agent is not trusted."""
     try:
@@ -108,4 +135,9 @@ IMAGE_REMOVE = Exchange[ImageRemove, Sequence[Image]]("image_remove", _images)
 IMAGE_RESOLVE = Exchange[ImageResolve, Sequence[Image]]("image_resolve", _images)
 TRACE = Exchange[TraceProbe, Facts]("trace", lambda frame: from_proto(Facts, frame.trace_facts))
 TASK_CHECKS = Exchange[TaskChecksRequest, tuple[TaskCheck, ...]]("task_checks", _checks)
+TOP = Exchange[TopRequest, ProcessTable]("top", lambda frame: from_proto(ProcessTable, frame.top))
+CHANGES = Exchange[ChangesRequest, Sequence[FileChange]](
+    "changes", lambda frame: frame.changes.changes
+)
+PAUSE = Exchange[PauseRequest, None]("pause", lambda _: None)
 SIGNAL_TASK = Exchange[TaskSignal, None]("signal_task", lambda _: None)

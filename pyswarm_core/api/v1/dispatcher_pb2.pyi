@@ -10,6 +10,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from pyswarm_core.api.v1 import files_pb2 as _files_pb2
 from pyswarm_core.api.v1 import objects_pb2 as _objects_pb2
 from pyswarm_core.api.v1 import specs_pb2 as _specs_pb2
 import builtins as _builtins
@@ -942,6 +943,9 @@ class OpenTunnel(_message.Message):
     TRACE_FIELD_NUMBER: _builtins.int
     TASK_CHECKS_FIELD_NUMBER: _builtins.int
     SIGNAL_TASK_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    PAUSE_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
     @_builtins.property
     def logs(self) -> Global___LogsOptions: ...
@@ -959,6 +963,18 @@ class OpenTunnel(_message.Message):
     def task_checks(self) -> Global___TaskChecksRequest: ...
     @_builtins.property
     def signal_task(self) -> Global___TaskSignal: ...
+    @_builtins.property
+    def top(self) -> _files_pb2.TopRequest:
+        """The answer is one TopReply."""
+
+    @_builtins.property
+    def changes(self) -> _files_pb2.ChangesRequest:
+        """The answer is ChangesReply messages."""
+
+    @_builtins.property
+    def pause(self) -> _files_pb2.PauseRequest:
+        """The answer is the end."""
+
     def __init__(
         self,
         *,
@@ -971,12 +987,15 @@ class OpenTunnel(_message.Message):
         trace: Global___TraceProbe | None = ...,
         task_checks: Global___TaskChecksRequest | None = ...,
         signal_task: Global___TaskSignal | None = ...,
+        top: _files_pb2.TopRequest | None = ...,
+        changes: _files_pb2.ChangesRequest | None = ...,
+        pause: _files_pb2.PauseRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "signal_task", b"signal_task", "task_checks", b"task_checks", "trace", b"trace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "signal_task", b"signal_task", "task_checks", b"task_checks", "top", b"top", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "signal_task", b"signal_task", "task_checks", b"task_checks", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "signal_task", b"signal_task", "task_checks", b"task_checks", "top", b"top", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "image_resolve", "trace", "task_checks", "signal_task"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "image_resolve", "trace", "task_checks", "signal_task", "top", "changes", "pause"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1165,6 +1184,8 @@ class TunnelFrame(_message.Message):
     END_FIELD_NUMBER: _builtins.int
     TRACE_FACTS_FIELD_NUMBER: _builtins.int
     TASK_CHECKS_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
     @_builtins.property
     def log_lines(self) -> Global___LogLines: ...
@@ -1180,6 +1201,10 @@ class TunnelFrame(_message.Message):
     def trace_facts(self) -> Global___TraceFacts: ...
     @_builtins.property
     def task_checks(self) -> Global___TaskChecks: ...
+    @_builtins.property
+    def top(self) -> _files_pb2.TopReply: ...
+    @_builtins.property
+    def changes(self) -> _files_pb2.ChangesReply: ...
     def __init__(
         self,
         *,
@@ -1191,12 +1216,14 @@ class TunnelFrame(_message.Message):
         end: Global___TunnelEnd | None = ...,
         trace_facts: Global___TraceFacts | None = ...,
         task_checks: Global___TaskChecks | None = ...,
+        top: _files_pb2.TopReply | None = ...,
+        changes: _files_pb2.ChangesReply | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "task_checks", b"task_checks", "trace_facts", b"trace_facts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "task_checks", b"task_checks", "trace_facts", b"trace_facts", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end", "trace_facts", "task_checks"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end", "trace_facts", "task_checks", "top", "changes"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

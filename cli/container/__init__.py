@@ -1,0 +1,31 @@
+"""`pyswarm container`: one file per verb. As in Docker, the verbs are commands of the root too."""
+
+import click
+
+from cli.lazy import LazyGroup
+
+VERBS = {
+    "diff": (
+        "cli.container.files.diff:diff",
+        "Inspect changes to files or directories on a container's filesystem",
+    ),
+    "kill": ("cli.container.control.kill:kill", "Kill one or more running containers"),
+    "pause": (
+        "cli.container.control.pause:pause",
+        "Pause all processes within one or more containers",
+    ),
+    "top": ("cli.container.control.top:top", "Display the running processes of a container"),
+    "unpause": (
+        "cli.container.control.pause:unpause",
+        "Unpause all processes within one or more containers",
+    ),
+    "wait": (
+        "cli.container.control.wait:wait",
+        "Block until one or more containers stop, then print their exit codes",
+    ),
+}
+
+
+@click.group(cls=LazyGroup, commands_at=VERBS, help="Manage containers")
+def container() -> None:
+    pass
