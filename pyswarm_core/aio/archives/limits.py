@@ -16,3 +16,5 @@ ARCHIVE_EXTENTS_MAX = 16_384
 """Extents of one sparse file that are kept apart; what follows them is copied with its holes."""
 CHANGES_MAX = 100_000
 """Files of `diff`."""
+COPIES_AT_ONCE = 8
+"""Copies into containers of one host: each holds a thread while it waits for its sender."""

@@ -48,6 +48,11 @@ def pack(descriptor: int, name: str, owner: Owner = owners_of) -> Generator[byte
     return _chunks(_Packer(owner).top(descriptor, name))
 
 
+def pack_root(descriptor: int, owner: Owner = owners_of) -> Generator[bytes]:
+    """The same of the content of a root directory, whose entries begin with their own names."""
+    return _chunks(_Packer(owner).content(descriptor))
+
+
 def _chunks(pieces: Iterator[bytes]) -> Generator[bytes]:
     held: list[bytes] = []
     size = 0
@@ -76,8 +81,15 @@ class _Packer:
         self._stack: list[_Frame] = []
 
     def top(self, descriptor: int, name: str) -> Iterator[bytes]:
+        yield from self._entry(descriptor, name or ".")
+        yield from self._below()
+
+    def content(self, descriptor: int) -> Iterator[bytes]:
+        self._descend(descriptor, "", os.fstat(descriptor).st_dev)
+        yield from self._below()
+
+    def _below(self) -> Iterator[bytes]:
         try:
-            yield from self._entry(descriptor, name or ".")
             while self._stack:
                 yield from self._step()
         finally:
@@ -125,7 +137,8 @@ class _Packer:
         except BaseException:
             os.close(opened)
             raise
-        self._stack.append(_Frame(opened, listing, f"{name}/", device))
+        prefix = f"{name}/" if name else ""
+        self._stack.append(_Frame(opened, listing, prefix, device))
 
     def _info(self, status: os.stat_result, name: str) -> tarfile.TarInfo:
         info = tarfile.TarInfo(name)

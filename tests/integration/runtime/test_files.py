@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.fixtures.runtime_contract import until
 from tests.integration.runtime.conftest import RealWorld
 
 
-async def started(world: RealWorld, script: str, **spec: object) -> None:
+async def started(world: RealWorld, script: str, **spec: Any) -> None:
     """The container a1 has run the script and goes on."""
     command = ("/bin/sh", "-c", f"{script}; busybox touch /tmp/done; exec sleep 1000")
     await world.runtime.create(world.custom("a1", command, **spec))
