@@ -42,6 +42,7 @@ from agent.session.identity import Identity, Joining, join
 from agent.session.jointoken import join_token, refusal_recorded, remove_token
 from agent.session.renewal import Renewal, rejoin
 from agent.session.tunnels import Dialer
+from agent.streams.serving import Streams
 from agent.tracing import Tracer
 from agent.worker import Worker
 from pyswarm_core.aio.daemon import own_folder
@@ -90,6 +91,7 @@ class _Parts(msgspec.Struct, frozen=True):
     outbox: Outbox
     registry: CollectorRegistry
     tracer: Tracer
+    streams: Streams
 
 
 class _Served:
@@ -176,7 +178,7 @@ async def _converse(
     echoes = Echoes(parts.outbox.probed)
     stack.callback(echoes.close)
     renewal = Renewal(identity, lambda: session.controller)
-    dialer = Dialer(parts.worker, parts.images, parts.runtime, parts.tracer.trace)
+    dialer = Dialer(parts.worker, parts.images, parts.runtime, parts.tracer.trace, parts.streams)
     stack.callback(dialer.close)
     session = Session(
         identity,
@@ -268,8 +270,11 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         closes=overlays.closes,
     )
     stack.callback(tracer.close)
+    streams = await stack.enter_async_context(
+        Streams(runtime, lambda: worker.records, network.namespaces.tcp_socket)
+    )
     dataplane = network.dataplane
-    return _Parts(images, runtime, overlays, dataplane, worker, outbox, registry, tracer)
+    return _Parts(images, runtime, overlays, dataplane, worker, outbox, registry, tracer, streams)
 
 
 class _Network(msgspec.Struct, frozen=True):

@@ -22,6 +22,7 @@ from agent.runtime.base import (
     ContainerState,
     FoundContainer,
     NotRunning,
+    OpenCommand,
     ProcessTable,
     Rootfs,
     RuntimeFailed,
@@ -72,6 +73,60 @@ class _Container(msgspec.Struct):
     """The signal that is delivered when it is resumed; 0: none."""
 
 
+class _Opened:
+    """`OpenCommand` of a script: its output is in the pipe at once."""
+
+    def __init__(self, command: Command, script: CommandScript) -> None:
+        self.command = command
+        self.killed = False
+        self.size = command.rows, command.columns
+        self.received, self.stdin = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        """`received` is the program's end of its stdin."""
+        self.stdout, self._output = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.stderr, self._errors = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._script = script
+        self._signal = asyncio.get_running_loop().create_future()
+        if script is not _NO_PROGRAM:
+            os.write(self._output, script.output)
+
+    @property
+    def failure(self) -> str:
+        """See `OpenCommand`."""
+        return self._script.output.decode() if self._script is _NO_PROGRAM else ""
+
+    def close_stdin(self) -> None:
+        """See `OpenCommand`."""
+        if self.stdin >= 0:
+            os.close(self.stdin)
+            self.stdin = -1
+
+    def resize(self, rows: int, columns: int) -> None:
+        """See `OpenCommand`."""
+        self.size = rows, columns
+
+    def signal(self, number: int) -> None:
+        """See `OpenCommand`."""
+        if not self._signal.done():
+            self._signal.set_result(number)
+
+    async def wait(self) -> None:
+        """See `OpenCommand`."""
+        await asyncio.wait([self._signal], timeout=self._script.takes_s)
+
+    async def end(self, *, kill: bool) -> CommandResult:
+        """See `OpenCommand`."""
+        self.killed = kill
+        self.close_stdin()
+        for descriptor in (self.received, self.stdout, self._output, self.stderr, self._errors):
+            os.close(descriptor)
+        if kill:
+            return CommandResult(code=128 + signals.SIGKILL, timed_out=True)
+        if self._signal.done():
+            return CommandResult(code=128 + self._signal.result())
+        reason = self._script.output if self._script is _NO_PROGRAM else b""
+        return CommandResult(code=self._script.code, output=reason)
+
+
 class FakeRuntime:
     """`Runtime` without a kernel. `scripts` maps ids to scripts, which `create` reads."""
 
@@ -81,6 +136,8 @@ class FakeRuntime:
         """Every signal that reached a live container, in order."""
         self.roots: dict[str, str] = {}
         """The directories with the files of containers, by id."""
+        self.opened: list[_Opened] = []
+        """Every open command, in order."""
         self._containers: dict[str, _Container] = {}
         self._changed = asyncio.Event()
         self._pids = _FIRST_PID
@@ -187,6 +244,16 @@ class FakeRuntime:
             late = script.takes_s >= timeout_s
             return CommandResult(code=128 + signals.SIGKILL, output=output, timed_out=late)
         return CommandResult(code=script.code, output=output)
+
+    async def open(self, container_id: str, command: Command) -> OpenCommand:
+        """See `Runtime`."""
+        container = self._running(container_id)
+        if container.paused:
+            raise RuntimeFailed(f"container {container_id} is paused")
+        script = container.script.commands.get(command.args[0], _NO_PROGRAM)
+        opened = _Opened(command, script)
+        self.opened.append(opened)
+        return opened
 
     async def pause(self, container_id: str) -> None:
         """See `Runtime`."""

@@ -1,10 +1,12 @@
-"""`pyswarm container`: one file per verb. As in Docker, the verbs are commands of the root too."""
+"""`pyswarm container`: one file per verb; most are commands of `pyswarm` as well."""
 
 import click
 
 from cli.lazy import LazyGroup
 
 VERBS = {
+    "attach": ("cli.container.attach:attach", "Attach to the streams of a running container"),
+    "exec": ("cli.container.exec:exec_", "Execute a command in a running container"),
     "diff": (
         "cli.container.files.diff:diff",
         "Inspect changes to files or directories on a container's filesystem",

@@ -2,7 +2,7 @@
 
 A request is a struct with the fields of its message. Log lines and images stay the agent's
 messages, which have the fields of the views that they are typed as: there may be thousands, and a
-copy of each would slow down logs.
+copy of each would slow down logs. The frames of byte streams are passed on as they are.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.limits import CHECK_RESULTS
+from pyswarm_core.streams.requests import AttachRequest, ExecRequest, PortForwardRequest
 from pyswarm_core.traces import Facts, TraceProbe
 from pyswarm_core.views import (
     FileChange,
@@ -140,4 +141,7 @@ CHANGES = Exchange[ChangesRequest, Sequence[FileChange]](
     "changes", lambda frame: frame.changes.changes
 )
 PAUSE = Exchange[PauseRequest, None]("pause", lambda _: None)
+EXEC = Exchange[ExecRequest, Any]("exec", lambda frame: frame.stream)
+ATTACH = Exchange[AttachRequest, Any]("attach", lambda frame: frame.stream)
+PORT_FORWARD = Exchange[PortForwardRequest, Any]("port_forward", lambda frame: frame.stream)
 SIGNAL_TASK = Exchange[TaskSignal, None]("signal_task", lambda _: None)

@@ -13,6 +13,7 @@ from google.protobuf.internal import containers as _containers
 from pyswarm_core.api.v1 import files_pb2 as _files_pb2
 from pyswarm_core.api.v1 import objects_pb2 as _objects_pb2
 from pyswarm_core.api.v1 import specs_pb2 as _specs_pb2
+from pyswarm_core.api.v1 import streams_pb2 as _streams_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -946,6 +947,9 @@ class OpenTunnel(_message.Message):
     TOP_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     PAUSE_FIELD_NUMBER: _builtins.int
+    EXEC_FIELD_NUMBER: _builtins.int
+    ATTACH_FIELD_NUMBER: _builtins.int
+    PORT_FORWARD_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
     @_builtins.property
     def logs(self) -> Global___LogsOptions: ...
@@ -975,6 +979,14 @@ class OpenTunnel(_message.Message):
     def pause(self) -> _files_pb2.PauseRequest:
         """The answer is the end."""
 
+    @_builtins.property
+    def exec(self) -> _streams_pb2.ExecRequest:
+        """Byte streams: StreamFrames go both ways. `ref` is the task's id."""
+
+    @_builtins.property
+    def attach(self) -> _streams_pb2.AttachRequest: ...
+    @_builtins.property
+    def port_forward(self) -> _streams_pb2.PortForwardRequest: ...
     def __init__(
         self,
         *,
@@ -990,12 +1002,15 @@ class OpenTunnel(_message.Message):
         top: _files_pb2.TopRequest | None = ...,
         changes: _files_pb2.ChangesRequest | None = ...,
         pause: _files_pb2.PauseRequest | None = ...,
+        exec: _streams_pb2.ExecRequest | None = ...,
+        attach: _streams_pb2.AttachRequest | None = ...,
+        port_forward: _streams_pb2.PortForwardRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "signal_task", b"signal_task", "task_checks", b"task_checks", "top", b"top", "trace", b"trace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "exec", b"exec", "image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "port_forward", b"port_forward", "signal_task", b"signal_task", "task_checks", b"task_checks", "top", b"top", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "signal_task", b"signal_task", "task_checks", b"task_checks", "top", b"top", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "exec", b"exec", "image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "port_forward", b"port_forward", "signal_task", b"signal_task", "task_checks", b"task_checks", "top", b"top", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "image_resolve", "trace", "task_checks", "signal_task", "top", "changes", "pause"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "image_resolve", "trace", "task_checks", "signal_task", "top", "changes", "pause", "exec", "attach", "port_forward"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1186,6 +1201,7 @@ class TunnelFrame(_message.Message):
     TASK_CHECKS_FIELD_NUMBER: _builtins.int
     TOP_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
     @_builtins.property
     def log_lines(self) -> Global___LogLines: ...
@@ -1205,6 +1221,8 @@ class TunnelFrame(_message.Message):
     def top(self) -> _files_pb2.TopReply: ...
     @_builtins.property
     def changes(self) -> _files_pb2.ChangesReply: ...
+    @_builtins.property
+    def stream(self) -> _streams_pb2.StreamFrame: ...
     def __init__(
         self,
         *,
@@ -1218,12 +1236,13 @@ class TunnelFrame(_message.Message):
         task_checks: Global___TaskChecks | None = ...,
         top: _files_pb2.TopReply | None = ...,
         changes: _files_pb2.ChangesReply | None = ...,
+        stream: _streams_pb2.StreamFrame | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "stream", b"stream", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "stream", b"stream", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end", "trace_facts", "task_checks", "top", "changes"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end", "trace_facts", "task_checks", "top", "changes", "stream"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
