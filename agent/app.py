@@ -197,6 +197,15 @@ async def _converse(
     echoes = Echoes(parts.outbox.probed)
     stack.callback(echoes.close)
     renewal = Renewal(identity, lambda: session.controller)
+    dialer = Dialer(
+        parts.worker,
+        parts.images,
+        parts.runtime,
+        parts.tracer.trace,
+        parts.streams,
+        sampler=parts.sampler,
+    )
+    stack.callback(dialer.close)
     session = Session(
         identity,
         Greetings(examine, group).current,
@@ -205,14 +214,7 @@ async def _converse(
         assign=assign,
         probe=echoes.ask,
         close=partial(parts.overlays.close, CONTROLLERS),
-        open_tunnel=Dialer(
-            parts.worker,
-            parts.images,
-            parts.runtime,
-            parts.tracer.trace,
-            parts.streams,
-            sampler=parts.sampler,
-        ).open,
+        open_tunnel=dialer.open,
         worn_key=overlay.worn_key,
         faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
         roots_changed=renewal.roots_changed,

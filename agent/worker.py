@@ -416,6 +416,9 @@ class Worker:
             if not kill:
                 await self._accepted(record)
             await self._runtime.kill(record.task_id, number, everyone=kill)
+            if record.detail.paused and not kill:
+                await self._runtime.resume(record.task_id)
+                self.handle(record.task_id, events.PauseChanged(paused=False))
         except Exception as error:
             text = _error_text(error)
             _log.warning("task.signal_failed", task=record.task_id, signal=number, error=text)

@@ -31,6 +31,7 @@ CODES: Mapping[type[Exception], ExitCode] = MappingProxyType(
 """Exit codes by error class; the first class that matches counts."""
 
 COMMANDS = {
+    "container": ("cli.container:container", "Manage containers"),
     "service": ("cli.service:service", "Manage services"),
     "task": ("cli.task:task", "Manage tasks"),
     "node": ("cli.node:node", "Manage nodes"),
@@ -41,7 +42,6 @@ COMMANDS = {
     "swarm": ("cli.swarm:swarm", "Manage the fleet"),
     "user": ("cli.user:user", "Manage users"),
     "playground": ("cli.playground.commands:playground", "Run a fleet on this machine"),
-    "container": ("cli.container:container", "Manage containers"),
     "stats": (
         "cli.container.stats:stats",
         "Display a live stream of container(s) resource usage statistics",

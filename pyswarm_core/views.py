@@ -378,3 +378,31 @@ class Ca(Model, frozen=True):
     down: tuple[str, ...] = ()
     """Hostnames of nodes that are down and have not: they renew when they return."""
     was_rotated: bool = False
+
+
+class FileChange(Model, frozen=True):
+    """A file of a container that differs from its image. `kind` is A, C or D, as in Docker."""
+
+    kind: str
+    path: str
+
+
+class ProcessRow(Model, frozen=True):
+    """One process, a cell per title."""
+
+    cells: tuple[str, ...] = ()
+
+
+class ProcessTable(Model, frozen=True):
+    """The processes of a container, as `ps` of its host prints them."""
+
+    titles: tuple[str, ...] = ()
+    rows: tuple[ProcessRow, ...] = ()
+
+
+class ContainerEnd(Model, frozen=True):
+    """How a container ended."""
+
+    exit_code: int = 0
+    error: str = ""
+    """Why it could not be started, or was killed."""

@@ -221,6 +221,41 @@ class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
     timed_out: bool = False
 
 
+class ProcessTable(msgspec.Struct, frozen=True, kw_only=True):
+    """Processes as `ps` prints them; each row has a cell per title."""
+
+    titles: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+class Ids(msgspec.Struct, frozen=True):
+    """A range of user or group ids of a container's user namespace, and where it begins outside."""
+
+    inside: int
+    outside: int
+    size: int
+
+
+class Rootfs(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a container's files are. Whoever got it closes `descriptor`.
+
+    `descriptor` is the root directory: of a running container with its mounts, otherwise of the
+    writable layer over the image. `layers` are the image's, the uppermost first.
+    """
+
+    descriptor: int
+    overlay: str
+    """The root directory without the mounts of the container."""
+    upper: str
+    layers: tuple[str, ...]
+    mounts: tuple[str, ...] = ()
+    """The paths at which the OCI runtime mounts something: it makes those that the image lacks."""
+    read_only: bool = False
+    users: tuple[Ids, ...] = ()
+    groups: tuple[Ids, ...] = ()
+    """Empty: the ids are the host's."""
+
+
 class OpenCommand(Protocol):
     """A running command with open stdio: descriptors that do not block; -1: none. With a terminal
     `stdin` and `stdout` are the same descriptor, its master.
@@ -377,6 +412,17 @@ class Runtime(Protocol):
 
     async def stats(self, container_id: str) -> Stats | None:
         """What the container uses now; None if it does not exist."""
+        ...
+
+    async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
+        """The processes of a running container, by `ps` with these options.
+
+        Raises NotRunning, InvalidArgument for the options.
+        """
+        ...
+
+    async def rootfs(self, container_id: str) -> Rootfs:
+        """The files of a container, whether it runs or not. Raises RuntimeFailed without any."""
         ...
 
     async def tend(self) -> None:

@@ -21,6 +21,8 @@ from agent.runtime.base import (
     ContainerExit,
     FoundContainer,
     OpenCommand,
+    ProcessTable,
+    Rootfs,
     RuntimeFailed,
     Stats,
 )
@@ -187,6 +189,14 @@ class ConmonRuntime:
         cgroup = self._layout.cgroup(container_id)
         usage = await self._run(self._ending, self._reader.read, cgroup)
         return usage.stats if usage else None
+
+    async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
+        """See `Runtime`."""
+        return await self._run(self._ending, self._steps.top, container_id, options)
+
+    async def rootfs(self, container_id: str) -> Rootfs:
+        """See `Runtime`."""
+        return await self._run(self._ending, self._steps.rootfs, container_id)
 
     async def tend(self) -> None:
         """See `Runtime`."""

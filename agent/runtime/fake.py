@@ -23,6 +23,8 @@ from agent.runtime.base import (
     FoundContainer,
     NotRunning,
     OpenCommand,
+    ProcessTable,
+    Rootfs,
     RuntimeFailed,
     Stats,
 )
@@ -138,6 +140,8 @@ class FakeRuntime:
         self.scripts: dict[str, Script] = {}
         self.signals: list[tuple[str, int]] = []
         """Every signal that reached a live container, in order."""
+        self.roots: dict[str, str] = {}
+        """The directories with the files of containers, by id."""
         self.opened: list[_Opened] = []
         """Every open command, in order."""
         self.layer_files: dict[str, set[str]] = {}
@@ -314,6 +318,24 @@ class FakeRuntime:
         if container is None or container.state is not ContainerState.RUNNING:
             raise RuntimeFailed(f"container {container_id} is not running")
         return container
+
+    async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
+        """See `Runtime`. A fake container is one process."""
+        container = self._containers.get(container_id)
+        if container is None or container.state is not ContainerState.RUNNING:
+            raise NotRunning(f"container {container_id} is not running")
+        process = container.config.oci.get("process")
+        words = process.get("args", ()) if isinstance(process, dict) else ()
+        row = ("root", str(container.pid), " ".join(words))
+        return ProcessTable(titles=("UID", "PID", "CMD"), rows=(row,))
+
+    async def rootfs(self, container_id: str) -> Rootfs:
+        """See `Runtime`. The files are those of `roots`."""
+        root = self.roots.get(container_id)
+        if root is None:
+            raise RuntimeFailed(f"container {container_id} does not exist")
+        descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return Rootfs(descriptor=descriptor, overlay=root, upper=root, layers=())
 
     async def tend(self) -> None:
         """See `Runtime`. There are no logs to rotate."""

@@ -38,6 +38,8 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     monitor: Process
     container: Process
     log_limits: LogLimits
+    layers: tuple[str, ...] = ()
+    """Of the image, the uppermost first."""
 
 
 class Layout:

@@ -30,6 +30,8 @@ from agent.runtime.base import (
     HostFailed,
     LogLimits,
     NotRunning,
+    ProcessTable,
+    Rootfs,
     RuntimeFailed,
 )
 from agent.runtime.cgroups import Hierarchies, MonitorGroup
@@ -42,6 +44,8 @@ from agent.runtime.program.inspection import explain
 from agent.runtime.room import shortage
 from agent.runtime.running import freezer, limits
 from agent.runtime.running.execs import Execs, Running
+from agent.runtime.running.rootfs import opened
+from agent.runtime.running.top import top
 from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.errors import reason_of
 
@@ -181,6 +185,7 @@ class Steps:
             monitor=monitor,
             container=procs.identify(container),
             log_limits=config.log_limits,
+            layers=config.layers,
         )
         self._layout.write_record(config.id, record)
         if key and not compiled:
@@ -308,6 +313,19 @@ class Steps:
         if not record or not started or not procs.is_alive(record.container):
             raise RuntimeFailed(f"container {container_id} is not running")
         return freezer.is_frozen(self._hierarchies, self._layout.cgroup(container_id))
+
+    def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
+        """See `Runtime.top`."""
+        pids = cgroups.members(self._hierarchies, self._layout.cgroup(container_id))
+        record = self._layout.read_record(container_id)
+        if not record or not pids or not procs.is_alive(record.container):
+            raise NotRunning(f"container {container_id} is not running")
+        return top(pids, options)
+
+    def rootfs(self, container_id: str) -> Rootfs:
+        """See `Runtime.rootfs`."""
+        with self._alone(container_id):
+            return opened(self._layout, container_id)
 
     def update(self, container_id: str, requested: CgroupLimits) -> None:
         """See `Runtime.update`."""

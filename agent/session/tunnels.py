@@ -24,6 +24,7 @@ from agent.images.base import (
 )
 from agent.runtime.base import Runtime, RuntimeFailed
 from agent.runtime.logs import LogEntry, LogQuery, read_log
+from agent.session.containers import CONTAINER_KINDS, Containers
 from agent.session.streams import REQUESTS, serve_stream
 from agent.stats.base import Sample, Traffic
 from agent.stats.sampler import Measured, Sampler
@@ -80,7 +81,12 @@ class Dialer:
         self._sampler = sampler
         self._images = images
         self._runtime = runtime
+        self._containers = Containers(worker, runtime)
         self._slots = asyncio.Semaphore(TUNNELS_AT_ONCE)
+
+    def close(self) -> None:
+        """End its threads."""
+        self._containers.close()
 
     async def open(
         self,
@@ -93,7 +99,7 @@ class Dialer:
             return
         queue: Queue = asyncio.Queue(FRAMES_QUEUED)
         async with self._slots, asyncio.TaskGroup() as group:
-            work = group.create_task(self._fill(request, queue))
+            work = group.create_task(self._fill(request, queue, group))
             call = stub.Tunnel(_framed(request.tunnel_id, queue))
             try:
                 # The controller sends nothing; reading detects that it closed the stream.
@@ -106,11 +112,16 @@ class Dialer:
                 work.cancel()
                 _end(queue)
 
-    async def _fill(self, request: dispatcher_pb2.OpenTunnel, queue: Queue) -> None:
+    async def _fill(
+        self, request: dispatcher_pb2.OpenTunnel, queue: Queue, group: asyncio.TaskGroup
+    ) -> None:
         """Queue the answer's frames; the last is the end, or an error."""
         last = Frame(end=dispatcher_pb2.TunnelEnd())
         try:
-            await self._answer(request, queue)
+            if request.WhichOneof("kind") in CONTAINER_KINDS:
+                await self._containers.answer(request, queue.put, group)
+            else:
+                await self._answer(request, queue)
         except (ImageError, PyswarmError, OSError) as error:
             last = _error(_IMAGE_ERRORS.get(type(error), name_of(error)), str(error))
         except Exception as error:

@@ -115,6 +115,12 @@ class StopRequested(TaskEvent, frozen=True):
     """A user requested that the process be stopped; the restart policy decides what follows."""
 
 
+class PauseChanged(TaskEvent, frozen=True):
+    """The process is being paused, or goes on."""
+
+    paused: bool
+
+
 class Withdrawn(TaskEvent, frozen=True):
     """Host ports forward no new connection to the task."""
 

@@ -7,9 +7,27 @@ from cli.lazy import LazyGroup
 VERBS = {
     "attach": ("cli.container.attach:attach", "Attach to the streams of a running container"),
     "exec": ("cli.container.exec:exec_", "Execute a command in a running container"),
+    "diff": (
+        "cli.container.files.diff:diff",
+        "Inspect changes to files or directories on a container's filesystem",
+    ),
+    "kill": ("cli.container.control.kill:kill", "Kill one or more running containers"),
+    "pause": (
+        "cli.container.control.pause:pause",
+        "Pause all processes within one or more containers",
+    ),
     "stats": (
         "cli.container.stats:stats",
         "Display a live stream of container(s) resource usage statistics",
+    ),
+    "top": ("cli.container.control.top:top", "Display the running processes of a container"),
+    "unpause": (
+        "cli.container.control.pause:unpause",
+        "Unpause all processes within one or more containers",
+    ),
+    "wait": (
+        "cli.container.control.wait:wait",
+        "Block until one or more containers stop, then print their exit codes",
     ),
 }
 

@@ -53,6 +53,8 @@ CHANGES: Mapping[str, str] = MappingProxyType(
 ACTIONS: Mapping[str, str] = MappingProxyType(
     {
         "SignalTask": "task signal",
+        "PauseContainer": "container pause",
+        "UnpauseContainer": "container unpause",
         "Exec": "exec",
         "Attach": "attach",
         "PortForward": "port-forward",
@@ -84,6 +86,9 @@ READS = frozenset(
         "ListTasks",
         "Why",
         "TaskChecks",
+        "Top",
+        "Changes",
+        "WaitContainer",
         "GetNode",
         "ListNodes",
         "GetNetwork",

@@ -34,6 +34,7 @@ from controller.api.tracing import trace
 from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, in_turn, read
 from controller.grpc.parts import parts
+from controller.grpc.servicers.containers import ContainerCalls
 from controller.grpc.streams.calls import StreamCalls
 from controller.grpc.users import UserCalls
 from controller.identity.caller import Role
@@ -57,7 +58,7 @@ V = TypeVar("V")
 R = TypeVar("R", bound=Message)
 
 
-class Control(UserCalls, StreamCalls):
+class Control(UserCalls, ContainerCalls, StreamCalls):
     """Serves users. `routes` returns the host's routes, which no network's subnet may overlap."""
 
     def __init__(

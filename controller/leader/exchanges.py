@@ -17,7 +17,15 @@ from pyswarm_core.errors import Unavailable
 from pyswarm_core.limits import CHECK_RESULTS
 from pyswarm_core.streams.requests import AttachRequest, ExecRequest, PortForwardRequest
 from pyswarm_core.traces import Facts, TraceProbe
-from pyswarm_core.views import Image, ImageProgress, LogLine, TaskCheck, TaskStats
+from pyswarm_core.views import (
+    FileChange,
+    Image,
+    ImageProgress,
+    LogLine,
+    ProcessTable,
+    TaskCheck,
+    TaskStats,
+)
 
 R = TypeVar("R", bound=msgspec.Struct)
 A = TypeVar("A")
@@ -92,6 +100,26 @@ class StatsOptions(msgspec.Struct, frozen=True):
     samples: int
 
 
+class TopRequest(msgspec.Struct, frozen=True):
+    """Send the processes of a container, with these options of ps."""
+
+    ref: str
+    options: tuple[str, ...] = ()
+
+
+class ChangesRequest(msgspec.Struct, frozen=True):
+    """Send the files that differ from the image."""
+
+    ref: str
+
+
+class PauseRequest(msgspec.Struct, frozen=True):
+    """Freeze the processes of a container, or have them go on."""
+
+    ref: str
+    paused: bool
+
+
 def _checks(frame: Any) -> tuple[TaskCheck, ...]:
     """As many as a task has; an agent is not trusted."""
     try:
@@ -126,6 +154,11 @@ IMAGE_RESOLVE = Exchange[ImageResolve, Sequence[Image]]("image_resolve", _images
 TRACE = Exchange[TraceProbe, Facts]("trace", lambda frame: from_proto(Facts, frame.trace_facts))
 TASK_CHECKS = Exchange[TaskChecksRequest, tuple[TaskCheck, ...]]("task_checks", _checks)
 STATS = Exchange[StatsOptions, Sequence[TaskStats]]("stats", _stats)
+TOP = Exchange[TopRequest, ProcessTable]("top", lambda frame: from_proto(ProcessTable, frame.top))
+CHANGES = Exchange[ChangesRequest, Sequence[FileChange]](
+    "changes", lambda frame: frame.changes.changes
+)
+PAUSE = Exchange[PauseRequest, None]("pause", lambda _: None)
 EXEC = Exchange[ExecRequest, Any]("exec", lambda frame: frame.stream)
 ATTACH = Exchange[AttachRequest, Any]("attach", lambda frame: frame.stream)
 PORT_FORWARD = Exchange[PortForwardRequest, Any]("port_forward", lambda frame: frame.stream)

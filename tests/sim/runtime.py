@@ -19,6 +19,8 @@ from agent.runtime.base import (
     ContainerState,
     FoundContainer,
     OpenCommand,
+    ProcessTable,
+    Rootfs,
     RuntimeFailed,
     Stats,
 )
@@ -263,6 +265,12 @@ class SimRuntime:
             raise RuntimeFailed("cannot change the memory limit: more is in use")
         container.limits = limits
         await self._takes(0, 5)
+
+    async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
+        raise RuntimeFailed("containers of the simulator have no processes")
+
+    async def rootfs(self, container_id: str) -> Rootfs:
+        raise RuntimeFailed("containers of the simulator have no files")
 
     async def stats(self, container_id: str) -> Stats | None:
         container = self._engine.containers.get(TaskId(container_id))

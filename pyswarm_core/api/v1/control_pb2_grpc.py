@@ -6,6 +6,7 @@ import warnings
 from pyswarm_core.api.v1 import audit_pb2 as pyswarm__core_dot_api_dot_v1_dot_audit__pb2
 from pyswarm_core.api.v1 import control_pb2 as pyswarm__core_dot_api_dot_v1_dot_control__pb2
 from pyswarm_core.api.v1 import dispatcher_pb2 as pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2
+from pyswarm_core.api.v1 import files_pb2 as pyswarm__core_dot_api_dot_v1_dot_files__pb2
 from pyswarm_core.api.v1 import stats_pb2 as pyswarm__core_dot_api_dot_v1_dot_stats__pb2
 from pyswarm_core.api.v1 import streams_pb2 as pyswarm__core_dot_api_dot_v1_dot_streams__pb2
 
@@ -127,6 +128,31 @@ class ControlStub:
                 '/pyswarm.v1.Control/SignalTask',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.SignalTaskRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.SignalTaskReply.FromString,
+                _registered_method=True)
+        self.Top = channel.unary_unary(
+                '/pyswarm.v1.Control/Top',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.TopRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.TopReply.FromString,
+                _registered_method=True)
+        self.Changes = channel.unary_stream(
+                '/pyswarm.v1.Control/Changes',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.ChangesRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.ChangesReply.FromString,
+                _registered_method=True)
+        self.PauseContainer = channel.unary_unary(
+                '/pyswarm.v1.Control/PauseContainer',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.PauseReply.FromString,
+                _registered_method=True)
+        self.UnpauseContainer = channel.unary_unary(
+                '/pyswarm.v1.Control/UnpauseContainer',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.PauseReply.FromString,
+                _registered_method=True)
+        self.WaitContainer = channel.unary_stream(
+                '/pyswarm.v1.Control/WaitContainer',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.WaitRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.WaitReply.FromString,
                 _registered_method=True)
         self.GetNode = channel.unary_unary(
                 '/pyswarm.v1.Control/GetNode',
@@ -392,6 +418,39 @@ class ControlServicer:
 
     def SignalTask(self, request, context):
         """Has the agent of a running task send a signal to its process, or stop it; the restart policy decides what follows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Top(self, request, context):
+        """One container: see files.proto. Its agent answers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Changes(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseContainer(self, request, context):
+        """Freezes all processes of the container; it receives no connections and its checks are not made until it goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpauseContainer(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WaitContainer(self, request, context):
+        """Answers once the container has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -675,6 +734,31 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.SignalTask,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.SignalTaskRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.SignalTaskReply.SerializeToString,
+            ),
+            'Top': grpc.unary_unary_rpc_method_handler(
+                    servicer.Top,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.TopRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.TopReply.SerializeToString,
+            ),
+            'Changes': grpc.unary_stream_rpc_method_handler(
+                    servicer.Changes,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.ChangesRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.ChangesReply.SerializeToString,
+            ),
+            'PauseContainer': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseContainer,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.PauseReply.SerializeToString,
+            ),
+            'UnpauseContainer': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpauseContainer,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.PauseReply.SerializeToString,
+            ),
+            'WaitContainer': grpc.unary_stream_rpc_method_handler(
+                    servicer.WaitContainer,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.WaitRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.WaitReply.SerializeToString,
             ),
             'GetNode': grpc.unary_unary_rpc_method_handler(
                     servicer.GetNode,
@@ -1308,6 +1392,141 @@ class Control:
             '/pyswarm.v1.Control/SignalTask',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.SignalTaskRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.SignalTaskReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Top(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/Top',
+            pyswarm__core_dot_api_dot_v1_dot_files__pb2.TopRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_files__pb2.TopReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Changes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pyswarm.v1.Control/Changes',
+            pyswarm__core_dot_api_dot_v1_dot_files__pb2.ChangesRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_files__pb2.ChangesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseContainer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/PauseContainer',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_files__pb2.PauseReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpauseContainer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/UnpauseContainer',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_files__pb2.PauseReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WaitContainer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pyswarm.v1.Control/WaitContainer',
+            pyswarm__core_dot_api_dot_v1_dot_files__pb2.WaitRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_files__pb2.WaitReply.FromString,
             options,
             channel_credentials,
             insecure,

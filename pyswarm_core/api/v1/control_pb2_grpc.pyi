@@ -10,6 +10,7 @@ from grpc import aio as _aio
 from pyswarm_core.api.v1 import audit_pb2 as _audit_pb2
 from pyswarm_core.api.v1 import control_pb2 as _control_pb2
 from pyswarm_core.api.v1 import dispatcher_pb2 as _dispatcher_pb2
+from pyswarm_core.api.v1 import files_pb2 as _files_pb2
 from pyswarm_core.api.v1 import stats_pb2 as _stats_pb2
 from pyswarm_core.api.v1 import streams_pb2 as _streams_pb2
 import abc as _abc_1
@@ -66,6 +67,14 @@ class ControlStub:
     """The checks of a task with their last results, as its agent has them."""
     SignalTask: _grpc.UnaryUnaryMultiCallable[_control_pb2.SignalTaskRequest, _control_pb2.SignalTaskReply]
     """Has the agent of a running task send a signal to its process, or stop it; the restart policy decides what follows."""
+    Top: _grpc.UnaryUnaryMultiCallable[_files_pb2.TopRequest, _files_pb2.TopReply]
+    """One container: see files.proto. Its agent answers."""
+    Changes: _grpc.UnaryStreamMultiCallable[_files_pb2.ChangesRequest, _files_pb2.ChangesReply]
+    PauseContainer: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _files_pb2.PauseReply]
+    """Freezes all processes of the container; it receives no connections and its checks are not made until it goes on."""
+    UnpauseContainer: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _files_pb2.PauseReply]
+    WaitContainer: _grpc.UnaryStreamMultiCallable[_files_pb2.WaitRequest, _files_pb2.WaitReply]
+    """Answers once the container has ended."""
     GetNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NodeReply]
     ListNodes: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNodesReply]
     UpdateNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.NodeReply]
@@ -140,6 +149,14 @@ class ControlAsyncStub(ControlStub):
     """The checks of a task with their last results, as its agent has them."""
     SignalTask: _aio.UnaryUnaryMultiCallable[_control_pb2.SignalTaskRequest, _control_pb2.SignalTaskReply]  # type: ignore[assignment]
     """Has the agent of a running task send a signal to its process, or stop it; the restart policy decides what follows."""
+    Top: _aio.UnaryUnaryMultiCallable[_files_pb2.TopRequest, _files_pb2.TopReply]  # type: ignore[assignment]
+    """One container: see files.proto. Its agent answers."""
+    Changes: _aio.UnaryStreamMultiCallable[_files_pb2.ChangesRequest, _files_pb2.ChangesReply]  # type: ignore[assignment]
+    PauseContainer: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _files_pb2.PauseReply]  # type: ignore[assignment]
+    """Freezes all processes of the container; it receives no connections and its checks are not made until it goes on."""
+    UnpauseContainer: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _files_pb2.PauseReply]  # type: ignore[assignment]
+    WaitContainer: _aio.UnaryStreamMultiCallable[_files_pb2.WaitRequest, _files_pb2.WaitReply]  # type: ignore[assignment]
+    """Answers once the container has ended."""
     GetNode: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NodeReply]  # type: ignore[assignment]
     ListNodes: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNodesReply]  # type: ignore[assignment]
     UpdateNode: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.NodeReply]  # type: ignore[assignment]
@@ -319,6 +336,44 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.SignalTaskReply, _abc.Awaitable[_control_pb2.SignalTaskReply]]:
         """Has the agent of a running task send a signal to its process, or stop it; the restart policy decides what follows."""
+
+    @_abc_1.abstractmethod
+    def Top(
+        self,
+        request: _files_pb2.TopRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_files_pb2.TopReply, _abc.Awaitable[_files_pb2.TopReply]]:
+        """One container: see files.proto. Its agent answers."""
+
+    @_abc_1.abstractmethod
+    def Changes(
+        self,
+        request: _files_pb2.ChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_files_pb2.ChangesReply], _abc.AsyncIterator[_files_pb2.ChangesReply]]: ...
+
+    @_abc_1.abstractmethod
+    def PauseContainer(
+        self,
+        request: _control_pb2.RefRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_files_pb2.PauseReply, _abc.Awaitable[_files_pb2.PauseReply]]:
+        """Freezes all processes of the container; it receives no connections and its checks are not made until it goes on."""
+
+    @_abc_1.abstractmethod
+    def UnpauseContainer(
+        self,
+        request: _control_pb2.RefRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_files_pb2.PauseReply, _abc.Awaitable[_files_pb2.PauseReply]]: ...
+
+    @_abc_1.abstractmethod
+    def WaitContainer(
+        self,
+        request: _files_pb2.WaitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_files_pb2.WaitReply], _abc.AsyncIterator[_files_pb2.WaitReply]]:
+        """Answers once the container has ended."""
 
     @_abc_1.abstractmethod
     def GetNode(
