@@ -69,6 +69,8 @@ READS = frozenset(
         "ListServices",
         "WatchService",
         "ListTasks",
+        "ListContainers",
+        "GetContainer",
         "Why",
         "TaskChecks",
         "GetNode",

@@ -1,0 +1,87 @@
+"""How `start`, `restart` and `run` start what a name means, and wait for it. SHELL.
+
+A container is started once its process was started, even if that has ended since, as in Docker. A
+service has to converge.
+"""
+
+import time
+from collections.abc import Sequence
+
+import click
+
+from cli import converge
+from cli.client import Client
+from cli.container.calls import Named
+from cli.container.lifecycle.stopping import runs
+from cli.converge import Watched
+from cli.service.change import with_stopped
+from pyswarm_core.errors import Conflict, PyswarmError
+from pyswarm_core.states import TaskState, is_terminal
+from pyswarm_core.views import ServiceProgress, SlotProgress
+
+
+class NotStarted(PyswarmError):
+    """The container's process could not be started."""
+
+
+def request(client: Client, named: Named) -> Watched | None:
+    """Start a container or a stopped service; one that runs stays as it is.
+
+    Raises Conflict for a task that has ended: its slot has another one.
+    """
+    service = named.service
+    if named.task is not None and not named.is_container:
+        if runs(named):
+            return None
+        reason = "its slot has a new task" if not service.spec.stopped else "its service is stopped"
+        raise Conflict(f"task {named.task.name} cannot be started: {reason}")
+    if not service.spec.stopped:
+        if not named.is_container or runs(named):
+            return None
+        with_stopped(client, service.id, stopped=True)
+    return Watched.of(with_stopped(client, service.id, stopped=False))
+
+
+def wait(client: Client, watched: Sequence[Watched], *, quiet: bool) -> None:
+    """Return when all are started. Raises NotStarted with the reasons, NotConverged."""
+    failed = []
+    services = []
+    for one in watched:
+        if not client.service(one.id).spec.mode.is_container:
+            services.append(one)
+        elif reason := until_started(client, one):
+            failed.append(f"{one.name}: {reason}")
+    if services:
+        converge.until_converged(client, services, quiet=quiet)
+    if failed:
+        raise NotStarted("; ".join(failed))
+
+
+def until_started(client: Client, one: Watched) -> str:
+    """Wait until its process was started; returns why it could not be. While it waits for a node,
+    its reason is printed on stderr.
+    """
+    told = ""
+    for progress in client.watch_service(one.id, follow=True):
+        slot = progress.slots[0] if progress.slots else None
+        if slot is not None and slot.state is TaskState.REJECTED:
+            return slot.error
+        if progress.gone or _was_started(progress, slot):
+            return ""
+        if slot and slot.state <= TaskState.PENDING and slot.message and slot.message != told:
+            told = slot.message
+            click.echo(f"{one.name}: {told}", err=True)
+    return ""
+
+
+def _was_started(progress: ServiceProgress, slot: SlotProgress | None) -> bool:
+    if progress.running or progress.completed:
+        return True
+    return slot is not None and (slot.state is TaskState.RUNNING or is_terminal(slot.state))
+
+
+def attached(refs: Sequence[str], detach_keys: str | None, *, with_input: bool) -> None:
+    """Start one container and attach to it."""
+    if len(refs) > 1:
+        raise click.UsageError("you cannot start and attach multiple containers at once")
+    raise NotImplementedError
