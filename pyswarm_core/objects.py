@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from pyswarm_core.capabilities import Capability
 from pyswarm_core.clock import Instant
 from pyswarm_core.identity.author import Author
 from pyswarm_core.identity.certificates import CertificateAuthority, EncryptionKey, NodeCertificate
@@ -146,6 +147,8 @@ class Service(Object, frozen=True):
     """The spec version at which its tasks' limits last changed (indexes/limited.py); 0: never."""
     started_at: Instant = Instant(0)
     """When it was last started after a stop: tasks that ended before then run again; 0: never."""
+    pinned_node: NodeId = NodeId("")
+    """Of a container: the node that has its writable layer; empty until its first task has one."""
     updated_by: Author | None = None
     """Who made its last version; None: a controller, or a caller without a name."""
 
@@ -184,7 +187,11 @@ class Service(Object, frozen=True):
         return None
 
     def name_of(self, task: "Task") -> str:
-        """The name of one of its tasks: `web.1`, or `edge.<node id>` if it is a global service."""
+        """The name of one of its tasks: `web.1`; `edge.<node id>` if it is a global service; the
+        container's name.
+        """
+        if self.spec.mode.is_container:
+            return self.spec.name
         place = task.node_id if self.spec.mode.per_node else ""
         return f"{self.spec.name}.{place or task.slot}"
 
@@ -354,22 +361,6 @@ class NodeResources(Model, frozen=True):
 
     nano_cpus: int = 0
     memory_bytes: int = 0
-
-
-class Capability(StrEnum):
-    """A part of the kernel that some networks need and some hosts lack."""
-
-    ESP = "esp"
-    """IPsec with AES-GCM, for encrypted networks."""
-    IPV6 = "ipv6"
-    """IPv6, for dual-stack networks."""
-
-
-KERNEL_WITH = {
-    Capability.ESP: "IPsec ESP and AES-GCM (CONFIG_XFRM_USER, CONFIG_INET_ESP, CONFIG_CRYPTO_GCM)",
-    Capability.IPV6: "IPv6 (CONFIG_IPV6, and not ipv6.disable=1)",
-}
-"""The kernel configuration that each capability needs, for messages."""
 
 
 class NodeDescription(Model, frozen=True):

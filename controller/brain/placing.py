@@ -23,6 +23,7 @@ from controller.brain.scheduler.explain import message, messages_by_row
 from controller.brain.scheduler.filters import UNLIMITED, Demand, capacity
 from controller.brain.scheduler.ledger import Ledger
 from controller.brain.scheduler.ranking import spread
+from pyswarm_core.capabilities import Capability
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.decision import EventKind
 from pyswarm_core.errors import told
@@ -37,7 +38,7 @@ from pyswarm_core.limits import (
     FAILURES_PENALISED,
     PENDING_SHOWN,
 )
-from pyswarm_core.objects import NO_DETAIL, Capability, Network, Service, Task
+from pyswarm_core.objects import NO_DETAIL, Network, Service, Task
 from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from pyswarm_core.capabilities import Capability
 from pyswarm_core.constraints import attribute
 from pyswarm_core.ids import WHOLE_HOST, NetworkId, NodeId
 from pyswarm_core.indexes.constraints import ConstraintColumns
-from pyswarm_core.objects import Capability, Node
+from pyswarm_core.objects import Node
 from pyswarm_core.ports import HostPort, overlaps
 from pyswarm_core.specs import Protocol
 from pyswarm_core.states import Availability, NodeState

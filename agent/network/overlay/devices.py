@@ -20,8 +20,8 @@ from agent.network.netlink import Netlink
 from agent.network.overlay.plan import FORWARDING6, KernelChanges, Refusal
 from agent.network.overlay.plug import Plug, inside_messages
 from agent.network.state import DeviceAddress, Fdb, KernelState, Link, Neighbour, Route, Setting
+from pyswarm_core.capabilities import KERNEL_WITH, Capability
 from pyswarm_core.limits import ADDRESSES6_MAX
-from pyswarm_core.objects import KERNEL_WITH, Capability
 from pyswarm_core.plaintext import split_lines
 
 _SETTINGS = Path("/proc/sys/net")

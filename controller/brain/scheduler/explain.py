@@ -11,8 +11,8 @@ import numpy as np
 
 from controller.brain.scheduler.filters import Demand
 from controller.brain.scheduler.ledger import Ledger
+from pyswarm_core.capabilities import Capability
 from pyswarm_core.indexes.nodes import BoolColumn, IntColumn
-from pyswarm_core.objects import Capability
 
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _WORDS = {Capability.ESP: "ESP", Capability.IPV6: "IPv6"}

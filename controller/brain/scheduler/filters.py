@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from controller.brain.scheduler.ledger import Ledger
+from pyswarm_core.capabilities import Capability
 from pyswarm_core.indexes.nodes import IntColumn
 from pyswarm_core.indexes.tasks import Footprint
-from pyswarm_core.objects import Capability
 from pyswarm_core.specs import TaskSpec
 
 UNLIMITED = 1 << 40

@@ -11,10 +11,10 @@ import numpy as np
 from controller.brain.scheduler.explain import cpus, size
 from controller.brain.scheduler.filters import Demand, capacity
 from controller.brain.scheduler.ledger import Ledger
+from pyswarm_core.capabilities import KERNEL_WITH
 from pyswarm_core.constraints import NODE_LABEL, parse
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.indexes.nodes import BoolColumn, IntColumn
-from pyswarm_core.objects import KERNEL_WITH
 from pyswarm_core.specs import Placement, TaskSpec
 
 
