@@ -114,6 +114,11 @@ class Checked(TaskEvent, frozen=True):
 class StopRequested(TaskEvent, frozen=True):
     """A user requested that the process be stopped; the restart policy decides what follows."""
 
+    signal: str = ""
+    """In place of the stop signal; empty: that."""
+    timeout: int = 0
+    """The grace period in nanoseconds; 0: the spec's."""
+
 
 class Withdrawn(TaskEvent, frozen=True):
     """Host ports forward no new connection to the task."""

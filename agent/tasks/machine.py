@@ -88,7 +88,7 @@ def step(record: Record, event: TaskEvent, now: Instant) -> Step:
         case Checked():
             return checked(record, event, now)
         case StopRequested():
-            return stop_requested(record, now)
+            return stop_requested(record, event, now)
         case _:
             return _outcome(record, event, now)
 

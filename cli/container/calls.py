@@ -8,7 +8,7 @@ from cli.client import Client, _whole
 from pyswarm_core.api.v1 import containers_pb2 as cp
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.codec import from_proto
-from pyswarm_core.containers import ContainerView
+from pyswarm_core.docker.containers import ContainerView
 from pyswarm_core.objects import Service
 from pyswarm_core.views import TaskView
 
@@ -46,3 +46,12 @@ def named(client: Client, ref: str) -> Named:
     """What the name, id or prefix means. Raises NotFound in Docker's words."""
     reply = client._ask(client._stub.GetContainer, pb.RefRequest(ref=ref))
     return from_proto(Named, reply)
+
+
+def stop_task(client: Client, task_id: str, signal: str, timeout: int) -> None:
+    """Stop a task's process by a signal and within nanoseconds; empty and 0: those of its spec.
+
+    Raises Conflict if it does not run.
+    """
+    request = pb.SignalTaskRequest(ref=task_id, signal=signal, stop=True, timeout=timeout)
+    client._ask(client._stub.SignalTask, request)

@@ -1,12 +1,13 @@
 """The rows of `ps`, in Docker's words. PURE."""
 
 from collections.abc import Iterable, Sequence
+
 from msgspec.structs import replace
 
 from cli.render.listing import Layout, Row, ellipsis
 from pyswarm_core.clock import Instant
-from pyswarm_core.containers import ContainerState, ContainerView
 from pyswarm_core.docker import ports
+from pyswarm_core.docker.containers import ContainerState, ContainerView
 from pyswarm_core.docker.units import ago, format_time, human_duration
 from pyswarm_core.ids import short
 from pyswarm_core.objects import HealthState

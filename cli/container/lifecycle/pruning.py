@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from cli.times import instant
-from pyswarm_core.containers import ContainerView
+from pyswarm_core.docker.containers import ContainerView
 from pyswarm_core.errors import invalid
 
 Choice = Callable[[ContainerView], bool]
@@ -16,7 +16,7 @@ def chosen(filters: Iterable[str]) -> Choice:
 
 
 def _choice(text: str) -> Choice:
-    key, equals, value = text.partition("=")
+    key, _, value = text.partition("=")
     if key == "until" and value:
         until = instant("--filter", value)
         return lambda one: one.created_at < until

@@ -4,8 +4,8 @@ import msgspec
 
 from cli import converge
 from cli.client import Client
-from cli.container.lifecycle import starting
 from cli.container.calls import Named
+from cli.container.lifecycle import starting
 from cli.container.lifecycle.stopping import Stop
 from cli.converge import Watched
 from cli.service.restart import restarted

@@ -10,9 +10,7 @@ from cli.lazy import Verb
     help="Start one or more stopped containers, with the files they had\n\n"
     "Example: pyswarm start db",
 )
-@click.option(
-    "-a", "--attach", is_flag=True, help="Attach STDOUT/STDERR and forward signals"
-)
+@click.option("-a", "--attach", is_flag=True, help="Attach STDOUT/STDERR and forward signals")
 @click.option("-i", "--interactive", is_flag=True, help="Attach container's STDIN")
 @click.option(
     "--detach-keys",

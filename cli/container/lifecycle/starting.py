@@ -4,7 +4,6 @@ A container is started once its process was started, even if that has ended sinc
 service has to converge.
 """
 
-import time
 from collections.abc import Sequence
 
 import click

@@ -5,16 +5,15 @@ from typing import Self
 import msgspec
 
 from cli.client import Client
+from cli.container import calls
 from cli.container.calls import Named
+from cli.container.spec.seconds import seconds
 from cli.converge import Watched
 from cli.service.change import with_stopped
-from pyswarm_core.clock import SECOND
-from pyswarm_core.docker.units import parse_integer
-from pyswarm_core.errors import Conflict, InvalidArgument, invalid
+from pyswarm_core.errors import Conflict
 from pyswarm_core.states import TaskState
 from pyswarm_core.validation import require
 from pyswarm_core.validation.container import signal_problems
-from pyswarm_core.validation.ranges import DURATION_MAX
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -22,14 +21,15 @@ class Stop(msgspec.Struct, frozen=True):
 
     signal: str = ""
     timeout: int | None = None
-    """Nanoseconds."""
+    """Nanoseconds, at least 1."""
 
     @classmethod
     def of(cls, signal: str, timeout: str | None) -> Self:
         """The flags' values. Raises InvalidArgument."""
         if signal:
             require(list(signal_problems("--signal", signal)))
-        return cls(signal, None if timeout is None else seconds("--timeout", timeout))
+        given = None if timeout is None else max(1, seconds("--timeout", timeout))
+        return cls(signal, given)
 
     def request(self, client: Client, named: Named) -> Watched | None:
         """Stop it; returns the service to wait for, none of a single task."""
@@ -50,22 +50,7 @@ class Stop(msgspec.Struct, frozen=True):
                 continue  # it has ended meanwhile
 
     def _signal(self, client: Client, task_id: str) -> None:
-        client.signal_task(task_id, self.signal, stop=True, timeout=self.timeout)
-
-
-def seconds(flag: str, text: str) -> int:
-    """Nanoseconds of whole seconds; -1 is for ever in Docker, here the longest duration.
-
-    Raises InvalidArgument.
-    """
-    expected = f"expected -1, or 0 to {DURATION_MAX // SECOND}"
-    try:
-        number = parse_integer(text)
-    except InvalidArgument:
-        raise invalid(flag, text, expected) from None
-    if not -1 <= number <= DURATION_MAX // SECOND:
-        raise invalid(flag, text, expected)
-    return DURATION_MAX if number < 0 else number * SECOND
+        calls.stop_task(client, task_id, self.signal, self.timeout or 0)
 
 
 def runs(named: Named) -> bool:

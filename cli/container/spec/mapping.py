@@ -12,12 +12,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from cli.container.spec import options
+from cli.container.spec.seconds import seconds
 from cli.service.create import spec_of as service_spec_of
 from cli.service.spec.template import put
-from pyswarm_core.clock import MILLISECOND, MINUTE, SECOND
+from pyswarm_core.clock import MILLISECOND, MINUTE
 from pyswarm_core.docker import entries
-from pyswarm_core.docker.units import parse_integer
-from pyswarm_core.errors import InvalidArgument, invalid
+from pyswarm_core.errors import InvalidArgument, as_flag, invalid
 from pyswarm_core.ids import ID_LENGTH
 from pyswarm_core.specs import (
     PREDEFINED_NETWORKS,
@@ -27,7 +27,9 @@ from pyswarm_core.specs import (
     RestartPolicy,
     ServiceSpec,
 )
-from pyswarm_core.validation.ranges import DURATION_MAX, RANGES
+from pyswarm_core.validation import Problem, service_problems
+from pyswarm_core.validation import as_typed as as_typed_values
+from pyswarm_core.validation.ranges import RANGES
 
 _CONTAINER = "task_template.container_spec."
 _LIMITS = "task_template.resources.limits."
@@ -110,6 +112,21 @@ def _as_service(given: Mapping[str, Any], label_lines: Sequence[str]) -> dict[st
     return found
 
 
+def label_lines(source: str, content: bytes) -> list[str]:
+    """The lines of `--label-file`: KEY=VALUE, without comments. Raises InvalidArgument."""
+    return [entry.text for entry in entries.env_lines(source, content)]
+
+
+def problems(spec: ServiceSpec, given: Mapping[str, Any]) -> list[Problem]:
+    """The problems of the spec, with the flags and the values that were typed."""
+    renamed = [
+        replace(problem, field=TYPED_AS.get(problem.field, problem.field))
+        for problem in service_problems(spec)
+    ]
+    texts = {as_flag(name): text for name, text in given.items() if isinstance(text, str)}
+    return as_typed_values(renamed, texts)
+
+
 def _placement(given: Mapping[str, Any]) -> Iterable[str]:
     """The constraints of `--node` and `--platform`."""
     if node := given["node"]:
@@ -183,23 +200,11 @@ def _with_limits(spec: ServiceSpec, given: Mapping[str, Any]) -> ServiceSpec:
         number = 0 if text == "-1" else RANGES["--limit-pids"].read("--pids-limit", text)
         spec = put(spec, _LIMITS + "pids", number)
     if (text := given["stop_timeout"]) is not None:
-        spec = put(spec, _CONTAINER + "stop_grace_period", _seconds("--stop-timeout", text))
+        spec = put(spec, _CONTAINER + "stop_grace_period", seconds("--stop-timeout", text))
     if (text := given["memory_swap"]) is not None:
         memory = spec.task_template.resources.limits.memory_bytes
         spec = put(spec, "task_template.resources.swap_bytes", _swap(text, memory))
     return spec
-
-
-def _seconds(flag: str, text: str) -> int:
-    """Nanoseconds of whole seconds; -1, which is for ever in Docker, is the longest duration."""
-    expected = f"expected -1, or 0 to {DURATION_MAX // SECOND}"
-    try:
-        number = parse_integer(text)
-    except InvalidArgument:
-        raise invalid(flag, text, expected) from None
-    if not -1 <= number <= DURATION_MAX // SECOND:
-        raise invalid(flag, text, expected)
-    return DURATION_MAX if number < 0 else number * SECOND
 
 
 def _swap(text: str, memory: int) -> int:
