@@ -50,11 +50,11 @@ from pyswarm_core.aio.http.health import serve_health
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import ScrapeSecurity, serve_metrics
 from pyswarm_core.aio.system import UnsteppedClock
-from pyswarm_core.capabilities import Capability
 from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
 from pyswarm_core.ids import WHOLE_HOST, TaskId
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import NodeDescription, NodeResources, Platform
+from pyswarm_core.states import Capability
 from pyswarm_core.version import version
 
 _log = EventLog("agent")

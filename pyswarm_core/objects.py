@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from pyswarm_core.capabilities import Capability
 from pyswarm_core.clock import Instant
 from pyswarm_core.identity.author import Author
 from pyswarm_core.identity.certificates import CertificateAuthority, EncryptionKey, NodeCertificate
@@ -27,7 +26,7 @@ from pyswarm_core.specs import (
     TaskSpec,
     UpdateConfig,
 )
-from pyswarm_core.states import NodeState, TaskState, UpdateState, ends_by_itself, lives
+from pyswarm_core.states import Capability, NodeState, TaskState, UpdateState, ends_by_itself, lives
 
 
 class Version(Model, frozen=True):

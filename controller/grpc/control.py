@@ -190,7 +190,7 @@ class Control(UserCalls):
     async def RestartTask(self, request: pb.RefRequest, context: Context) -> pb.TaskView:
         leader = self._leader()
         found = await leader.watches.runner.run(lookup.find_task(leader.state, request.ref))
-        task = await self._submit(lambda state, now, ids: restart_task(state, found.id))
+        task = await self._submit(lambda state, now, ids: restart_task(state, found.id, now))
         view = views.task_view(leader.state, task, with_spec=False)
         return to_proto(view, pb.TaskView())
 

@@ -36,13 +36,12 @@ from agent.tasks.record import Record
 from agent.worker import Worker
 from controller.identity import ca
 from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
-from pyswarm_core.capabilities import Capability
 from pyswarm_core.clock import SECOND
 from pyswarm_core.codec import to_proto
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import NodeDescription, NodeResources, Platform
-from pyswarm_core.states import TaskState
+from pyswarm_core.states import Capability, TaskState
 from tests.sim.behaviours import behaviour_of
 from tests.sim.clock import Scheduler
 from tests.sim.hostile import Liar

@@ -21,13 +21,12 @@ from controller.leader import assignments
 from controller.leader.loop import Decide
 from controller.store.base import CompareFailed, Outcome, Txn
 from pyswarm_core import limits
-from pyswarm_core.capabilities import Capability
 from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.kinds import NODE
 from pyswarm_core.objects import NodeResources, Service
-from pyswarm_core.states import Availability, NodeState
+from pyswarm_core.states import Availability, Capability, NodeState
 from tests.sim.askers import Askers
 from tests.sim.audited import bounded
 from tests.sim.brain import Brain

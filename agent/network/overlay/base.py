@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 from agent.network.base import Attachment, DesiredOverlay, Drift, Fault
 from agent.network.overlay.plug import Plug
 from agent.network.vips.base import InNamespace
-from pyswarm_core.capabilities import Capability
 from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.states import Capability
 
 
 class AttachedTask(NamedTuple):

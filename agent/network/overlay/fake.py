@@ -29,8 +29,8 @@ from agent.network.overlay.plan import Refusal
 from agent.network.overlay.plug import Plug, plugs
 from agent.network.state import Fdb, KernelState, Route
 from agent.network.vips.base import InNamespace
-from pyswarm_core.capabilities import Capability
 from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.states import Capability
 
 
 class FakeOverlay:

@@ -21,6 +21,7 @@ from controller.api.changes.networks import INGRESS, create_network
 from controller.api.changes.unreadable import remove_unreadable, unreadable_service
 from controller.api.queries.lookup import find
 from controller.brain.allocator.endpoints import allocate_endpoint
+from controller.brain.orchestrator.container_service import removed
 from controller.brain.revisions import (
     RECORD_BYTES_MAX,
     failed_update_target,
@@ -235,8 +236,7 @@ def remove_service(state: State, ref: str, now: Instant) -> tuple[Writes, Servic
     old = find(state, SERVICE, ref)
     if old.removing:
         return Writes(), old
-    version = Version(index=old.version.index + 1)
-    service = replace(old, removing=True, version=version, updated_at=now, endpoint=Endpoint())
+    service = removed(old, now)
     return Writes(objects=(service,)), service
 
 

@@ -30,12 +30,12 @@ from agent.overlays import overlays as module
 from agent.overlays.files import NetworkFiles
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Plan, SavedPlan
-from pyswarm_core.capabilities import Capability
 from pyswarm_core.clock import MILLISECOND
 from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.limits import FAULT_AFTER, NETWORK_WAIT_MAX
 from pyswarm_core.objects import TaskAddress
+from pyswarm_core.states import Capability
 
 
 class SlowDataplane(FakeDataplane):
