@@ -11,7 +11,7 @@ from cli.container import creating
 from cli.container.creating import Created
 from cli.container.exits import Failed, NoCommand, NotExecutable
 from cli.container.lifecycle import starting
-from cli.container.lifecycle.starting import NotStarted
+from cli.container.lifecycle.change import NotStarted
 from cli.converge import Watched
 from cli.errors import NotConverged
 from pyswarm_core.errors import NotFound, PyswarmError

@@ -3,7 +3,7 @@
 A name is that of a container, of a service (all its tasks) or of a slot (`web.2`: its task).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import click
 
@@ -13,23 +13,47 @@ from cli.container import calls
 from cli.container.calls import Named
 from cli.converge import Watched
 from cli.failures import Failures
+from pyswarm_core.errors import PyswarmError
+
+
+class NotStarted(PyswarmError):
+    """A container's process could not be started."""
+
 
 Change = Callable[[Client, Named], Watched | None]
 """Requests the change; returns the service to wait for, if any."""
+Wait = Callable[[Client, Sequence[Watched]], Mapping[str, str]]
+"""Returns once all are as requested; why those of these ids are not."""
 
 
-def each(refs: Iterable[str], change: Change, *, wait: Callable[..., None] | None = None) -> None:
-    """Change each and print its name; one that fails does not stop the others.
+def each(refs: Iterable[str], change: Change, wait: Wait) -> None:
+    """Change each, wait for all, and print the names of those that are as requested.
 
-    Then wait until all services are as requested: by `wait`, else until they have converged.
+    One that fails does not stop the others.
     """
     client = session.connect()
-    watched = []
+    changed: dict[str, Watched | None] = {}
     with Failures() as failures:
         for ref in dict.fromkeys(refs):
             with failures.collected():
-                found = change(client, calls.named(client, ref))
+                changed[ref] = change(client, calls.named(client, ref))
+        waited = [watched for watched in changed.values() if watched is not None]
+        reasons = wait(client, waited) if waited else {}
+        for ref, watched in changed.items():
+            if watched is None or watched.id not in reasons:
                 click.echo(ref)
-                watched += [found] if found else []
-        if watched:
-            (wait or converge.until_converged)(client, watched, quiet=True)
+                continue
+            with failures.collected():
+                raise NotStarted(f"{ref}: {reasons[watched.id]}")
+
+
+def until_converged(client: Client, watched: Sequence[Watched]) -> Mapping[str, str]:
+    """Wait until they have converged, without a word."""
+    converge.until_converged(client, watched, quiet=True)
+    return {}
+
+
+def until_gone(client: Client, watched: Sequence[Watched]) -> Mapping[str, str]:
+    """Wait until they are removed, without a word."""
+    converge.until_gone(client, watched, quiet=True)
+    return {}

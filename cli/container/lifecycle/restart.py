@@ -19,4 +19,4 @@ def restart(*, signal: str, timeout: str | None, containers: tuple[str, ...]) ->
     from cli.container.lifecycle.restarting import Restart
     from cli.container.lifecycle.stopping import Stop
 
-    change.each(containers, Restart(Stop.of(signal, timeout)).request, wait=starting.wait)
+    change.each(containers, Restart(Stop.of(signal, timeout)).request, starting.wait)

@@ -22,11 +22,10 @@ from cli.lazy import Verb
 @click.option("-l", "--link", is_flag=True, help="Remove the specified link: there are none")
 @click.argument("containers", nargs=-1, required=True, metavar="CONTAINER...")
 def rm(*, force: bool, volumes: bool, link: bool, containers: tuple[str, ...]) -> None:
-    from cli import converge
     from cli.container.lifecycle import change, removing
     from pyswarm_core.errors import InvalidArgument
 
     del volumes  # a container has no files but its own, which always go
     if link:
         raise InvalidArgument("--link is not supported: containers on one network find each other")
-    change.each(containers, partial(removing.request, force=force), wait=converge.until_gone)
+    change.each(containers, partial(removing.request, force=force), change.until_gone)

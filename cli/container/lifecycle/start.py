@@ -26,4 +26,4 @@ def start(
     if attach or interactive:
         starting.attached(containers, detach_keys, with_input=interactive)
         return
-    change.each(containers, starting.request, wait=starting.wait)
+    change.each(containers, starting.request, starting.wait)

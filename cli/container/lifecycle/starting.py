@@ -4,7 +4,7 @@ A container is started once its process was started, even if that has ended sinc
 service has to converge.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -14,13 +14,9 @@ from cli.container.calls import Named
 from cli.container.lifecycle.stopping import runs
 from cli.converge import Watched
 from cli.service.change import with_stopped
-from pyswarm_core.errors import Conflict, PyswarmError
+from pyswarm_core.errors import Conflict
 from pyswarm_core.states import TaskState, is_terminal
 from pyswarm_core.views import ServiceProgress, SlotProgress
-
-
-class NotStarted(PyswarmError):
-    """The container's process could not be started."""
 
 
 def request(client: Client, named: Named) -> Watched | None:
@@ -41,19 +37,18 @@ def request(client: Client, named: Named) -> Watched | None:
     return Watched.of(with_stopped(client, service.id, stopped=False))
 
 
-def wait(client: Client, watched: Sequence[Watched], *, quiet: bool) -> None:
-    """Return when all are started. Raises NotStarted with the reasons, NotConverged."""
-    failed = []
+def wait(client: Client, watched: Sequence[Watched]) -> Mapping[str, str]:
+    """Return when all are started; the reasons of those that could not be, by id."""
+    reasons = {}
     services = []
     for one in watched:
         if not client.service(one.id).spec.mode.is_container:
             services.append(one)
         elif reason := until_started(client, one):
-            failed.append(f"{one.name}: {reason}")
+            reasons[one.id] = reason
     if services:
-        converge.until_converged(client, services, quiet=quiet)
-    if failed:
-        raise NotStarted("; ".join(failed))
+        converge.until_converged(client, services, quiet=True)
+    return reasons
 
 
 def until_started(client: Client, one: Watched) -> str:

@@ -28,4 +28,4 @@ def stop(*, signal: str, timeout: str | None, containers: tuple[str, ...]) -> No
     from cli.container.lifecycle import change
     from cli.container.lifecycle.stopping import Stop
 
-    change.each(containers, Stop.of(signal, timeout).request)
+    change.each(containers, Stop.of(signal, timeout).request, change.until_converged)
