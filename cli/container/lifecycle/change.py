@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import click
 
-from cli import converge, session
+from cli import session
 from cli.client import Client
 from cli.container import calls
 from cli.container.calls import Named
@@ -45,15 +45,3 @@ def each(refs: Iterable[str], change: Change, wait: Wait) -> None:
                 continue
             with failures.collected():
                 raise NotStarted(f"{ref}: {reasons[watched.id]}")
-
-
-def until_converged(client: Client, watched: Sequence[Watched]) -> Mapping[str, str]:
-    """Wait until they have converged, without a word."""
-    converge.until_converged(client, watched, quiet=True)
-    return {}
-
-
-def until_gone(client: Client, watched: Sequence[Watched]) -> Mapping[str, str]:
-    """Wait until they are removed, without a word."""
-    converge.until_gone(client, watched, quiet=True)
-    return {}

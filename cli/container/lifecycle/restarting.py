@@ -2,11 +2,11 @@
 
 import msgspec
 
-from cli import converge
 from cli.client import Client
 from cli.container.calls import Named
 from cli.container.lifecycle import starting
 from cli.container.lifecycle.stopping import Stop
+from cli.container.lifecycle.watching import until_stopped
 from cli.converge import Watched
 from cli.service.restart import restarted
 from pyswarm_core.errors import InvalidArgument
@@ -30,7 +30,7 @@ class Restart(msgspec.Struct, frozen=True):
             client.restart_task(named.task.task.id)
             return Watched(named.service.id, named.service.spec.name, while_paused=True)
         if not named.service.spec.stopped and (ending := self.stop.request(client, named)):
-            converge.until_converged(client, [ending], quiet=True)
+            until_stopped(client, [ending])
         return starting.request(
             client, msgspec.structs.replace(named, service=client.service(named.service.id))
         )

@@ -22,10 +22,10 @@ from cli.lazy import Verb
 @click.option("-l", "--link", is_flag=True, help="Remove the specified link: there are none")
 @click.argument("containers", nargs=-1, required=True, metavar="CONTAINER...")
 def rm(*, force: bool, volumes: bool, link: bool, containers: tuple[str, ...]) -> None:
-    from cli.container.lifecycle import change, removing
+    from cli.container.lifecycle import change, removing, watching
     from pyswarm_core.errors import InvalidArgument
 
     del volumes  # a container has no files but its own, which always go
     if link:
         raise InvalidArgument("--link is not supported: containers on one network find each other")
-    change.each(containers, partial(removing.request, force=force), change.until_gone)
+    change.each(containers, partial(removing.request, force=force), watching.until_gone)

@@ -12,6 +12,7 @@ from cli import converge
 from cli.client import Client
 from cli.container.calls import Named
 from cli.container.lifecycle.stopping import runs
+from cli.container.lifecycle.watching import progress_of
 from cli.converge import Watched
 from cli.service.change import with_stopped
 from pyswarm_core.errors import Conflict
@@ -56,7 +57,7 @@ def until_started(client: Client, one: Watched) -> str:
     its reason is printed on stderr.
     """
     told = ""
-    for progress in client.watch_service(one.id, follow=True):
+    for progress in progress_of(client, one.id):
         slot = progress.slots[0] if progress.slots else None
         if slot is not None and slot.state is TaskState.REJECTED:
             return slot.error

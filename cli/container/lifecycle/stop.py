@@ -25,7 +25,7 @@ SIGNAL = click.option(
 @TIMEOUT
 @click.argument("containers", nargs=-1, required=True, metavar="CONTAINER...")
 def stop(*, signal: str, timeout: str | None, containers: tuple[str, ...]) -> None:
-    from cli.container.lifecycle import change
+    from cli.container.lifecycle import change, watching
     from cli.container.lifecycle.stopping import Stop
 
-    change.each(containers, Stop.of(signal, timeout).request, change.until_converged)
+    change.each(containers, Stop.of(signal, timeout).request, watching.until_stopped)

@@ -221,9 +221,10 @@ def find_containers(state: State, query: ContainerQuery) -> Slices[list[str]]:
     """
     parsed = yield from _with_times(state, filters.parse(query.filters, KEYS, "container"))
     every = query.all or query.last > 0 or "status" in parsed
+    at_once = max(1, SLICE_TASKS // (1 + sum(map(len, parsed.values()))))
     runs: list[list[Container]] = []
     count = 0
-    for part in batches(_candidates(state), SLICE_TASKS // (1 + sum(map(len, parsed.values())))):
+    for part in batches(_candidates(state), at_once):
         yield
         found = [
             one
