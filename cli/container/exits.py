@@ -1,4 +1,4 @@
-"""Docker's exit codes of `run`. PURE."""
+"""Docker's exit codes of `run`."""
 
 from typing import NoReturn
 

@@ -1,4 +1,4 @@
-"""Which stopped containers `container prune` removes. PURE but for the current time."""
+"""Which stopped containers `container prune` removes."""
 
 from collections.abc import Callable, Iterable
 

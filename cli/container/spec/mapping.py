@@ -1,4 +1,4 @@
-"""The flags of `run` and `create` -> the spec of a service of mode container. PURE.
+"""The flags of `run` and `create` -> the spec of a service of mode container.
 
 The flags become those of `service create`, whose parsers read them; what `docker run` reads
 otherwise is here. An error names the flag that was typed.

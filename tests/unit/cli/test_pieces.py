@@ -27,7 +27,14 @@ from pyswarm_core.states import TaskState
 from pyswarm_core.views import NodeView, ServiceProgress, SlotProgress
 from tests.unit.cli.conftest import Pyswarm
 
-LONE_VERBS = ("events", "audit", "why", "version", "completion")
+LONE_VERBS = (
+    "events",
+    "audit",
+    "why",
+    "version",
+    "completion",
+    *(name for name, (place, _) in COMMANDS.items() if place.startswith("cli.container.")),
+)
 FLEET = Context(registry="192.0.2.9:5000", netns="/run/netns/lan")
 
 
@@ -201,6 +208,21 @@ def _verbs(group: click.Group, path: tuple[str, ...]) -> list[tuple[str, ...]]:
     return found
 
 
+def _command(path: tuple[str, ...]) -> click.Command:
+    found: click.Command = root
+    for word in path:
+        assert isinstance(found, click.Group)
+        inner = found.get_command(click.Context(found), word)
+        assert inner is not None
+        found = inner
+    return found
+
+
+def _alone(path: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Docker's verb without a noun that is the same command as one of `container`."""
+    return [(name,) for name in LONE_VERBS if _command((name,)) is _command(path)]
+
+
 @pytest.mark.parametrize("path", _verbs(root, ()), ids=" ".join)
 def test_every_verb_explains_itself(path: tuple[str, ...], pyswarm: Pyswarm) -> None:
     ran = pyswarm(*path, "--help")
@@ -216,7 +238,8 @@ def test_the_example_of_a_verb_can_be_pasted(path: tuple[str, ...], pyswarm: Pys
     assert len(examples) == (path != ("playground", "ls"))
     for example in examples:
         assert "\n" not in example, "it is one line"
-        assert shlex.split(example)[1 : len(path) + 2] == ["pyswarm", *path]
+        words = shlex.split(example)[1:]
+        assert any(words[: len(one) + 1] == ["pyswarm", *one] for one in (path, *_alone(path)))
 
 
 def test_help_lists_every_noun(pyswarm: Pyswarm) -> None:
