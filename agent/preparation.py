@@ -7,6 +7,7 @@ which the worker calls for every ended task.
 """
 
 import asyncio
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,12 +28,15 @@ from agent.runtime.base import ContainerConfig, LogLimits, Runtime, RuntimeFaile
 from agent.runtime.mounts import read_from_layers
 from agent.tasks.events import Prepared
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
+from agent.tasks.ocispec_process import command_line
 from agent.tasks.record import Record
 from pyswarm_core.clock import seconds
 from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.docker.units import decimal_size, format_duration
 from pyswarm_core.ids import NetworkId, short
-from pyswarm_core.limits import CREATION_MAX, PULL_STALL_MAX
+from pyswarm_core.limits import CREATION_MAX, DETAIL_LENGTH_MAX, PULL_STALL_MAX
+from pyswarm_core.objects import clipped
+from pyswarm_core.specs import ContainerSpec
 
 ReportStatus = Callable[[str], None]
 
@@ -142,6 +146,8 @@ class Preparation:
                 log_limits=self._log_limits,
                 files=files,
                 terminal=spec.container_spec.tty,
+                layer=record.layer,
+                volatile=record.volatile,
             )
         )
         return Prepared(
@@ -151,6 +157,7 @@ class Preparation:
             addresses=attached.addresses,
             ports=ports,
             healthcheck=image.config.healthcheck,
+            command=_command(image.config, spec.container_spec),
         )
 
     def _files(self, record: Record, hostname: str, attached: Attached) -> dict[str, bytes]:
@@ -201,6 +208,14 @@ def _pulling(progress: PullProgress) -> str:
     if progress.phase is PullPhase.CONNECTING:
         return "pulling: connecting to the registry"
     return f"pulling: {decimal_size(progress.bytes)} of {progress.blobs} blobs so far"
+
+
+def _command(image: ImageConfig, spec: ContainerSpec) -> str:
+    """The command line, if the image decides a part of it."""
+    words = command_line(image, spec)
+    if words == (*spec.command, *spec.args):
+        return ""
+    return clipped(shlex.join(words), DETAIL_LENGTH_MAX)
 
 
 def _accounts(image: ImageConfig, record: Record, layers: Sequence[str]) -> tuple[bytes, bytes]:

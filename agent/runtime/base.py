@@ -59,6 +59,12 @@ class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_limits: LogLimits = LogLimits()
     files: dict[str, bytes] = {}
     terminal: bool = False
+    layer: str = ""
+    """The kept writable layer, which is made if it does not exist; empty: one of its own, which is
+    removed with the container.
+    """
+    volatile: bool = True
+    """What it writes may be lost with the host's power."""
 
 
 class ContainerExit(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,7 +163,8 @@ class Runtime(Protocol):
     async def create(self, config: ContainerConfig) -> int:
         """Make a container up to, not including, its first instruction; return the pid.
 
-        Raises RuntimeFailed with the cause; then nothing of the container is left but its log.
+        Raises RuntimeFailed with the cause, also while another container has its kept layer; then
+        nothing of the container is left but its log and that layer.
         """
         ...
 
@@ -177,6 +184,18 @@ class Runtime(Protocol):
 
         A kept log is removed by a later call without `keep_logs`. Raises RuntimeFailed if the
         kernel does not release a resource; the call may be repeated then.
+        """
+        ...
+
+    async def layers(self) -> tuple[str, ...]:
+        """The ids of all kept writable layers, in order."""
+        ...
+
+    async def remove_layer(self, layer: str) -> None:
+        """Delete a kept writable layer; one that does not exist is no error.
+
+        Raises RuntimeFailed while a container has it, OSError if something of it is left; the call
+        may be repeated then.
         """
         ...
 

@@ -98,6 +98,14 @@ class ConmonRuntime:
         """See `Runtime`."""
         await self._run(self._ending, self._steps.remove, container_id, keep_logs)
 
+    async def layers(self) -> tuple[str, ...]:
+        """See `Runtime`."""
+        return await self._run(self._ending, self._layout.layer_ids)
+
+    async def remove_layer(self, layer: str) -> None:
+        """See `Runtime`."""
+        await self._run(self._ending, self._steps.remove_layer, layer)
+
     async def found(self) -> tuple[FoundContainer, ...]:
         """See `Runtime`. Also watches the monitors that a former agent started."""
         return await self._run(self._ending, self._steps.found)

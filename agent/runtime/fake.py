@@ -36,6 +36,10 @@ class CommandScript(msgspec.Struct, frozen=True, kw_only=True):
     output: bytes = b""
     takes_s: float = 0.0
     """Seconds that it runs."""
+    writes: str = ""
+    """A file that it makes."""
+    looks_for: str = ""
+    """A file without which its code is 1."""
 
 
 _NO_PROGRAM = CommandScript(code=127, output=b"no such program in this container")
@@ -65,6 +69,8 @@ class _Container(msgspec.Struct):
     timer: asyncio.TimerHandle | None = None
     limits: CgroupLimits = CgroupLimits()
     paused: bool = False
+    files: set[str] = msgspec.field(default_factory=set)
+    """Those that were written, if its layer is not kept."""
     pending: int = 0
     """The signal that is delivered when it is resumed; 0: none."""
 
@@ -76,6 +82,8 @@ class FakeRuntime:
         self.scripts: dict[str, Script] = {}
         self.signals: list[tuple[str, int]] = []
         """Every signal that reached a live container, in order."""
+        self.layer_files: dict[str, set[str]] = {}
+        """The files that were written to kept layers."""
         self._containers: dict[str, _Container] = {}
         self._changed = asyncio.Event()
         self._pids = _FIRST_PID
@@ -104,8 +112,12 @@ class FakeRuntime:
         if config.id in self._containers:
             raise RuntimeFailed(f"container {config.id} exists already")
         script = self.scripts.get(config.id, Script())
+        if holder := self._holder(config.layer):
+            raise RuntimeFailed(f"its writable layer is in use by container {holder}")
         if script.fails_create:
             raise RuntimeFailed(script.fails_create)
+        if config.layer:
+            self.layer_files.setdefault(config.layer, set())
         self._pids += 1
         self._containers[config.id] = _Container(config, script, self._pids)
         return self._pids
@@ -146,6 +158,21 @@ class FakeRuntime:
         if container and container.timer:
             container.timer.cancel()
 
+    def _holder(self, layer: str) -> str:
+        """The container that has the kept layer; empty if none has."""
+        held = (c.config.id for c in self._containers.values() if layer and c.config.layer == layer)
+        return next(held, "")
+
+    async def layers(self) -> tuple[str, ...]:
+        """See `Runtime`."""
+        return tuple(sorted(self.layer_files))
+
+    async def remove_layer(self, layer: str) -> None:
+        """See `Runtime`."""
+        if holder := self._holder(layer):
+            raise RuntimeFailed(f"writable layer {layer} is in use by container {holder}")
+        self.layer_files.pop(layer, None)
+
     async def found(self) -> tuple[FoundContainer, ...]:
         """See `Runtime`."""
         return tuple(
@@ -181,7 +208,12 @@ class FakeRuntime:
         if script.takes_s >= timeout_s or container.exit:
             late = script.takes_s >= timeout_s
             return CommandResult(code=128 + signals.SIGKILL, output=output, timed_out=late)
-        return CommandResult(code=script.code, output=output)
+        layer = container.config.layer
+        files = self.layer_files[layer] if layer else container.files
+        if script.writes:
+            files.add(script.writes)
+        missing = script.looks_for and script.looks_for not in files
+        return CommandResult(code=1 if missing else script.code, output=output)
 
     async def pause(self, container_id: str) -> None:
         """See `Runtime`."""

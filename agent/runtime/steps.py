@@ -41,6 +41,7 @@ from agent.runtime.program.inspection import explain
 from agent.runtime.room import shortage
 from agent.runtime.running import freezer, limits
 from agent.runtime.running.execs import Execs, Running
+from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.errors import reason_of
 
 _CREATE_TIMEOUT_S = 60.0
@@ -151,7 +152,11 @@ class Steps:
         return HostFailed(text) if of_host else RuntimeFailed(text)
 
     def _make(self, config: ContainerConfig, bundle: Path) -> ContainerRecord:
-        mounts.mount_overlay(config.layers, self._layout.writable(config.id), bundle / "rootfs")
+        writable = self._layout.writable(config.id)
+        if config.layer:
+            with self._alone(_lock_of(config.layer)):
+                writable = self._layout.claim_layer(config.id, config.layer)
+        mounts.mount_overlay(config.layers, writable, bundle / "rootfs", volatile=config.volatile)
         key, compiled = self._write_config(config, bundle)
         call = MonitorCall(
             container_id=config.id,
@@ -300,9 +305,18 @@ class Steps:
         if bundle.exists():
             self._end_processes(container_id, bundle)
         cgroups.remove(self._hierarchies, self._layout.cgroup(container_id))
-        if bundle.exists():
+        if self._layout.holds_layer(container_id):
+            mounts.unmount_unused(bundle / "rootfs")
+        elif bundle.exists():
             mounts.unmount(bundle / "rootfs")
         self._layout.remove_files(container_id)
+
+    def remove_layer(self, layer: str) -> None:
+        """See `Runtime.remove_layer`."""
+        with self._alone(_lock_of(layer)):
+            if holder := self._layout.holder(layer):
+                raise RuntimeFailed(f"writable layer {layer} is in use by container {holder}")
+            remove_tree(self._layout.layer(layer))
 
     def _end_processes(self, container_id: str, bundle: Path) -> None:
         record = self._layout.read_record(container_id)
@@ -351,3 +365,8 @@ class Steps:
                 self._layout.write_unseen_exit(container_id)
             ended = self._layout.read_exit(container_id, self._hierarchies)
         return ended
+
+
+def _lock_of(layer: str) -> str:
+    """The name of a kept layer's lock: no container's id has a slash."""
+    return f"layer/{layer}"

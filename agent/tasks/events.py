@@ -78,6 +78,8 @@ class Prepared(TaskEvent, frozen=True):
     ports: tuple[PortConfig, ...] = ()
     healthcheck: HealthConfig = HealthConfig()
     """The image's HEALTHCHECK; no test: it has none."""
+    command: str = ""
+    """Its command line as shell words, cut; empty: that of the spec."""
 
 
 class PrepareFailed(TaskEvent, frozen=True):

@@ -225,7 +225,13 @@ def _prepared(record: Record, event: Prepared, now: Instant) -> Step:
         health=_check(effective(record.spec.container_spec.healthcheck, event.healthcheck)),
         readiness=_check(effective(record.spec.container_spec.readiness, READINESS)),
     )
-    detail = replace(ready.detail, pid=event.pid, addresses=event.addresses, ports=event.ports)
+    detail = replace(
+        ready.detail,
+        pid=event.pid,
+        addresses=event.addresses,
+        ports=event.ports,
+        command=event.command,
+    )
     ready = replace(ready, detail=detail)
     return _apply_desired(ready, now)
 

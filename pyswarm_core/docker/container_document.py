@@ -60,7 +60,7 @@ def of_container(found: Inspected, addresses: Addresses) -> dict[str, Any]:
     service, view, template = found.service, found.view, found.template
     task = view.task if view else None
     spec = template.container_spec
-    words = (*spec.command, *spec.args)
+    words = containers.command_of(spec, task)
     return {
         "Id": containers.id_of(service, task),
         "Created": format_time(containers.created_at(service, task)),

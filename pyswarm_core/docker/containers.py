@@ -5,13 +5,14 @@ and start; its newest task says what it does. Each task of another service is a 
 task's id and the name SERVICE.SLOT.TASK, as on a node of Docker Swarm.
 """
 
+import shlex
 from enum import StrEnum
 
 import msgspec
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.objects import HealthState, Service, Task
-from pyswarm_core.specs import PortConfig, PublishMode
+from pyswarm_core.specs import ContainerSpec, PortConfig, PublishMode
 from pyswarm_core.states import TaskState, is_terminal
 
 DEFAULT_NETWORK = "bridge"
@@ -97,6 +98,16 @@ def state_of(service: Service, task: Task | None) -> ContainerState:
         return ContainerState.EXITED
     restarts = service.spec.mode.is_container and task.restarts > 0
     return ContainerState.RESTARTING if restarts else ContainerState.CREATED
+
+
+def command_of(spec: ContainerSpec, task: Task | None) -> tuple[str, ...]:
+    """The command line: as its agent reported it, if the image decides a part; else the spec's."""
+    if task is None or not task.detail.command:
+        return (*spec.command, *spec.args)
+    try:
+        return tuple(shlex.split(task.detail.command))
+    except ValueError:  # it was cut within quotes
+        return tuple(task.detail.command.split())
 
 
 def published(service: Service, task: Task | None) -> tuple[PortConfig, ...]:

@@ -165,6 +165,7 @@ class SimPreparation:
                 id=record.task_id,
                 oci={"image": image, "limits": cgroup_limits(record.spec.resources)},
                 layers=(),
+                layer=record.layer,
             )
         )
         return Prepared(

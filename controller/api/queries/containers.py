@@ -319,7 +319,7 @@ def _view(item: Container) -> ContainerView:
         id=item.id,
         name=containers.name_of(service, task),
         image=container.image,
-        command=(*container.command, *container.args),
+        command=containers.command_of(container, task),
         created_at=item.created_at,
         state=does,
         since=_since(task),
