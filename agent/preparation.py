@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from agent import etcfiles
+from agent import etcfiles, listening
 from agent.images.base import (
     Credentials,
     Image,
@@ -81,6 +81,8 @@ class Preparation:
         image = await self._image(record, report)
         # Outside the slots: a network that cannot be made must not delay tasks of other networks.
         await self._overlays.ready(_networks(record))
+        if record.layer and (taken := await asyncio.to_thread(listening.conflict, record.ports)):
+            raise RuntimeFailed(taken)
         async with self._slots:
             timeout = asyncio.timeout(seconds(CREATION_MAX))
             try:
