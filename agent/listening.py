@@ -60,10 +60,12 @@ def _holder(sockets: frozenset[str]) -> str:
 
 
 def _open_files(process: Path) -> Iterator[str]:
+    names: list[str] = []
     with suppress(OSError):  # it has just ended
-        for file in os.scandir(process / "fd"):
-            with suppress(OSError):
-                yield os.readlink(file.path)  # noqa: PTH115  # of thousands of files
+        names = os.listdir(process / "fd")  # noqa: PTH208  # of thousands of files
+    for name in names:
+        with suppress(OSError):
+            yield os.readlink(f"{process}/fd/{name}")  # noqa: PTH115
 
 
 def _read(path: Path) -> bytes:
