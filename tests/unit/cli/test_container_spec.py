@@ -224,6 +224,7 @@ WRONG = {
     "--entrypoint '' web": ('--entrypoint: value ""', "expected a COMMAND as well"),
     "--expose x web": ('--expose: value "x"', "expected PORT[-PORT][/PROTOCOL]"),
     "--expose 0 web": ('--expose: value "0"', "expected ports of 1 to 65535"),
+    "-P web": ("--publish-all: expected --expose PORT as well", "--publish PORT"),
     "--platform / web": ('--platform: value "/"', "expected OS/ARCH"),
     "--network container:a web": ("--network: ", "containers share no network namespace"),
     "--ip 10.0.0.1 web": ('--ip: value "10.0.0.1"', "expected --network NAME"),
