@@ -51,7 +51,7 @@ def run(given: Mapping[str, Any], own: Mapping[str, str]) -> None:
 
 def _start(created: Created, given: Mapping[str, Any]) -> None:
     service = created.service
-    reason = starting.until_started(created.client, Watched.of(service))
+    reason = starting.until_started(created.client, Watched.of(service), quiet=given["quiet"])
     if reason and given["auto_remove"]:
         _remove(created)
     if reason:

@@ -52,21 +52,30 @@ def wait(client: Client, watched: Sequence[Watched]) -> Mapping[str, str]:
     return reasons
 
 
-def until_started(client: Client, one: Watched) -> str:
-    """Wait until its process was started; returns why it could not be. While it waits for a node,
-    its reason is printed on stderr.
+def until_started(client: Client, one: Watched, *, quiet: bool = False) -> str:
+    """Wait until its process was started; returns why it could not be. Meanwhile prints on stderr
+    what it waits for, and unless `quiet` that its image is pulled.
     """
-    told = ""
+    told = set()
     for progress in progress_of(client, one.id):
         slot = progress.slots[0] if progress.slots else None
         if slot is not None and slot.state is TaskState.REJECTED:
             return slot.error
         if progress.gone or _was_started(progress, slot):
             return ""
-        if slot and slot.state <= TaskState.PENDING and slot.message and slot.message != told:
-            told = slot.message
-            click.echo(f"{one.name}: {told}", err=True)
+        news = _news(slot, quiet=quiet) if slot else ""
+        if news and news not in told:
+            told.add(news)
+            click.echo(f"{one.name}: {news}", err=True)
     return ""
+
+
+def _news(slot: SlotProgress, *, quiet: bool) -> str:
+    """What its start waits for."""
+    if slot.state <= TaskState.PENDING:
+        return slot.message
+    pulls = slot.state is TaskState.PREPARING and slot.message.startswith("pulling")
+    return f"pulling its image on {slot.node}" if pulls and not quiet else ""
 
 
 def _was_started(progress: ServiceProgress, slot: SlotProgress | None) -> bool:

@@ -433,3 +433,17 @@ def test_logs_of_a_container_have_no_prefix(fleet: Script, pyswarm: Pyswarm) -> 
     assert (ran.code, ran.out) == (0, "ready\n")
     (asked,) = fleet.requests("Logs")
     assert (asked.ref, asked.tail) == (SERVICE_ID, 10)
+
+
+def test_what_a_start_waits_for_is_told_once(fleet: Script, pyswarm: Pyswarm) -> None:
+    waits = progress(0, 1, state=TaskState.PENDING)
+    waits.slots[0].message = "no node has 8 CPUs"
+    pulls = progress(0, 1)
+    pulls.slots[0].message = "pulling: 3 MB of 2 blobs so far"
+    fleet.on("CreateService", service_reply(container()))
+    moments = [waits, waits, pulls, pulls, progress(1, 1)]
+    fleet.on("WatchService", moments)
+    ran = pyswarm("run", "-d", "web")
+    assert ran.code == 0
+    assert ran.err == "db: no node has 8 CPUs\ndb: pulling its image on host1\n"
+    assert pyswarm("run", "-d", "--quiet", "web").err == "db: no node has 8 CPUs\n"
