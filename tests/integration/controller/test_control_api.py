@@ -232,7 +232,8 @@ async def test_containers_are_those_of_mode_container_and_tasks(api: Api) -> Non
     )
     assert [one.id for one in running.containers] == [task.id]
     got = await api.stub.GetContainer(pb.RefRequest(ref="web.1"))
-    assert (got.service.id, got.task.name, got.networks) == (web.id, "web.1", {"bridge": "bridge"})
+    assert (got.service.id, got.task.name) == (str(web.id), "web.1")
+    assert dict(got.networks) == {"bridge": "bridge"}
     assert not (await api.stub.GetContainer(pb.RefRequest(ref="db"))).HasField("task")
     told = await refused(
         api.stub.GetContainer(pb.RefRequest(ref="nothing")), grpc.StatusCode.NOT_FOUND
