@@ -42,6 +42,7 @@ from agent.session.identity import Identity, Joining, join
 from agent.session.jointoken import join_token, refusal_recorded, remove_token
 from agent.session.renewal import Renewal, rejoin
 from agent.session.tunnels import Dialer
+from agent.streams.serving import Streams
 from agent.tracing import Tracer
 from agent.worker import Worker
 from pyswarm_core.aio.daemon import own_folder
@@ -91,6 +92,7 @@ class _Parts(msgspec.Struct, frozen=True):
     outbox: Outbox
     registry: CollectorRegistry
     tracer: Tracer
+    streams: Streams
 
 
 class _Served:
@@ -185,7 +187,9 @@ async def _converse(
         assign=assign,
         probe=echoes.ask,
         close=partial(parts.overlays.close, CONTROLLERS),
-        open_tunnel=Dialer(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
+        open_tunnel=Dialer(
+            parts.worker, parts.images, parts.runtime, parts.tracer.trace, parts.streams
+        ).open,
         worn_key=overlay.worn_key,
         faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
         roots_changed=renewal.roots_changed,
@@ -267,8 +271,11 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         closes=overlays.closes,
     )
     stack.callback(tracer.close)
+    streams = await stack.enter_async_context(
+        Streams(runtime, lambda: worker.records, network.namespaces.tcp_socket)
+    )
     dataplane = network.dataplane
-    return _Parts(images, runtime, overlays, dataplane, worker, outbox, registry, tracer)
+    return _Parts(images, runtime, overlays, dataplane, worker, outbox, registry, tracer, streams)
 
 
 class _Network(msgspec.Struct, frozen=True):

@@ -103,9 +103,9 @@ class Client:
     """A connection to a controller, opened on first use. `fleet`: unix:///PATH or a context."""
 
     def __init__(self, fleet: str | Context) -> None:
-        self._context = Context(name="", host=fleet) if isinstance(fleet, str) else fleet
-        self.host = checked(self._context.host)
-        credentials = credentials_of(self._context, RESTART_TIMEOUT_S)
+        self.context = Context(name="", host=fleet) if isinstance(fleet, str) else fleet
+        self.host = checked(self.context.host)
+        credentials = credentials_of(self.context, RESTART_TIMEOUT_S)
         self._channel = channel(self.host, credentials, aio=False)
         self._stub = ControlStub(self._channel)
         self.has_answer = False
@@ -439,7 +439,7 @@ class Client:
             except grpc.RpcError as error:
                 late = time.monotonic() >= give_up_at
                 if late or not (_waits_for_a_leader(error) or self._is_back(error)):
-                    raise self._error(error, timeout_s) from None
+                    raise self.error(error, timeout_s) from None
 
     def _is_back(self, error: grpc.RpcError) -> bool:
         """Whether a request that was never sent can be sent now: a killed controller restarts."""
@@ -447,7 +447,7 @@ class Client:
             return False
         if self._is_refused(error):
             time.sleep(LEADER_POLL_S)
-            return diagnosis.cause(self._context) is None
+            return diagnosis.cause(self.context) is None
         try:
             grpc.channel_ready_future(self._channel).result(timeout=RESTART_TIMEOUT_S)
         except grpc.FutureTimeoutError:
@@ -456,7 +456,7 @@ class Client:
 
     def _is_refused(self, error: grpc.RpcError) -> bool:
         """Whether the TLS handshake failed, on either side."""
-        is_tls = not self._context.is_local
+        is_tls = not self.context.is_local
         return is_tls and _was_never_sent(error) and diagnosis.is_handshake(error.details() or "")
 
     def _may_return(self) -> bool:
@@ -471,11 +471,11 @@ class Client:
             for message in call:
                 yield from_proto(cls, message)
         except grpc.RpcError as error:
-            raise self._error(error, STREAM_TIMEOUT_S) from None
+            raise self.error(error, STREAM_TIMEOUT_S) from None
         finally:
             call.cancel()  # type: ignore[no-untyped-call]
 
-    def _error(self, error: grpc.RpcError, timeout_s: float) -> PyswarmError:
+    def error(self, error: grpc.RpcError, timeout_s: float) -> PyswarmError:
         code = error.code()
         details = (error.details() or "").lower()
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -489,7 +489,7 @@ class Client:
                 f"the controller at {self.host} does not support this command: upgrade it"
             )
         if self._is_refused(error):
-            return diagnosis.cause(self._context) or diagnosis.unexplained(self._context)
+            return diagnosis.cause(self.context) or diagnosis.unexplained(self.context)
         if code is grpc.StatusCode.UNAVAILABLE and details.startswith(_TRANSPORT):
             return Unreachable(
                 f"cannot reach a controller at {self.host}: is it running? "

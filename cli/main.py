@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from cli.errors import ConvergenceFailed, NoAnswer, NotConverged
+from cli.errors import Broken, ConvergenceFailed, NoAnswer, NotConverged
 from cli.exits import ExitCode
 from cli.lazy import LazyGroup
 from pyswarm_core.errors import InvalidArgument, PyswarmError, quoted, reason_of
@@ -22,6 +22,7 @@ CODES: Mapping[type[Exception], ExitCode] = MappingProxyType(
         NotConverged: ExitCode.UNFINISHED,
         ConvergenceFailed: ExitCode.CONVERGENCE_FAILED,
         InvalidArgument: ExitCode.USAGE,
+        Broken: ExitCode.BROKEN,
         PyswarmError: ExitCode.FAILURE,
         UnicodeError: ExitCode.USAGE,
         OSError: ExitCode.FAILURE,
@@ -54,6 +55,12 @@ COMMANDS = {
     "swarm": ("cli.swarm:swarm", "Manage the fleet"),
     "user": ("cli.user:user", "Manage users"),
     "playground": ("cli.playground.commands:playground", "Run a fleet on this machine"),
+    "attach": ("cli.container.attach:attach", "Attach to the streams of a running container"),
+    "port-forward": (
+        "cli.container.port_forward:port_forward",
+        "Forward a local port to a task",
+    ),
+    "exec": ("cli.container.exec:exec_", "Execute a command in a running container"),
     "events": ("cli.verbs.events:events", "Get real time events from the fleet"),
     "audit": ("cli.verbs.audit:audit", "Show who changed what, from the audit log"),
     "why": ("cli.verbs.why:why", "Explain the state of a task or service"),

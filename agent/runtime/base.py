@@ -27,6 +27,10 @@ class NotRunning(RuntimeFailed):
     """The container's process has ended, or was never started."""
 
 
+class NoUser(RuntimeFailed):
+    """The container has no user or group of that name."""
+
+
 class ContainerState(StrEnum):
     """The state of a container, from its files and /proc."""
 
@@ -130,6 +134,13 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     env: tuple[str, ...] = ()
     user: str = ""
     workdir: str = ""
+    capabilities: tuple[str, ...] = ()
+    """Instead of the container's, and effective for any user."""
+    interactive: bool = False
+    """Of an open command: it has a stdin, otherwise that is empty."""
+    terminal: bool = False
+    rows: int = 0
+    columns: int = 0
 
 
 class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +154,60 @@ class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
     code: int
     output: bytes = b""
     timed_out: bool = False
+
+
+class OpenCommand(Protocol):
+    """A running command with open stdio: descriptors that do not block; -1: none. With a terminal
+    `stdin` and `stdout` are the same descriptor, its master.
+
+    `end` must be called; it closes the descriptors.
+    """
+
+    @property
+    def stdin(self) -> int:
+        """Closed by `close_stdin`."""
+        ...
+
+    @property
+    def stdout(self) -> int:
+        """With a terminal all output; its end is an EIO."""
+        ...
+
+    @property
+    def stderr(self) -> int:
+        """None with a terminal."""
+        ...
+
+    @property
+    def failure(self) -> str:
+        """Why the program could not be executed, in the runtime's words; it writes them to stderr
+        or to the terminal, too. Known once the command has ended.
+        """
+        ...
+
+    def close_stdin(self) -> None:
+        """The program reads the end of its stdin. A terminal stays open."""
+        ...
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Set the size of the terminal; without one nothing happens."""
+        ...
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the program."""
+        ...
+
+    async def wait(self) -> None:
+        """Return when the program has ended. What it started may still run."""
+        ...
+
+    async def end(self, *, kill: bool) -> CommandResult:
+        """How the program ended; `output` is the reason if it could not be executed.
+
+        With `kill` it is killed with all processes that it started; otherwise it has ended, and
+        those go on. Raises RuntimeFailed as `exec` does.
+        """
+        ...
 
 
 class Runtime(Protocol):
@@ -211,8 +276,14 @@ class Runtime(Protocol):
         """Run a command in a running container, without input, and wait for it.
 
         All its processes are killed when it ends, at the timeout, and when this call is cancelled.
-        Raises RuntimeFailed if the container is not running or is paused, or if the user does not
-        exist.
+        Raises RuntimeFailed if the container is not running or is paused, NoUser.
+        """
+        ...
+
+    async def open(self, container_id: str, command: Command) -> OpenCommand:
+        """Begin a command in a running container, with its stdio.
+
+        Raises RuntimeFailed if the container is not running or is paused, NoUser.
         """
         ...
 

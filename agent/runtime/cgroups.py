@@ -158,6 +158,19 @@ def empty(hierarchies: Hierarchies, path: str) -> None:
         pause_s = min(pause_s * 2, 0.1)
 
 
+def move(hierarchies: Hierarchies, source: str, target: str) -> None:
+    """Move all processes of cgroup `source` that can be moved to `target`, which exists in every
+    hierarchy that the source exists in.
+    """
+    moved: tuple[int, ...] = ()
+    while (left := members(hierarchies, source)) and left != moved:
+        moved = left
+        for pid in left:
+            for root in hierarchies.roots():
+                with suppress(OSError):
+                    Path(f"{root}{target}/cgroup.procs").write_text(str(pid))
+
+
 def kill(hierarchies: Hierarchies, path: str) -> None:
     """Send SIGKILL to every process of cgroup `path` and below, including new ones."""
     if not hierarchies.v1:

@@ -20,6 +20,7 @@ from agent.runtime.base import (
     ContainerConfig,
     ContainerExit,
     FoundContainer,
+    OpenCommand,
     RuntimeFailed,
     Stats,
 )
@@ -29,6 +30,7 @@ from agent.runtime.layout import Layout
 from agent.runtime.procs import Process
 from agent.runtime.running import execs
 from agent.runtime.running.execs import Running
+from agent.runtime.running.opened import Opened
 from agent.runtime.steps import Steps
 from agent.runtime.watch import FileWatch, MonitorWatch
 from pyswarm_core.aio.logs import EventLog
@@ -125,12 +127,7 @@ class ConmonRuntime:
 
     async def exec(self, container_id: str, command: Command, timeout_s: float) -> CommandResult:
         """See `Runtime`."""
-        begun = self._commands.submit(self._steps.begin_exec, container_id, command)
-        try:
-            running = await asyncio.wrap_future(begun)
-        except asyncio.CancelledError:
-            begun.add_done_callback(self._end_abandoned)
-            raise
+        running = await self._begun(container_id, command, opened=False)
         try:
             output, timed_out = await execs.wait(running, timeout_s)
         except asyncio.CancelledError:
@@ -140,6 +137,26 @@ class ConmonRuntime:
         if not timed_out and self._steps.execs.is_over(running):
             return self._steps.execs.end(running, output, timed_out=False)
         return await asyncio.shield(self._end_command(running, output, timed_out))
+
+    async def open(self, container_id: str, command: Command) -> OpenCommand:
+        """See `Runtime`."""
+        running = await self._begun(container_id, command, opened=True)
+        return Opened(running, self._end_opened)
+
+    async def _begun(self, container_id: str, command: Command, *, opened: bool) -> Running:
+        begun = self._commands.submit(self._steps.begin_exec, container_id, command, opened=opened)
+        try:
+            return await asyncio.wrap_future(begun)
+        except asyncio.CancelledError:
+            begun.add_done_callback(self._end_abandoned)
+            raise
+
+    async def _end_opened(self, running: Running, kill: bool) -> CommandResult:
+        if not kill and self._steps.execs.is_over(running):
+            return self._steps.execs.end(running, b"", timed_out=False)
+        if not kill:
+            await self._run(self._ending_commands, self._steps.execs.leave, running)
+        return await asyncio.shield(self._end_command(running, b"", kill))
 
     async def _end_command(self, running: Running, output: bytes, timed_out: bool) -> CommandResult:
         return await self._run(

@@ -6,6 +6,7 @@ one it runs until a signal ends it, with code 128 + the signal. Invariant: as in
 """
 
 import asyncio
+import os
 import signal as signals
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -21,6 +22,7 @@ from agent.runtime.base import (
     ContainerState,
     FoundContainer,
     NotRunning,
+    OpenCommand,
     RuntimeFailed,
     Stats,
 )
@@ -75,6 +77,60 @@ class _Container(msgspec.Struct):
     """The signal that is delivered when it is resumed; 0: none."""
 
 
+class _Opened:
+    """`OpenCommand` of a script: its output is in the pipe at once."""
+
+    def __init__(self, command: Command, script: CommandScript) -> None:
+        self.command = command
+        self.killed = False
+        self.size = command.rows, command.columns
+        self.received, self.stdin = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        """`received` is the program's end of its stdin."""
+        self.stdout, self._output = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.stderr, self._errors = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._script = script
+        self._signal = asyncio.get_running_loop().create_future()
+        if script is not _NO_PROGRAM:
+            os.write(self._output, script.output)
+
+    @property
+    def failure(self) -> str:
+        """See `OpenCommand`."""
+        return self._script.output.decode() if self._script is _NO_PROGRAM else ""
+
+    def close_stdin(self) -> None:
+        """See `OpenCommand`."""
+        if self.stdin >= 0:
+            os.close(self.stdin)
+            self.stdin = -1
+
+    def resize(self, rows: int, columns: int) -> None:
+        """See `OpenCommand`."""
+        self.size = rows, columns
+
+    def signal(self, number: int) -> None:
+        """See `OpenCommand`."""
+        if not self._signal.done():
+            self._signal.set_result(number)
+
+    async def wait(self) -> None:
+        """See `OpenCommand`."""
+        await asyncio.wait([self._signal], timeout=self._script.takes_s)
+
+    async def end(self, *, kill: bool) -> CommandResult:
+        """See `OpenCommand`."""
+        self.killed = kill
+        self.close_stdin()
+        for descriptor in (self.received, self.stdout, self._output, self.stderr, self._errors):
+            os.close(descriptor)
+        if kill:
+            return CommandResult(code=128 + signals.SIGKILL, timed_out=True)
+        if self._signal.done():
+            return CommandResult(code=128 + self._signal.result())
+        reason = self._script.output if self._script is _NO_PROGRAM else b""
+        return CommandResult(code=self._script.code, output=reason)
+
+
 class FakeRuntime:
     """`Runtime` without a kernel. `scripts` maps ids to scripts, which `create` reads."""
 
@@ -82,6 +138,8 @@ class FakeRuntime:
         self.scripts: dict[str, Script] = {}
         self.signals: list[tuple[str, int]] = []
         """Every signal that reached a live container, in order."""
+        self.opened: list[_Opened] = []
+        """Every open command, in order."""
         self.layer_files: dict[str, set[str]] = {}
         """The files that were written to kept layers."""
         self._containers: dict[str, _Container] = {}
@@ -214,6 +272,16 @@ class FakeRuntime:
             files.add(script.writes)
         missing = script.looks_for and script.looks_for not in files
         return CommandResult(code=1 if missing else script.code, output=output)
+
+    async def open(self, container_id: str, command: Command) -> OpenCommand:
+        """See `Runtime`."""
+        container = self._running(container_id)
+        if container.paused:
+            raise RuntimeFailed(f"container {container_id} is paused")
+        script = container.script.commands.get(command.args[0], _NO_PROGRAM)
+        opened = _Opened(command, script)
+        self.opened.append(opened)
+        return opened
 
     async def pause(self, container_id: str) -> None:
         """See `Runtime`."""

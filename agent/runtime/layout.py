@@ -5,6 +5,7 @@
     state/logs/<id>       the log, and .1 (newer) ... .N (oldest) once rotated
     run/bundles/<id>/     config.json rootfs/ files/ record; conmon's pid, ctl, oom
     run/exits/<id>        the exit code, written by conmon when the container ends
+    run/consoles/         sockets over which terminals of commands arrive
     run/oci/<id>/         the OCI runtime's own state
 
 What a power loss invalidates is below run, which is in memory on most hosts: there it costs no
@@ -50,15 +51,17 @@ class Layout:
         self.logs = state / "logs"
         self.bundles = run / "bundles"
         self.exits = run / "exits"
+        self.consoles = run / "consoles"
         self.oci_root = run / "oci"
         self.filters = run / "seccomp"
         self.cgroup_parent = cgroup_parent.rstrip("/")
         self.monitor_cgroup = f"{self.cgroup_parent}/monitors"
+        self._fleeting = self.bundles, self.exits, self.consoles, self.oci_root, self.filters
 
     def prepare(self) -> None:
         """Make the directories, readable by root alone."""
         lasting = self.writables, self.layers, self.logs
-        for directory in (*lasting, self.bundles, self.exits, self.oci_root, self.filters):
+        for directory in (*lasting, *self._fleeting):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def bundle(self, container_id: str) -> Path:

@@ -252,12 +252,12 @@ class Steps:
             # A process in v1's freezer dies of SIGKILL only once it is thawed.
             freezer.thaw(self._hierarchies, self._layout.cgroup(container_id))
 
-    def begin_exec(self, container_id: str, command: Command) -> Running:
-        """The first part of `Runtime.exec`; `execs.end` is the last."""
+    def begin_exec(self, container_id: str, command: Command, *, opened: bool = False) -> Running:
+        """The first part of `Runtime.exec`, and `Runtime.open`; `execs.end` is the last."""
         with self._alone(container_id):
             if self._is_paused(container_id):
                 raise RuntimeFailed(f"container {container_id} is paused")
-            return self.execs.begin(container_id, command)
+            return self.execs.begin(container_id, command, opened=opened)
 
     def pause(self, container_id: str) -> None:
         """See `Runtime.pause`."""

@@ -1,4 +1,5 @@
-"""Streams that the controller requests: logs, images, traces, checks, signals. SHELL.
+"""Streams that the controller requests: logs, images, traces, checks, signals. SHELL. Those of
+bytes are in `streams.py`.
 
 The agent dials back, so no host needs an inbound port. The first frame has the tunnel's id; the
 last one is an error or the end: without it, the agent died. A broken tunnel does not end the
@@ -22,6 +23,8 @@ from agent.images.base import (
 )
 from agent.runtime.base import Runtime, RuntimeFailed
 from agent.runtime.logs import LogEntry, LogQuery, read_log
+from agent.session.streams import REQUESTS, serve_stream
+from agent.streams.serving import Streams
 from agent.tasks.events import StopRequested
 from agent.tasks.ocispec_process import signal_number
 from agent.worker import Worker
@@ -56,8 +59,11 @@ Trace = Callable[[TraceProbe], Awaitable[Facts]]
 class Dialer:
     """Opens the tunnels that the controller requests (OpenTunnel)."""
 
-    def __init__(self, worker: Worker, images: Images, runtime: Runtime, trace: Trace) -> None:
+    def __init__(
+        self, worker: Worker, images: Images, runtime: Runtime, trace: Trace, streams: Streams
+    ) -> None:
         self._worker = worker
+        self._streams = streams
         self._trace = trace
         self._images = images
         self._runtime = runtime
@@ -69,6 +75,9 @@ class Dialer:
         request: dispatcher_pb2.OpenTunnel,
     ) -> None:
         """Dial back and stream until the last frame, or until the controller closes the stream."""
+        if request.WhichOneof("kind") in REQUESTS:
+            await serve_stream(self._streams, stub, request)
+            return
         queue: Queue = asyncio.Queue(FRAMES_QUEUED)
         async with self._slots, asyncio.TaskGroup() as group:
             work = group.create_task(self._fill(request, queue))
@@ -118,7 +127,8 @@ class Dialer:
             case "signal_task":
                 await self._signal(request.signal_task)
             case other:
-                raise PyswarmError(f"this agent does not support tunnels of kind {other!r}")
+                what = f"tunnels of kind {other}" if other else "this operation: upgrade it"
+                raise PyswarmError(f"this agent does not support {what}")
 
     def _checks(self, task_id: TaskId) -> dispatcher_pb2.TunnelFrame:
         record = self._worker.records.get(task_id)

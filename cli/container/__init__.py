@@ -19,6 +19,8 @@ VERBS = {
     "run": ("cli.container.run:run", "Create and run a new container from an image"),
     "start": ("cli.container.lifecycle.start:start", "Start one or more stopped containers"),
     "stop": ("cli.container.lifecycle.stop:stop", "Stop one or more running containers"),
+    "attach": ("cli.container.attach:attach", "Attach to the streams of a running container"),
+    "exec": ("cli.container.exec:exec_", "Execute a command in a running container"),
 }
 
 

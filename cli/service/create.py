@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -13,11 +12,10 @@ from cli.converge import Watched
 from cli.lazy import Verb
 from cli.service.spec import digests, logins, options
 from cli.service.spec.checks import with_checks
+from cli.service.spec.environment import environment
 from cli.service.spec.options import many
 from cli.service.spec.template import replicas, typed, with_replicas, with_single
 from pyswarm_core.docker import entries, publishing
-from pyswarm_core.docker.entries import Entry
-from pyswarm_core.errors import InvalidArgument, quoted
 from pyswarm_core.specs import (
     SERVICE_MODES,
     ContainerSpec,
@@ -114,12 +112,10 @@ def spec_of(given: Mapping[str, Any], own: Mapping[str, str]) -> ServiceSpec:
 
 
 def _container(given: Mapping[str, Any], own: Mapping[str, str]) -> ContainerSpec:
-    env = [entry for path in given["env_file"] for entry in _env_file(path)]
-    env += [Entry("--env", text) for text in given["env"]]
     return ContainerSpec(
         image=given["image"],
         args=given["args"],
-        env=entries.environment(env, own),
+        env=environment(given["env"], given["env_file"], own),
         labels=entries.labels("--container-label", given["container_label"]),
         groups=given["group"],
         capability_add=given["cap_add"],
@@ -131,11 +127,3 @@ def _container(given: Mapping[str, Any], own: Mapping[str, str]) -> ContainerSpe
             nameservers=given["dns"], search=given["dns_search"], options=given["dns_option"]
         ),
     )
-
-
-def _env_file(path: str) -> list[Entry]:
-    source = f"--env-file {quoted(path)}"
-    try:
-        return entries.env_lines(source, Path(path).read_bytes())
-    except OSError as error:
-        raise InvalidArgument(f"{source} cannot be read: {error.strerror}") from None

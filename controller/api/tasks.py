@@ -2,7 +2,7 @@
 
 import msgspec
 
-from controller.api.queries.lookup import find_task, task_name
+from controller.api.queries.lookup import HAS_PROCESS, find_task, task_name
 from controller.leader.exchanges import (
     SIGNAL_TASK,
     TASK_CHECKS,
@@ -12,14 +12,12 @@ from controller.leader.exchanges import (
 from controller.leader.leadership import Leader
 from pyswarm_core.docker.units import format_duration
 from pyswarm_core.errors import Conflict, Unavailable, invalid
-from pyswarm_core.states import TaskState
 from pyswarm_core.validation import require
 from pyswarm_core.validation.container import signal_problems
 from pyswarm_core.validation.ranges import DURATION_MAX
 from pyswarm_core.views import TaskCheck
 
 ANSWER_TIMEOUT_S = 10.0
-_HAS_PROCESS = (TaskState.STARTING, TaskState.RUNNING)
 
 
 class SignalRequest(msgspec.Struct, frozen=True):
@@ -56,7 +54,7 @@ async def signal_task(leader: Leader, request: SignalRequest) -> None:
     """
     require_signal(request)
     task = await leader.watches.runner.run(find_task(leader.state, request.ref))
-    if task.state not in _HAS_PROCESS:
+    if task.state not in HAS_PROCESS:
         name = task_name(leader.state, task)
         raise Conflict(f"task {name} does not run: it is {task.state.word}")
     signal = TaskSignal(task.id, request.signal, request.stop, request.timeout)

@@ -16,6 +16,7 @@ import grpc
 from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, cause_of, handler_kind
 from controller.identity.caller import Caller, CallerKind
+from controller.identity.policy import CONTROL
 from controller.leader.leadership import Leadership
 from pyswarm_core.errors import Exhausted, PermissionDenied, PyswarmError, Unavailable
 from pyswarm_core.kinds import KINDS
@@ -45,6 +46,9 @@ CHANGES: Mapping[str, str] = MappingProxyType(
 ACTIONS: Mapping[str, str] = MappingProxyType(
     {
         "SignalTask": "task signal",
+        "Exec": "exec",
+        "Attach": "attach",
+        "PortForward": "port-forward",
         "PullImage": "image pull",
         "RemoveImage": "image rm",
         "IssueUserCertificate": "user certificate",
@@ -55,6 +59,8 @@ ACTIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 """The verbs of calls that act on hosts or disclose a credential, and change no stored object."""
+BEGUN = frozenset({"Exec", "Attach", "PortForward"})
+"""Those of them that are recorded when they begin, with what was requested."""
 ROTATIONS: Mapping[str, str] = MappingProxyType(
     {
         "GetScrapeToken": "swarm scrape-token --rotate",
@@ -118,10 +124,11 @@ class Auditing(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no gener
     ) -> Any:
         """Wrap the handler of a call with one request."""
         handler = await continuation(handler_call_details)
-        if handler is None or handler.request_streaming:
+        method = handler_call_details.method
+        if handler is None or (handler.request_streaming and not method.startswith(CONTROL)):
             return handler
         make, behaviour = handler_kind(handler)
-        name = handler_call_details.method.rpartition("/")[2]
+        name = method.rpartition("/")[2]
 
         async def call(request: Any, context: Context) -> Any:
             is_rotation = name in ROTATIONS and request.rotate
@@ -133,7 +140,7 @@ class Auditing(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no gener
                 if isinstance(error, PyswarmError):
                     record_refusal(self._leadership, current_caller(), name, error, ref_of(request))
                 raise
-            if name in ACTIONS and not is_rotation:
+            if name in ACTIONS and name not in BEGUN and not is_rotation:
                 with suppress(Unavailable):  # it ceased to lead meanwhile
                     leader = self._leadership.current()
                     leader.audit.note(current_caller(), ACTIONS[name], ref_of(request))

@@ -33,6 +33,7 @@ from controller.api.tracing import trace
 from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, in_turn, read
 from controller.grpc.parts import parts
+from controller.grpc.streams.calls import StreamCalls
 from controller.grpc.users import UserCalls
 from controller.identity.caller import Role
 from controller.leader.leadership import Leadership
@@ -55,7 +56,7 @@ V = TypeVar("V")
 R = TypeVar("R", bound=Message)
 
 
-class Control(UserCalls):
+class Control(UserCalls, StreamCalls):
     """Serves users. `routes` returns the host's routes, which no network's subnet may overlap."""
 
     def __init__(

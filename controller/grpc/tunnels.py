@@ -54,6 +54,13 @@ class GrpcTunnel:
             raise error_named(frame.error.kind, frame.error.message)
         return None if kind == "end" else frame
 
+    async def write(self, frame: Any) -> None:
+        """Send a frame of a byte stream. Raises Unavailable when the agent is gone."""
+        try:
+            await self._context.write(dispatcher_pb2.TunnelFrame(stream=frame))
+        except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+            raise errors.Unavailable("the agent's connection was lost") from error
+
     def close(self) -> None:
         """End the agent's call."""
         self._closed.set()

@@ -154,19 +154,23 @@ def bare_record_of(target: Target, caller: Caller, now: Instant, verb: str = "")
     )
 
 
-def action_of(caller: Caller, now: Instant, verb: str, ref: str) -> AuditRecord:
+def action_of(
+    caller: Caller, now: Instant, verb: str, ref: str, about: Iterable[FieldChange] = ()
+) -> AuditRecord:
     """The record of an action that changed no object. `ref` is the object as the caller named it:
-    `web.1`, `user/alice`.
+    `web.1`, `user/alice`; `about` is what was requested, of which secrets are masked.
     """
     kind, slash, name = ref.partition("/")
-    if not slash or kind not in KINDS:
+    if not slash or kind not in (*KINDS, "task"):
         kind, name = verb.partition(" ")[0], ref
     kind = kind if kind in KINDS or kind in ("task", "image") else ""
-    return replace(
+    record = replace(
         _record(caller, now, verb),
         object_kind=kind,
         object_name=clipped(without_secrets(name), _TEXT_BYTES),
     )
+    masked = [replace(one, after=without_secrets(one.after)) for one in about]
+    return _with_changes(record, masked) if masked else record
 
 
 def refusal_of(caller: Caller, now: Instant, verb: str, ref: str, error: str) -> AuditRecord:

@@ -37,6 +37,9 @@ class Named(Enum):
     SERVICE = "a service"
     TASK = "a task"
     SERVICE_OR_TASK = "a service or task"
+    TARGET = "a task that runs, or the service of it"
+    PROGRAM = "a task in which programs run as it requests"
+    """It needs the role admin if the task has an option that does, or the request asks for more."""
     NETWORK = "a network"
     OBJECT = "an object of a kind"
     NEW_SERVICE = "a new service"
@@ -95,6 +98,9 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}RestartTask": _change("restart tasks", Named.TASK),
         f"{CONTROL}TaskChecks": _read("read the checks of tasks", Named.TASK),
         f"{CONTROL}SignalTask": _change("signal tasks", Named.TASK),
+        f"{CONTROL}Exec": _change("execute commands in tasks", Named.PROGRAM),
+        f"{CONTROL}Attach": _change("attach to tasks", Named.PROGRAM),
+        f"{CONTROL}PortForward": _change("forward ports of tasks", Named.TARGET),
         f"{CONTROL}GetNode": _read("read nodes", Named.FLEET),
         f"{CONTROL}ListNodes": _read("list nodes", Named.FLEET),
         f"{CONTROL}UpdateNode": _admin("update nodes"),
@@ -217,13 +223,13 @@ SAFE_SYSCTLS = frozenset(
     " net.ipv4.tcp_rmem net.ipv4.tcp_syncookies net.ipv4.tcp_wmem".split()
 )
 """Kubernetes' safe sysctls: isolated between containers, and without a cost for their host."""
-_POWER = "gives a container power over its host"
+POWER = "gives a container power over its host"
 
 SERVICE_CONDITIONS: Sequence[Condition[ServiceSpec]] = (
     Condition(
         "--network",
         lambda spec: [one.target for one in spec.task_template.networks if one.target == "host"],
-        _POWER,
+        POWER,
     ),
     Condition(
         "--allow-fleet-api",
@@ -237,14 +243,14 @@ SERVICE_CONDITIONS: Sequence[Condition[ServiceSpec]] = (
             for name in spec.task_template.container_spec.capability_add
             if name.upper().removeprefix("CAP_") not in DEFAULT_CAPABILITIES
         ],
-        _POWER,
+        POWER,
     ),
     Condition(
         "--sysctl",
         lambda spec: [
             name for name in spec.task_template.container_spec.sysctls if name not in SAFE_SYSCTLS
         ],
-        _POWER,
+        POWER,
     ),
     Condition(
         "--oom-score-adj",

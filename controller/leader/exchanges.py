@@ -2,7 +2,7 @@
 
 A request is a struct with the fields of its message. Log lines and images stay the agent's
 messages, which have the fields of the views that they are typed as: there may be thousands, and a
-copy of each would slow down logs.
+copy of each would slow down logs. The frames of byte streams are passed on as they are.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.limits import CHECK_RESULTS
+from pyswarm_core.streams.requests import AttachRequest, ExecRequest, PortForwardRequest
 from pyswarm_core.traces import Facts, TraceProbe
 from pyswarm_core.views import Image, ImageProgress, LogLine, TaskCheck
 
@@ -110,4 +111,7 @@ IMAGE_REMOVE = Exchange[ImageRemove, Sequence[Image]]("image_remove", _images)
 IMAGE_RESOLVE = Exchange[ImageResolve, Sequence[Image]]("image_resolve", _images)
 TRACE = Exchange[TraceProbe, Facts]("trace", lambda frame: from_proto(Facts, frame.trace_facts))
 TASK_CHECKS = Exchange[TaskChecksRequest, tuple[TaskCheck, ...]]("task_checks", _checks)
+EXEC = Exchange[ExecRequest, Any]("exec", lambda frame: frame.stream)
+ATTACH = Exchange[AttachRequest, Any]("attach", lambda frame: frame.stream)
+PORT_FORWARD = Exchange[PortForwardRequest, Any]("port_forward", lambda frame: frame.stream)
 SIGNAL_TASK = Exchange[TaskSignal, None]("signal_task", lambda _: None)

@@ -18,6 +18,7 @@ from agent.runtime.base import (
     ContainerExit,
     ContainerState,
     FoundContainer,
+    OpenCommand,
     RuntimeFailed,
     Stats,
 )
@@ -239,6 +240,9 @@ class SimRuntime:
             return CommandResult(code=128 + signals.SIGKILL)
         good = checks.look(self._engine.scheduler.now - container.started_at)
         return CommandResult(code=0 if good else 1, output=b"well" if good else b"not well")
+
+    async def open(self, container_id: str, command: Command) -> OpenCommand:
+        raise NotImplementedError("no user runs commands in the simulator")
 
     async def pause(self, container_id: str) -> None:
         await self._takes(1, 5)

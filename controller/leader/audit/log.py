@@ -22,7 +22,13 @@ from controller.metrics import Metrics
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import Clock
 from pyswarm_core.decision import Writes
-from pyswarm_core.identity.audit import AuditClass, AuditRecord, decode_record, encode_record
+from pyswarm_core.identity.audit import (
+    AuditClass,
+    AuditRecord,
+    FieldChange,
+    decode_record,
+    encode_record,
+)
 from pyswarm_core.identity.limits import (
     AUDIT_BYTES,
     AUDIT_BYTES_OTHER,
@@ -184,10 +190,12 @@ class Auditor:
             self._metrics.audit_records_total.labels(draft.class_.value).inc()
             store(draft.name, self.log.append(draft.class_, draft.record), draft.beside)
 
-    def note(self, caller: Caller, verb: str, ref: str) -> None:
-        """The caller acted on hosts, and no stored object changed. The record is written behind."""
+    def note(self, caller: Caller, verb: str, ref: str, about: Iterable[FieldChange] = ()) -> None:
+        """The caller acted on hosts, and no stored object changed. The record is written behind.
+        `about` is what was requested.
+        """
         class_ = audit.class_of(caller)
-        record = audit.action_of(caller, self._clock.now(), verb, ref)
+        record = audit.action_of(caller, self._clock.now(), verb, ref, about)
         self._metrics.audit_records_total.labels(class_.value).inc()
         self._store_behind("", self.log.append(class_, record))
 

@@ -7,6 +7,7 @@ from pyswarm_core.api.v1 import audit_pb2 as pyswarm__core_dot_api_dot_v1_dot_au
 from pyswarm_core.api.v1 import containers_pb2 as pyswarm__core_dot_api_dot_v1_dot_containers__pb2
 from pyswarm_core.api.v1 import control_pb2 as pyswarm__core_dot_api_dot_v1_dot_control__pb2
 from pyswarm_core.api.v1 import dispatcher_pb2 as pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2
+from pyswarm_core.api.v1 import streams_pb2 as pyswarm__core_dot_api_dot_v1_dot_streams__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -231,6 +232,21 @@ class ControlStub:
                 '/pyswarm.v1.Control/Logs',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsReply.FromString,
+                _registered_method=True)
+        self.Exec = channel.stream_stream(
+                '/pyswarm.v1.Control/Exec',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                _registered_method=True)
+        self.Attach = channel.stream_stream(
+                '/pyswarm.v1.Control/Attach',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                _registered_method=True)
+        self.PortForward = channel.stream_stream(
+                '/pyswarm.v1.Control/PortForward',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
                 _registered_method=True)
         self.PullImage = channel.unary_stream(
                 '/pyswarm.v1.Control/PullImage',
@@ -521,6 +537,25 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Exec(self, request_iterator, context):
+        """Byte streams to a running task: the first frame opens the operation, `exit` ends it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Attach(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PortForward(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PullImage(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -757,6 +792,21 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Logs,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsReply.SerializeToString,
+            ),
+            'Exec': grpc.stream_stream_rpc_method_handler(
+                    servicer.Exec,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            ),
+            'Attach': grpc.stream_stream_rpc_method_handler(
+                    servicer.Attach,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            ),
+            'PortForward': grpc.stream_stream_rpc_method_handler(
+                    servicer.PortForward,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
             ),
             'PullImage': grpc.unary_stream_rpc_method_handler(
                     servicer.PullImage,
@@ -1842,6 +1892,87 @@ class Control:
             '/pyswarm.v1.Control/Logs',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Exec(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pyswarm.v1.Control/Exec',
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Attach(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pyswarm.v1.Control/Attach',
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PortForward(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pyswarm.v1.Control/PortForward',
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
             options,
             channel_credentials,
             insecure,

@@ -11,6 +11,7 @@ from pyswarm_core.api.v1 import audit_pb2 as _audit_pb2
 from pyswarm_core.api.v1 import containers_pb2 as _containers_pb2
 from pyswarm_core.api.v1 import control_pb2 as _control_pb2
 from pyswarm_core.api.v1 import dispatcher_pb2 as _dispatcher_pb2
+from pyswarm_core.api.v1 import streams_pb2 as _streams_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -95,6 +96,10 @@ class ControlStub:
     ListAudit: _grpc.UnaryStreamMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditReply]
     """Records of requested changes, oldest first."""
     Logs: _grpc.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]
+    Exec: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
+    """Byte streams to a running task: the first frame opens the operation, `exit` ends it."""
+    Attach: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
+    PortForward: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
     PullImage: _grpc.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]
     ListImages: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]
     """One part per node, as it answers."""
@@ -167,6 +172,10 @@ class ControlAsyncStub(ControlStub):
     ListAudit: _aio.UnaryStreamMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditReply]  # type: ignore[assignment]
     """Records of requested changes, oldest first."""
     Logs: _aio.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]  # type: ignore[assignment]
+    Exec: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
+    """Byte streams to a running task: the first frame opens the operation, `exit` ends it."""
+    Attach: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
+    PortForward: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
     PullImage: _aio.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]  # type: ignore[assignment]
     ListImages: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]  # type: ignore[assignment]
     """One part per node, as it answers."""
@@ -470,6 +479,28 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.LogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_control_pb2.LogsReply], _abc.AsyncIterator[_control_pb2.LogsReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Exec(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]:
+        """Byte streams to a running task: the first frame opens the operation, `exit` ends it."""
+
+    @_abc_1.abstractmethod
+    def Attach(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]: ...
+
+    @_abc_1.abstractmethod
+    def PortForward(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]: ...
 
     @_abc_1.abstractmethod
     def PullImage(

@@ -12,6 +12,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from pyswarm_core.api.v1 import objects_pb2 as _objects_pb2
 from pyswarm_core.api.v1 import specs_pb2 as _specs_pb2
+from pyswarm_core.api.v1 import streams_pb2 as _streams_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -980,6 +981,9 @@ class OpenTunnel(_message.Message):
     TRACE_FIELD_NUMBER: _builtins.int
     TASK_CHECKS_FIELD_NUMBER: _builtins.int
     SIGNAL_TASK_FIELD_NUMBER: _builtins.int
+    EXEC_FIELD_NUMBER: _builtins.int
+    ATTACH_FIELD_NUMBER: _builtins.int
+    PORT_FORWARD_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
     @_builtins.property
     def logs(self) -> Global___LogsOptions: ...
@@ -997,6 +1001,14 @@ class OpenTunnel(_message.Message):
     def task_checks(self) -> Global___TaskChecksRequest: ...
     @_builtins.property
     def signal_task(self) -> Global___TaskSignal: ...
+    @_builtins.property
+    def exec(self) -> _streams_pb2.ExecRequest:
+        """Byte streams: StreamFrames go both ways. `ref` is the task's id."""
+
+    @_builtins.property
+    def attach(self) -> _streams_pb2.AttachRequest: ...
+    @_builtins.property
+    def port_forward(self) -> _streams_pb2.PortForwardRequest: ...
     def __init__(
         self,
         *,
@@ -1009,12 +1021,15 @@ class OpenTunnel(_message.Message):
         trace: Global___TraceProbe | None = ...,
         task_checks: Global___TaskChecksRequest | None = ...,
         signal_task: Global___TaskSignal | None = ...,
+        exec: _streams_pb2.ExecRequest | None = ...,
+        attach: _streams_pb2.AttachRequest | None = ...,
+        port_forward: _streams_pb2.PortForwardRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "signal_task", b"signal_task", "task_checks", b"task_checks", "trace", b"trace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "port_forward", b"port_forward", "signal_task", b"signal_task", "task_checks", b"task_checks", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "signal_task", b"signal_task", "task_checks", b"task_checks", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "port_forward", b"port_forward", "signal_task", b"signal_task", "task_checks", b"task_checks", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "image_resolve", "trace", "task_checks", "signal_task"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "image_resolve", "trace", "task_checks", "signal_task", "exec", "attach", "port_forward"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1207,6 +1222,7 @@ class TunnelFrame(_message.Message):
     END_FIELD_NUMBER: _builtins.int
     TRACE_FACTS_FIELD_NUMBER: _builtins.int
     TASK_CHECKS_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
     @_builtins.property
     def log_lines(self) -> Global___LogLines: ...
@@ -1222,6 +1238,8 @@ class TunnelFrame(_message.Message):
     def trace_facts(self) -> Global___TraceFacts: ...
     @_builtins.property
     def task_checks(self) -> Global___TaskChecks: ...
+    @_builtins.property
+    def stream(self) -> _streams_pb2.StreamFrame: ...
     def __init__(
         self,
         *,
@@ -1233,12 +1251,13 @@ class TunnelFrame(_message.Message):
         end: Global___TunnelEnd | None = ...,
         trace_facts: Global___TraceFacts | None = ...,
         task_checks: Global___TaskChecks | None = ...,
+        stream: _streams_pb2.StreamFrame | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "task_checks", b"task_checks", "trace_facts", b"trace_facts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "stream", b"stream", "task_checks", b"task_checks", "trace_facts", b"trace_facts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "task_checks", b"task_checks", "trace_facts", b"trace_facts", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "stream", b"stream", "task_checks", b"task_checks", "trace_facts", b"trace_facts", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end", "trace_facts", "task_checks"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end", "trace_facts", "task_checks", "stream"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

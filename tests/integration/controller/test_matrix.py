@@ -9,6 +9,8 @@ from typing import Any
 import grpc
 import pytest
 
+from controller.grpc.streams.calls import OPENINGS
+from pyswarm_core.api.v1 import streams_pb2
 from pyswarm_core.identity.users import Role
 from tests.fixtures import build
 from tests.fixtures.identity import naming
@@ -59,6 +61,10 @@ async def _refused(caller: Caller, row: Row) -> str | None:
     async with asyncio.timeout(WAIT_S):
         if method.client_streaming:
             made = call(None, metadata=metadata)
+            if method.name in OPENINGS:
+                first = streams_pb2.StreamFrame(**{OPENINGS[method.name]: request})
+                with suppress(grpc.RpcError, asyncio.InvalidStateError):
+                    await made.write(first)
             await made.done_writing()
         else:
             made = call(request, metadata=metadata)

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from agent.images.fake import FakeImages, FakeRegistry
 from agent.runtime.fake import CommandScript, FakeRuntime, Script
 from agent.runtime.logs import LogEntry
 from agent.session.tunnels import LINES_PER_FRAME, Dialer, _parts
+from agent.streams.serving import Streams
 from pyswarm_core.api.v1 import dispatcher_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2_grpc
 from pyswarm_core.ids import TaskId
@@ -37,6 +39,10 @@ class _Logs(FakeRuntime):
 
 async def _traced(probe: TraceProbe) -> Facts:
     return Facts(listeners=(probe.task_id,))
+
+
+def _streams(runtime: FakeRuntime) -> Streams:
+    return Streams(runtime, dict, lambda _: socket.socket())
 
 
 class _Leader(dispatcher_pb2_grpc.DispatcherServicer):
@@ -75,7 +81,8 @@ async def ask(tmp_path: Path, request: pb.OpenTunnel, enough: int = 1_000) -> li
     async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(enough) as (stub, at):
         images = FakeImages(registry, group)
         await images.resolve(IMAGE)
-        tunnels = Dialer(worker, images, _Logs(tmp_path), _traced)
+        runtime = _Logs(tmp_path)
+        tunnels = Dialer(worker, images, runtime, _traced, _streams(runtime))
         await tunnels.open(stub, request)  # type: ignore[arg-type]
     return at.frames
 
@@ -161,7 +168,9 @@ async def test_a_tunnel_that_was_hung_up_on_leaves_no_work_and_no_file_behind(
     pull = pb.OpenTunnel(tunnel_id="p", image_pull=pb.ImagePull(reference=IMAGE))
     logs = pb.OpenTunnel(logs=pb.LogsOptions(task_ids=["t1"], follow=True, tail=-1))
     async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(1) as (stub, _):
-        tunnels = Dialer(worker, _Forever(FakeRegistry(), group), _Logs(tmp_path), _traced)
+        runtime = _Logs(tmp_path)
+        images = _Forever(FakeRegistry(), group)
+        tunnels = Dialer(worker, images, runtime, _traced, _streams(runtime))
         running = asyncio.all_tasks()
         for request in (pull, logs):
             await tunnels.open(stub, request)  # type: ignore[arg-type]
@@ -207,7 +216,7 @@ async def checked_task(tmp_path: Path, request: pb.OpenTunnel) -> tuple[pb.Tunne
         await worker.assign(assigned(with_check(task(), healthcheck=CHECK)), NODE)
         await host.until(lambda seen: t1 in seen and seen[t1].detail.serving)
         images = FakeImages(FakeRegistry(), group)
-        tunnels = Dialer(worker, images, host.runtime, _traced)
+        tunnels = Dialer(worker, images, host.runtime, _traced, _streams(host.runtime))
         await tunnels.open(stub, request)  # type: ignore[arg-type]
         if request.signal_task.stop:
             await host.until(lambda seen: seen[t1].state is TaskState.FAILED)

@@ -11,6 +11,7 @@ from controller.api.changes.services import (
     update_service,
 )
 from controller.api.changes.tasks import restart_task
+from controller.api.queries.progress import service_progress
 from controller.api.queries.why import why
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import EventKind, Writes
@@ -256,6 +257,16 @@ def test_a_rollback_keeps_the_name() -> None:
     assert service.spec.task_template.container_spec.image != "new"
 
 
+def test_a_container_that_completed_and_removes_itself_has_converged() -> None:
+    world = world_of(build.container("db", auto_remove=True))
+    end(world, S.COMPLETE)
+    for _ in range(2):
+        progress = service_progress(world.state, DB, world.now)
+        assert (progress.completed, progress.failure, progress.gone) == (1, "", False)
+        world.settle()
+    assert world.state.services[DB].removing
+
+
 @pytest.mark.parametrize("state", [S.COMPLETE, S.FAILED, S.REJECTED])
 def test_a_container_removes_itself_once_it_has_ended(state: TaskState) -> None:
     world = world_of(build.container("db", auto_remove=True))
@@ -300,6 +311,9 @@ def test_the_end_of_a_container_that_removes_itself_is_shown_for_five_seconds() 
     ended = world.now
     world.settle()
     assert world.state.tasks[task.id].detail.exit_code == 7
+    progress = service_progress(world.state, DB, world.now)
+    assert (progress.gone, [slot.state for slot in progress.slots]) == (False, [S.FAILED])
+    assert "db failed: exit code 7" in progress.failure
     assert world.wakes[DB] == ended + AUTO_REMOVE_SHOWN == ended + 5 * SECOND
     world.now = Instant(ended + AUTO_REMOVE_SHOWN)
     world.settle()
