@@ -31,9 +31,9 @@ def create(**given: Any) -> None:
     help="Create and run a new container from an image\n\n"
     "Example: pyswarm run -d --name web -p 8080:80 nginx",
 )
-def run(**given: Any) -> None:
+def run(**given: Any) -> int:
     from cli.container import creating, running
 
     with running.docker_exit_codes():
         creating.require_run_options(given)
-        running.run(given, os.environ)
+        return running.run(given, os.environ)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -42,24 +42,37 @@ def failure(reason: str) -> Failed:
     return NoCommand(reason) if _MISSING.search(reason) else Failed(reason)
 
 
-def run(given: Mapping[str, Any], own: Mapping[str, str]) -> None:
-    """Run a container; without --detach until it ends."""
+def run(given: Mapping[str, Any], own: Mapping[str, str]) -> int:
+    """Run a container; without --detach until it ends. Returns the exit code."""
+    if given["detach"]:
+        created = creating.created(given, own, stopped=False)
+        _start(created, given)
+        click.echo(created.service.id)
+        return 0
+    from cli.container import foreground
+
+    attached = foreground.Attached.of(given)
     created = creating.created(given, own, stopped=False)
-    _start(created, given)
-    click.echo(created.service.id)
+    try:
+        code = foreground.follow(created.client, created.service, attached)
+    except NotStarted:
+        _clean_up(created, given)
+        raise
+    if given["auto_remove"]:
+        foreground.until_removed(created.client, created.service)
+    return code
 
 
 def _start(created: Created, given: Mapping[str, Any]) -> None:
-    service = created.service
-    reason = starting.until_started(created.client, Watched.of(service), quiet=given["quiet"])
-    if reason and given["auto_remove"]:
-        _remove(created)
+    one = Watched.of(created.service)
+    reason = starting.until_started(created.client, one, quiet=given["quiet"])
     if reason:
+        _clean_up(created, given)
         raise NotStarted(reason)
 
 
-def _remove(created: Created) -> None:
-    try:
-        created.client.remove_service(created.service.id)
-    except NotFound:
+def _clean_up(created: Created, given: Mapping[str, Any]) -> None:
+    if not given["auto_remove"]:
         return
+    with suppress(NotFound):
+        created.client.remove_service(created.service.id)

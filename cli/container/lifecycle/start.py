@@ -20,10 +20,10 @@ from cli.lazy import Verb
 @click.argument("containers", nargs=-1, required=True, metavar="CONTAINER...")
 def start(
     *, attach: bool, interactive: bool, detach_keys: str | None, containers: tuple[str, ...]
-) -> None:
+) -> int:
     from cli.container.lifecycle import change, starting
 
     if attach or interactive:
-        starting.attached(containers, detach_keys, with_input=interactive)
-        return
+        return starting.attached(containers, detach_keys, with_input=interactive)
     change.each(containers, starting.request, starting.wait)
+    return 0

@@ -84,8 +84,23 @@ def _was_started(progress: ServiceProgress, slot: SlotProgress | None) -> bool:
     return slot is not None and (slot.state is TaskState.RUNNING or is_terminal(slot.state))
 
 
-def attached(refs: Sequence[str], detach_keys: str | None, *, with_input: bool) -> None:
-    """Start one container and attach to it."""
+def attached(refs: Sequence[str], detach_keys: str | None, *, with_input: bool) -> int:
+    """Start one container and attach to it until it ends; returns its exit code."""
     if len(refs) > 1:
         raise click.UsageError("you cannot start and attach multiple containers at once")
-    raise NotImplementedError
+    from cli import session
+    from cli.container import calls, foreground
+    from cli.streams import keys
+
+    client = session.connect()
+    named = calls.named(client, refs[0])
+    if not named.is_container:
+        raise Conflict(f"cannot attach to {refs[0]}: it is no container; use `pyswarm attach`")
+    spec = named.service.spec.task_template.container_spec
+    streams = foreground.Attached(
+        stdin=with_input and spec.open_stdin,
+        terminal=spec.tty,
+        detach_keys=detach_keys or keys.DEFAULT,
+    )
+    request(client, named)
+    return foreground.follow(client, client.service(named.service.id), streams)
