@@ -73,9 +73,7 @@ class Worker:
         accepted: Callable[[Record], Awaitable[None]],
         probe: Probe,
     ) -> None:
-        """`listening` returns whether a running task listens on the TCP ports that it publishes;
-        `accepted` waits until it has accepted its connections.
-        """
+        """`listening`: whether a running task listens on the TCP ports that it publishes."""
         self._clock = clock
         self._store = records
         self._runtime = runtime
@@ -408,9 +406,7 @@ class Worker:
         self.handle(task_id, events.Withdrawn())
 
     async def _signal(self, record: Record, *, kill: bool) -> None:
-        """Send SIGKILL to every process of the task's cgroup, or the stop signal, once the task
-        has accepted its connections.
-        """
+        """Send SIGKILL to every process of the task's cgroup, or the stop signal to one."""
         number = signal.SIGKILL if kill else stop_signal_number(record.stop_signal)
         try:
             if not kill:

@@ -81,6 +81,8 @@ class Record(Model, frozen=True):
     """When SIGKILL is due: at the end of the grace period, then repeatedly until the exit is seen;
     0 unless the task is being stopped.
     """
+    stop_timeout: int = 0
+    """The grace period of the stop that a user requested; 0: the spec's."""
     signalled: bool = False
     """The stop signal was requested from the runtime since this agent has the task."""
     clean: bool = False

@@ -84,6 +84,8 @@ READS = frozenset(
         "ListServices",
         "WatchService",
         "ListTasks",
+        "ListContainers",
+        "GetContainer",
         "Why",
         "TaskChecks",
         "Top",

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from controller.identity import ca
 from pyswarm_core.clock import Instant
 from pyswarm_core.errors import Conflict
+from pyswarm_core.identity.limits import CA_ROTATION_MIN
 from pyswarm_core.identity.tokens import JoinToken, digest_of, parse_join_token
-from pyswarm_core.limits import CA_ROTATION_MIN
 from pyswarm_core.objects import Cluster, Node
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState

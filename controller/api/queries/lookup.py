@@ -76,11 +76,14 @@ def _only_node(ref: str, named: Sequence[Node]) -> Node | None:
 
 
 def find_task(state: State, ref: str) -> Slices[Task]:
-    """The task of that id or prefix, or the newest one of the slot that `web.1` names.
+    """The task of that id or prefix, the newest one of the slot that `web.1` names, or the one that
+    `ps` names `web.1.TASK`.
 
     In slices: there may be a million ids to compare with a prefix.
     """
-    found = state.tasks.get(TaskId(ref)) or _newest_in_slot(state, ref)
+    found = (
+        state.tasks.get(TaskId(ref)) or _newest_in_slot(state, ref) or _named_in_full(state, ref)
+    )
     return found or (yield from _task_by_prefix(state, ref))
 
 
@@ -153,6 +156,12 @@ def _newest_in_slot(state: State, ref: str) -> Task | None:
         slot = node.number
     tasks = state.tasks_of_service(service_id).slots.get(slot)
     return tasks[-1] if tasks else None
+
+
+def _named_in_full(state: State, ref: str) -> Task | None:
+    name, _, task_id = ref.rpartition(".")
+    task = state.tasks.get(TaskId(task_id))
+    return task if task is not None and name and name == task_name(state, task) else None
 
 
 def _task_by_prefix(state: State, ref: str) -> Slices[Task]:

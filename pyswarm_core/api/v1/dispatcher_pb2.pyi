@@ -1091,20 +1091,24 @@ class TaskSignal(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     signal: _builtins.str
-    """`SIGHUP`, `HUP` or a number."""
+    """`SIGHUP`, `HUP` or a number; with `stop` in place of the stop signal, if it is not empty."""
     stop: _builtins.bool
+    timeout: _builtins.int
+    """With `stop`: the grace period in nanoseconds; 0: the task's own."""
     def __init__(
         self,
         *,
         task_id: _builtins.str = ...,
         signal: _builtins.str = ...,
         stop: _builtins.bool = ...,
+        timeout: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["signal", b"signal", "stop", b"stop", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signal", b"signal", "stop", b"stop", "task_id", b"task_id", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
