@@ -43,6 +43,7 @@ from agent.runtime.base import LogLimits
 from agent.runtime.crun import ConmonRuntime
 from agent.runtime.layout import Layout
 from agent.runtime.room import shortage
+from agent.runtime.usage import disks
 from agent.runtime.usage.reading import Reader
 from agent.session.conversation import Session
 from agent.session.greeting import Greeting, Greetings
@@ -249,6 +250,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     images = await stack.enter_async_context(open_images(_image_settings(config)))
     layout = Layout(config.state_dir, config.run_dir, config.cgroup_parent)
     layout.prepare()
+    disks.count_disks(host.hierarchies, layout.cgroup_parent)
     runtime = ConmonRuntime(host.binaries, layout, host.hierarchies)
     stack.callback(runtime.close)
     outbox = Outbox()
