@@ -100,8 +100,14 @@ class _Parts(msgspec.Struct, frozen=True):
     dataplane: KernelDataplane
     worker: Worker
     outbox: Outbox
-    registry: CollectorRegistry
     tracer: Tracer
+    reading: "_Reading"
+
+
+class _Reading(msgspec.Struct, frozen=True):
+    """What is read of this host on request."""
+
+    registry: CollectorRegistry
     sampler: Sampler
     containers: ContainerMetrics
 
@@ -157,7 +163,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
     served = _Served()
     served.listen(config, stack, registry)
     parts = await _parts(config, stack, registry)
-    served.containers = parts.containers
+    served.containers = parts.reading.containers
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.overlays.run())
         group.create_task(parts.dataplane.tend())
@@ -204,7 +210,7 @@ async def _converse(
         probe=echoes.ask,
         close=partial(parts.overlays.close, CONTROLLERS),
         open_tunnel=Dialer(
-            parts.worker, parts.images, parts.runtime, parts.tracer.trace, parts.sampler
+            parts.worker, parts.images, parts.runtime, parts.tracer.trace, parts.reading.sampler
         ).open,
         worn_key=overlay.worn_key,
         faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
@@ -212,7 +218,9 @@ async def _converse(
         refused=renewal.refused,
     )
     served.session = session
-    parts.registry.register(AgentCollector(parts.worker, parts.overlays, session, parts.dataplane))
+    parts.reading.registry.register(
+        AgentCollector(parts.worker, parts.overlays, session, parts.dataplane)
+    )
     group.create_task(_check_room(config, parts.worker))
     group.create_task(renewal.run())
     await parts.worker.adopted()
@@ -280,29 +288,25 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         listening=listening,
         probe=probes,
     )
-    tracer = Tracer(
+    tracer = _tracer(network, worker, images)
+    stack.callback(tracer.close)
+    dataplane = network.dataplane
+    meter = KernelMeter(Reader(host.hierarchies), layout.cgroup, Names(config.fleet))
+    sampler = Sampler(meter, lambda: worker.records, config.memory_bytes)
+    containers = ContainerMetrics(sampler, restarts, config.hostname)
+    reading = _Reading(registry, sampler, containers)
+    return _Parts(images, runtime, overlays, dataplane, worker, outbox, tracer, reading)
+
+
+def _tracer(network: "_Network", worker: Worker, images: Images) -> Tracer:
+    overlays = network.overlays
+    return Tracer(
         network.dataplane,
         network.namespaces,
         network.dataplane.names,
         lambda: overlays.programmed,
         lambda task_id, protocol: _exposed(task_id, protocol, worker, images),
         closes=overlays.closes,
-    )
-    stack.callback(tracer.close)
-    dataplane = network.dataplane
-    meter = KernelMeter(Reader(host.hierarchies), layout.cgroup, Names(config.fleet))
-    sampler = Sampler(meter, lambda: worker.records, config.memory_bytes)
-    return _Parts(
-        images,
-        runtime,
-        overlays,
-        dataplane,
-        worker,
-        outbox,
-        registry,
-        tracer,
-        sampler,
-        ContainerMetrics(sampler, restarts, config.hostname),
     )
 
 
