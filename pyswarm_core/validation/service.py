@@ -19,6 +19,7 @@ from pyswarm_core.specs import (
     RestartPolicy,
     ServiceMode,
     ServiceSpec,
+    UpdateOrder,
 )
 from pyswarm_core.validation import text
 from pyswarm_core.validation.checks import check_problems
@@ -83,10 +84,21 @@ def _mode_problems(mode: ServiceMode) -> Iterable[Problem]:
 
 
 def _one_replica_problems(spec: ServiceSpec) -> Iterable[Problem]:
-    """Two tasks with one MAC could be on the same bridge."""
-    mac = spec.task_template.container_spec.mac_address
-    if mac and (not isinstance(spec.mode, ReplicatedMode) or spec.mode.replicas > 1):
-        yield Problem("--mac-address", mac, "expected at most one replica")
+    """What two tasks cannot both have: an address, and on one bridge a MAC."""
+    template = spec.task_template
+    chosen = [("--ip", address) for address in template.task_ips.values()]
+    if mac := template.container_spec.mac_address:
+        chosen.append(("--mac-address", mac))
+    for flag, value in chosen:
+        if spec.mode.per_node or getattr(spec.mode, "replicas", 1) > 1:
+            yield Problem(flag, value, "expected at most one replica, which alone can have it")
+        for order_of, config in (
+            ("update", spec.update_config),
+            ("rollback", spec.rollback_config),
+        ):
+            if config.order is UpdateOrder.START_FIRST:
+                expected = f"expected stop-first with {flag}, which two tasks cannot have at once"
+                yield Problem(f"--{order_of}-order", config.order.value, expected)
 
 
 def _restart_problems(policy: RestartPolicy) -> Iterable[Problem]:
