@@ -131,6 +131,7 @@ class Preparation:
             networks,
             dns.nameservers,
             calls_api=spec.allow_fleet_api,
+            chosen=spec.task_ips,
             mac=spec.container_spec.mac_address,
             bandwidth=bandwidth(spec.resources),
         )

@@ -21,6 +21,7 @@ _INITIALISMS = {
     "os": "OS",
     "ip": "IP",
     "virtual_ips": "VirtualIPs",
+    "task_ip": "TaskIP",
     "ip_range": "IPRange",
     "enable_ipv6": "EnableIPv6",
     "dns_config": "DNSConfig",

@@ -173,6 +173,8 @@ class NetworkAttachment(Model, frozen=True):
     aliases: tuple[str, ...] = ()
     ip: str = ""
     """The service's virtual address on it; empty: the allocator chooses one."""
+    task_ip: str = ""
+    """The address of its only task on it; empty: the task's agent chooses one."""
 
 
 class TaskSpec(Model, frozen=True):
@@ -187,6 +189,13 @@ class TaskSpec(Model, frozen=True):
     force_update: int = 0
     allow_fleet_api: bool = False
     """The tasks may connect to the controllers' API, which is closed to others."""
+
+    @property
+    def task_ips(self) -> dict[NetworkId, str]:
+        """The addresses that its only task must have."""
+        return {
+            NetworkId(joined.target): joined.task_ip for joined in self.networks if joined.task_ip
+        }
 
     @property
     def overlays(self) -> tuple[NetworkId, ...]:

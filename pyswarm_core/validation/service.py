@@ -14,7 +14,6 @@ from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.limits import RESTARTS_REMEMBERED, SPEC_BYTES_MAX
 from pyswarm_core.specs import (
     ContainerMode,
-    GlobalMode,
     Placement,
     RegistryLogin,
     ReplicatedMode,
@@ -102,11 +101,21 @@ def _container_mode_problems(spec: ServiceSpec, mode: ContainerMode) -> Iterable
 
 
 def _one_replica_problems(spec: ServiceSpec) -> Iterable[Problem]:
-    """Two tasks with one MAC could be on the same bridge."""
-    mac = spec.task_template.container_spec.mac_address
-    several = isinstance(spec.mode, ReplicatedMode) and spec.mode.replicas > 1
-    if mac and (several or isinstance(spec.mode, GlobalMode)):
-        yield Problem("--mac-address", mac, "expected at most one replica")
+    """What two tasks cannot both have: an address, and on one bridge a MAC."""
+    template = spec.task_template
+    chosen = [("--ip", address) for address in template.task_ips.values()]
+    if mac := template.container_spec.mac_address:
+        chosen.append(("--mac-address", mac))
+    for flag, value in chosen:
+        if spec.mode.per_node or getattr(spec.mode, "replicas", 1) > 1:
+            yield Problem(flag, value, "expected at most one replica, which alone can have it")
+        for order_of, config in (
+            ("update", spec.update_config),
+            ("rollback", spec.rollback_config),
+        ):
+            if config.order is UpdateOrder.START_FIRST:
+                expected = f"expected stop-first with {flag}, which two tasks cannot have at once"
+                yield Problem(f"--{order_of}-order", config.order.value, expected)
 
 
 def _restart_problems(policy: RestartPolicy) -> Iterable[Problem]:

@@ -159,7 +159,8 @@ class SimPreparation:
                 raise ImageNotFound(f"no such image: {image}")
             self._host.images[image] = None
         networks = [NetworkId(network.target) for network in record.spec.networks]
-        addresses = (await self._overlays.attach(record.task_id, networks)).addresses
+        chosen = record.spec.task_ips
+        attached = await self._overlays.attach(record.task_id, networks, chosen=chosen)
         ports = self._overlays.claim(record.task_id, record.ports)
         pid = await self._runtime.create(
             ContainerConfig(
@@ -170,7 +171,11 @@ class SimPreparation:
             )
         )
         return Prepared(
-            image_id=image, stop_signal="SIGTERM", pid=pid, addresses=addresses, ports=ports
+            image_id=image,
+            stop_signal="SIGTERM",
+            pid=pid,
+            addresses=attached.addresses,
+            ports=ports,
         )
 
 

@@ -13,14 +13,7 @@ from msgspec.structs import replace
 
 from pyswarm_core.docker import entries
 from pyswarm_core.errors import InvalidArgument, as_flag, invalid
-from pyswarm_core.specs import (
-    PREDEFINED_NETWORKS,
-    ContainerSpec,
-    Limits,
-    NetworkAttachment,
-    ReplicatedMode,
-    ServiceSpec,
-)
+from pyswarm_core.specs import ContainerSpec, Limits, ServiceSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 Option = Callable[[F], F]
@@ -38,7 +31,7 @@ _SINGLE = (
         "Block IO (relative weight), between 10 and 1000, or 0 to disable",
     ),
     ("--mac-address", "MAC", "Container MAC address (e.g., 92:d0:c6:0a:29:33)"),
-    ("--ip", "ADDRESS", "IPv4 address of the only replica on its first network"),
+    ("--ip", "ADDRESS", "IPv4 address (e.g., 172.30.100.104) of the only task"),
     ("--net-egress", "RATE", "Limit what a task sends on each interface, as in 10mbit (0 = none)"),
     ("--net-ingress", "RATE", "Limit what a task receives on each interface (0 = none)"),
 )
@@ -146,14 +139,13 @@ def _annotated(container: ContainerSpec, given: Mapping[str, Any]) -> ContainerS
 
 
 def _addressed(spec: ServiceSpec, ip: str) -> ServiceSpec:
-    """The spec with the address of its only replica. Raises InvalidArgument."""
+    """The spec with the address of its only task; empty: any. Raises InvalidArgument."""
     networks = spec.task_template.networks
-    if not isinstance(spec.mode, ReplicatedMode) or spec.mode.replicas != 1:
-        raise invalid("--ip", ip, "expected one replica, which alone can have the address")
-    if not networks or networks[0].target in PREDEFINED_NETWORKS:
+    if not networks:
+        if not ip:
+            return spec
         raise invalid("--ip", ip, "expected --network as well, with a network made by its user")
-    if networks[0].ip not in ("", ip):
-        raise invalid("--ip", ip, f"expected the same address as --network ip={networks[0].ip}")
-    first: NetworkAttachment = replace(networks[0], ip=ip)
-    template = replace(spec.task_template, networks=(first, *networks[1:]))
+    template = replace(
+        spec.task_template, networks=(replace(networks[0], task_ip=ip), *networks[1:])
+    )
     return replace(spec, task_template=template)

@@ -619,9 +619,12 @@ class NetworkAttachment(_message.Message):
     TARGET_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
     IP_FIELD_NUMBER: _builtins.int
+    TASK_IP_FIELD_NUMBER: _builtins.int
     target: _builtins.str
     ip: _builtins.str
     """The service's virtual address there; empty: one is chosen."""
+    task_ip: _builtins.str
+    """The address of its only task there; empty: one is chosen."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -630,10 +633,11 @@ class NetworkAttachment(_message.Message):
         target: _builtins.str = ...,
         aliases: _abc.Iterable[_builtins.str] | None = ...,
         ip: _builtins.str = ...,
+        task_ip: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "ip", b"ip", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "ip", b"ip", "target", b"target", "task_ip", b"task_ip"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

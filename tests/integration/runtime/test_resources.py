@@ -2,8 +2,10 @@
 its cgroup's files, which the container sees as well.
 """
 
+import asyncio
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,6 +127,19 @@ async def test_a_disk_is_throttled_and_no_longer(world: RealWorld, disk: str) ->
     assert read("read_iops") == (f"{number} 5" if world.host.hierarchies.v1 else v2)
     await world.runtime.update("a1", CgroupLimits())
     assert [read(kind) for kind in ("read_bps", "write_bps", "read_iops", "write_iops")] == [""] * 4
+
+
+async def test_what_is_read_is_bounded_by_the_time_that_passes(world: RealWorld, disk: str) -> None:
+    await run(world, "a1", Behaviour.IGNORES_TERM)
+    limited = CgroupLimits(disks=(DiskLimits(path=disk, read_bps=2 * MIB),))
+    await world.runtime.update("a1", limited)
+    controller = "blkio" if world.host.hierarchies.v1 else "io"
+    group = world.host.hierarchies.controller(controller, world.layout.cgroup("a1"))
+    read = f"dd if={disk} of=/dev/null bs=256k count=12 iflag=direct"
+    began = time.monotonic()
+    await asyncio.to_thread(shell, f"echo $$ > {group}/cgroup.procs; exec {read} 2>/dev/null")
+    passed_s = time.monotonic() - began
+    assert passed_s * 2 * MIB + MIB >= 3 * MIB, "the first moment may have some more"
 
 
 async def test_weights_apply_where_the_scheduler_is_bfq(world: RealWorld, disk: str) -> None:

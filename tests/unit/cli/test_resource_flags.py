@@ -75,7 +75,7 @@ def test_create_sets_what_is_no_limit(script: Script, pyswarm: Pyswarm) -> None:
     assert template.resources.oom_kill_disable
     assert template.container_spec.mac_address == "02:42:ac:11:00:02"
     assert template.container_spec.annotations == {"a": "b", "c": ""}
-    assert template.networks == (NetworkAttachment(target="app", ip="10.0.0.9"),)
+    assert template.networks == (NetworkAttachment(target="app", task_ip="10.0.0.9"),)
 
 
 def test_update_changes_single_entries_of_a_list(script: Script, pyswarm: Pyswarm) -> None:
@@ -126,12 +126,14 @@ def test_update_takes_limits_away(script: Script, pyswarm: Pyswarm) -> None:
         ("--annotation run.oci.hooks=x", 'key "run.oci.hooks" is not valid: expected a name that'),
         ("--mac-address 02:42", '--mac-address: value "02:42" is not valid: expected a unicast'),
         ("--mac-address 03:42:ac:11:00:02", "expected a unicast address"),
+        ("--mac-address 02:72:ac:11:00:02", "which the fleet gives"),
         ("--mac-address 02:42:ac:11:00:02 --replicas 2", "expected at most one replica"),
+        ("--mac-address 02:42:ac:11:00:02 --mode global", "expected at most one replica"),
+        ("--ip 10.0.0.9 --network app --update-order start-first", "expected stop-first with --ip"),
         ("--ip 10.0.0.9", "expected --network as well"),
         ("--ip 10.0.0.9 --network host", "expected --network as well"),
-        ("--ip 10.0.0.9 --network app --replicas 2", "expected one replica"),
-        ("--ip 10.0.0.9 --network app --mode global", "expected one replica"),
-        ("--ip 10.0.0.9 --network name=app,ip=10.0.0.8", "expected the same address"),
+        ("--ip 10.0.0.9 --network app --replicas 2", "expected at most one replica"),
+        ("--ip 10.0.0.9 --network app --mode global", "expected at most one replica"),
         ("--ip x --network app", "expected an IPv4 address of the network"),
         ("--net-egress 1mbit --network host", "expected none on the networks host and none"),
         ("--net-egress 1mbit --cap-add net_admin", "expected no --cap-add NET_ADMIN"),
