@@ -194,7 +194,9 @@ class Steps:
         with self._choosing:
             start = idmaps.choose(config.id, idmaps.taken(self._layout.writables))
             os.chown(writable / "upper", start, start)
-        for owned in (bundle, writable / "work", *(bundle / "files").iterdir()):
+        os.chown(bundle, 0, start)
+        bundle.chmod(0o710)  # root of the container passes through, and changes nothing
+        for owned in (writable / "work", *(bundle / "files").iterdir()):
             os.chown(owned, start, start)
         with idmaps.shifted(config.layers, start, bundle / "layers") as layers:
             mounts.mount_overlay(layers, writable, rootfs)
