@@ -5,6 +5,7 @@ inside.
 import errno
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -326,6 +327,22 @@ async def test_many_layers_are_shifted_without_a_copy(world: RealWorld, tmp_path
     assert {path.name for path in upper.iterdir()} == {"3", "4"}
     assert (tmp_path / "4/data/4").stat().st_uid == 4
     assert not (world.layout.bundle("a1") / "layers").exists()
+
+
+async def test_shifted_layers_that_a_killed_agent_left_are_removed(world: RealWorld) -> None:
+    config = world.custom("a1", ("/bin/sleep", "1000"), userns_mode="auto")
+    await world.runtime.create(config)
+    place = world.layout.bundle("a1") / "layers"
+    with ExitStack() as killed:
+        killed.enter_context(idmaps.shifted(world.layers, idmaps.FIRST, place))
+        assert f" {place}/0 " in Path("/proc/self/mounts").read_text()
+        restarted = world.another()
+        (found,) = await restarted.found()
+        assert found.pid
+        await restarted.remove("a1")
+        restarted.close()
+        assert str(place) not in Path("/proc/self/mounts").read_text()
+    assert await world.runtime.found() == ()
 
 
 async def test_each_container_has_ids_of_its_own(world: RealWorld) -> None:
