@@ -3,7 +3,7 @@ open_tree(2), mount_setattr(2) and move_mount(2).
 
 A layer is mounted a second time with its owners shifted into the range (an idmapped mount), and the
 container's overlay lies over these mounts: nothing is copied or changed. Invariant: the owner of a
-container's upper directory is the first id of its range, so the disk says which ranges are taken.
+container's upper directory is in its range, so the disk says which ranges are taken.
 """
 
 import ctypes
@@ -56,14 +56,18 @@ def choose(container_id: str, taken: Collection[int]) -> int:
 
 
 def taken(writables: Path) -> set[int]:
-    """The first ids of the ranges of all containers."""
+    """The first ids of the ranges of all containers. Root of a container may give its root
+    directory to any id of its range.
+    """
     found = set()
     for entry in os.scandir(writables):
         try:
-            found.add(Path(entry.path, "upper").stat().st_uid)
+            owner = Path(entry.path, "upper").stat().st_uid
         except FileNotFoundError:
             continue
-    return found - {0}
+        if owner >= FIRST:
+            found.add(owner - (owner - FIRST) % SIZE)
+    return found
 
 
 def mappings(start: int) -> dict[str, list[dict[str, int]]]:

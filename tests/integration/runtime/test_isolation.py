@@ -15,7 +15,7 @@ from agent.network.netns import Namespaces
 from agent.runtime.base import RuntimeFailed
 from agent.runtime.isolation import idmaps
 from pyswarm_core.docker.security import device
-from tests.fixtures.runtime_contract import exit_of
+from tests.fixtures.runtime_contract import exit_of, until
 from tests.integration.runtime.conftest import RealWorld
 from tests.integration.runtime.test_containers import lines, output
 from tests.integration.runtime.test_filtered import CALLS, errors
@@ -347,11 +347,19 @@ async def test_shifted_layers_that_a_killed_agent_left_are_removed(world: RealWo
 
 async def test_each_container_has_ids_of_its_own(world: RealWorld) -> None:
     starts = set()
+    script = "busybox chown 77:77 / && exec sleep 1000"
     for name in ("a1", "a2", "a3"):
-        config = world.custom(name, ("/bin/sleep", "1000"), userns_mode="private")
+        config = world.custom(name, ("/bin/sh", "-c", script), userns_mode="private")
         pid = await world.runtime.create(config)
+        await world.runtime.start(name)
         starts.add(Path(f"/proc/{pid}/uid_map").read_text().split()[1])
     assert len(starts) == 3
+    root = world.layout.writable("a3") / "upper"
+
+    async def has_other_owner() -> bool:
+        return root.stat().st_uid % idmaps.SIZE == 77
+
+    await until(has_other_owner)
     assert idmaps.taken(world.layout.writables) == set(map(int, starts))
 
 
