@@ -400,7 +400,8 @@ async def test_programs_without_capabilities_have_low_ports(
     with spaces.new() as (descriptor, _):
         spaces.keep("web", descriptor)
     try:
-        for spec in ({"userns_mode": "auto"}, {"user": "worker"}):
+        specs: tuple[dict[str, Any], ...] = ({"userns_mode": "auto"}, {"user": "worker"})
+        for spec in specs:
             script = "busybox httpd -p 80 -h /tmp && echo listens"
             config = world.custom("a1", ("/bin/sh", "-c", script), **spec)
             namespaces = cast("Any", config.oci["linux"])["namespaces"]
