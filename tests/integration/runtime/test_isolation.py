@@ -306,10 +306,12 @@ async def test_root_of_a_user_namespace_is_nobody_on_the_host(world: RealWorld) 
     assert Path(world.layers[0], "bin/busybox").stat().st_uid == 0
 
 
-async def test_many_layers_are_shifted_without_a_copy(world: RealWorld, tmp_path: Path) -> None:
+async def test_many_layers_are_shifted_without_a_copy(world: RealWorld) -> None:
     layers = []
+    # pytest's own directory is in memory, where kernels before 6.3 shift no owners.
+    base = world.layout.state / "layers"
     for number in range(12):
-        layer = tmp_path / str(number)
+        layer = base / str(number)
         (layer / "data").mkdir(parents=True)
         (layer / f"data/{number}").write_bytes(b"x" * (1 << 20))
         os.chown(layer / f"data/{number}", number, number)
@@ -325,7 +327,7 @@ async def test_many_layers_are_shifted_without_a_copy(world: RealWorld, tmp_path
     assert said.splitlines()[-1] == str(12 << 20)
     upper = world.layout.writable("a1") / "upper/data"
     assert {path.name for path in upper.iterdir()} == {"3", "4"}
-    assert (tmp_path / "4/data/4").stat().st_uid == 4
+    assert (base / "4/data/4").stat().st_uid == 4
     assert not (world.layout.bundle("a1") / "layers").exists()
 
 
@@ -382,7 +384,7 @@ async def test_a_user_namespace_goes_with_the_other_options(world: RealWorld) ->
     assert said.startswith("1000\n")
     assert (fields["Seccomp"], fields["NoNewPrivs"]) == ("2", "1")
     assert "size=1024k" in options_at(said, "/dev/shm")
-    assert "opened\nkept\nrefused\ndocker-init\n" in said
+    assert {"opened", "kept", "refused", "docker-init"} <= set(said.splitlines())
 
 
 async def test_a_container_without_a_layer_says_which(world: RealWorld) -> None:
