@@ -189,7 +189,9 @@ class SimRuntime:
             self._engine.scheduler.after(delay, lambda: self._engine.end(container, 128 + signal))
 
     async def remove(self, container_id: str, *, keep_logs: bool = True) -> None:
-        await self._takes(0, 10)
+        known = self._engine.containers.get(TaskId(container_id))
+        # A kept layer's unmount writes to the disk.
+        await self._takes(0, 800 if known is not None and known.layer else 10)
         container = self._engine.containers.pop(TaskId(container_id), None)
         if container is not None:
             self._engine.end(container, 137)
