@@ -28,6 +28,7 @@ from agent.overlays.plan import Attached
 from agent.runtime.base import ContainerConfig, LogLimits, Runtime, RuntimeFailed
 from agent.runtime.isolation import devices
 from agent.runtime.mounts import read_from_layers
+from agent.runtime.running.attachments import Attachments
 from agent.tasks.events import Prepared
 from agent.tasks.isolation.config import HOST
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
@@ -65,6 +66,7 @@ class Preparation:
         cgroup_parent: str,
         resolv_conf: Path,
         log_limits: LogLimits,
+        attachments: Attachments,
     ) -> None:
         self._images = images
         self._overlays = overlays
@@ -74,6 +76,7 @@ class Preparation:
         self._cgroup_parent = cgroup_parent.rstrip("/")
         self._resolv_conf = resolv_conf
         self._log_limits = log_limits
+        self._attachments = attachments
         self._slots = asyncio.Semaphore(PREPARING_AT_ONCE)
 
     async def prepare(self, record: Record, report: ReportStatus) -> Prepared:
@@ -91,12 +94,14 @@ class Preparation:
             timeout = asyncio.timeout(seconds(CREATION_MAX))
             try:
                 async with timeout:
-                    return await self._create(record, image)
+                    prepared = await self._create(record, image)
             except TimeoutError:
                 if not timeout.expired():
                     raise
                 took = f"took longer than {format_duration(CREATION_MAX)}"
                 raise RuntimeFailed(f"making its namespace and container {took}") from None
+        await self._attachments.until(record.task_id, record.spec.container_spec.attach_by)
+        return prepared
 
     async def _image(self, record: Record, report: ReportStatus) -> Image:
         """The image, pulled if needed. Fails once the pull makes no progress for PULL_STALL_MAX."""
@@ -163,6 +168,8 @@ class Preparation:
                 files=files,
                 terminal=spec.container_spec.tty,
                 limits=written_limits(spec.resources),
+                stdin=spec.container_spec.open_stdin,
+                stdin_once=spec.container_spec.stdin_once,
                 layer=record.layer,
                 volatile=record.volatile,
             )
