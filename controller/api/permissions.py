@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from controller.api.changes.services import rollback_target
 from controller.api.queries.lookup import (
     find,
+    find_container,
     find_service_or_task,
     find_target,
     find_task,
@@ -83,7 +84,7 @@ def authorize_request(caller: Caller, method: str, request: Any, state: State) -
         return
     if (check := _OPTIONS.get(rule.named)) is not None:
         check(caller, rule, request, state)
-    if rule.named is Named.PROGRAM:
+    if rule.named in (Named.PROGRAM, Named.FILES):
         yield from _program(caller, rule, request, state)
 
 
@@ -113,11 +114,14 @@ def _new_network(caller: Caller, rule: Rule, request: Any, state: State) -> None
 
 
 def _program(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
-    """Who runs programs in a task has the power that its options give."""
+    """Who runs programs in a task, or reads and writes its files, has the power that its options
+    give.
+    """
     if getattr(request, "privileged", False):
         verb = f"{rule.verb} with --privileged"
         require_role(caller, Role.ADMIN, verb, f"that {POWER}")
-    task = yield from find_target(state, request.ref)
+    find = find_container if rule.named is Named.FILES else find_target
+    task = yield from find(state, request.ref)
     service = state.services.get(task.service_id)
     spec = service.made_from(task.spec_version) if service else None
     if spec is not None:
@@ -171,6 +175,10 @@ def _service_or_task(caller: Caller, rule: Rule, request: Any, state: State) -> 
 
 def _target(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
     _require_task(caller, rule, (yield from find_target(state, request.ref)), state)
+
+
+def _container(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    _require_task(caller, rule, (yield from find_container(state, request.ref)), state)
 
 
 def _network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
@@ -228,6 +236,8 @@ _STACKS: Mapping[Named, Callable[[Caller, Rule, Any, State], Slices[None]]] = {
     Named.SERVICE_OR_TASK: _service_or_task,
     Named.TARGET: _target,
     Named.PROGRAM: _target,
+    Named.CONTAINER: _container,
+    Named.FILES: _container,
     Named.NETWORK: _network,
     Named.OBJECT: _object,
     Named.NEW_SERVICE: _of_new_service,

@@ -97,6 +97,15 @@ def find_service_or_task(state: State, ref: str) -> Slices[Service | Task]:
         raise NotFound(f"no such service or task{missing}") from None
 
 
+def find_container(state: State, ref: str) -> Slices[Task]:
+    """As `find_target`, but the task may have ended: of a service with one slot the newest one."""
+    found = yield from find_service_or_task(state, _container_id(state, ref) or ref)
+    if isinstance(found, Task):
+        return found
+    slots = [tasks[-1] for tasks in state.tasks_of_service(found.id).slots.values() if tasks]
+    return slots[0] if len(slots) == 1 else (yield from find_target(state, found.id))
+
+
 def find_target(state: State, ref: str) -> Slices[Task]:
     """The task with a process that the ref names, as a user names a container: by task id or
     prefix, `web.1`, `web.1.ID`, or the name of a service that has one such task. In slices.
