@@ -192,8 +192,7 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _read() -> Generator[bytes]:
-    descriptor = sys.__stdin__.fileno() if sys.__stdin__ else 0
-    with open(descriptor, "rb", closefd=False) as stdin:  # a descriptor
+    with os.fdopen(os.dup(sys.__stdin__.fileno() if sys.__stdin__ else 0), "rb") as stdin:
         archive = decompression.opened(stdin)
         while data := archive.read(CHUNK):
             yield data
