@@ -26,6 +26,7 @@ from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Attached
 from agent.runtime.base import ContainerConfig, LogLimits, Runtime, RuntimeFailed
 from agent.runtime.mounts import read_from_layers
+from agent.runtime.running.attachments import Attachments
 from agent.tasks.events import Prepared
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
 from agent.tasks.ocispec_process import command_line
@@ -61,6 +62,7 @@ class Preparation:
         cgroup_parent: str,
         resolv_conf: Path,
         log_limits: LogLimits,
+        attachments: Attachments,
     ) -> None:
         self._images = images
         self._overlays = overlays
@@ -70,6 +72,7 @@ class Preparation:
         self._cgroup_parent = cgroup_parent.rstrip("/")
         self._resolv_conf = resolv_conf
         self._log_limits = log_limits
+        self._attachments = attachments
         self._slots = asyncio.Semaphore(PREPARING_AT_ONCE)
 
     async def prepare(self, record: Record, report: ReportStatus) -> Prepared:
@@ -87,12 +90,14 @@ class Preparation:
             timeout = asyncio.timeout(seconds(CREATION_MAX))
             try:
                 async with timeout:
-                    return await self._create(record, image)
+                    prepared = await self._create(record, image)
             except TimeoutError:
                 if not timeout.expired():
                     raise
                 took = f"took longer than {format_duration(CREATION_MAX)}"
                 raise RuntimeFailed(f"making its namespace and container {took}") from None
+        await self._attachments.until(record.task_id, record.spec.container_spec.attach_by)
+        return prepared
 
     async def _image(self, record: Record, report: ReportStatus) -> Image:
         """The image, pulled if needed. Fails once the pull makes no progress for PULL_STALL_MAX."""
@@ -148,6 +153,8 @@ class Preparation:
                 log_limits=self._log_limits,
                 files=files,
                 terminal=spec.container_spec.tty,
+                stdin=spec.container_spec.open_stdin,
+                stdin_once=spec.container_spec.stdin_once,
                 layer=record.layer,
                 volatile=record.volatile,
             )

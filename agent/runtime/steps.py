@@ -166,6 +166,8 @@ class Steps:
             log_path=str(self._layout.log(config.id)),
             log_limits=config.log_limits,
             terminal=config.terminal,
+            stdin=config.stdin,
+            stdin_once=config.stdin_once,
         )
         os.chdir(bundle)  # conmon writes its `oom` file to its working directory
         started = conmon.start(conmon.arguments(self._binaries, call), self._group)

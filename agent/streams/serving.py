@@ -8,6 +8,8 @@ from typing import Self
 from agent.health.base import Target
 from agent.health.connecting import OpenSocket
 from agent.runtime.base import Runtime
+from agent.runtime.running.attachments import Attachments
+from agent.streams.attaching import serve_attach
 from agent.streams.base import Link
 from agent.streams.commands import serve_command
 from agent.streams.forwarding import serve_forward
@@ -15,9 +17,9 @@ from agent.tasks.record import Record
 from pyswarm_core.errors import Conflict, Exhausted
 from pyswarm_core.ids import TaskId
 from pyswarm_core.streams.limits import STREAMS_PER_NODE
-from pyswarm_core.streams.requests import ExecRequest, PortForwardRequest
+from pyswarm_core.streams.requests import AttachRequest, ExecRequest, PortForwardRequest
 
-Request = ExecRequest | PortForwardRequest
+Request = ExecRequest | AttachRequest | PortForwardRequest
 
 
 class Streams:
@@ -28,10 +30,12 @@ class Streams:
     def __init__(
         self,
         runtime: Runtime,
+        attachments: Attachments,
         records: Callable[[], Mapping[TaskId, Record]],
         open_socket: OpenSocket,
     ) -> None:
         self._runtime = runtime
+        self._attachments = attachments
         self._open_socket = open_socket
         self._records = records
         self._group = asyncio.TaskGroup()
@@ -71,7 +75,15 @@ class Streams:
             self.open -= 1
 
     async def _serve(self, request: Request, link: Link) -> None:
-        record = self._records().get(TaskId(request.ref))
+        task_id = TaskId(request.ref)
+
+        def find() -> Record | None:
+            return self._records().get(task_id)
+
+        if isinstance(request, AttachRequest):
+            await serve_attach(self._runtime, self._attachments, request, find, link)
+            return
+        record = find()
         if record is None or not record.process_runs:
             raise Conflict("the task's process does not run")
         match request:

@@ -14,9 +14,9 @@ from controller.api.changes.services import rollback_target
 from controller.api.queries.lookup import (
     find,
     find_service_or_task,
-    find_target,
     find_task,
     kind_named,
+    requested_task,
 )
 from controller.brain.slices import Slices
 from controller.identity.caller import Caller, CallerKind, Role
@@ -117,7 +117,7 @@ def _program(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[N
     if getattr(request, "privileged", False):
         verb = f"{rule.verb} with --privileged"
         require_role(caller, Role.ADMIN, verb, f"that {POWER}")
-    task = yield from find_target(state, request.ref)
+    task = yield from requested_task(state, request)
     service = state.services.get(task.service_id)
     spec = service.made_from(task.spec_version) if service else None
     if spec is not None:
@@ -170,7 +170,7 @@ def _service_or_task(caller: Caller, rule: Rule, request: Any, state: State) -> 
 
 
 def _target(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
-    _require_task(caller, rule, (yield from find_target(state, request.ref)), state)
+    _require_task(caller, rule, (yield from requested_task(state, request)), state)
 
 
 def _network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from agent.runtime.base import (
+    Attachment,
     CgroupLimits,
     Command,
     CommandResult,
@@ -243,6 +244,9 @@ class SimRuntime:
 
     async def open(self, container_id: str, command: Command) -> OpenCommand:
         raise NotImplementedError("no user runs commands in the simulator")
+
+    async def attach(self, container_id: str) -> Attachment:
+        raise NotImplementedError("no user attaches in the simulator")
 
     async def pause(self, container_id: str) -> None:
         await self._takes(1, 5)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
-from controller.api.queries.lookup import find_target
+from controller.api.queries.lookup import requested_task
 from controller.leader.exchanges import Exchange
 from controller.leader.leadership import Leader
 from controller.leader.tunnels import Answers
@@ -41,7 +41,7 @@ async def relay(
     Raises NotFound and Conflict for the task, the agent's error, and Unavailable if the agent or
     its connection is lost.
     """
-    task = await leader.watches.runner.run(find_target(leader.state, request.ref))
+    task = await leader.watches.runner.run(requested_task(leader.state, request))
     begun(task)
     asked = replace(request, ref=task.id)
     async with leader.tunnels.open(task.node_id, exchange, asked) as tunnel:
