@@ -36,6 +36,7 @@ from agent.runtime.base import LogLimits
 from agent.runtime.crun import ConmonRuntime
 from agent.runtime.layout import Layout
 from agent.runtime.room import shortage
+from agent.runtime.running.attachments import Attachments
 from agent.session.conversation import Session
 from agent.session.greeting import Greeting, Greetings
 from agent.session.identity import Identity, Joining, join
@@ -50,11 +51,12 @@ from pyswarm_core.aio.echo import Echoes
 from pyswarm_core.aio.http.health import serve_health
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import ScrapeSecurity, serve_metrics
-from pyswarm_core.aio.system import UnsteppedClock
+from pyswarm_core.aio.system import SystemClock, UnsteppedClock
 from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
 from pyswarm_core.ids import WHOLE_HOST, TaskId
 from pyswarm_core.limits import PROTOCOL
-from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
+from pyswarm_core.objects import NodeDescription, NodeResources, Platform
+from pyswarm_core.states import Capability
 from pyswarm_core.version import version
 
 _log = EventLog("agent")
@@ -239,6 +241,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     network = await _network(config, stack, outbox, registry)
     overlays = network.overlays
     preparation = Preparation(
+        attachments=(attachments := Attachments(SystemClock())),
         images=images,
         overlays=overlays,
         runtime=runtime,
@@ -271,7 +274,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     )
     stack.callback(tracer.close)
     streams = await stack.enter_async_context(
-        Streams(runtime, lambda: worker.records, network.namespaces.tcp_socket)
+        Streams(runtime, attachments, lambda: worker.records, network.namespaces.tcp_socket)
     )
     dataplane = network.dataplane
     return _Parts(images, runtime, overlays, dataplane, worker, outbox, registry, tracer, streams)

@@ -1,10 +1,14 @@
-"""Whether a task listens on its ports, from its network namespace. SHELL over /proc."""
+"""Whether a task listens on its ports, and which process of the host does. SHELL over /proc."""
 
 import asyncio
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from agent.network.sockets import listens
+from agent.network.sockets import inodes, listens
 from agent.tasks.record import Record
+from pyswarm_core.specs import PortConfig, Protocol
 
 POLL_FIRST_S = 0.02
 POLL_MAX_S = 1.0
@@ -24,6 +28,44 @@ def _listening(record: Record) -> bool:
             table = _read(Path(f"/proc/{record.detail.pid}/net/{name}"))
             missing -= listens(table, missing, addresses)
     return not missing
+
+
+def conflict(ports: Iterable[PortConfig]) -> str:
+    """Which process of this host listens on one of the published ports; empty: none does."""
+    for port in ports:
+        if port.published_port and (found := _sockets(port)):
+            holder = _holder(found)
+            by = f" by {holder}" if holder else ""
+            return f"port {port.published_port}/{port.protocol} is in use on this host{by}"
+    return ""
+
+
+def _sockets(port: PortConfig) -> frozenset[str]:
+    if port.protocol is Protocol.SCTP:
+        return frozenset()
+    is_udp = port.protocol is Protocol.UDP
+    tables = (_read(Path(f"/proc/thread-self/net/{port.protocol}{end}")) for end in ("", "6"))
+    found = (inodes(table, port.published_port, udp=is_udp) for table in tables)
+    return frozenset().union(*found)
+
+
+def _holder(sockets: frozenset[str]) -> str:
+    """`nginx (process 812)`; empty: no process that this one may look at."""
+    wanted = {f"socket:[{inode}]" for inode in sockets}
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal() and wanted.intersection(_open_files(process)):
+            name = _read(process / "comm").decode(errors="replace").strip()
+            return f"{name} (process {process.name})"
+    return ""
+
+
+def _open_files(process: Path) -> Iterator[str]:
+    names: list[str] = []
+    with suppress(OSError):  # it has just ended
+        names = os.listdir(process / "fd")  # noqa: PTH208  # of thousands of files
+    for name in names:
+        with suppress(OSError):
+            yield os.readlink(f"{process}/fd/{name}")  # noqa: PTH115
 
 
 def _read(path: Path) -> bytes:

@@ -7,10 +7,11 @@ which the worker calls for every ended task.
 """
 
 import asyncio
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from agent import etcfiles
+from agent import etcfiles, listening
 from agent.images.base import (
     Credentials,
     Image,
@@ -25,14 +26,18 @@ from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Attached
 from agent.runtime.base import ContainerConfig, LogLimits, Runtime, RuntimeFailed
 from agent.runtime.mounts import read_from_layers
+from agent.runtime.running.attachments import Attachments
 from agent.tasks.events import Prepared
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
+from agent.tasks.ocispec_process import command_line
 from agent.tasks.record import Record
 from pyswarm_core.clock import seconds
 from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.docker.units import decimal_size, format_duration
 from pyswarm_core.ids import NetworkId, short
-from pyswarm_core.limits import CREATION_MAX, PULL_STALL_MAX
+from pyswarm_core.limits import CREATION_MAX, DETAIL_LENGTH_MAX, PULL_STALL_MAX
+from pyswarm_core.objects import clipped
+from pyswarm_core.specs import ContainerSpec
 
 ReportStatus = Callable[[str], None]
 
@@ -57,6 +62,7 @@ class Preparation:
         cgroup_parent: str,
         resolv_conf: Path,
         log_limits: LogLimits,
+        attachments: Attachments,
     ) -> None:
         self._images = images
         self._overlays = overlays
@@ -66,6 +72,7 @@ class Preparation:
         self._cgroup_parent = cgroup_parent.rstrip("/")
         self._resolv_conf = resolv_conf
         self._log_limits = log_limits
+        self._attachments = attachments
         self._slots = asyncio.Semaphore(PREPARING_AT_ONCE)
 
     async def prepare(self, record: Record, report: ReportStatus) -> Prepared:
@@ -77,16 +84,20 @@ class Preparation:
         image = await self._image(record, report)
         # Outside the slots: a network that cannot be made must not delay tasks of other networks.
         await self._overlays.ready(_networks(record))
+        if record.layer and (taken := await asyncio.to_thread(listening.conflict, record.ports)):
+            raise RuntimeFailed(taken)
         async with self._slots:
             timeout = asyncio.timeout(seconds(CREATION_MAX))
             try:
                 async with timeout:
-                    return await self._create(record, image)
+                    prepared = await self._create(record, image)
             except TimeoutError:
                 if not timeout.expired():
                     raise
                 took = f"took longer than {format_duration(CREATION_MAX)}"
                 raise RuntimeFailed(f"making its namespace and container {took}") from None
+        await self._attachments.until(record.task_id, record.spec.container_spec.attach_by)
+        return prepared
 
     async def _image(self, record: Record, report: ReportStatus) -> Image:
         """The image, pulled if needed. Fails once the pull makes no progress for PULL_STALL_MAX."""
@@ -142,6 +153,10 @@ class Preparation:
                 log_limits=self._log_limits,
                 files=files,
                 terminal=spec.container_spec.tty,
+                stdin=spec.container_spec.open_stdin,
+                stdin_once=spec.container_spec.stdin_once,
+                layer=record.layer,
+                volatile=record.volatile,
             )
         )
         return Prepared(
@@ -151,6 +166,7 @@ class Preparation:
             addresses=attached.addresses,
             ports=ports,
             healthcheck=image.config.healthcheck,
+            command=_command(image.config, spec.container_spec),
         )
 
     def _files(self, record: Record, hostname: str, attached: Attached) -> dict[str, bytes]:
@@ -201,6 +217,14 @@ def _pulling(progress: PullProgress) -> str:
     if progress.phase is PullPhase.CONNECTING:
         return "pulling: connecting to the registry"
     return f"pulling: {decimal_size(progress.bytes)} of {progress.blobs} blobs so far"
+
+
+def _command(image: ImageConfig, spec: ContainerSpec) -> str:
+    """The command line, if the image decides a part of it."""
+    words = command_line(image, spec)
+    if words == (*spec.command, *spec.args):
+        return ""
+    return clipped(shlex.join(words), DETAIL_LENGTH_MAX)
 
 
 def _accounts(image: ImageConfig, record: Record, layers: Sequence[str]) -> tuple[bytes, bytes]:

@@ -16,9 +16,9 @@ from agent.health.base import Probe
 from agent.health.checks import Checks
 from agent.health.verdict import CheckKind
 from agent.images.base import ImageError
+from agent.layers import Layers
 from agent.listening import POLL_FIRST_S, POLL_MAX_S
 from agent.network.base import NetworkFailed
-from agent.observers import TaskObserver
 from agent.outbox import Outbox
 from agent.overlays.overlays import Overlays
 from agent.preparation import Preparation
@@ -29,7 +29,7 @@ from agent.tasks.events import Effect, TaskEvent
 from agent.tasks.ocispec_process import signal_number
 from agent.tasks.ocispec_resources import cgroup_limits
 from agent.tasks.reconcile import adopt, exited
-from agent.tasks.record import Record
+from agent.tasks.record import Record, TaskObserver
 from agent.timers import Timers
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import NEVER, Clock
@@ -85,6 +85,7 @@ class Worker:
         self._preparing: dict[TaskId, asyncio.Task[None]] = {}
         self._repairing: dict[TaskId, asyncio.Task[None]] = {}
         self._ended: dict[TaskId, asyncio.Event] = {}
+        self._layers = Layers(runtime, self._records, self.ended, self._spawn)
         self._timers: Timers[TaskId] = Timers(clock)
         self._checks = Checks(clock, probe, self._checked, observer)
         self._fitness = Fitness()
@@ -160,6 +161,7 @@ class Worker:
 
     async def assign(self, assignment: Assignment, node_id: NodeId) -> None:
         """Apply an assignment, in batches, so that heartbeats are sent in between."""
+        await self._layers.assigned(assignment)
         for number, task in enumerate(assignment.tasks, 1):
             if number % ASSIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -297,6 +299,7 @@ class Worker:
     async def _prepare_again(self, task_id: TaskId) -> None:
         """Prepare from the beginning a task that was half prepared when the agent died."""
         await self._remove_until_gone(task_id)
+        self._layers.released(task_id)
         self.handle(task_id, events.Accepted())
 
     async def _reattach(self, record: Record) -> None:
@@ -347,9 +350,8 @@ class Worker:
         task_id = record.task_id
         event: TaskEvent
         try:
-            event = await self._preparation.prepare(
-                record, lambda text: self.handle(task_id, events.Progress(text))
-            )
+            await self._layers.acquire(record, partial(self._progress, task_id))
+            event = await self._preparation.prepare(record, partial(self._progress, task_id))
         except asyncio.CancelledError:
             if lives(self._records[task_id].desired_state):
                 raise
@@ -362,6 +364,9 @@ class Worker:
         finally:
             self._preparing.pop(task_id, None)
         self.handle(task_id, event)
+
+    def _progress(self, task_id: TaskId, text: str) -> None:
+        self.handle(task_id, events.Progress(text))
 
     async def _start(self, task_id: TaskId) -> None:
         try:

@@ -31,6 +31,19 @@ CODES: Mapping[type[Exception], ExitCode] = MappingProxyType(
 """Exit codes by error class; the first class that matches counts."""
 
 COMMANDS = {
+    "run": ("cli.container.run:run", "Create and run a new container from an image"),
+    "ps": ("cli.container.ps:ps", "List containers"),
+    "create": ("cli.container.run:create", "Create a new container"),
+    "start": ("cli.container.lifecycle.start:start", "Start one or more stopped containers"),
+    "stop": ("cli.container.lifecycle.stop:stop", "Stop one or more running containers"),
+    "restart": ("cli.container.lifecycle.restart:restart", "Restart one or more containers"),
+    "rm": ("cli.container.lifecycle.rm:rm", "Remove one or more containers"),
+    "rename": ("cli.container.lifecycle.rename:rename", "Rename a container"),
+    "inspect": (
+        "cli.container.inspect:inspect",
+        "Return low-level information on pyswarm objects of any kind",
+    ),
+    "logs": ("cli.container.logs:logs", "Fetch the logs of a container"),
     "container": ("cli.container:container", "Manage containers"),
     "service": ("cli.service:service", "Manage services"),
     "task": ("cli.task:task", "Manage tasks"),

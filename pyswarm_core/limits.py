@@ -6,14 +6,16 @@ exceeded.
 
 from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, SECOND
 
-PROTOCOL = 6
+PROTOCOL = 7
 """The protocol between agents and controllers; raised when the meaning of a message changes. 1:
 every version before the number was sent; 3: an agent accepts assignments in parts; 4: an agent
 knows frozen tasks; 5: an agent changes the limits of running containers and makes checks; 6: an
-agent has a certificate.
+agent has a certificate; 7: an agent keeps the writable layers of containers.
 """
 PROTOCOL_OLDEST = 6
 """The oldest protocol that is still supported: others cannot authenticate."""
+LAYERS_PROTOCOL = 7
+"""Agents before this protocol get no task of a container."""
 
 CHUNK_SLOTS = 128
 """Slots per stored chunk: the smallest write amplification at the same load time."""
@@ -178,6 +180,9 @@ HELLOS_PER_SECOND = 250
 
 ORPHAN_AFTER = 24 * HOUR
 """The tasks of a down node are orphaned after this long (Swarm's default)."""
+
+AUTO_REMOVE_SHOWN = 5 * SECOND
+"""The end of a container that removes itself is shown for this long, to those who wait for it."""
 
 RESTART_BACKOFF_RESET = 10 * MINUTE
 """After a task that ran this long the restart delay begins anew (as in Kubernetes)."""

@@ -10,7 +10,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import ClassVar
 
-from pyswarm_core.clock import SECOND
+from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.limits import AGENT_GRACE, CERT_EXPIRY, HISTORY_MAX
 from pyswarm_core.model import Model
@@ -90,6 +90,14 @@ class ContainerSpec(Model, frozen=True):
     """A task whose check fails is stopped and replaced."""
     readiness: HealthConfig = HealthConfig()
     """A task whose check fails receives no connections; it is not replaced. No test: no check."""
+    open_stdin: bool = False
+    """The standard input stays open, also while nobody is attached."""
+    stdin_once: bool = False
+    """It is closed when the first client that attached to it leaves."""
+    attach_by: Instant = Instant(0)
+    """The program starts once a client is attached, at the latest at this time (and ATTACH_WAIT);
+    0: at once.
+    """
 
 
 class Limits(Model, frozen=True):
@@ -185,6 +193,8 @@ class Mode(Model, frozen=True):
 
     per_node: ClassVar[bool] = False
     """Whether each slot belongs to a node: its number is the node's, and its task runs there."""
+    is_container: ClassVar[bool] = False
+    """Whether its one task has a writable layer that outlives it."""
 
     @property
     def word(self) -> str:
@@ -204,10 +214,25 @@ class GlobalMode(Mode, frozen=True, tag="global"):
     per_node: ClassVar[bool] = True
 
 
-ServiceMode = ReplicatedMode | GlobalMode
+class ContainerMode(Mode, frozen=True, tag="container"):
+    """One replica, as `docker run` makes it: its writable layer is kept on its node until the
+    service is removed.
+    """
+
+    is_container: ClassVar[bool] = True
+    replicas: ClassVar[int] = 1
+    auto_remove: bool = False
+    """It is removed once its task has ended and is not restarted (`--rm`)."""
+    unless_stopped: bool = False
+    """The restart policy was given as `unless-stopped`, which `inspect` shows. Here `always` does
+    the same: a container that its users stopped stays so.
+    """
+
+
+ServiceMode = ReplicatedMode | GlobalMode | ContainerMode
 
 SERVICE_MODES: Mapping[str, type[ServiceMode]] = MappingProxyType(
-    {"replicated": ReplicatedMode, "global": GlobalMode}
+    {"replicated": ReplicatedMode, "global": GlobalMode, "container": ContainerMode}
 )
 """By name. controller/brain/orchestrator/modes.py has the orchestrator of each mode."""
 

@@ -31,6 +31,17 @@ def listeners(table: bytes, *, udp: bool = False) -> Iterator[tuple[str, int]]:
             yield _address(address.decode()), int(port, 16)
 
 
+def inodes(table: bytes, port: int, *, udp: bool = False) -> frozenset[str]:
+    """The inodes of the sockets that listen on the port, as decimal numbers."""
+    state = _BOUND if udp else _LISTENS
+    rows = (line.split(maxsplit=10) for line in table.split(b"\n")[1:])
+    return frozenset(
+        fields[9].decode()
+        for fields in rows
+        if len(fields) > 9 and fields[3] == state and int(fields[1].rpartition(b":")[2], 16) == port
+    )
+
+
 def _address(words: str) -> str:
     raw = b"".join(
         int(words[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(words), 8)

@@ -7,11 +7,11 @@ controller, or without one. A power loss may destroy the files, but then no task
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from agent.assignment import Assignment
 from agent.network.base import HOST_BRIDGE, Attachment, Fault, NetworkFailed, Resolvers
 from agent.network.dataplane import Dataplane
-from agent.observers import NetworkObserver
 from agent.overlays.files import NetworkFiles
 from agent.overlays.plan import Attached, Plan, Work, own_networks
 from pyswarm_core.aio.logs import EventLog
@@ -32,6 +32,18 @@ RETRY_S = 1.0
 
 def _now() -> Instant:
     return Instant(int(asyncio.get_running_loop().time() * SECOND))
+
+
+class NetworkObserver(Protocol):
+    """Observes the work on the host's network."""
+
+    def synced(self, duration_s: float) -> None:
+        """The kernel was configured as desired; it took this long."""
+        ...
+
+    def healed(self, drifts: int) -> None:
+        """This many differences of the kernel from the desired state were corrected."""
+        ...
 
 
 class Overlays:

@@ -63,6 +63,16 @@ class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_limits: LogLimits = LogLimits()
     files: dict[str, bytes] = {}
     terminal: bool = False
+    stdin: bool = False
+    """Clients may attach to its stdin; otherwise that is empty."""
+    stdin_once: bool = False
+    """Its stdin ends with the first client that attached."""
+    layer: str = ""
+    """The kept writable layer, which is made if it does not exist; empty: one of its own, which is
+    removed with the container.
+    """
+    volatile: bool = True
+    """What it writes may be lost with the host's power."""
 
 
 class ContainerExit(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,6 +249,36 @@ class OpenCommand(Protocol):
         ...
 
 
+class Attachment(Protocol):
+    """A client's connection to the stdio of a container's own program. `close` must be called."""
+
+    async def run(self) -> None:
+        """Read output until the container has ended; the others need it to run meanwhile."""
+        ...
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """The next output with its channel: 1 stdout (with a terminal all), 2 stderr; None at the
+        end. The container waits while nobody reads.
+        """
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Write to the program's stdin; nothing if it has none. Waits while it does not read."""
+        ...
+
+    def close_stdin(self) -> None:
+        """The client sends nothing more: ends the program's stdin if it is `stdin_once`."""
+        ...
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Set the size of the terminal."""
+        ...
+
+    def close(self) -> None:
+        """Leave."""
+        ...
+
+
 class Runtime(Protocol):
     """Makes, starts, signals and removes containers that outlive this process.
 
@@ -257,7 +297,8 @@ class Runtime(Protocol):
     async def create(self, config: ContainerConfig) -> int:
         """Make a container up to, not including, its first instruction; return the pid.
 
-        Raises RuntimeFailed with the cause; then nothing of the container is left but its log.
+        Raises RuntimeFailed with the cause, also while another container has its kept layer; then
+        nothing of the container is left but its log and that layer.
         """
         ...
 
@@ -277,6 +318,18 @@ class Runtime(Protocol):
 
         A kept log is removed by a later call without `keep_logs`. Raises RuntimeFailed if the
         kernel does not release a resource; the call may be repeated then.
+        """
+        ...
+
+    async def layers(self) -> tuple[str, ...]:
+        """The ids of all kept writable layers, in order."""
+        ...
+
+    async def remove_layer(self, layer: str) -> None:
+        """Delete a kept writable layer; one that does not exist is no error.
+
+        Raises RuntimeFailed while a container has it, OSError if something of it is left; the call
+        may be repeated then.
         """
         ...
 
@@ -300,6 +353,13 @@ class Runtime(Protocol):
         """Begin a command in a running container, with its stdio.
 
         Raises RuntimeFailed if the container is not running or is paused, NoUser.
+        """
+        ...
+
+    async def attach(self, container_id: str) -> Attachment:
+        """Attach to the program of a container that was created and has not ended.
+
+        Raises RuntimeFailed for others.
         """
         ...
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 import msgspec
 
 from agent.runtime.base import (
+    Attachment,
     CgroupLimits,
     Command,
     CommandResult,
@@ -40,6 +41,10 @@ class CommandScript(msgspec.Struct, frozen=True, kw_only=True):
     output: bytes = b""
     takes_s: float = 0.0
     """Seconds that it runs."""
+    writes: str = ""
+    """A file that it makes."""
+    looks_for: str = ""
+    """A file without which its code is 1."""
 
 
 _NO_PROGRAM = CommandScript(code=127, output=b"no such program in this container")
@@ -69,6 +74,8 @@ class _Container(msgspec.Struct):
     timer: asyncio.TimerHandle | None = None
     limits: CgroupLimits = CgroupLimits()
     paused: bool = False
+    files: set[str] = msgspec.field(default_factory=set)
+    """Those that were written, if its layer is not kept."""
     pending: int = 0
     """The signal that is delivered when it is resumed; 0: none."""
 
@@ -127,6 +134,41 @@ class _Opened:
         return CommandResult(code=self._script.code, output=reason)
 
 
+class FakeAttachment:
+    """`Attachment` whose program is the test."""
+
+    def __init__(self) -> None:
+        self.output: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
+        """What the program writes; None: it ends."""
+        self.stdin = bytearray()
+        self.stdin_ended = False
+        self.size = 0, 0
+        self.left = False
+
+    async def run(self) -> None:
+        """See `Attachment`."""
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """See `Attachment`."""
+        return await self.output.get()
+
+    async def write(self, data: bytes) -> None:
+        """See `Attachment`."""
+        self.stdin += data
+
+    def close_stdin(self) -> None:
+        """See `Attachment`."""
+        self.stdin_ended = True
+
+    def resize(self, rows: int, columns: int) -> None:
+        """See `Attachment`."""
+        self.size = rows, columns
+
+    def close(self) -> None:
+        """See `Attachment`."""
+        self.left = True
+
+
 class FakeRuntime:
     """`Runtime` without a kernel. `scripts` maps ids to scripts, which `create` reads."""
 
@@ -136,8 +178,12 @@ class FakeRuntime:
         """Every signal that reached a live container, in order."""
         self.roots: dict[str, str] = {}
         """The directories with the files of containers, by id."""
+        self.attached: dict[str, FakeAttachment] = {}
+        """What the clients of containers are attached to."""
         self.opened: list[_Opened] = []
         """Every open command, in order."""
+        self.layer_files: dict[str, set[str]] = {}
+        """The files that were written to kept layers."""
         self._containers: dict[str, _Container] = {}
         self._changed = asyncio.Event()
         self._pids = _FIRST_PID
@@ -166,8 +212,12 @@ class FakeRuntime:
         if config.id in self._containers:
             raise RuntimeFailed(f"container {config.id} exists already")
         script = self.scripts.get(config.id, Script())
+        if holder := self._holder(config.layer):
+            raise RuntimeFailed(f"its writable layer is in use by container {holder}")
         if script.fails_create:
             raise RuntimeFailed(script.fails_create)
+        if config.layer:
+            self.layer_files.setdefault(config.layer, set())
         self._pids += 1
         self._containers[config.id] = _Container(config, script, self._pids)
         return self._pids
@@ -208,6 +258,21 @@ class FakeRuntime:
         if container and container.timer:
             container.timer.cancel()
 
+    def _holder(self, layer: str) -> str:
+        """The container that has the kept layer; empty if none has."""
+        held = (c.config.id for c in self._containers.values() if layer and c.config.layer == layer)
+        return next(held, "")
+
+    async def layers(self) -> tuple[str, ...]:
+        """See `Runtime`."""
+        return tuple(sorted(self.layer_files))
+
+    async def remove_layer(self, layer: str) -> None:
+        """See `Runtime`."""
+        if holder := self._holder(layer):
+            raise RuntimeFailed(f"writable layer {layer} is in use by container {holder}")
+        self.layer_files.pop(layer, None)
+
     async def found(self) -> tuple[FoundContainer, ...]:
         """See `Runtime`."""
         return tuple(
@@ -243,7 +308,12 @@ class FakeRuntime:
         if script.takes_s >= timeout_s or container.exit:
             late = script.takes_s >= timeout_s
             return CommandResult(code=128 + signals.SIGKILL, output=output, timed_out=late)
-        return CommandResult(code=script.code, output=output)
+        layer = container.config.layer
+        files = self.layer_files[layer] if layer else container.files
+        if script.writes:
+            files.add(script.writes)
+        missing = script.looks_for and script.looks_for not in files
+        return CommandResult(code=1 if missing else script.code, output=output)
 
     async def open(self, container_id: str, command: Command) -> OpenCommand:
         """See `Runtime`."""
@@ -254,6 +324,13 @@ class FakeRuntime:
         opened = _Opened(command, script)
         self.opened.append(opened)
         return opened
+
+    async def attach(self, container_id: str) -> Attachment:
+        """See `Runtime`."""
+        container = self._containers.get(container_id)
+        if container is None or container.exit:
+            raise RuntimeFailed(f"container {container_id} is not running")
+        return self.attached.setdefault(container_id, FakeAttachment())
 
     async def pause(self, container_id: str) -> None:
         """See `Runtime`."""

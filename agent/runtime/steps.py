@@ -45,6 +45,7 @@ from agent.runtime.running import freezer, limits
 from agent.runtime.running.execs import Execs, Running
 from agent.runtime.running.rootfs import opened
 from agent.runtime.running.top import top
+from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.errors import reason_of
 
 _CREATE_TIMEOUT_S = 60.0
@@ -155,7 +156,11 @@ class Steps:
         return HostFailed(text) if of_host else RuntimeFailed(text)
 
     def _make(self, config: ContainerConfig, bundle: Path) -> ContainerRecord:
-        mounts.mount_overlay(config.layers, self._layout.writable(config.id), bundle / "rootfs")
+        writable = self._layout.writable(config.id)
+        if config.layer:
+            with self._alone(_lock_of(config.layer)):
+                writable = self._layout.claim_layer(config.id, config.layer)
+        mounts.mount_overlay(config.layers, writable, bundle / "rootfs", volatile=config.volatile)
         key, compiled = self._write_config(config, bundle)
         call = MonitorCall(
             container_id=config.id,
@@ -165,6 +170,8 @@ class Steps:
             log_path=str(self._layout.log(config.id)),
             log_limits=config.log_limits,
             terminal=config.terminal,
+            stdin=config.stdin,
+            stdin_once=config.stdin_once,
         )
         os.chdir(bundle)  # conmon writes its `oom` file to its working directory
         started = conmon.start(conmon.arguments(self._binaries, call), self._group)
@@ -318,9 +325,18 @@ class Steps:
         if bundle.exists():
             self._end_processes(container_id, bundle)
         cgroups.remove(self._hierarchies, self._layout.cgroup(container_id))
-        if bundle.exists():
+        if self._layout.holds_layer(container_id):
+            mounts.unmount_unused(bundle / "rootfs")
+        elif bundle.exists():
             mounts.unmount(bundle / "rootfs")
         self._layout.remove_files(container_id)
+
+    def remove_layer(self, layer: str) -> None:
+        """See `Runtime.remove_layer`."""
+        with self._alone(_lock_of(layer)):
+            if holder := self._layout.holder(layer):
+                raise RuntimeFailed(f"writable layer {layer} is in use by container {holder}")
+            remove_tree(self._layout.layer(layer))
 
     def _end_processes(self, container_id: str, bundle: Path) -> None:
         record = self._layout.read_record(container_id)
@@ -369,3 +385,8 @@ class Steps:
                 self._layout.write_unseen_exit(container_id)
             ended = self._layout.read_exit(container_id, self._hierarchies)
         return ended
+
+
+def _lock_of(layer: str) -> str:
+    """The name of a kept layer's lock: no container's id has a slash."""
+    return f"layer/{layer}"

@@ -14,6 +14,7 @@ from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import PyswarmError, Unavailable, causes
 from pyswarm_core.streams.frames import Frame, decode, encode
 from pyswarm_core.streams.requests import (
+    AttachRequest,
     CopyInRequest,
     CopyOutRequest,
     ExecRequest,
@@ -26,6 +27,7 @@ _log = EventLog("agent.session.streams")
 REQUESTS: Mapping[str, type[Request]] = MappingProxyType(
     {
         "exec": ExecRequest,
+        "attach": AttachRequest,
         "port_forward": PortForwardRequest,
         "copy_out": CopyOutRequest,
         "copy_in": CopyInRequest,

@@ -152,7 +152,7 @@ class Dialer:
         if record is None or not record.process_runs:
             raise errors.Conflict("the task's process does not run")
         if request.stop:
-            self._worker.handle(record.task_id, StopRequested())
+            self._worker.handle(record.task_id, StopRequested(request.signal, request.timeout))
             return
         try:
             await self._runtime.kill(record.task_id, signal_number(request.signal))

@@ -9,6 +9,8 @@ from agent.files.copying import Copies
 from agent.health.base import Target
 from agent.health.connecting import OpenSocket
 from agent.runtime.base import Runtime
+from agent.runtime.running.attachments import Attachments
+from agent.streams.attaching import serve_attach
 from agent.streams.base import Link
 from agent.streams.commands import serve_command
 from agent.streams.copying import CopyRequest, serve_copy
@@ -18,6 +20,7 @@ from pyswarm_core.errors import Conflict, Exhausted
 from pyswarm_core.ids import TaskId
 from pyswarm_core.streams.limits import STREAMS_PER_NODE
 from pyswarm_core.streams.requests import (
+    AttachRequest,
     CopyInRequest,
     CopyOutRequest,
     ExecRequest,
@@ -25,7 +28,7 @@ from pyswarm_core.streams.requests import (
     PortForwardRequest,
 )
 
-Request = ExecRequest | PortForwardRequest | CopyRequest
+Request = ExecRequest | AttachRequest | PortForwardRequest | CopyRequest
 
 
 class Streams:
@@ -36,10 +39,12 @@ class Streams:
     def __init__(
         self,
         runtime: Runtime,
+        attachments: Attachments,
         records: Callable[[], Mapping[TaskId, Record]],
         open_socket: OpenSocket,
     ) -> None:
         self._runtime = runtime
+        self._attachments = attachments
         self._open_socket = open_socket
         self._records = records
         self._copies = Copies()
@@ -81,7 +86,15 @@ class Streams:
             self.open -= 1
 
     async def _serve(self, request: Request, link: Link) -> None:
-        record = self._records().get(TaskId(request.ref))
+        task_id = TaskId(request.ref)
+
+        def find() -> Record | None:
+            return self._records().get(task_id)
+
+        if isinstance(request, AttachRequest):
+            await serve_attach(self._runtime, self._attachments, request, find, link)
+            return
+        record = find()
         is_copy = isinstance(request, CopyOutRequest | CopyInRequest | ExportRequest)
         if record is None or not (record.process_runs or is_copy):
             raise Conflict("the task's process does not run")

@@ -89,7 +89,7 @@ def step(record: Record, event: TaskEvent, now: Instant) -> Step:
         case Checked() | PauseChanged():
             return checked_or_paused(record, event, now)
         case StopRequested():
-            return stop_requested(record, now)
+            return stop_requested(record, event, now)
         case _:
             return _outcome(record, event, now)
 
@@ -226,7 +226,13 @@ def _prepared(record: Record, event: Prepared, now: Instant) -> Step:
         health=_check(effective(record.spec.container_spec.healthcheck, event.healthcheck)),
         readiness=_check(effective(record.spec.container_spec.readiness, READINESS)),
     )
-    detail = replace(ready.detail, pid=event.pid, addresses=event.addresses, ports=event.ports)
+    detail = replace(
+        ready.detail,
+        pid=event.pid,
+        addresses=event.addresses,
+        ports=event.ports,
+        command=event.command,
+    )
     ready = replace(ready, detail=detail)
     return _apply_desired(ready, now)
 

@@ -36,7 +36,7 @@ from pyswarm_core.validation import as_typed, require, service_problems
 )
 @click.option("--name", default="", help="Service name")
 @click.option(
-    "--mode", type=flags.Choice(list(SERVICE_MODES)), default="replicated", show_default=True,
+    "--mode", type=flags.Choice(["replicated", "global"]), default="replicated", show_default=True,
     help="Service mode",
 )  # fmt: skip
 @options.template

@@ -15,9 +15,9 @@ from controller.api.queries.lookup import (
     find,
     find_container,
     find_service_or_task,
-    find_target,
     find_task,
     kind_named,
+    requested_task,
 )
 from controller.brain.slices import Slices
 from controller.identity.caller import Caller, CallerKind, Role
@@ -120,8 +120,10 @@ def _program(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[N
     if getattr(request, "privileged", False):
         verb = f"{rule.verb} with --privileged"
         require_role(caller, Role.ADMIN, verb, f"that {POWER}")
-    find = find_container if rule.named is Named.FILES else find_target
-    task = yield from find(state, request.ref)
+    if rule.named is Named.FILES:
+        task = yield from find_container(state, request.ref)
+    else:
+        task = yield from requested_task(state, request)
     service = state.services.get(task.service_id)
     spec = service.made_from(task.spec_version) if service else None
     if spec is not None:
@@ -174,7 +176,7 @@ def _service_or_task(caller: Caller, rule: Rule, request: Any, state: State) -> 
 
 
 def _target(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
-    _require_task(caller, rule, (yield from find_target(state, request.ref)), state)
+    _require_task(caller, rule, (yield from requested_task(state, request)), state)
 
 
 def _container(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:

@@ -80,6 +80,8 @@ READS = frozenset(
         "ListServices",
         "WatchService",
         "ListTasks",
+        "ListContainers",
+        "GetContainer",
         "Why",
         "TaskChecks",
         "Top",

@@ -22,7 +22,7 @@ from controller.api.images import digests
 from controller.api.images import nodes as images
 from controller.api.logs import gather
 from controller.api.permissions import sees, sees_event
-from controller.api.queries import listings, lookup, views
+from controller.api.queries import containers, listings, lookup, views
 from controller.api.queries.info import ControllerFacts, info
 from controller.api.queries.listings import Listing
 from controller.api.queries.lists import TaskQuery
@@ -39,6 +39,7 @@ from controller.grpc.users import UserCalls
 from controller.identity.caller import Role
 from controller.leader.leadership import Leadership
 from pyswarm_core.api.v1 import audit_pb2
+from pyswarm_core.api.v1 import containers_pb2 as cp
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2 as dp
 from pyswarm_core.clock import Clock
@@ -176,10 +177,22 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
         found = listings.tasks(self._leader(), read(TaskQuery, request))
         await self._list(found, pb.ListTasksReply, "tasks", context)
 
+    async def ListContainers(self, request: cp.ListContainersRequest, context: Context) -> None:  # type: ignore[override]
+        query = read(containers.ContainerQuery, request)
+        found = listings.containers(self._leader(), query)
+        await self._list(found, cp.ListContainersReply, "containers", context)
+
+    async def GetContainer(self, request: pb.RefRequest, context: Context) -> pb.ContainerReply:
+        leader = self._leader()
+        found = await leader.watches.runner.run(
+            containers.find_container(leader.state, request.ref)
+        )
+        return to_proto(containers.shown(found), pb.ContainerReply())
+
     async def RestartTask(self, request: pb.RefRequest, context: Context) -> pb.TaskView:
         leader = self._leader()
         found = await leader.watches.runner.run(lookup.find_task(leader.state, request.ref))
-        task = await self._submit(lambda state, now, ids: restart_task(state, found.id))
+        task = await self._submit(lambda state, now, ids: restart_task(state, found.id, now))
         view = views.task_view(leader.state, task, with_spec=False)
         return to_proto(view, pb.TaskView())
 

@@ -95,6 +95,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}ListServices": _read("list services", Named.LISTED),
         f"{CONTROL}WatchService": _read("watch services", Named.SERVICE),
         f"{CONTROL}ListTasks": _read("list tasks", Named.LISTED),
+        f"{CONTROL}ListContainers": _read("list containers", Named.LISTED),
+        f"{CONTROL}GetContainer": _read("read containers", Named.SERVICE_OR_TASK),
         f"{CONTROL}Why": _read("explain services and tasks", Named.SERVICE_OR_TASK),
         f"{CONTROL}RestartTask": _change("restart tasks", Named.TASK),
         f"{CONTROL}TaskChecks": _read("read the checks of tasks", Named.TASK),

@@ -93,6 +93,8 @@ class TaskSignal(msgspec.Struct, frozen=True):
     task_id: str
     signal: str = ""
     stop: bool = False
+    timeout: int = 0
+    """With `stop`: the grace period in nanoseconds; 0: the task's own."""
 
 
 class TopRequest(msgspec.Struct, frozen=True):

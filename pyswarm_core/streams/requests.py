@@ -32,11 +32,10 @@ class AttachRequest(StreamRequest, frozen=True, kw_only=True):
     """Connect to the stdio of a task's own program."""
 
     stdin: bool = False
-    logs: bool = False
-    """Also the output from the beginning."""
     rows: int = 0
     columns: int = 0
     wait: bool = False
+    """Attach as soon as the container exists, instead of refusing a task that does not run yet."""
 
 
 class PortForwardRequest(StreamRequest, frozen=True, kw_only=True):

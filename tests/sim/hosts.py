@@ -40,8 +40,8 @@ from pyswarm_core.clock import SECOND
 from pyswarm_core.codec import to_proto
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.limits import PROTOCOL
-from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
-from pyswarm_core.states import TaskState
+from pyswarm_core.objects import NodeDescription, NodeResources, Platform
+from pyswarm_core.states import Capability, TaskState
 from tests.sim.behaviours import behaviour_of
 from tests.sim.clock import Scheduler
 from tests.sim.hostile import Liar
@@ -165,6 +165,7 @@ class SimPreparation:
                 id=record.task_id,
                 oci={"image": image, "limits": cgroup_limits(record.spec.resources)},
                 layers=(),
+                layer=record.layer,
             )
         )
         return Prepared(

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from agent.runtime.base import (
+    Attachment,
     CgroupLimits,
     Command,
     CommandResult,
@@ -43,6 +44,7 @@ class Container(msgspec.Struct):
     exit: ContainerExit | None = None
     paused: bool = False
     limits: CgroupLimits = CgroupLimits()
+    layer: str = ""
     started_at: int = 0
     health: Checks | None = None
     ready: Checks | None = None
@@ -70,6 +72,8 @@ class Engine:
         self.chance = chance
         self.check_chance = checks
         self.containers: dict[TaskId, Container] = {}
+        self.layers: dict[str, set[str]] = {}
+        """What was written to each kept layer: the ids of the tasks that had it."""
         self.watcher: Callable[[], None] = lambda: None
         self.on_start = on_start
         self.on_stop = on_stop
@@ -141,12 +145,17 @@ class SimRuntime:
         task_id = TaskId(config.id)
         if task_id in self._engine.containers:
             raise RuntimeFailed(f"container {task_id} exists already")
+        if holder := self._holder(config.layer):
+            raise RuntimeFailed(f"its writable layer is in use by container {holder}")
         image = str(config.oci["image"])
         if behaviour_of(image).create_fails:
             raise RuntimeFailed("exec format error")
         limits = config.oci["limits"]
         assert isinstance(limits, CgroupLimits)
-        self._engine.containers[task_id] = Container(task_id, image, limits=limits)
+        container = Container(task_id, image, limits=limits, layer=config.layer)
+        self._engine.containers[task_id] = container
+        if config.layer:
+            self._engine.layers.setdefault(config.layer, set()).add(task_id)
         await self._takes(0, 20)
         return 1000
 
@@ -182,6 +191,20 @@ class SimRuntime:
         container = self._engine.containers.pop(TaskId(container_id), None)
         if container is not None:
             self._engine.end(container, 137)
+
+    def _holder(self, layer: str) -> str:
+        """The container that has the kept layer; empty if none has."""
+        held = (c.id for c in self._engine.containers.values() if layer and c.layer == layer)
+        return next(held, "")
+
+    async def layers(self) -> tuple[str, ...]:
+        return tuple(sorted(self._engine.layers))
+
+    async def remove_layer(self, layer: str) -> None:
+        await self._takes(0, 20)
+        if holder := self._holder(layer):
+            raise RuntimeFailed(f"writable layer {layer} is in use by container {holder}")
+        self._engine.layers.pop(layer, None)
 
     async def found(self) -> tuple[FoundContainer, ...]:
         return tuple(
@@ -223,6 +246,9 @@ class SimRuntime:
 
     async def open(self, container_id: str, command: Command) -> OpenCommand:
         raise NotImplementedError("no user runs commands in the simulator")
+
+    async def attach(self, container_id: str) -> Attachment:
+        raise NotImplementedError("no user attaches in the simulator")
 
     async def pause(self, container_id: str) -> None:
         await self._takes(1, 5)

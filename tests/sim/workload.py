@@ -219,7 +219,8 @@ class Users:
     def restart_task(self, task: Task) -> None:
         """Another one in its slot."""
         self.send(
-            f"restart task {task.id[:6]}", lambda state, now, ids: restart_task(state, task.id)
+            f"restart task {task.id[:6]}",
+            lambda state, now, ids: restart_task(state, task.id, now),
         )
 
     def tasks(self) -> list[Task]:

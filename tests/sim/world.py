@@ -25,8 +25,8 @@ from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.kinds import NODE
-from pyswarm_core.objects import Capability, NodeResources, Service
-from pyswarm_core.states import Availability, NodeState
+from pyswarm_core.objects import NodeResources, Service
+from pyswarm_core.states import Availability, Capability, NodeState
 from tests.sim.askers import Askers
 from tests.sim.audited import bounded
 from tests.sim.brain import Brain

@@ -139,6 +139,9 @@ def with_replicas(
     """The spec with that many replicas; None: unchanged. Raises InvalidArgument for other modes."""
     if number is None:
         return spec
+    if spec.mode.is_container:
+        reason = "a container has one replica, which keeps its writable layer"
+        raise InvalidArgument(f"{given_as} can only be used with replicated mode: {reason}")
     if not isinstance(spec.mode, ReplicatedMode):
         raise InvalidArgument(f"{given_as} can only be used with replicated mode")
     return put(spec, "mode.replicas", number)

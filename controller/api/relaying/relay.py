@@ -34,8 +34,8 @@ class Caller(NamedTuple):
 class Chosen(NamedTuple):
     """The task of a stream."""
 
-    find: Callable[[State, str], Slices[Task]]
-    """Finds it by what the request names."""
+    find: Callable[[State, Any], Slices[Task]]
+    """Finds it by the request."""
     begun: Callable[[Task], None]
     """Called with it before its agent is asked."""
 
@@ -48,7 +48,7 @@ async def relay(
     Raises NotFound and Conflict for the task, the agent's error, and Unavailable if the agent or
     its connection is lost.
     """
-    task = await leader.watches.runner.run(chosen.find(leader.state, request.ref))
+    task = await leader.watches.runner.run(chosen.find(leader.state, request))
     if not task.node_id:
         name = task_name(leader.state, task)
         raise Conflict(f"container {name} is on no node yet: it is {task.state.word}")

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from controller.api.queries.lookup import find_container, find_target, task_name
+from controller.api.queries.lookup import find_container, requested_task, task_name
 from controller.api.relaying.relay import Caller, Chosen, relay
+from controller.brain.slices import Slices
 from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, read, received
 from controller.leader.exchanges import (
@@ -29,6 +30,7 @@ from pyswarm_core.api.v1 import control_pb2_grpc, streams_pb2
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.identity.audit import FieldChange
 from pyswarm_core.objects import Task
+from pyswarm_core.state import State
 from pyswarm_core.streams.requests import (
     AttachRequest,
     CopyInRequest,
@@ -116,8 +118,12 @@ class StreamCalls(control_pb2_grpc.ControlServicer):
         leader = self._leadership.current()
         caller = Caller(partial(_next, context), context.write)
         begun = _recorded(leader, verb, about)
-        find = find_container if isinstance(request, _FILES) else find_target
+        find = _with_files if isinstance(request, _FILES) else requested_task
         await relay(leader, exchange, request, caller, Chosen(find, begun))
+
+
+def _with_files(state: State, request: StreamRequest) -> Slices[Task]:
+    return find_container(state, request.ref)
 
 
 def _recorded(leader: Leader, verb: str, about: list[FieldChange]) -> Callable[[Task], None]:

@@ -12,7 +12,7 @@ from typing import Any
 from controller.leader.audit.log import Draft
 from controller.leader.persistence.saving import Unsaved
 from pyswarm_core.decision import Writes
-from pyswarm_core.ids import NetworkId, ServiceId
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Network, Service, Task
 from pyswarm_core.state import State
@@ -29,6 +29,8 @@ class Turn:
         self.services: list[ServiceId] = []
         self.tasks: list[Task] = []
         self.networks: list[Network] = []
+        self.layers: list[tuple[NodeId, ServiceId]] = []
+        """Containers whose writable layers their nodes keep no longer."""
         self.events: list[Event] = []
         self.answers: list[tuple[Future[Any], Any]] = []
         self._given_up: dict[_Held, dict[ServiceId, None]] = {}
@@ -41,6 +43,9 @@ class Turn:
         for service_id, service in after.items():
             if (before := state.services.get(service_id)) is None:
                 continue
+            pinned = service.pinned_node if service is not None else ""
+            if before.pinned_node and before.pinned_node != pinned:
+                self.layers.append((before.pinned_node, service_id))
             kept = {} if service is None else dict.fromkeys(_held(service))
             for held in _held(before):
                 if held not in kept:

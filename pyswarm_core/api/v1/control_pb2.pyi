@@ -49,21 +49,25 @@ class SignalTaskRequest(_message.Message):
     REF_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
     ref: _builtins.str
     signal: _builtins.str
-    """`SIGHUP`, `HUP` or a number; with `stop` empty."""
+    """`SIGHUP`, `HUP` or a number; with `stop` in place of the stop signal, if it is not empty."""
     stop: _builtins.bool
     """Stop signal, grace period, SIGKILL."""
+    timeout: _builtins.int
+    """With `stop`: the grace period in nanoseconds; 0: the task's own."""
     def __init__(
         self,
         *,
         ref: _builtins.str = ...,
         signal: _builtins.str = ...,
         stop: _builtins.bool = ...,
+        timeout: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref", "signal", b"signal", "stop", b"stop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref", "signal", b"signal", "stop", b"stop", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -792,6 +796,58 @@ class ListTasksReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListTasksReply: _TypeAlias = ListTasksReply  # noqa: Y015
+
+@_typing.final
+class ContainerReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class NetworksEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def service(self) -> _objects_pb2.Service: ...
+    @_builtins.property
+    def task(self) -> Global___TaskView:
+        """Of a container its newest task, with its spec, if it has one yet; none: the ref names a service."""
+
+    @_builtins.property
+    def networks(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Names of the networks by id, for display."""
+
+    def __init__(
+        self,
+        *,
+        service: _objects_pb2.Service | None = ...,
+        task: Global___TaskView | None = ...,
+        networks: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service", "task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["networks", b"networks", "service", b"service", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContainerReply: _TypeAlias = ContainerReply  # noqa: Y015
 
 @_typing.final
 class WhyReply(_message.Message):

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from pyswarm_core.api.v1 import audit_pb2 as pyswarm__core_dot_api_dot_v1_dot_audit__pb2
+from pyswarm_core.api.v1 import containers_pb2 as pyswarm__core_dot_api_dot_v1_dot_containers__pb2
 from pyswarm_core.api.v1 import control_pb2 as pyswarm__core_dot_api_dot_v1_dot_control__pb2
 from pyswarm_core.api.v1 import dispatcher_pb2 as pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2
 from pyswarm_core.api.v1 import files_pb2 as pyswarm__core_dot_api_dot_v1_dot_files__pb2
@@ -107,6 +108,16 @@ class ControlStub:
                 '/pyswarm.v1.Control/ListTasks',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListTasksRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListTasksReply.FromString,
+                _registered_method=True)
+        self.ListContainers = channel.unary_stream(
+                '/pyswarm.v1.Control/ListContainers',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_containers__pb2.ListContainersRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_containers__pb2.ListContainersReply.FromString,
+                _registered_method=True)
+        self.GetContainer = channel.unary_unary(
+                '/pyswarm.v1.Control/GetContainer',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ContainerReply.FromString,
                 _registered_method=True)
         self.Why = channel.unary_unary(
                 '/pyswarm.v1.Control/Why',
@@ -401,6 +412,20 @@ class ControlServicer:
 
     def ListTasks(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListContainers(self, request, context):
+        """Containers and tasks as `docker ps` shows them, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetContainer(self, request, context):
+        """The container, task or service of that name or id: a name such as web.1 means the slot's newest task.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -735,6 +760,16 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.ListTasks,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListTasksRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListTasksReply.SerializeToString,
+            ),
+            'ListContainers': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListContainers,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_containers__pb2.ListContainersRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_containers__pb2.ListContainersReply.SerializeToString,
+            ),
+            'GetContainer': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetContainer,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ContainerReply.SerializeToString,
             ),
             'Why': grpc.unary_unary_rpc_method_handler(
                     servicer.Why,
@@ -1315,6 +1350,60 @@ class Control:
             '/pyswarm.v1.Control/ListTasks',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListTasksRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListTasksReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListContainers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pyswarm.v1.Control/ListContainers',
+            pyswarm__core_dot_api_dot_v1_dot_containers__pb2.ListContainersRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_containers__pb2.ListContainersReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetContainer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/GetContainer',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.ContainerReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,6 +8,7 @@ Updates carry the version they are based on; ABORTED means: read again.
 from collections import abc as _abc
 from grpc import aio as _aio
 from pyswarm_core.api.v1 import audit_pb2 as _audit_pb2
+from pyswarm_core.api.v1 import containers_pb2 as _containers_pb2
 from pyswarm_core.api.v1 import control_pb2 as _control_pb2
 from pyswarm_core.api.v1 import dispatcher_pb2 as _dispatcher_pb2
 from pyswarm_core.api.v1 import files_pb2 as _files_pb2
@@ -59,6 +60,10 @@ class ControlStub:
     WatchService: _grpc.UnaryStreamMultiCallable[_control_pb2.WatchServiceRequest, _control_pb2.ServiceProgress]
     """Sends the service's progress now and whenever it changes, until it converged (or for ever with `follow`)."""
     ListTasks: _grpc.UnaryStreamMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksReply]
+    ListContainers: _grpc.UnaryStreamMultiCallable[_containers_pb2.ListContainersRequest, _containers_pb2.ListContainersReply]
+    """Containers and tasks as `docker ps` shows them, newest first."""
+    GetContainer: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ContainerReply]
+    """The container, task or service of that name or id: a name such as web.1 means the slot's newest task."""
     Why: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.WhyReply]
     RestartTask: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.TaskView]
     """Shuts a task down and fills its slot at once; returns the task that is shut down."""
@@ -143,6 +148,10 @@ class ControlAsyncStub(ControlStub):
     WatchService: _aio.UnaryStreamMultiCallable[_control_pb2.WatchServiceRequest, _control_pb2.ServiceProgress]  # type: ignore[assignment]
     """Sends the service's progress now and whenever it changes, until it converged (or for ever with `follow`)."""
     ListTasks: _aio.UnaryStreamMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksReply]  # type: ignore[assignment]
+    ListContainers: _aio.UnaryStreamMultiCallable[_containers_pb2.ListContainersRequest, _containers_pb2.ListContainersReply]  # type: ignore[assignment]
+    """Containers and tasks as `docker ps` shows them, newest first."""
+    GetContainer: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ContainerReply]  # type: ignore[assignment]
+    """The container, task or service of that name or id: a name such as web.1 means the slot's newest task."""
     Why: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.WhyReply]  # type: ignore[assignment]
     RestartTask: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.TaskView]  # type: ignore[assignment]
     """Shuts a task down and fills its slot at once; returns the task that is shut down."""
@@ -308,6 +317,22 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.ListTasksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_control_pb2.ListTasksReply], _abc.AsyncIterator[_control_pb2.ListTasksReply]]: ...
+
+    @_abc_1.abstractmethod
+    def ListContainers(
+        self,
+        request: _containers_pb2.ListContainersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_containers_pb2.ListContainersReply], _abc.AsyncIterator[_containers_pb2.ListContainersReply]]:
+        """Containers and tasks as `docker ps` shows them, newest first."""
+
+    @_abc_1.abstractmethod
+    def GetContainer(
+        self,
+        request: _control_pb2.RefRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ContainerReply, _abc.Awaitable[_control_pb2.ContainerReply]]:
+        """The container, task or service of that name or id: a name such as web.1 means the slot's newest task."""
 
     @_abc_1.abstractmethod
     def Why(

@@ -618,6 +618,7 @@ class Assignments(_message.Message):
     ENDPOINTS_FIELD_NUMBER: _builtins.int
     REMOVED_ENDPOINTS_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
     full: _builtins.bool
     revision: _builtins.int
     ids: _builtins.bytes
@@ -654,6 +655,10 @@ class Assignments(_message.Message):
 
     @_builtins.property
     def removed_endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___EndpointRef]: ...
+    @_builtins.property
+    def layers(self) -> Global___Layers:
+        """The last part has it. Without it, the node deletes no layers: the controller has an older protocol than 7."""
+
     def __init__(
         self,
         *,
@@ -670,14 +675,41 @@ class Assignments(_message.Message):
         endpoints: _abc.Iterable[_builtins.bytes] | None = ...,
         removed_endpoints: _abc.Iterable[Global___EndpointRef] | None = ...,
         more: _builtins.bool = ...,
+        layers: Global___Layers | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["layers", b"layers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_states", b"desired_states", "endpoints", b"endpoints", "full", b"full", "ids", b"ids", "more", b"more", "overlays", b"overlays", "removed_endpoints", b"removed_endpoints", "removed_ids", b"removed_ids", "removed_overlays", b"removed_overlays", "revision", b"revision", "slots", b"slots", "template_index", b"template_index", "templates", b"templates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_states", b"desired_states", "endpoints", b"endpoints", "full", b"full", "ids", b"ids", "layers", b"layers", "more", b"more", "overlays", b"overlays", "removed_endpoints", b"removed_endpoints", "removed_ids", b"removed_ids", "removed_overlays", b"removed_overlays", "revision", b"revision", "slots", b"slots", "template_index", b"template_index", "templates", b"templates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Assignments: _TypeAlias = Assignments  # noqa: Y015
+
+@_typing.final
+class Layers(_message.Message):
+    """Writable layers of containers, named by the ids of their services, 25 ASCII bytes each."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEPT_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    kept: _builtins.bytes
+    """Only in a full set: the node deletes the layers that it has and that are not named."""
+    removed: _builtins.bytes
+    """The node deletes these."""
+    def __init__(
+        self,
+        *,
+        kept: _builtins.bytes = ...,
+        removed: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept", b"kept", "removed", b"removed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Layers: _TypeAlias = Layers  # noqa: Y015
 
 @_typing.final
 class EndpointRef(_message.Message):
@@ -792,6 +824,7 @@ class TaskTemplate(_message.Message):
     PORTS_FIELD_NUMBER: _builtins.int
     REGISTRY_LOGIN_FIELD_NUMBER: _builtins.int
     LIMITS_VERSION_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
     service_name: _builtins.str
     spec_version: _builtins.int
@@ -809,6 +842,10 @@ class TaskTemplate(_message.Message):
 
     @_builtins.property
     def registry_login(self) -> _specs_pb2.RegistryLogin: ...
+    @_builtins.property
+    def container(self) -> _specs_pb2.ContainerMode:
+        """Of a container: the node keeps its writable layer until Assignments.layers says otherwise."""
+
     def __init__(
         self,
         *,
@@ -820,10 +857,11 @@ class TaskTemplate(_message.Message):
         ports: _abc.Iterable[_specs_pb2.PortConfig] | None = ...,
         registry_login: _specs_pb2.RegistryLogin | None = ...,
         limits_version: _builtins.int = ...,
+        container: _specs_pb2.ContainerMode | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["registry_login", b"registry_login", "spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "registry_login", b"registry_login", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["global", b"global", "limits_version", b"limits_version", "ports", b"ports", "registry_login", b"registry_login", "service_id", b"service_id", "service_labels", b"service_labels", "service_name", b"service_name", "spec", b"spec", "spec_version", b"spec_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "global", b"global", "limits_version", b"limits_version", "ports", b"ports", "registry_login", b"registry_login", "service_id", b"service_id", "service_labels", b"service_labels", "service_name", b"service_name", "spec", b"spec", "spec_version", b"spec_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1060,20 +1098,24 @@ class TaskSignal(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     signal: _builtins.str
-    """`SIGHUP`, `HUP` or a number."""
+    """`SIGHUP`, `HUP` or a number; with `stop` in place of the stop signal, if it is not empty."""
     stop: _builtins.bool
+    timeout: _builtins.int
+    """With `stop`: the grace period in nanoseconds; 0: the task's own."""
     def __init__(
         self,
         *,
         task_id: _builtins.str = ...,
         signal: _builtins.str = ...,
         stop: _builtins.bool = ...,
+        timeout: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["signal", b"signal", "stop", b"stop", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signal", b"signal", "stop", b"stop", "task_id", b"task_id", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

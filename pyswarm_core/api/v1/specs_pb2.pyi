@@ -179,6 +179,9 @@ class ContainerSpec(_message.Message):
     DNS_CONFIG_FIELD_NUMBER: _builtins.int
     HEALTHCHECK_FIELD_NUMBER: _builtins.int
     READINESS_FIELD_NUMBER: _builtins.int
+    OPEN_STDIN_FIELD_NUMBER: _builtins.int
+    STDIN_ONCE_FIELD_NUMBER: _builtins.int
+    ATTACH_BY_FIELD_NUMBER: _builtins.int
     image: _builtins.str
     dir: _builtins.str
     user: _builtins.str
@@ -189,6 +192,12 @@ class ContainerSpec(_message.Message):
     stop_signal: _builtins.str
     stop_grace_period: _builtins.int
     oom_score_adj: _builtins.int
+    open_stdin: _builtins.bool
+    """The standard input stays open, also while nobody is attached."""
+    stdin_once: _builtins.bool
+    """It is closed when the first client that attached to it leaves."""
+    attach_by: _builtins.int
+    """The program starts once a client is attached, at the latest at this time; 0: at once."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -243,10 +252,13 @@ class ContainerSpec(_message.Message):
         dns_config: Global___DnsConfig | None = ...,
         healthcheck: Global___HealthConfig | None = ...,
         readiness: Global___HealthConfig | None = ...,
+        open_stdin: _builtins.bool = ...,
+        stdin_once: _builtins.bool = ...,
+        attach_by: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dns_config", b"dns_config", "healthcheck", b"healthcheck", "readiness", b"readiness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "capability_add", b"capability_add", "capability_drop", b"capability_drop", "command", b"command", "dir", b"dir", "dns_config", b"dns_config", "env", b"env", "groups", b"groups", "healthcheck", b"healthcheck", "hostname", b"hostname", "hosts", b"hosts", "image", b"image", "init", b"init", "labels", b"labels", "oom_score_adj", b"oom_score_adj", "read_only", b"read_only", "readiness", b"readiness", "stop_grace_period", b"stop_grace_period", "stop_signal", b"stop_signal", "sysctls", b"sysctls", "tty", b"tty", "ulimits", b"ulimits", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "attach_by", b"attach_by", "capability_add", b"capability_add", "capability_drop", b"capability_drop", "command", b"command", "dir", b"dir", "dns_config", b"dns_config", "env", b"env", "groups", b"groups", "healthcheck", b"healthcheck", "hostname", b"hostname", "hosts", b"hosts", "image", b"image", "init", b"init", "labels", b"labels", "oom_score_adj", b"oom_score_adj", "open_stdin", b"open_stdin", "read_only", b"read_only", "readiness", b"readiness", "stdin_once", b"stdin_once", "stop_grace_period", b"stop_grace_period", "stop_signal", b"stop_signal", "sysctls", b"sysctls", "tty", b"tty", "ulimits", b"ulimits", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -492,23 +504,53 @@ class GlobalMode(_message.Message):
 Global___GlobalMode: _TypeAlias = GlobalMode  # noqa: Y015
 
 @_typing.final
+class ContainerMode(_message.Message):
+    """One replica whose writable layer is kept on its node until the service is removed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTO_REMOVE_FIELD_NUMBER: _builtins.int
+    UNLESS_STOPPED_FIELD_NUMBER: _builtins.int
+    auto_remove: _builtins.bool
+    """The service is removed once its task has ended and is not restarted."""
+    unless_stopped: _builtins.bool
+    """The restart policy `any` was given as unless-stopped."""
+    def __init__(
+        self,
+        *,
+        auto_remove: _builtins.bool = ...,
+        unless_stopped: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auto_remove", b"auto_remove", "unless_stopped", b"unless_stopped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContainerMode: _TypeAlias = ContainerMode  # noqa: Y015
+
+@_typing.final
 class ServiceMode(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REPLICATED_FIELD_NUMBER: _builtins.int
     GLOBAL_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def replicated(self) -> Global___ReplicatedMode: ...
+    @_builtins.property
+    def container(self) -> Global___ContainerMode: ...
     def __init__(
         self,
         *,
         replicated: Global___ReplicatedMode | None = ...,
+        container: Global___ContainerMode | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["global", b"global", "mode", b"mode", "replicated", b"replicated"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "global", b"global", "mode", b"mode", "replicated", b"replicated"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["global", b"global", "mode", b"mode", "replicated", b"replicated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "global", b"global", "mode", b"mode", "replicated", b"replicated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_mode: _TypeAlias = _typing.Literal["replicated", "global"]  # noqa: Y015
+    _WhichOneofReturnType_mode: _TypeAlias = _typing.Literal["replicated", "global", "container"]  # noqa: Y015
     _WhichOneofArgType_mode: _TypeAlias = _typing.Literal["mode", b"mode"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_mode) -> _WhichOneofReturnType_mode | None: ...
 

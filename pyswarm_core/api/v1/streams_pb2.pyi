@@ -404,32 +404,28 @@ class AttachRequest(_message.Message):
 
     REF_FIELD_NUMBER: _builtins.int
     STDIN_FIELD_NUMBER: _builtins.int
-    LOGS_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
     ref: _builtins.str
     stdin: _builtins.bool
     """Whether channel 0 is sent to the program."""
-    logs: _builtins.bool
-    """Also what the program wrote before: the log from its beginning, then what follows."""
     rows: _builtins.int
     columns: _builtins.int
     wait: _builtins.bool
-    """Wait for the program's start instead of refusing a task that does not run yet."""
+    """Attach as soon as the container exists, instead of refusing a task that does not run yet (ContainerSpec.attach_by)."""
     def __init__(
         self,
         *,
         ref: _builtins.str = ...,
         stdin: _builtins.bool = ...,
-        logs: _builtins.bool = ...,
         rows: _builtins.int = ...,
         columns: _builtins.int = ...,
         wait: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "logs", b"logs", "ref", b"ref", "rows", b"rows", "stdin", b"stdin", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "ref", b"ref", "rows", b"rows", "stdin", b"stdin", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

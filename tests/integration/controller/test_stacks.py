@@ -12,6 +12,7 @@ from controller.api.changes.removal import remove_object
 from controller.identity.policy import STACK_LABEL
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc
+from pyswarm_core.api.v1.containers_pb2 import ListContainersRequest
 from pyswarm_core.identity.users import Role
 from pyswarm_core.kinds import USER
 from tests.fixtures import build
@@ -63,6 +64,8 @@ async def test_lists_and_events_have_the_objects_of_the_stacks(fleet: Identified
         assert names == ["web_main"]
         parts = await _all(stub.ListTasks(pb.ListTasksRequest(), metadata=metadata))
         assert {one.service_name for part in parts for one in part.tasks} == {"web_main"}
+        parts = await _all(stub.ListContainers(ListContainersRequest(all=True), metadata=metadata))
+        assert {one.service_name for part in parts for one in part.containers} == {"web_main"}
         asked = pb.ListObjectsRequest(kind="service")
         parts = await _all(stub.ListObjects(asked, metadata=metadata))
         assert sum(len(part.objects) for part in parts) == 1

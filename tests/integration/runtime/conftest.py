@@ -39,6 +39,8 @@ RUN_INSIDE: dict[CommandBehaviour, tuple[str, ...]] = {
         "-c",
         "dd if=/dev/zero bs=64k count=64 2>/dev/null; exit 3",
     ),
+    CommandBehaviour.WRITES_FILE: ("/bin/sh", "-c", ": > /kept"),
+    CommandBehaviour.LOOKS_FOR_FILE: ("/bin/sh", "-c", "test -e /kept"),
     # One in a session of its own, one whose parent is gone, and the program itself.
     CommandBehaviour.HANGS: (
         "/bin/sh",

@@ -18,7 +18,7 @@ from cli.errors import Broken
 from pyswarm_core.errors import Conflict, InvalidArgument, NotFound, PyswarmError
 from pyswarm_core.streams.requests import CopyOutRequest, ExportRequest
 from tests.integration.streams.conftest import WAIT_S, Rig
-from tests.integration.streams.test_exec import fed
+from tests.integration.streams.stdio import fed
 from tests.unit.core.archives.test_hostile import HOSTILE
 from tests.unit.core.archives.test_round_trip import HOLE, make_tree
 from tests.unit.core.archives.trees import entry, tar, tree

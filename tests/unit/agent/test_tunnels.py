@@ -13,8 +13,10 @@ from agent.images.base import Image
 from agent.images.fake import FakeImages, FakeRegistry
 from agent.runtime.fake import CommandScript, FakeRuntime, Script
 from agent.runtime.logs import LogEntry
+from agent.runtime.running.attachments import Attachments
 from agent.session.tunnels import LINES_PER_FRAME, Dialer, _parts
 from agent.streams.serving import Streams
+from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.api.v1 import dispatcher_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2_grpc
 from pyswarm_core.ids import TaskId
@@ -42,7 +44,7 @@ async def _traced(probe: TraceProbe) -> Facts:
 
 
 def _streams(runtime: FakeRuntime) -> Streams:
-    return Streams(runtime, dict, lambda _: socket.socket())
+    return Streams(runtime, Attachments(SystemClock()), dict, lambda _: socket.socket())
 
 
 class _Leader(dispatcher_pb2_grpc.DispatcherServicer):

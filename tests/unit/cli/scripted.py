@@ -68,7 +68,15 @@ def _stream(script: Script, rpc: str) -> Callable[..., Iterator[Message]]:
     return call
 
 
-_LISTS = ("ListServices", "ListTasks", "ListNodes", "ListObjects", "GetNetwork", "ListImages")
+_LISTS = (
+    "ListServices",
+    "ListTasks",
+    "ListContainers",
+    "ListNodes",
+    "ListObjects",
+    "GetNetwork",
+    "ListImages",
+)
 _STREAMS = ("WatchService", "Events", "ListAudit", "Logs", "PullImage", *_LISTS)
 
 

@@ -110,7 +110,7 @@ def test_removal_of_a_node_and_restart_of_a_task() -> None:
     found = record(state, gone, "node rm")
     assert (found.object_kind, found.object_id, found.version) == ("node", "n1", 0)
     task = state.tasks[TaskId("web.1")]
-    writes, _ = restart_task(state, task.id)
+    writes, _ = restart_task(state, task.id, NOW)
     found = record(state, writes, "task restart")
     assert (found.object_kind, found.object_name) == ("task", "web.1")
     assert changes(found) == [("DesiredState", "running", "shutdown")]
