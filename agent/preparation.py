@@ -7,6 +7,7 @@ which the worker calls for every ended task.
 """
 
 import asyncio
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,11 +26,14 @@ from agent.network.base import RESOLVER_ADDRESS
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Attached
 from agent.runtime.base import ContainerConfig, LogLimits, Runtime, RuntimeFailed
+from agent.runtime.isolation import devices
 from agent.runtime.mounts import read_from_layers
 from agent.runtime.running.attachments import Attachments
 from agent.tasks.events import Prepared
+from agent.tasks.isolation.config import HOST
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
 from agent.tasks.ocispec_process import command_line
+from agent.tasks.ocispec_resources import bandwidth, written_limits
 from agent.tasks.record import Record
 from pyswarm_core.clock import seconds
 from pyswarm_core.docker.reference import parse_reference
@@ -128,12 +132,21 @@ class Preparation:
         networks = _networks(record)
         dns = spec.container_spec.dns_config
         attached = await self._overlays.attach(
-            record.task_id, networks, dns.nameservers, calls_api=spec.allow_fleet_api
+            record.task_id,
+            networks,
+            dns.nameservers,
+            calls_api=spec.allow_fleet_api,
+            chosen=spec.task_ips,
+            mac=spec.container_spec.mac_address,
+            bandwidth=bandwidth(spec.resources),
         )
         ports = self._overlays.claim(record.task_id, record.ports)
         in_host = not attached.netns_path
+        container = spec.container_spec
         own_name = self._hostname if in_host else short(record.task_id)
-        hostname = spec.container_spec.hostname or own_name
+        hostname = container.hostname or own_name
+        if container.uts_mode == HOST:
+            hostname = os.uname().nodename
         files = self._files(record, hostname, attached)
         passwd, group = _accounts(image.config, record, image.layers)
         around = Surroundings(
@@ -144,6 +157,7 @@ class Preparation:
             files={f"/etc/{name}": self._runtime.file_path(record.task_id, name) for name in files},
             passwd=passwd,
             group=group,
+            devices=await asyncio.to_thread(devices.of_container, container),
         )
         pid = await self._runtime.create(
             ContainerConfig(
@@ -153,6 +167,7 @@ class Preparation:
                 log_limits=self._log_limits,
                 files=files,
                 terminal=spec.container_spec.tty,
+                limits=written_limits(spec.resources),
                 stdin=spec.container_spec.open_stdin,
                 stdin_once=spec.container_spec.stdin_once,
                 layer=record.layer,

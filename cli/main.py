@@ -55,6 +55,10 @@ COMMANDS = {
     "swarm": ("cli.swarm:swarm", "Manage the fleet"),
     "user": ("cli.user:user", "Manage users"),
     "playground": ("cli.playground.commands:playground", "Run a fleet on this machine"),
+    "stats": (
+        "cli.container.stats:stats",
+        "Display a live stream of container(s) resource usage statistics",
+    ),
     "attach": ("cli.container.attach:attach", "Attach to the streams of a running container"),
     "port-forward": (
         "cli.container.port_forward:port_forward",
@@ -90,6 +94,8 @@ COMMANDS = {
     "events": ("cli.verbs.events:events", "Get real time events from the fleet"),
     "audit": ("cli.verbs.audit:audit", "Show who changed what, from the audit log"),
     "why": ("cli.verbs.why:why", "Explain the state of a task or service"),
+    "info": ("cli.verbs.info:info", "Display fleet-wide information"),
+    "alias": ("cli.verbs.alias:alias", "Print a shell function with which docker calls pyswarm"),
     "version": ("cli.verbs.version:version", "Show the version information of CLI and controller"),
     "completion": ("cli.verbs.completion:completion", "Generate the completion script of a shell"),
 }

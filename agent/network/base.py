@@ -166,15 +166,28 @@ class ControlPlane(msgspec.Struct, frozen=True, kw_only=True):
 NO_CONTROL_PLANE = ControlPlane()
 
 
+class Bandwidth(msgspec.Struct, frozen=True, kw_only=True):
+    """Bits a second that a task may send and receive on an interface; 0: no limit."""
+
+    egress: int = 0
+    ingress: int = 0
+
+
+UNLIMITED = Bandwidth()
+
+
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """One interface of a task.
 
-    `address` lies in one of the network's local blocks: `10.128.0.5`.
+    `address` lies in one of the network's local blocks: `10.128.0.5`. An empty `mac` is derived
+    from it.
     """
 
     network_id: NetworkId
     address: str
     ifname: str = "eth0"
+    mac: str = ""
+    bandwidth: Bandwidth = UNLIMITED
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True, order=True):

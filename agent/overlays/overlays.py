@@ -5,15 +5,24 @@ controller, or without one. A power loss may destroy the files, but then no task
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from agent.assignment import Assignment
-from agent.network.base import HOST_BRIDGE, Attachment, Fault, NetworkFailed, Resolvers
+from agent.network.base import (
+    HOST_BRIDGE,
+    UNLIMITED,
+    Attachment,
+    Bandwidth,
+    Fault,
+    NetworkFailed,
+    Resolvers,
+)
 from agent.network.dataplane import Dataplane
+from agent.overlays.addresses import NONE_CHOSEN
 from agent.overlays.files import NetworkFiles
-from agent.overlays.plan import Attached, Plan, Work, own_networks
+from agent.overlays.plan import AddressInUse, Attached, Plan, Work, own_networks
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import SECOND, Instant, seconds
 from pyswarm_core.controlplane import ControlHost
@@ -28,6 +37,8 @@ _log = EventLog("agent.overlays")
 REPAIR_PERIOD_S = 15.0
 """How often the kernel is compared with the plan."""
 RETRY_S = 1.0
+ADDRESS_WAIT_S, ADDRESS_RETRY_S = 5.0, 0.1
+"""A task of the slot that ended a moment ago has its address until its namespace is removed."""
 
 
 def _now() -> Instant:
@@ -107,10 +118,15 @@ class Overlays:
         servers: Sequence[str] = (),
         *,
         calls_api: bool = False,
+        chosen: Mapping[NetworkId, str] = NONE_CHOSEN,
+        mac: str = "",
+        bandwidth: Bandwidth = UNLIMITED,
     ) -> Attached:
         """Give the task addresses, a network namespace and, on overlays, a resolver that forwards
         unknown names to `servers` (none: the host's servers). A task that has them keeps them.
-        `calls_api`: the controllers' API is open to it.
+        `calls_api`: the controllers' API is open to it. `chosen` are addresses that it must have;
+        the task before it may still hold them for a moment. `mac` is that of the first interface,
+        `bandwidth` that of each.
 
         Raises NetworkFailed: no address is free, or the kernel refused.
         """
@@ -118,14 +134,20 @@ class Overlays:
         if desired is None:
             return Attached()
         await self.ready(networks, is_new=not self._plan.addresses(task_id))
-        addresses = self._plan.join(task_id, desired)
+        addresses = await self._join(task_id, desired, chosen)
         if calls_api and self._plan.allow_api(task_id):
             await self._notify()
             await self.settled()
         path = await self._dataplane.attach(
             task_id,
             tuple(
-                Attachment(network_id=a.network_id, address=a.address, ifname=f"eth{index}")
+                Attachment(
+                    network_id=a.network_id,
+                    address=a.address,
+                    ifname=f"eth{index}",
+                    mac="" if index else mac,
+                    bandwidth=bandwidth,
+                )
                 for index, a in enumerate(addresses)
             ),
         )
@@ -133,6 +155,19 @@ class Overlays:
         if overlays:
             await self._resolvers.open(task_id, overlays, servers)
         return self._plan.attached(task_id, path, has_resolver=bool(overlays))
+
+    async def _join(
+        self, task_id: TaskId, networks: tuple[NetworkId, ...], chosen: Mapping[NetworkId, str]
+    ) -> tuple[TaskAddress, ...]:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ADDRESS_WAIT_S
+        while True:
+            try:
+                return self._plan.join(task_id, networks, chosen)
+            except AddressInUse:
+                if loop.time() >= deadline:
+                    raise
+            await asyncio.sleep(ADDRESS_RETRY_S)
 
     async def ready(self, networks: Iterable[NetworkId], *, is_new: bool = True) -> None:
         """Return once a task may attach to these networks or, if not `is_new`, be repaired on them.
@@ -176,6 +211,12 @@ class Overlays:
     def named(self) -> frozenset[TaskId]:
         """The tasks that rules of this host name; see Plan."""
         return self._plan.named
+
+    async def limit(self, task_id: TaskId, bandwidth: Bandwidth) -> None:
+        """Change the bandwidth of a task's interfaces; a task without them is no error. Raises
+        NetworkFailed.
+        """
+        await self._dataplane.limit(task_id, bandwidth)
 
     async def detach(self, task_id: TaskId) -> None:
         """Remove the task's namespace and release its addresses; a task without them is no

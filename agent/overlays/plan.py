@@ -27,7 +27,7 @@ from agent.network.base import (
 )
 from agent.network.ipam import gateway
 from agent.network.overlay.plug import default_network
-from agent.overlays.addresses import Addresses, NoAddressFree
+from agent.overlays.addresses import NONE_CHOSEN, Addresses, AddressTaken, NoAddressFree
 from agent.overlays.checks import checked_overlay, endpoint_faults
 from agent.overlays.faults import Faults
 from agent.overlays.hostports import HostPorts, is_of_host
@@ -40,6 +40,10 @@ from pyswarm_core.specs import PortConfig
 CONTROLLERS = "controllers"
 """The source of what controllers reported."""
 _SAVED = "saved"
+
+
+class AddressInUse(NetworkFailed):
+    """The address that a task must have is not free on this host."""
 
 
 class SavedPlan(msgspec.Struct, frozen=True):
@@ -254,13 +258,20 @@ class Plan:
         """The addresses that the task holds."""
         return self._addresses.of(task_id)
 
-    def join(self, task_id: TaskId, networks: tuple[NetworkId, ...]) -> tuple[TaskAddress, ...]:
-        """One address on each of these networks, held until the task leaves. Raises NetworkFailed:
-        none is free.
+    def join(
+        self,
+        task_id: TaskId,
+        networks: tuple[NetworkId, ...],
+        chosen: Mapping[NetworkId, str] = NONE_CHOSEN,
+    ) -> tuple[TaskAddress, ...]:
+        """One address on each of these networks, the `chosen` ones first, held until the task
+        leaves. Raises AddressInUse for a chosen one that is not free, NetworkFailed if none is.
         """
         if held := self._addresses.of(task_id):
             return held
-        given = self._addresses.allocate(task_id, networks)
+        given = self._addresses.allocate(task_id, networks, chosen)
+        if isinstance(given, AddressTaken):
+            raise AddressInUse(f"network {self.name(given.network_id)}: {given.why}")
         if isinstance(given, NoAddressFree):
             raise NetworkFailed(f"network {self.name(given.network_id)}: {given.why}")
         return given

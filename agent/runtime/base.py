@@ -6,7 +6,7 @@ Invariants: a container id is used once. Every method may be repeated after the 
 disk and the kernel hold the state, never an object in memory.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from enum import StrEnum
 from typing import Protocol
 
@@ -48,13 +48,63 @@ class LogLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_file: int = 1
 
 
+class DeviceNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A device of the host as a container gets it.
+
+    `path` is in the container, `source` on the host, `kind` is `c` or `b`, `mode` are the
+    permission bits, `permissions` what the container's cgroup allows: r, w, m.
+    """
+
+    path: str
+    source: str
+    kind: str
+    major: int
+    minor: int
+    mode: int = 0o600
+    uid: int = 0
+    gid: int = 0
+    permissions: str = "rwm"
+
+
+class DiskLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of one disk, by the path of its device on the host; 0: none. Bytes and operations
+    are per second.
+    """
+
+    path: str
+    weight: int = 0
+    read_bps: int = 0
+    write_bps: int = 0
+    read_iops: int = 0
+    write_iops: int = 0
+
+
+class CgroupLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The cgroup limits of a container; 0 and empty: none. `cpu_quota_us` is per `cpu_period_us`,
+    `cpu_shares` the weight as Docker counts it, where none is 1,024.
+    """
+
+    cpu_quota_us: int = 0
+    cpu_period_us: int = CPU_PERIOD_US
+    cpu_shares: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    memory_bytes: int = 0
+    memory_and_swap_bytes: int = 0
+    memory_reservation_bytes: int = 0
+    pids: int = 0
+    blkio_weight: int = 0
+    disks: tuple[DiskLimits, ...] = ()
+
+
 class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that one container is made from.
 
     `oci` is the config.json without `root.path`, which the runtime sets. `layers` are the unpacked
     directories of the image, the uppermost first. `files` maps plain names to small files (hosts,
     hostname, resolv.conf). They are written to `Runtime.file_path(id, name)` before the container
-    is made, and the OCI config mounts them from there.
+    is made, and the OCI config mounts them from there. `limits` are set before its first
+    instruction.
     """
 
     id: str
@@ -63,6 +113,8 @@ class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_limits: LogLimits = LogLimits()
     files: dict[str, bytes] = {}
     terminal: bool = False
+    limits: CgroupLimits | None = None
+    """All limits, if some of them are not in `oci`."""
     stdin: bool = False
     """Clients may attach to its stdin; otherwise that is empty."""
     stdin_once: bool = False
@@ -119,13 +171,26 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     io_write_bytes: int = 0
 
 
-class CgroupLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """The cgroup limits of a container; 0 is unlimited. `cpu_quota_us` is per CPU_PERIOD_US."""
+class Details(msgspec.Struct, frozen=True, kw_only=True):
+    """What a container's cgroup counts besides; all but `rss_bytes`, `cache_bytes` and the limit
+    from the container's start.
 
-    cpu_quota_us: int = 0
-    memory_bytes: int = 0
-    memory_and_swap_bytes: int = 0
-    pids: int = 0
+    `periods` are those of its CPU quota. `stalled_ns` is the time that `some` or all (`full`) of
+    its processes waited, by resource and kind. A limit of 0 means none.
+    """
+
+    user_ns: int = 0
+    system_ns: int = 0
+    periods: int = 0
+    throttled_periods: int = 0
+    throttled_ns: int = 0
+    rss_bytes: int = 0
+    cache_bytes: int = 0
+    oom_kills: int = 0
+    pids_limit: int = 0
+    io_reads: int = 0
+    io_writes: int = 0
+    stalled_ns: Mapping[tuple[str, str], int] = {}
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):

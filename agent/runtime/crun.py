@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from asyncinotify import Mask
 
-from agent.runtime import cgroups, logrotate, procs
+from agent.runtime import logrotate, procs
 from agent.runtime.base import (
     Attachment,
     CgroupLimits,
@@ -35,6 +35,7 @@ from agent.runtime.running import attached, execs
 from agent.runtime.running.execs import Running
 from agent.runtime.running.opened import Opened
 from agent.runtime.steps import Steps
+from agent.runtime.usage.reading import Reader
 from agent.runtime.watch import FileWatch, MonitorWatch
 from pyswarm_core.aio.logs import EventLog
 
@@ -55,6 +56,7 @@ class ConmonRuntime:
     def __init__(self, binaries: Binaries, layout: Layout, hierarchies: Hierarchies) -> None:
         self._layout = layout
         self._hierarchies = hierarchies
+        self._reader = Reader(hierarchies)
         self._loop = asyncio.get_running_loop()
         self._monitors = MonitorWatch(self._monitor_ended)
         self._steps = Steps(binaries, layout, hierarchies, self._watch_monitor)
@@ -194,7 +196,8 @@ class ConmonRuntime:
     async def stats(self, container_id: str) -> Stats | None:
         """See `Runtime`."""
         cgroup = self._layout.cgroup(container_id)
-        return await self._run(self._ending, cgroups.stats, self._hierarchies, cgroup)
+        usage = await self._run(self._ending, self._reader.read, cgroup)
+        return usage.stats if usage else None
 
     async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
         """See `Runtime`."""

@@ -38,6 +38,7 @@ from agent.runtime.base import (
 from agent.runtime.cgroups import Hierarchies, MonitorGroup
 from agent.runtime.conmon import Binaries, MonitorCall
 from agent.runtime.filters import ANNOTATION, CompiledFilters
+from agent.runtime.isolation import idmaps
 from agent.runtime.layout import UNSEEN_EXIT_CODE, ContainerRecord, Layout
 from agent.runtime.procs import Process
 from agent.runtime.program.inspection import explain
@@ -78,6 +79,7 @@ class Steps:
         self._filters = CompiledFilters(layout.filters, f"{binaries.kind} {binaries.version}")
         self._locks = WeakValueDictionary[str, threading.Lock]()
         self._locks_guard = threading.Lock()
+        self._choosing = threading.Lock()
         self._limits: dict[str, LogLimits] = {}
 
     def enter_thread(self) -> None:
@@ -164,12 +166,8 @@ class Steps:
         return HostFailed(text) if of_host else RuntimeFailed(text)
 
     def _make(self, config: ContainerConfig, bundle: Path) -> ContainerRecord:
-        writable = self._layout.writable(config.id)
-        if config.layer:
-            with self._alone(_lock_of(config.layer), _COPY_TIMEOUT_S):
-                writable = self._layout.claim_layer(config.id, config.layer)
-        mounts.mount_overlay(config.layers, writable, bundle / "rootfs", volatile=config.volatile)
-        key, compiled = self._write_config(config, bundle)
+        ids = self._mount_root(config, bundle)
+        key, compiled = self._write_config(config, bundle, ids)
         if config.layer:
             written = (bundle / "config.json").read_bytes()
             rootfs.remember(self._layout, config.layer, config.layers, written)
@@ -189,6 +187,8 @@ class Steps:
         monitor = procs.identify(started.pid)
         try:
             container = conmon.read_report(started, _CREATE_TIMEOUT_S)
+            if config.limits is not None:
+                limits.change(self._hierarchies, self._layout.cgroup(config.id), config.limits)
         except BaseException as error:
             self._end_monitor(Process(started.pid, monitor.started))
             if isinstance(error, RuntimeFailed):
@@ -205,10 +205,43 @@ class Steps:
             self._filters.learn(key, self._layout.oci_root / config.id / "seccomp.bpf")
         return record
 
-    def _write_config(self, config: ContainerConfig, bundle: Path) -> tuple[str, bool]:
+    def _mount_root(self, config: ContainerConfig, bundle: Path) -> dict[str, Any]:
+        """Mount the root file system; return the id mappings if it has a user namespace."""
+        writable, rootfs = self._writable(config), bundle / "rootfs"
+        linux: Any = config.oci.get("linux", {})
+        if not any(each["type"] == "user" for each in linux.get("namespaces", ())):
+            mounts.mount_overlay(config.layers, writable, rootfs, volatile=config.volatile)
+            return {}
+        with self._choosing:
+            # A kept layer keeps the ids of its files.
+            taken = idmaps.taken(self._layout.writables, self._layout.layers)
+            start = idmaps.start_of(writable)
+            if not start:
+                start = idmaps.choose(config.layer or config.id, taken)
+                os.chown(writable / "upper", start, start)
+        os.chown(bundle, 0, start)
+        bundle.chmod(0o710)  # root of the container passes through, and changes nothing
+        for owned in (writable / "work", *(bundle / "files").iterdir()):
+            os.chown(owned, start, start)
+        with idmaps.shifted(config.layers, start, bundle / "layers") as layers:
+            mounts.mount_overlay(layers, writable, rootfs, volatile=config.volatile)
+        return idmaps.mappings(start)
+
+    def _writable(self, config: ContainerConfig) -> Path:
+        """The directory of what the container writes."""
+        if not config.layer:
+            return self._layout.writable(config.id)
+        with self._alone(_lock_of(config.layer), _COPY_TIMEOUT_S):
+            return self._layout.claim_layer(config.id, config.layer)
+
+    def _write_config(
+        self, config: ContainerConfig, bundle: Path, ids: dict[str, Any]
+    ) -> tuple[str, bool]:
         """Write config.json; return the seccomp profile's key and whether it came compiled."""
         oci: dict[str, Any] = dict(config.oci)
         oci["root"] = {**oci.get("root", {}), "path": str(bundle / "rootfs")}
+        if ids:
+            oci["linux"] = {**oci["linux"], **ids}
         section = oci.get("linux", {}).get("seccomp")
         key, program = "", None
         if section and self._binaries.kind == "crun":
@@ -347,6 +380,8 @@ class Steps:
         if bundle.exists():
             self._end_processes(container_id, bundle)
         cgroups.remove(self._hierarchies, self._layout.cgroup(container_id))
+        if bundle.exists():
+            idmaps.remove(bundle / "layers")
         if self._layout.holds_layer(container_id):
             mounts.unmount_unused(bundle / "rootfs")
         elif bundle.exists():

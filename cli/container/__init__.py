@@ -38,6 +38,10 @@ VERBS = {
         "cli.container.control.pause:pause",
         "Pause all processes within one or more containers",
     ),
+    "stats": (
+        "cli.container.stats:stats",
+        "Display a live stream of container(s) resource usage statistics",
+    ),
     "top": ("cli.container.control.top:top", "Display the running processes of a container"),
     "unpause": (
         "cli.container.control.pause:unpause",

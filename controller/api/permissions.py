@@ -175,6 +175,11 @@ def _service_or_task(caller: Caller, rule: Rule, request: Any, state: State) -> 
     yield from _end(caller, rule, request.ref, state)
 
 
+def _services_or_tasks(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    for ref in request.refs:
+        yield from _end(caller, rule, ref, state)
+
+
 def _target(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
     _require_task(caller, rule, (yield from requested_task(state, request)), state)
 
@@ -236,6 +241,7 @@ _STACKS: Mapping[Named, Callable[[Caller, Rule, Any, State], Slices[None]]] = {
     Named.SERVICE: _service,
     Named.TASK: _task,
     Named.SERVICE_OR_TASK: _service_or_task,
+    Named.SERVICES_OR_TASKS: _services_or_tasks,
     Named.TARGET: _target,
     Named.PROGRAM: _target,
     Named.CONTAINER: _container,

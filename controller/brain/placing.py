@@ -261,21 +261,28 @@ class Placing:
 
     def _take(self, rows: IntColumn, demand: Demand) -> IntColumn:
         """Reserve what tasks on these rows need; return the rows where all of it was free."""
-        networks = [self.blocks(network_id) for network_id in demand.footprint.networks]
+        chosen = demand.template.task_ips
+        networks = [
+            (self.blocks(network_id), chosen.get(network_id, ""))
+            for network_id in demand.footprint.networks
+        ]
         if networks:
             taken = [row for row in rows.tolist() if self._take_addresses(row, networks)]
             rows = np.array(taken, np.int64)
         self.ledger.place(rows, demand.footprint)
         return rows
 
-    def _take_addresses(self, row: int, networks: list[Blocks | None]) -> bool:
+    def _take_addresses(self, row: int, networks: list[tuple[Blocks | None, str]]) -> bool:
         table = self._state.node_table
         node_id, number = table.ids[row], int(table.number[row])
-        if not all(blocks is not None and blocks.fits(node_id, number) for blocks in networks):
+        if not all(
+            blocks is not None and blocks.fits(node_id, number, address=address)
+            for blocks, address in networks
+        ):
             return False
-        for blocks in networks:
+        for blocks, address in networks:
             if blocks is not None:
-                blocks.take(node_id, number)
+                blocks.take(node_id, number, address)
         return True
 
     def _assign(self, plan: Plan, unassigned: list[UnassignedTask], nodes: list[NodeId]) -> None:
@@ -401,6 +408,7 @@ def _with_rooms(
     """The demand, limited by the room of its networks and by what they require of kernels."""
     rooms: list[Room] = []
     needs: dict[Capability, str] = {}
+    chosen = demand.template.task_ips
     for network_id in demand.footprint.networks:
         blocks = blocks_of(network_id)
         if blocks is None:
@@ -411,7 +419,7 @@ def _with_rooms(
             needs.setdefault(capability, blocks.network.spec.name)
         if rows := table.blocked(network_id):
             rooms.append(_blocked(table, rows, blocks.network, len(demand.on_node)))
-        rooms += blocks.rooms(table)
+        rooms += blocks.rooms(table, chosen.get(network_id, ""))
     asked = tuple((name, capability) for capability, name in needs.items())
     return demand._replace(rooms=tuple(rooms), needs=asked)
 

@@ -1,6 +1,6 @@
 """The requests that agents answer through a tunnel, and their answers as values. PURE.
 
-A request is a struct with the fields of its message. Log lines and images stay the agent's
+A request is a struct with the fields of its message. Log lines, images and stats stay the agent's
 messages, which have the fields of the views that they are typed as: there may be thousands, and a
 copy of each would slow down logs. The frames of byte streams are passed on as they are.
 """
@@ -31,6 +31,7 @@ from pyswarm_core.views import (
     LogLine,
     ProcessTable,
     TaskCheck,
+    TaskStats,
 )
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -97,6 +98,17 @@ class TaskSignal(msgspec.Struct, frozen=True):
     """With `stop`: the grace period in nanoseconds; 0: the task's own."""
 
 
+class StatsOptions(msgspec.Struct, frozen=True):
+    """Sample the containers of these tasks and services, by default all, once per period (in
+    nanoseconds); `samples` times, for ever if 0.
+    """
+
+    task_ids: tuple[str, ...]
+    service_ids: tuple[str, ...]
+    period: int
+    samples: int
+
+
 class TopRequest(msgspec.Struct, frozen=True):
     """Send the processes of a container, with these options of ps."""
 
@@ -136,6 +148,11 @@ def _lines(frame: Any) -> Sequence[LogLine]:
     return lines
 
 
+def _stats(frame: Any) -> Sequence[TaskStats]:
+    stats: Sequence[TaskStats] = frame.stats.tasks
+    return stats
+
+
 LOGS = Exchange[LogsOptions, Sequence[LogLine]]("logs", _lines)
 IMAGE_PULL = Exchange[ImagePull, ImageProgress](
     "image_pull", lambda frame: from_proto(ImageProgress, frame.image_progress)
@@ -145,6 +162,7 @@ IMAGE_REMOVE = Exchange[ImageRemove, Sequence[Image]]("image_remove", _images)
 IMAGE_RESOLVE = Exchange[ImageResolve, Sequence[Image]]("image_resolve", _images)
 TRACE = Exchange[TraceProbe, Facts]("trace", lambda frame: from_proto(Facts, frame.trace_facts))
 TASK_CHECKS = Exchange[TaskChecksRequest, tuple[TaskCheck, ...]]("task_checks", _checks)
+STATS = Exchange[StatsOptions, Sequence[TaskStats]]("stats", _stats)
 TOP = Exchange[TopRequest, ProcessTable]("top", lambda frame: from_proto(ProcessTable, frame.top))
 CHANGES = Exchange[ChangesRequest, Sequence[FileChange]](
     "changes", lambda frame: frame.changes.changes

@@ -8,7 +8,7 @@ is detached at once, and ends with its last descriptor.
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -17,6 +17,7 @@ import msgspec
 
 from agent.runtime import mounts, procs
 from agent.runtime.base import Ids, Rootfs, RuntimeFailed
+from agent.runtime.isolation import idmaps
 from agent.runtime.layout import Layout
 
 _OPEN = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -101,10 +102,11 @@ def opened_layer(layout: Layout, layer: str, *, writable: bool) -> Rootfs:
         kept = _kept.decode((directory / "rootfs").read_bytes())
         target.mkdir(mode=0o700)
         try:
-            if writable:
-                mounts.mount_overlay(kept.layers, directory, target, volatile=False)
-            else:
-                mounts.view((str(directory / "upper"), *kept.layers), target)
+            with _layers(kept.layers, directory, target) as layers:
+                if writable:
+                    mounts.mount_overlay(layers, directory, target, volatile=False)
+                else:
+                    mounts.view((str(directory / "upper"), *layers), target)
             try:
                 descriptor = os.open(target, _OPEN)
             finally:
@@ -117,6 +119,15 @@ def opened_layer(layout: Layout, layer: str, *, writable: bool) -> Rootfs:
         raise RuntimeFailed(f"the container's files cannot be mounted: {error}") from error
     overlay = f"/proc/self/fd/{descriptor}"
     return _rootfs(descriptor, partial(os.close, descriptor), overlay, directory, kept)
+
+
+def _layers(
+    layers: tuple[str, ...], directory: Path, target: Path
+) -> AbstractContextManager[tuple[str, ...]]:
+    """The layers with the owners that the files of the kept layer have."""
+    if start := idmaps.start_of(directory):
+        return idmaps.shifted(layers, start, target.with_name(f"{target.name}-layers"))
+    return nullcontext(layers)
 
 
 def _rootfs(

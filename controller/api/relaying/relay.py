@@ -34,7 +34,7 @@ class Caller(NamedTuple):
 class Chosen(NamedTuple):
     """The task of a stream."""
 
-    find: Callable[[State, Any], Slices[Task]]
+    find: Callable[[State, StreamRequest], Slices[Task]]
     """Finds it by the request."""
     begun: Callable[[Task], None]
     """Called with it before its agent is asked."""

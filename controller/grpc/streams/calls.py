@@ -118,11 +118,11 @@ class StreamCalls(control_pb2_grpc.ControlServicer):
         leader = self._leadership.current()
         caller = Caller(partial(_next, context), context.write)
         begun = _recorded(leader, verb, about)
-        find = _with_files if isinstance(request, _FILES) else requested_task
+        find = _container if isinstance(request, _FILES) else requested_task
         await relay(leader, exchange, request, caller, Chosen(find, begun))
 
 
-def _with_files(state: State, request: StreamRequest) -> Slices[Task]:
+def _container(state: State, request: StreamRequest) -> Slices[Task]:
     return find_container(state, request.ref)
 
 

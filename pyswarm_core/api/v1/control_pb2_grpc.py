@@ -8,6 +8,7 @@ from pyswarm_core.api.v1 import containers_pb2 as pyswarm__core_dot_api_dot_v1_d
 from pyswarm_core.api.v1 import control_pb2 as pyswarm__core_dot_api_dot_v1_dot_control__pb2
 from pyswarm_core.api.v1 import dispatcher_pb2 as pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2
 from pyswarm_core.api.v1 import files_pb2 as pyswarm__core_dot_api_dot_v1_dot_files__pb2
+from pyswarm_core.api.v1 import stats_pb2 as pyswarm__core_dot_api_dot_v1_dot_stats__pb2
 from pyswarm_core.api.v1 import streams_pb2 as pyswarm__core_dot_api_dot_v1_dot_streams__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -258,6 +259,11 @@ class ControlStub:
                 '/pyswarm.v1.Control/Logs',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsReply.FromString,
+                _registered_method=True)
+        self.Stats = channel.unary_stream(
+                '/pyswarm.v1.Control/Stats',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_stats__pb2.StatsRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_stats__pb2.StatsReply.FromString,
                 _registered_method=True)
         self.Exec = channel.stream_stream(
                 '/pyswarm.v1.Control/Exec',
@@ -611,6 +617,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Stats(self, request, context):
+        """What running containers use, a part per node and sample.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Exec(self, request_iterator, context):
         """Byte streams to a running task: the first frame opens the operation, `exit` ends it.
         """
@@ -910,6 +923,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Logs,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsReply.SerializeToString,
+            ),
+            'Stats': grpc.unary_stream_rpc_method_handler(
+                    servicer.Stats,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_stats__pb2.StatsRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_stats__pb2.StatsReply.SerializeToString,
             ),
             'Exec': grpc.stream_stream_rpc_method_handler(
                     servicer.Exec,
@@ -2160,6 +2178,33 @@ class Control:
             '/pyswarm.v1.Control/Logs',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Stats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pyswarm.v1.Control/Stats',
+            pyswarm__core_dot_api_dot_v1_dot_stats__pb2.StatsRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_stats__pb2.StatsReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -12,6 +12,7 @@ from pyswarm_core.api.v1 import containers_pb2 as _containers_pb2
 from pyswarm_core.api.v1 import control_pb2 as _control_pb2
 from pyswarm_core.api.v1 import dispatcher_pb2 as _dispatcher_pb2
 from pyswarm_core.api.v1 import files_pb2 as _files_pb2
+from pyswarm_core.api.v1 import stats_pb2 as _stats_pb2
 from pyswarm_core.api.v1 import streams_pb2 as _streams_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -105,6 +106,8 @@ class ControlStub:
     ListAudit: _grpc.UnaryStreamMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditReply]
     """Records of requested changes, oldest first."""
     Logs: _grpc.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]
+    Stats: _grpc.UnaryStreamMultiCallable[_stats_pb2.StatsRequest, _stats_pb2.StatsReply]
+    """What running containers use, a part per node and sample."""
     Exec: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
     """Byte streams to a running task: the first frame opens the operation, `exit` ends it."""
     Attach: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
@@ -193,6 +196,8 @@ class ControlAsyncStub(ControlStub):
     ListAudit: _aio.UnaryStreamMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditReply]  # type: ignore[assignment]
     """Records of requested changes, oldest first."""
     Logs: _aio.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]  # type: ignore[assignment]
+    Stats: _aio.UnaryStreamMultiCallable[_stats_pb2.StatsRequest, _stats_pb2.StatsReply]  # type: ignore[assignment]
+    """What running containers use, a part per node and sample."""
     Exec: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
     """Byte streams to a running task: the first frame opens the operation, `exit` ends it."""
     Attach: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
@@ -542,6 +547,14 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.LogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_control_pb2.LogsReply], _abc.AsyncIterator[_control_pb2.LogsReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Stats(
+        self,
+        request: _stats_pb2.StatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_stats_pb2.StatsReply], _abc.AsyncIterator[_stats_pb2.StatsReply]]:
+        """What running containers use, a part per node and sample."""
 
     @_abc_1.abstractmethod
     def Exec(

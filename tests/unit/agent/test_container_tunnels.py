@@ -13,7 +13,7 @@ from pyswarm_core.api.v1 import files_pb2
 from pyswarm_core.ids import TaskId
 from pyswarm_core.states import TaskState
 from pyswarm_core.traces import Facts, TraceProbe
-from tests.unit.agent.test_tunnels import _streams, dialled
+from tests.unit.agent.test_tunnels import _streams, dialled, sampler
 from tests.unit.agent.test_worker import CHECK, IMAGE, NODE, Host, assigned, task, with_check
 
 T1 = TaskId("t1")
@@ -45,7 +45,9 @@ async def asked(
         await worker.assign(assigned(with_check(task(), healthcheck=CHECK)), NODE)
         await host.until(lambda seen: T1 in seen and seen[T1].detail.serving)
         images = FakeImages(FakeRegistry(), group)
-        dialer = Dialer(worker, images, host.runtime, _traced, _streams(host.runtime))
+        streams = _streams(host.runtime)
+        measure = sampler(worker)
+        dialer = Dialer(worker, images, host.runtime, _traced, streams, sampler=measure)
         for request in requests:
             async with dialled() as (stub, at):
                 await dialer.open(stub, request)  # type: ignore[arg-type]
