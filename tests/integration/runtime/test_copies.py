@@ -382,3 +382,41 @@ async def test_nothing_is_left_mounted(world: RealWorld) -> None:
         (await world.runtime.rootfs("a1", "l1", writable=writable)).close()
     assert str(world.layout.run) not in Path("/proc/self/mountinfo").read_text()
     assert not list(world.layout.run.glob("view-*"))
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+async def test_owners_are_those_of_the_container_s_user_namespace(
+    world: RealWorld, copies: Copies, tmp_path: Path, is_kept: bool
+) -> None:
+    command = ("/bin/true",) if is_kept else ("/bin/sleep", "1000")
+    config = world.custom("a1", command, userns_mode="auto")
+    await world.runtime.create(replace(config, layer="l1", volatile=False))
+    await world.runtime.start("a1")
+    if is_kept:
+
+        async def has_ended() -> bool:
+            (found,) = await world.runtime.found()
+            return found.state is ContainerState.STOPPED
+
+        await until(has_ended)
+        await world.runtime.remove("a1")
+    info = entry("file")
+    info.uid, info.gid = 7, 8
+    rootfs = await world.runtime.rootfs("a1", "l1", writable=True)
+    await fill(copies, rootfs, "/tmp", tar((info, b"hello")))
+    owner = (world.layout.layer("l1") / "upper" / "tmp" / "file").stat().st_uid
+    assert owner > 65536
+    assert owner % 65536 == 7
+    rootfs = await world.runtime.rootfs("a1", "l1")
+    archive = b"".join([part async for part in copies.out(rootfs, "/tmp/file", follow=False)])
+    unpacked(archive, tmp_path, rights=KEEP)
+    status = (tmp_path / "file").stat()
+    assert (status.st_uid, status.st_gid) == (7, 8)
+    rootfs = await world.runtime.rootfs("a1", "l1")
+    archive = b"".join([part async for part in copies.out(rootfs, "/bin/busybox", follow=False)])
+    unpacked(archive, tmp_path, rights=KEEP)
+    assert (tmp_path / "busybox").stat().st_uid == 0
+    info.uid = 100_000
+    rootfs = await world.runtime.rootfs("a1", "l1", writable=True)
+    with pytest.raises(Refused, match="user id 100000"):
+        await fill(copies, rootfs, "/tmp", tar((info, b"hello")))
