@@ -210,6 +210,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     terminal: bool = False
     rows: int = 0
     columns: int = 0
+    detached: bool = False
+    """Of an open command: it is over once the program runs, which goes on without stdio."""
 
 
 class CommandResult(msgspec.Struct, frozen=True, kw_only=True):

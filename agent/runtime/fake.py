@@ -94,6 +94,8 @@ class _Opened:
         self.stderr, self._errors = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._script = script
         self._signal = asyncio.get_running_loop().create_future()
+        if not command.interactive:
+            self.close_stdin()
         if script is not _NO_PROGRAM:
             os.write(self._output, script.output)
 

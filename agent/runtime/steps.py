@@ -425,6 +425,7 @@ class Steps:
         if ended:
             return FoundContainer(id=container_id, state=ContainerState.STOPPED, exit=ended)
         self._watch(container_id, record.monitor)
+        self.execs.end_former(container_id)
         started = self._layout.is_started(container_id)
         state = ContainerState.RUNNING if started else ContainerState.CREATED
         paused = freezer.is_frozen(self._hierarchies, self._layout.cgroup(container_id))

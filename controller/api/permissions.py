@@ -184,10 +184,6 @@ def _target(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[No
     _require_task(caller, rule, (yield from requested_task(state, request)), state)
 
 
-def _container(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
-    _require_task(caller, rule, (yield from find_container(state, request.ref)), state)
-
-
 def _network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
     _require(caller, rule, NETWORK, find(state, NETWORK, request.ref))
     yield from ()
@@ -244,8 +240,8 @@ _STACKS: Mapping[Named, Callable[[Caller, Rule, Any, State], Slices[None]]] = {
     Named.SERVICES_OR_TASKS: _services_or_tasks,
     Named.TARGET: _target,
     Named.PROGRAM: _target,
-    Named.CONTAINER: _container,
-    Named.FILES: _container,
+    Named.CONTAINER: _service_or_task,
+    Named.FILES: _service_or_task,
     Named.NETWORK: _network,
     Named.OBJECT: _object,
     Named.NEW_SERVICE: _of_new_service,
