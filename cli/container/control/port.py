@@ -6,7 +6,7 @@ import click
 
 from cli import session
 from cli.lazy import Verb
-from pyswarm_core.docker.containers import published
+from pyswarm_core.docker.containers.views import published
 from pyswarm_core.errors import NotFound, invalid
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
 
