@@ -34,6 +34,8 @@ _UNSET = frozenset(
         "Retries",
         "MaxDelay",
         "Stopped",
+        "OpenStdin",
+        "StdinOnce",
     }
 )
 """Numbers that are left out if they are 0."""

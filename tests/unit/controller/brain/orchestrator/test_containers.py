@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from controller.api.changes.nodes import remove_node
+from controller.api.changes.nodes import remove_node, stopped_by_drain
 from controller.api.changes.services import (
     Rollback,
     Update,
@@ -250,6 +250,16 @@ def test_a_node_that_keeps_layers_is_removed_by_force_only() -> None:
     with pytest.raises(Conflict, match="keeps the writable layers of containers db, which would"):
         remove_node(world.state, node_id, force=False)
     assert remove_node(world.state, node_id, force=True)[0].removed
+
+
+def test_whoever_drains_a_node_is_told_which_containers_it_stops() -> None:
+    world = world_of(build.container("db"))
+    node_id = world.state.services[DB].pinned_node
+    assert stopped_by_drain(world.state, world.state.nodes[node_id]) == []
+    node(world, node_id, availability=Availability.DRAIN)
+    drained = world.state.nodes[node_id]
+    stay = f"containers db keep their writable layers on {node_id}: they are stopped until it takes"
+    assert stopped_by_drain(world.state, drained) == [f"{stay} tasks again"]
 
 
 def test_an_agent_that_keeps_no_layers_gets_no_container() -> None:
