@@ -121,7 +121,7 @@ class Preparation:
         )
         ports = self._overlays.claim(record.task_id, record.ports)
         in_host = not attached.netns_path
-        own_name = self._hostname if in_host else short(record.task_id)
+        own_name = self._hostname if in_host else short(record.layer or record.task_id)
         hostname = spec.container_spec.hostname or own_name
         files = self._files(record, hostname, attached)
         passwd, group = _accounts(image.config, record, image.layers)
