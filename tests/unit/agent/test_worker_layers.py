@@ -60,7 +60,7 @@ async def test_a_container_has_its_services_layer_and_its_name(tmp_path: Path) -
         )
         assert worker.records[T1].name == "web"
         # As in Docker the container's id, which stays the same.
-        assert config.files["hostname"] == b"db\n"
+        assert host.runtime.config("t1").files["hostname"] == b"db\n"
 
 
 async def test_the_layer_of_one_that_removes_itself_may_be_lost_with_the_power(
