@@ -21,7 +21,7 @@ from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import AUTO_REMOVE_SHOWN, LAYERS_PROTOCOL
 from pyswarm_core.objects import Node, Service, Task, TaskDetail
-from pyswarm_core.specs import RestartCondition
+from pyswarm_core.specs import Limits, RestartCondition
 from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
@@ -280,6 +280,16 @@ def test_an_update_replaces_the_task_on_the_same_node() -> None:
     world.converge()
     assert only(world).id != first.id
     assert (only(world).node_id, only(world).spec_version) == (first.node_id, 2)
+
+
+def test_other_limits_keep_the_task() -> None:
+    world = world_of(build.container("db"))
+    task = only(world)
+    template = world.state.services[DB].spec.task_template
+    resources = replace(template.resources, limits=Limits(memory_bytes=64 * build.MIB))
+    change(world, task_template=replace(template, resources=resources))
+    world.settle()
+    assert only(world).id == task.id
 
 
 def test_a_renamed_container_keeps_its_task_and_gives_its_name_away() -> None:
