@@ -319,9 +319,9 @@ def test_a_rollback_keeps_the_name() -> None:
 def test_a_container_that_completed_and_removes_itself_has_converged() -> None:
     world = world_of(build.container("db", auto_remove=True))
     end(world, S.COMPLETE)
-    for _ in range(2):
+    for is_gone in (False, True):
         progress = service_progress(world.state, DB, world.now)
-        assert (progress.completed, progress.failure, progress.gone) == (1, "", False)
+        assert (progress.completed, progress.failure, progress.gone) == (1, "", is_gone)
         world.settle()
     assert world.state.services[DB].removing
 
@@ -371,7 +371,7 @@ def test_the_end_of_a_container_that_removes_itself_is_shown_for_five_seconds() 
     world.settle()
     assert world.state.tasks[task.id].detail.exit_code == 7
     progress = service_progress(world.state, DB, world.now)
-    assert (progress.gone, [slot.state for slot in progress.slots]) == (False, [S.FAILED])
+    assert (progress.gone, [slot.state for slot in progress.slots]) == (True, [S.FAILED])
     assert "db failed: exit code 7" in progress.failure
     assert world.wakes[DB] == ended + AUTO_REMOVE_SHOWN == ended + 5 * SECOND
     world.now = Instant(ended + AUTO_REMOVE_SHOWN)
