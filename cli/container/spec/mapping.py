@@ -82,6 +82,8 @@ def spec_of(
         )
         spec = put(spec, "task_template.networks", networks_of(given))
         spec = put(spec, _CONTAINER + "open_stdin", given["interactive"])
+        once = given["interactive"] and not given.get("detach")
+        spec = put(spec, _CONTAINER + "stdin_once", once)
         spec = put(spec, _CONTAINER + "hostname", _hostname(given))
         spec = _with_entrypoint(spec, given)
         spec = _with_limits(spec, given)
