@@ -141,23 +141,18 @@ class Preparation:
             bandwidth=bandwidth(spec.resources),
         )
         ports = self._overlays.claim(record.task_id, record.ports)
-        in_host = not attached.netns_path
-        container = spec.container_spec
-        own_name = self._hostname if in_host else short(record.task_id)
-        hostname = container.hostname or own_name
-        if container.uts_mode == HOST:
-            hostname = os.uname().nodename
+        hostname = self._hostname_of(record, attached)
         files = self._files(record, hostname, attached)
         passwd, group = _accounts(image.config, record, image.layers)
         around = Surroundings(
             hostname=hostname,
             cgroups_path=f"{self._cgroup_parent}/{record.task_id}",
             netns_path=attached.netns_path,
-            host_network=in_host,
+            host_network=not attached.netns_path,
             files={f"/etc/{name}": self._runtime.file_path(record.task_id, name) for name in files},
             passwd=passwd,
             group=group,
-            devices=await asyncio.to_thread(devices.of_container, container),
+            devices=await asyncio.to_thread(devices.of_container, spec.container_spec),
         )
         pid = await self._runtime.create(
             ContainerConfig(
@@ -183,6 +178,13 @@ class Preparation:
             healthcheck=image.config.healthcheck,
             command=_command(image.config, spec.container_spec),
         )
+
+    def _hostname_of(self, record: Record, attached: Attached) -> str:
+        container = record.spec.container_spec
+        if container.uts_mode == HOST:
+            return os.uname().nodename
+        own_name = short(record.task_id) if attached.netns_path else self._hostname
+        return container.hostname or own_name
 
     def _files(self, record: Record, hostname: str, attached: Attached) -> dict[str, bytes]:
         spec = record.spec.container_spec

@@ -103,6 +103,7 @@ def _as_service(given: Mapping[str, Any], label_lines: Sequence[str]) -> dict[st
     found |= {name: value for name, value in given.items() if name in found}
     found |= {service: given[name] for name, service in RENAMED.items()}
     found |= {"hostname": None, "entrypoint": None, "label": (), "memory_swap": None}
+    found["stop_timeout"] = None
     found["container_label"] = (*label_lines, *given["label"])
     found["network"] = ()
     found["constraint"] = (*given["constraint"], *_placement(given))
