@@ -41,7 +41,7 @@ from pyswarm_core.docker.units import decimal_size, format_duration
 from pyswarm_core.ids import NetworkId, short
 from pyswarm_core.limits import CREATION_MAX, DETAIL_LENGTH_MAX, PULL_STALL_MAX
 from pyswarm_core.objects import clipped
-from pyswarm_core.specs import ContainerSpec
+from pyswarm_core.specs import ContainerSpec, PortConfig
 
 ReportStatus = Callable[[str], None]
 
@@ -141,18 +141,20 @@ class Preparation:
             bandwidth=bandwidth(spec.resources),
         )
         ports = self._overlays.claim(record.task_id, record.ports)
-        hostname = self._hostname_of(record, attached)
+        in_host = not attached.netns_path
+        container = spec.container_spec
+        hostname = _hostname(record, self._hostname if in_host else short(record.task_id))
         files = self._files(record, hostname, attached)
         passwd, group = _accounts(image.config, record, image.layers)
         around = Surroundings(
             hostname=hostname,
             cgroups_path=f"{self._cgroup_parent}/{record.task_id}",
             netns_path=attached.netns_path,
-            host_network=not attached.netns_path,
+            host_network=in_host,
             files={f"/etc/{name}": self._runtime.file_path(record.task_id, name) for name in files},
             passwd=passwd,
             group=group,
-            devices=await asyncio.to_thread(devices.of_container, spec.container_spec),
+            devices=await asyncio.to_thread(devices.of_container, container),
         )
         pid = await self._runtime.create(
             ContainerConfig(
@@ -169,22 +171,7 @@ class Preparation:
                 volatile=record.volatile,
             )
         )
-        return Prepared(
-            image_id=image.id,
-            stop_signal=spec.container_spec.stop_signal or image.config.stop_signal or "SIGTERM",
-            pid=pid,
-            addresses=attached.addresses,
-            ports=ports,
-            healthcheck=image.config.healthcheck,
-            command=_command(image.config, spec.container_spec),
-        )
-
-    def _hostname_of(self, record: Record, attached: Attached) -> str:
-        container = record.spec.container_spec
-        if container.uts_mode == HOST:
-            return os.uname().nodename
-        own_name = short(record.task_id) if attached.netns_path else self._hostname
-        return container.hostname or own_name
+        return _prepared(record, image, pid, attached, ports)
 
     def _files(self, record: Record, hostname: str, attached: Attached) -> dict[str, bytes]:
         spec = record.spec.container_spec
@@ -242,6 +229,26 @@ def _command(image: ImageConfig, spec: ContainerSpec) -> str:
     if words == (*spec.command, *spec.args):
         return ""
     return clipped(shlex.join(words), DETAIL_LENGTH_MAX)
+
+
+def _hostname(record: Record, own_name: str) -> str:
+    container = record.spec.container_spec
+    return os.uname().nodename if container.uts_mode == HOST else container.hostname or own_name
+
+
+def _prepared(
+    record: Record, image: Image, pid: int, attached: Attached, ports: tuple[PortConfig, ...]
+) -> Prepared:
+    container = record.spec.container_spec
+    return Prepared(
+        image_id=image.id,
+        stop_signal=container.stop_signal or image.config.stop_signal or "SIGTERM",
+        pid=pid,
+        addresses=attached.addresses,
+        ports=ports,
+        healthcheck=image.config.healthcheck,
+        command=_command(image.config, container),
+    )
 
 
 def _accounts(image: ImageConfig, record: Record, layers: Sequence[str]) -> tuple[bytes, bytes]:
