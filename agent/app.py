@@ -19,12 +19,19 @@ from agent.health.probes import Probes
 from agent.images.base import Images
 from agent.images.settings import ImageSettings
 from agent.images.store import open_images
-from agent.listening import listening
-from agent.metrics import AgentCollector, NameQueries, NetworkSyncs, TaskMetrics
+from agent.listening import accepted, listening
+from agent.metrics import (
+    AgentCollector,
+    ContainerMetrics,
+    NameQueries,
+    NetworkSyncs,
+    TaskMetrics,
+)
 from agent.network.base import Fault, Underlay
 from agent.network.dns.forward import HostServers
 from agent.network.dns.server import serving_names
 from agent.network.kernel import KernelDataplane
+from agent.network.names import Names
 from agent.network.netns import Namespaces
 from agent.outbox import Outbox
 from agent.overlays.closing import Closing, listen_addrs, own_listeners, plain_registries
@@ -36,12 +43,17 @@ from agent.runtime.base import LogLimits
 from agent.runtime.crun import ConmonRuntime
 from agent.runtime.layout import Layout
 from agent.runtime.room import shortage
+from agent.runtime.usage.reading import Reader
 from agent.session.conversation import Session
 from agent.session.greeting import Greeting, Greetings
 from agent.session.identity import Identity, Joining, join
 from agent.session.jointoken import join_token, refusal_recorded, remove_token
 from agent.session.renewal import Renewal, rejoin
 from agent.session.tunnels import Dialer
+from agent.stats.kernel import KernelMeter
+from agent.stats.restarts import Restarts
+from agent.stats.sampler import Sampler
+from agent.streams.serving import Streams
 from agent.tracing import Tracer
 from agent.worker import Worker
 from pyswarm_core.aio.daemon import own_folder
@@ -53,7 +65,8 @@ from pyswarm_core.aio.system import UnsteppedClock
 from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
 from pyswarm_core.ids import WHOLE_HOST, TaskId
 from pyswarm_core.limits import PROTOCOL
-from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
+from pyswarm_core.objects import NodeDescription, NodeResources, Platform
+from pyswarm_core.states import Capability
 from pyswarm_core.version import version
 
 _log = EventLog("agent")
@@ -90,6 +103,9 @@ class _Parts(msgspec.Struct, frozen=True):
     outbox: Outbox
     registry: CollectorRegistry
     tracer: Tracer
+    sampler: Sampler
+    containers: ContainerMetrics
+    streams: Streams
 
 
 class _Served:
@@ -100,12 +116,16 @@ class _Served:
     def __init__(self) -> None:
         self.identity: Identity | None = None
         self.session: Session | None = None
+        self.containers: ContainerMetrics | None = None
 
     def listen(self, config: Config, stack: AsyncExitStack, registry: CollectorRegistry) -> None:
         """Begin to serve."""
         security = ScrapeSecurity(self._credentials, self._token_digest)
-        stack.enter_context(serve_metrics(config.metrics_addr, registry, security))
+        stack.enter_context(serve_metrics(config.metrics_addr, registry, security, self._more))
         stack.enter_context(serve_health(config.health_addr, self._is_ready))
+
+    def _more(self, *, openmetrics: bool) -> bytes:
+        return self.containers.text(openmetrics=openmetrics) if self.containers else b""
 
     def _credentials(self) -> bytes:
         if self.identity is None:
@@ -139,6 +159,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
     served = _Served()
     served.listen(config, stack, registry)
     parts = await _parts(config, stack, registry)
+    served.containers = parts.containers
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.overlays.run())
         group.create_task(parts.dataplane.tend())
@@ -176,6 +197,15 @@ async def _converse(
     echoes = Echoes(parts.outbox.probed)
     stack.callback(echoes.close)
     renewal = Renewal(identity, lambda: session.controller)
+    dialer = Dialer(
+        parts.worker,
+        parts.images,
+        parts.runtime,
+        parts.tracer.trace,
+        parts.streams,
+        sampler=parts.sampler,
+    )
+    stack.callback(dialer.close)
     session = Session(
         identity,
         Greetings(examine, group).current,
@@ -184,7 +214,7 @@ async def _converse(
         assign=assign,
         probe=echoes.ask,
         close=partial(parts.overlays.close, CONTROLLERS),
-        open_tunnel=Dialer(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
+        open_tunnel=dialer.open,
         worn_key=overlay.worn_key,
         faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
         roots_changed=renewal.roots_changed,
@@ -246,6 +276,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     )
     probes = Probes(runtime, network.namespaces.tcp_socket)
     stack.callback(probes.close)
+    restarts = Restarts()
     worker = Worker(
         clock=UnsteppedClock(),
         records=Records(config.state_dir / "tasks", config.run_dir / "checks"),
@@ -253,8 +284,9 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         overlays=overlays,
         preparation=preparation,
         outbox=outbox,
-        observer=TaskMetrics(registry),
+        observer=TaskMetrics(registry, restarts),
         listening=listening,
+        accepted=accepted,
         probe=probes,
     )
     tracer = Tracer(
@@ -266,8 +298,25 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         closes=overlays.closes,
     )
     stack.callback(tracer.close)
+    streams = await stack.enter_async_context(
+        Streams(runtime, lambda: worker.records, network.namespaces.tcp_socket)
+    )
     dataplane = network.dataplane
-    return _Parts(images, runtime, overlays, dataplane, worker, outbox, registry, tracer)
+    meter = KernelMeter(Reader(host.hierarchies), layout.cgroup, Names(config.fleet))
+    sampler = Sampler(meter, lambda: worker.records, config.memory_bytes)
+    return _Parts(
+        images,
+        runtime,
+        overlays,
+        dataplane,
+        worker,
+        outbox,
+        registry,
+        tracer,
+        sampler,
+        ContainerMetrics(sampler, restarts, config.hostname),
+        streams,
+    )
 
 
 class _Network(msgspec.Struct, frozen=True):

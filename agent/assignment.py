@@ -15,7 +15,7 @@ from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.indexes.columns import endpoint_digest, unpack_ids
 from pyswarm_core.objects import NO_DETAIL, TaskDetail
-from pyswarm_core.specs import PortConfig, RegistryLogin, TaskSpec
+from pyswarm_core.specs import ContainerMode, PortConfig, RegistryLogin, TaskSpec
 from pyswarm_core.states import TaskState
 
 
@@ -31,6 +31,8 @@ class Template(msgspec.Struct, frozen=True, gc=False):
     login: RegistryLogin | None = None
     new_limits: NewLimits | None = None
     """Limits of a newer spec version than the tasks', which the spec has already."""
+    container: ContainerMode | None = None
+    """Set if its task is that of a container, whose writable layer is kept."""
 
 
 class AssignedTask(msgspec.Struct, frozen=True, gc=False):
@@ -43,7 +45,7 @@ class AssignedTask(msgspec.Struct, frozen=True, gc=False):
 
     def record(self, node_id: NodeId, now: Instant) -> Record:
         """The record of a task that is new on this node."""
-        limits = self.template.new_limits
+        limits, container = self.template.new_limits, self.template.container
         return Record(
             task_id=self.task_id,
             service_id=self.template.service_id,
@@ -58,6 +60,8 @@ class AssignedTask(msgspec.Struct, frozen=True, gc=False):
             accepted_at=now,
             login=self.template.login,
             detail=TaskDetail(limits_version=limits.version) if limits else NO_DETAIL,
+            layer=self.template.service_id if container else "",
+            volatile=container is None or container.auto_remove,
         )
 
 
@@ -72,11 +76,15 @@ class Assignment(msgspec.Struct, frozen=True):
     removed_overlays: tuple[NetworkId, ...]
     endpoints: tuple[DesiredEndpoint, ...] = ()
     removed_endpoints: tuple[EndpointKey, ...] = ()
+    kept_layers: frozenset[str] | None = None
+    """With `full`: other writable layers are to be deleted; None: none are."""
+    removed_layers: tuple[str, ...] = ()
 
 
 def parse_assignment(message: dispatcher_pb2.Assignments) -> Assignment:
     """Decode the message. Raises ValueError if its columns differ in length."""
     templates = [_template(data) for data in message.templates]
+    keeps = message.full and message.HasField("layers")
     columns = zip(
         unpack_ids(message.ids),
         message.slots,
@@ -99,6 +107,8 @@ def parse_assignment(message: dispatcher_pb2.Assignments) -> Assignment:
             (ServiceId(ref.service_id), NetworkId(ref.network_id))
             for ref in message.removed_endpoints
         ),
+        kept_layers=frozenset(unpack_ids(message.layers.kept)) if keeps else None,
+        removed_layers=tuple(unpack_ids(message.layers.removed)),
     )
 
 
@@ -116,6 +126,8 @@ def join_parts(parts: Sequence[Assignment]) -> Assignment:
         removed_overlays=tuple([i for part in parts for i in part.removed_overlays]),
         endpoints=tuple([endpoint for part in parts for endpoint in part.endpoints]),
         removed_endpoints=tuple([key for part in parts for key in part.removed_endpoints]),
+        kept_layers=last.kept_layers,
+        removed_layers=last.removed_layers,
     )
 
 
@@ -133,6 +145,7 @@ def _template(data: bytes) -> Template:
         tuple(from_proto(PortConfig, port) for port in message.ports),
         _login(message),
         NewLimits(message.limits_version, spec.resources) if new else None,
+        from_proto(ContainerMode, message.container) if message.HasField("container") else None,
     )
 
 

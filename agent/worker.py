@@ -16,9 +16,9 @@ from agent.health.base import Probe
 from agent.health.checks import Checks
 from agent.health.verdict import CheckKind
 from agent.images.base import ImageError
+from agent.layers import Layers
 from agent.listening import POLL_FIRST_S, POLL_MAX_S
 from agent.network.base import NetworkFailed
-from agent.observers import TaskObserver
 from agent.outbox import Outbox
 from agent.overlays.overlays import Overlays
 from agent.preparation import Preparation
@@ -26,14 +26,14 @@ from agent.records import Records
 from agent.runtime.base import HostFailed, NotRunning, Runtime, RuntimeFailed
 from agent.tasks import events, machine
 from agent.tasks.events import Effect, TaskEvent
-from agent.tasks.ocispec_process import signal_number
+from agent.tasks.ocispec_process import stop_signal_number
 from agent.tasks.ocispec_resources import bandwidth, cgroup_limits
 from agent.tasks.reconcile import adopt, exited
-from agent.tasks.record import Record
+from agent.tasks.record import Record, TaskObserver
 from agent.timers import Timers
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import NEVER, Clock
-from pyswarm_core.errors import InvalidArgument, PyswarmError, reason_of
+from pyswarm_core.errors import PyswarmError, reason_of
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.objects import TaskStatus
 from pyswarm_core.plaintext import as_utf8
@@ -70,9 +70,10 @@ class Worker:
         outbox: Outbox,
         observer: TaskObserver,
         listening: Callable[[Record], Awaitable[bool]],
+        accepted: Callable[[Record], Awaitable[None]],
         probe: Probe,
     ) -> None:
-        """`listening` returns whether a running task listens on the TCP ports that it publishes."""
+        """`listening`: whether a running task listens on the TCP ports that it publishes."""
         self._clock = clock
         self._store = records
         self._runtime = runtime
@@ -81,10 +82,12 @@ class Worker:
         self._outbox = outbox
         self._observer = observer
         self._listening = listening
+        self._accepted = accepted
         self._records: dict[TaskId, Record] = records.load()
         self._preparing: dict[TaskId, asyncio.Task[None]] = {}
         self._repairing: dict[TaskId, asyncio.Task[None]] = {}
         self._ended: dict[TaskId, asyncio.Event] = {}
+        self._layers = Layers(runtime, self._records, self.ended, self._spawn)
         self._timers: Timers[TaskId] = Timers(clock)
         self._checks = Checks(clock, probe, self._checked, observer)
         self._fitness = Fitness()
@@ -160,6 +163,7 @@ class Worker:
 
     async def assign(self, assignment: Assignment, node_id: NodeId) -> None:
         """Apply an assignment, in batches, so that heartbeats are sent in between."""
+        await self._layers.assigned(assignment)
         for number, task in enumerate(assignment.tasks, 1):
             if number % ASSIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -297,6 +301,7 @@ class Worker:
     async def _prepare_again(self, task_id: TaskId) -> None:
         """Prepare from the beginning a task that was half prepared when the agent died."""
         await self._remove_until_gone(task_id)
+        self._layers.released(task_id)
         self.handle(task_id, events.Accepted())
 
     async def _reattach(self, record: Record) -> None:
@@ -349,9 +354,8 @@ class Worker:
         task_id = record.task_id
         event: TaskEvent
         try:
-            event = await self._preparation.prepare(
-                record, lambda text: self.handle(task_id, events.Progress(text))
-            )
+            await self._layers.acquire(record, partial(self._progress, task_id))
+            event = await self._preparation.prepare(record, partial(self._progress, task_id))
         except asyncio.CancelledError:
             if lives(self._records[task_id].desired_state):
                 raise
@@ -364,6 +368,9 @@ class Worker:
         finally:
             self._preparing.pop(task_id, None)
         self.handle(task_id, event)
+
+    def _progress(self, task_id: TaskId, text: str) -> None:
+        self.handle(task_id, events.Progress(text))
 
     async def _start(self, task_id: TaskId) -> None:
         try:
@@ -399,10 +406,15 @@ class Worker:
         self.handle(task_id, events.Withdrawn())
 
     async def _signal(self, record: Record, *, kill: bool) -> None:
-        """Send the stop signal, or SIGKILL to every process of the task's cgroup."""
-        number = signal.SIGKILL if kill else _number(record.stop_signal)
+        """Send SIGKILL to every process of the task's cgroup, or the stop signal to one."""
+        number = signal.SIGKILL if kill else stop_signal_number(record.stop_signal)
         try:
+            if not kill:
+                await self._accepted(record)
             await self._runtime.kill(record.task_id, number, everyone=kill)
+            if record.detail.paused and not kill:
+                await self._runtime.resume(record.task_id)
+                self.handle(record.task_id, events.PauseChanged(paused=False))
         except Exception as error:
             text = _error_text(error)
             _log.warning("task.signal_failed", task=record.task_id, signal=number, error=text)
@@ -475,14 +487,6 @@ _WORK: Mapping[Effect, Callable[[Worker, TaskId], Coroutine[None, None, None]]] 
     Effect.CLEAN: Worker._clean,
 }
 """The effects that need a task's id alone."""
-
-
-def _number(stop_signal: str) -> int:
-    """The number of the stop signal; SIGTERM if it does not exist: an image may name any text."""
-    try:
-        return signal_number(stop_signal)
-    except InvalidArgument:
-        return signal.SIGTERM
 
 
 def _error_text(error: Exception) -> str:

@@ -22,7 +22,7 @@ from cli.errors import NoAnswer, Unreachable
 from pyswarm_core import views
 from pyswarm_core.aio.credentials import channel
 from pyswarm_core.aio.status import error_of
-from pyswarm_core.api.v1 import audit_pb2, dispatcher_pb2
+from pyswarm_core.api.v1 import audit_pb2, dispatcher_pb2, stats_pb2
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1.control_pb2_grpc import ControlStub
 from pyswarm_core.api.v1.dispatcher_pb2_grpc import DispatcherStub
@@ -32,7 +32,7 @@ from pyswarm_core.identity.audit import AuditRecord
 from pyswarm_core.identity.trust import OUTDATED_KEY
 from pyswarm_core.identity.users import User, UserSpec, UserToken
 from pyswarm_core.kinds import Id, Item, Kind
-from pyswarm_core.objects import Cluster, Network, Node, Service, Version
+from pyswarm_core.objects import Network, Node, Service, Version
 from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 from pyswarm_core.traces import Hop
 
@@ -90,22 +90,13 @@ def _waits_for_a_leader(error: grpc.RpcError) -> bool:
     return True
 
 
-class UpdatedCluster(msgspec.Struct, frozen=True):
-    """The fleet after an update of its settings."""
-
-    cluster: Cluster
-    unlock_key: str = ""
-    """The key of a fleet whose autolock this update set."""
-    warnings: tuple[str, ...] = ()
-
-
 class Client:
     """A connection to a controller, opened on first use. `fleet`: unix:///PATH or a context."""
 
     def __init__(self, fleet: str | Context) -> None:
-        self._context = Context(name="", host=fleet) if isinstance(fleet, str) else fleet
-        self.host = checked(self._context.host)
-        credentials = credentials_of(self._context, RESTART_TIMEOUT_S)
+        self.context = Context(name="", host=fleet) if isinstance(fleet, str) else fleet
+        self.host = checked(self.context.host)
+        credentials = credentials_of(self.context, RESTART_TIMEOUT_S)
         self._channel = channel(self.host, credentials, aio=False)
         self._stub = ControlStub(self._channel)
         self.has_answer = False
@@ -146,12 +137,12 @@ class Client:
         stub = DispatcherStub(self._channel)
         return self._ask(stub.Leave, dispatcher_pb2.LeaveRequest()).tasks
 
-    def update_cluster(self, version: Version, spec: ClusterSpec) -> UpdatedCluster:
+    def update_cluster(self, version: Version, spec: ClusterSpec) -> views.UpdatedCluster:
         """Replace the fleet's settings. Raises Conflict if they are not at `version` any more."""
         request = pb.UpdateClusterRequest()
         to_proto(version, request.version)
         to_proto(spec, request.spec)
-        return from_proto(UpdatedCluster, self._ask(self._stub.UpdateCluster, request))
+        return from_proto(views.UpdatedCluster, self._ask(self._stub.UpdateCluster, request))
 
     def unlock_key(self, *, rotate: bool) -> str:
         """The unlock key, or a new one. Raises Conflict if autolock is off."""
@@ -358,11 +349,8 @@ class Client:
         reply = self._ask(self._stub.TraceNetwork, request)
         return [from_proto(Hop, hop) for hop in reply.hops]
 
-    def events(
-        self, *, since: int = 0, until: int = 0, filters: Iterable[str] = (), follow: bool = True
-    ) -> Iterator[views.Event]:
-        """Events between two instants (0: no bound); with `follow` also those to come."""
-        request = pb.EventsRequest(since=since, until=until, filters=filters, follow=follow)
+    def events(self, request: pb.EventsRequest) -> Iterator[views.Event]:
+        """The events that the request describes."""
         for part in self._stream(views.Events, self._stub.Events, request):
             yield from part.events
 
@@ -388,6 +376,11 @@ class Client:
         """The logs of a service or task; a negative `tail` is all lines."""
         request = pb.LogsRequest(ref=ref, follow=follow, tail=tail, since=since)
         return self._stream(views.Logs, self._stub.Logs, request)
+
+    def stats(self, refs: Sequence[str], *, all: bool, follow: bool) -> Iterator[views.StatsPart]:
+        """Samples of the containers of these services and tasks (none: all), node by node."""
+        request = stats_pb2.StatsRequest(refs=refs, all=all, follow=follow)
+        return self._stream(views.StatsPart, self._stub.Stats, request)
 
     def pull_image(
         self, reference: str, *, nodes: Sequence[str] = (), username: str = "", password: str = ""
@@ -439,7 +432,7 @@ class Client:
             except grpc.RpcError as error:
                 late = time.monotonic() >= give_up_at
                 if late or not (_waits_for_a_leader(error) or self._is_back(error)):
-                    raise self._error(error, timeout_s) from None
+                    raise self.error(error, timeout_s) from None
 
     def _is_back(self, error: grpc.RpcError) -> bool:
         """Whether a request that was never sent can be sent now: a killed controller restarts."""
@@ -447,7 +440,7 @@ class Client:
             return False
         if self._is_refused(error):
             time.sleep(LEADER_POLL_S)
-            return diagnosis.cause(self._context) is None
+            return diagnosis.cause(self.context) is None
         try:
             grpc.channel_ready_future(self._channel).result(timeout=RESTART_TIMEOUT_S)
         except grpc.FutureTimeoutError:
@@ -456,7 +449,7 @@ class Client:
 
     def _is_refused(self, error: grpc.RpcError) -> bool:
         """Whether the TLS handshake failed, on either side."""
-        is_tls = not self._context.is_local
+        is_tls = not self.context.is_local
         return is_tls and _was_never_sent(error) and diagnosis.is_handshake(error.details() or "")
 
     def _may_return(self) -> bool:
@@ -471,11 +464,11 @@ class Client:
             for message in call:
                 yield from_proto(cls, message)
         except grpc.RpcError as error:
-            raise self._error(error, STREAM_TIMEOUT_S) from None
+            raise self.error(error, STREAM_TIMEOUT_S) from None
         finally:
             call.cancel()  # type: ignore[no-untyped-call]
 
-    def _error(self, error: grpc.RpcError, timeout_s: float) -> PyswarmError:
+    def error(self, error: grpc.RpcError, timeout_s: float) -> PyswarmError:
         code = error.code()
         details = (error.details() or "").lower()
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -489,7 +482,7 @@ class Client:
                 f"the controller at {self.host} does not support this command: upgrade it"
             )
         if self._is_refused(error):
-            return diagnosis.cause(self._context) or diagnosis.unexplained(self._context)
+            return diagnosis.cause(self.context) or diagnosis.unexplained(self.context)
         if code is grpc.StatusCode.UNAVAILABLE and details.startswith(_TRANSPORT):
             return Unreachable(
                 f"cannot reach a controller at {self.host}: is it running? "

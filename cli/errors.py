@@ -16,6 +16,10 @@ class Unreachable(Unavailable):
     """No controller answers at the address."""
 
 
+class Broken(PyswarmError):
+    """A byte stream ended before what it was for: whether that is complete is not known."""
+
+
 class NotConverged(PyswarmError):
     """The wait ended before the change was complete; the change continues."""
 

@@ -17,6 +17,8 @@ class ExitCode(IntEnum):
     """Accepted, but the service cannot converge: its tasks fail, or its update was paused or rolled
     back.
     """
+    BROKEN = 125
+    """A stream to a task broke: the program's exit code is not known."""
     INTERRUPTED = 130
     BROKEN_PIPE = 141
     """The reader of the output closed it."""

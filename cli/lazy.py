@@ -6,7 +6,7 @@ A group holds the module and one line of help of each command, which is all that
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from inspect import cleandoc
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -37,6 +37,19 @@ UNSUPPORTED: Mapping[str, str] = {
             "there are no jobs; use --restart-condition none with --replicas",
         ),
         ("--isolation --credential-spec", "they are for Windows containers"),
+        (
+            "--cgroup-parent",
+            "each agent has one for all its containers, its flag --cgroup-parent",
+        ),
+        (
+            "--storage-opt",
+            "a container's layer has no quota of its own; --read-only and --tmpfs PATH:size=SIZE"
+            " limit what it writes",
+        ),
+        (
+            "--runtime --gpus",
+            "agents run crun, or else runc; --device gives a container a device of its host",
+        ),
         (
             "--external-ca",
             "controllers issue all certificates themselves, with the key of the fleet's own CA,"
@@ -85,7 +98,23 @@ REFUSED: Mapping[str, str] = {
 
 
 class Verb(click.Command):
-    """A command that reports Docker's flags that are not supported yet as such."""
+    """A command that reports Docker's flags that are not supported yet as such, and completes names
+    of objects.
+    """
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """As click; a context for completion knows which names its parameters take."""
+        if extra.get("resilient_parsing"):
+            from cli.verbs.completing import complete_names
+
+            complete_names(self)
+        return super().make_context(info_name, args, parent, **extra)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """As click, with the example on one line, so that it can be pasted."""

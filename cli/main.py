@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from cli.errors import ConvergenceFailed, NoAnswer, NotConverged
+from cli.errors import Broken, ConvergenceFailed, NoAnswer, NotConverged
 from cli.exits import ExitCode
 from cli.lazy import LazyGroup
 from pyswarm_core.errors import InvalidArgument, PyswarmError, quoted, reason_of
@@ -22,6 +22,7 @@ CODES: Mapping[type[Exception], ExitCode] = MappingProxyType(
         NotConverged: ExitCode.UNFINISHED,
         ConvergenceFailed: ExitCode.CONVERGENCE_FAILED,
         InvalidArgument: ExitCode.USAGE,
+        Broken: ExitCode.BROKEN,
         PyswarmError: ExitCode.FAILURE,
         UnicodeError: ExitCode.USAGE,
         OSError: ExitCode.FAILURE,
@@ -30,6 +31,20 @@ CODES: Mapping[type[Exception], ExitCode] = MappingProxyType(
 """Exit codes by error class; the first class that matches counts."""
 
 COMMANDS = {
+    "run": ("cli.container.run:run", "Create and run a new container from an image"),
+    "ps": ("cli.container.ps:ps", "List containers"),
+    "create": ("cli.container.run:create", "Create a new container"),
+    "start": ("cli.container.lifecycle.start:start", "Start one or more stopped containers"),
+    "stop": ("cli.container.lifecycle.stop:stop", "Stop one or more running containers"),
+    "restart": ("cli.container.lifecycle.restart:restart", "Restart one or more containers"),
+    "rm": ("cli.container.lifecycle.rm:rm", "Remove one or more containers"),
+    "rename": ("cli.container.lifecycle.rename:rename", "Rename a container"),
+    "inspect": (
+        "cli.container.inspect:inspect",
+        "Return low-level information on pyswarm objects of any kind",
+    ),
+    "logs": ("cli.container.logs:logs", "Fetch the logs of a container"),
+    "container": ("cli.container:container", "Manage containers"),
     "service": ("cli.service:service", "Manage services"),
     "task": ("cli.task:task", "Manage tasks"),
     "node": ("cli.node:node", "Manage nodes"),
@@ -40,9 +55,21 @@ COMMANDS = {
     "swarm": ("cli.swarm:swarm", "Manage the fleet"),
     "user": ("cli.user:user", "Manage users"),
     "playground": ("cli.playground.commands:playground", "Run a fleet on this machine"),
+    "stats": (
+        "cli.container.stats:stats",
+        "Display a live stream of container(s) resource usage statistics",
+    ),
+    "attach": ("cli.container.attach:attach", "Attach to the streams of a running container"),
+    "port-forward": (
+        "cli.container.port_forward:port_forward",
+        "Forward a local port to a task",
+    ),
+    "exec": ("cli.container.exec:exec_", "Execute a command in a running container"),
     "events": ("cli.verbs.events:events", "Get real time events from the fleet"),
     "audit": ("cli.verbs.audit:audit", "Show who changed what, from the audit log"),
     "why": ("cli.verbs.why:why", "Explain the state of a task or service"),
+    "info": ("cli.verbs.info:info", "Display fleet-wide information"),
+    "alias": ("cli.verbs.alias:alias", "Print a shell function with which docker calls pyswarm"),
     "version": ("cli.verbs.version:version", "Show the version information of CLI and controller"),
     "completion": ("cli.verbs.completion:completion", "Generate the completion script of a shell"),
 }

@@ -32,6 +32,7 @@ class EventKind(StrEnum):
     TASK_UNPLACED = "task.pending"
     TASK_SHUTDOWN = "task.shutdown"
     CRASH_LOOP = "task.crash_loop"
+    LAYER_LOST = "service.layer_lost"
     UPDATE_STARTED = "service.update_started"
     UPDATE_PAUSED = "service.update_paused"
     UPDATE_COMPLETED = "service.update_completed"

@@ -27,6 +27,7 @@ _INITIALISMS = {
     "dns_config": "DNSConfig",
     "cpu": "CPU",
     "pid": "PID",
+    "uts": "UTS",
     "oom": "OOM",
     "oom_score_adj": "OomScoreAdj",
     "oom_kill_disable": "OomKillDisable",

@@ -26,7 +26,7 @@ from pyswarm_core.specs import (
     TaskSpec,
     UpdateConfig,
 )
-from pyswarm_core.states import NodeState, TaskState, UpdateState, ends_by_itself, lives
+from pyswarm_core.states import Capability, NodeState, TaskState, UpdateState, ends_by_itself, lives
 
 
 class Version(Model, frozen=True):
@@ -146,6 +146,8 @@ class Service(Object, frozen=True):
     """The spec version at which its tasks' limits last changed (indexes/limited.py); 0: never."""
     started_at: Instant = Instant(0)
     """When it was last started after a stop: tasks that ended before then run again; 0: never."""
+    pinned_node: NodeId = NodeId("")
+    """Of a container: the node that has its writable layer; empty until its first task has one."""
     updated_by: Author | None = None
     """Who made its last version; None: a controller, or a caller without a name."""
 
@@ -184,7 +186,11 @@ class Service(Object, frozen=True):
         return None
 
     def name_of(self, task: "Task") -> str:
-        """The name of one of its tasks: `web.1`, or `edge.<node id>` if it is a global service."""
+        """The name of one of its tasks: `web.1`; `edge.<node id>` if it is a global service; the
+        container's name.
+        """
+        if self.spec.mode.is_container:
+            return self.spec.name
         place = task.node_id if self.spec.mode.per_node else ""
         return f"{self.spec.name}.{place or task.slot}"
 
@@ -236,9 +242,11 @@ class TaskDetail(Model, frozen=True):
     limits_error: str = ""
     """Why its limits could not be changed to those of `limits_version`."""
     told_to_end: bool = False
-    """It ended by itself, but only after the controller had told it to end: that is no failure. Set
-    by `State`. (A task that its users stop with `task stop` ends unasked.)
-    """
+    """It ended by itself after the controller had told it to end: no failure. Set by `State`."""
+    paused: bool = False
+    """Its processes are frozen, as a user requested; it receives no connections meanwhile."""
+    command: str = ""
+    """Its command line as shell words, cut, if the image decides a part; empty: the spec's."""
 
 
 NO_DETAIL = TaskDetail()
@@ -257,7 +265,7 @@ def clipped(text: str, size: int) -> str:
 
 def shortened(detail: TaskDetail) -> TaskDetail:
     """The details kept of an old ended task; the same object if nothing is cut."""
-    if not (detail.addresses or detail.ports or detail.message or detail.error):
+    if not (detail.addresses or detail.ports or detail.message or detail.error or detail.command):
         return detail
     short = TaskDetail(
         message=clipped(detail.message, DETAIL_LENGTH_OLD),
@@ -267,6 +275,7 @@ def shortened(detail: TaskDetail) -> TaskDetail:
         pid=detail.pid,
         ran=detail.ran,
         told_to_end=detail.told_to_end,
+        command=clipped(detail.command, DETAIL_LENGTH_OLD),
     )
     return detail if short == detail else short
 
@@ -354,22 +363,6 @@ class NodeResources(Model, frozen=True):
 
     nano_cpus: int = 0
     memory_bytes: int = 0
-
-
-class Capability(StrEnum):
-    """A part of the kernel that some networks need and some hosts lack."""
-
-    ESP = "esp"
-    """IPsec with AES-GCM, for encrypted networks."""
-    IPV6 = "ipv6"
-    """IPv6, for dual-stack networks."""
-
-
-KERNEL_WITH = {
-    Capability.ESP: "IPsec ESP and AES-GCM (CONFIG_XFRM_USER, CONFIG_INET_ESP, CONFIG_CRYPTO_GCM)",
-    Capability.IPV6: "IPv6 (CONFIG_IPV6, and not ipv6.disable=1)",
-}
-"""The kernel configuration that each capability needs, for messages."""
 
 
 class NodeDescription(Model, frozen=True):

@@ -60,6 +60,16 @@ class HealthConfig(Model, frozen=True):
     retries: int = 0
 
 
+class Device(Model, frozen=True):
+    """A device of the host, or a directory of devices, in a container."""
+
+    path_on_host: str
+    path_in_container: str = ""
+    """Empty: the same path."""
+    cgroup_permissions: str = "rwm"
+    """What processes may do with it: read, write, mknod."""
+
+
 class ContainerSpec(Model, frozen=True):
     """How to run one container. Empty fields: the image's settings."""
 
@@ -93,10 +103,37 @@ class ContainerSpec(Model, frozen=True):
     """A task whose check fails is stopped and replaced."""
     readiness: HealthConfig = HealthConfig()
     """A task whose check fails receives no connections; it is not replaced. No test: no check."""
+    privileged: bool = False
+    """All capabilities and devices, no seccomp filter, no masked paths."""
+    security_opt: tuple[str, ...] = ()
+    """`seccomp=unconfined`; `docker/security.py` reads it."""
+    tmpfs: dict[str, str] = {}
+    """Path -> mount options: `size=64m,mode=1777`."""
+    shm_size: int = 0
+    """Bytes of /dev/shm; 0 is Docker's 64 MiB."""
+    pid_mode: str = ""
+    """`host`; empty: a namespace of its own."""
+    ipc_mode: str = ""
+    """`host`, `private`, `shareable` or `none` (private without /dev/shm); empty: private."""
+    uts_mode: str = ""
+    """`host`; empty: a namespace of its own."""
+    userns_mode: str = ""
+    """`auto` or `private`: a user namespace with a range of ids of the task's own; `host` or empty:
+    the host's.
+    """
+    cgroupns_mode: str = ""
+    """`host` or `private`; empty: private on cgroup v2, the host's on v1."""
+    devices: tuple[Device, ...] = ()
+    device_cgroup_rules: tuple[str, ...] = ()
+    """`c 10:200 rwm`, as the kernel's device rules."""
     annotations: dict[str, str] = {}
     """Annotations of the OCI configuration."""
     mac_address: str = ""
     """Of the first interface; empty: derived from its address."""
+    open_stdin: bool = False
+    """The standard input stays open, also while nobody is attached."""
+    stdin_once: bool = False
+    """It is closed when the first client that attached to it leaves."""
 
 
 class RestartPolicy(Model, frozen=True):
@@ -175,6 +212,8 @@ class Mode(Model, frozen=True):
 
     per_node: ClassVar[bool] = False
     """Whether each slot belongs to a node: its number is the node's, and its task runs there."""
+    is_container: ClassVar[bool] = False
+    """Whether its one task has a writable layer that outlives it."""
 
     @property
     def word(self) -> str:
@@ -194,10 +233,25 @@ class GlobalMode(Mode, frozen=True, tag="global"):
     per_node: ClassVar[bool] = True
 
 
-ServiceMode = ReplicatedMode | GlobalMode
+class ContainerMode(Mode, frozen=True, tag="container"):
+    """One replica, as `docker run` makes it: its writable layer is kept on its node until the
+    service is removed.
+    """
+
+    is_container: ClassVar[bool] = True
+    replicas: ClassVar[int] = 1
+    auto_remove: bool = False
+    """It is removed once its task has ended and is not restarted (`--rm`)."""
+    unless_stopped: bool = False
+    """The restart policy was given as `unless-stopped`, which `inspect` shows. Here `always` does
+    the same: a container that its users stopped stays so.
+    """
+
+
+ServiceMode = ReplicatedMode | GlobalMode | ContainerMode
 
 SERVICE_MODES: Mapping[str, type[ServiceMode]] = MappingProxyType(
-    {"replicated": ReplicatedMode, "global": GlobalMode}
+    {"replicated": ReplicatedMode, "global": GlobalMode, "container": ContainerMode}
 )
 """By name. controller/brain/orchestrator/modes.py has the orchestrator of each mode."""
 

@@ -19,6 +19,7 @@ import numpy as np
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
+from pyswarm_core.indexes.layers import KeptLayers
 from pyswarm_core.indexes.nodes import NodeTable
 from pyswarm_core.indexes.tasks import (
     NO_FOOTPRINT,
@@ -97,6 +98,7 @@ class State:
         self.network_of_name = self.ids_of_names(NETWORK)
         self.unplaced = Unplaced(self.services)
         self.global_services: dict[ServiceId, None] = {}
+        self.layers = KeptLayers()
         self.tasks_in_state = [0] * len(TaskState)
         self._of_service: dict[ServiceId, ServiceTasks] = {}
         self._of_node: defaultdict[NodeId, dict[TaskId, Task]] = defaultdict(dict)
@@ -275,6 +277,7 @@ class State:
     def _index_service(
         self, service_id: ServiceId, old: Service | None, service: Service | None
     ) -> None:
+        self.layers.put(service_id, old, service)
         self._put_endpoint(
             service_id,
             old.endpoint if old is not None else _NO_ENDPOINT,

@@ -1,4 +1,4 @@
-"""States of tasks, nodes and updates, and the tables of their transitions. PURE.
+"""States of tasks, nodes and updates, the tables of their transitions, and what kernels lack. PURE.
 
 A task's state only moves forward, in the order of the enum (swarmkit's order). Every possible
 transition is an edge of `TRANSITIONS`, whose value says when it happens; code that moves a task
@@ -253,3 +253,19 @@ UPDATE_TRANSITIONS: Mapping[tuple[UpdateState | None, UpdateState], str] = Mappi
     }
 )
 """Which state of an update follows which, and when; None: the service was never updated."""
+
+
+class Capability(StrEnum):
+    """A part of the kernel that some networks need and some hosts lack."""
+
+    ESP = "esp"
+    """IPsec with AES-GCM, for encrypted networks."""
+    IPV6 = "ipv6"
+    """IPv6, for dual-stack networks."""
+
+
+KERNEL_WITH = {
+    Capability.ESP: "IPsec ESP and AES-GCM (CONFIG_XFRM_USER, CONFIG_INET_ESP, CONFIG_CRYPTO_GCM)",
+    Capability.IPV6: "IPv6 (CONFIG_IPV6, and not ipv6.disable=1)",
+}
+"""The kernel configuration that each capability needs, for messages."""

@@ -1,19 +1,16 @@
-"""Makes one check of a task: a command in its container, or a connection from its namespace. SHELL.
-
-A connection costs no thread and no process: its socket is made in the task's network namespace, in
-microseconds, and belongs to the event loop from then on.
+"""Makes one check of a task: a command in its container, or a connection from its namespace.
+SHELL.
 """
 
 import asyncio
-import os
 import re
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 from agent.fitness import is_host_error
 from agent.health import http2
 from agent.health.base import Outcome, Target
+from agent.health.connecting import OpenSocket, connect
 from agent.health.lingering import Lingering
 from agent.network.base import NetworkFailed
 from agent.runtime.base import Command, HostFailed, Runtime, RuntimeFailed
@@ -30,16 +27,10 @@ _log = EventLog("agent.health")
 
 _TIMED_OUT = -1
 """Docker's exit code of a check that exceeded its timeout or could not be made."""
-_LOOPBACK = "127.0.0.1"
 _HEAD_MAX = 4096
 """Bytes of an HTTP response that are read until its status line is known."""
 _INTERIM = re.compile(rb"HTTP/\d\.\d 1(?!01)\d\d\b")
 """A response before the final one. 101 is final."""
-
-
-OpenSocket = Callable[[int], socket.socket]
-"""A TCP socket, not blocking, in the network namespace of this process. Raises NetworkFailed or
-OSError."""
 
 
 class Probes:
@@ -104,45 +95,11 @@ class Probes:
         connection: socket.socket | None = None
         try:
             async with asyncio.timeout(seconds(config.timeout)):
-                connection = await self._connect(target, int(port))
+                connection = await connect(self._open_socket, target, int(port))
                 return await talk(connection)
         finally:
             if connection is not None:
                 self._lingering.close(connection, lingers=config.test[0] == "HTTP")
-
-    async def _connect(self, target: Target, port: int) -> socket.socket:
-        """A connection to the port on the loopback address, or else on the task's own one."""
-        addresses = [_LOOPBACK, target.address] if target.address else [_LOOPBACK]
-        for address in addresses:
-            connection = self._open_socket(target.pid)
-            try:
-                await _establish(connection, (address, port))
-                if connection.getsockname() == (address, port):
-                    # Nothing listens: the kernel chose the port as the connection's own one.
-                    raise ConnectionRefusedError
-            except ConnectionRefusedError:
-                connection.close()
-            except BaseException:
-                connection.close()
-                raise
-            else:
-                return connection
-        raise ConnectionRefusedError(f"port {port}: connection refused")
-
-
-async def _establish(connection: socket.socket, address: tuple[str, int]) -> None:
-    """Connect. Within a host the kernel has done so when the call returns, and says that it is
-    still connecting: the event loop need not wait.
-    """
-    with suppress(BlockingIOError):
-        connection.connect(address)
-        return
-    if error := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-        raise OSError(error, os.strerror(error))
-    try:
-        connection.getpeername()
-    except OSError:
-        await asyncio.get_running_loop().sock_connect(connection, address)
 
 
 def _is_the_hosts(error: RuntimeFailed | NetworkFailed) -> bool:

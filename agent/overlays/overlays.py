@@ -7,6 +7,7 @@ controller, or without one. A power loss may destroy the files, but then no task
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from agent.assignment import Assignment
 from agent.network.base import (
@@ -19,7 +20,6 @@ from agent.network.base import (
     Resolvers,
 )
 from agent.network.dataplane import Dataplane
-from agent.observers import NetworkObserver
 from agent.overlays.addresses import NONE_CHOSEN
 from agent.overlays.files import NetworkFiles
 from agent.overlays.plan import AddressInUse, Attached, Plan, Work, own_networks
@@ -43,6 +43,18 @@ ADDRESS_WAIT_S, ADDRESS_RETRY_S = 5.0, 0.1
 
 def _now() -> Instant:
     return Instant(int(asyncio.get_running_loop().time() * SECOND))
+
+
+class NetworkObserver(Protocol):
+    """Observes the work on the host's network."""
+
+    def synced(self, duration_s: float) -> None:
+        """The kernel was configured as desired; it took this long."""
+        ...
+
+    def healed(self, drifts: int) -> None:
+        """This many differences of the kernel from the desired state were corrected."""
+        ...
 
 
 class Overlays:

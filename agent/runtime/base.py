@@ -6,7 +6,7 @@ Invariants: a container id is used once. Every method may be repeated after the 
 disk and the kernel hold the state, never an object in memory.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum
 from typing import Protocol
 
@@ -27,6 +27,10 @@ class NotRunning(RuntimeFailed):
     """The container's process has ended, or was never started."""
 
 
+class NoUser(RuntimeFailed):
+    """The container has no user or group of that name."""
+
+
 class ContainerState(StrEnum):
     """The state of a container, from its files and /proc."""
 
@@ -42,6 +46,24 @@ class LogLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     max_size: int = 0
     max_file: int = 1
+
+
+class DeviceNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A device of the host as a container gets it.
+
+    `path` is in the container, `source` on the host, `kind` is `c` or `b`, `mode` are the
+    permission bits, `permissions` what the container's cgroup allows: r, w, m.
+    """
+
+    path: str
+    source: str
+    kind: str
+    major: int
+    minor: int
+    mode: int = 0o600
+    uid: int = 0
+    gid: int = 0
+    permissions: str = "rwm"
 
 
 class DiskLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +115,12 @@ class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     terminal: bool = False
     limits: CgroupLimits | None = None
     """All limits, if some of them are not in `oci`."""
+    layer: str = ""
+    """The kept writable layer, which is made if it does not exist; empty: one of its own, which is
+    removed with the container.
+    """
+    volatile: bool = True
+    """What it writes may be lost with the host's power."""
 
 
 class ContainerExit(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +167,28 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     io_write_bytes: int = 0
 
 
+class Details(msgspec.Struct, frozen=True, kw_only=True):
+    """What a container's cgroup counts besides; all but `rss_bytes`, `cache_bytes` and the limit
+    from the container's start.
+
+    `periods` are those of its CPU quota. `stalled_ns` is the time that `some` or all (`full`) of
+    its processes waited, by resource and kind. A limit of 0 means none.
+    """
+
+    user_ns: int = 0
+    system_ns: int = 0
+    periods: int = 0
+    throttled_periods: int = 0
+    throttled_ns: int = 0
+    rss_bytes: int = 0
+    cache_bytes: int = 0
+    oom_kills: int = 0
+    pids_limit: int = 0
+    io_reads: int = 0
+    io_writes: int = 0
+    stalled_ns: Mapping[tuple[str, str], int] = {}
+
+
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """A command for a running container. Empty fields default to those of the container's program.
 
@@ -149,6 +199,13 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     env: tuple[str, ...] = ()
     user: str = ""
     workdir: str = ""
+    capabilities: tuple[str, ...] = ()
+    """Instead of the container's, and effective for any user."""
+    interactive: bool = False
+    """Of an open command: it has a stdin, otherwise that is empty."""
+    terminal: bool = False
+    rows: int = 0
+    columns: int = 0
 
 
 class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +219,95 @@ class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
     code: int
     output: bytes = b""
     timed_out: bool = False
+
+
+class ProcessTable(msgspec.Struct, frozen=True, kw_only=True):
+    """Processes as `ps` prints them; each row has a cell per title."""
+
+    titles: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+class Ids(msgspec.Struct, frozen=True):
+    """A range of user or group ids of a container's user namespace, and where it begins outside."""
+
+    inside: int
+    outside: int
+    size: int
+
+
+class Rootfs(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a container's files are. Whoever got it closes `descriptor`.
+
+    `descriptor` is the root directory: of a running container with its mounts, otherwise of the
+    writable layer over the image. `layers` are the image's, the uppermost first.
+    """
+
+    descriptor: int
+    overlay: str
+    """The root directory without the mounts of the container."""
+    upper: str
+    layers: tuple[str, ...]
+    mounts: tuple[str, ...] = ()
+    """The paths at which the OCI runtime mounts something: it makes those that the image lacks."""
+    read_only: bool = False
+    users: tuple[Ids, ...] = ()
+    groups: tuple[Ids, ...] = ()
+    """Empty: the ids are the host's."""
+
+
+class OpenCommand(Protocol):
+    """A running command with open stdio: descriptors that do not block; -1: none. With a terminal
+    `stdin` and `stdout` are the same descriptor, its master.
+
+    `end` must be called; it closes the descriptors.
+    """
+
+    @property
+    def stdin(self) -> int:
+        """Closed by `close_stdin`."""
+        ...
+
+    @property
+    def stdout(self) -> int:
+        """With a terminal all output; its end is an EIO."""
+        ...
+
+    @property
+    def stderr(self) -> int:
+        """None with a terminal."""
+        ...
+
+    @property
+    def failure(self) -> str:
+        """Why the program could not be executed, in the runtime's words; it writes them to stderr
+        or to the terminal, too. Known once the command has ended.
+        """
+        ...
+
+    def close_stdin(self) -> None:
+        """The program reads the end of its stdin. A terminal stays open."""
+        ...
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Set the size of the terminal; without one nothing happens."""
+        ...
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the program."""
+        ...
+
+    async def wait(self) -> None:
+        """Return when the program has ended. What it started may still run."""
+        ...
+
+    async def end(self, *, kill: bool) -> CommandResult:
+        """How the program ended; `output` is the reason if it could not be executed.
+
+        With `kill` it is killed with all processes that it started; otherwise it has ended, and
+        those go on. Raises RuntimeFailed as `exec` does.
+        """
+        ...
 
 
 class Runtime(Protocol):
@@ -182,7 +328,8 @@ class Runtime(Protocol):
     async def create(self, config: ContainerConfig) -> int:
         """Make a container up to, not including, its first instruction; return the pid.
 
-        Raises RuntimeFailed with the cause; then nothing of the container is left but its log.
+        Raises RuntimeFailed with the cause, also while another container has its kept layer; then
+        nothing of the container is left but its log and that layer.
         """
         ...
 
@@ -205,6 +352,18 @@ class Runtime(Protocol):
         """
         ...
 
+    async def layers(self) -> tuple[str, ...]:
+        """The ids of all kept writable layers, in order."""
+        ...
+
+    async def remove_layer(self, layer: str) -> None:
+        """Delete a kept writable layer; one that does not exist is no error.
+
+        Raises RuntimeFailed while a container has it, OSError if something of it is left; the call
+        may be repeated then.
+        """
+        ...
+
     async def found(self) -> tuple[FoundContainer, ...]:
         """Every container that exists, from disk and /proc, in the order of ids."""
         ...
@@ -217,8 +376,14 @@ class Runtime(Protocol):
         """Run a command in a running container, without input, and wait for it.
 
         All its processes are killed when it ends, at the timeout, and when this call is cancelled.
-        Raises RuntimeFailed if the container is not running or is paused, or if the user does not
-        exist.
+        Raises RuntimeFailed if the container is not running or is paused, NoUser.
+        """
+        ...
+
+    async def open(self, container_id: str, command: Command) -> OpenCommand:
+        """Begin a command in a running container, with its stdio.
+
+        Raises RuntimeFailed if the container is not running or is paused, NoUser.
         """
         ...
 
@@ -247,6 +412,17 @@ class Runtime(Protocol):
 
     async def stats(self, container_id: str) -> Stats | None:
         """What the container uses now; None if it does not exist."""
+        ...
+
+    async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
+        """The processes of a running container, by `ps` with these options.
+
+        Raises NotRunning, InvalidArgument for the options.
+        """
+        ...
+
+    async def rootfs(self, container_id: str) -> Rootfs:
+        """The files of a container, whether it runs or not. Raises RuntimeFailed without any."""
         ...
 
     async def tend(self) -> None:

@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from asyncinotify import Mask
 
-from agent.runtime import cgroups, logrotate
+from agent.runtime import logrotate
 from agent.runtime.base import (
     CgroupLimits,
     Command,
@@ -20,6 +20,9 @@ from agent.runtime.base import (
     ContainerConfig,
     ContainerExit,
     FoundContainer,
+    OpenCommand,
+    ProcessTable,
+    Rootfs,
     RuntimeFailed,
     Stats,
 )
@@ -29,7 +32,9 @@ from agent.runtime.layout import Layout
 from agent.runtime.procs import Process
 from agent.runtime.running import execs
 from agent.runtime.running.execs import Running
+from agent.runtime.running.opened import Opened
 from agent.runtime.steps import Steps
+from agent.runtime.usage.reading import Reader
 from agent.runtime.watch import FileWatch, MonitorWatch
 from pyswarm_core.aio.logs import EventLog
 
@@ -50,6 +55,7 @@ class ConmonRuntime:
     def __init__(self, binaries: Binaries, layout: Layout, hierarchies: Hierarchies) -> None:
         self._layout = layout
         self._hierarchies = hierarchies
+        self._reader = Reader(hierarchies)
         self._loop = asyncio.get_running_loop()
         self._monitors = MonitorWatch(self._monitor_ended)
         self._steps = Steps(binaries, layout, hierarchies, self._watch_monitor)
@@ -98,6 +104,14 @@ class ConmonRuntime:
         """See `Runtime`."""
         await self._run(self._ending, self._steps.remove, container_id, keep_logs)
 
+    async def layers(self) -> tuple[str, ...]:
+        """See `Runtime`."""
+        return await self._run(self._ending, self._layout.layer_ids)
+
+    async def remove_layer(self, layer: str) -> None:
+        """See `Runtime`."""
+        await self._run(self._ending, self._steps.remove_layer, layer)
+
     async def found(self) -> tuple[FoundContainer, ...]:
         """See `Runtime`. Also watches the monitors that a former agent started."""
         return await self._run(self._ending, self._steps.found)
@@ -117,12 +131,7 @@ class ConmonRuntime:
 
     async def exec(self, container_id: str, command: Command, timeout_s: float) -> CommandResult:
         """See `Runtime`."""
-        begun = self._commands.submit(self._steps.begin_exec, container_id, command)
-        try:
-            running = await asyncio.wrap_future(begun)
-        except asyncio.CancelledError:
-            begun.add_done_callback(self._end_abandoned)
-            raise
+        running = await self._begun(container_id, command, opened=False)
         try:
             output, timed_out = await execs.wait(running, timeout_s)
         except asyncio.CancelledError:
@@ -132,6 +141,26 @@ class ConmonRuntime:
         if not timed_out and self._steps.execs.is_over(running):
             return self._steps.execs.end(running, output, timed_out=False)
         return await asyncio.shield(self._end_command(running, output, timed_out))
+
+    async def open(self, container_id: str, command: Command) -> OpenCommand:
+        """See `Runtime`."""
+        running = await self._begun(container_id, command, opened=True)
+        return Opened(running, self._end_opened)
+
+    async def _begun(self, container_id: str, command: Command, *, opened: bool) -> Running:
+        begun = self._commands.submit(self._steps.begin_exec, container_id, command, opened=opened)
+        try:
+            return await asyncio.wrap_future(begun)
+        except asyncio.CancelledError:
+            begun.add_done_callback(self._end_abandoned)
+            raise
+
+    async def _end_opened(self, running: Running, kill: bool) -> CommandResult:
+        if not kill and self._steps.execs.is_over(running):
+            return self._steps.execs.end(running, b"", timed_out=False)
+        if not kill:
+            await self._run(self._ending_commands, self._steps.execs.leave, running)
+        return await asyncio.shield(self._end_command(running, b"", kill))
 
     async def _end_command(self, running: Running, output: bytes, timed_out: bool) -> CommandResult:
         return await self._run(
@@ -158,7 +187,16 @@ class ConmonRuntime:
     async def stats(self, container_id: str) -> Stats | None:
         """See `Runtime`."""
         cgroup = self._layout.cgroup(container_id)
-        return await self._run(self._ending, cgroups.stats, self._hierarchies, cgroup)
+        usage = await self._run(self._ending, self._reader.read, cgroup)
+        return usage.stats if usage else None
+
+    async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
+        """See `Runtime`."""
+        return await self._run(self._ending, self._steps.top, container_id, options)
+
+    async def rootfs(self, container_id: str) -> Rootfs:
+        """See `Runtime`."""
+        return await self._run(self._ending, self._steps.rootfs, container_id)
 
     async def tend(self) -> None:
         """See `Runtime`."""

@@ -6,6 +6,7 @@ one it runs until a signal ends it, with code 128 + the signal. Invariant: as in
 """
 
 import asyncio
+import os
 import signal as signals
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -21,6 +22,9 @@ from agent.runtime.base import (
     ContainerState,
     FoundContainer,
     NotRunning,
+    OpenCommand,
+    ProcessTable,
+    Rootfs,
     RuntimeFailed,
     Stats,
 )
@@ -36,6 +40,10 @@ class CommandScript(msgspec.Struct, frozen=True, kw_only=True):
     output: bytes = b""
     takes_s: float = 0.0
     """Seconds that it runs."""
+    writes: str = ""
+    """A file that it makes."""
+    looks_for: str = ""
+    """A file without which its code is 1."""
 
 
 _NO_PROGRAM = CommandScript(code=127, output=b"no such program in this container")
@@ -65,8 +73,64 @@ class _Container(msgspec.Struct):
     timer: asyncio.TimerHandle | None = None
     limits: CgroupLimits = CgroupLimits()
     paused: bool = False
+    files: set[str] = msgspec.field(default_factory=set)
+    """Those that were written, if its layer is not kept."""
     pending: int = 0
     """The signal that is delivered when it is resumed; 0: none."""
+
+
+class _Opened:
+    """`OpenCommand` of a script: its output is in the pipe at once."""
+
+    def __init__(self, command: Command, script: CommandScript) -> None:
+        self.command = command
+        self.killed = False
+        self.size = command.rows, command.columns
+        self.received, self.stdin = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        """`received` is the program's end of its stdin."""
+        self.stdout, self._output = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.stderr, self._errors = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._script = script
+        self._signal = asyncio.get_running_loop().create_future()
+        if script is not _NO_PROGRAM:
+            os.write(self._output, script.output)
+
+    @property
+    def failure(self) -> str:
+        """See `OpenCommand`."""
+        return self._script.output.decode() if self._script is _NO_PROGRAM else ""
+
+    def close_stdin(self) -> None:
+        """See `OpenCommand`."""
+        if self.stdin >= 0:
+            os.close(self.stdin)
+            self.stdin = -1
+
+    def resize(self, rows: int, columns: int) -> None:
+        """See `OpenCommand`."""
+        self.size = rows, columns
+
+    def signal(self, number: int) -> None:
+        """See `OpenCommand`."""
+        if not self._signal.done():
+            self._signal.set_result(number)
+
+    async def wait(self) -> None:
+        """See `OpenCommand`."""
+        await asyncio.wait([self._signal], timeout=self._script.takes_s)
+
+    async def end(self, *, kill: bool) -> CommandResult:
+        """See `OpenCommand`."""
+        self.killed = kill
+        self.close_stdin()
+        for descriptor in (self.received, self.stdout, self._output, self.stderr, self._errors):
+            os.close(descriptor)
+        if kill:
+            return CommandResult(code=128 + signals.SIGKILL, timed_out=True)
+        if self._signal.done():
+            return CommandResult(code=128 + self._signal.result())
+        reason = self._script.output if self._script is _NO_PROGRAM else b""
+        return CommandResult(code=self._script.code, output=reason)
 
 
 class FakeRuntime:
@@ -76,6 +140,12 @@ class FakeRuntime:
         self.scripts: dict[str, Script] = {}
         self.signals: list[tuple[str, int]] = []
         """Every signal that reached a live container, in order."""
+        self.roots: dict[str, str] = {}
+        """The directories with the files of containers, by id."""
+        self.opened: list[_Opened] = []
+        """Every open command, in order."""
+        self.layer_files: dict[str, set[str]] = {}
+        """The files that were written to kept layers."""
         self._containers: dict[str, _Container] = {}
         self._changed = asyncio.Event()
         self._pids = _FIRST_PID
@@ -104,8 +174,12 @@ class FakeRuntime:
         if config.id in self._containers:
             raise RuntimeFailed(f"container {config.id} exists already")
         script = self.scripts.get(config.id, Script())
+        if holder := self._holder(config.layer):
+            raise RuntimeFailed(f"its writable layer is in use by container {holder}")
         if script.fails_create:
             raise RuntimeFailed(script.fails_create)
+        if config.layer:
+            self.layer_files.setdefault(config.layer, set())
         self._pids += 1
         self._containers[config.id] = _Container(config, script, self._pids)
         return self._pids
@@ -146,6 +220,21 @@ class FakeRuntime:
         if container and container.timer:
             container.timer.cancel()
 
+    def _holder(self, layer: str) -> str:
+        """The container that has the kept layer; empty if none has."""
+        held = (c.config.id for c in self._containers.values() if layer and c.config.layer == layer)
+        return next(held, "")
+
+    async def layers(self) -> tuple[str, ...]:
+        """See `Runtime`."""
+        return tuple(sorted(self.layer_files))
+
+    async def remove_layer(self, layer: str) -> None:
+        """See `Runtime`."""
+        if holder := self._holder(layer):
+            raise RuntimeFailed(f"writable layer {layer} is in use by container {holder}")
+        self.layer_files.pop(layer, None)
+
     async def found(self) -> tuple[FoundContainer, ...]:
         """See `Runtime`."""
         return tuple(
@@ -181,7 +270,22 @@ class FakeRuntime:
         if script.takes_s >= timeout_s or container.exit:
             late = script.takes_s >= timeout_s
             return CommandResult(code=128 + signals.SIGKILL, output=output, timed_out=late)
-        return CommandResult(code=script.code, output=output)
+        layer = container.config.layer
+        files = self.layer_files[layer] if layer else container.files
+        if script.writes:
+            files.add(script.writes)
+        missing = script.looks_for and script.looks_for not in files
+        return CommandResult(code=1 if missing else script.code, output=output)
+
+    async def open(self, container_id: str, command: Command) -> OpenCommand:
+        """See `Runtime`."""
+        container = self._running(container_id)
+        if container.paused:
+            raise RuntimeFailed(f"container {container_id} is paused")
+        script = container.script.commands.get(command.args[0], _NO_PROGRAM)
+        opened = _Opened(command, script)
+        self.opened.append(opened)
+        return opened
 
     async def pause(self, container_id: str) -> None:
         """See `Runtime`."""
@@ -214,6 +318,24 @@ class FakeRuntime:
         if container is None or container.state is not ContainerState.RUNNING:
             raise RuntimeFailed(f"container {container_id} is not running")
         return container
+
+    async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
+        """See `Runtime`. A fake container is one process."""
+        container = self._containers.get(container_id)
+        if container is None or container.state is not ContainerState.RUNNING:
+            raise NotRunning(f"container {container_id} is not running")
+        process = container.config.oci.get("process")
+        words = process.get("args", ()) if isinstance(process, dict) else ()
+        row = ("root", str(container.pid), " ".join(words))
+        return ProcessTable(titles=("UID", "PID", "CMD"), rows=(row,))
+
+    async def rootfs(self, container_id: str) -> Rootfs:
+        """See `Runtime`. The files are those of `roots`."""
+        root = self.roots.get(container_id)
+        if root is None:
+            raise RuntimeFailed(f"container {container_id} does not exist")
+        descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return Rootfs(descriptor=descriptor, overlay=root, upper=root, layers=())
 
     async def tend(self) -> None:
         """See `Runtime`. There are no logs to rotate."""

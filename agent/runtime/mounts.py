@@ -1,33 +1,43 @@
 """Root file systems: one overlay mount over a container's image layers. SHELL over mount(2).
 
-Invariant: an overlay's upper and work directories are used once, by one container. So the mount is
-`volatile` where the kernel supports it, and unmounting never waits for a disk.
+Invariant: an overlay's upper and work directories are used by one container at a time, and by no
+other after it unless the layer is kept. So the mount is `volatile` where the kernel supports it,
+and unmounting never waits for a disk; that of a kept layer is not.
 """
 
 import ctypes
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from pyswarm_core.aio.trees import remove_tree
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _MNT_DETACH = 2
 
 # The kernel accepts one page of mount options, including the final NUL.
 _OPTIONS_MAX = 4095
+_UNUSED_S = 5.0
+_UNUSED_PERIOD_S = 0.02
 
 
-def mount_overlay(layers: Sequence[str], writable: Path, rootfs: Path) -> None:
+def mount_overlay(
+    layers: Sequence[str], writable: Path, rootfs: Path, *, volatile: bool = True
+) -> None:
     """Mount `layers` (uppermost first) at `rootfs`, with `writable/upper` and `writable/work`.
 
     Raises OSError naming what was refused.
     """
+    # The kernel refuses what a volatile mount left, since the host may have lost power meanwhile.
+    remove_tree(writable / "work" / "work" / "incompat")
     with _short_options(layers, writable) as options:
         target = os.fsencode(rootfs)
         # A kernel before 5.10 does not know `volatile`.
-        number = _mount(target, options + b",volatile")
+        number = _mount(target, options + b",volatile") if volatile else errno.EINVAL
         if number == errno.EINVAL:
             number = _mount(target, options)
     if number:
@@ -74,6 +84,23 @@ def unmount(target: Path) -> None:
     number = ctypes.get_errno()
     if number not in (errno.EINVAL, errno.ENOENT):
         raise OSError(number, f"unmount {target}: {os.strerror(number)}")
+
+
+def unmount_unused(target: Path) -> None:
+    """Unmount what is at `target` once nothing uses it; no mount there is no error.
+
+    Raises OSError if it is in use for longer than _UNUSED_S.
+    """
+    until = time.monotonic() + _UNUSED_S
+    while True:
+        if not _LIBC.umount2(os.fsencode(target), 0):
+            continue
+        number = ctypes.get_errno()
+        if number in (errno.EINVAL, errno.ENOENT):
+            return
+        if number != errno.EBUSY or time.monotonic() > until:
+            raise OSError(number, f"unmount {target}: {os.strerror(number)}")
+        time.sleep(_UNUSED_PERIOD_S)
 
 
 def read_from_layers(layers: Sequence[str], path: str, limit: int = 1 << 20) -> bytes | None:

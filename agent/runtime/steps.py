@@ -30,17 +30,23 @@ from agent.runtime.base import (
     HostFailed,
     LogLimits,
     NotRunning,
+    ProcessTable,
+    Rootfs,
     RuntimeFailed,
 )
 from agent.runtime.cgroups import Hierarchies, MonitorGroup
 from agent.runtime.conmon import Binaries, MonitorCall
 from agent.runtime.filters import ANNOTATION, CompiledFilters
+from agent.runtime.isolation import idmaps
 from agent.runtime.layout import UNSEEN_EXIT_CODE, ContainerRecord, Layout
 from agent.runtime.procs import Process
 from agent.runtime.program.inspection import explain
 from agent.runtime.room import shortage
 from agent.runtime.running import freezer, limits
 from agent.runtime.running.execs import Execs, Running
+from agent.runtime.running.rootfs import opened
+from agent.runtime.running.top import top
+from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.errors import reason_of
 
 _CREATE_TIMEOUT_S = 60.0
@@ -71,6 +77,7 @@ class Steps:
         self._filters = CompiledFilters(layout.filters, f"{binaries.kind} {binaries.version}")
         self._locks = WeakValueDictionary[str, threading.Lock]()
         self._locks_guard = threading.Lock()
+        self._choosing = threading.Lock()
         self._limits: dict[str, LogLimits] = {}
 
     def enter_thread(self) -> None:
@@ -151,8 +158,8 @@ class Steps:
         return HostFailed(text) if of_host else RuntimeFailed(text)
 
     def _make(self, config: ContainerConfig, bundle: Path) -> ContainerRecord:
-        mounts.mount_overlay(config.layers, self._layout.writable(config.id), bundle / "rootfs")
-        key, compiled = self._write_config(config, bundle)
+        ids = self._mount_root(config, bundle)
+        key, compiled = self._write_config(config, bundle, ids)
         call = MonitorCall(
             container_id=config.id,
             bundle=str(bundle),
@@ -178,16 +185,47 @@ class Steps:
             monitor=monitor,
             container=procs.identify(container),
             log_limits=config.log_limits,
+            layers=config.layers,
         )
         self._layout.write_record(config.id, record)
         if key and not compiled:
             self._filters.learn(key, self._layout.oci_root / config.id / "seccomp.bpf")
         return record
 
-    def _write_config(self, config: ContainerConfig, bundle: Path) -> tuple[str, bool]:
+    def _mount_root(self, config: ContainerConfig, bundle: Path) -> dict[str, Any]:
+        """Mount the root file system; return the id mappings if it has a user namespace."""
+        writable, rootfs = self._writable(config), bundle / "rootfs"
+        linux: Any = config.oci.get("linux", {})
+        if not any(each["type"] == "user" for each in linux.get("namespaces", ())):
+            mounts.mount_overlay(config.layers, writable, rootfs, volatile=config.volatile)
+            return {}
+        with self._choosing:
+            # A kept layer keeps the ids of its files.
+            taken = idmaps.taken(self._layout.writables, self._layout.layers)
+            owner = (writable / "upper").stat().st_uid
+            start = owner or idmaps.choose(config.layer or config.id, taken)
+            os.chown(writable / "upper", start, start)
+        for owned in (bundle, writable / "work", *(bundle / "files").iterdir()):
+            os.chown(owned, start, start)
+        with idmaps.shifted(config.layers, start, bundle / "layers") as layers:
+            mounts.mount_overlay(layers, writable, rootfs, volatile=config.volatile)
+        return idmaps.mappings(start)
+
+    def _writable(self, config: ContainerConfig) -> Path:
+        """The directory of what the container writes."""
+        if not config.layer:
+            return self._layout.writable(config.id)
+        with self._alone(_lock_of(config.layer)):
+            return self._layout.claim_layer(config.id, config.layer)
+
+    def _write_config(
+        self, config: ContainerConfig, bundle: Path, ids: dict[str, Any]
+    ) -> tuple[str, bool]:
         """Write config.json; return the seccomp profile's key and whether it came compiled."""
         oci: dict[str, Any] = dict(config.oci)
         oci["root"] = {**oci.get("root", {}), "path": str(bundle / "rootfs")}
+        if ids:
+            oci["linux"] = {**oci["linux"], **ids}
         section = oci.get("linux", {}).get("seccomp")
         key, program = "", None
         if section and self._binaries.kind == "crun":
@@ -249,12 +287,12 @@ class Steps:
             # A process in v1's freezer dies of SIGKILL only once it is thawed.
             freezer.thaw(self._hierarchies, self._layout.cgroup(container_id))
 
-    def begin_exec(self, container_id: str, command: Command) -> Running:
-        """The first part of `Runtime.exec`; `execs.end` is the last."""
+    def begin_exec(self, container_id: str, command: Command, *, opened: bool = False) -> Running:
+        """The first part of `Runtime.exec`, and `Runtime.open`; `execs.end` is the last."""
         with self._alone(container_id):
             if self._is_paused(container_id):
                 raise RuntimeFailed(f"container {container_id} is paused")
-            return self.execs.begin(container_id, command)
+            return self.execs.begin(container_id, command, opened=opened)
 
     def pause(self, container_id: str) -> None:
         """See `Runtime.pause`."""
@@ -275,6 +313,19 @@ class Steps:
         if not record or not started or not procs.is_alive(record.container):
             raise RuntimeFailed(f"container {container_id} is not running")
         return freezer.is_frozen(self._hierarchies, self._layout.cgroup(container_id))
+
+    def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
+        """See `Runtime.top`."""
+        pids = cgroups.members(self._hierarchies, self._layout.cgroup(container_id))
+        record = self._layout.read_record(container_id)
+        if not record or not pids or not procs.is_alive(record.container):
+            raise NotRunning(f"container {container_id} is not running")
+        return top(pids, options)
+
+    def rootfs(self, container_id: str) -> Rootfs:
+        """See `Runtime.rootfs`."""
+        with self._alone(container_id):
+            return opened(self._layout, container_id)
 
     def update(self, container_id: str, requested: CgroupLimits) -> None:
         """See `Runtime.update`."""
@@ -303,8 +354,19 @@ class Steps:
             self._end_processes(container_id, bundle)
         cgroups.remove(self._hierarchies, self._layout.cgroup(container_id))
         if bundle.exists():
+            idmaps.remove(bundle / "layers")
+        if self._layout.holds_layer(container_id):
+            mounts.unmount_unused(bundle / "rootfs")
+        elif bundle.exists():
             mounts.unmount(bundle / "rootfs")
         self._layout.remove_files(container_id)
+
+    def remove_layer(self, layer: str) -> None:
+        """See `Runtime.remove_layer`."""
+        with self._alone(_lock_of(layer)):
+            if holder := self._layout.holder(layer):
+                raise RuntimeFailed(f"writable layer {layer} is in use by container {holder}")
+            remove_tree(self._layout.layer(layer))
 
     def _end_processes(self, container_id: str, bundle: Path) -> None:
         record = self._layout.read_record(container_id)
@@ -353,3 +415,8 @@ class Steps:
                 self._layout.write_unseen_exit(container_id)
             ended = self._layout.read_exit(container_id, self._hierarchies)
         return ended
+
+
+def _lock_of(layer: str) -> str:
+    """The name of a kept layer's lock: no container's id has a slash."""
+    return f"layer/{layer}"

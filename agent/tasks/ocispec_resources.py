@@ -17,14 +17,14 @@ _BILLION = 1_000_000_000
 def resources_section(
     resources: Resources, *, swap_accounted: bool, unified: bool
 ) -> dict[str, Any]:
-    """The `linux.resources` section.
+    """The `linux.resources` section without devices.
 
     `swap_accounted`: whether this kernel limits swap (without it only memory is limited, as in
     Docker). `unified`: whether the host has cgroup v2, which has no swappiness. The limits of
     `written_limits` are not in it. Raises InvalidArgument for what cgroup v2 cannot do.
     """
     limits = resources.limits
-    section: dict[str, Any] = {"devices": [{"allow": False, "access": "rwm"}]}
+    section: dict[str, Any] = {}
     if quota := _quota(limits):
         section["cpu"] = {"period": limits.cpu_period or CPU_PERIOD_US, "quota": quota}
     memory: dict[str, int | bool] = {}

@@ -5,9 +5,11 @@ the record alone a restarted agent knows what was requested, what was begun and 
 done twice.
 """
 
+import typing
+
 from msgspec.structs import replace
 
-from agent.health.base import Due, Target
+from agent.health.base import CheckObserver, Due, Target
 from agent.health.verdict import Check, CheckKind, tolerance
 from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
@@ -79,18 +81,26 @@ class Record(Model, frozen=True):
     """When SIGKILL is due: at the end of the grace period, then repeatedly until the exit is seen;
     0 unless the task is being stopped.
     """
+    stop_timeout: int = 0
+    """The grace period of the stop that a user requested; 0: the spec's."""
     signalled: bool = False
     """The stop signal was requested from the runtime since this agent has the task."""
     clean: bool = False
     """The task has ended and nothing of it is left but its log."""
     unassigned: bool = False
     """The task was deleted from the store: the record is removed once the task is clean."""
+    layer: str = ""
+    """Of a container: its kept writable layer; empty: the layer goes with the task."""
+    volatile: bool = True
+    """What it writes may be lost with the host's power."""
     new_limits: NewLimits | None = None
     """To be set in the container, as soon as its process runs; None: `spec` has those in force."""
 
     @property
     def name(self) -> str:
-        """`web.1`, or `web.<node id>` for a global service."""
+        """`web.1`, `web.<node id>` of a global service, `web` of a container."""
+        if self.layer:
+            return self.service_name
         return f"{self.service_name}.{self.node_id if self.global_service else self.slot}"
 
     @property
@@ -151,10 +161,10 @@ class Record(Model, frozen=True):
 
     def due(self, kind: CheckKind) -> Due | None:
         """When and how the next check of this kind is made; None unless it has one, its process
-        runs, and it is not being stopped.
+        runs, and it is neither paused nor being stopped.
         """
         check = self.check(kind)
-        if check is None or not self.process_runs or self.stops:
+        if check is None or not self.process_runs or self.stops or self.detail.paused:
             return None
         address = next((one.address for one in self.detail.addresses), "")
         target = Target(self.task_id, self.detail.pid, address)
@@ -204,11 +214,20 @@ class Record(Model, frozen=True):
 
     @property
     def may_begin_serving(self) -> bool:
-        """Whether it runs, is ready, is not being stopped, is not frozen and does not serve yet."""
-        running = self.state is TaskState.RUNNING and not self.stops
+        """Whether it runs, is ready, is not being stopped, paused or frozen and does not serve
+        yet.
+        """
+        running = self.state is TaskState.RUNNING and not self.stops and not self.detail.paused
         frozen = self.desired_state is TaskState.FROZEN
         return running and self.is_ready and not frozen and not self.detail.serving
 
     def status(self) -> TaskStatus:
         """The status that the agent reports."""
         return TaskStatus(self.task_id, self.state, self.detail)
+
+
+class TaskObserver(CheckObserver, typing.Protocol):
+    """Observes the changes of tasks' states, and their checks, for metrics."""
+
+    def moved(self, before: Record, after: Record) -> None:
+        """A task changed its state; the records hold the times."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from cli.render.listing import one_line
 from pyswarm_core.clock import Instant
+from pyswarm_core.docker import security
 from pyswarm_core.docker.units import (
     ago,
     format_bitrate,
@@ -14,6 +15,7 @@ from pyswarm_core.docker.units import (
 )
 from pyswarm_core.objects import Service, UpdateStatus
 from pyswarm_core.specs import (
+    ContainerSpec,
     HealthConfig,
     PortConfig,
     ReplicatedMode,
@@ -21,6 +23,7 @@ from pyswarm_core.specs import (
     TaskSpec,
     UpdateConfig,
 )
+from pyswarm_core.validation.isolation import modes
 from pyswarm_core.views import NodeView
 
 
@@ -174,11 +177,33 @@ def _container(template: TaskSpec) -> Iterator[str]:
                 *(f"-{name}" for name in container.capability_drop),
             ]
         ),
+        **_isolation(container),
     }
     yield "ContainerSpec:"
     for name, value in values.items():
         if value:
             yield f" {name + ':':<14} {one_line(value)}"
+
+
+def _isolation(container: ContainerSpec) -> dict[str, str]:
+    """What isolates the container, or opens it; a seccomp profile by its name alone."""
+    mounts = (f"{path}:{options}".rstrip(":") for path, options in container.tmpfs.items())
+    return {
+        "Privileged": "true" if container.privileged else "",
+        "Read Only": "true" if container.read_only else "",
+        "Tmpfs": " ".join(mounts),
+        "Shm Size": human_size(container.shm_size) if container.shm_size else "",
+        "Namespaces": " ".join(
+            f"{flag[2:]}={mode}" for flag, mode in modes(container).items() if mode
+        ),
+        "Devices": " ".join(
+            [*map(security.device_text, container.devices), *container.device_cgroup_rules]
+        ),
+        "Security": " ".join(
+            "seccomp=FILE" if option.startswith("seccomp={") else option
+            for option in container.security_opt
+        ),
+    }
 
 
 def _resources(resources: Resources) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,13 +10,12 @@ from msgspec.structs import replace
 from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
-from cli.service.spec import digests, logins, options, resource_options
+from cli.service.spec import digests, logins, options, resource_options, security_options
 from cli.service.spec.checks import with_checks
+from cli.service.spec.environment import environment
 from cli.service.spec.options import many
 from cli.service.spec.template import replicas, typed, with_replicas, with_single
 from pyswarm_core.docker import entries, publishing
-from pyswarm_core.docker.entries import Entry
-from pyswarm_core.errors import InvalidArgument, quoted
 from pyswarm_core.specs import (
     SERVICE_MODES,
     ContainerSpec,
@@ -38,7 +36,7 @@ from pyswarm_core.validation import as_typed, require, service_problems
 )
 @click.option("--name", default="", help="Service name")
 @click.option(
-    "--mode", type=flags.Choice(list(SERVICE_MODES)), default="replicated", show_default=True,
+    "--mode", type=flags.Choice(["replicated", "global"]), default="replicated", show_default=True,
     help="Service mode",
 )  # fmt: skip
 @options.template
@@ -64,12 +62,16 @@ from pyswarm_core.validation import as_typed, require, service_problems
 @many("--dns-option", metavar="OPTION", help="Set DNS options, such as ndots:2")
 @many("--host", metavar="NAME:IP", help="Set one or more custom host-to-IP mappings")
 @many(
-    "--group", metavar="GROUP", help="Set one or more supplementary user groups for the container"
+    "--group",
+    "--group-add",
+    metavar="GROUP",
+    help="Set one or more supplementary user groups for the container",
 )
 @many("--cap-add", metavar="CAPABILITY", help="Add Linux capabilities")
 @many("--cap-drop", metavar="CAPABILITY", help="Drop Linux capabilities")
 @many("--sysctl", metavar="KEY=VALUE", help="Sysctl options")
 @many("--ulimit", metavar="NAME=SOFT[:HARD]", help="Ulimit options")
+@security_options.lists
 @resource_options.lists
 @options.with_registry_auth
 @digests.no_resolve_image
@@ -115,12 +117,10 @@ def spec_of(given: Mapping[str, Any], own: Mapping[str, str]) -> ServiceSpec:
 
 
 def _container(given: Mapping[str, Any], own: Mapping[str, str]) -> ContainerSpec:
-    env = [entry for path in given["env_file"] for entry in _env_file(path)]
-    env += [Entry("--env", text) for text in given["env"]]
-    return ContainerSpec(
+    container = ContainerSpec(
         image=given["image"],
         args=given["args"],
-        env=entries.environment(env, own),
+        env=environment(given["env"], given["env_file"], own),
         labels=entries.labels("--container-label", given["container_label"]),
         groups=given["group"],
         capability_add=given["cap_add"],
@@ -132,11 +132,4 @@ def _container(given: Mapping[str, Any], own: Mapping[str, str]) -> ContainerSpe
             nameservers=given["dns"], search=given["dns_search"], options=given["dns_option"]
         ),
     )
-
-
-def _env_file(path: str) -> list[Entry]:
-    source = f"--env-file {quoted(path)}"
-    try:
-        return entries.env_lines(source, Path(path).read_bytes())
-    except OSError as error:
-        raise InvalidArgument(f"{source} cannot be read: {error.strerror}") from None
+    return security_options.with_lists(container, given)

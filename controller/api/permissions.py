@@ -11,11 +11,18 @@ import msgspec
 from google.protobuf.message import Message
 
 from controller.api.changes.services import rollback_target
-from controller.api.queries.lookup import find, find_service_or_task, find_task, kind_named
+from controller.api.queries.lookup import (
+    find,
+    find_service_or_task,
+    find_target,
+    find_task,
+    kind_named,
+)
 from controller.brain.slices import Slices
 from controller.identity.caller import Caller, CallerKind, Role
 from controller.identity.policy import (
     NETWORK_CONDITIONS,
+    POWER,
     SERVICE_CONDITIONS,
     Named,
     Rule,
@@ -72,8 +79,12 @@ def authorize_request(caller: Caller, method: str, request: Any, state: State) -
         require_role(caller, needed, f"{rule.verb} of the kind {kind}")
     if caller.stacks:  # first: an error about options shows those of the service
         yield from _STACKS[rule.named](caller, rule, request, state)
-    if caller.role is not Role.ADMIN and (check := _OPTIONS.get(rule.named)) is not None:
+    if caller.role is Role.ADMIN:
+        return
+    if (check := _OPTIONS.get(rule.named)) is not None:
         check(caller, rule, request, state)
+    if rule.named is Named.PROGRAM:
+        yield from _program(caller, rule, request, state)
 
 
 # Options
@@ -99,6 +110,18 @@ def _earlier_service(caller: Caller, rule: Rule, request: Any, state: State) -> 
 
 def _new_network(caller: Caller, rule: Rule, request: Any, state: State) -> None:
     require_conditions(caller, rule, _read(NetworkSpec, request.spec), NETWORK_CONDITIONS)
+
+
+def _program(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    """Who runs programs in a task has the power that its options give."""
+    if getattr(request, "privileged", False):
+        verb = f"{rule.verb} with --privileged"
+        require_role(caller, Role.ADMIN, verb, f"that {POWER}")
+    task = yield from find_target(state, request.ref)
+    service = state.services.get(task.service_id)
+    spec = service.made_from(task.spec_version) if service else None
+    if spec is not None:
+        require_conditions(caller, rule, spec, SERVICE_CONDITIONS)
 
 
 def _self(caller: Caller, rule: Rule, request: Any, state: State) -> None:
@@ -144,6 +167,15 @@ def _task(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None
 
 def _service_or_task(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
     yield from _end(caller, rule, request.ref, state)
+
+
+def _services_or_tasks(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    for ref in request.refs:
+        yield from _end(caller, rule, ref, state)
+
+
+def _target(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    _require_task(caller, rule, (yield from find_target(state, request.ref)), state)
 
 
 def _network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
@@ -199,6 +231,9 @@ _STACKS: Mapping[Named, Callable[[Caller, Rule, Any, State], Slices[None]]] = {
     Named.SERVICE: _service,
     Named.TASK: _task,
     Named.SERVICE_OR_TASK: _service_or_task,
+    Named.SERVICES_OR_TASKS: _services_or_tasks,
+    Named.TARGET: _target,
+    Named.PROGRAM: _target,
     Named.NETWORK: _network,
     Named.OBJECT: _object,
     Named.NEW_SERVICE: _of_new_service,

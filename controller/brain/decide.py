@@ -9,7 +9,7 @@ error for one service is part of the decision (`Decision.failed`); the other ser
 from collections.abc import Iterable, Iterator
 
 from controller.brain.draft import Draft
-from controller.brain.orchestrator import global_service
+from controller.brain.orchestrator import container_service, global_service
 from controller.brain.orchestrator.enforce import evictions
 from controller.brain.orchestrator.modes import orchestrator_of
 from controller.brain.orchestrator.plan import Plan
@@ -22,6 +22,7 @@ from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, ServiceId
 from pyswarm_core.limits import DECISION_COST
 from pyswarm_core.state import State
+from pyswarm_core.states import is_terminal
 
 
 def decide(
@@ -101,6 +102,11 @@ def _remove(plan: Plan, state: State, now: Instant, draft: Draft) -> None:
         draft.removed_services.append(plan.service.id)
         plan.report(EventKind.SERVICE_REMOVED, "its last task is gone")
         return
+    if all(is_terminal(task.state) for task in tasks):
+        at = container_service.shown_until(plan.service, tasks)
+        if at > now:
+            plan.wake_at(at)
+            return
     for number in in_round(plan, tasks.slots):
         if plan.is_full:
             plan.cut(number)

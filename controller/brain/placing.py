@@ -20,7 +20,7 @@ from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy, explain
 from controller.brain.orchestrator.restart import delay_before
 from controller.brain.orchestrator.room import go_on, stop_instead
 from controller.brain.scheduler.explain import message, messages_by_row
-from controller.brain.scheduler.filters import UNLIMITED, Demand, capacity
+from controller.brain.scheduler.filters import UNLIMITED, Demand, capacity, kept_layer
 from controller.brain.scheduler.ledger import Ledger
 from controller.brain.scheduler.ranking import spread
 from pyswarm_core.clock import Instant, after
@@ -37,10 +37,10 @@ from pyswarm_core.limits import (
     FAILURES_PENALISED,
     PENDING_SHOWN,
 )
-from pyswarm_core.objects import NO_DETAIL, Capability, Network, Service, Task
+from pyswarm_core.objects import NO_DETAIL, Network, Service, Task
 from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.state import State
-from pyswarm_core.states import TaskState
+from pyswarm_core.states import Capability, TaskState
 
 _ASSIGNED = TaskState.ASSIGNED
 _PENDING = TaskState.PENDING
@@ -296,6 +296,8 @@ class Placing:
                     detail=NO_DETAIL,
                 )
         plan.changed.update(self._created(plan, unassigned, nodes, None))
+        if nodes and plan.service.spec.mode.is_container and not plan.service.pinned_node:
+            plan.record(replace(plan.service, pinned_node=nodes[0]))
 
     def _created(
         self,
@@ -385,6 +387,7 @@ def demand_of(state: State, plan: Plan, spec: ServiceSpec, now: Instant) -> Dema
         footprint_of(spec),
         on_node,
         None if failing is None else failing.astype(np.int64),
+        layer=kept_layer(table, plan.service),
     )
 
 

@@ -137,7 +137,7 @@ def rolled_back(
 
     Raises Conflict: a network, a port or an address that the spec requires is not there any more.
     """
-    spec = target.spec
+    spec = replace(target.spec, name=service.spec.name)
     for network_id in spec.task_template.overlays:
         if network_id not in state.networks:
             raise Conflict(f"network {network_id} of spec version {target.version} was removed")

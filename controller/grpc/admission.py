@@ -23,7 +23,8 @@ import grpc
 import msgspec
 
 from controller.grpc.callers import current_caller
-from controller.grpc.calls import Context, Undecodable
+from controller.grpc.calls import Context, Undecodable, handler_kind
+from controller.grpc.streams.calls import opening
 from controller.identity.caller import CallerKind
 from controller.identity.policy import CONTROL, DISPATCHER, HEALTH
 from pyswarm_core.errors import Exhausted, InvalidArgument, quoted
@@ -39,7 +40,19 @@ from pyswarm_core.limits import (
     STREAMS_PER_CALLER,
 )
 
-LASTING = frozenset({"WatchService", "Events", "ListAudit", "Logs", "PullImage"})
+LASTING = frozenset(
+    {
+        "WatchService",
+        "Events",
+        "ListAudit",
+        "Logs",
+        "Stats",
+        "PullImage",
+        "Exec",
+        "Attach",
+        "PortForward",
+    }
+)
 """Calls that may stay open; all others count as requests, lists too."""
 OF_HOSTS = frozenset(f"{DISPATCHER}{name}" for name in ("Join", "RenewCertificate", "Leave"))
 """Calls of hosts with one request; the dispatcher counts the streams of agents."""
@@ -60,7 +73,10 @@ class Limit(msgspec.Struct, frozen=True):
 
 REQUESTS = Limit("requests", REQUESTS_PER_CALLER, REQUESTS_MAX, "wait for answers")
 STREAMS = Limit(
-    "streams (watches, events, logs, pulls)", STREAMS_PER_CALLER, STREAMS_MAX, "end some of them"
+    "streams (watches, events, logs, stats, commands)",
+    STREAMS_PER_CALLER,
+    STREAMS_MAX,
+    "end some of them",
 )
 STRANGERS = Limit(
     "joins, sessions and tunnels without a valid token or tunnel id",
@@ -220,9 +236,12 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no gene
         gate = self._gate(handler_call_details.method)
         if handler is None or gate is None:
             return handler
-        wrapped, behaviour = grpc.stream_unary_rpc_method_handler, handler.unary_unary
+        behaviour = handler_kind(handler)[1]
+        wrapped = grpc.stream_unary_rpc_method_handler
         if handler.response_streaming:
-            wrapped, behaviour = grpc.stream_stream_rpc_method_handler, handler.unary_stream
+            wrapped = grpc.stream_stream_rpc_method_handler
+        if handler.request_streaming:
+            behaviour = _opened(handler_call_details.method, behaviour)
         return wrapped(
             self._counted(gate, behaviour, lasts=gate is not self.strangers),
             request_deserializer=handler.request_deserializer,
@@ -252,6 +271,17 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no gene
             return await behaviour(request, context)
 
         return call
+
+
+def _opened(
+    method: str, behaviour: Callable[[Any, Context], Awaitable[Any]]
+) -> Callable[[Any, Context], Awaitable[Any]]:
+    """A handler of the request in the first frame of a byte stream."""
+
+    async def call(frame: Any, context: Context) -> Any:
+        return await behaviour(opening(method, frame), context)
+
+    return call
 
 
 async def _request(context: Context, place: AbstractAsyncContextManager[None]) -> object:

@@ -18,6 +18,8 @@ from pyswarm_core.aio.status import error_named
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.limits import TUNNEL_FRAME_BYTES
 
+_RAW = ("log_lines", "stats")
+"""The first are written by a program, and may be anything; of the others no text is shown."""
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -48,11 +50,18 @@ class GrpcTunnel:
                 f"the agent sent {frame.ByteSize()} bytes at once, more than {TUNNEL_FRAME_BYTES}"
             )
         kind = frame.WhichOneof("kind")
-        if kind != "log_lines":  # those are written by a program, and may be anything
+        if kind not in _RAW:
             clean(frame)
         if kind == "error":
             raise error_named(frame.error.kind, frame.error.message)
         return None if kind == "end" else frame
+
+    async def write(self, frame: Any) -> None:
+        """Send a frame of a byte stream. Raises Unavailable when the agent is gone."""
+        try:
+            await self._context.write(dispatcher_pb2.TunnelFrame(stream=frame))
+        except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+            raise errors.Unavailable("the agent's connection was lost") from error
 
     def close(self) -> None:
         """End the agent's call."""

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from controller.identity.caller import Caller, CallerKind, Role
+from pyswarm_core.docker import security
 from pyswarm_core.errors import PermissionDenied, quoted
 from pyswarm_core.specs import NetworkSpec, ServiceSpec
 
@@ -37,6 +38,10 @@ class Named(Enum):
     SERVICE = "a service"
     TASK = "a task"
     SERVICE_OR_TASK = "a service or task"
+    SERVICES_OR_TASKS = "services and tasks, by default those of a list"
+    TARGET = "a task that runs, or the service of it"
+    PROGRAM = "a task in which programs run as it requests"
+    """It needs the role admin if the task has an option that does, or the request asks for more."""
     NETWORK = "a network"
     OBJECT = "an object of a kind"
     NEW_SERVICE = "a new service"
@@ -89,10 +94,20 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}ListServices": _read("list services", Named.LISTED),
         f"{CONTROL}WatchService": _read("watch services", Named.SERVICE),
         f"{CONTROL}ListTasks": _read("list tasks", Named.LISTED),
+        f"{CONTROL}ListContainers": _read("list containers", Named.LISTED),
+        f"{CONTROL}GetContainer": _read("read containers", Named.SERVICE_OR_TASK),
         f"{CONTROL}Why": _read("explain services and tasks", Named.SERVICE_OR_TASK),
         f"{CONTROL}RestartTask": _change("restart tasks", Named.TASK),
         f"{CONTROL}TaskChecks": _read("read the checks of tasks", Named.TASK),
         f"{CONTROL}SignalTask": _change("signal tasks", Named.TASK),
+        f"{CONTROL}Top": _change("list processes of containers", Named.TASK),
+        f"{CONTROL}Changes": _change("list changed files of containers", Named.TASK),
+        f"{CONTROL}PauseContainer": _change("pause containers", Named.TASK),
+        f"{CONTROL}UnpauseContainer": _change("unpause containers", Named.TASK),
+        f"{CONTROL}WaitContainer": _read("wait for containers", Named.TASK),
+        f"{CONTROL}Exec": _change("execute commands in tasks", Named.PROGRAM),
+        f"{CONTROL}Attach": _change("attach to tasks", Named.PROGRAM),
+        f"{CONTROL}PortForward": _change("forward ports of tasks", Named.TARGET),
         f"{CONTROL}GetNode": _read("read nodes", Named.FLEET),
         f"{CONTROL}ListNodes": _read("list nodes", Named.FLEET),
         f"{CONTROL}UpdateNode": _admin("update nodes"),
@@ -114,6 +129,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}Events": _read("read events", Named.LISTED),
         f"{CONTROL}ListAudit": _admin("read the audit log"),
         f"{CONTROL}Logs": _read("read logs", Named.SERVICE_OR_TASK),
+        f"{CONTROL}Stats": _read("read stats", Named.SERVICES_OR_TASKS),
         f"{CONTROL}PullImage": _change("pull images", Named.FLEET),
         f"{CONTROL}ListImages": _read("list images", Named.FLEET),
         f"{CONTROL}RemoveImage": _change("remove images", Named.FLEET),
@@ -215,13 +231,27 @@ SAFE_SYSCTLS = frozenset(
     " net.ipv4.tcp_rmem net.ipv4.tcp_syncookies net.ipv4.tcp_wmem".split()
 )
 """Kubernetes' safe sysctls: isolated between containers, and without a cost for their host."""
-_POWER = "gives a container power over its host"
+POWER = "gives a container power over its host"
+
+
+def _power(flag: str) -> Condition[ServiceSpec]:
+    """The condition of a flag that `security.powers` finds."""
+    return Condition(
+        flag,
+        lambda spec: [
+            value
+            for option, value in security.powers(spec.task_template.container_spec)
+            if option == flag
+        ],
+        POWER,
+    )
+
 
 SERVICE_CONDITIONS: Sequence[Condition[ServiceSpec]] = (
     Condition(
         "--network",
         lambda spec: [one.target for one in spec.task_template.networks if one.target == "host"],
-        _POWER,
+        POWER,
     ),
     Condition(
         "--allow-fleet-api",
@@ -235,14 +265,14 @@ SERVICE_CONDITIONS: Sequence[Condition[ServiceSpec]] = (
             for name in spec.task_template.container_spec.capability_add
             if name.upper().removeprefix("CAP_") not in DEFAULT_CAPABILITIES
         ],
-        _POWER,
+        POWER,
     ),
     Condition(
         "--sysctl",
         lambda spec: [
             name for name in spec.task_template.container_spec.sysctls if name not in SAFE_SYSCTLS
         ],
-        _POWER,
+        POWER,
     ),
     Condition(
         "--oom-score-adj",
@@ -251,6 +281,7 @@ SERVICE_CONDITIONS: Sequence[Condition[ServiceSpec]] = (
         ],
         "makes the kernel end other processes of the host first",
     ),
+    *map(_power, security.POWERS),
 )
 """A new option that gives a container power over its host gets an entry here."""
 
@@ -269,7 +300,8 @@ def require_conditions(
     """Raise PermissionDenied naming the first option of the spec that the caller may not set."""
     for condition in conditions:
         for value in condition.found(spec):
-            verb = f"{rule.verb} with {condition.option} {value}"
+            shown = value if len(value) <= 80 and value.isprintable() else quoted(value)
+            verb = f"{rule.verb} with {condition.option} {shown}"
             require_role(caller, Role.ADMIN, verb, f"that {condition.why}")
 
 

@@ -30,6 +30,7 @@ from pyswarm_core.limits import (
     SLICE_TASKS,
 )
 from pyswarm_core.objects import Task
+from pyswarm_core.specs import ContainerMode
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState, occupies
 
@@ -106,13 +107,16 @@ class Unsent:
         """A task with networks ended, or networks changed."""
         self.endpoints = False
         """Endpoints changed, perhaps none that the node has: it is to acknowledge in any case."""
+        self.layers: dict[ServiceId, None] = {}
+        """Containers whose writable layers the node may keep no longer."""
         self.overlays_sent = {} if overlays_sent is None else overlays_sent
         """The versions that were sent to the node."""
         self.sequence = sequence
         """The last change of endpoints that was sent."""
 
     def __bool__(self) -> bool:
-        return bool(self.tasks or self.limits or self.overlays_may_differ or self.endpoints)
+        changed = self.tasks or self.limits or self.layers
+        return bool(changed or self.overlays_may_differ or self.endpoints)
 
 
 def full_assignments(
@@ -123,6 +127,7 @@ def full_assignments(
     used: _Used = {}
     yield from message.add_tasks(tuple(source.state.tasks_of_node(node_id)), used)
     yield from message.add_overlays(_networks_of_tasks(source, used), sent)
+    message.keep_layers(source.state.layers.of_node(node_id))
     yield message.end()
 
 
@@ -147,6 +152,8 @@ def changed_assignments(source: Source, node_id: NodeId, changes: Unsent, revisi
         message.remove_overlay(network_id)
         yield from message.remove_endpoints(endpoints.on_network(network_id))
     yield from message.add_overlays(needed, sent)
+    kept = state.layers.of_node(node_id)
+    message.remove_layers(one for one in changes.layers if one not in kept)
     yield message.end()
 
 
@@ -239,6 +246,16 @@ class _Message:
         """The node is to drop these tasks."""
         self._part.removed_ids = pack_ids(ids)
 
+    def keep_layers(self, services: Iterable[ServiceId]) -> None:
+        """The node is to delete other writable layers than these."""
+        self._part.layers.SetInParent()
+        self._part.layers.kept = pack_ids(services)
+
+    def remove_layers(self, services: Iterable[ServiceId]) -> None:
+        """The node is to delete these writable layers."""
+        if gone := tuple(services):
+            self._part.layers.removed = pack_ids(gone)
+
     def add_overlays(self, networks: Iterable[NetworkId], sent: dict[NetworkId, int]) -> Parts:
         """Add the overlays whose current version was not sent; with a new one, its endpoints."""
         overlays, endpoints = self._source.overlays, self._source.endpoints
@@ -308,6 +325,9 @@ def _template(state: State, service_id: ServiceId, spec_version: int, limits_ver
         return message.SerializeToString(deterministic=True)
     setattr(message, "global", service.spec.mode.per_node)
     message.service_name = service.spec.name
+    if isinstance(service.spec.mode, ContainerMode):
+        message.container.SetInParent()
+        to_proto(service.spec.mode, message.container)
     message.service_labels.update(service.spec.labels)
     if (spec := service.made_from(spec_version)) is not None:
         message.spec.SetInParent()

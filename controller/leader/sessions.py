@@ -87,6 +87,15 @@ class NodeSession:
             services.clear()
         self.wake.set()
 
+    def layer_gone(self, service_id: ServiceId) -> None:
+        """The node does not keep the writable layer of this container any longer."""
+        layers = self._changes.layers
+        layers[service_id] = None
+        if len(layers) > ASSIGNMENT_CHANGES:
+            self._needs_full = True
+            layers.clear()
+        self.wake.set()
+
     def overlays_changed(self) -> None:
         """A network changed, or a task on one has ended."""
         self._changes.overlays_may_differ = True
@@ -281,10 +290,19 @@ class Sessions:
             if (session := sessions.get(task.node_id)) is not None:
                 session.task_changed(task)
 
-    def services_changed(self, state: State, services: Iterable[ServiceId]) -> None:
+    def services_changed(
+        self,
+        state: State,
+        services: Iterable[ServiceId],
+        layers_gone: Iterable[tuple[NodeId, ServiceId]] = (),
+    ) -> None:
         """These services were written or removed: agents receive limits that changed, also those
-        whose tasks have the service's template again.
+        whose tasks have the service's template again. `layers_gone`: containers, and the nodes that
+        keep their writable layers no longer.
         """
+        for node_id, service_id in layers_gone:
+            if (session := self._of_node.get(node_id)) is not None:
+                session.layer_gone(service_id)
         for service_id in services:
             service = state.services.get(service_id)
             if service is None or not service.limits_version:

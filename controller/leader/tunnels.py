@@ -1,4 +1,5 @@
-"""Streams that agents open at the leader's request, for logs, images and traces. SHELL.
+"""Streams that agents open at the leader's request, for logs, images, traces and byte streams.
+SHELL.
 
 `Tunnels.open` sends a tunnel id over the agent's session and waits until the agent dials back with
 that id.
@@ -7,7 +8,7 @@ that id.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -33,6 +34,10 @@ class Tunnel(Protocol):
         """
         ...
 
+    async def write(self, frame: Any) -> None:
+        """Send a frame of a byte stream. Raises Unavailable when the agent is gone."""
+        ...
+
     def close(self) -> None:
         """End the agent's call."""
         ...
@@ -53,6 +58,10 @@ class Answers(Generic[A]):
         """The next answer, None at the end; see `Tunnel.read`."""
         frame = await self._tunnel.read(timeout_s)
         return None if frame is None else self._answer(frame)
+
+    async def write(self, frame: Any) -> None:
+        """Send a frame of a byte stream; see `Tunnel.write`."""
+        await self._tunnel.write(frame)
 
 
 class Tunnels:

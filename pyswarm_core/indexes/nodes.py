@@ -14,10 +14,11 @@ import numpy.typing as npt
 from pyswarm_core.constraints import attribute
 from pyswarm_core.ids import WHOLE_HOST, NetworkId, NodeId
 from pyswarm_core.indexes.constraints import ConstraintColumns
-from pyswarm_core.objects import Capability, Node
+from pyswarm_core.limits import LAYERS_PROTOCOL
+from pyswarm_core.objects import Node
 from pyswarm_core.ports import HostPort, overlaps
 from pyswarm_core.specs import Protocol
-from pyswarm_core.states import Availability, NodeState
+from pyswarm_core.states import Availability, Capability, NodeState
 
 IntColumn = npt.NDArray[np.int64]
 BoolColumn = npt.NDArray[np.bool_]
@@ -46,6 +47,7 @@ _COLUMNS = (
     "opened_at",
     "lacks_esp",
     "lacks_ipv6",
+    "keeps_layers",
 )
 
 
@@ -157,6 +159,8 @@ class NodeTable:
         """The version at which resources of the row were last released; 0: never."""
         self.lacks_esp: BoolColumn = np.zeros(0, np.bool_)
         self.lacks_ipv6: BoolColumn = np.zeros(0, np.bool_)
+        self.keeps_layers: BoolColumn = np.zeros(0, np.bool_)
+        """Nodes whose agents keep the writable layers of containers."""
 
     def lacking(self, capability: Capability) -> BoolColumn:
         """The rows whose kernels lack the capability. Do not write to it."""
@@ -209,6 +213,7 @@ class NodeTable:
         self.max_tasks[row] = node.description.max_tasks or _ANY_NUMBER
         self.lacks_esp[row] = Capability.ESP in node.description.lacks
         self.lacks_ipv6[row] = Capability.IPV6 in node.description.lacks
+        self.keeps_layers[row] = node.description.spoken >= LAYERS_PROTOCOL
         self._block(row, old, node)
         if old is None or _attributes_differ(old, node):
             self._refresh(row, old, node)

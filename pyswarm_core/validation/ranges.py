@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from pyswarm_core.clock import HOUR, MILLISECOND
+from pyswarm_core.clock import HOUR, MILLISECOND, SECOND
 from pyswarm_core.docker.units import (
     NANO_CPUS,
     format_bitrate,
@@ -77,6 +77,12 @@ def _plain_duration(duration: int) -> str:
 INTEGER = Quantity(parse_integer)
 DURATION = Quantity(
     parse_duration, format_duration, _plain_duration, "{}, as in 10s, 500ms or 1h30m"
+)
+SECONDS = Quantity(
+    lambda text: parse_integer(text) * SECOND,
+    lambda duration: str(duration // SECOND),
+    _plain_duration,
+    "an integer of {}",
 )
 LIFETIME = Quantity(
     partial(parse_lifetime, ""), format_lifetime, format_lifetime, "{}, as in 90d, 12h or 30m"
@@ -154,6 +160,8 @@ RANGES: Mapping[str, Range] = {
     "--net-ingress": _BITRATES,
     "--oom-score-adj": Range(INTEGER, -1000, 1000),
     "--stop-grace-period": _DURATION,
+    "--stop-timeout": Range(SECONDS, 0, DURATION_MAX),
+    "--shm-size": Range(SIZE, 4096, NODE_MEMORY_MAX, also=0),
     "--restart-delay": _DURATION,
     "--restart-max-attempts": Range(INTEGER, 0, ATTEMPTS_MAX),
     "--restart-max-delay": _DURATION,

@@ -13,9 +13,11 @@ from pyswarm_core.docker.units import format_duration, human_size
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.limits import RESTARTS_REMEMBERED, SPEC_BYTES_MAX
 from pyswarm_core.specs import (
+    ContainerMode,
     Placement,
     RegistryLogin,
     ReplicatedMode,
+    RestartCondition,
     RestartPolicy,
     ServiceMode,
     ServiceSpec,
@@ -25,6 +27,7 @@ from pyswarm_core.validation import text
 from pyswarm_core.validation.checks import check_problems
 from pyswarm_core.validation.container import container_problems
 from pyswarm_core.validation.endpoint import PORTS_MAX, attachment_problems, endpoint_problems
+from pyswarm_core.validation.isolation import isolation_problems
 from pyswarm_core.validation.problem import Problem, at_most, within
 from pyswarm_core.validation.ranges import DURATION, DURATION_MAX, range_problems
 from pyswarm_core.validation.resources import resources_problems
@@ -50,10 +53,11 @@ def service_problems(spec: ServiceSpec) -> list[Problem]:
     return [
         *text.name_problems("--name", spec.name),
         *text.label_problems("--label", spec.labels),
-        *_mode_problems(spec.mode),
+        *_mode_problems(spec),
         *_one_replica_problems(spec),
         *container_problems(template.container_spec),
         *check_problems(template.container_spec, template.networks, spec.endpoint_spec.ports),
+        *isolation_problems(template.container_spec, template.networks),
         *resources_problems(template.resources, template.container_spec, template.networks),
         *_restart_problems(template.restart_policy),
         *_placement_problems(template.placement, spec.mode),
@@ -78,9 +82,22 @@ def login_problems(login: RegistryLogin) -> list[Problem]:
     return found
 
 
-def _mode_problems(mode: ServiceMode) -> Iterable[Problem]:
-    if isinstance(mode, ReplicatedMode):
-        yield from range_problems("--replicas", mode.replicas)
+def _mode_problems(spec: ServiceSpec) -> Iterable[Problem]:
+    if isinstance(spec.mode, ReplicatedMode):
+        yield from range_problems("--replicas", spec.mode.replicas)
+    if isinstance(spec.mode, ContainerMode):
+        yield from _container_mode_problems(spec, spec.mode)
+
+
+def _container_mode_problems(spec: ServiceSpec, mode: ContainerMode) -> Iterable[Problem]:
+    condition = spec.task_template.restart_policy.condition
+    if mode.auto_remove and condition is not RestartCondition.NONE:
+        yield Problem("--restart", condition.value, "expected no with --rm")
+    orders = {"--update-order": spec.update_config, "--rollback-order": spec.rollback_config}
+    for flag, config in orders.items():
+        if config.order is not UpdateOrder.STOP_FIRST:
+            expected = "expected stop-first: one task at a time has a container's writable layer"
+            yield Problem(flag, config.order.value, expected)
 
 
 def _one_replica_problems(spec: ServiceSpec) -> Iterable[Problem]:
@@ -127,7 +144,7 @@ def _placement_problems(placement: Placement, mode: ServiceMode) -> Iterable[Pro
             expected = "expected node.labels.NAME or engine.labels.NAME"
             yield Problem("--placement-pref", preference, expected)
     yield from range_problems("--replicas-max-per-node", placement.max_replicas)
-    if placement.max_replicas and mode.per_node:
+    if placement.max_replicas and not isinstance(mode, ReplicatedMode):
         expected = "expected --mode replicated as well"
         yield Problem("--replicas-max-per-node", placement.max_replicas, expected)
 

@@ -40,8 +40,9 @@ from pyswarm_core.clock import SECOND
 from pyswarm_core.codec import to_proto
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.limits import PROTOCOL
-from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
-from pyswarm_core.states import TaskState
+from pyswarm_core.objects import NodeDescription, NodeResources, Platform
+from pyswarm_core.states import Capability, TaskState
+from tests.fixtures.agent_parts import accepted_at_once
 from tests.sim.behaviours import behaviour_of
 from tests.sim.clock import Scheduler
 from tests.sim.hostile import Liar
@@ -166,6 +167,7 @@ class SimPreparation:
                 id=record.task_id,
                 oci={"image": image, "limits": cgroup_limits(record.spec.resources)},
                 layers=(),
+                layer=record.layer,
             )
         )
         return Prepared(
@@ -360,6 +362,7 @@ class Host:
             outbox=outbox,
             observer=Serving(process, self.served),
             listening=self._listening,
+            accepted=accepted_at_once,
             probe=SimProbes(runtime, self._no_socket),
         )
         self.worker, self.overlays = worker, overlays

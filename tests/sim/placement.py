@@ -12,10 +12,10 @@ import msgspec
 from pyswarm_core.decision import Decision
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.kinds import NETWORK
-from pyswarm_core.objects import Capability, Network, Node, Service, Task
+from pyswarm_core.objects import Network, Node, Service, Task
 from pyswarm_core.specs import PortConfig, PublishMode, ServiceSpec
 from pyswarm_core.state import State
-from pyswarm_core.states import Availability, NodeState, TaskState
+from pyswarm_core.states import Availability, Capability, NodeState, TaskState
 from tests.sim.rules import Rule
 
 CONSTRAINTS: Mapping[str, Callable[[Node], bool]] = {

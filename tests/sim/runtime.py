@@ -18,6 +18,9 @@ from agent.runtime.base import (
     ContainerExit,
     ContainerState,
     FoundContainer,
+    OpenCommand,
+    ProcessTable,
+    Rootfs,
     RuntimeFailed,
     Stats,
 )
@@ -40,6 +43,7 @@ class Container(msgspec.Struct):
     exit: ContainerExit | None = None
     paused: bool = False
     limits: CgroupLimits = CgroupLimits()
+    layer: str = ""
     started_at: int = 0
     health: Checks | None = None
     ready: Checks | None = None
@@ -67,6 +71,10 @@ class Engine:
         self.chance = chance
         self.check_chance = checks
         self.containers: dict[TaskId, Container] = {}
+        self.on_shared_layer: Callable[[str], None] = lambda text: None
+        self.on_deleted_layer: Callable[[str], None] = lambda layer: None
+        self.layers: dict[str, set[str]] = {}
+        """What was written to each kept layer: the ids of the tasks that had it."""
         self.watcher: Callable[[], None] = lambda: None
         self.on_start = on_start
         self.on_stop = on_stop
@@ -138,12 +146,18 @@ class SimRuntime:
         task_id = TaskId(config.id)
         if task_id in self._engine.containers:
             raise RuntimeFailed(f"container {task_id} exists already")
+        if holder := self._holder(config.layer):
+            self._engine.on_shared_layer(f"tasks {holder} and {task_id} have one layer")
+            raise RuntimeFailed(f"its writable layer is in use by container {holder}")
         image = str(config.oci["image"])
         if behaviour_of(image).create_fails:
             raise RuntimeFailed("exec format error")
         limits = config.oci["limits"]
         assert isinstance(limits, CgroupLimits)
-        self._engine.containers[task_id] = Container(task_id, image, limits=limits)
+        container = Container(task_id, image, limits=limits, layer=config.layer)
+        self._engine.containers[task_id] = container
+        if config.layer:
+            self._engine.layers.setdefault(config.layer, set()).add(task_id)
         await self._takes(0, 20)
         return 1000
 
@@ -179,6 +193,21 @@ class SimRuntime:
         container = self._engine.containers.pop(TaskId(container_id), None)
         if container is not None:
             self._engine.end(container, 137)
+
+    def _holder(self, layer: str) -> str:
+        """The container that has the kept layer; empty if none has."""
+        held = (c.id for c in self._engine.containers.values() if layer and c.layer == layer)
+        return next(held, "")
+
+    async def layers(self) -> tuple[str, ...]:
+        return tuple(sorted(self._engine.layers))
+
+    async def remove_layer(self, layer: str) -> None:
+        await self._takes(0, 20)
+        if holder := self._holder(layer):
+            raise RuntimeFailed(f"writable layer {layer} is in use by container {holder}")
+        if self._engine.layers.pop(layer, None) is not None:
+            self._engine.on_deleted_layer(layer)
 
     async def found(self) -> tuple[FoundContainer, ...]:
         return tuple(
@@ -218,6 +247,9 @@ class SimRuntime:
         good = checks.look(self._engine.scheduler.now - container.started_at)
         return CommandResult(code=0 if good else 1, output=b"well" if good else b"not well")
 
+    async def open(self, container_id: str, command: Command) -> OpenCommand:
+        raise NotImplementedError("no user runs commands in the simulator")
+
     async def pause(self, container_id: str) -> None:
         await self._takes(1, 5)
         self._running(container_id).paused = True
@@ -233,6 +265,12 @@ class SimRuntime:
             raise RuntimeFailed("cannot change the memory limit: more is in use")
         container.limits = limits
         await self._takes(0, 5)
+
+    async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
+        raise RuntimeFailed("containers of the simulator have no processes")
+
+    async def rootfs(self, container_id: str) -> Rootfs:
+        raise RuntimeFailed("containers of the simulator have no files")
 
     async def stats(self, container_id: str) -> Stats | None:
         container = self._engine.containers.get(TaskId(container_id))

@@ -25,8 +25,8 @@ from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.kinds import NODE
-from pyswarm_core.objects import Capability, NodeResources, Service
-from pyswarm_core.states import Availability, NodeState
+from pyswarm_core.objects import NodeResources, Service
+from pyswarm_core.states import Availability, Capability, NodeState
 from tests.sim.askers import Askers
 from tests.sim.audited import bounded
 from tests.sim.brain import Brain
@@ -130,7 +130,7 @@ class World:
         most = 1_000 if is_small else limits.ASSIGNMENT_BYTES
         assignments.ASSIGNMENT_BYTES = most  # type: ignore[attr-defined]
         by_name = {host.name: host for host in self.hosts}
-        self.laws = laws(self.users.asked, by_name, self._puts)
+        self.laws = laws(self.users.asked, by_name, self._puts, self.marks)
         self.laws += [self._barrier, self.stops]
 
     # Called from everywhere

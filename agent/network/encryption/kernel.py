@@ -11,7 +11,7 @@ import errno
 from agent.network.encryption import ipsec, xfrm
 from agent.network.names import Names
 from agent.network.netlink import Netlink, Refused
-from pyswarm_core.objects import KERNEL_WITH, Capability
+from pyswarm_core.states import KERNEL_WITH, Capability
 
 PROTOCOL = 6
 """NETLINK_XFRM."""

@@ -10,7 +10,7 @@ from agent.network.base import Attachment, Bandwidth, DesiredOverlay, Drift, Fau
 from agent.network.overlay.plug import Plug
 from agent.network.vips.base import InNamespace
 from pyswarm_core.ids import NetworkId, TaskId
-from pyswarm_core.objects import Capability
+from pyswarm_core.states import Capability
 
 
 class AttachedTask(NamedTuple):

@@ -22,8 +22,8 @@ from agent.network.overlay.plan import FORWARDING6, KernelChanges, Refusal
 from agent.network.overlay.plug import Plug, inside_messages, stale_neighbours
 from agent.network.state import DeviceAddress, Fdb, KernelState, Link, Neighbour, Route, Setting
 from pyswarm_core.limits import ADDRESSES6_MAX
-from pyswarm_core.objects import KERNEL_WITH, Capability
 from pyswarm_core.plaintext import split_lines
+from pyswarm_core.states import KERNEL_WITH, Capability
 
 _SETTINGS = Path("/proc/sys/net")
 _ROUTES = Path("/proc/thread-self/net/route")

@@ -31,7 +31,7 @@ from agent.network.overlay.plug import Plug, plugs
 from agent.network.state import Fdb, KernelState, Route
 from agent.network.vips.base import InNamespace
 from pyswarm_core.ids import NetworkId, TaskId
-from pyswarm_core.objects import Capability
+from pyswarm_core.states import Capability
 
 
 class FakeOverlay:

@@ -33,7 +33,7 @@ from agent.network.state import KernelState
 from agent.network.threads import KernelThreads
 from agent.network.vips.base import InNamespace
 from pyswarm_core.ids import NetworkId, TaskId
-from pyswarm_core.objects import Capability
+from pyswarm_core.states import Capability
 
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 

@@ -13,7 +13,7 @@ from agent.network.names import Names
 from agent.network.overlay.plan import IPV6_MTU_MIN, Refusal, network_mtu
 from agent.network.state import DeviceAddress, Link, Route
 from pyswarm_core.ids import NetworkId, TaskId
-from pyswarm_core.objects import Capability
+from pyswarm_core.states import Capability
 
 TaskRefusal = tuple[TaskId, tuple[NetworkId, ...], str]
 """A task whose namespace refused its rules, its networks, and why."""

@@ -11,12 +11,9 @@ cgroup if they do not end at once.
 """
 
 import asyncio
-import fcntl
 import os
-import select
 import signal as signals
-from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -29,18 +26,17 @@ from agent.runtime.base import Command, CommandResult, HostFailed, RuntimeFailed
 from agent.runtime.cgroups import Hierarchies
 from agent.runtime.conmon import Binaries
 from agent.runtime.layout import Layout
-from agent.runtime.program.beneath import Root
 from agent.runtime.program.inspection import explain, is_about_program
-from agent.runtime.program.users import resolve_user
-from pyswarm_core.errors import InvalidArgument
+from agent.runtime.running import spawning
+from agent.runtime.running.process import process_of
+from agent.runtime.running.spawning import LOG_FD, SPEC_FD, Spawned, Stdio
 from pyswarm_core.limits import EXEC_OUTPUT_MAX
 
 _PREFIX = "exec-"
-_SPEC_FD, _LOG_FD = 3, 4
-_USER_FILE_MAX = 1 << 20
+_LEFT = "left"
+"""The cgroup of processes that outlive their command, as a daemon that it started."""
 _PIPE_BYTES = 1 << 16
 _MESSAGE_MAX = 1024
-_END_TIMEOUT_S = 10.0
 _EMPTY_KNOWN = 4096
 _HANGING_MAX = 4
 """Cgroups of a container whose processes do not end, until it gets no further command."""
@@ -48,24 +44,17 @@ _CPUSET = ("cpuset.cpus", "cpuset.mems")
 
 
 class Running(msgspec.Struct):
-    """A running command. `process` is its OCI section; `output` and `log` are descriptors."""
+    """A running command. `process` is its OCI section; `log` is the descriptor of the OCI runtime's
+    messages.
+    """
 
     container_id: str
     cgroup: str
     process: dict[str, Any]
     pid: int
     pidfd: int
-    output: int
     log: int
-
-
-class _Config(msgspec.Struct):
-    """The part of a config.json that a command changes."""
-
-    process: dict[str, Any]
-
-
-_config = msgspec.json.Decoder(_Config)
+    stdio: Stdio
 
 
 class Execs:
@@ -80,17 +69,22 @@ class Execs:
         self._empty: set[str] = set()
         """Cgroups that are empty since a command of this agent ended, at most _EMPTY_KNOWN."""
 
-    def begin(self, container_id: str, command: Command) -> Running:
-        """Start a command in a running container. Raises RuntimeFailed."""
-        process = self._process(container_id, command)
+    def begin(self, container_id: str, command: Command, *, opened: bool = False) -> Running:
+        """Start a command in a running container, with its stdio open if it is `opened`; otherwise
+        its output is one pipe. Raises RuntimeFailed.
+        """
+        process = process_of(self._layout.bundle(container_id), command)
         cgroup = ""
         try:
             cgroup = self._take_cgroup(self._layout.cgroup(container_id))
-            return self._spawn(container_id, cgroup, process)
+            started = self._spawn(container_id, cgroup, process, command if opened else None)
         except OSError as error:
             self._busy.discard(cgroup)
             failure = HostFailed if is_host_error(error) else RuntimeFailed
             raise failure(f"cannot start a command: {error.strerror}") from error
+        return Running(
+            container_id, cgroup, process, started.pid, started.pidfd, started.log, started.stdio
+        )
 
     def _take_cgroup(self, parent: str) -> str:
         """An empty cgroup below a container's: an unused one, else a new one. Waits for nothing."""
@@ -116,59 +110,32 @@ class Execs:
         cgroups.kill(self._hierarchies, path)
         return False
 
-    def _process(self, container_id: str, command: Command) -> dict[str, Any]:
-        """The OCI section: the container's, with the changes that the command requests."""
-        bundle = self._layout.bundle(container_id)
-        try:
-            config = _config.decode((bundle / "config.json").read_bytes())
-        except OSError as error:
-            raise RuntimeFailed(f"container {container_id} does not exist") from error
-        process: dict[str, Any] = {**config.process, "terminal": False}
-        env = _variables(process.get("env", ()))
-        if command.user:
-            root = Root(bundle / "rootfs")
-            passwd, group = (_content(root, name) for name in ("/etc/passwd", "/etc/group"))
-            try:
-                user = resolve_user(command.user, (), passwd, group)
-            except InvalidArgument as error:
-                raise RuntimeFailed(str(error)) from error
-            ids = {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.additional_gids)}
-            bounding = process["capabilities"]["bounding"]
-            effective = bounding if user.uid == 0 else []
-            sets = {"bounding": bounding, "effective": effective, "permitted": effective}
-            process |= {"user": ids, "capabilities": sets}
-            env["HOME"] = user.home
-        env |= _variables(command.env)
-        process["args"] = list(command.args)
-        process["env"] = [f"{name}={value}" for name, value in env.items()]
-        process["cwd"] = command.workdir or process["cwd"]
-        return process
-
-    def _spawn(self, container_id: str, cgroup: str, process: dict[str, Any]) -> Running:
+    def _spawn(
+        self, container_id: str, cgroup: str, process: dict[str, Any], opened: Command | None
+    ) -> Spawned:
         words = [self._binaries.oci, "--root", str(self._layout.oci_root)]
-        words += ["--log", f"/proc/self/fd/{_LOG_FD}", "exec", "--cgroup", Path(cgroup).name]
-        words += ["--process", f"/proc/self/fd/{_SPEC_FD}", container_id]
-        with ExitStack() as ours, ExitStack() as kept:
-            spec, log = _memory_file(), _memory_file()
-            ours.callback(os.close, spec)
-            kept.callback(os.close, log)
-            os.write(spec, msgspec.json.encode(process))
-            output, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            kept.callback(os.close, output)
-            ours.callback(os.close, theirs)
-            os.set_blocking(theirs, True)
-            actions = [
-                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, theirs, 1),
-                (os.POSIX_SPAWN_DUP2, theirs, 2),
-                (os.POSIX_SPAWN_DUP2, spec, _SPEC_FD),
-                (os.POSIX_SPAWN_DUP2, log, _LOG_FD),
-            ]
-            environment = conmon.ENVIRONMENT
-            pid = os.posix_spawn(words[0], words, environment, file_actions=actions, setsid=True)
-            pidfd = os.pidfd_open(pid)
-            kept.pop_all()
-        return Running(container_id, cgroup, process, pid, pidfd, output, log)
+        words += ["--log", f"/proc/self/fd/{LOG_FD}", "exec", "--cgroup", Path(cgroup).name]
+        words += ["--process", f"/proc/self/fd/{SPEC_FD}", container_id]
+        if opened is None:
+            return spawning.spawn(words, process)
+        if opened.terminal:
+            console = self._layout.consoles / f"{container_id}-{Path(cgroup).name}"
+            console.unlink(missing_ok=True)
+            return spawning.spawn_with_terminal(
+                words, process, console, (opened.rows, opened.columns)
+            )
+        return spawning.spawn(words, process, stdin=opened.interactive, errors=True)
+
+    def leave(self, running: Running) -> None:
+        """Let the processes go on that a command which ended has started: they move to a cgroup of
+        which nothing is killed before the container.
+        """
+        parent = self._layout.cgroup(running.container_id)
+        with suppress(OSError):
+            if self.is_over(running):
+                return
+            _make_cgroup(self._hierarchies, parent, _LEFT)
+            cgroups.move(self._hierarchies, running.cgroup, f"{parent}/{_LEFT}")
 
     def is_over(self, running: Running) -> bool:
         """Whether a command whose OCI runtime has ended left no process: its `end` will not
@@ -188,13 +155,12 @@ class Execs:
                 cgroups.empty(self._hierarchies, running.cgroup)
                 self._remember(running.cgroup)
             finally:
-                code = _exit_code(running.pidfd)  # otherwise it stays as a zombie
-            message = conmon.plain_message(
-                os.pread(running.log, _MESSAGE_MAX, 0).decode(errors="replace")
-            )
+                code = spawning.exit_code(running.pidfd)  # otherwise it stays as a zombie
+            message = message_of(running)
         finally:
             self._busy.discard(running.cgroup)
-            for descriptor in (running.pidfd, running.output, running.log):
+            running.stdio.close()
+            for descriptor in (running.pidfd, running.log):
                 os.close(descriptor)
         if timed_out or not code or not message:
             return CommandResult(code=code, output=output, timed_out=timed_out)
@@ -212,6 +178,11 @@ class Execs:
         self._empty.add(cgroup)
 
 
+def message_of(running: Running) -> str:
+    """The OCI runtime's message, if it has failed."""
+    return conmon.plain_message(os.pread(running.log, _MESSAGE_MAX, 0).decode(errors="replace"))
+
+
 async def wait(running: Running, timeout_s: float) -> tuple[bytes, bool]:
     """Wait for a command's end; return its output, and whether the timeout came first."""
     loop = asyncio.get_running_loop()
@@ -220,15 +191,15 @@ async def wait(running: Running, timeout_s: float) -> tuple[bytes, bool]:
     timed_out = False
 
     def read() -> None:
-        if _read(running.output, kept) == b"":
-            loop.remove_reader(running.output)
+        if _read(running.stdio.output, kept) == b"":
+            loop.remove_reader(running.stdio.output)
 
     def end() -> None:
         loop.remove_reader(running.pidfd)
         if not ended.done():  # the timeout may have come in the same turn
             ended.set_result(None)
 
-    loop.add_reader(running.output, read)
+    loop.add_reader(running.stdio.output, read)
     loop.add_reader(running.pidfd, end)
     try:
         async with asyncio.timeout(timeout_s):
@@ -236,9 +207,9 @@ async def wait(running: Running, timeout_s: float) -> tuple[bytes, bool]:
     except TimeoutError:
         timed_out = True
     finally:
-        loop.remove_reader(running.output)
+        loop.remove_reader(running.stdio.output)
         loop.remove_reader(running.pidfd)
-    while len(kept) < EXEC_OUTPUT_MAX and _read(running.output, kept):
+    while len(kept) < EXEC_OUTPUT_MAX and _read(running.stdio.output, kept):
         continue
     return bytes(kept), timed_out
 
@@ -253,32 +224,6 @@ def _read(pipe: int, kept: bytearray) -> bytes | None:
     return found
 
 
-def _variables(env: Iterable[str]) -> dict[str, str]:
-    return {name: value for name, _, value in (entry.partition("=") for entry in env)}
-
-
-def _memory_file() -> int:
-    """A file in memory (a disk may be full), with a descriptor that no child uses."""
-    low = os.memfd_create("exec", os.MFD_CLOEXEC)
-    try:
-        return fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _LOG_FD + 1)
-    finally:
-        os.close(low)
-
-
-def _exit_code(pidfd: int) -> int:
-    """Wait for a child and reap it."""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    if not poll.poll(_END_TIMEOUT_S * 1000):
-        raise RuntimeFailed("cannot kill the OCI runtime")
-    ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-    if ended is None:
-        raise RuntimeFailed("cannot kill the OCI runtime")
-    exited = ended.si_code == os.CLD_EXITED
-    return ended.si_status if exited else 128 + ended.si_status
-
-
 def _make_cgroup(hierarchies: Hierarchies, parent: str, name: str) -> None:
     """Make the cgroup in every hierarchy that the container is in: where it is missing, crun leaves
     a process in the agent's own cgroup. The one of the first hierarchy is made last: if it exists,
@@ -290,10 +235,3 @@ def _make_cgroup(hierarchies: Hierarchies, parent: str, name: str) -> None:
             (directory / name).mkdir(exist_ok=True)
             for setting in _CPUSET if root == hierarchies.v1.get("cpuset") else ():
                 (directory / name / setting).write_text((directory / setting).read_text())
-
-
-def _content(root: Root, path: str) -> bytes:
-    try:
-        return root.head(path, _USER_FILE_MAX)
-    except OSError:
-        return b""

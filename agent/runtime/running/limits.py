@@ -15,6 +15,7 @@ from agent.runtime.base import CPU_PERIOD_US, CgroupLimits, RuntimeFailed
 from agent.runtime.cgroups import Hierarchies
 from agent.runtime.running import blockio, cpusets
 from agent.runtime.running.writes import Write, directory, write_all
+from agent.runtime.usage.reading import Reader
 from pyswarm_core.docker.units import human_size
 
 _NONE_V1 = "-1"
@@ -41,7 +42,8 @@ def _check_usage(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> N
     """Refuse a limit below the usage. Memory: v2 accepts it and kills a process, v1 swaps before it
     refuses. Processes: the kernel accepts it, and every fork fails.
     """
-    now = cgroups.stats(hierarchies, path)
+    usage = Reader(hierarchies).read(path)
+    now = usage.stats if usage else None
     if limits.pids and now and now.pids > limits.pids:
         raise RuntimeFailed(
             f"cannot change the process limit to {limits.pids}: {now.pids} are in use"

@@ -21,6 +21,7 @@ from controller.api.changes.networks import INGRESS, create_network
 from controller.api.changes.unreadable import remove_unreadable, unreadable_service
 from controller.api.queries.lookup import find
 from controller.brain.allocator.endpoints import allocate_endpoint
+from controller.brain.orchestrator.container_service import removed
 from controller.brain.revisions import (
     RECORD_BYTES_MAX,
     failed_update_target,
@@ -69,9 +70,7 @@ def create_service(
     if not spec.name:
         spec = replace(spec, name=random_name(service_id, state.service_of_name))
     require([*service_problems(spec), *(login_problems(login) if login else ())])
-    if spec.name in state.service_of_name:
-        taken = state.service_of_name[spec.name]
-        raise AlreadyExists(f"service {quoted(spec.name)} exists already, with the id {taken}")
+    _require_free_name(state, None, spec)
     mesh, ingress = _mesh(state, spec, routes, now, ids)
     spec = attached(state, spec, ingress)
     service = Service(
@@ -110,6 +109,7 @@ def update_service(
     _require_updatable(old, update.based_on)
     require([*service_problems(spec), *(login_problems(login) if login else ())])
     _require_same_identity(old.spec, spec)
+    _require_free_name(state, old.spec, spec)
     mesh, ingress = _mesh(state, spec, routes, now, ids)
     spec, login = attached(state, spec, ingress, old.spec), login or old.registry_login
     endpoint = allocate_endpoint(state, old.id, spec, old.endpoint)
@@ -236,8 +236,7 @@ def remove_service(state: State, ref: str, now: Instant) -> tuple[Writes, Servic
     old = find(state, SERVICE, ref)
     if old.removing:
         return Writes(), old
-    version = Version(index=old.version.index + 1)
-    service = replace(old, removing=True, version=version, updated_at=now, endpoint=Endpoint())
+    service = removed(old, now)
     return Writes(objects=(service,)), service
 
 
@@ -268,9 +267,16 @@ def _require_updatable(service: Service, based_on: Version) -> None:
 
 
 def _require_same_identity(old: ServiceSpec, new: ServiceSpec) -> None:
-    if new.name != old.name:
+    if new.name != old.name and not old.mode.is_container:
         reason = f"the name of a service cannot change: expected {quoted(old.name)}"
         raise invalid("--name", new.name, reason)
     if type(new.mode) is not type(old.mode):
         reason = f"the mode of a service cannot change: expected {old.mode.word}"
         raise invalid("--mode", new.mode.word, reason)
+
+
+def _require_free_name(state: State, old: ServiceSpec | None, new: ServiceSpec) -> None:
+    """A new or renamed service gets a name that no other has."""
+    if new.name in state.service_of_name and (old is None or new.name != old.name):
+        taken = state.service_of_name[new.name]
+        raise AlreadyExists(f"service {quoted(new.name)} exists already, with the id {taken}")

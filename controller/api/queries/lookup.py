@@ -9,16 +9,18 @@ from itertools import islice
 from typing import Any, TypeVar, cast
 
 from controller.brain.slices import Slices, batches
-from pyswarm_core.errors import NotFound, invalid, quoted
+from pyswarm_core.errors import Conflict, NotFound, invalid, quoted
 from pyswarm_core.ids import ID_ALPHABET, ID_LENGTH, NodeId, TaskId, short
 from pyswarm_core.kinds import KINDS, NODE, SERVICE, Id, Item, Kind
 from pyswarm_core.limits import SLICE_TASKS
 from pyswarm_core.objects import Node, Object, Service, Task
 from pyswarm_core.state import State
-from pyswarm_core.states import NodeState
+from pyswarm_core.states import NodeState, TaskState
 
 K = TypeVar("K", bound=str)
 _CANDIDATES = 5
+HAS_PROCESS = (TaskState.STARTING, TaskState.RUNNING)
+"""The states of tasks that may have a process."""
 IDS_COMPARED_AT_ONCE = 10 * SLICE_TASKS
 """Tasks whose ids one slice compares with a prefix, at a tenth of the cost of examining one."""
 _ID_LETTERS = frozenset(ID_ALPHABET)
@@ -74,11 +76,14 @@ def _only_node(ref: str, named: Sequence[Node]) -> Node | None:
 
 
 def find_task(state: State, ref: str) -> Slices[Task]:
-    """The task of that id or prefix, or the newest one of the slot that `web.1` names.
+    """The task of that id or prefix, the newest one of the slot that `web.1` names, or the one that
+    `ps` names `web.1.TASK`.
 
     In slices: there may be a million ids to compare with a prefix.
     """
-    found = state.tasks.get(TaskId(ref)) or _newest_in_slot(state, ref)
+    found = (
+        state.tasks.get(TaskId(ref)) or _newest_in_slot(state, ref) or _named_in_full(state, ref)
+    )
     return found or (yield from _task_by_prefix(state, ref))
 
 
@@ -93,6 +98,42 @@ def find_service_or_task(state: State, ref: str) -> Slices[Service | Task]:
     except NotFound as error:
         missing = str(error).removeprefix("no such task")
         raise NotFound(f"no such service or task{missing}") from None
+
+
+def find_target(state: State, ref: str) -> Slices[Task]:
+    """The task with a process that the ref names, as a user names a container: by task id or
+    prefix, `web.1`, `web.1.ID`, or the name of a service that has one such task. In slices.
+
+    Raises NotFound, and Conflict if there is no such task or there are several.
+    """
+    found = yield from find_service_or_task(state, _container_id(state, ref) or ref)
+    if isinstance(found, Task):
+        if found.state not in HAS_PROCESS:
+            name = task_name(state, found)
+            raise Conflict(f"task {name} does not run: it is {found.state.word}")
+        return found
+    slots = state.tasks_of_service(found.id).slots
+    running: list[Task] = []
+    for part in batches(list(slots.values()), SLICE_TASKS):
+        running += [task for held in part for task in held if task.state in HAS_PROCESS]
+        yield
+    name = found.spec.name
+    if not running:
+        raise Conflict(f"service {name} has no running task: `pyswarm why {name}` says why")
+    if len(running) > 1:
+        names = [found.name_of(task) for task in running[: _CANDIDATES + 1]]
+        raise Conflict(
+            f"service {name} has {len(running)} running tasks: name one of them, as"
+            f" {_listed(names)}"
+        )
+    return running[0]
+
+
+def _container_id(state: State, ref: str) -> str:
+    """The id in `web.1.ID`, the name of a task's container; empty if the ref is none."""
+    slot, _, task_id = ref.rpartition(".")
+    task = state.tasks.get(TaskId(task_id)) if slot else None
+    return task_id if task and task_name(state, task) == slot else ""
 
 
 def task_name(state: State, task: Task) -> str:
@@ -115,6 +156,12 @@ def _newest_in_slot(state: State, ref: str) -> Task | None:
         slot = node.number
     tasks = state.tasks_of_service(service_id).slots.get(slot)
     return tasks[-1] if tasks else None
+
+
+def _named_in_full(state: State, ref: str) -> Task | None:
+    name, _, task_id = ref.rpartition(".")
+    task = state.tasks.get(TaskId(task_id))
+    return task if task is not None and name and name == task_name(state, task) else None
 
 
 def _task_by_prefix(state: State, ref: str) -> Slices[Task]:
@@ -158,10 +205,13 @@ def _missing(what: str, ref: str) -> NotFound:
 
 
 def _ambiguous(what: str, ref: str, candidates: Iterable[str]) -> NotFound:
-    told = list(islice(candidates, _CANDIDATES + 1))
-    listed = ", ".join(told[:_CANDIDATES])
-    more = " and others" if len(told) > _CANDIDATES else ""
-    return NotFound(f"{what} {quoted(ref)} is ambiguous: it could be {listed}{more}")
+    listed = _listed(list(islice(candidates, _CANDIDATES + 1)))
+    return NotFound(f"{what} {quoted(ref)} is ambiguous: it could be {listed}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = " and others" if len(names) > _CANDIDATES else ""
+    return ", ".join(names[:_CANDIDATES]) + more
 
 
 _BY_NAME: Mapping[str, Callable[[State, str], Object | None]] = {NODE.name: _living_node}

@@ -68,6 +68,8 @@ def look_at_progress(state: State, ref: str, now: Instant) -> Slices[WatchResult
         return WatchResult(ServiceProgress(gone=True))
     tally = _Tally(state, service, now)
     slots_desired = desired_slots(state, service)
+    if service.removing and service.spec.mode.is_container:
+        slots_desired = (1,)  # the end of one that removed itself is shown
     slots = state.tasks_of_service(service.id).slots
     for number in list(slots):
         if tally.looked >= SLICE_TASKS:

@@ -19,14 +19,18 @@ from pyswarm_core.states import Availability, NodeState, ends_by_itself, occupie
 
 
 def misfit(state: State, service: Service, task: Task) -> str:
-    """Why the task may not stay on its node, for people; empty if it may (or has no node yet)."""
+    """Why the task may not stay on its node, for people; empty if it may (or has no node yet).
+
+    A container stays on a node that is down: its writable layer is there, and its restart policy
+    decides once the node's agent reports what became of it.
+    """
     if not task.node_id:
         return ""
     node = state.nodes.get(task.node_id)
     if node is None:
         return "its node was removed"
     host = node.description.hostname
-    if node.status.state is NodeState.DOWN:
+    if node.status.state is NodeState.DOWN and not service.spec.mode.is_container:
         return f"node {host} is down"
     if node.spec.availability is Availability.DRAIN:
         return f"node {host} is being drained"
@@ -50,7 +54,10 @@ def evictions(
     slots: dict[ServiceId, dict[int, None]] = {}
     found, table = 0, state.node_table
     for task in _on_unfit_nodes(state):
-        if task.service_id in left_alone or task.service_id not in state.services:
+        service = state.services.get(task.service_id)
+        if service is None or task.service_id in left_alone:
+            continue
+        if service.spec.mode.is_container and not misfit(state, service, task):
             continue
         if found >= EVICTIONS:
             return slots, False

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from controller.brain.orchestrator import global_service, replicated_service
+from controller.brain.orchestrator import container_service, global_service, replicated_service
 from controller.brain.orchestrator.plan import Plan
 from pyswarm_core.clock import Instant
 from pyswarm_core.objects import Service
-from pyswarm_core.specs import GlobalMode, ReplicatedMode, ServiceMode
+from pyswarm_core.specs import ContainerMode, GlobalMode, ReplicatedMode, ServiceMode
 from pyswarm_core.state import State
 
 
@@ -35,7 +35,11 @@ class Orchestrator(Protocol):
 
 
 _ORCHESTRATORS: Mapping[type[ServiceMode], Orchestrator] = MappingProxyType(
-    {ReplicatedMode: replicated_service, GlobalMode: global_service}
+    {
+        ReplicatedMode: replicated_service,
+        GlobalMode: global_service,
+        ContainerMode: container_service,
+    }
 )
 
 

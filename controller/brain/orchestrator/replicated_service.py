@@ -19,7 +19,7 @@ from pyswarm_core.ids import NodeId
 from pyswarm_core.indexes.tasks import ServiceTasks
 from pyswarm_core.limits import PENDING_SHOWN, SURPLUS_CHOSEN
 from pyswarm_core.objects import Service
-from pyswarm_core.specs import ReplicatedMode
+from pyswarm_core.specs import ContainerMode, ReplicatedMode
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 
@@ -80,7 +80,7 @@ def unlisted(state: State, service: Service, desired: int) -> int:
 
 def _replicas(service: Service) -> int:
     mode = service.spec.mode
-    assert isinstance(mode, ReplicatedMode)
+    assert isinstance(mode, ReplicatedMode | ContainerMode)
     return mode.replicas
 
 

@@ -96,7 +96,7 @@ def settle(plan: Plan, state: State, number: int, now: Instant) -> Slot:
     else:
         slot = _fill(plan, state, number, _without_frozen(plan, state, tasks), now)
     makes_one = slot.kind in (SlotKind.VACANT, SlotKind.EMPTY) and not plan.service.spec.stopped
-    if makes_one and len(tasks) >= UNFINISHED_MAX and _is_crowded(plan, state, tasks, now):
+    if makes_one and _must_wait(plan, state, tasks, now):
         plan.vacancies.pop(number, None)
         slot = Slot(number, SlotKind.STOPPING)
     _forget(plan, state, slot, tasks)
@@ -114,14 +114,26 @@ def _stop(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant
     return Slot(number, SlotKind.EMPTY)
 
 
+def _must_wait(plan: Plan, state: State, tasks: list[Task], now: Instant) -> bool:
+    """Whether the slot gets no other task before some of its tasks have ended. One task at a time
+    has a container's writable layer.
+    """
+    if plan.service.spec.mode.is_container:
+        return bool(_unfinished(plan, tasks))
+    return len(tasks) >= UNFINISHED_MAX and _is_crowded(plan, state, tasks, now)
+
+
+def _unfinished(plan: Plan, tasks: list[Task]) -> list[Task]:
+    """The tasks that should end and have not, after the plan's changes."""
+    left = [plan.changed.get(task.id, task) for task in tasks if task.id not in plan.removed]
+    return [task for task in left if not lives(task.desired_state) and not is_terminal(task.state)]
+
+
 def _is_crowded(plan: Plan, state: State, tasks: list[Task], now: Instant) -> bool:
     """Whether the slot gets no other task, because too many of its tasks should end and have not.
     Tasks on nodes that are down, oldest first, are marked as orphaned before that.
     """
-    left = [plan.changed.get(task.id, task) for task in tasks if task.id not in plan.removed]
-    unfinished = [
-        task for task in left if not lives(task.desired_state) and not is_terminal(task.state)
-    ]
+    unfinished = _unfinished(plan, tasks)
     surplus = max(0, len(unfinished) - UNFINISHED_MAX + 1)
     lost = [task for task in unfinished if orphaned_at(state, task) < NEVER][:surplus]
     for task in lost:
@@ -402,7 +414,10 @@ def _forget(plan: Plan, state: State, slot: Slot, tasks: list[Task]) -> None:
     for task in ended:
         if task.node_id not in state.nodes:
             plan.remove(task)
-    for task in superfluous(tasks, state.cluster.spec.history_kept):
+    history = state.cluster.spec.history_kept
+    if plan.service.spec.mode.is_container:
+        history = max(1, history)  # the end of a stopped container is shown
+    for task in superfluous(tasks, history):
         if task.id != kept:
             plan.remove(task)
     for task in ended[:-TEXTS_PER_SLOT]:

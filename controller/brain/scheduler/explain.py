@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from controller.brain.scheduler.filters import Demand
+from controller.brain.scheduler.filters import Demand, KeptLayer
 from controller.brain.scheduler.ledger import Ledger
 from pyswarm_core.indexes.nodes import BoolColumn, IntColumn
-from pyswarm_core.objects import Capability
+from pyswarm_core.limits import LAYERS_PROTOCOL
+from pyswarm_core.states import Availability, Capability
 
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _WORDS = {Capability.ESP: "ESP", Capability.IPV6: "IPv6"}
@@ -22,7 +23,7 @@ class Exclusion(NamedTuple):
     """The nodes that one filter excludes."""
 
     filter: str
-    """ready, able, availability, tasks, cpu, memory, constraint, port, max replicas, checks,
+    """layer, ready, able, availability, tasks, cpu, memory, constraint, port, max replicas,
     kernel, or what a network lacks.
     """
     rows: BoolColumn
@@ -54,8 +55,26 @@ def message(ledger: Ledger, demand: Demand) -> str:
         return "no suitable node: no node has joined"
     if sum(int(one.rows.sum()) for one in found) < total:
         return ""
+    if demand.layer is not None and demand.layer.host:
+        return _on_host(ledger, demand.layer, found)
     parts = [f"{int(one.rows.sum())} of {total} nodes {one.text}" for one in found]
     return f"no suitable node: {'; '.join(parts)}"
+
+
+def _on_host(ledger: Ledger, layer: KeptLayer, found: list[Exclusion]) -> str:
+    """Why a container cannot run on the node that has its writable layer."""
+    kept = f"container {layer.container} keeps its writable layer on {layer.host}"
+    row = int(np.flatnonzero(layer.rows)[0])
+    node = ledger.table.nodes[row]
+    by = next((one for one in found if one.rows[row]), None)
+    if node is None or by is None:
+        return kept
+    if by.filter == "ready":
+        return f"{kept}, which is {node.status.state}"
+    if by.filter == "availability":
+        drained = node.spec.availability is Availability.DRAIN
+        return f"{kept}, which is {'drained' if drained else 'paused'}"
+    return f"{kept}: 1 of 1 nodes {by.text}"
 
 
 def messages_by_row(ledger: Ledger, demand: Demand) -> Callable[[int], str]:
@@ -105,6 +124,11 @@ def cpus(nano: int) -> str:
 
 def _filters(ledger: Ledger, demand: Demand) -> Iterator[tuple[str, BoolColumn, _Describe]]:
     table = ledger.table
+    if (layer := demand.layer) is not None:
+        text = f"do not have its writable layer, which is on {layer.host}"
+        if not layer.host:
+            text = f"have an agent that keeps no layers of containers (protocol {LAYERS_PROTOCOL})"
+        yield "layer", ~layer.rows, _says(text)
     yield "ready", ~table.ready, _says("are not ready")
     yield "able", table.unable, _unable(ledger)
     yield "availability", ~table.schedulable, _says("are paused or drained")

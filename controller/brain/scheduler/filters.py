@@ -1,9 +1,9 @@
 """How many identical tasks each node could take. PURE.
 
 Swarm's filters in Swarm's order: ready, resources, constraints, host ports, replicas per node; then
-the tasks that a node accepts, an agent that makes the template's checks, what the networks require
-of a kernel, and free addresses. Each one
-lowers a capacity column. `explain` uses the same filters to say which one excluded which node.
+the tasks that a node accepts, what the networks require of a kernel, free addresses, and of a
+container the node of its writable layer. Each one lowers a capacity column. `explain` uses the same
+filters to say which one excluded which node.
 """
 
 from typing import NamedTuple
@@ -11,12 +11,25 @@ from typing import NamedTuple
 import numpy as np
 
 from controller.brain.scheduler.ledger import Ledger
-from pyswarm_core.indexes.nodes import IntColumn
+from pyswarm_core.indexes.nodes import BoolColumn, IntColumn, NodeTable
 from pyswarm_core.indexes.tasks import Footprint
-from pyswarm_core.objects import Capability
+from pyswarm_core.objects import Service
 from pyswarm_core.specs import TaskSpec
+from pyswarm_core.states import Capability
 
 UNLIMITED = 1 << 40
+
+
+class KeptLayer(NamedTuple):
+    """The nodes that can have the writable layer of a container: the one that has it, or all whose
+    agents keep layers.
+    """
+
+    container: str
+    """Its name."""
+    rows: BoolColumn
+    host: str = ""
+    """The host that has it; empty: none yet."""
 
 
 class Demand(NamedTuple):
@@ -33,6 +46,24 @@ class Demand(NamedTuple):
     failing: IntColumn | None = None
     rooms: tuple[tuple[str, IntColumn], ...] = ()
     needs: tuple[tuple[str, Capability], ...] = ()
+    layer: KeptLayer | None = None
+    """None: its tasks are of a service, whose writable layers are not kept."""
+
+
+def kept_layer(table: NodeTable, service: Service) -> KeptLayer | None:
+    """Where the service's task may have its writable layer, if it is a container."""
+    if not service.spec.mode.is_container:
+        return None
+    name, rows = service.spec.name, table.keeps_layers
+    if not service.pinned_node:
+        return KeptLayer(name, rows)
+    only = np.zeros(len(table.number), np.bool_)
+    row = table.rows.get(service.pinned_node)
+    if row is None:  # its node was removed, and the layer with it
+        return KeptLayer(name, rows)
+    only[row] = rows[row]
+    node = table.nodes[row]
+    return KeptLayer(name, only, node.description.hostname if node else "")
 
 
 def capacity(ledger: Ledger, demand: Demand) -> IntColumn:
@@ -51,4 +82,6 @@ def capacity(ledger: Ledger, demand: Demand) -> IntColumn:
         np.minimum(room, left, out=room)
     for _, capability in demand.needs:
         room[ledger.table.lacking(capability)] = 0
+    if demand.layer is not None:
+        room[~demand.layer.rows] = 0
     return np.maximum(room, 0, out=room)

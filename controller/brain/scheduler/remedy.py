@@ -14,8 +14,8 @@ from controller.brain.scheduler.ledger import Ledger
 from pyswarm_core.constraints import NODE_LABEL, parse
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.indexes.nodes import BoolColumn, IntColumn
-from pyswarm_core.objects import KERNEL_WITH
 from pyswarm_core.specs import Placement, TaskSpec
+from pyswarm_core.states import KERNEL_WITH
 
 
 def remedies(ledger: Ledger, demand: Demand, service: str) -> list[str]:
@@ -27,6 +27,7 @@ def remedies(ledger: Ledger, demand: Demand, service: str) -> list[str]:
         _max_replicas(ledger, demand, service),
         _tasks(ledger, demand),
         _kernel(ledger, demand),
+        _layer(ledger, demand),
         _ready(ledger, demand),
     ]
     return [text for text in found if text]
@@ -135,6 +136,14 @@ def _kernel(ledger: Ledger, demand: Demand) -> str:
     return f"give {_host(ledger, row)} a kernel with {' and '.join(lacked)}" if lacked else ""
 
 
+def _layer(ledger: Ledger, demand: Demand) -> str:
+    """Of a container without a layer yet; one that exists is on its node alone."""
+    if demand.layer is None or demand.layer.host:
+        return ""
+    hosts = _hosts(ledger, capacity(ledger, demand._replace(layer=None)) > 0)
+    return f"upgrade pyswarm on {hosts[0]}" if hosts else ""
+
+
 def _ready(ledger: Ledger, demand: Demand) -> str:
     table = ledger.table
     fits = table.satisfying_all(demand.template.placement.constraints) & ~table.schedulable
@@ -145,6 +154,8 @@ def _ready(ledger: Ledger, demand: Demand) -> str:
         fits &= ~ledger.held(port)
     for _, capability in demand.needs:
         fits &= ~table.lacking(capability)
+    if demand.layer is not None:
+        fits &= demand.layer.rows
     if unable := _hosts(ledger, fits & table.ready & table.unable):
         return f"repair {unable[0]} (log: host.fitness)"
     paused = _hosts(ledger, fits & table.ready)

@@ -10,8 +10,11 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from pyswarm_core.api.v1 import files_pb2 as _files_pb2
 from pyswarm_core.api.v1 import objects_pb2 as _objects_pb2
 from pyswarm_core.api.v1 import specs_pb2 as _specs_pb2
+from pyswarm_core.api.v1 import stats_pb2 as _stats_pb2
+from pyswarm_core.api.v1 import streams_pb2 as _streams_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -616,6 +619,7 @@ class Assignments(_message.Message):
     ENDPOINTS_FIELD_NUMBER: _builtins.int
     REMOVED_ENDPOINTS_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
     full: _builtins.bool
     revision: _builtins.int
     ids: _builtins.bytes
@@ -652,6 +656,10 @@ class Assignments(_message.Message):
 
     @_builtins.property
     def removed_endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___EndpointRef]: ...
+    @_builtins.property
+    def layers(self) -> Global___Layers:
+        """The last part has it. Without it, the node deletes no layers: the controller has an older protocol than 7."""
+
     def __init__(
         self,
         *,
@@ -668,14 +676,41 @@ class Assignments(_message.Message):
         endpoints: _abc.Iterable[_builtins.bytes] | None = ...,
         removed_endpoints: _abc.Iterable[Global___EndpointRef] | None = ...,
         more: _builtins.bool = ...,
+        layers: Global___Layers | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["layers", b"layers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_states", b"desired_states", "endpoints", b"endpoints", "full", b"full", "ids", b"ids", "more", b"more", "overlays", b"overlays", "removed_endpoints", b"removed_endpoints", "removed_ids", b"removed_ids", "removed_overlays", b"removed_overlays", "revision", b"revision", "slots", b"slots", "template_index", b"template_index", "templates", b"templates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_states", b"desired_states", "endpoints", b"endpoints", "full", b"full", "ids", b"ids", "layers", b"layers", "more", b"more", "overlays", b"overlays", "removed_endpoints", b"removed_endpoints", "removed_ids", b"removed_ids", "removed_overlays", b"removed_overlays", "revision", b"revision", "slots", b"slots", "template_index", b"template_index", "templates", b"templates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Assignments: _TypeAlias = Assignments  # noqa: Y015
+
+@_typing.final
+class Layers(_message.Message):
+    """Writable layers of containers, named by the ids of their services, 25 ASCII bytes each."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEPT_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    kept: _builtins.bytes
+    """Only in a full set: the node deletes the layers that it has and that are not named."""
+    removed: _builtins.bytes
+    """The node deletes these."""
+    def __init__(
+        self,
+        *,
+        kept: _builtins.bytes = ...,
+        removed: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept", b"kept", "removed", b"removed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Layers: _TypeAlias = Layers  # noqa: Y015
 
 @_typing.final
 class EndpointRef(_message.Message):
@@ -790,6 +825,7 @@ class TaskTemplate(_message.Message):
     PORTS_FIELD_NUMBER: _builtins.int
     REGISTRY_LOGIN_FIELD_NUMBER: _builtins.int
     LIMITS_VERSION_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
     service_name: _builtins.str
     spec_version: _builtins.int
@@ -807,6 +843,10 @@ class TaskTemplate(_message.Message):
 
     @_builtins.property
     def registry_login(self) -> _specs_pb2.RegistryLogin: ...
+    @_builtins.property
+    def container(self) -> _specs_pb2.ContainerMode:
+        """Of a container: the node keeps its writable layer until Assignments.layers says otherwise."""
+
     def __init__(
         self,
         *,
@@ -818,10 +858,11 @@ class TaskTemplate(_message.Message):
         ports: _abc.Iterable[_specs_pb2.PortConfig] | None = ...,
         registry_login: _specs_pb2.RegistryLogin | None = ...,
         limits_version: _builtins.int = ...,
+        container: _specs_pb2.ContainerMode | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["registry_login", b"registry_login", "spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "registry_login", b"registry_login", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["global", b"global", "limits_version", b"limits_version", "ports", b"ports", "registry_login", b"registry_login", "service_id", b"service_id", "service_labels", b"service_labels", "service_name", b"service_name", "spec", b"spec", "spec_version", b"spec_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "global", b"global", "limits_version", b"limits_version", "ports", b"ports", "registry_login", b"registry_login", "service_id", b"service_id", "service_labels", b"service_labels", "service_name", b"service_name", "spec", b"spec", "spec_version", b"spec_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -942,6 +983,13 @@ class OpenTunnel(_message.Message):
     TRACE_FIELD_NUMBER: _builtins.int
     TASK_CHECKS_FIELD_NUMBER: _builtins.int
     SIGNAL_TASK_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    PAUSE_FIELD_NUMBER: _builtins.int
+    EXEC_FIELD_NUMBER: _builtins.int
+    ATTACH_FIELD_NUMBER: _builtins.int
+    PORT_FORWARD_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
     @_builtins.property
     def logs(self) -> Global___LogsOptions: ...
@@ -959,6 +1007,28 @@ class OpenTunnel(_message.Message):
     def task_checks(self) -> Global___TaskChecksRequest: ...
     @_builtins.property
     def signal_task(self) -> Global___TaskSignal: ...
+    @_builtins.property
+    def stats(self) -> _stats_pb2.StatsOptions: ...
+    @_builtins.property
+    def top(self) -> _files_pb2.TopRequest:
+        """The answer is one TopReply."""
+
+    @_builtins.property
+    def changes(self) -> _files_pb2.ChangesRequest:
+        """The answer is ChangesReply messages."""
+
+    @_builtins.property
+    def pause(self) -> _files_pb2.PauseRequest:
+        """The answer is the end."""
+
+    @_builtins.property
+    def exec(self) -> _streams_pb2.ExecRequest:
+        """Byte streams: StreamFrames go both ways. `ref` is the task's id."""
+
+    @_builtins.property
+    def attach(self) -> _streams_pb2.AttachRequest: ...
+    @_builtins.property
+    def port_forward(self) -> _streams_pb2.PortForwardRequest: ...
     def __init__(
         self,
         *,
@@ -971,12 +1041,19 @@ class OpenTunnel(_message.Message):
         trace: Global___TraceProbe | None = ...,
         task_checks: Global___TaskChecksRequest | None = ...,
         signal_task: Global___TaskSignal | None = ...,
+        stats: _stats_pb2.StatsOptions | None = ...,
+        top: _files_pb2.TopRequest | None = ...,
+        changes: _files_pb2.ChangesRequest | None = ...,
+        pause: _files_pb2.PauseRequest | None = ...,
+        exec: _streams_pb2.ExecRequest | None = ...,
+        attach: _streams_pb2.AttachRequest | None = ...,
+        port_forward: _streams_pb2.PortForwardRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "signal_task", b"signal_task", "task_checks", b"task_checks", "trace", b"trace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "exec", b"exec", "image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "port_forward", b"port_forward", "signal_task", b"signal_task", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "signal_task", b"signal_task", "task_checks", b"task_checks", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "exec", b"exec", "image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "port_forward", b"port_forward", "signal_task", b"signal_task", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "image_resolve", "trace", "task_checks", "signal_task"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "image_resolve", "trace", "task_checks", "signal_task", "stats", "top", "changes", "pause", "exec", "attach", "port_forward"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1014,20 +1091,24 @@ class TaskSignal(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     signal: _builtins.str
-    """`SIGHUP`, `HUP` or a number."""
+    """`SIGHUP`, `HUP` or a number; with `stop` in place of the stop signal, if it is not empty."""
     stop: _builtins.bool
+    timeout: _builtins.int
+    """With `stop`: the grace period in nanoseconds; 0: the task's own."""
     def __init__(
         self,
         *,
         task_id: _builtins.str = ...,
         signal: _builtins.str = ...,
         stop: _builtins.bool = ...,
+        timeout: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["signal", b"signal", "stop", b"stop", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signal", b"signal", "stop", b"stop", "task_id", b"task_id", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1165,6 +1246,10 @@ class TunnelFrame(_message.Message):
     END_FIELD_NUMBER: _builtins.int
     TRACE_FACTS_FIELD_NUMBER: _builtins.int
     TASK_CHECKS_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
     @_builtins.property
     def log_lines(self) -> Global___LogLines: ...
@@ -1180,6 +1265,14 @@ class TunnelFrame(_message.Message):
     def trace_facts(self) -> Global___TraceFacts: ...
     @_builtins.property
     def task_checks(self) -> Global___TaskChecks: ...
+    @_builtins.property
+    def stats(self) -> _stats_pb2.StatsSample: ...
+    @_builtins.property
+    def top(self) -> _files_pb2.TopReply: ...
+    @_builtins.property
+    def changes(self) -> _files_pb2.ChangesReply: ...
+    @_builtins.property
+    def stream(self) -> _streams_pb2.StreamFrame: ...
     def __init__(
         self,
         *,
@@ -1191,12 +1284,16 @@ class TunnelFrame(_message.Message):
         end: Global___TunnelEnd | None = ...,
         trace_facts: Global___TraceFacts | None = ...,
         task_checks: Global___TaskChecks | None = ...,
+        stats: _stats_pb2.StatsSample | None = ...,
+        top: _files_pb2.TopReply | None = ...,
+        changes: _files_pb2.ChangesReply | None = ...,
+        stream: _streams_pb2.StreamFrame | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "task_checks", b"task_checks", "trace_facts", b"trace_facts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "stats", b"stats", "stream", b"stream", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "task_checks", b"task_checks", "trace_facts", b"trace_facts", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "stats", b"stats", "stream", b"stream", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end", "trace_facts", "task_checks"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end", "trace_facts", "task_checks", "stats", "top", "changes", "stream"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

@@ -93,7 +93,8 @@ class DispatcherServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Tunnel(self, request_iterator, context):
-        """Opened by the agent in answer to OpenTunnel: frames of a log, of a pull's progress.
+        """Opened by the agent in answer to OpenTunnel: frames of a log, of a pull's progress, of a byte stream. Only byte
+        streams have frames from the controller.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

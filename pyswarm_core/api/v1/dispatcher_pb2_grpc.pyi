@@ -43,7 +43,9 @@ class DispatcherStub:
     Session: _grpc.StreamStreamMultiCallable[_dispatcher_pb2.AgentMessage, _dispatcher_pb2.ControllerMessage]
     """One stream per agent, while both run."""
     Tunnel: _grpc.StreamStreamMultiCallable[_dispatcher_pb2.TunnelFrame, _dispatcher_pb2.TunnelFrame]
-    """Opened by the agent in answer to OpenTunnel: frames of a log, of a pull's progress."""
+    """Opened by the agent in answer to OpenTunnel: frames of a log, of a pull's progress, of a byte stream. Only byte
+    streams have frames from the controller.
+    """
 
 @_typing.type_check_only
 class DispatcherAsyncStub(DispatcherStub):
@@ -57,7 +59,9 @@ class DispatcherAsyncStub(DispatcherStub):
     Session: _aio.StreamStreamMultiCallable[_dispatcher_pb2.AgentMessage, _dispatcher_pb2.ControllerMessage]  # type: ignore[assignment]
     """One stream per agent, while both run."""
     Tunnel: _aio.StreamStreamMultiCallable[_dispatcher_pb2.TunnelFrame, _dispatcher_pb2.TunnelFrame]  # type: ignore[assignment]
-    """Opened by the agent in answer to OpenTunnel: frames of a log, of a pull's progress."""
+    """Opened by the agent in answer to OpenTunnel: frames of a log, of a pull's progress, of a byte stream. Only byte
+    streams have frames from the controller.
+    """
 
 class DispatcherServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -98,6 +102,8 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_dispatcher_pb2.TunnelFrame],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_dispatcher_pb2.TunnelFrame], _abc.AsyncIterator[_dispatcher_pb2.TunnelFrame]]:
-        """Opened by the agent in answer to OpenTunnel: frames of a log, of a pull's progress."""
+        """Opened by the agent in answer to OpenTunnel: frames of a log, of a pull's progress, of a byte stream. Only byte
+        streams have frames from the controller.
+        """
 
 def add_DispatcherServicer_to_server(servicer: DispatcherServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

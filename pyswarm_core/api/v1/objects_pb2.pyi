@@ -226,6 +226,7 @@ class Service(_message.Message):
     SAME_TEMPLATE_FIELD_NUMBER: _builtins.int
     LIMITS_VERSION_FIELD_NUMBER: _builtins.int
     STARTED_AT_FIELD_NUMBER: _builtins.int
+    PINNED_NODE_FIELD_NUMBER: _builtins.int
     UPDATED_BY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
@@ -237,6 +238,8 @@ class Service(_message.Message):
     """The spec version at which the limits of tasks last changed."""
     started_at: _builtins.int
     """When it was last started after a stop; 0: never."""
+    pinned_node: _builtins.str
+    """Of a container: the node that has its writable layer; empty until its first task has one."""
     @_builtins.property
     def spec(self) -> _specs_pb2.ServiceSpec: ...
     @_builtins.property
@@ -277,11 +280,12 @@ class Service(_message.Message):
         same_template: _abc.Iterable[Global___VersionRange] | None = ...,
         limits_version: _builtins.int = ...,
         started_at: _builtins.int = ...,
+        pinned_node: _builtins.str = ...,
         updated_by: Global___Author | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "registry_login", b"registry_login", "spec", b"spec", "update_status", b"update_status", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "id", b"id", "limits_version", b"limits_version", "previous_specs", b"previous_specs", "registry_login", b"registry_login", "removing", b"removing", "same_template", b"same_template", "spec", b"spec", "spec_version", b"spec_version", "started_at", b"started_at", "template_version", b"template_version", "update_status", b"update_status", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "id", b"id", "limits_version", b"limits_version", "pinned_node", b"pinned_node", "previous_specs", b"previous_specs", "registry_login", b"registry_login", "removing", b"removing", "same_template", b"same_template", "spec", b"spec", "spec_version", b"spec_version", "started_at", b"started_at", "template_version", b"template_version", "update_status", b"update_status", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -374,6 +378,8 @@ class TaskDetail(_message.Message):
     LIMITS_VERSION_FIELD_NUMBER: _builtins.int
     LIMITS_ERROR_FIELD_NUMBER: _builtins.int
     TOLD_TO_END_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
     message: _builtins.str
     error: _builtins.str
     exit_code: _builtins.int
@@ -390,6 +396,10 @@ class TaskDetail(_message.Message):
     limits_error: _builtins.str
     told_to_end: _builtins.bool
     """Set by the controller: it ended by itself, but only after the controller had told it to end: that is no failure."""
+    paused: _builtins.bool
+    """Its processes are frozen, as a user requested."""
+    command: _builtins.str
+    """Its command line as shell words, cut, if the image decides a part of it; empty: that of the spec."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Address]: ...
     @_builtins.property
@@ -412,10 +422,12 @@ class TaskDetail(_message.Message):
         limits_version: _builtins.int = ...,
         limits_error: _builtins.str = ...,
         told_to_end: _builtins.bool = ...,
+        paused: _builtins.bool = ...,
+        command: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "error", b"error", "exit_code", b"exit_code", "health", b"health", "limits_error", b"limits_error", "limits_version", b"limits_version", "message", b"message", "oom", b"oom", "pid", b"pid", "ports", b"ports", "ran", b"ran", "serving", b"serving", "told_to_end", b"told_to_end"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "command", b"command", "error", b"error", "exit_code", b"exit_code", "health", b"health", "limits_error", b"limits_error", "limits_version", b"limits_version", "message", b"message", "oom", b"oom", "paused", b"paused", "pid", b"pid", "ports", b"ports", "ran", b"ran", "serving", b"serving", "told_to_end", b"told_to_end"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -113,6 +113,32 @@ class HealthConfig(_message.Message):
 Global___HealthConfig: _TypeAlias = HealthConfig  # noqa: Y015
 
 @_typing.final
+class Device(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_ON_HOST_FIELD_NUMBER: _builtins.int
+    PATH_IN_CONTAINER_FIELD_NUMBER: _builtins.int
+    CGROUP_PERMISSIONS_FIELD_NUMBER: _builtins.int
+    path_on_host: _builtins.str
+    path_in_container: _builtins.str
+    cgroup_permissions: _builtins.str
+    """One or more of r, w and m."""
+    def __init__(
+        self,
+        *,
+        path_on_host: _builtins.str = ...,
+        path_in_container: _builtins.str = ...,
+        cgroup_permissions: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cgroup_permissions", b"cgroup_permissions", "path_in_container", b"path_in_container", "path_on_host", b"path_on_host"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Device: _TypeAlias = Device  # noqa: Y015
+
+@_typing.final
 class ContainerSpec(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -138,6 +164,26 @@ class ContainerSpec(_message.Message):
 
     @_typing.final
     class SysctlsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class TmpfsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
@@ -199,8 +245,21 @@ class ContainerSpec(_message.Message):
     DNS_CONFIG_FIELD_NUMBER: _builtins.int
     HEALTHCHECK_FIELD_NUMBER: _builtins.int
     READINESS_FIELD_NUMBER: _builtins.int
+    PRIVILEGED_FIELD_NUMBER: _builtins.int
+    SECURITY_OPT_FIELD_NUMBER: _builtins.int
+    TMPFS_FIELD_NUMBER: _builtins.int
+    SHM_SIZE_FIELD_NUMBER: _builtins.int
+    PID_MODE_FIELD_NUMBER: _builtins.int
+    IPC_MODE_FIELD_NUMBER: _builtins.int
+    UTS_MODE_FIELD_NUMBER: _builtins.int
+    USERNS_MODE_FIELD_NUMBER: _builtins.int
+    CGROUPNS_MODE_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
+    DEVICE_CGROUP_RULES_FIELD_NUMBER: _builtins.int
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     MAC_ADDRESS_FIELD_NUMBER: _builtins.int
+    OPEN_STDIN_FIELD_NUMBER: _builtins.int
+    STDIN_ONCE_FIELD_NUMBER: _builtins.int
     image: _builtins.str
     dir: _builtins.str
     user: _builtins.str
@@ -211,8 +270,19 @@ class ContainerSpec(_message.Message):
     stop_signal: _builtins.str
     stop_grace_period: _builtins.int
     oom_score_adj: _builtins.int
+    privileged: _builtins.bool
+    shm_size: _builtins.int
+    pid_mode: _builtins.str
+    ipc_mode: _builtins.str
+    uts_mode: _builtins.str
+    userns_mode: _builtins.str
+    cgroupns_mode: _builtins.str
     mac_address: _builtins.str
     """Of the first interface; empty: derived from the address."""
+    open_stdin: _builtins.bool
+    """The standard input stays open, also while nobody is attached."""
+    stdin_once: _builtins.bool
+    """It is closed when the first client that attached to it leaves."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -241,6 +311,20 @@ class ContainerSpec(_message.Message):
     def healthcheck(self) -> Global___HealthConfig: ...
     @_builtins.property
     def readiness(self) -> Global___HealthConfig: ...
+    @_builtins.property
+    def security_opt(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"no-new-privileges=false", "seccomp=JSON", "seccomp=unconfined", "apparmor=NAME", "systempaths=unconfined"…"""
+
+    @_builtins.property
+    def tmpfs(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Path -> mount options, "size=64m,mode=1777"."""
+
+    @_builtins.property
+    def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]: ...
+    @_builtins.property
+    def device_cgroup_rules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"c 10:200 rwm", as the kernel's device rules."""
+
     @_builtins.property
     def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Annotations of the OCI configuration."""
@@ -271,12 +355,25 @@ class ContainerSpec(_message.Message):
         dns_config: Global___DnsConfig | None = ...,
         healthcheck: Global___HealthConfig | None = ...,
         readiness: Global___HealthConfig | None = ...,
+        privileged: _builtins.bool = ...,
+        security_opt: _abc.Iterable[_builtins.str] | None = ...,
+        tmpfs: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        shm_size: _builtins.int = ...,
+        pid_mode: _builtins.str = ...,
+        ipc_mode: _builtins.str = ...,
+        uts_mode: _builtins.str = ...,
+        userns_mode: _builtins.str = ...,
+        cgroupns_mode: _builtins.str = ...,
+        devices: _abc.Iterable[Global___Device] | None = ...,
+        device_cgroup_rules: _abc.Iterable[_builtins.str] | None = ...,
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         mac_address: _builtins.str = ...,
+        open_stdin: _builtins.bool = ...,
+        stdin_once: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dns_config", b"dns_config", "healthcheck", b"healthcheck", "readiness", b"readiness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "args", b"args", "capability_add", b"capability_add", "capability_drop", b"capability_drop", "command", b"command", "dir", b"dir", "dns_config", b"dns_config", "env", b"env", "groups", b"groups", "healthcheck", b"healthcheck", "hostname", b"hostname", "hosts", b"hosts", "image", b"image", "init", b"init", "labels", b"labels", "mac_address", b"mac_address", "oom_score_adj", b"oom_score_adj", "read_only", b"read_only", "readiness", b"readiness", "stop_grace_period", b"stop_grace_period", "stop_signal", b"stop_signal", "sysctls", b"sysctls", "tty", b"tty", "ulimits", b"ulimits", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "args", b"args", "capability_add", b"capability_add", "capability_drop", b"capability_drop", "cgroupns_mode", b"cgroupns_mode", "command", b"command", "device_cgroup_rules", b"device_cgroup_rules", "devices", b"devices", "dir", b"dir", "dns_config", b"dns_config", "env", b"env", "groups", b"groups", "healthcheck", b"healthcheck", "hostname", b"hostname", "hosts", b"hosts", "image", b"image", "init", b"init", "ipc_mode", b"ipc_mode", "labels", b"labels", "mac_address", b"mac_address", "oom_score_adj", b"oom_score_adj", "open_stdin", b"open_stdin", "pid_mode", b"pid_mode", "privileged", b"privileged", "read_only", b"read_only", "readiness", b"readiness", "security_opt", b"security_opt", "shm_size", b"shm_size", "stdin_once", b"stdin_once", "stop_grace_period", b"stop_grace_period", "stop_signal", b"stop_signal", "sysctls", b"sysctls", "tmpfs", b"tmpfs", "tty", b"tty", "ulimits", b"ulimits", "user", b"user", "userns_mode", b"userns_mode", "uts_mode", b"uts_mode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -624,23 +721,53 @@ class GlobalMode(_message.Message):
 Global___GlobalMode: _TypeAlias = GlobalMode  # noqa: Y015
 
 @_typing.final
+class ContainerMode(_message.Message):
+    """One replica whose writable layer is kept on its node until the service is removed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTO_REMOVE_FIELD_NUMBER: _builtins.int
+    UNLESS_STOPPED_FIELD_NUMBER: _builtins.int
+    auto_remove: _builtins.bool
+    """The service is removed once its task has ended and is not restarted."""
+    unless_stopped: _builtins.bool
+    """The restart policy `any` was given as unless-stopped."""
+    def __init__(
+        self,
+        *,
+        auto_remove: _builtins.bool = ...,
+        unless_stopped: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auto_remove", b"auto_remove", "unless_stopped", b"unless_stopped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContainerMode: _TypeAlias = ContainerMode  # noqa: Y015
+
+@_typing.final
 class ServiceMode(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REPLICATED_FIELD_NUMBER: _builtins.int
     GLOBAL_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def replicated(self) -> Global___ReplicatedMode: ...
+    @_builtins.property
+    def container(self) -> Global___ContainerMode: ...
     def __init__(
         self,
         *,
         replicated: Global___ReplicatedMode | None = ...,
+        container: Global___ContainerMode | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["global", b"global", "mode", b"mode", "replicated", b"replicated"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "global", b"global", "mode", b"mode", "replicated", b"replicated"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["global", b"global", "mode", b"mode", "replicated", b"replicated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "global", b"global", "mode", b"mode", "replicated", b"replicated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_mode: _TypeAlias = _typing.Literal["replicated", "global"]  # noqa: Y015
+    _WhichOneofReturnType_mode: _TypeAlias = _typing.Literal["replicated", "global", "container"]  # noqa: Y015
     _WhichOneofArgType_mode: _TypeAlias = _typing.Literal["mode", b"mode"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_mode) -> _WhichOneofReturnType_mode | None: ...
 

@@ -1,6 +1,7 @@
 """Services as a Docker user knows them."""
 
 import json
+from pathlib import Path
 
 from tests.e2e.acceptance.fleet import IMAGE, RUNNING, Fleet
 
@@ -39,6 +40,39 @@ def test_limits_and_settings_reach_the_container(fleet: Fleet, service: str) -> 
     assert "rate 10Mbit" in fleet.inside(task["ID"], "tc", "qdisc", "show", "dev", "eth0").out
     said = "hello greeter /tmp 7"
     fleet.until(lambda: said in fleet("service", "logs", "--raw", service), f"it says {said!r}")
+
+
+def test_isolation_reaches_the_container(fleet: Fleet, service: str) -> None:
+    script = (
+        "echo $(id -u) $(cut -c -40 /proc/self/uid_map); grep -c shm.*size=1024k /proc/mounts;"
+        " touch /root/x || echo read-only; touch /run/x && echo writable; grep CapEff"
+        " /proc/self/status; ls /dev/own; exec sleep 1000"
+    )
+    fleet(
+        "service", "create", "--name", service, "--network", "app", "--userns", "auto",
+        "--read-only", "--tmpfs", "/run:size=1m", "--shm-size", "1m", "--cap-drop", "ALL",
+        "--device", "/dev/zero:/dev/own:r", "--security-opt", "no-new-privileges",
+        "--entrypoint", "sh", IMAGE, "-c", script,
+    )  # fmt: skip
+    (task,) = fleet.running(service)
+    fleet.until(lambda: "/dev/own" in fleet("service", "logs", "--raw", service), "it has said all")
+    said = fleet("service", "logs", "--raw", service).splitlines()
+    user, inside, outside, count = said[0].split()
+    assert (user, inside, count) == ("0", "0", "65536")
+    assert Path(f"/proc/{fleet.pid(task['ID'])}").stat().st_uid == int(outside) > 1 << 30
+    assert {"1", "read-only", "writable", "CapEff:\t0000000000000000", "/dev/own"} <= set(said)
+    answers = dict(
+        line.split("=")
+        for line in fleet(
+            "service", "inspect", "--security", "--format", "{{.Check}}={{.Followed}}", service
+        ).splitlines()
+    )
+    assert answers["not root"] == answers["read-only root"] == "yes"
+    fleet(
+        "service", "update", "--userns", "host", "--privileged", "--device-rm", "/dev/own", service
+    )
+    (task,) = fleet.running(service)
+    assert Path(f"/proc/{fleet.pid(task['ID'])}").stat().st_uid == 0
 
 
 def test_what_a_host_lacks_is_the_error_of_the_task(fleet: Fleet, service: str) -> None:

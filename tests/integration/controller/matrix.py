@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from google.protobuf import message_factory
 from grpc_health.v1 import health_pb2
 
+from controller.grpc.streams.calls import OPENINGS
 from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2
 from tests.fixtures.source import ROOT
 
@@ -70,6 +71,8 @@ def call_of(channel: Any, name: str, method: Any) -> Any:
 def request_of(method: Any, kind: str) -> Any:
     """An empty request, with the kind of objects or the object that the row names."""
     request: Any = message_factory.GetMessageClass(method.input_type)()
+    if method.name in OPENINGS:
+        request = getattr(request, OPENINGS[method.name])
     if "kind" in request.DESCRIPTOR.fields_by_name:
         request.kind = kind or "service"
     elif kind:

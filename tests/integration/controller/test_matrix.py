@@ -9,6 +9,8 @@ from typing import Any
 import grpc
 import pytest
 
+from controller.grpc.streams.calls import OPENINGS
+from pyswarm_core.api.v1 import streams_pb2
 from pyswarm_core.identity.users import Role
 from tests.fixtures import build
 from tests.fixtures.identity import naming
@@ -31,12 +33,12 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Identified]:
 
 async def _callers(fleet: Identified) -> dict[str, list[Caller]]:
     """By column; users once with a certificate and once with a token."""
-    agent = fleet.ca.holder("worker", NODE)
-    await fleet.put(naming(build.node(NODE), agent.chain))
+    agent = fleet.ca.node(NODE)
+    await fleet.put(naming(build.node(NODE), agent.cert_pem))
     found: dict[str, list[Caller]] = {
         "guest": [(fleet.dial(fleet.guest), ())],
         "agent": [(fleet.dial(agent), ())],
-        "controller": [(fleet.dial(fleet.ca.holder("manager", "c2")), ())],
+        "controller": [(fleet.dial(fleet.ca.manager("c2")), ())],
     }
     for role in Role:
         user = await fleet.user(f"the-{role}", role)
@@ -59,6 +61,10 @@ async def _refused(caller: Caller, row: Row) -> str | None:
     async with asyncio.timeout(WAIT_S):
         if method.client_streaming:
             made = call(None, metadata=metadata)
+            if method.name in OPENINGS:
+                first = streams_pb2.StreamFrame(**{OPENINGS[method.name]: request})
+                with suppress(grpc.RpcError, asyncio.InvalidStateError):
+                    await made.write(first)
             await made.done_writing()
         else:
             made = call(request, metadata=metadata)

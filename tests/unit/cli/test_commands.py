@@ -387,28 +387,6 @@ def test_a_password_is_the_first_line_of_standard_input(
     assert script.requests("PullImage")[0].password == password
 
 
-def test_events_are_one_line_each(script: Script, pyswarm: Pyswarm) -> None:
-    event = pb.Event(
-        at=1_700_000_000_000_000_000, type="node", action="down", id="n1", name="host1",
-        reason="no heartbeat", count=1,
-    )  # fmt: skip
-    script.on("Events", [pb.EventsReply(events=[event])])
-    told = pyswarm("events", "--until", "2023-11-14T23:00:00Z")
-    assert told.out == (
-        "2023-11-14T22:13:20.000000000Z node down n1 (name=host1, reason=no heartbeat)\n"
-    )
-    assert not script.requests("Events")[0].follow
-    assert pyswarm("events", "--format", "{{.Name}}").out == "host1\n"
-
-
-def test_an_event_of_a_request_names_its_caller(script: Script, pyswarm: Pyswarm) -> None:
-    event = pb.Event(type="service", action="update", id="s1", name="web", count=1, caller="alice")
-    script.on("Events", [pb.EventsReply(events=[event])])
-    told = pyswarm("events", "--until", "2023-11-14T23:00:00Z").out
-    assert told == "1970-01-01T00:00:00.000000000Z service update s1 (name=web, caller=alice)\n"
-    assert pyswarm("events", "--format", "{{.Caller}}").out == "alice\n"
-
-
 def test_commands_are_all_there() -> None:
     import click
 

@@ -38,6 +38,8 @@ SPECS: dict[str, tuple[tuple[str, str, str], str]] = {
     "--net-ingress": (("7kbit", "2tbit", "fast"), "0, or 8Kbit to 1000Gbit"),
     "--oom-score-adj": (("-1001", "1001", "many"), "-1000 to 1000"),
     "--stop-grace-period": (DURATIONS, A_YEAR),
+    "--stop-timeout": (INTEGERS, "0 to 31536000"),
+    "--shm-size": (SIZES, "0, or 4KiB to 256TiB"),
     "--restart-delay": (DURATIONS, A_YEAR),
     "--restart-max-attempts": (INTEGERS, "0 to 1000000"),
     "--restart-max-delay": (DURATIONS, A_YEAR),

@@ -9,6 +9,7 @@ from pyswarm_core.ids import NetworkId
 from pyswarm_core.objects import NO_DETAIL, HealthState, TaskAddress, TaskDetail
 from pyswarm_core.specs import (
     SERVICE_MODES,
+    ContainerMode,
     GlobalMode,
     NodeSpec,
     PortConfig,
@@ -21,7 +22,16 @@ from tests.fixtures import build
 SPEC = build.service("web").spec
 
 
-@pytest.mark.parametrize("mode", [ReplicatedMode(replicas=0), ReplicatedMode(), GlobalMode()])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        ReplicatedMode(replicas=0),
+        ReplicatedMode(),
+        GlobalMode(),
+        ContainerMode(),
+        ContainerMode(auto_remove=True, unless_stopped=True),
+    ],
+)
 def test_a_mode_comes_back_as_it_was(mode: ServiceMode) -> None:
     message = to_proto(replace(SPEC, mode=mode), specs_pb2.ServiceSpec())
     assert message.mode.WhichOneof("mode") == mode.word
@@ -43,7 +53,7 @@ def test_a_mode_that_is_none_of_them_is_refused() -> None:
     message = to_proto(SPEC, specs_pb2.ServiceSpec())
     message.mode.Clear()
     message.mode.SetInParent()
-    with pytest.raises(ValueError, match="mode is not valid: expected one of replicated, global"):
+    with pytest.raises(ValueError, match="expected one of replicated, global, container"):
         from_proto(ServiceSpec, message)
 
 
@@ -90,6 +100,7 @@ FULL = TaskDetail(
     limits_version=3,
     limits_error="no",
     told_to_end=True,
+    command="sh -c true",
 )
 
 

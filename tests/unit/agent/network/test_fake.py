@@ -14,7 +14,7 @@ from agent.network.filter.table import Table, whole
 from agent.network.overlay.fake import Fabric
 from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import TaskId
-from pyswarm_core.objects import Capability
+from pyswarm_core.states import Capability
 from tests.unit.agent.network.contracts import pathmtu
 from tests.unit.agent.network.contracts.bench import (
     ADDRESSES,

@@ -34,7 +34,8 @@ from pyswarm_core.clock import MILLISECOND
 from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.limits import FAULT_AFTER, NETWORK_WAIT_MAX
-from pyswarm_core.objects import Capability, TaskAddress
+from pyswarm_core.objects import TaskAddress
+from pyswarm_core.states import Capability
 
 
 class SlowDataplane(FakeDataplane):

@@ -125,7 +125,7 @@ async def test_commands_that_begin_slowly_delay_no_container(
     runtime = ConmonRuntime(rig.binaries, rig.layout, rig.hierarchies)
     may_begin = threading.Event()
 
-    def begin(*_: object) -> None:
+    def begin(*_: object, opened: bool) -> None:
         may_begin.wait()
         raise RuntimeFailed("slow")
 

@@ -9,6 +9,8 @@ from tests.fixtures.runtime_contract import Behaviour, CommandBehaviour, Runtime
 COMMANDS = {
     CommandBehaviour.EXITS_WITH_7.name: CommandScript(code=7, output=b"hello\n"),
     CommandBehaviour.WRITES_4_MIB.name: CommandScript(code=3, output=bytes(4 << 20)),
+    CommandBehaviour.WRITES_FILE.name: CommandScript(writes="/kept"),
+    CommandBehaviour.LOOKS_FOR_FILE.name: CommandScript(looks_for="/kept"),
     CommandBehaviour.HANGS.name: CommandScript(takes_s=1000),
 }
 SCRIPTS = {

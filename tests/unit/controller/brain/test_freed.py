@@ -14,8 +14,10 @@ from controller.brain.scheduler.filters import Demand, capacity
 from controller.brain.scheduler.ledger import Ledger
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId
+from pyswarm_core.limits import LAYERS_PROTOCOL
 from pyswarm_core.objects import Node, NodeFault, Service
 from pyswarm_core.specs import (
+    ContainerMode,
     EndpointSpec,
     PortConfig,
     PublishMode,
@@ -86,6 +88,7 @@ FILTERS: dict[str, tuple[TaskSpec, Node]] = {
     "port": (build.template("port"), node("n1")),
     "max": (build.template(max_replicas=1), node("n1")),
     "kernel": (build.template(networks=["secret"]), node("n1", lacks=("esp",))),
+    "layer": (build.template("layer"), node("n1", protocol=LAYERS_PROTOCOL - 1)),
     "cannot": (build.template(networks=["missing"]), node("n1")),
 }
 """By the filter, a template and a node that it excludes, whatever the node's task of slot 1 frees.
@@ -98,6 +101,8 @@ def _outdated(spec: TaskSpec, host: Node) -> tuple[State, Demand]:
     old = service("web", replicas=3)
     web = service("web", replicas=3, spec=spec, version=2, template_version=2)
     web = build.updating(replace(web, spec=replace(web.spec, endpoint_spec=ports)), old.spec)
+    if spec.container_spec.image == "layer":
+        web = replace(web, spec=replace(web.spec, mode=ContainerMode()))
     other = service("other")
     other = replace(other, spec=replace(other.spec, endpoint_spec=EndpointSpec(ports=(PORT_80,))))
     secret = network("secret")

@@ -177,7 +177,7 @@ def test_a_restarted_task_ends_and_its_slot_gets_another_at_once() -> None:
     world.converge()
     (old,) = (task for task in world.desired("web") if task.slot == 1)
     began = world.now
-    writes, ending = restart_task(world.state, old.id)
+    writes, ending = restart_task(world.state, old.id, world.now)
     assert (ending.id, ending.desired_state) == (old.id, TaskState.SHUTDOWN)
     world.state.apply(writes)
     world.settle()
@@ -193,6 +193,6 @@ def test_a_task_that_ends_is_not_restarted(desired: TaskState) -> None:
     task = build.task("web.1", node="n1", desired=desired)
     state = build.state(nodes=build.nodes(1), services=[build.service("web")], tasks=[task])
     with pytest.raises(Conflict, match=rf"task web\.1 .* desired {desired.word}: only a task"):
-        restart_task(state, task.id)
+        restart_task(state, task.id, build.NOW)
     with pytest.raises(NotFound, match="no such task"):
-        restart_task(state, TaskId("gone"))
+        restart_task(state, TaskId("gone"), build.NOW)

@@ -149,7 +149,7 @@ def test_a_task_stopped_in_a_rollback_is_replaced_though_the_one_before_it_is_no
     world.report(new.node_id, new, TaskState.RUNNING)
     world.now = Instant(world.now + SECOND)
     roll_back(world)
-    world.state.apply(restart_task(world.state, new.id)[0])
+    world.state.apply(restart_task(world.state, new.id, world.now)[0])
     play(world)
     assert [t.spec_version for t in world.desired(the_web(world).id)] == [
         the_web(world).spec_version

@@ -1,0 +1,1 @@
+"""Byte streams to the tasks of this host: commands, stdio, connections."""

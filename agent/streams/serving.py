@@ -1,0 +1,88 @@
+"""The byte streams that callers open to the tasks of this host. SHELL."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from types import TracebackType
+from typing import Self
+
+from agent.health.base import Target
+from agent.health.connecting import OpenSocket
+from agent.runtime.base import Runtime
+from agent.streams.base import Link
+from agent.streams.commands import serve_command
+from agent.streams.forwarding import serve_forward
+from agent.tasks.record import Record
+from pyswarm_core.errors import Conflict, Exhausted
+from pyswarm_core.ids import TaskId
+from pyswarm_core.streams.limits import STREAMS_PER_NODE
+from pyswarm_core.streams.requests import ExecRequest, PortForwardRequest
+
+Request = ExecRequest | PortForwardRequest
+
+
+class Streams:
+    """Serves the byte streams of one host, at most STREAMS_PER_NODE at once. `records` returns the
+    host's tasks. Used as a context manager.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        records: Callable[[], Mapping[TaskId, Record]],
+        open_socket: OpenSocket,
+    ) -> None:
+        self._runtime = runtime
+        self._open_socket = open_socket
+        self._records = records
+        self._group = asyncio.TaskGroup()
+        self._kept: set[asyncio.Task[None]] = set()
+        """Commands whose callers detached."""
+        self.open = 0
+        """Streams that are served now."""
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the commands whose callers detached."""
+        for task in self._kept:
+            task.cancel()
+        await self._group.__aexit__(kind, error, traceback)
+
+    async def serve(self, request: Request, link: Link) -> None:
+        """Serve one stream until it ends. Cancelling it ends what it began.
+
+        Raises PyswarmError, which becomes the end of the caller's stream.
+        """
+        if self.open >= STREAMS_PER_NODE:
+            raise Exhausted(
+                f"{self.open} streams to tasks of this node are open, which is the limit: end some"
+            )
+        self.open += 1
+        try:
+            await self._serve(request, link)
+        finally:
+            self.open -= 1
+
+    async def _serve(self, request: Request, link: Link) -> None:
+        record = self._records().get(TaskId(request.ref))
+        if record is None or not record.process_runs:
+            raise Conflict("the task's process does not run")
+        match request:
+            case ExecRequest():
+                await serve_command(self._runtime, request, link, self._keep)
+            case PortForwardRequest():
+                address = next((one.address for one in record.detail.addresses), "")
+                target = Target(record.task_id, record.detail.pid, address)
+                await serve_forward(self._open_socket, target, request.port, link)
+
+    def _keep(self, work: Coroutine[None, None, None]) -> None:
+        task = self._group.create_task(work)
+        self._kept.add(task)
+        task.add_done_callback(self._kept.discard)

@@ -1,0 +1,1 @@
+"""Byte streams between this process's stdio and tasks."""

@@ -1,0 +1,106 @@
+"""A byte stream to the controller as frames. SHELL over gRPC.
+
+Errors are those of `cli/client.py`, and Broken for a stream that ends before its Exit.
+"""
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+from types import TracebackType
+from typing import NamedTuple
+
+import grpc
+
+from cli.client import RESTART_TIMEOUT_S, STREAM_TIMEOUT_S, Client
+from cli.context.credentials import credentials_of
+from cli.errors import Broken
+from pyswarm_core.aio.credentials import channel
+from pyswarm_core.aio.streams.framed import ENDED, Framed
+from pyswarm_core.api.v1 import control_pb2_grpc, streams_pb2
+from pyswarm_core.codec import to_proto
+from pyswarm_core.errors import PyswarmError, Unavailable
+from pyswarm_core.streams.frames import Frame, decode, encode
+from pyswarm_core.streams.requests import StreamRequest
+
+
+class Operation(NamedTuple):
+    """An RPC, and the field of its first frame that holds the request."""
+
+    method: str
+    field: str
+
+
+EXEC = Operation("Exec", "exec")
+ATTACH = Operation("Attach", "attach")
+PORT_FORWARD = Operation("PortForward", "port_forward")
+
+
+class Call:
+    """An open stream."""
+
+    def __init__(self, client: Client, wire: Framed) -> None:
+        self._client = client
+        self._wire = wire
+        self.begun = False
+        """Whether the other side has sent a frame."""
+
+    async def send(self, frame: Frame) -> None:
+        """Send a frame; several callers may call it at once. The reason of an error is `receive`'s:
+        here a stream that has ended waits.
+        """
+        try:
+            await self._wire.write(encode(frame))
+        except ENDED:
+            await asyncio.get_running_loop().create_future()
+
+    async def receive(self) -> Frame:
+        """The next frame. Raises Broken for a stream that was cut, and the controller's error."""
+        while True:
+            try:
+                message = await self._wire.read()
+            except grpc.RpcError as error:
+                raise self._error(error) from None
+            if message is None:
+                raise Broken("the stream ended without the program's exit code")
+            self.begun = True
+            if (frame := decode(message)) is not None:
+                return frame
+
+    def _error(self, error: grpc.RpcError) -> PyswarmError:
+        found = self._client.error(error, STREAM_TIMEOUT_S)
+        if self.begun and isinstance(found, Unavailable):
+            return Broken(f"the stream broke: {found}")
+        return found
+
+
+class Opened:
+    """Opens a stream as a context manager, whose end cancels the stream."""
+
+    def __init__(self, client: Client, operation: Operation, request: StreamRequest) -> None:
+        self._client = client
+        self._operation = operation
+        self._request = request
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Call:
+        client, operation = self._client, self._operation
+        credentials = credentials_of(client.context, RESTART_TIMEOUT_S)
+        connection = channel(client.host, credentials, aio=True)
+        await self._stack.enter_async_context(connection)
+        stub = control_pb2_grpc.ControlStub(connection)
+        call = getattr(stub, operation.method)()
+        first = streams_pb2.StreamFrame()
+        to_proto(self._request, getattr(first, operation.field))
+        wire = Framed(call)
+        group = await self._stack.enter_async_context(asyncio.TaskGroup())
+        self._stack.callback(group.create_task(wire.pull()).cancel)
+        with suppress(*ENDED):  # reading raises the reason
+            await wire.write(first)
+        return Call(client, wire)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.__aexit__(kind, error, traceback)

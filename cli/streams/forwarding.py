@@ -1,0 +1,77 @@
+"""Connections to a local port, forwarded to a port of a task. SHELL.
+
+Each connection is a channel of one stream.
+"""
+
+import asyncio
+import socket
+from itertools import count
+
+import click
+
+from cli.client import Client
+from cli.errors import Broken
+from cli.streams.call import PORT_FORWARD, Call, Opened
+from pyswarm_core.aio.streams.carrying import Carrier
+from pyswarm_core.errors import PyswarmError, causes, reason_of
+from pyswarm_core.streams.frames import Close, Connect, Exit, Started
+from pyswarm_core.streams.requests import PortForwardRequest
+
+
+def run(client: Client, request: PortForwardRequest, address: str, port: int) -> None:
+    """Forward until the process is interrupted. Raises Broken when the stream ends."""
+    with _listener(address, port) as listener:
+        asyncio.run(forward(client, request, listener))
+
+
+async def forward(client: Client, request: PortForwardRequest, listener: socket.socket) -> None:
+    """The same for a socket that listens, in a running event loop."""
+    try:
+        async with Opened(client, PORT_FORWARD, request) as call:
+            await _serve(call, request.port, listener)
+    except BaseExceptionGroup as errors:
+        raise next(causes(errors)) from None
+
+
+def _listener(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        listener = socket.create_server((address, port), family=family)
+    except OSError as error:
+        where = f"[{address}]" if ":" in address else address
+        raise PyswarmError(f"cannot listen on {where}:{port}: {reason_of(error)}") from None
+    listener.setblocking(False)
+    return listener
+
+
+async def _serve(call: Call, port: int, listener: socket.socket) -> None:
+    carrier = Carrier(call.send)
+    async with asyncio.TaskGroup() as group:
+        accepting: asyncio.Task[None] | None = None
+        while True:
+            frame = await call.receive()
+            match frame:
+                case Started():
+                    host, own = listener.getsockname()[:2]
+                    click.echo(f"Forwarding from {host}:{own} -> {port}")
+                    accepting = accepting or group.create_task(
+                        _accept(call, carrier, listener, group)
+                    )
+                case Exit():
+                    raise Broken("the agent ended the forwarding")
+                case Close(channel, message) if channel in carrier and message:
+                    click.echo(f"Error: port {port}: {message}", err=True)
+                    carrier.take(frame)
+                case _:
+                    carrier.take(frame)
+
+
+async def _accept(
+    call: Call, carrier: Carrier, listener: socket.socket, group: asyncio.TaskGroup
+) -> None:
+    loop = asyncio.get_running_loop()
+    for channel in count(1):
+        connection, _ = await loop.sock_accept(listener)
+        carrier.reserve(channel)
+        await call.send(Connect(channel))
+        group.create_task(carrier.carry(channel, connection))

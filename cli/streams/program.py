@@ -1,0 +1,209 @@
+"""A program in a task on this process's stdin, stdout and stderr. SHELL."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
+
+import click
+from msgspec.structs import replace
+
+from cli.client import LEADER_POLL_S, RESTART_TIMEOUT_S, Client
+from cli.streams import keys, terminal
+from cli.streams.call import Call, Opened, Operation
+from cli.streams.stdio import Input, Output
+from pyswarm_core.aio.streams.duplex import Duplex
+from pyswarm_core.errors import NO_LEADER, Unavailable, causes
+from pyswarm_core.streams.frames import (
+    STDERR,
+    STDIN,
+    STDOUT,
+    Detach,
+    Exit,
+    HalfClose,
+    Resize,
+    Signal,
+    Started,
+)
+from pyswarm_core.streams.limits import STREAM_WINDOW
+from pyswarm_core.streams.requests import AttachRequest, ExecRequest
+
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end this process, which first restores its terminal."""
+
+
+PROXIED = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+"""Signals that are passed on to a program which this process stands for."""
+
+
+class Stdio(NamedTuple):
+    """What of this process's stdio the program gets."""
+
+    stdin: bool
+    terminal: bool
+    """The program has a terminal: stdin is raw if it is a terminal too."""
+    detach_keys: bytes = b""
+    signals: tuple[signal.Signals, ...] = ()
+    """Signals that this process gets, for the program instead."""
+    stdout: Callable[[bytes], Awaitable[None]] | None = None
+    stderr: Callable[[bytes], Awaitable[None]] | None = None
+    """Where its output goes instead of stdout and stderr."""
+
+
+class _Ended(Exception):
+    """A signal ends this process."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def run(
+    client: Client, operation: Operation, request: ExecRequest | AttachRequest, stdio: Stdio
+) -> int:
+    """Run the program until it ends or its terminal is detached; return the exit code. Prints why
+    it could not be executed.
+
+    Raises Broken if the stream ends before the program, and what the controller refuses.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        ended = asyncio.run(converse(client, operation, request, stdio))
+    except _Ended as ending:
+        return 128 + ending.number
+    if ended.message:
+        click.echo(f"Error: {ended.message}", err=True)
+    return ended.code
+
+
+async def converse(
+    client: Client, operation: Operation, request: ExecRequest | AttachRequest, stdio: Stdio
+) -> Exit:
+    """The same in a running event loop; returns how the program ended."""
+    give_up_at = time.monotonic() + RESTART_TIMEOUT_S
+    if stdio.terminal:
+        rows, columns = terminal.size()
+        request = replace(request, rows=rows, columns=columns)
+    while True:
+        begun: Call | None = None
+        try:
+            async with Opened(client, operation, request) as begun:
+                return await _Program(begun, stdio).run()
+        except BaseExceptionGroup as errors:
+            error = next(causes(errors))
+            waits = isinstance(error, Unavailable) and NO_LEADER in str(error)
+            is_new = begun is None or not begun.begun
+            if not (waits and is_new and time.monotonic() < give_up_at):
+                raise error from None
+        await asyncio.sleep(LEADER_POLL_S)
+
+
+class _Program:
+    """The conversation about one program."""
+
+    def __init__(self, call: Call, stdio: Stdio) -> None:
+        self._call = call
+        self._stdio = stdio
+        self._duplex = Duplex(call.send, STREAM_WINDOW, (STDIN, STDOUT, STDERR))
+        self._received: asyncio.Queue[signal.Signals] = asyncio.Queue()
+
+    async def run(self) -> Exit:
+        """Raises a group of errors."""
+        stdio = self._stdio
+        with self._signals():
+            async with asyncio.TaskGroup() as group:
+                drains = [
+                    group.create_task(self._duplex.drain(STDOUT, stdio.stdout or Output(1))),
+                    group.create_task(self._duplex.drain(STDERR, stdio.stderr or Output(2))),
+                ]
+                others = [group.create_task(self._watch_signals())]
+                with self._terminal():
+                    if stdio.stdin:
+                        others.append(group.create_task(self._feed()))
+                    ended = await self._listen()
+                    await asyncio.gather(*drains)
+                for task in others:
+                    task.cancel()
+        return ended
+
+    async def _listen(self) -> Exit:
+        """The last frame; processes those before."""
+        while True:
+            frame = await self._call.receive()
+            if self._duplex.take(frame):
+                continue
+            match frame:
+                case Exit():
+                    for channel in (STDOUT, STDERR):
+                        self._duplex.take(HalfClose(channel))
+                    return frame
+                case Started():
+                    self._received.put_nowait(signal.SIGWINCH)  # it may have changed since
+                case _:
+                    pass
+
+    async def _feed(self) -> None:
+        """Send stdin; with a terminal until its keys to detach."""
+        read = Input(sys.__stdin__.fileno() if sys.__stdin__ else 0)
+        if not self._stdio.terminal:
+            await self._duplex.pump(STDIN, read)
+            return
+        watch = keys.Watch(self._stdio.detach_keys)
+
+        async def watched(size: int) -> bytes:
+            while True:
+                typed = await read(size)
+                sent, is_complete = watch.feed(typed)
+                if is_complete:
+                    await self._call.send(Detach())
+                    await asyncio.get_running_loop().create_future()
+                if sent or not typed:
+                    return sent
+
+        await self._duplex.pump(STDIN, watched)
+
+    async def _watch_signals(self) -> None:
+        """Raises _Ended when a signal ends this process."""
+        while True:
+            number = await self._received.get()
+            if number in self._stdio.signals:
+                await self._call.send(Signal(str(int(number))))
+            elif number == signal.SIGWINCH:
+                if self._stdio.terminal:
+                    await self._call.send(Resize(*terminal.size()))
+            else:
+                raise _Ended(number)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Handle signals in the event loop while the block runs."""
+        loop = asyncio.get_running_loop()
+        handled = {signal.SIGWINCH, *_ENDINGS, *self._stdio.signals}
+        before = {number: signal.getsignal(number) for number in handled}
+        for number in handled:
+            loop.add_signal_handler(number, self._received.put_nowait, number)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                loop.remove_signal_handler(number)
+                signal.signal(number, handler)
+
+    @contextmanager
+    def _terminal(self) -> Iterator[None]:
+        stdio = self._stdio
+        is_raw = stdio.stdin and stdio.terminal and os.isatty(0)
+        with terminal.raw(0) if is_raw else nullcontext():
+            yield

@@ -1,0 +1,61 @@
+"""Copies the frames of a byte stream between its caller and the task's agent. SHELL.
+
+A frame is read when the one before it was written, so the slower side determines the pace and
+nothing is queued. Frames are the messages of the caller's call, and are not looked into.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, TypeVar
+
+from msgspec.structs import replace
+
+from controller.api.queries.lookup import find_target
+from controller.leader.exchanges import Exchange
+from controller.leader.leadership import Leader
+from controller.leader.tunnels import Answers
+from pyswarm_core.objects import Task
+from pyswarm_core.streams.requests import StreamRequest
+
+R = TypeVar("R", bound=StreamRequest)
+
+
+class Caller(NamedTuple):
+    """The caller's end of a stream."""
+
+    read: Callable[[], Awaitable[Any]]
+    """The next frame; None once the caller has ended its side."""
+    write: Callable[[Any], Awaitable[None]]
+
+
+async def relay(
+    leader: Leader,
+    exchange: Exchange[R, Any],
+    request: R,
+    caller: Caller,
+    begun: Callable[[Task], None],
+) -> None:
+    """Serve the operation at the agent of the task that the request names, until the agent ends it.
+    `begun` is called with the task before the agent is asked.
+
+    Raises NotFound and Conflict for the task, the agent's error, and Unavailable if the agent or
+    its connection is lost.
+    """
+    task = await leader.watches.runner.run(find_target(leader.state, request.ref))
+    begun(task)
+    asked = replace(request, ref=task.id)
+    async with leader.tunnels.open(task.node_id, exchange, asked) as tunnel:
+        await _copy(caller, tunnel)
+
+
+async def _copy(caller: Caller, tunnel: Answers[Any]) -> None:
+    async with asyncio.TaskGroup() as group:
+        sending = group.create_task(_send(caller, tunnel))
+        while (frame := await tunnel.read()) is not None:
+            await caller.write(frame)
+        sending.cancel()
+
+
+async def _send(caller: Caller, tunnel: Answers[Any]) -> None:
+    while (frame := await caller.read()) is not None:
+        await tunnel.write(frame)

@@ -1,0 +1,89 @@
+"""A container's one task. PURE.
+
+A container is a service of one replica, so the orchestrator of replicated services decides about
+its slot. In addition, its writable layer is on one node (`Service.pinned_node`), and is lost with
+that; and a container with `auto_remove` is removed once its task has ended for good.
+"""
+
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from controller.brain.orchestrator import replicated_service
+from controller.brain.orchestrator.plan import Plan
+from controller.brain.orchestrator.restart import is_restart, refusal
+from pyswarm_core.clock import Instant, after
+from pyswarm_core.decision import EventKind
+from pyswarm_core.ids import NodeId
+from pyswarm_core.limits import AUTO_REMOVE_SHOWN
+from pyswarm_core.objects import Endpoint, Service, Task, Version
+from pyswarm_core.specs import ContainerMode
+from pyswarm_core.state import State
+from pyswarm_core.states import TaskState, is_terminal
+
+
+def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) -> None:
+    """Plan what a container needs. `looked_at`: slots to look at, unsettled or not."""
+    service = plan.service
+    if service.pinned_node and service.pinned_node not in state.nodes:
+        plan.report(EventKind.LAYER_LOST, "its node was removed, and its writable layer with it")
+        plan.record(replace(service, pinned_node=NodeId("")))
+    replicated_service.reconcile(plan, state, looked_at, now)
+    if _removes_itself(plan, state):
+        plan.record(replace(removed(plan.service, now), updated_by=None))
+        plan.cut(0)  # the next decision ends the removal, or waits for its time
+
+
+def removed(service: Service, now: Instant) -> Service:
+    """The service marked for removal: its name, ports and virtual addresses are free at once."""
+    version = Version(index=service.version.index + 1)
+    return replace(service, removing=True, version=version, updated_at=now, endpoint=Endpoint())
+
+
+def _removes_itself(plan: Plan, state: State) -> bool:
+    """Whether its task has ended, by itself or since it was stopped, and none follows."""
+    service = plan.service
+    if not _auto_removes(service) or plan.vacancies or plan.is_cut:
+        return False
+    held = [task for tasks in state.tasks_of_service(service.id).slots.values() for task in tasks]
+    tasks = [plan.changed.get(task.id, task) for task in held if task.id not in plan.removed]
+    if not tasks or not all(is_terminal(task.state) for task in tasks):
+        return False
+    if service.spec.stopped:
+        return True
+    last, policy = tasks[-1], service.spec.task_template.restart_policy
+    return is_restart(service, last) and bool(refusal(policy, last, tasks))
+
+
+def _auto_removes(service: Service) -> bool:
+    mode = service.spec.mode
+    return isinstance(mode, ContainerMode) and mode.auto_remove
+
+
+def shown_until(service: Service, tasks: Iterable[Task]) -> Instant:
+    """Until when a container that removed itself is kept, for those who wait for its exit code; 0:
+    it is not.
+    """
+    if not _auto_removes(service):
+        return Instant(0)
+    ends = [task.status_at for task in tasks if task.desired_state is not TaskState.REMOVE]
+    return after(max(ends), AUTO_REMOVE_SHOWN) if ends else Instant(0)
+
+
+def desired_text(service: Service) -> str:
+    """Whether it should run, for people."""
+    return "stopped" if service.spec.stopped else "1 desired"
+
+
+def desired(state: State, service: Service) -> int:
+    """How many tasks should run."""
+    return replicated_service.desired(state, service)
+
+
+def desired_slots(state: State, service: Service) -> None:
+    """Any slots may be filled."""
+
+
+def unlisted(state: State, service: Service, desired: int) -> int:
+    """How many of the desired tasks wait for a node without being stored: none."""
+    return 0

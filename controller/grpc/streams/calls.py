@@ -1,0 +1,99 @@
+"""The calls that are byte streams: the opening request in, frames in both directions. SHELL.
+
+Admission reads the first frame and passes on its request, so that these calls are checked, counted
+and recorded as calls with one request.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from controller.api.queries.lookup import task_name
+from controller.api.relaying.relay import Caller, relay
+from controller.grpc.callers import current_caller
+from controller.grpc.calls import Context, read, received
+from controller.leader.exchanges import ATTACH, EXEC, PORT_FORWARD, Exchange
+from controller.leader.leadership import Leader, Leadership
+from pyswarm_core.api.v1 import control_pb2_grpc, streams_pb2
+from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.identity.audit import FieldChange
+from pyswarm_core.objects import Task
+from pyswarm_core.streams.requests import (
+    AttachRequest,
+    ExecRequest,
+    PortForwardRequest,
+    StreamRequest,
+)
+
+R = TypeVar("R", bound=StreamRequest)
+
+OPENINGS: Mapping[str, str] = MappingProxyType(
+    {"Exec": "exec", "Attach": "attach", "PortForward": "port_forward"}
+)
+"""By RPC, the kind of its first frame."""
+
+
+def opening(method: str, frame: Any) -> Message:
+    """The request in the first frame of a call. Raises InvalidArgument for another frame."""
+    kind = OPENINGS[method.rpartition("/")[2]]
+    found = frame.WhichOneof("kind")
+    if found != kind:
+        raise InvalidArgument(f"the first frame is {found or 'empty'}: expected {kind}")
+    request: Message = getattr(frame, kind)
+    return request
+
+
+class StreamCalls(control_pb2_grpc.ControlServicer):
+    """The part of `Control` that is byte streams. Handlers get the opening request."""
+
+    _leadership: Leadership
+
+    async def Exec(self, request: streams_pb2.ExecRequest, context: Context) -> None:  # type: ignore[override]
+        asked = read(ExecRequest, request)
+        about = [FieldChange(field="Command", after=" ".join(asked.args))]
+        names = [entry.partition("=")[0] for entry in asked.env]
+        about += [FieldChange(field="Env", after=" ".join(names))] if names else []
+        about += [FieldChange(field="Privileged", after="true")] if asked.privileged else []
+        await self._relay("exec", EXEC, asked, context, about)
+
+    async def Attach(self, request: streams_pb2.AttachRequest, context: Context) -> None:  # type: ignore[override]
+        asked = read(AttachRequest, request)
+        about = [FieldChange(field="Stdin", after="true")] if asked.stdin else []
+        await self._relay("attach", ATTACH, asked, context, about)
+
+    async def PortForward(  # type: ignore[override]
+        self, request: streams_pb2.PortForwardRequest, context: Context
+    ) -> None:
+        asked = read(PortForwardRequest, request)
+        about = [FieldChange(field="Port", after=str(asked.port))]
+        await self._relay("port-forward", PORT_FORWARD, asked, context, about)
+
+    async def _relay(
+        self,
+        verb: str,
+        exchange: Exchange[R, Any],
+        request: R,
+        context: Context,
+        about: list[FieldChange],
+    ) -> None:
+        leader = self._leadership.current()
+        caller = Caller(partial(_next, context), context.write)
+        begun = _recorded(leader, verb, about)
+        await relay(leader, exchange, request, caller, begun)
+
+
+def _recorded(leader: Leader, verb: str, about: list[FieldChange]) -> Callable[[Task], None]:
+    """Makes the record when the operation begins: it may last longer than this controller."""
+
+    def record(task: Task) -> None:
+        name = f"task/{task_name(leader.state, task)}"
+        leader.audit.note(current_caller(), verb, name, about)
+
+    return record
+
+
+async def _next(context: Context) -> streams_pb2.StreamFrame | None:
+    return received(await context.read(), streams_pb2.StreamFrame)

@@ -1,0 +1,1 @@
+"""Byte streams in an event loop."""

@@ -1,0 +1,1 @@
+"""Byte streams between users and tasks: frames, requests, and credit for data."""

@@ -1,0 +1,11 @@
+"""Bounds of byte streams, with their reasons. PURE."""
+
+STREAM_FRAME_BYTES = 128 * 1024
+"""Data in one frame; larger ones gain nothing."""
+STREAM_WINDOW = 1024 * 1024
+STREAM_WINDOW_NODE = 256 * 1024
+"""Bytes of one channel that a caller, and an agent, accept before they are consumed."""
+STREAMS_PER_NODE = 256
+"""Byte streams that one agent serves at once; a command takes 2 MB for its OCI runtime."""
+CONNECTIONS_PER_STREAM = 128
+"""Connections of one port-forward: each takes a file descriptor of its task's agent."""
