@@ -11,16 +11,16 @@ from typing import Protocol
 
 from agent.assignment import Assignment
 from agent.network.base import (
+    ANY_INTERFACES,
     HOST_BRIDGE,
-    UNLIMITED,
     Attachment,
     Bandwidth,
     Fault,
+    Interfaces,
     NetworkFailed,
     Resolvers,
 )
 from agent.network.dataplane import Dataplane
-from agent.overlays.addresses import NONE_CHOSEN
 from agent.overlays.files import NetworkFiles
 from agent.overlays.plan import AddressInUse, Attached, Plan, Work, own_networks
 from pyswarm_core.aio.logs import EventLog
@@ -118,15 +118,12 @@ class Overlays:
         servers: Sequence[str] = (),
         *,
         calls_api: bool = False,
-        chosen: Mapping[NetworkId, str] = NONE_CHOSEN,
-        mac: str = "",
-        bandwidth: Bandwidth = UNLIMITED,
+        interfaces: Interfaces = ANY_INTERFACES,
     ) -> Attached:
         """Give the task addresses, a network namespace and, on overlays, a resolver that forwards
         unknown names to `servers` (none: the host's servers). A task that has them keeps them.
-        `calls_api`: the controllers' API is open to it. `chosen` are addresses that it must have;
-        the task before it may still hold them for a moment. `mac` is that of the first interface,
-        `bandwidth` that of each.
+        `calls_api`: the controllers' API is open to it. Addresses that it must have may still be
+        held by the task before it, for a moment.
 
         Raises NetworkFailed: no address is free, or the kernel refused.
         """
@@ -134,7 +131,7 @@ class Overlays:
         if desired is None:
             return Attached()
         await self.ready(networks, is_new=not self._plan.addresses(task_id))
-        addresses = await self._join(task_id, desired, chosen)
+        addresses = await self._join(task_id, desired, interfaces.addresses)
         if calls_api and self._plan.allow_api(task_id):
             await self._notify()
             await self.settled()
@@ -145,8 +142,8 @@ class Overlays:
                     network_id=a.network_id,
                     address=a.address,
                     ifname=f"eth{index}",
-                    mac="" if index else mac,
-                    bandwidth=bandwidth,
+                    mac="" if index else interfaces.mac,
+                    bandwidth=interfaces.bandwidth,
                 )
                 for index, a in enumerate(addresses)
             ),
