@@ -43,6 +43,8 @@ from agent.runtime.base import LogLimits
 from agent.runtime.crun import ConmonRuntime
 from agent.runtime.layout import Layout
 from agent.runtime.room import shortage
+from agent.runtime.running.attachments import Attachments
+from agent.runtime.usage import disks
 from agent.runtime.usage.reading import Reader
 from agent.session.conversation import Session
 from agent.session.greeting import Greeting, Greetings
@@ -61,7 +63,7 @@ from pyswarm_core.aio.echo import Echoes
 from pyswarm_core.aio.http.health import serve_health
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import ScrapeSecurity, serve_metrics
-from pyswarm_core.aio.system import UnsteppedClock
+from pyswarm_core.aio.system import SystemClock, UnsteppedClock
 from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
 from pyswarm_core.ids import WHOLE_HOST, TaskId
 from pyswarm_core.limits import PROTOCOL
@@ -101,8 +103,14 @@ class _Parts(msgspec.Struct, frozen=True):
     dataplane: KernelDataplane
     worker: Worker
     outbox: Outbox
-    registry: CollectorRegistry
     tracer: Tracer
+    reading: "_Reading"
+
+
+class _Reading(msgspec.Struct, frozen=True):
+    """What is read of this host on request."""
+
+    registry: CollectorRegistry
     sampler: Sampler
     containers: ContainerMetrics
     streams: Streams
@@ -159,7 +167,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
     served = _Served()
     served.listen(config, stack, registry)
     parts = await _parts(config, stack, registry)
-    served.containers = parts.containers
+    served.containers = parts.reading.containers
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.overlays.run())
         group.create_task(parts.dataplane.tend())
@@ -197,14 +205,7 @@ async def _converse(
     echoes = Echoes(parts.outbox.probed)
     stack.callback(echoes.close)
     renewal = Renewal(identity, lambda: session.controller)
-    dialer = Dialer(
-        parts.worker,
-        parts.images,
-        parts.runtime,
-        parts.tracer.trace,
-        parts.streams,
-        sampler=parts.sampler,
-    )
+    dialer = _dialer(parts)
     stack.callback(dialer.close)
     session = Session(
         identity,
@@ -221,11 +222,25 @@ async def _converse(
         refused=renewal.refused,
     )
     served.session = session
-    parts.registry.register(AgentCollector(parts.worker, parts.overlays, session, parts.dataplane))
+    parts.reading.registry.register(
+        AgentCollector(parts.worker, parts.overlays, session, parts.dataplane)
+    )
     group.create_task(_check_room(config, parts.worker))
     group.create_task(renewal.run())
     await parts.worker.adopted()
     group.create_task(session.run())
+
+
+def _dialer(parts: _Parts) -> Dialer:
+    reading = parts.reading
+    return Dialer(
+        parts.worker,
+        parts.images,
+        parts.runtime,
+        parts.tracer.trace,
+        reading.streams,
+        sampler=reading.sampler,
+    )
 
 
 def _host_faults(worker: Worker) -> tuple[Fault, ...]:
@@ -259,12 +274,14 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     images = await stack.enter_async_context(open_images(_image_settings(config)))
     layout = Layout(config.state_dir, config.run_dir, config.cgroup_parent)
     layout.prepare()
+    disks.count_disks(host.hierarchies, layout.cgroup_parent)
     runtime = ConmonRuntime(host.binaries, layout, host.hierarchies)
     stack.callback(runtime.close)
     outbox = Outbox()
     network = await _network(config, stack, outbox, registry)
     overlays = network.overlays
     preparation = Preparation(
+        attachments=(attachments := Attachments(SystemClock())),
         images=images,
         overlays=overlays,
         runtime=runtime,
@@ -289,33 +306,28 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         accepted=accepted,
         probe=probes,
     )
-    tracer = Tracer(
+    tracer = _tracer(network, worker, images)
+    stack.callback(tracer.close)
+    streams = await stack.enter_async_context(
+        Streams(runtime, attachments, lambda: worker.records, network.namespaces.tcp_socket)
+    )
+    dataplane = network.dataplane
+    meter = KernelMeter(Reader(host.hierarchies), layout.cgroup, Names(config.fleet))
+    sampler = Sampler(meter, lambda: worker.records, config.memory_bytes)
+    containers = ContainerMetrics(sampler, restarts, config.hostname)
+    reading = _Reading(registry, sampler, containers, streams)
+    return _Parts(images, runtime, overlays, dataplane, worker, outbox, tracer, reading)
+
+
+def _tracer(network: "_Network", worker: Worker, images: Images) -> Tracer:
+    overlays = network.overlays
+    return Tracer(
         network.dataplane,
         network.namespaces,
         network.dataplane.names,
         lambda: overlays.programmed,
         lambda task_id, protocol: _exposed(task_id, protocol, worker, images),
         closes=overlays.closes,
-    )
-    stack.callback(tracer.close)
-    streams = await stack.enter_async_context(
-        Streams(runtime, lambda: worker.records, network.namespaces.tcp_socket)
-    )
-    dataplane = network.dataplane
-    meter = KernelMeter(Reader(host.hierarchies), layout.cgroup, Names(config.fleet))
-    sampler = Sampler(meter, lambda: worker.records, config.memory_bytes)
-    return _Parts(
-        images,
-        runtime,
-        overlays,
-        dataplane,
-        worker,
-        outbox,
-        registry,
-        tracer,
-        sampler,
-        ContainerMetrics(sampler, restarts, config.hostname),
-        streams,
     )
 
 

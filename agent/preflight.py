@@ -179,8 +179,16 @@ def _facts(hierarchies: Hierarchies) -> HostFacts:
         unified_cgroups=not hierarchies.v1,
         swap_accounted=not memory or Path(memory, "memory.memsw.limit_in_bytes").exists(),
         capabilities=from_mask(int(_status_field("CapBnd"), 16)),
+        apparmor=_has_apparmor(),
         init_path=next((path for path in INITS if Path(path).is_file()), ""),
     )
+
+
+def _has_apparmor() -> bool:
+    try:
+        return Path("/sys/module/apparmor/parameters/enabled").read_text().startswith("Y")
+    except OSError:
+        return False
 
 
 def _status_field(name: str) -> str:

@@ -28,6 +28,7 @@ from agent.overlays.plan import Attached
 from agent.runtime.base import ContainerConfig, LogLimits, Runtime, RuntimeFailed
 from agent.runtime.isolation import devices
 from agent.runtime.mounts import read_from_layers
+from agent.runtime.running.attachments import Attachments
 from agent.tasks.events import Prepared
 from agent.tasks.isolation.config import HOST
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
@@ -65,6 +66,7 @@ class Preparation:
         cgroup_parent: str,
         resolv_conf: Path,
         log_limits: LogLimits,
+        attachments: Attachments,
     ) -> None:
         self._images = images
         self._overlays = overlays
@@ -74,6 +76,7 @@ class Preparation:
         self._cgroup_parent = cgroup_parent.rstrip("/")
         self._resolv_conf = resolv_conf
         self._log_limits = log_limits
+        self._attachments = attachments
         self._slots = asyncio.Semaphore(PREPARING_AT_ONCE)
 
     async def prepare(self, record: Record, report: ReportStatus) -> Prepared:
@@ -91,12 +94,14 @@ class Preparation:
             timeout = asyncio.timeout(seconds(CREATION_MAX))
             try:
                 async with timeout:
-                    return await self._create(record, image)
+                    prepared = await self._create(record, image)
             except TimeoutError:
                 if not timeout.expired():
                     raise
                 took = f"took longer than {format_duration(CREATION_MAX)}"
                 raise RuntimeFailed(f"making its namespace and container {took}") from None
+        await self._attachments.until(record.task_id, record.spec.container_spec.attach_by)
+        return prepared
 
     async def _image(self, record: Record, report: ReportStatus) -> Image:
         """The image, pulled if needed. Fails once the pull makes no progress for PULL_STALL_MAX."""
@@ -133,11 +138,7 @@ class Preparation:
         )
         ports = self._overlays.claim(record.task_id, record.ports)
         in_host = not attached.netns_path
-        container = spec.container_spec
-        own_name = self._hostname if in_host else short(record.task_id)
-        hostname = container.hostname or own_name
-        if container.uts_mode == HOST:
-            hostname = os.uname().nodename
+        hostname = self._name_of_host(record, in_host=in_host)
         files = self._files(record, hostname, attached)
         passwd, group = _accounts(image.config, record, image.layers)
         around = Surroundings(
@@ -148,7 +149,7 @@ class Preparation:
             files={f"/etc/{name}": self._runtime.file_path(record.task_id, name) for name in files},
             passwd=passwd,
             group=group,
-            devices=await asyncio.to_thread(devices.of_container, container),
+            devices=await asyncio.to_thread(devices.of_container, spec.container_spec),
         )
         pid = await self._runtime.create(
             ContainerConfig(
@@ -159,6 +160,8 @@ class Preparation:
                 files=files,
                 terminal=spec.container_spec.tty,
                 limits=written_limits(spec.resources),
+                stdin=spec.container_spec.open_stdin,
+                stdin_once=spec.container_spec.stdin_once,
                 layer=record.layer,
                 volatile=record.volatile,
             )
@@ -172,6 +175,13 @@ class Preparation:
             healthcheck=image.config.healthcheck,
             command=_command(image.config, spec.container_spec),
         )
+
+    def _name_of_host(self, record: Record, *, in_host: bool) -> str:
+        """The host name that the task sees."""
+        container = record.spec.container_spec
+        if container.uts_mode == HOST:
+            return os.uname().nodename
+        return container.hostname or (self._hostname if in_host else short(record.task_id))
 
     def _files(self, record: Record, hostname: str, attached: Attached) -> dict[str, bytes]:
         spec = record.spec.container_spec

@@ -126,8 +126,9 @@ class Worker:
         return self._records
 
     def images_in_use(self) -> set[str]:
-        """Ids of the images of tasks that are not clean."""
-        return {r.image_id for r in self._records.values() if r.image_id and not r.clean}
+        """Ids of the images of tasks that are not clean, and of containers that may start again."""
+        used = (r for r in self._records.values() if not r.clean or r.layer)
+        return {r.image_id for r in used if r.image_id}
 
     def report(self) -> list[TaskStatus]:
         """The status of every task: each session begins with it."""

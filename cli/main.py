@@ -65,6 +65,32 @@ COMMANDS = {
         "Forward a local port to a task",
     ),
     "exec": ("cli.container.exec:exec_", "Execute a command in a running container"),
+    "cp": (
+        "cli.container.files.cp:cp",
+        "Copy files/folders between a container and the local filesystem",
+    ),
+    "diff": (
+        "cli.container.files.diff:diff",
+        "Inspect changes to files or directories on a container's filesystem",
+    ),
+    "export": (
+        "cli.container.files.export:export",
+        "Export a container's filesystem as a tar archive",
+    ),
+    "kill": ("cli.container.control.kill:kill", "Kill one or more running containers"),
+    "pause": (
+        "cli.container.control.pause:pause",
+        "Pause all processes within one or more containers",
+    ),
+    "unpause": (
+        "cli.container.control.pause:unpause",
+        "Unpause all processes within one or more containers",
+    ),
+    "top": ("cli.container.control.top:top", "Display the running processes of a container"),
+    "wait": (
+        "cli.container.control.wait:wait",
+        "Block until one or more containers stop, then print their exit codes",
+    ),
     "events": ("cli.verbs.events:events", "Get real time events from the fleet"),
     "audit": ("cli.verbs.audit:audit", "Show who changed what, from the audit log"),
     "why": ("cli.verbs.why:why", "Explain the state of a task or service"),

@@ -10,7 +10,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import ClassVar
 
-from pyswarm_core.clock import SECOND
+from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.limits import AGENT_GRACE, CERT_EXPIRY, HISTORY_MAX
 from pyswarm_core.model import Model
@@ -134,6 +134,10 @@ class ContainerSpec(Model, frozen=True):
     """The standard input stays open, also while nobody is attached."""
     stdin_once: bool = False
     """It is closed when the first client that attached to it leaves."""
+    attach_by: Instant = Instant(0)
+    """The program starts once a client is attached, at the latest at this time (and ATTACH_WAIT);
+    0: at once.
+    """
 
 
 class RestartPolicy(Model, frozen=True):

@@ -4,27 +4,24 @@ A copy out takes a thread for the time of each chunk alone. A copy in takes one 
 waits for its sender, so their number is bounded; one that is cut off leaves nothing.
 """
 
-import asyncio
 import os
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 from agent.files.locating import open_destination, opened_source
 from agent.files.ownership import inside, outside
-from agent.files.pulling import pulled
 from agent.runtime.base import Rootfs
 from pyswarm_core.aio.archives.entries import Source as Copied
 from pyswarm_core.aio.archives.entries import top_name
+from pyswarm_core.aio.archives.feeding import Feed, fed
 from pyswarm_core.aio.archives.limits import COPIES_AT_ONCE
 from pyswarm_core.aio.archives.packing import pack, pack_root
+from pyswarm_core.aio.archives.pulling import pulled
 from pyswarm_core.aio.archives.reading import Source
 from pyswarm_core.aio.archives.unpacking import Rights, unpack
-from pyswarm_core.errors import Exhausted, Unavailable
+from pyswarm_core.errors import Exhausted
 
 _READING_THREADS = 4
-_END_S = 5.0
-"""How long a copy that was cut off may take to remove what it made, before it is on its own."""
 
 
 class Copies:
@@ -51,7 +48,7 @@ class Copies:
         """The archive of all files of a container, without its mounts."""
         return pulled(self._reading, _exported(_Owned(rootfs)))
 
-    async def into(self, rootfs: Rootfs, path: str, source: Copied | None, feed: "Feed") -> None:
+    async def into(self, rootfs: Rootfs, path: str, source: Copied | None, feed: Feed) -> None:
         """Unpack an archive at a path; `source` is None for an archive of a user.
 
         Raises InvalidArgument for the archive, NotFound and Conflict for the path, Exhausted.
@@ -63,22 +60,11 @@ class Copies:
                 " limit: try again later"
             )
         self._writes += 1
-        ended = asyncio.Event()
 
-        def end() -> None:
+        def written() -> None:
             self._writes -= 1
-            ended.set()
 
-        work = self._writing.submit(_unpacked, owned, path, source, feed)
-        work.add_done_callback(lambda _: feed.loop.call_soon_threadsafe(end))
-        try:
-            await asyncio.wrap_future(work)
-        except asyncio.CancelledError:
-            feed.cut()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_END_S):
-                    await ended.wait()
-            raise
+        await fed(feed, self._writing, lambda: _unpacked(owned, path, source, feed), written)
 
 
 class _Owned:
@@ -100,40 +86,6 @@ class _Owned:
 
     def __del__(self) -> None:
         self.__exit__()
-
-
-class Feed:
-    """The bytes of an archive on their way from the event loop to a thread, one part at a time."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self._parts: asyncio.Queue[bytes | None] = asyncio.Queue(1)
-        self._is_cut = False
-
-    async def write(self, data: bytes) -> None:
-        """Pass on some bytes; waits until those before them were taken."""
-        if data:
-            await self._parts.put(data)
-
-    async def end(self) -> None:
-        """The archive is complete."""
-        await self._parts.put(b"")
-
-    def cut(self) -> None:
-        """The sender is gone: whoever waits for bytes gets an error."""
-        self._is_cut = True
-        while not self._parts.empty():
-            self._parts.get_nowait()
-        self._parts.put_nowait(None)
-
-    def receive(self) -> bytes:
-        """In a thread: the next bytes, empty at the end. Raises Unavailable if they are cut."""
-        return asyncio.run_coroutine_threadsafe(self._take(), self.loop).result()
-
-    async def _take(self) -> bytes:
-        if self._is_cut or (part := await self._parts.get()) is None:
-            raise Unavailable("the copy was cut off")
-        return part
 
 
 def _packed(owned: _Owned, path: str, follow: bool) -> Generator[bytes]:

@@ -115,6 +115,10 @@ class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     terminal: bool = False
     limits: CgroupLimits | None = None
     """All limits, if some of them are not in `oci`."""
+    stdin: bool = False
+    """Clients may attach to its stdin; otherwise that is empty."""
+    stdin_once: bool = False
+    """Its stdin ends with the first client that attached."""
     layer: str = ""
     """The kept writable layer, which is made if it does not exist; empty: one of its own, which is
     removed with the container.
@@ -310,6 +314,36 @@ class OpenCommand(Protocol):
         ...
 
 
+class Attachment(Protocol):
+    """A client's connection to the stdio of a container's own program. `close` must be called."""
+
+    async def run(self) -> None:
+        """Read output until the container has ended; the others need it to run meanwhile."""
+        ...
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """The next output with its channel: 1 stdout (with a terminal all), 2 stderr; None at the
+        end. The container waits while nobody reads.
+        """
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Write to the program's stdin; nothing if it has none. Waits while it does not read."""
+        ...
+
+    def close_stdin(self) -> None:
+        """The client sends nothing more: ends the program's stdin if it is `stdin_once`."""
+        ...
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Set the size of the terminal."""
+        ...
+
+    def close(self) -> None:
+        """Leave."""
+        ...
+
+
 class Runtime(Protocol):
     """Makes, starts, signals and removes containers that outlive this process.
 
@@ -384,6 +418,13 @@ class Runtime(Protocol):
         """Begin a command in a running container, with its stdio.
 
         Raises RuntimeFailed if the container is not running or is paused, NoUser.
+        """
+        ...
+
+    async def attach(self, container_id: str) -> Attachment:
+        """Attach to the program of a container that was created and has not ended.
+
+        Raises RuntimeFailed for others.
         """
         ...
 

@@ -46,6 +46,8 @@ class MonitorCall(msgspec.Struct, frozen=True, kw_only=True):
     log_path: str
     log_limits: LogLimits
     terminal: bool
+    stdin: bool = False
+    stdin_once: bool = False
 
 
 class Monitor(msgspec.Struct, frozen=True):
@@ -79,6 +81,10 @@ def arguments(binaries: Binaries, call: MonitorCall) -> list[str]:
         words += ["--log-size-max", str(call.log_limits.max_size)]
     if call.terminal:
         words.append("--terminal")
+    elif call.stdin:
+        words.append("--stdin")
+    if call.terminal or not call.stdin_once:
+        words.append("--leave-stdin-open")
     return words
 
 

@@ -12,8 +12,9 @@ from typing import ParamSpec, TypeVar
 
 from asyncinotify import Mask
 
-from agent.runtime import logrotate
+from agent.runtime import logrotate, procs
 from agent.runtime.base import (
+    Attachment,
     CgroupLimits,
     Command,
     CommandResult,
@@ -30,7 +31,7 @@ from agent.runtime.cgroups import Hierarchies
 from agent.runtime.conmon import Binaries
 from agent.runtime.layout import Layout
 from agent.runtime.procs import Process
-from agent.runtime.running import execs
+from agent.runtime.running import attached, execs
 from agent.runtime.running.execs import Running
 from agent.runtime.running.opened import Opened
 from agent.runtime.steps import Steps
@@ -146,6 +147,14 @@ class ConmonRuntime:
         """See `Runtime`."""
         running = await self._begun(container_id, command, opened=True)
         return Opened(running, self._end_opened)
+
+    async def attach(self, container_id: str) -> Attachment:
+        """See `Runtime`."""
+        record = self._layout.read_record(container_id)
+        if record is None or not procs.is_alive(record.container):
+            raise RuntimeFailed(f"container {container_id} is not running")
+        bundle = self._layout.bundle(container_id)
+        return await attached.attach(bundle, record.container.pid, record.monitor.pid)
 
     async def _begun(self, container_id: str, command: Command, *, opened: bool) -> Running:
         begun = self._commands.submit(self._steps.begin_exec, container_id, command, opened=opened)

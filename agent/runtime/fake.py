@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 import msgspec
 
 from agent.runtime.base import (
+    Attachment,
     CgroupLimits,
     Command,
     CommandResult,
@@ -133,6 +134,41 @@ class _Opened:
         return CommandResult(code=self._script.code, output=reason)
 
 
+class FakeAttachment:
+    """`Attachment` whose program is the test."""
+
+    def __init__(self) -> None:
+        self.output: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
+        """What the program writes; None: it ends."""
+        self.stdin = bytearray()
+        self.stdin_ended = False
+        self.size = 0, 0
+        self.left = False
+
+    async def run(self) -> None:
+        """See `Attachment`."""
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """See `Attachment`."""
+        return await self.output.get()
+
+    async def write(self, data: bytes) -> None:
+        """See `Attachment`."""
+        self.stdin += data
+
+    def close_stdin(self) -> None:
+        """See `Attachment`."""
+        self.stdin_ended = True
+
+    def resize(self, rows: int, columns: int) -> None:
+        """See `Attachment`."""
+        self.size = rows, columns
+
+    def close(self) -> None:
+        """See `Attachment`."""
+        self.left = True
+
+
 class FakeRuntime:
     """`Runtime` without a kernel. `scripts` maps ids to scripts, which `create` reads."""
 
@@ -142,6 +178,8 @@ class FakeRuntime:
         """Every signal that reached a live container, in order."""
         self.roots: dict[str, str] = {}
         """The directories with the files of containers, by id."""
+        self.attached: dict[str, FakeAttachment] = {}
+        """What the clients of containers are attached to."""
         self.opened: list[_Opened] = []
         """Every open command, in order."""
         self.layer_files: dict[str, set[str]] = {}
@@ -286,6 +324,13 @@ class FakeRuntime:
         opened = _Opened(command, script)
         self.opened.append(opened)
         return opened
+
+    async def attach(self, container_id: str) -> Attachment:
+        """See `Runtime`."""
+        container = self._containers.get(container_id)
+        if container is None or container.exit:
+            raise RuntimeFailed(f"container {container_id} is not running")
+        return self.attached.setdefault(container_id, FakeAttachment())
 
     async def pause(self, container_id: str) -> None:
         """See `Runtime`."""

@@ -168,6 +168,8 @@ class Steps:
             log_path=str(self._layout.log(config.id)),
             log_limits=config.log_limits,
             terminal=config.terminal,
+            stdin=config.stdin,
+            stdin_once=config.stdin_once,
         )
         os.chdir(bundle)  # conmon writes its `oom` file to its working directory
         started = conmon.start(conmon.arguments(self._binaries, call), self._group)
@@ -202,10 +204,13 @@ class Steps:
         with self._choosing:
             # A kept layer keeps the ids of its files.
             taken = idmaps.taken(self._layout.writables, self._layout.layers)
-            owner = (writable / "upper").stat().st_uid
-            start = owner or idmaps.choose(config.layer or config.id, taken)
-            os.chown(writable / "upper", start, start)
-        for owned in (bundle, writable / "work", *(bundle / "files").iterdir()):
+            start = idmaps.start_of(writable)
+            if not start:
+                start = idmaps.choose(config.layer or config.id, taken)
+                os.chown(writable / "upper", start, start)
+        os.chown(bundle, 0, start)
+        bundle.chmod(0o710)  # root of the container passes through, and changes nothing
+        for owned in (writable / "work", *(bundle / "files").iterdir()):
             os.chown(owned, start, start)
         with idmaps.shifted(config.layers, start, bundle / "layers") as layers:
             mounts.mount_overlay(layers, writable, rootfs, volatile=config.volatile)

@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 
 from agent.files.changes import changes
-from agent.files.pulling import batches, pulled
 from agent.runtime.base import NotRunning, Runtime, RuntimeFailed
 from agent.tasks.events import PauseChanged
 from agent.tasks.record import Record
 from agent.worker import Worker
+from pyswarm_core.aio.archives.pulling import batches, pulled
 from pyswarm_core.api.v1 import dispatcher_pb2, files_pb2
 from pyswarm_core.errors import Conflict, NotFound, Unavailable
 from pyswarm_core.ids import TaskId

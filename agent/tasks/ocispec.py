@@ -18,6 +18,7 @@ from agent.tasks import ocispec_process as process
 from agent.tasks.isolation import config as isolation
 from agent.tasks.isolation.capabilities import EVERY, of_container
 from agent.tasks.ocispec_resources import resources_section
+from pyswarm_core.docker import security
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec, TaskSpec
 
@@ -31,6 +32,7 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     swap_accounted: bool = True
     capabilities: frozenset[str] = EVERY
     """Those that the agent can give."""
+    apparmor: bool = False
     init_path: str = ""
     """The path of a static init on the host, for `--init`; empty if there is none."""
 
@@ -61,7 +63,7 @@ def oci_config(
     """The config.json without `root.path`, which the runtime sets.
 
     Raises InvalidArgument if the image has no command or lacks the user, the host has no init for
-    `--init`, or a task on the host's network sets its sysctls.
+    `--init` or no AppArmor for its profile, or a task on the host's network sets its sysctls.
     """
     spec = task.container_spec
     user = resolve_user(spec.user or image.user, spec.groups, around.passwd, around.group)
@@ -74,6 +76,8 @@ def oci_config(
     shown += isolation.device_mounts(spec, around.devices)
     shown += [*mounts.file_mounts(around.files), *around.extra_mounts]
     env = process.environment(image, spec, hostname, user.home)
+    if security.needs_apparmor(spec.security_opt) and not host.apparmor:
+        raise InvalidArgument("security-opt apparmor: this host's kernel has no AppArmor")
     bounding = of_container(spec, host.capabilities)
     section = process.process_section(words, env, user, image, spec, bounding=bounding)
     own_name = {} if spec.uts_mode == isolation.HOST else {"hostname": hostname}

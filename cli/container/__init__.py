@@ -21,9 +21,17 @@ VERBS = {
     "stop": ("cli.container.lifecycle.stop:stop", "Stop one or more running containers"),
     "attach": ("cli.container.attach:attach", "Attach to the streams of a running container"),
     "exec": ("cli.container.exec:exec_", "Execute a command in a running container"),
+    "cp": (
+        "cli.container.files.cp:cp",
+        "Copy files/folders between a container and the local filesystem",
+    ),
     "diff": (
         "cli.container.files.diff:diff",
         "Inspect changes to files or directories on a container's filesystem",
+    ),
+    "export": (
+        "cli.container.files.export:export",
+        "Export a container's filesystem as a tar archive",
     ),
     "kill": ("cli.container.control.kill:kill", "Kill one or more running containers"),
     "pause": (

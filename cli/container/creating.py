@@ -11,6 +11,8 @@ from cli import session
 from cli.client import Client
 from cli.container.spec.mapping import label_lines, problems, spec_of
 from cli.service.spec import digests, logins
+from cli.service.spec.template import put
+from pyswarm_core.clock import Instant
 from pyswarm_core.errors import (
     AlreadyExists,
     InvalidArgument,
@@ -33,8 +35,18 @@ class Created(msgspec.Struct, frozen=True):
     service: Service
 
 
-def created(given: Mapping[str, Any], own: Mapping[str, str], *, stopped: bool) -> Created:
-    """Make the container, and its --cidfile. Raises InvalidArgument, AlreadyExists."""
+def created(
+    given: Mapping[str, Any],
+    own: Mapping[str, str],
+    *,
+    stopped: bool = False,
+    attach_by: Instant | None = None,
+) -> Created:
+    """Make the container, and its --cidfile. With `attach_by` its program starts once a client is
+    attached, at the latest then.
+
+    Raises InvalidArgument, AlreadyExists.
+    """
     cidfile = given["cidfile"]
     if cidfile and Path(cidfile).exists():
         raise InvalidArgument(
@@ -46,6 +58,8 @@ def created(given: Mapping[str, Any], own: Mapping[str, str], *, stopped: bool) 
         expected = "expected always or missing: the node pulls an image that it lacks"
         raise invalid("--pull", "never", expected)
     spec = replace(spec_of(given, own, _labels(given)), stopped=stopped)
+    if attach_by is not None:
+        spec = put(spec, "task_template.container_spec.attach_by", attach_by)
     named = spec if spec.name else replace(spec, name="chosen-by-the-controller")
     require(problems(named, given))
     login = logins.requested(given["with_registry_auth"])(spec)

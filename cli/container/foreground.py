@@ -1,7 +1,7 @@
 """A container on this process's stdin, stdout and stderr, until it ends. SHELL.
 
-The stream is opened before the container runs and replays what was written before; a second watch
-says why it does not start.
+The container starts once the stream is open (`attach_by`), so that no output is lost; a second
+watch says why it does not start.
 """
 
 import asyncio
@@ -9,10 +9,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
-import click
 import msgspec
 
 from cli.client import Client
@@ -21,11 +22,15 @@ from cli.container.lifecycle.change import NotStarted
 from cli.converge import Watched
 from cli.streams import call, keys, program
 from cli.streams.program import Stdio
-from pyswarm_core.errors import InvalidArgument, PyswarmError, causes
+from pyswarm_core.aio.system import SystemClock
+from pyswarm_core.clock import MINUTE, Instant, after
+from pyswarm_core.errors import Conflict, InvalidArgument, PyswarmError, causes
 from pyswarm_core.objects import Service
 from pyswarm_core.streams.frames import Exit
 from pyswarm_core.streams.requests import AttachRequest
 
+ATTACHED_WITHIN = MINUTE
+"""How long a container waits for this process; agents wait no longer."""
 REMOVED_WITHIN_S = 10.0
 """How long `run --rm` waits for the removal of an ended container."""
 
@@ -73,43 +78,84 @@ async def _discard(data: bytes) -> None:
     """Output of a stream that is not attached."""
 
 
+def attach_by() -> Instant:
+    """When a container that is run now starts, even if this process is not attached."""
+    return after(SystemClock().now(), ATTACHED_WITHIN)
+
+
 def follow(client: Client, service: Service, attached: Attached) -> int:
     """Attach until the container ends or is detached; returns its exit code.
 
     Raises NotStarted, and Broken if the stream ends before the container.
     """
     sys.stdout.flush()
-    request = AttachRequest(ref=service.id, stdin=attached.stdin, logs=True, wait=True)
+    request = AttachRequest(ref=service.id, stdin=attached.stdin, wait=True)
     try:
         ended = asyncio.run(_conversation(client, service, request, attached.stdio))
     except BaseExceptionGroup as errors:
         raise next(causes(errors)) from None
     if ended.message:
-        click.echo(f"Error: {ended.message}", err=True)
+        raise NotStarted(ended.message)
     return ended.code
 
 
 async def _conversation(
     client: Client, service: Service, request: AttachRequest, stdio: Stdio
 ) -> Exit:
-    loop = asyncio.get_running_loop()
-    failed: asyncio.Future[str] = loop.create_future()
+    start = _Start(client, service)
+    start.watch()
+    async with asyncio.TaskGroup() as group:
+        talk = group.create_task(_talk(client, request, stdio, start))
+        await asyncio.wait((talk, start.failed), return_when=asyncio.FIRST_COMPLETED)
+        if start.failed.done():
+            raise NotStarted(start.failed.result())
+    return talk.result()
 
-    def watch() -> None:
+
+async def _talk(client: Client, request: AttachRequest, stdio: Stdio, start: "_Start") -> Exit:
+    """Attach; while its task has no node, once it has one."""
+    while True:
         try:
-            reason = starting.until_started(client, Watched.of(service))
+            return await program.converse(client, call.ATTACH, request, stdio)
+        except Conflict:
+            if start.placed.is_set():
+                raise
+            await start.placed.wait()
+
+
+class _Start:
+    """How far the start of a container is, which a thread watches."""
+
+    def __init__(self, client: Client, service: Service) -> None:
+        self._client = client
+        self._service = service
+        self._loop = asyncio.get_running_loop()
+        self.placed = asyncio.Event()
+        """Set once its task has a node."""
+        self.failed: asyncio.Future[str] = self._loop.create_future()
+        """Why it cannot be started."""
+
+    def watch(self) -> None:
+        """Begin."""
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        try:
+            reason = starting.until_started(
+                self._client, Watched.of(self._service), placed=partial(self._tell, self._set)
+            )
         except PyswarmError:
             return  # the stream reports it
+        self._tell(self._set)
         if reason:
-            loop.call_soon_threadsafe(_settle, failed, reason)
+            self._tell(_settle, self.failed, reason)
 
-    threading.Thread(target=watch, daemon=True).start()
-    async with asyncio.TaskGroup() as group:
-        talk = group.create_task(program.converse(client, call.ATTACH, request, stdio))
-        await asyncio.wait((talk, failed), return_when=asyncio.FIRST_COMPLETED)
-        if failed.done():
-            raise NotStarted(failed.result())
-    return talk.result()
+    def _set(self) -> None:
+        self.placed.set()
+
+    def _tell(self, function: Callable[..., None], *arguments: object) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(function, *arguments)
 
 
 def _settle(failed: "asyncio.Future[str]", reason: str) -> None:

@@ -5,8 +5,8 @@ import click
 from cli import flags
 from cli.lazy import Verb
 
-TYPES = ("container", "image", "network", "node", "service", "task", "user")
-"""The kinds, in the order in which a name is looked up."""
+TYPES = ("container", "network", "node", "service", "task", "user", "image")
+"""The kinds, in the order in which a name is looked up; of an image every node is asked."""
 
 
 @click.command(

@@ -11,7 +11,7 @@ from cli.container import calls
 from cli.inspection import Networks
 from cli.node.self_ import node_of
 from cli.task.inspect import checks_of
-from pyswarm_core.docker import documents, objects
+from pyswarm_core.docker import documents, images, objects
 from pyswarm_core.docker.container_document import Inspected, of_container
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.kinds import USER
@@ -87,4 +87,7 @@ class _Reader:
         return objects.of_task(found[0], self._networks.addresses, checks)
 
     def _image(self, ref: str) -> Document:
-        raise NotFound(f"No such image: {ref}")
+        found = images.document(ref, self._client.images())
+        if found is None:
+            raise NotFound(f"No such image: {ref}")
+        return found

@@ -45,14 +45,14 @@ def failure(reason: str) -> Failed:
 def run(given: Mapping[str, Any], own: Mapping[str, str]) -> int:
     """Run a container; without --detach until it ends. Returns the exit code."""
     if given["detach"]:
-        created = creating.created(given, own, stopped=False)
+        created = creating.created(given, own)
         _start(created, given)
         click.echo(created.service.id)
         return 0
     from cli.container import foreground
 
     attached = foreground.Attached.of(given)
-    created = creating.created(given, own, stopped=False)
+    created = creating.created(given, own, attach_by=foreground.attach_by())
     try:
         code = foreground.follow(created.client, created.service, attached)
     except NotStarted:

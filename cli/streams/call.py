@@ -31,6 +31,9 @@ class Operation(NamedTuple):
 
 EXEC = Operation("Exec", "exec")
 ATTACH = Operation("Attach", "attach")
+COPY_OUT = Operation("CopyOut", "copy_out")
+COPY_IN = Operation("CopyIn", "copy_in")
+EXPORT = Operation("Export", "export")
 PORT_FORWARD = Operation("PortForward", "port_forward")
 
 
@@ -44,13 +47,11 @@ class Call:
         """Whether the other side has sent a frame."""
 
     async def send(self, frame: Frame) -> None:
-        """Send a frame; several callers may call it at once. The reason of an error is `receive`'s:
-        here a stream that has ended waits.
+        """Send a frame; several callers may call it at once. One for a stream that has ended is
+        dropped: `receive` raises the reason.
         """
-        try:
+        with suppress(*ENDED):
             await self._wire.write(encode(frame))
-        except ENDED:
-            await asyncio.get_running_loop().create_future()
 
     async def receive(self) -> Frame:
         """The next frame. Raises Broken for a stream that was cut, and the controller's error."""

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from cli.client import LEADER_POLL_S, RESTART_TIMEOUT_S, Client
 from cli.streams import keys, terminal
 from cli.streams.call import Call, Opened, Operation
 from cli.streams.stdio import Input, Output
-from pyswarm_core.aio.streams.duplex import Duplex
+from pyswarm_core.aio.streams.duplex import Duplex, Write
 from pyswarm_core.errors import NO_LEADER, Unavailable, causes
 from pyswarm_core.streams.frames import (
     STDERR,
@@ -56,8 +56,8 @@ class Stdio(NamedTuple):
     detach_keys: bytes = b""
     signals: tuple[signal.Signals, ...] = ()
     """Signals that this process gets, for the program instead."""
-    stdout: Callable[[bytes], Awaitable[None]] | None = None
-    stderr: Callable[[bytes], Awaitable[None]] | None = None
+    stdout: Write | None = None
+    stderr: Write | None = None
     """Where its output goes instead of stdout and stderr."""
 
 
@@ -79,13 +79,18 @@ def run(
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    try:
-        ended = asyncio.run(converse(client, operation, request, stdio))
-    except _Ended as ending:
-        return 128 + ending.number
+    ended = in_loop(converse(client, operation, request, stdio))
     if ended.message:
         click.echo(f"Error: {ended.message}", err=True)
     return ended.code
+
+
+def in_loop(conversation: Coroutine[None, None, Exit]) -> Exit:
+    """Run a conversation; one that a signal to this process ends has the code 128 + its number."""
+    try:
+        return asyncio.run(conversation)
+    except _Ended as ending:
+        return Exit(128 + ending.number)
 
 
 async def converse(
@@ -117,6 +122,7 @@ class _Program:
         self._call = call
         self._stdio = stdio
         self._duplex = Duplex(call.send, STREAM_WINDOW, (STDIN, STDOUT, STDERR))
+        self._begun = asyncio.Event()
         self._received: asyncio.Queue[signal.Signals] = asyncio.Queue()
 
     async def run(self) -> Exit:
@@ -125,8 +131,8 @@ class _Program:
         with self._signals():
             async with asyncio.TaskGroup() as group:
                 drains = [
-                    group.create_task(self._duplex.drain(STDOUT, stdio.stdout or Output(1))),
-                    group.create_task(self._duplex.drain(STDERR, stdio.stderr or Output(2))),
+                    group.create_task(self._show(STDOUT, stdio.stdout or Output(1))),
+                    group.create_task(self._show(STDERR, stdio.stderr or Output(2))),
                 ]
                 others = [group.create_task(self._watch_signals())]
                 with self._terminal():
@@ -138,6 +144,13 @@ class _Program:
                     task.cancel()
         return ended
 
+    async def _show(self, channel: int, write: Write) -> None:
+        """Accept output once the program has begun: gRPC replaces the error of a call that is
+        refused while something is written by one without a reason.
+        """
+        await self._begun.wait()
+        await self._duplex.drain(channel, write)
+
     async def _listen(self) -> Exit:
         """The last frame; processes those before."""
         while True:
@@ -146,10 +159,12 @@ class _Program:
                 continue
             match frame:
                 case Exit():
+                    self._begun.set()
                     for channel in (STDOUT, STDERR):
                         self._duplex.take(HalfClose(channel))
                     return frame
                 case Started():
+                    self._begun.set()
                     self._received.put_nowait(signal.SIGWINCH)  # it may have changed since
                 case _:
                     pass

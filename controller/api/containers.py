@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from controller.api.queries.lookup import find_task, task_name
+from controller.api.queries.lookup import find_container, find_target, task_name
 from controller.api.streams import Send
 from controller.api.tasks import ANSWER_TIMEOUT_S
 from controller.brain.slices import Slices, WatchResult
@@ -20,12 +20,11 @@ from pyswarm_core.errors import Conflict, NotFound, Unavailable
 from pyswarm_core.ids import TaskId
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
-from pyswarm_core.states import TaskState, is_terminal
+from pyswarm_core.states import is_terminal
 from pyswarm_core.views import ContainerEnd, FileChange, ProcessTable
 
 WALK_TIMEOUT_S = 60.0
 """An agent that compares many files sends nothing meanwhile."""
-_HAS_PROCESS = (TaskState.STARTING, TaskState.RUNNING)
 
 
 async def top(leader: Leader, request: TopRequest) -> ProcessTable:
@@ -68,7 +67,7 @@ async def wait(leader: Leader, ref: str) -> ContainerEnd:
     """How the container ended, once it has. Raises NotFound also if it is removed meanwhile, and
     Unavailable when leadership is lost.
     """
-    task = await leader.watches.runner.run(find_task(leader.state, ref))
+    task = await leader.watches.runner.run(find_container(leader.state, ref))
     with leader.watches.watching(task.service_id, look_at_end, task.id) as watcher:
         while True:
             seen = await watcher.next()
@@ -92,15 +91,11 @@ def look_at_end(
 
 
 async def _running(leader: Leader, ref: str) -> Task:
-    task = await leader.watches.runner.run(find_task(leader.state, ref))
-    if task.state not in _HAS_PROCESS:
-        name = task_name(leader.state, task)
-        raise Conflict(f"container {name} is not running: it is {task.state.word}")
-    return task
+    return await leader.watches.runner.run(find_target(leader.state, ref))
 
 
 async def _with_node(leader: Leader, ref: str) -> Task:
-    task = await leader.watches.runner.run(find_task(leader.state, ref))
+    task = await leader.watches.runner.run(find_container(leader.state, ref))
     if not task.node_id:
         name = task_name(leader.state, task)
         raise Conflict(f"container {name} has no files yet: it is {task.state.word}")

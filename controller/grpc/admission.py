@@ -41,17 +41,8 @@ from pyswarm_core.limits import (
 )
 
 LASTING = frozenset(
-    {
-        "WatchService",
-        "Events",
-        "ListAudit",
-        "Logs",
-        "Stats",
-        "PullImage",
-        "Exec",
-        "Attach",
-        "PortForward",
-    }
+    "WatchService Events ListAudit Logs Stats PullImage Exec Attach PortForward CopyOut CopyIn"
+    " Export WaitContainer".split()
 )
 """Calls that may stay open; all others count as requests, lists too."""
 OF_HOSTS = frozenset(f"{DISPATCHER}{name}" for name in ("Join", "RenewCertificate", "Leave"))

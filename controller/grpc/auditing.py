@@ -58,6 +58,9 @@ ACTIONS: Mapping[str, str] = MappingProxyType(
         "Exec": "exec",
         "Attach": "attach",
         "PortForward": "port-forward",
+        "CopyOut": "cp",
+        "CopyIn": "cp",
+        "Export": "export",
         "PullImage": "image pull",
         "RemoveImage": "image rm",
         "IssueUserCertificate": "user certificate",
@@ -68,7 +71,7 @@ ACTIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 """The verbs of calls that act on hosts or disclose a credential, and change no stored object."""
-BEGUN = frozenset({"Exec", "Attach", "PortForward"})
+BEGUN = frozenset({"Exec", "Attach", "PortForward", "CopyOut", "CopyIn", "Export"})
 """Those of them that are recorded when they begin, with what was requested."""
 ROTATIONS: Mapping[str, str] = MappingProxyType(
     {

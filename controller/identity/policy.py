@@ -42,6 +42,9 @@ class Named(Enum):
     TARGET = "a task that runs, or the service of it"
     PROGRAM = "a task in which programs run as it requests"
     """It needs the role admin if the task has an option that does, or the request asks for more."""
+    CONTAINER = "a task that runs or has run, or the service of it"
+    FILES = "the files of a container, which may be those of its host"
+    """It needs the role admin if the task has an option that does."""
     NETWORK = "a network"
     OBJECT = "an object of a kind"
     NEW_SERVICE = "a new service"
@@ -100,11 +103,14 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}RestartTask": _change("restart tasks", Named.TASK),
         f"{CONTROL}TaskChecks": _read("read the checks of tasks", Named.TASK),
         f"{CONTROL}SignalTask": _change("signal tasks", Named.TASK),
-        f"{CONTROL}Top": _change("list processes of containers", Named.TASK),
-        f"{CONTROL}Changes": _change("list changed files of containers", Named.TASK),
-        f"{CONTROL}PauseContainer": _change("pause containers", Named.TASK),
-        f"{CONTROL}UnpauseContainer": _change("unpause containers", Named.TASK),
-        f"{CONTROL}WaitContainer": _read("wait for containers", Named.TASK),
+        f"{CONTROL}Top": _change("list processes of containers", Named.TARGET),
+        f"{CONTROL}Changes": _change("list changed files of containers", Named.CONTAINER),
+        f"{CONTROL}PauseContainer": _change("pause containers", Named.TARGET),
+        f"{CONTROL}UnpauseContainer": _change("unpause containers", Named.TARGET),
+        f"{CONTROL}WaitContainer": _read("wait for containers", Named.CONTAINER),
+        f"{CONTROL}CopyOut": _change("copy files out of containers", Named.FILES),
+        f"{CONTROL}CopyIn": _change("copy files into containers", Named.FILES),
+        f"{CONTROL}Export": _change("export containers", Named.FILES),
         f"{CONTROL}Exec": _change("execute commands in tasks", Named.PROGRAM),
         f"{CONTROL}Attach": _change("attach to tasks", Named.PROGRAM),
         f"{CONTROL}PortForward": _change("forward ports of tasks", Named.TARGET),

@@ -15,7 +15,14 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.limits import CHECK_RESULTS
-from pyswarm_core.streams.requests import AttachRequest, ExecRequest, PortForwardRequest
+from pyswarm_core.streams.requests import (
+    AttachRequest,
+    CopyInRequest,
+    CopyOutRequest,
+    ExecRequest,
+    ExportRequest,
+    PortForwardRequest,
+)
 from pyswarm_core.traces import Facts, TraceProbe
 from pyswarm_core.views import (
     FileChange,
@@ -163,5 +170,8 @@ CHANGES = Exchange[ChangesRequest, Sequence[FileChange]](
 PAUSE = Exchange[PauseRequest, None]("pause", lambda _: None)
 EXEC = Exchange[ExecRequest, Any]("exec", lambda frame: frame.stream)
 ATTACH = Exchange[AttachRequest, Any]("attach", lambda frame: frame.stream)
+COPY_OUT = Exchange[CopyOutRequest, Any]("copy_out", lambda frame: frame.stream)
+COPY_IN = Exchange[CopyInRequest, Any]("copy_in", lambda frame: frame.stream)
+EXPORT = Exchange[ExportRequest, Any]("export", lambda frame: frame.stream)
 PORT_FORWARD = Exchange[PortForwardRequest, Any]("port_forward", lambda frame: frame.stream)
 SIGNAL_TASK = Exchange[TaskSignal, None]("signal_task", lambda _: None)

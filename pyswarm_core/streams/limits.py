@@ -1,5 +1,7 @@
 """Bounds of byte streams, with their reasons. PURE."""
 
+from pyswarm_core.clock import MINUTE
+
 STREAM_FRAME_BYTES = 128 * 1024
 """Data in one frame; larger ones gain nothing."""
 STREAM_WINDOW = 1024 * 1024
@@ -7,5 +9,7 @@ STREAM_WINDOW_NODE = 256 * 1024
 """Bytes of one channel that a caller, and an agent, accept before they are consumed."""
 STREAMS_PER_NODE = 256
 """Byte streams that one agent serves at once; a command takes 2 MB for its OCI runtime."""
+ATTACH_WAIT = MINUTE
+"""A program that waits for a client starts without one after this long."""
 CONNECTIONS_PER_STREAM = 128
 """Connections of one port-forward: each takes a file descriptor of its task's agent."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from agent.runtime.base import (
+    Attachment,
     CgroupLimits,
     Command,
     CommandResult,
@@ -189,7 +190,9 @@ class SimRuntime:
             self._engine.scheduler.after(delay, lambda: self._engine.end(container, 128 + signal))
 
     async def remove(self, container_id: str, *, keep_logs: bool = True) -> None:
-        await self._takes(0, 10)
+        known = self._engine.containers.get(TaskId(container_id))
+        # A kept layer's unmount writes to the disk.
+        await self._takes(0, 800 if known is not None and known.layer else 10)
         container = self._engine.containers.pop(TaskId(container_id), None)
         if container is not None:
             self._engine.end(container, 137)
@@ -249,6 +252,9 @@ class SimRuntime:
 
     async def open(self, container_id: str, command: Command) -> OpenCommand:
         raise NotImplementedError("no user runs commands in the simulator")
+
+    async def attach(self, container_id: str) -> Attachment:
+        raise NotImplementedError("no user attaches in the simulator")
 
     async def pause(self, container_id: str) -> None:
         await self._takes(1, 5)

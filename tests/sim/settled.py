@@ -153,6 +153,8 @@ class Settled:
                 yield f"service {name} is being removed and has tasks in slots {sorted(slots)}"
             return
         yield from left_over(service, slots)
+        if is_container(service) and service.pinned_node not in ("", *self._view.nodes):
+            return  # its layer is lost: it waits for its users
         desired = {n: [t for t in tasks if is_desired(t)] for n, tasks in slots.items()}
         if service.spec.stopped:
             for task in (task for tasks in desired.values() for task in tasks):

@@ -298,7 +298,7 @@ class Users:
         if node.status.state is NodeState.DOWN:
             self.send(
                 f"node rm {node.description.hostname}",
-                lambda state, now, ids: remove_node(state, node.id, force=False),
+                lambda state, now, ids: remove_node(state, node.id, force=True),
             )
 
     # Inside

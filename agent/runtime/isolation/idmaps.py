@@ -3,7 +3,7 @@ open_tree(2), mount_setattr(2) and move_mount(2).
 
 A layer is mounted a second time with its owners shifted into the range (an idmapped mount), and the
 container's overlay lies over these mounts: nothing is copied or changed. Invariant: the owner of a
-container's upper directory is the first id of its range, so the disk says which ranges are taken.
+container's upper directory is in its range, so the disk says which ranges are taken.
 """
 
 import ctypes
@@ -58,13 +58,19 @@ def choose(container_id: str, taken: Collection[int]) -> int:
 
 def taken(*writables: Path) -> set[int]:
     """The first ids of the ranges of all containers, whose writable layers are in these folders."""
-    found = set()
-    for entry in chain.from_iterable(map(os.scandir, writables)):
-        try:
-            found.add(Path(entry.path, "upper").stat().st_uid)
-        except FileNotFoundError:
-            continue
-    return found - {0}
+    starts = (start_of(Path(entry)) for entry in chain.from_iterable(map(os.scandir, writables)))
+    return {start for start in starts if start}
+
+
+def start_of(writable: Path) -> int:
+    """The first id of the range of a writable layer; 0 if it has none. Root of a container may give
+    its root directory to any id of its range.
+    """
+    try:
+        owner = (writable / "upper").stat().st_uid
+    except FileNotFoundError:
+        return 0
+    return owner - (owner - FIRST) % SIZE if owner >= FIRST else 0
 
 
 def mappings(start: int) -> dict[str, list[dict[str, int]]]:

@@ -4,9 +4,10 @@ A container is started once its process was started, even if that has ended sinc
 service has to converge.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import click
+from msgspec.structs import replace
 
 from cli import converge
 from cli.client import Client
@@ -14,8 +15,10 @@ from cli.container.calls import Named
 from cli.container.lifecycle.stopping import runs
 from cli.container.lifecycle.watching import progress_of
 from cli.converge import Watched
-from cli.service.change import with_stopped
+from cli.service.change import changed, with_stopped
+from cli.service.spec.template import put
 from pyswarm_core.errors import Conflict
+from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.states import TaskState, is_terminal
 from pyswarm_core.views import ServiceProgress, SlotProgress
 
@@ -52,9 +55,16 @@ def wait(client: Client, watched: Sequence[Watched]) -> Mapping[str, str]:
     return reasons
 
 
-def until_started(client: Client, one: Watched, *, quiet: bool = False) -> str:
+def until_started(
+    client: Client,
+    one: Watched,
+    *,
+    quiet: bool = False,
+    placed: Callable[[], None] = lambda: None,
+) -> str:
     """Wait until its process was started; returns why it could not be. Meanwhile prints on stderr
-    what it waits for, and unless `quiet` that its image is pulled.
+    what it waits for, and unless `quiet` that its image is pulled. `placed` is called whenever it
+    is known to have a node.
     """
     told = set()
     for progress in progress_of(client, one.id):
@@ -63,6 +73,8 @@ def until_started(client: Client, one: Watched, *, quiet: bool = False) -> str:
             return slot.error
         if progress.gone or _was_started(progress, slot):
             return ""
+        if slot is not None and slot.state >= TaskState.ASSIGNED:
+            placed()
         news = _news(slot, quiet=quiet) if slot else ""
         if news and news not in told:
             told.add(news)
@@ -102,5 +114,15 @@ def attached(refs: Sequence[str], detach_keys: str | None, *, with_input: bool) 
         terminal=spec.tty,
         detach_keys=detach_keys or keys.DEFAULT,
     )
-    request(client, named)
-    return foreground.follow(client, client.service(named.service.id), streams)
+    if runs(named):
+        raise Conflict(f"{refs[0]} runs already: use `pyswarm attach`")
+    if not named.service.spec.stopped:
+        with_stopped(client, named.service.id, stopped=True)
+    latest = foreground.attach_by()
+
+    def started(spec: ServiceSpec) -> ServiceSpec:
+        running = replace(spec, stopped=False)
+        return put(running, "task_template.container_spec.attach_by", latest)
+
+    service = changed(client, named.service.id, started)
+    return foreground.follow(client, service, streams)

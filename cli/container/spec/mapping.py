@@ -102,7 +102,7 @@ def _as_service(given: Mapping[str, Any], label_lines: Sequence[str]) -> dict[st
     found = options.unset()
     found |= {name: value for name, value in given.items() if name in found}
     found |= {service: given[name] for name, service in RENAMED.items()}
-    found |= {"hostname": None, "entrypoint": None, "label": (), "memory_swap": None}
+    found |= {"hostname": None, "entrypoint": None, "label": (), "memory_swap": None, "ip": None}
     found["container_label"] = (*label_lines, *given["label"])
     found["network"] = ()
     found["constraint"] = (*given["constraint"], *_placement(given))
@@ -161,13 +161,16 @@ def _exposed(given: Mapping[str, Any]) -> Iterable[str]:
 
 
 def networks_of(given: Mapping[str, Any]) -> tuple[NetworkAttachment, ...]:
-    """The networks of `--network`, `--network-alias` and `--ip`. Raises InvalidArgument."""
+    """The networks of `--network`, `--network-alias` and `--ip`; an address is the container's, not
+    a virtual one. Raises InvalidArgument.
+    """
     found = []
     for text in given["network"]:
         if text.startswith("container:"):
             expected = "expected a network: containers share no network namespace"
             raise invalid("--network", text, expected)
-        found.append(entries.network("bridge" if text == "default" else text))
+        joined = entries.network("bridge" if text == "default" else text)
+        found.append(replace(joined, ip="", task_ip=joined.ip))
     if given["network_alias"] or given["ip"]:
         if not found or found[0].target in PREDEFINED_NETWORKS:
             flag = "--network-alias" if given["network_alias"] else "--ip"
@@ -176,7 +179,7 @@ def networks_of(given: Mapping[str, Any]) -> tuple[NetworkAttachment, ...]:
         found[0] = replace(
             found[0],
             aliases=(*found[0].aliases, *given["network_alias"]),
-            ip=given["ip"] or found[0].ip,
+            task_ip=given["ip"] or found[0].task_ip,
         )
     return tuple(found)
 

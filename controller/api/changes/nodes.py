@@ -25,6 +25,8 @@ from pyswarm_core.states import Availability, NodeState, is_terminal
 from pyswarm_core.validation import node_problems, require
 
 replace = msgspec.structs.replace
+_NAMED = 5
+"""Containers that an error names."""
 
 
 def update_node(
@@ -88,7 +90,8 @@ def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
     """Remove a node and its tasks. It must be down, unless forced.
 
     The user asserts that the host is gone: its tasks are replaced at once, and its blocks of
-    addresses are released. Raises NotFound, Conflict.
+    addresses are released. So are the writable layers of its containers, if that is forced. Raises
+    NotFound, Conflict.
     """
     if (unreadable := remove_unreadable(state, NODE, ref)) is not None:
         writes, node_id = unreadable
@@ -99,6 +102,13 @@ def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
         raise Conflict(
             f"node {quoted(hostname)} is {node.status.state}, not down:"
             " run `pyswarm swarm leave` on it first, or use --force"
+        )
+    if not force and (layers := state.layers.of_node(node.id)):
+        names = [state.services[one].spec.name for one in layers]
+        shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+        raise Conflict(
+            f"node {quoted(hostname)} keeps the writable layers of containers {shown}, which would"
+            " be lost: remove these containers first, or use --force"
         )
     writes = Writes(
         removed_tasks=list(state.tasks_of_node(node.id)),

@@ -4,7 +4,7 @@ An exact id wins over a name, a name over a prefix, as in Docker. Raises NotFoun
 quoted (and cut); for an ambiguous prefix it lists the candidates.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar, cast
 
@@ -21,6 +21,14 @@ K = TypeVar("K", bound=str)
 _CANDIDATES = 5
 HAS_PROCESS = (TaskState.STARTING, TaskState.RUNNING)
 """The states of tasks that may have a process."""
+WILL_HAVE_PROCESS = (
+    TaskState.ASSIGNED,
+    TaskState.ACCEPTED,
+    TaskState.PREPARING,
+    TaskState.READY,
+    *HAS_PROCESS,
+)
+"""Those, and those of tasks on a node that are to have one."""
 IDS_COMPARED_AT_ONCE = 10 * SLICE_TASKS
 """Tasks whose ids one slice compares with a prefix, at a tenth of the cost of examining one."""
 _ID_LETTERS = frozenset(ID_ALPHABET)
@@ -100,22 +108,40 @@ def find_service_or_task(state: State, ref: str) -> Slices[Service | Task]:
         raise NotFound(f"no such service or task{missing}") from None
 
 
-def find_target(state: State, ref: str) -> Slices[Task]:
+def find_container(state: State, ref: str) -> Slices[Task]:
+    """As `find_target`, but the task may have ended: of a service with one slot the newest one."""
+    found = yield from find_service_or_task(state, _container_id(state, ref) or ref)
+    if isinstance(found, Task):
+        return found
+    slots = [tasks[-1] for tasks in state.tasks_of_service(found.id).slots.values() if tasks]
+    return slots[0] if len(slots) == 1 else (yield from find_target(state, found.id))
+
+
+def requested_task(state: State, request: Any) -> Slices[Task]:
+    """The task that the request of a byte stream, or its message, is about; see `find_target`."""
+    states = WILL_HAVE_PROCESS if getattr(request, "wait", False) else HAS_PROCESS
+    return find_target(state, request.ref, states)
+
+
+def find_target(
+    state: State, ref: str, states: Collection[TaskState] = HAS_PROCESS
+) -> Slices[Task]:
     """The task with a process that the ref names, as a user names a container: by task id or
     prefix, `web.1`, `web.1.ID`, or the name of a service that has one such task. In slices.
+    `states`: of which state it may be.
 
     Raises NotFound, and Conflict if there is no such task or there are several.
     """
     found = yield from find_service_or_task(state, _container_id(state, ref) or ref)
     if isinstance(found, Task):
-        if found.state not in HAS_PROCESS:
+        if found.state not in states:
             name = task_name(state, found)
             raise Conflict(f"task {name} does not run: it is {found.state.word}")
         return found
     slots = state.tasks_of_service(found.id).slots
     running: list[Task] = []
     for part in batches(list(slots.values()), SLICE_TASKS):
-        running += [task for held in part for task in held if task.state in HAS_PROCESS]
+        running += [task for held in part for task in held if task.state in states]
         yield
     name = found.spec.name
     if not running:

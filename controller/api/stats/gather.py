@@ -122,7 +122,10 @@ class _Gatherer:
     async def follow(self, group: asyncio.TaskGroup) -> None:
         """Read every node for as long as it has tasks, also those that get some."""
         while True:
-            for node in await self._look():
+            nodes = await self._look()
+            if not nodes and not self._query.all:
+                await self._send(StatsPart())  # nothing runs: the caller need not wait
+            for node in nodes:
                 if node.id not in self._open and len(self._open) < STATS_NODES_MAX:
                     self._open.add(node.id)
                     group.create_task(self._read(node))

@@ -50,13 +50,26 @@ class Duplex:
         while data := await read(min(await outgoing.some(), STREAM_FRAME_BYTES)):
             outgoing.credit.take(len(data))
             await self._send(Data(channel, data))
+        await self.finish(channel)
+
+    async def write(self, channel: int, data: bytes) -> None:
+        """Send data, as there is credit for it."""
+        outgoing = self._outgoing[channel]
+        while data:
+            size = min(await outgoing.some(), STREAM_FRAME_BYTES)
+            sent, data = data[:size], data[size:]
+            outgoing.credit.take(len(sent))
+            await self._send(Data(channel, sent))
+
+    async def finish(self, channel: int) -> None:
+        """Half-close the channel."""
         await self._send(HalfClose(channel))
 
     async def drain(self, channel: int, write: Write) -> None:
         """Accept data on the channel and write it, until the sender half-closes it."""
         incoming = self._incoming[channel]
         while True:
-            if credit := incoming.window.due():
+            if not incoming.ended and (credit := incoming.window.due()):
                 await self._send(WindowFrame(channel, credit))
             data = await incoming.next()
             if data is None:
@@ -109,7 +122,8 @@ class _Incoming:
     def __init__(self, size: int) -> None:
         self.window = Window(size)
         self._queue: deque[bytes] = deque()
-        self._ended = False
+        self.ended = False
+        """Whether the sender has half-closed it."""
         self._arrived = asyncio.Event()
 
     def put(self, data: bytes) -> None:
@@ -118,13 +132,13 @@ class _Incoming:
         self._arrived.set()
 
     def end(self) -> None:
-        self._ended = True
+        self.ended = True
         self._arrived.set()
 
     async def next(self) -> bytes | None:
         """The next bytes; None after the last."""
         while not self._queue:
-            if self._ended:
+            if self.ended:
                 return None
             self._arrived.clear()
             await self._arrived.wait()

@@ -280,6 +280,21 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
                 _registered_method=True)
+        self.CopyOut = channel.stream_stream(
+                '/pyswarm.v1.Control/CopyOut',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                _registered_method=True)
+        self.CopyIn = channel.stream_stream(
+                '/pyswarm.v1.Control/CopyIn',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                _registered_method=True)
+        self.Export = channel.stream_stream(
+                '/pyswarm.v1.Control/Export',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                _registered_method=True)
         self.PullImage = channel.unary_stream(
                 '/pyswarm.v1.Control/PullImage',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.PullImageRequest.SerializeToString,
@@ -628,6 +643,25 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CopyOut(self, request_iterator, context):
+        """Byte streams to a container, whether it runs or not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CopyIn(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Export(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PullImage(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -907,6 +941,21 @@ def add_ControlServicer_to_server(servicer, server):
             ),
             'PortForward': grpc.stream_stream_rpc_method_handler(
                     servicer.PortForward,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            ),
+            'CopyOut': grpc.stream_stream_rpc_method_handler(
+                    servicer.CopyOut,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            ),
+            'CopyIn': grpc.stream_stream_rpc_method_handler(
+                    servicer.CopyIn,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            ),
+            'Export': grpc.stream_stream_rpc_method_handler(
+                    servicer.Export,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
             ),
@@ -2235,6 +2284,87 @@ class Control:
             request_iterator,
             target,
             '/pyswarm.v1.Control/PortForward',
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CopyOut(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pyswarm.v1.Control/CopyOut',
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CopyIn(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pyswarm.v1.Control/CopyIn',
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Export(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pyswarm.v1.Control/Export',
             pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
             options,

@@ -112,6 +112,10 @@ class ControlStub:
     """Byte streams to a running task: the first frame opens the operation, `exit` ends it."""
     Attach: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
     PortForward: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
+    CopyOut: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
+    """Byte streams to a container, whether it runs or not."""
+    CopyIn: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
+    Export: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
     PullImage: _grpc.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]
     ListImages: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]
     """One part per node, as it answers."""
@@ -198,6 +202,10 @@ class ControlAsyncStub(ControlStub):
     """Byte streams to a running task: the first frame opens the operation, `exit` ends it."""
     Attach: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
     PortForward: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
+    CopyOut: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
+    """Byte streams to a container, whether it runs or not."""
+    CopyIn: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
+    Export: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
     PullImage: _aio.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]  # type: ignore[assignment]
     ListImages: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]  # type: ignore[assignment]
     """One part per node, as it answers."""
@@ -565,6 +573,28 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
 
     @_abc_1.abstractmethod
     def PortForward(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]: ...
+
+    @_abc_1.abstractmethod
+    def CopyOut(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]:
+        """Byte streams to a container, whether it runs or not."""
+
+    @_abc_1.abstractmethod
+    def CopyIn(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]: ...
+
+    @_abc_1.abstractmethod
+    def Export(
         self,
         request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
         context: _ServicerContext,

@@ -222,3 +222,9 @@ async def test_the_nodes_of_one_stream_are_bounded(
         )
         assert (await anext(stream)).tasks
     assert len(asked) == 1
+
+
+async def test_a_caller_is_told_at_once_that_nothing_runs(api: Api) -> None:
+    stream = api.stub.Stats(stats_pb2.StatsRequest(follow=True)).__aiter__()
+    async with asyncio.timeout(10):
+        assert await anext(stream) == stats_pb2.StatsReply()

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.files.copying import Copies, Feed
+from agent.files.copying import Copies
 from agent.runtime.base import ContainerState
 from pyswarm_core.aio.archives.entries import Refused, Source
+from pyswarm_core.aio.archives.feeding import Feed
 from pyswarm_core.aio.archives.limits import COPIES_AT_ONCE
 from pyswarm_core.errors import Conflict, Exhausted, InvalidArgument, NotFound, Unavailable
 from tests.fixtures.runtime_contract import until

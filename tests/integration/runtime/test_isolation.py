@@ -5,6 +5,7 @@ inside.
 import errno
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from agent.network.netns import Namespaces
 from agent.runtime.base import RuntimeFailed
 from agent.runtime.isolation import idmaps
 from pyswarm_core.docker.security import device
-from tests.fixtures.runtime_contract import exit_of
+from tests.fixtures.runtime_contract import exit_of, until
 from tests.integration.runtime.conftest import RealWorld
 from tests.integration.runtime.test_containers import lines, output
 from tests.integration.runtime.test_filtered import CALLS, errors
@@ -305,10 +306,12 @@ async def test_root_of_a_user_namespace_is_nobody_on_the_host(world: RealWorld) 
     assert Path(world.layers[0], "bin/busybox").stat().st_uid == 0
 
 
-async def test_many_layers_are_shifted_without_a_copy(world: RealWorld, tmp_path: Path) -> None:
+async def test_many_layers_are_shifted_without_a_copy(world: RealWorld) -> None:
     layers = []
+    # pytest's own directory is in memory, where kernels before 6.3 shift no owners.
+    base = world.layout.state / "layers"
     for number in range(12):
-        layer = tmp_path / str(number)
+        layer = base / str(number)
         (layer / "data").mkdir(parents=True)
         (layer / f"data/{number}").write_bytes(b"x" * (1 << 20))
         os.chown(layer / f"data/{number}", number, number)
@@ -324,17 +327,41 @@ async def test_many_layers_are_shifted_without_a_copy(world: RealWorld, tmp_path
     assert said.splitlines()[-1] == str(12 << 20)
     upper = world.layout.writable("a1") / "upper/data"
     assert {path.name for path in upper.iterdir()} == {"3", "4"}
-    assert (tmp_path / "4/data/4").stat().st_uid == 4
+    assert (base / "4/data/4").stat().st_uid == 4
     assert not (world.layout.bundle("a1") / "layers").exists()
+
+
+async def test_shifted_layers_that_a_killed_agent_left_are_removed(world: RealWorld) -> None:
+    config = world.custom("a1", ("/bin/sleep", "1000"), userns_mode="auto")
+    await world.runtime.create(config)
+    place = world.layout.bundle("a1") / "layers"
+    with ExitStack() as killed:
+        killed.enter_context(idmaps.shifted(world.layers, idmaps.FIRST, place))
+        assert f" {place}/0 " in Path("/proc/self/mounts").read_text()
+        restarted = world.another()
+        (found,) = await restarted.found()
+        assert found.pid
+        await restarted.remove("a1")
+        restarted.close()
+        assert str(place) not in Path("/proc/self/mounts").read_text()
+    assert await world.runtime.found() == ()
 
 
 async def test_each_container_has_ids_of_its_own(world: RealWorld) -> None:
     starts = set()
+    script = "busybox chown 77:77 / && exec sleep 1000"
     for name in ("a1", "a2", "a3"):
-        config = world.custom(name, ("/bin/sleep", "1000"), userns_mode="private")
+        config = world.custom(name, ("/bin/sh", "-c", script), userns_mode="private")
         pid = await world.runtime.create(config)
+        await world.runtime.start(name)
         starts.add(Path(f"/proc/{pid}/uid_map").read_text().split()[1])
     assert len(starts) == 3
+    root = world.layout.writable("a3") / "upper"
+
+    async def has_other_owner() -> bool:
+        return root.stat().st_uid % idmaps.SIZE == 77
+
+    await until(has_other_owner)
     assert idmaps.taken(world.layout.writables) == set(map(int, starts))
 
 
@@ -357,7 +384,7 @@ async def test_a_user_namespace_goes_with_the_other_options(world: RealWorld) ->
     assert said.startswith("1000\n")
     assert (fields["Seccomp"], fields["NoNewPrivs"]) == ("2", "1")
     assert "size=1024k" in options_at(said, "/dev/shm")
-    assert "opened\nkept\nrefused\ndocker-init\n" in said
+    assert {"opened", "kept", "refused", "docker-init"} <= set(said.splitlines())
 
 
 async def test_a_container_without_a_layer_says_which(world: RealWorld) -> None:

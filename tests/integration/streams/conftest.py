@@ -10,10 +10,12 @@ from typing import Any
 
 import grpc
 import pytest
+from msgspec.structs import replace
 
 from agent.health.connecting import OpenSocket
 from agent.network.netns import Namespaces
 from agent.preflight import Preflight
+from agent.runtime.running.attachments import Attachments
 from agent.session.streams import serve_stream
 from agent.streams.serving import Streams
 from cli.client import Client
@@ -25,13 +27,15 @@ from controller.grpc.calls import ErrorsToStatus, received
 from controller.grpc.control import Control
 from controller.grpc.tunnels import GrpcTunnel
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
-from pyswarm_core.aio.system import RandomIds
+from pyswarm_core.aio.system import RandomIds, SystemClock
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
+from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NodeId, TaskId
+from pyswarm_core.specs import ContainerSpec, TaskSpec
 from pyswarm_core.states import TaskState
 from pyswarm_core.streams.frames import Exit
-from pyswarm_core.streams.requests import ExecRequest
+from pyswarm_core.streams.requests import AttachRequest, ExecRequest
 from tests.fixtures import build
 from tests.fixtures.desk import Desk, StoppedClock, Term
 from tests.fixtures.envelopes import FixedAutolock
@@ -42,6 +46,7 @@ __all__ = ["host", "rootfs", "world"]
 NODE = NodeId("n1")
 TASK = "a1"
 WAIT_S = 60.0
+_SHOWN = {"tty", "open_stdin", "stdin_once"}
 
 
 class _Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
@@ -83,27 +88,74 @@ class Rig:
         self.desk = desk
         self.alive = True
         """Whether the task's process runs, as its agent knows."""
+        self.attachments = Attachments(SystemClock())
+        self.code: int | None = None
+        """The exit code of the task's process, once it is recorded."""
+        self.ended = asyncio.Event()
+        self.started = 0
+        self.spec = ContainerSpec(image="x")
         self.pid = 0
         """Of the task's process, as its agent knows."""
-        self.streams = Streams(world.runtime, self._records, open_socket)
+        self.streams = Streams(world.runtime, self.attachments, self._records, open_socket)
         self.agent: asyncio.TaskGroup | None = None
         self.stub: Any = None
 
     def _records(self) -> dict[TaskId, Any]:
-        detail = SimpleNamespace(pid=self.pid, addresses=())
-        record = SimpleNamespace(task_id=TaskId(TASK), process_runs=self.alive, detail=detail)
+        code = self.code or 0
+        detail = SimpleNamespace(pid=self.pid, addresses=(), exit_code=code, error="why")
+        record = SimpleNamespace(
+            task_id=TaskId(TASK),
+            process_runs=self.alive and self.code is None,
+            ended=self.code is not None,
+            started_at=self.started,
+            spec=TaskSpec(container_spec=self.spec),
+            detail=detail,
+        )
         return {TaskId(TASK): record}
+
+    async def watch(self) -> None:
+        """Take in the container's exit, as its agent's worker does."""
+        async for ended in self.world.runtime.exits():
+            self.code = ended.code
+            self.ended.set()
+
+    async def until_attached(self) -> None:
+        """Return once a client is attached."""
+        await self.attachments.until(TaskId(TASK), Instant(2**62))
 
     def dial_back(self, node_id: NodeId, request: dispatcher_pb2.OpenTunnel) -> None:
         """The agent gets the controller's request."""
         assert self.agent is not None
         self.agent.create_task(serve_stream(self.streams, self.stub, request))
 
-    async def run(self, *command: str, script: str = "exec sleep 1000", **spec: Any) -> None:
-        """Start the container."""
+    async def create(self, *command: str, script: str = "exec sleep 1000", **spec: Any) -> None:
+        """Make the container."""
         words = command or ("/bin/sh", "-c", script)
-        self.pid = await self.world.runtime.create(self.world.custom(TASK, words, **spec))
+        made = self.world.custom(TASK, words, **spec)
+        self.spec = replace(self.spec, **{key: spec[key] for key in _SHOWN & spec.keys()})
+        given = {"stdin": self.spec.open_stdin, "stdin_once": self.spec.stdin_once}
+        self.pid = await self.world.runtime.create(replace(made, **given))
+
+    async def start(self) -> None:
+        """Start the container's program."""
+        self.started = 1
         await self.world.runtime.start(TASK)
+
+    async def run(self, *command: str, **options: Any) -> None:
+        """Make and start the container."""
+        await self.create(*command, **options)
+        await self.start()
+
+    async def attach(
+        self, *, ref: str = "web.1", stdin: bool = False, **options: Any
+    ) -> tuple[Exit, Collected]:
+        """Attach as the CLI does."""
+        seen = Collected()
+        request = AttachRequest(ref=ref, stdin=stdin, **options)
+        stdio = Stdio(stdin, self.spec.tty, stdout=seen.take_out, stderr=seen.take_err)
+        with Client(self.address) as client:
+            async with asyncio.timeout(WAIT_S):
+                return await converse(client, call.ATTACH, request, stdio), seen
 
     async def exec(
         self, *words: str, ref: str = "web.1", stdin: bool = False, **options: Any
@@ -144,6 +196,8 @@ async def rig(world: RealWorld, host: Preflight) -> AsyncIterator[Rig]:
             asyncio.TaskGroup() as made.agent,
         ):
             made.stub = dispatcher_pb2_grpc.DispatcherStub(channel)
+            watching = made.agent.create_task(made.watch())
             yield made
+            watching.cancel()
             made.stub = None  # pytest holds on to what it passed, and this to sockets
         await server.stop(None)

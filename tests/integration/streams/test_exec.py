@@ -1,9 +1,5 @@
 """Commands in a real container, over the whole path of a byte stream."""
 
-import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -12,28 +8,7 @@ from cli.streams import terminal
 from pyswarm_core.errors import Conflict
 from tests.integration.runtime.test_running import processes
 from tests.integration.streams.conftest import Rig
-
-
-@contextmanager
-def fed(data: bytes) -> Iterator[None]:
-    """The block's stdin is a pipe with these bytes."""
-    before = os.dup(0)
-    reading, writing = os.pipe()
-    os.dup2(reading, 0)
-    os.close(reading)
-
-    def write() -> None:
-        with os.fdopen(writing, "wb") as pipe:
-            pipe.write(data)
-
-    feeder = threading.Thread(target=write)
-    feeder.start()
-    try:
-        yield
-    finally:
-        os.dup2(before, 0)
-        os.close(before)
-        feeder.join()
+from tests.integration.streams.stdio import fed
 
 
 async def test_a_command_writes_and_exits(rig: Rig) -> None:

@@ -15,12 +15,14 @@ from agent.images.fake import FakeImages, FakeRegistry
 from agent.runtime.base import Stats
 from agent.runtime.fake import CommandScript, FakeRuntime, Script
 from agent.runtime.logs import LogEntry
+from agent.runtime.running.attachments import Attachments
 from agent.session.tunnels import LINES_PER_FRAME, Dialer, _parts, sample_period
 from agent.stats.base import Traffic
 from agent.stats.fake import FakeMeter
 from agent.stats.sampler import Sampler
 from agent.streams.serving import Streams
 from agent.worker import Worker
+from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.api.v1 import dispatcher_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2_grpc, stats_pb2
 from pyswarm_core.ids import ServiceId, TaskId
@@ -53,7 +55,7 @@ def sampler(worker: Worker, meter: FakeMeter | None = None) -> Sampler:
 
 
 def _streams(runtime: FakeRuntime) -> Streams:
-    return Streams(runtime, dict, lambda _: socket.socket())
+    return Streams(runtime, Attachments(SystemClock()), dict, lambda _: socket.socket())
 
 
 class _Leader(dispatcher_pb2_grpc.DispatcherServicer):

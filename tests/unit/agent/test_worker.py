@@ -26,6 +26,7 @@ from agent.preparation import PREPARING_AT_ONCE, Preparation
 from agent.records import Records
 from agent.runtime.base import ContainerConfig, LogLimits
 from agent.runtime.fake import CommandScript, FakeRuntime, Script
+from agent.runtime.running.attachments import Attachments
 from agent.tasks.ocispec import HostFacts
 from agent.tasks.record import Record
 from agent.worker import Worker
@@ -98,15 +99,15 @@ class Host:
     async def worker(self) -> AsyncIterator[Worker]:
         """A worker that runs; at the end it dies as if killed."""
         async with asyncio.TaskGroup() as group:
-            path = self.directory / "overlays.json"
             overlays = Overlays(
                 self.dataplane,
                 Plan("10.127.0.0/24"),
-                path,
+                self.directory / "overlays.json",
                 self.outbox.acknowledge,
                 self.resolvers,
             )
             preparation = Preparation(
+                attachments=Attachments(SystemClock()),
                 images=FakeImages(self.registry, group),
                 overlays=overlays,
                 runtime=self.runtime,

@@ -447,3 +447,28 @@ def test_what_a_start_waits_for_is_told_once(fleet: Script, pyswarm: Pyswarm) ->
     assert ran.code == 0
     assert ran.err == "db: no node has 8 CPUs\ndb: pulling its image on host1\n"
     assert pyswarm("run", "-d", "--quiet", "web").err == "db: no node has 8 CPUs\n"
+
+
+@pytest.mark.parametrize(
+    "ref", ["web:1", "docker.io/library/web:1", "c" * 12, "sha256:" + "c" * 64]
+)
+def test_an_image_is_inspected_with_the_nodes_that_have_it(
+    ref: str, fleet: Script, pyswarm: Pyswarm
+) -> None:
+    images = pb.ListImagesReply()
+    for node in ("host2", "host1"):
+        images.nodes.add(node_name=node).images.add(
+            id="c" * 64, names=["docker.io/library/web:1"], digest="sha256:" + "d" * 64,
+            size_bytes=7, created="2023-11-14T22:13:20Z",
+        )  # fmt: skip
+    fleet.on("ListImages", images)
+    (document,) = json.loads(pyswarm("inspect", "--type", "image", ref).out)
+    assert document == {
+        "Id": "sha256:" + "c" * 64,
+        "RepoTags": ["web:1"],
+        "RepoDigests": ["web@sha256:" + "d" * 64],
+        "Created": "2023-11-14T22:13:20Z",
+        "Size": 7,
+        "Nodes": ["host1", "host2"],
+    }
+    assert pyswarm("inspect", "--type", "image", "db").err == "Error: No such image: db\n"

@@ -178,6 +178,35 @@ def test_what_is_not_valid_or_not_possible_says_why(line: str, told: str, pyswar
     assert told in ran.err.split("\n", 1)[0]
 
 
+def test_pretty_shows_what_isolates_a_container(script: Script, pyswarm: Pyswarm) -> None:
+    made = service()
+    template = made.spec.task_template
+    container = replace(
+        template.container_spec,
+        privileged=True,
+        tmpfs={"/run": "", "/tmp": "size=1m"},
+        shm_size=1 << 20,
+        pid_mode="host",
+        userns_mode="host",
+        devices=(FUSE,),
+        device_cgroup_rules=("c 1:1 r",),
+        security_opt=("no-new-privileges", 'seccomp={"defaultAction":"SCMP_ACT_ALLOW"}'),
+    )
+    template = replace(template, container_spec=container)
+    made = replace(made, spec=replace(made.spec, task_template=template))
+    script.on("GetService", service_reply(made))
+    lines = pyswarm("service", "inspect", "--pretty", "web").out.splitlines()
+    for line in (
+        " Privileged:    true",
+        " Tmpfs:         /run /tmp:size=1m",
+        " Shm Size:      1MiB",
+        " Namespaces:    pid=host userns=host",
+        " Devices:       /dev/fuse:/dev/fuse:rwm c 1:1 r",
+        " Security:      no-new-privileges seccomp=FILE",
+    ):
+        assert line in lines
+
+
 RUN = (
     "--cap-add --cap-drop --cgroup-parent --cgroupns --device --device-cgroup-rule --gpus"
     " --group-add --init --ipc --isolation --pid --privileged --read-only --runtime"

@@ -10,8 +10,10 @@ import pytest
 
 from agent.runtime.base import ContainerConfig
 from agent.runtime.fake import CommandScript, FakeRuntime, Script
+from agent.runtime.running.attachments import Attachments
 from agent.streams.base import Link
 from agent.streams.serving import Streams
+from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.errors import Conflict, Exhausted, Unavailable
 from pyswarm_core.ids import TaskId
 from pyswarm_core.streams.frames import Data, Detach, Exit, Frame, HalfClose, Resize, Signal, Window
@@ -77,7 +79,9 @@ class Host:
         self.runtime = FakeRuntime()
         self.runtime.scripts["a1"] = Script(commands=COMMANDS)
         records: Any = {TaskId("a1"): SimpleNamespace(process_runs=True)}
-        self.streams = Streams(self.runtime, lambda: records, lambda _: socket.socket())
+        self.streams = Streams(
+            self.runtime, Attachments(SystemClock()), lambda: records, lambda _: socket.socket()
+        )
 
     async def begin(self) -> None:
         """Start the container."""

@@ -111,7 +111,10 @@ def test_security_options_are_taken_over() -> None:
     open_paths = config(security_opt=("systempaths=unconfined",))["linux"]
     assert open_paths["maskedPaths"] == open_paths["readonlyPaths"] == []
     assert "apparmorProfile" not in config(security_opt=("apparmor=unconfined",))["process"]
-    assert config(security_opt=("apparmor=mine",))["process"]["apparmorProfile"] == "mine"
+    found = config(HostFacts(apparmor=True), security_opt=("apparmor=mine",))
+    assert found["process"]["apparmorProfile"] == "mine"
+    with pytest.raises(InvalidArgument, match="this host's kernel has no AppArmor"):
+        config(security_opt=("apparmor=mine",))
 
 
 def test_devices_are_made_and_allowed() -> None:

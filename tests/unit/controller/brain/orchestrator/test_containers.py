@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
+from controller.api.changes.nodes import remove_node
 from controller.api.changes.services import (
     Rollback,
     Update,
@@ -15,7 +16,7 @@ from controller.api.queries.progress import service_progress
 from controller.api.queries.why import why
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import EventKind, Writes
-from pyswarm_core.errors import AlreadyExists
+from pyswarm_core.errors import AlreadyExists, Conflict
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import AUTO_REMOVE_SHOWN, LAYERS_PROTOCOL
@@ -211,6 +212,44 @@ def test_with_its_node_removed_it_is_placed_anew_and_an_event_says_so() -> None:
     assert (lost, "its node was removed, and its writable layer with it") in told
     world.converge()
     assert only(world).node_id == world.state.services[DB].pinned_node != first
+
+
+def lose_node(world: BrainWorld) -> NodeId:
+    """The node of the container is removed by force."""
+    node_id = world.state.services[DB].pinned_node
+    writes, _ = remove_node(world.state, node_id, force=True)
+    world.state.apply(writes)
+    world.converge()
+    return node_id
+
+
+def test_without_its_node_a_container_that_is_not_restarted_waits_for_its_users() -> None:
+    world = world_of(build.container("db"))
+    lost = lose_node(world)
+    assert tasks(world) == []
+    assert any("its node was removed" in one for one in why(world.state, "db", world.now))
+    change(world, labels={"a": "b"})
+    world.converge()
+    assert tasks(world) == []
+    change(world, stopped=True)
+    change(world, stopped=False)
+    world.converge()
+    assert (only(world).state, only(world).node_id != lost) == (S.RUNNING, True)
+
+
+def test_without_its_node_a_container_that_removes_itself_is_removed() -> None:
+    world = world_of(build.container("db", auto_remove=True))
+    lose_node(world)
+    assert DB not in world.state.services
+
+
+def test_a_node_that_keeps_layers_is_removed_by_force_only() -> None:
+    world = world_of(build.container("db"))
+    node_id = world.state.services[DB].pinned_node
+    node(world, node_id, state=NodeState.DOWN)
+    with pytest.raises(Conflict, match="keeps the writable layers of containers db, which would"):
+        remove_node(world.state, node_id, force=False)
+    assert remove_node(world.state, node_id, force=True)[0].removed
 
 
 def test_an_agent_that_keeps_no_layers_gets_no_container() -> None:

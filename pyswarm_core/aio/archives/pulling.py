@@ -5,7 +5,7 @@ that is gone ends the work.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
@@ -31,6 +31,26 @@ async def pulled(threads: Executor, work: Generator[T]) -> AsyncGenerator[T]:
             work.close()
         else:  # a cancelled reader's step goes on until its item
             step.add_done_callback(lambda _: work.close())
+
+
+class Chunks:
+    """Reads the bytes of an iterator as of a file. `count` is how many were read."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self._left = memoryview(b"")
+        self.count = 0
+
+    async def __call__(self, size: int) -> bytes:
+        """At most `size` bytes; empty at the end."""
+        while not self._left:
+            chunk = await anext(self._chunks, None)
+            if chunk is None:
+                return b""
+            self._left = memoryview(chunk)
+        taken, self._left = self._left[:size], self._left[size:]
+        self.count += len(taken)
+        return bytes(taken)
 
 
 def batches(items: Iterator[T], size: int) -> Generator[list[T]]:
