@@ -41,7 +41,7 @@ from pyswarm_core.docker.units import decimal_size, format_duration
 from pyswarm_core.ids import NetworkId, short
 from pyswarm_core.limits import CREATION_MAX, DETAIL_LENGTH_MAX, PULL_STALL_MAX
 from pyswarm_core.objects import clipped
-from pyswarm_core.specs import ContainerSpec
+from pyswarm_core.specs import ContainerSpec, PortConfig
 
 ReportStatus = Callable[[str], None]
 
@@ -138,7 +138,8 @@ class Preparation:
         )
         ports = self._overlays.claim(record.task_id, record.ports)
         in_host = not attached.netns_path
-        hostname = self._name_of_host(record, in_host=in_host)
+        container = spec.container_spec
+        hostname = _hostname(record, self._hostname if in_host else short(record.task_id))
         files = self._files(record, hostname, attached)
         passwd, group = _accounts(image.config, record, image.layers)
         around = Surroundings(
@@ -149,7 +150,7 @@ class Preparation:
             files={f"/etc/{name}": self._runtime.file_path(record.task_id, name) for name in files},
             passwd=passwd,
             group=group,
-            devices=await asyncio.to_thread(devices.of_container, spec.container_spec),
+            devices=await asyncio.to_thread(devices.of_container, container),
         )
         pid = await self._runtime.create(
             ContainerConfig(
@@ -166,22 +167,7 @@ class Preparation:
                 volatile=record.volatile,
             )
         )
-        return Prepared(
-            image_id=image.id,
-            stop_signal=spec.container_spec.stop_signal or image.config.stop_signal or "SIGTERM",
-            pid=pid,
-            addresses=attached.addresses,
-            ports=ports,
-            healthcheck=image.config.healthcheck,
-            command=_command(image.config, spec.container_spec),
-        )
-
-    def _name_of_host(self, record: Record, *, in_host: bool) -> str:
-        """The host name that the task sees."""
-        container = record.spec.container_spec
-        if container.uts_mode == HOST:
-            return os.uname().nodename
-        return container.hostname or (self._hostname if in_host else short(record.task_id))
+        return _prepared(record, image, pid, attached, ports)
 
     def _files(self, record: Record, hostname: str, attached: Attached) -> dict[str, bytes]:
         spec = record.spec.container_spec
@@ -239,6 +225,26 @@ def _command(image: ImageConfig, spec: ContainerSpec) -> str:
     if words == (*spec.command, *spec.args):
         return ""
     return clipped(shlex.join(words), DETAIL_LENGTH_MAX)
+
+
+def _hostname(record: Record, own_name: str) -> str:
+    container = record.spec.container_spec
+    return os.uname().nodename if container.uts_mode == HOST else container.hostname or own_name
+
+
+def _prepared(
+    record: Record, image: Image, pid: int, attached: Attached, ports: tuple[PortConfig, ...]
+) -> Prepared:
+    container = record.spec.container_spec
+    return Prepared(
+        image_id=image.id,
+        stop_signal=container.stop_signal or image.config.stop_signal or "SIGTERM",
+        pid=pid,
+        addresses=attached.addresses,
+        ports=ports,
+        healthcheck=image.config.healthcheck,
+        command=_command(image.config, container),
+    )
 
 
 def _accounts(image: ImageConfig, record: Record, layers: Sequence[str]) -> tuple[bytes, bytes]:

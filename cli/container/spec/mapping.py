@@ -102,7 +102,8 @@ def _as_service(given: Mapping[str, Any], label_lines: Sequence[str]) -> dict[st
     found = options.unset()
     found |= {name: value for name, value in given.items() if name in found}
     found |= {service: given[name] for name, service in RENAMED.items()}
-    found |= {"hostname": None, "entrypoint": None, "label": (), "memory_swap": None, "ip": None}
+    read_here = ("hostname", "entrypoint", "memory_swap", "stop_timeout", "ip")
+    found |= {**dict.fromkeys(read_here), "label": ()}
     found["container_label"] = (*label_lines, *given["label"])
     found["network"] = ()
     found["constraint"] = (*given["constraint"], *_placement(given))

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from pyswarm_core.clock import SECOND, Instant
-from pyswarm_core.docker import containers
-from pyswarm_core.docker.containers import DEFAULT_NETWORK, ContainerState
+from pyswarm_core.docker.containers import views as containers
+from pyswarm_core.docker.containers.views import DEFAULT_NETWORK, ContainerState
 from pyswarm_core.docker.objects import Addresses, check_document
 from pyswarm_core.docker.units import format_time
 from pyswarm_core.ids import NetworkId
