@@ -88,6 +88,7 @@ class Preparation:
         image = await self._image(record, report)
         # Outside the slots: a network that cannot be made must not delay tasks of other networks.
         await self._overlays.ready(_networks(record))
+        await self._overlays.released(record.task_id, record.spec.task_ips)
         if record.layer and (taken := await asyncio.to_thread(listening.conflict, record.ports)):
             raise RuntimeFailed(taken)
         async with self._slots:
