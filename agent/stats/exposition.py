@@ -12,11 +12,14 @@ from agent.stats.families import FAMILIES, LABELS, PREFIX, Family, Reading
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
-def exposition(readings: Sequence[Reading], node: str, *, openmetrics: bool) -> Iterator[bytes]:
-    """Every metric of these containers, one after the other; `node` is the name of their host."""
+def exposition(readings: Sequence[Reading], node: str, *, openmetrics: bool) -> bytes:
+    """Every metric of these containers; `node` is the name of their host."""
     common = [_labels(LABELS, _common(reading, node)) for reading in readings]
+    # One large block, which is given back when it is freed (pyswarm_core/aio/memory.py).
+    text = bytearray()
     for family in FAMILIES:
-        yield "".join(_lines(family, readings, common, openmetrics)).encode()
+        text += "".join(_lines(family, readings, common, openmetrics)).encode()
+    return bytes(text)
 
 
 def _common(reading: Reading, node: str) -> tuple[str, ...]:

@@ -83,10 +83,9 @@ def plain(port: int) -> http.client.HTTPConnection:
     return http.client.HTTPConnection("127.0.0.1", port, timeout=20)
 
 
-def more(*, openmetrics: bool) -> Iterator[bytes]:
+def more(*, openmetrics: bool) -> bytes:
     described = "more" if openmetrics else "more_total"
-    yield f"# HELP {described} More.\n# TYPE {described} counter\n".encode()
-    yield b"more_total 5\n"
+    return f"# HELP {described} More.\n# TYPE {described} counter\nmore_total 5\n".encode()
 
 
 @pytest.mark.parametrize(
