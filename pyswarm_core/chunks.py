@@ -124,6 +124,7 @@ def _cut(detail: TaskDetail, kept: _Kept, *, newest: bool) -> TaskDetail:
         message=clipped(detail.message, size),
         error=clipped(detail.error, size),
         limits_error=clipped(detail.limits_error, size // 4),
+        command=clipped(detail.command, size),
         addresses=detail.addresses if newest or kept.reach else (),
         ports=detail.ports if (kept.ports if newest else kept.reach) else (),
     )

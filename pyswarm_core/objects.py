@@ -242,9 +242,11 @@ class TaskDetail(Model, frozen=True):
     limits_error: str = ""
     """Why its limits could not be changed to those of `limits_version`."""
     told_to_end: bool = False
-    """It ended by itself, but only after the controller had told it to end: that is no failure. Set
-    by `State`. (A task that its users stop with `task stop` ends unasked.)
-    """
+    """It ended by itself after the controller had told it to end: no failure. Set by `State`."""
+    paused: bool = False
+    """Its processes are frozen, as a user requested; it receives no connections meanwhile."""
+    command: str = ""
+    """Its command line as shell words, cut, if the image decides a part; empty: the spec's."""
 
 
 NO_DETAIL = TaskDetail()
@@ -263,7 +265,7 @@ def clipped(text: str, size: int) -> str:
 
 def shortened(detail: TaskDetail) -> TaskDetail:
     """The details kept of an old ended task; the same object if nothing is cut."""
-    if not (detail.addresses or detail.ports or detail.message or detail.error):
+    if not (detail.addresses or detail.ports or detail.message or detail.error or detail.command):
         return detail
     short = TaskDetail(
         message=clipped(detail.message, DETAIL_LENGTH_OLD),
@@ -273,6 +275,7 @@ def shortened(detail: TaskDetail) -> TaskDetail:
         pid=detail.pid,
         ran=detail.ran,
         told_to_end=detail.told_to_end,
+        command=clipped(detail.command, DETAIL_LENGTH_OLD),
     )
     return detail if short == detail else short
 

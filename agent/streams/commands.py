@@ -12,7 +12,8 @@ from contextlib import suppress
 from agent.runtime.base import Command, CommandResult, NoUser, OpenCommand, Runtime, RuntimeFailed
 from agent.streams.base import Link
 from agent.streams.pipes import Reader, Writer
-from agent.tasks.ocispec_process import ALL_CAPABILITIES, signal_number
+from agent.tasks.isolation.capabilities import BY_NUMBER
+from agent.tasks.ocispec_process import signal_number
 from pyswarm_core.aio.streams.duplex import Duplex, Read
 from pyswarm_core.errors import Conflict, InvalidArgument
 from pyswarm_core.streams.frames import (
@@ -75,7 +76,7 @@ def _command(request: ExecRequest) -> Command:
         env=request.env,
         user=request.user,
         workdir=request.workdir,
-        capabilities=ALL_CAPABILITIES if request.privileged else (),
+        capabilities=BY_NUMBER if request.privileged else (),
         interactive=request.interactive and not request.detach,
         terminal=request.terminal and not request.detach,
         detached=request.detach,

@@ -41,6 +41,8 @@ class Desired(TaskEvent, frozen=True):
     """The controller sent a desired state."""
 
     state: TaskState
+    service_name: str = ""
+    """The present name of its service; empty: not told."""
 
 
 class LimitsRequested(TaskEvent, frozen=True):
@@ -78,6 +80,8 @@ class Prepared(TaskEvent, frozen=True):
     ports: tuple[PortConfig, ...] = ()
     healthcheck: HealthConfig = HealthConfig()
     """The image's HEALTHCHECK; no test: it has none."""
+    command: str = ""
+    """Its command line as shell words, cut; empty: that of the spec."""
 
 
 class PrepareFailed(TaskEvent, frozen=True):
@@ -113,6 +117,17 @@ class Checked(TaskEvent, frozen=True):
 
 class StopRequested(TaskEvent, frozen=True):
     """A user requested that the process be stopped; the restart policy decides what follows."""
+
+    signal: str = ""
+    """In place of the stop signal; empty: that."""
+    timeout: int = 0
+    """The grace period in nanoseconds; 0: the spec's."""
+
+
+class PauseChanged(TaskEvent, frozen=True):
+    """The process is being paused, or goes on."""
+
+    paused: bool
 
 
 class Withdrawn(TaskEvent, frozen=True):

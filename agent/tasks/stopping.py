@@ -6,7 +6,7 @@ no host sends the task connections any more.
 
 from msgspec.structs import replace
 
-from agent.tasks.events import Effect
+from agent.tasks.events import Effect, StopRequested
 from agent.tasks.record import Record
 from agent.tasks.steps import KILL_AGAIN, Step
 from pyswarm_core.clock import Instant, after
@@ -17,7 +17,8 @@ def stop(record: Record, now: Instant) -> Step:
     """Begin the grace period. A process that is being started gets the stop signal once it runs."""
     if record.kill_at:
         return Step(record)
-    kill_at = after(now, record.spec.container_spec.stop_grace_period)
+    grace = record.stop_timeout or record.spec.container_spec.stop_grace_period
+    kill_at = after(now, grace)
     stopping = replace(left_backends(record, now, "stopping"), kill_at=kill_at, drain_at=Instant(0))
     return signal_stop(stopping) if record.process_runs else Step(stopping)
 
@@ -60,11 +61,14 @@ def leave_backends(record: Record, now: Instant, message: str) -> Step:
     return Step(replace(left, drain_at=drain_at), effects)
 
 
-def stop_requested(record: Record, now: Instant) -> Step:
+def stop_requested(record: Record, event: StopRequested, now: Instant) -> Step:
     """A user requested a stop."""
     if not record.process_runs or record.stops:
         return Step(record)
-    return leave_backends(record, now, "stopping on request")
+    asked = replace(
+        record, stop_signal=event.signal or record.stop_signal, stop_timeout=event.timeout
+    )
+    return leave_backends(asked, now, "stopping on request")
 
 
 def timer_fired(record: Record, now: Instant) -> Step:

@@ -1,5 +1,7 @@
 """`pyswarm service logs`."""
 
+from collections.abc import Iterable
+
 import click
 
 from cli import flags, session
@@ -7,6 +9,7 @@ from cli.lazy import Verb
 from cli.render.loglines import Form, rendered
 from cli.times import instant
 from pyswarm_core.errors import Unavailable, invalid
+from pyswarm_core.views import Logs
 
 EVERYTHING = -1
 TAIL_MAX = 2**31 - 1
@@ -58,8 +61,14 @@ def logs(
         resolve=not no_resolve,
         truncate=not no_trunc,
     )
+    lines = session.connect().logs(ref, follow=follow, tail=count, since=start)
+    show(lines, form, follow=follow)
+
+
+def show(lines: Iterable[Logs], form: Form, *, follow: bool) -> None:
+    """Print the lines on the streams to which they were written."""
     try:
-        for batch in session.connect().logs(ref, follow=follow, tail=count, since=start):
+        for batch in lines:
             if batch.warning:
                 click.echo(f"warning: {batch.warning}", err=True)
             to_out, to_err = rendered(batch, form)

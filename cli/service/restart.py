@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 @flags.quiet_progress
 @click.argument("services", nargs=-1, required=True, metavar="SERVICE...")
 def restart(*, detach: bool, quiet: bool, services: tuple[str, ...]) -> None:
-    change_each(services, _restart, detach=detach, quiet=quiet)
+    change_each(services, restarted, detach=detach, quiet=quiet)
 
 
-def _restart(client: "Client", ref: str) -> Service:
+def restarted(client: "Client", ref: str) -> Service:
+    """Have all tasks of a service replaced. Raises Conflict if it is stopped."""
+
     def forced(spec: ServiceSpec) -> ServiceSpec:
         if spec.stopped:
             raise Conflict(stopped_text(spec.name))

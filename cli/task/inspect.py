@@ -30,12 +30,12 @@ def inspect(*, form: str, tasks: tuple[str, ...]) -> None:
         found = client.tasks(tasks=(ref,))
         if not found:
             raise NotFound(f"no such task: {quoted(ref)}")
-        return objects.of_task(found[0], networks.addresses, _checks(client, found[0]))
+        return objects.of_task(found[0], networks.addresses, checks_of(client, found[0]))
 
     inspection.inspect_all(tasks, form, read)
 
 
-def _checks(client: "Client", view: TaskView) -> Sequence[TaskCheck]:
+def checks_of(client: "Client", view: TaskView) -> Sequence[TaskCheck]:
     """The checks as the task's agent has them; without its answer none, and a warning."""
     task = view.task
     has_readiness = view.spec is not None and view.spec.container_spec.readiness.test

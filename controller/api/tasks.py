@@ -10,9 +10,11 @@ from controller.leader.exchanges import (
     TaskSignal,
 )
 from controller.leader.leadership import Leader
+from pyswarm_core.docker.units import format_duration
 from pyswarm_core.errors import Conflict, Unavailable, invalid
 from pyswarm_core.validation import require
 from pyswarm_core.validation.container import signal_problems
+from pyswarm_core.validation.ranges import DURATION_MAX
 from pyswarm_core.views import TaskCheck
 
 ANSWER_TIMEOUT_S = 10.0
@@ -24,6 +26,8 @@ class SignalRequest(msgspec.Struct, frozen=True):
     ref: str
     signal: str = ""
     stop: bool = False
+    timeout: int = 0
+    """With `stop`: the grace period in nanoseconds; 0: the task's own."""
 
 
 async def task_checks(leader: Leader, ref: str) -> tuple[TaskCheck, ...]:
@@ -53,14 +57,15 @@ async def signal_task(leader: Leader, request: SignalRequest) -> None:
     if task.state not in HAS_PROCESS:
         name = task_name(leader.state, task)
         raise Conflict(f"task {name} does not run: it is {task.state.word}")
-    signal = TaskSignal(task.id, request.signal, request.stop)
+    signal = TaskSignal(task.id, request.signal, request.stop, request.timeout)
     async with leader.tunnels.open(task.node_id, SIGNAL_TASK, signal) as tunnel:
         await tunnel.read(ANSWER_TIMEOUT_S)
 
 
 def require_signal(request: SignalRequest) -> None:
-    """Raise InvalidArgument unless the request names a signal, or stops without one."""
-    if request.stop and request.signal:
-        raise invalid("--signal", request.signal, "expected none: a stop sends the stop signal")
-    if not request.stop:
+    """Raise InvalidArgument unless it names a signal, which a stop need not, or for its timeout."""
+    if request.signal or not request.stop:
         require(list(signal_problems("--signal", request.signal)))
+    if not 0 <= request.timeout <= (DURATION_MAX if request.stop else 0):
+        expected = f"expected 0s to {format_duration(DURATION_MAX)}, and of a stop"
+        raise invalid("--timeout", format_duration(max(0, request.timeout)), expected)

@@ -33,7 +33,19 @@ _UNSET = frozenset(
         "StartInterval",
         "Retries",
         "MaxDelay",
+        "CpuShares",
+        "CpuPeriod",
+        "CpuQuota",
+        "MemoryReservation",
+        "BlkioWeight",
+        "NetEgress",
+        "NetIngress",
+        "OomKillDisable",
         "Stopped",
+        "Privileged",
+        "ShmSize",
+        "OpenStdin",
+        "StdinOnce",
     }
 )
 """Numbers that are left out if they are 0."""
@@ -60,16 +72,24 @@ def lines(model: Model) -> list[str]:
     return text.decode().split("\n")
 
 
-def show(documents: list[dict[str, Any]], form: str = "") -> list[str]:
-    """The objects as a JSON array, one JSON line each (`json`), or a template's text each.
+def without_unset(found: dict[str, Any]) -> dict[str, Any]:
+    """The document as JSON output shows it: without empty and unset fields."""
+    shown: dict[str, Any] = _pruned(found)
+    return shown
+
+
+def show(documents: list[dict[str, Any]], form: str = "", *, whole: bool = False) -> list[str]:
+    """The objects as a JSON array, one JSON line each (`json`), or a template's text each. JSON has
+    no empty and unset fields, unless `whole`.
 
     Raises InvalidArgument for a template that is not valid or names an unknown key.
     """
+    if form in ("", "json") and not whole:
+        documents = [_pruned(found) for found in documents]
     if not form:
-        shown = [_pruned(found) for found in documents]
-        return [msgspec.json.format(msgspec.json.encode(shown), indent=4).decode()]
+        return [msgspec.json.format(msgspec.json.encode(documents), indent=4).decode()]
     if form == "json":
-        return [msgspec.json.encode(_pruned(found)).decode() for found in documents]
+        return [msgspec.json.encode(found).decode() for found in documents]
     from pyswarm_core.gotemplate.evaluate import render
     from pyswarm_core.gotemplate.parse import parse
 
@@ -89,7 +109,7 @@ def _read(key: str, item: Any) -> Any:
     if key == "Preferences":
         return [{"Spread": {"SpreadDescriptor": label}} for label in item]
     if isinstance(item, dict):
-        return item if key == "Labels" else _readable(item)
+        return item if key in ("Labels", "Annotations") else _readable(item)
     if isinstance(item, float) and item.is_integer():
         return int(item)  # as Go prints it
     if isinstance(item, list | tuple):

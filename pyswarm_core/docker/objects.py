@@ -41,7 +41,7 @@ def of_task(
     view: TaskView, addresses: Addresses, checks: Iterable[TaskCheck] = ()
 ) -> dict[str, Any]:
     """The task with its status, its addresses, and its checks as its agent has them."""
-    known = {check.kind: _check(check) for check in checks}
+    known = {check.kind: check_document(check) for check in checks}
     health = view.task.detail.health.value
     assumed = {"Status": health, "Log": []} if health else None
     task, detail = view.task, view.task.detail
@@ -82,7 +82,7 @@ def of_task(
     }
 
 
-def _check(check: TaskCheck) -> dict[str, Any]:
+def check_document(check: TaskCheck) -> dict[str, Any]:
     """A check as Docker's State.Health, with the settings that are in effect."""
     return {
         "Status": check.state.value,

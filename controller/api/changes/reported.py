@@ -41,7 +41,7 @@ class Reports:
 
     def _checked(self, status: TaskStatus) -> TaskStatus:
         told = status.detail
-        texts = told.message or told.error or told.limits_error
+        texts = told.message or told.error or told.limits_error or told.command
         if not (told.addresses or told.ports or texts):
             return status
         task = self._state.tasks.get(status.task_id)
@@ -56,6 +56,7 @@ class Reports:
             ports=self._ports(task, told.ports),
             ran=max(0, told.ran),
             limits_error=_shown(told.limits_error),
+            command=_shown(told.command),
         )
         return status if detail == told else TaskStatus(status.task_id, status.state, detail)
 

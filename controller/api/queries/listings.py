@@ -7,6 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from controller.api.queries import lists, views
+from controller.api.queries.containers import ContainerQuery, container_view, find_containers
 from controller.api.queries.lookup import kind_named
 from controller.brain.slices import Slices
 from controller.leader.leadership import Leader
@@ -37,6 +38,12 @@ def tasks(leader: Leader, query: lists.TaskQuery) -> Listing[TaskId]:
     """Tasks that the query names; with their specs if it names single tasks."""
     view = partial(views.listed_task, leader.state, with_spec=bool(query.tasks))
     return _listing(leader, lists.find_tasks(leader.state, query), view)
+
+
+def containers(leader: Leader, query: ContainerQuery) -> Listing[str]:
+    """Containers and tasks of services, newest first."""
+    view = partial(container_view, leader.state)
+    return _listing(leader, find_containers(leader.state, query), view)
 
 
 def nodes(leader: Leader, filters: Sequence[str]) -> Listing[NodeId]:

@@ -84,11 +84,14 @@ def _only_node(ref: str, named: Sequence[Node]) -> Node | None:
 
 
 def find_task(state: State, ref: str) -> Slices[Task]:
-    """The task of that id or prefix, or the newest one of the slot that `web.1` names.
+    """The task of that id or prefix, the newest one of the slot that `web.1` names, or the one that
+    `ps` names `web.1.TASK`.
 
     In slices: there may be a million ids to compare with a prefix.
     """
-    found = state.tasks.get(TaskId(ref)) or _newest_in_slot(state, ref)
+    found = (
+        state.tasks.get(TaskId(ref)) or _newest_in_slot(state, ref) or _named_in_full(state, ref)
+    )
     return found or (yield from _task_by_prefix(state, ref))
 
 
@@ -103,6 +106,15 @@ def find_service_or_task(state: State, ref: str) -> Slices[Service | Task]:
     except NotFound as error:
         missing = str(error).removeprefix("no such task")
         raise NotFound(f"no such service or task{missing}") from None
+
+
+def find_container(state: State, ref: str) -> Slices[Task]:
+    """As `find_target`, but the task may have ended: of a service with one slot the newest one."""
+    found = yield from find_service_or_task(state, _container_id(state, ref) or ref)
+    if isinstance(found, Task):
+        return found
+    slots = [tasks[-1] for tasks in state.tasks_of_service(found.id).slots.values() if tasks]
+    return slots[0] if len(slots) == 1 else (yield from find_target(state, found.id))
 
 
 def requested_task(state: State, request: Any) -> Slices[Task]:
@@ -170,6 +182,12 @@ def _newest_in_slot(state: State, ref: str) -> Task | None:
         slot = node.number
     tasks = state.tasks_of_service(service_id).slots.get(slot)
     return tasks[-1] if tasks else None
+
+
+def _named_in_full(state: State, ref: str) -> Task | None:
+    name, _, task_id = ref.rpartition(".")
+    task = state.tasks.get(TaskId(task_id))
+    return task if task is not None and name and name == task_name(state, task) else None
 
 
 def _task_by_prefix(state: State, ref: str) -> Slices[Task]:

@@ -49,21 +49,25 @@ class SignalTaskRequest(_message.Message):
     REF_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
     ref: _builtins.str
     signal: _builtins.str
-    """`SIGHUP`, `HUP` or a number; with `stop` empty."""
+    """`SIGHUP`, `HUP` or a number; with `stop` in place of the stop signal, if it is not empty."""
     stop: _builtins.bool
     """Stop signal, grace period, SIGKILL."""
+    timeout: _builtins.int
+    """With `stop`: the grace period in nanoseconds; 0: the task's own."""
     def __init__(
         self,
         *,
         ref: _builtins.str = ...,
         signal: _builtins.str = ...,
         stop: _builtins.bool = ...,
+        timeout: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref", "signal", b"signal", "stop", b"stop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref", "signal", b"signal", "stop", b"stop", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -794,6 +798,58 @@ class ListTasksReply(_message.Message):
 Global___ListTasksReply: _TypeAlias = ListTasksReply  # noqa: Y015
 
 @_typing.final
+class ContainerReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class NetworksEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def service(self) -> _objects_pb2.Service: ...
+    @_builtins.property
+    def task(self) -> Global___TaskView:
+        """Of a container its newest task, with its spec, if it has one yet; none: the ref names a service."""
+
+    @_builtins.property
+    def networks(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Names of the networks by id, for display."""
+
+    def __init__(
+        self,
+        *,
+        service: _objects_pb2.Service | None = ...,
+        task: Global___TaskView | None = ...,
+        networks: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service", "task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["networks", b"networks", "service", b"service", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContainerReply: _TypeAlias = ContainerReply  # noqa: Y015
+
+@_typing.final
 class WhyReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -858,16 +914,22 @@ class NodeReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def node(self) -> Global___NodeView: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the change does not do, or does besides."""
+
     def __init__(
         self,
         *,
         node: Global___NodeView | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1449,9 +1511,12 @@ class EventsRequest(_message.Message):
     UNTIL_FIELD_NUMBER: _builtins.int
     FILTERS_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
+    SINCE_REVISION_FIELD_NUMBER: _builtins.int
     since: _builtins.int
     until: _builtins.int
     follow: _builtins.bool
+    since_revision: _builtins.int
+    """Events of this revision and later ones. INVALID_ARGUMENT: some of them are not kept any more. 0: see since."""
     @_builtins.property
     def filters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -1461,10 +1526,11 @@ class EventsRequest(_message.Message):
         until: _builtins.int = ...,
         filters: _abc.Iterable[_builtins.str] | None = ...,
         follow: _builtins.bool = ...,
+        since_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "follow", b"follow", "since", b"since", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "follow", b"follow", "since", b"since", "since_revision", b"since_revision", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1506,6 +1572,7 @@ class Event(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     CALLER_FIELD_NUMBER: _builtins.int
     STACK_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
     at: _builtins.int
     revision: _builtins.int
     type: _builtins.str
@@ -1519,6 +1586,8 @@ class Event(_message.Message):
     """Who requested the change; empty: nobody did."""
     stack: _builtins.str
     """The stack of the object (its label com.docker.stack.namespace)."""
+    node: _builtins.str
+    """The name of a container's host."""
     def __init__(
         self,
         *,
@@ -1532,10 +1601,11 @@ class Event(_message.Message):
         count: _builtins.int = ...,
         caller: _builtins.str = ...,
         stack: _builtins.str = ...,
+        node: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "at", b"at", "caller", b"caller", "count", b"count", "id", b"id", "name", b"name", "reason", b"reason", "revision", b"revision", "stack", b"stack", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "at", b"at", "caller", b"caller", "count", b"count", "id", b"id", "name", b"name", "node", b"node", "reason", b"reason", "revision", b"revision", "stack", b"stack", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,11 +11,12 @@ import pytest
 from controller.grpc.admission import STREAMS, Gate
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import objects_pb2, specs_pb2
+from pyswarm_core.api.v1.containers_pb2 import ListContainersReply, ListContainersRequest
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.kinds import NODE, SERVICE
 from pyswarm_core.objects import Network, Node, Service
-from pyswarm_core.specs import EndpointSpec, NetworkSpec, PortConfig
+from pyswarm_core.specs import ContainerMode, EndpointSpec, NetworkSpec, PortConfig
 from pyswarm_core.states import Availability, TaskState
 from tests.fixtures import build
 from tests.fixtures.parts import whole
@@ -214,6 +215,30 @@ async def test_tasks_are_listed_with_the_names_people_know(api: Api) -> None:
     assert not view.HasField("spec")
     named = await whole(pb.ListTasksReply, api.stub.ListTasks(pb.ListTasksRequest(tasks=["web.1"])))
     assert named.tasks[0].spec.container_spec.image == "busybox"
+
+
+async def test_containers_are_those_of_mode_container_and_tasks(api: Api) -> None:
+    web, db = await create(api, "web"), await create(api, "db", mode=ContainerMode())
+    task = replace(build.task("x.1", node="n2"), service_id=web.id)
+    api.desk.put(Writes(tasks=[task]))
+    every = ListContainersRequest(all=True)
+    reply = await whole(ListContainersReply, api.stub.ListContainers(every))
+    assert {one.id: one.name for one in reply.containers} == {
+        db.id: "db",
+        task.id: f"web.1.{task.id}",
+    }
+    running = await whole(
+        ListContainersReply, api.stub.ListContainers(ListContainersRequest(filters=["node=n2"]))
+    )
+    assert [one.id for one in running.containers] == [task.id]
+    got = await api.stub.GetContainer(pb.RefRequest(ref="web.1"))
+    assert (got.service.id, got.task.name) == (str(web.id), "web.1")
+    assert dict(got.networks) == {"bridge": "bridge"}
+    assert not (await api.stub.GetContainer(pb.RefRequest(ref="db"))).HasField("task")
+    told = await refused(
+        api.stub.GetContainer(pb.RefRequest(ref="nothing")), grpc.StatusCode.NOT_FOUND
+    )
+    assert told == "No such container: nothing"
 
 
 async def test_why_takes_names_and_beginnings_of_ids(api: Api) -> None:

@@ -33,12 +33,12 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Identified]:
 
 async def _callers(fleet: Identified) -> dict[str, list[Caller]]:
     """By column; users once with a certificate and once with a token."""
-    agent = fleet.ca.holder("worker", NODE)
-    await fleet.put(naming(build.node(NODE), agent.chain))
+    agent = fleet.ca.node(NODE)
+    await fleet.put(naming(build.node(NODE), agent.cert_pem))
     found: dict[str, list[Caller]] = {
         "guest": [(fleet.dial(fleet.guest), ())],
         "agent": [(fleet.dial(agent), ())],
-        "controller": [(fleet.dial(fleet.ca.holder("manager", "c2")), ())],
+        "controller": [(fleet.dial(fleet.ca.manager("c2")), ())],
     }
     for role in Role:
         user = await fleet.user(f"the-{role}", role)

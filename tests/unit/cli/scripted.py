@@ -68,8 +68,26 @@ def _stream(script: Script, rpc: str) -> Callable[..., Iterator[Message]]:
     return call
 
 
-_LISTS = ("ListServices", "ListTasks", "ListNodes", "ListObjects", "GetNetwork", "ListImages")
-_STREAMS = ("WatchService", "Events", "ListAudit", "Logs", "PullImage", *_LISTS)
+_LISTS = (
+    "ListServices",
+    "ListTasks",
+    "ListContainers",
+    "ListNodes",
+    "ListObjects",
+    "GetNetwork",
+    "ListImages",
+)
+_STREAMS = (
+    "WatchService",
+    "Events",
+    "ListAudit",
+    "Logs",
+    "Stats",
+    "PullImage",
+    "Changes",
+    "WaitContainer",
+    *_LISTS,
+)
 
 
 def add_script(script: Script, server: grpc.Server) -> None:

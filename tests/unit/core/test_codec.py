@@ -100,6 +100,7 @@ FULL = TaskDetail(
     limits_version=3,
     limits_error="no",
     told_to_end=True,
+    command="sh -c true",
 )
 
 

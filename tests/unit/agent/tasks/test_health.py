@@ -318,6 +318,11 @@ def test_a_requested_stop_of_a_starting_task_is_immediate() -> None:
     assert take(record(TaskState.PREPARING), events.StopRequested())[1] == []
 
 
+def test_a_requested_stop_may_have_a_signal_and_a_grace_period_of_its_own() -> None:
+    stopping, _ = take(task(), events.StopRequested("SIGQUIT", 3 * SECOND))
+    assert (stopping.stop_signal, stopping.kill_at) == ("SIGQUIT", NOW + 3 * SECOND)
+
+
 @pytest.mark.parametrize(
     ("end", "ran"),
     [

@@ -18,6 +18,11 @@ def test_another_is_refused_with_the_numbers_that_exist(signal: str) -> None:
         require_signal(SignalRequest("web.1", signal=signal))
 
 
-def test_a_stop_names_no_signal() -> None:
-    with pytest.raises(InvalidArgument, match="expected none"):
-        require_signal(SignalRequest("web.1", signal="HUP", stop=True))
+def test_a_stop_may_name_a_signal_and_a_timeout() -> None:
+    require_signal(SignalRequest("web.1", signal="HUP", stop=True, timeout=1))
+
+
+@pytest.mark.parametrize(("stop", "timeout"), [(True, -1), (True, 2**62), (False, 1)])
+def test_a_timeout_is_that_of_a_stop(stop: bool, timeout: int) -> None:
+    with pytest.raises(InvalidArgument, match=r"^--timeout: .*expected 0s to"):
+        require_signal(SignalRequest("web.1", signal="HUP", stop=stop, timeout=timeout))

@@ -19,7 +19,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.errors import PermissionDenied
 from pyswarm_core.identity.users import User, UserId, UserSpec
 from pyswarm_core.objects import PreviousSpec
-from pyswarm_core.specs import NetworkAttachment, NetworkSpec, ServiceSpec
+from pyswarm_core.specs import Device, NetworkAttachment, NetworkSpec, ServiceSpec
 from pyswarm_core.state import State
 from pyswarm_core.views import Event
 from tests.fixtures import build
@@ -184,6 +184,7 @@ def test_objects_of_some_kinds_need_another_role(state: State) -> None:
 
 # Options
 
+NAMESPACES = ("pid", "ipc", "uts", "cgroupns")
 POWERS = [
     ("--network host", _joining(_service("x"), "host")),
     ("--cap-add SYS_ADMIN", _service("x", capability_add=("CHOWN", "SYS_ADMIN"))),
@@ -192,6 +193,22 @@ POWERS = [
     ("--sysctl net.core.somaxconn", _service("x", sysctls={"net.core.somaxconn": "9"})),
     ("--sysctl kernel.shmmax", _service("x", sysctls={"kernel.shmmax": "9"})),
     ("--oom-score-adj -1", _service("x", oom_score_adj=-1)),
+    ("--privileged true", _service("x", privileged=True)),
+    *((f"--{kind} host", _service("x", **{f"{kind}_mode": "host"})) for kind in NAMESPACES),
+    ("--device /dev/kvm", _service("x", devices=(Device(path_on_host="/dev/kvm"),))),
+    ("--device-cgroup-rule a *:* rwm", _service("x", device_cgroup_rules=("a *:* rwm",))),
+    ("--security-opt seccomp=unconfined", _service("x", security_opt=("seccomp=unconfined",))),
+    ("--security-opt seccomp=FILE", _service("x", security_opt=("seccomp={}" + 99 * " ",))),
+    ("--security-opt apparmor=mine", _service("x", security_opt=("apparmor=mine",))),
+    (
+        "--security-opt systempaths=unconfined",
+        _service("x", security_opt=("systempaths=unconfined",)),
+    ),
+    ("--pid host", _service("x", pid_mode="host", userns_mode="auto")),
+    (
+        f'--device "/dev/{75 * "x"}..."',
+        _service("x", devices=(Device(path_on_host="/dev/" + 99 * "x"),)),
+    ),
 ]
 HARMLESS = [
     _joining(_service("x"), "bridge"),
@@ -200,6 +217,9 @@ HARMLESS = [
     _service("x", capability_drop=("ALL",)),
     _service("x", sysctls={"net.ipv4.ip_unprivileged_port_start": "0"}),
     _service("x", oom_score_adj=1),
+    _service("x", tmpfs={"/run": "exec,dev"}, shm_size=1 << 30, read_only=True),
+    _service("x", ipc_mode="shareable", userns_mode="auto", cgroupns_mode="private"),
+    _service("x", security_opt=("no-new-privileges=false", "label=disable")),
 ]
 
 

@@ -1,0 +1,57 @@
+"""The controller's calls about containers, and what a name means to the verbs. SHELL."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from cli.client import Client, _whole
+from pyswarm_core.api.v1 import containers_pb2 as cp
+from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.codec import from_proto
+from pyswarm_core.docker.containers.views import ContainerView
+from pyswarm_core.objects import Service
+from pyswarm_core.views import TaskView
+
+
+class Named(msgspec.Struct, frozen=True):
+    """What a name means: a container, one task of a service, or a service with all its tasks."""
+
+    service: Service
+    task: TaskView | None
+    """Of a container its newest task; None: it was never started, or this is a service."""
+    networks: dict[str, str] = {}
+    """Their names, by id."""
+
+    @property
+    def is_container(self) -> bool:
+        """Whether it has one task, which keeps its files."""
+        return self.service.spec.mode.is_container
+
+    @property
+    def is_service(self) -> bool:
+        """Whether all tasks of the service are meant."""
+        return self.task is None and not self.is_container
+
+
+def containers(
+    client: Client, *, every: bool = False, last: int = 0, filters: Iterable[str] = ()
+) -> list[ContainerView]:
+    """The containers that pass the filters, newest first."""
+    request = cp.ListContainersRequest(all=every, last=last, filters=filters)
+    reply = client._ask(_whole(client._stub.ListContainers, cp.ListContainersReply), request)
+    return [from_proto(ContainerView, item) for item in reply.containers]
+
+
+def named(client: Client, ref: str) -> Named:
+    """What the name, id or prefix means. Raises NotFound in Docker's words."""
+    reply = client._ask(client._stub.GetContainer, pb.RefRequest(ref=ref))
+    return from_proto(Named, reply)
+
+
+def stop_task(client: Client, task_id: str, signal: str, timeout: int) -> None:
+    """Stop a task's process by a signal and within nanoseconds; empty and 0: those of its spec.
+
+    Raises Conflict if it does not run.
+    """
+    request = pb.SignalTaskRequest(ref=task_id, signal=signal, stop=True, timeout=timeout)
+    client._ask(client._stub.SignalTask, request)

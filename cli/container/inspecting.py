@@ -1,0 +1,93 @@
+"""How `inspect` finds objects of every kind by name. SHELL."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from cli import session
+from cli.client import Client
+from cli.container import calls
+from cli.inspection import Networks
+from cli.node.self_ import node_of
+from cli.task.inspect import checks_of
+from pyswarm_core.docker import documents, images, objects
+from pyswarm_core.docker.containers.document import Inspected, of_container
+from pyswarm_core.errors import InvalidArgument, NotFound
+from pyswarm_core.kinds import USER
+
+Document = dict[str, Any]
+
+
+def show(names: Sequence[str], form: str, kinds: Sequence[str], *, with_size: bool) -> None:
+    """Print the documents; raise NotFound in Docker's words with all names that do not exist."""
+    if with_size:
+        raise InvalidArgument("--size is not supported yet: `pyswarm diff` lists changed files")
+    client = session.connect()
+    reader = _Reader(client)
+    found: list[Document] = []
+    missing = []
+    for name in names:
+        try:
+            found.append(reader.read(name, kinds, whole=bool(form) and form != "json"))
+        except NotFound as error:
+            missing.append(str(error))
+    if found or not form:
+        for line in documents.show(found, form, whole=True):
+            click.echo(line)
+    if missing:
+        raise NotFound("; ".join(missing))
+
+
+class _Reader:
+    """Reads the documents of one command; each network is read once."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._networks = Networks(client)
+        self._of: Mapping[str, Callable[[str], Document]] = {
+            "container": self._container,
+            "image": self._image,
+            "network": lambda ref: objects.of_network(client.network(ref)),
+            "node": lambda ref: objects.of_node(node_of(client, ref)),
+            "service": self._service,
+            "task": self._task,
+            "user": lambda ref: documents.document(client.object(USER, ref)),
+        }
+
+    def read(self, name: str, kinds: Sequence[str], *, whole: bool) -> Document:
+        """The first object of that name; without empty fields unless `whole`, or a container."""
+        for kind in kinds:
+            try:
+                document = self._of[kind](name)
+            except NotFound as error:
+                if "ambiguous" in str(error):
+                    raise
+                continue
+            return document if whole or kind == "container" else documents.without_unset(document)
+        what = kinds[0] if len(kinds) == 1 else "object"
+        raise NotFound(f"No such {what}: {name}")
+
+    def _container(self, ref: str) -> Document:
+        named = calls.named(self._client, ref)
+        if named.is_service:
+            raise NotFound(f"No such container: {ref}")
+        checks = checks_of(self._client, named.task) if named.task else ()
+        found = Inspected(named.service, named.task, named.networks, tuple(checks))
+        return of_container(found, self._networks.addresses)
+
+    def _service(self, ref: str) -> Document:
+        return objects.of_service(self._client.service(ref), self._networks.addresses)
+
+    def _task(self, ref: str) -> Document:
+        found = self._client.tasks(tasks=(ref,))
+        if not found:
+            raise NotFound(f"No such task: {ref}")
+        checks = checks_of(self._client, found[0])
+        return objects.of_task(found[0], self._networks.addresses, checks)
+
+    def _image(self, ref: str) -> Document:
+        found = images.document(ref, self._client.images())
+        if found is None:
+            raise NotFound(f"No such image: {ref}")
+        return found

@@ -1,0 +1,1 @@
+"""The verbs that start, stop, rename and remove containers."""

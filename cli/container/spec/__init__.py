@@ -1,0 +1,1 @@
+"""The flags of `run` and `create`, and the spec that they make."""

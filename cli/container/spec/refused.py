@@ -1,0 +1,88 @@
+"""Flags of `docker run` and `docker create` that are refused, each with what to use instead. PURE.
+
+They are options of the commands, which `--help` does not list: so `-itv DIR:/data` names `-v` too.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_VOLUMES = "there are no volumes yet: copy the files into the image; the container's own files stay"
+_WINDOWS = "it is for Windows containers"
+_REALTIME = "the scheduler plans no real-time CPU time; use --cpus or --cpu-shares"
+
+REFUSED: Mapping[str, str] = {
+    "-v --volume": f"{_VOLUMES} over stop, start and restart",
+    "--mount": f"{_VOLUMES} over stop, start and restart",
+    "--volume-driver": _VOLUMES,
+    "--volumes-from": f"{_VOLUMES}, and no container may use another's",
+    "--link": "containers on one network find each other by name: use --network NAME for both",
+    "--link-local-ip": "networks assign one address per IP version; use --ip",
+    "--ip6": "the IPv6 address follows from the IPv4 address of the network; use --ip",
+    "--cgroup-parent": "the agent keeps its containers below its own --cgroup-parent",
+    "--storage-opt": "the root file system has no quota; limit the host's disk",
+    "--cpu-rt-period": _REALTIME,
+    "--cpu-rt-runtime": _REALTIME,
+    "--cpuset-mems": "memory nodes are not planned; use --cpuset-cpus",
+    "--kernel-memory": "kernels since 5.4 ignore it; use --memory, which counts kernel memory",
+    "--gpus": "there are no GPUs; pass their files with --device and label the nodes",
+    "--runtime": "crun is the only runtime",
+    "--isolation": _WINDOWS,
+    "--cpu-count": _WINDOWS,
+    "--cpu-percent": _WINDOWS,
+    "--io-maxbandwidth": _WINDOWS,
+    "--io-maxiops": _WINDOWS,
+    "--use-api-socket": "no socket is mounted; --allow-fleet-api permits connections to the API",
+    "--log-driver": "logs are files on the container's host, limited by its agent's --log-max-size"
+    " and --log-max-file",
+    "--log-opt": "logs are files on the container's host, limited by its agent's --log-max-size and"
+    " --log-max-file",
+    "--annotation": "no annotation is passed to the runtime; use --label",
+    "--blkio-weight": "block IO is not limited",
+    "--blkio-weight-device": "block IO is not limited",
+    "--device-read-bps": "block IO is not limited",
+    "--device-read-iops": "block IO is not limited",
+    "--device-write-bps": "block IO is not limited",
+    "--device-write-iops": "block IO is not limited",
+    "-c --cpu-shares": "use --cpus",
+    "--cpu-period": "use --cpus",
+    "--cpu-quota": "use --cpus",
+    "--cpuset-cpus": "use --cpus",
+    "--memory-reservation": "use --memory",
+    "--oom-kill-disable": "use --memory and --oom-score-adj",
+    "--device": "containers have no devices of their host",
+    "--device-cgroup-rule": "containers have no devices of their host",
+    "--privileged": "use --cap-add",
+    "--pid": "each container has a PID namespace of its own",
+    "--ipc": "each container has an IPC namespace of its own",
+    "--uts": "each container has a UTS namespace of its own",
+    "--userns": "containers use the host's user namespace",
+    "--cgroupns": "each container has a cgroup namespace of its own",
+    "--security-opt": "the default seccomp filter and no-new-privileges cannot change",
+    "--tmpfs": "write into the container's own files",
+    "--shm-size": "/dev/shm has 64 MiB",
+    "--mac-address": "the MAC address follows from the address",
+}
+"""Names of a flag -> what to use instead, unless `service create` has the flag."""
+
+
+def options(known: frozenset[str]) -> list[click.Option]:
+    """The refused flags that are not among the known ones."""
+    return [
+        _refused(names.split(), why)
+        for names, why in REFUSED.items()
+        if not known.intersection(names.split())
+    ]
+
+
+def _refused(names: list[str], why: str) -> click.Option:
+    shown = names[-1]
+
+    def refuse(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value:
+            raise click.UsageError(f"{shown} is not supported: {why}", ctx)
+
+    return click.Option(names, multiple=True, hidden=True, expose_value=False, callback=refuse)
