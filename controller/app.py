@@ -25,6 +25,7 @@ from controller.grpc.listening import listen, server_options
 from controller.grpc.locked import until_unlocked
 from controller.host import controller_id, host_routes
 from controller.identity.authority import Authority, StoredCluster
+from controller.identity.caller import ROOT
 from controller.identity.cluster import WITHOUT_CA, first_cluster, is_without_ca
 from controller.identity.envelope import Envelope
 from controller.identity.keyfile import missing
@@ -320,7 +321,7 @@ class Controller:
         self._metrics.is_leader.set(1)
         await self._health.set_leading(True)
         if self.unlocked_at is not None:
-            self._loop.audit.unlocked(self.controller, self.unlocked_at, UNLOCK)
+            self._loop.audit.note(ROOT, UNLOCK, self.controller, self.unlocked_at)
             self.unlocked_at = None
         group.create_task(self._audit(state, saver.yield_loop))
         group.create_task(self._write_audit(self._loop.audit.log))

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from msgspec.structs import replace
 
 from controller.identity import audit
-from controller.identity.caller import ROOT, Caller
+from controller.identity.caller import Caller
 from controller.leader.audit.refusals import Refusals
 from controller.leader.requests import Request
 from controller.metrics import Metrics
@@ -184,10 +184,12 @@ class Auditor:
             self._metrics.audit_records_total.labels(draft.class_.value).inc()
             store(draft.name, self.log.append(draft.class_, draft.record), draft.beside)
 
-    def note(self, caller: Caller, verb: str, ref: str) -> None:
-        """The caller acted on hosts, and no stored object changed. The record is written behind."""
+    def note(self, caller: Caller, verb: str, ref: str, at: Instant | None = None) -> None:
+        """The caller acted on hosts, by default now, and no stored object changed. The record is
+        written behind.
+        """
         class_ = audit.class_of(caller)
-        record = audit.action_of(caller, self._clock.now(), verb, ref)
+        record = audit.action_of(caller, at or self._clock.now(), verb, ref)
         self._metrics.audit_records_total.labels(class_.value).inc()
         self._store_behind("", self.log.append(class_, record))
 
@@ -210,13 +212,6 @@ class Auditor:
         self._store_behind(
             "", self.log.append(AuditClass.REFUSED, replace(record, skipped=skipped))
         )
-
-    def unlocked(self, controller: str, at: Instant, verb: str) -> None:
-        """Root unlocked this controller before it led. The record is written behind."""
-        class_ = audit.class_of(ROOT)
-        self._metrics.audit_records_total.labels(class_.value).inc()
-        record = audit.action_of(ROOT, at, verb, controller)
-        self._store_behind("", self.log.append(class_, record))
 
     def flushed(self) -> None:
         """The store has what was to be written behind."""

@@ -29,9 +29,9 @@ class Turn:
         self.services: list[ServiceId] = []
         self.tasks: list[Task] = []
         self.networks: list[Network] = []
+        self.clusters: list[Cluster] = []
         self.events: list[Event] = []
         self.answers: list[tuple[Future[Any], Any]] = []
-        self.clusters: list[Cluster] = []
         self._given_up: dict[_Held, dict[ServiceId, None]] = {}
         """By whom, and the store may not know it yet."""
 
