@@ -16,6 +16,7 @@ from agent.streams.commands import serve_command
 from agent.streams.copying import CopyRequest, serve_copy
 from agent.streams.forwarding import serve_forward
 from agent.tasks.record import Record
+from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.errors import Conflict, Exhausted
 from pyswarm_core.ids import TaskId
 from pyswarm_core.streams.limits import STREAMS_PER_NODE
@@ -27,6 +28,8 @@ from pyswarm_core.streams.requests import (
     ExportRequest,
     PortForwardRequest,
 )
+
+_log = EventLog("agent.streams")
 
 Request = ExecRequest | AttachRequest | PortForwardRequest | CopyRequest
 
@@ -109,6 +112,12 @@ class Streams:
                 await serve_copy(self._runtime, self._copies, record, request, link)
 
     def _keep(self, work: Coroutine[None, None, None]) -> None:
-        task = self._group.create_task(work)
+        async def kept() -> None:
+            try:
+                await work
+            except Exception as error:
+                _log.error("stream.internal_error", trace=True, error=error)
+
+        task = self._group.create_task(kept())
         self._kept.add(task)
         task.add_done_callback(self._kept.discard)
