@@ -11,13 +11,18 @@ from agent.tasks.record import Record
 from agent.tasks.steps import KILL_AGAIN, Step
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.limits import DRAIN_MAX
+from pyswarm_core.states import TaskState
 
 
 def stop(record: Record, now: Instant) -> Step:
-    """Begin the grace period. A process that is being started gets the stop signal once it runs."""
+    """Begin the grace period. A process that is being started gets the stop signal once it runs. A
+    container that is removed has none, as in Docker.
+    """
+    is_removed = bool(record.layer) and record.desired_state is TaskState.REMOVE
     if record.kill_at:
-        return Step(record)
-    kill_at = after(now, record.spec.container_spec.stop_grace_period)
+        return Step(replace(record, kill_at=min(record.kill_at, now)) if is_removed else record)
+    grace = 0 if is_removed else record.spec.container_spec.stop_grace_period
+    kill_at = after(now, grace)
     stopping = replace(left_backends(record, now, "stopping"), kill_at=kill_at, drain_at=Instant(0))
     return signal_stop(stopping) if record.process_runs else Step(stopping)
 
