@@ -15,14 +15,10 @@ from pyswarm_core.states import TaskState
 
 
 def stop(record: Record, now: Instant) -> Step:
-    """Begin the grace period. A process that is being started gets the stop signal once it runs. A
-    container that is removed has none, as in Docker.
-    """
-    is_removed = bool(record.layer) and record.desired_state is TaskState.REMOVE
+    """Begin the grace period. A process that is being started gets the stop signal once it runs."""
     if record.kill_at:
-        return Step(replace(record, kill_at=min(record.kill_at, now)) if is_removed else record)
-    grace = 0 if is_removed else record.spec.container_spec.stop_grace_period
-    kill_at = after(now, grace)
+        return Step(record)
+    kill_at = after(now, record.spec.container_spec.stop_grace_period)
     stopping = replace(left_backends(record, now, "stopping"), kill_at=kill_at, drain_at=Instant(0))
     return signal_stop(stopping) if record.process_runs else Step(stopping)
 
@@ -79,3 +75,14 @@ def timer_fired(record: Record, now: Instant) -> Step:
     if not record.kill_at:
         return stop(record, now)
     return Step(replace(record, kill_at=after(now, KILL_AGAIN)), (Effect.KILL,))
+
+
+def stop_for_good(record: Record, now: Instant) -> Step:
+    """Begin the stop that the controller requests. A container that is removed has no grace period,
+    as in Docker.
+    """
+    stopping = stop(record, now)
+    if not record.layer or record.desired_state is not TaskState.REMOVE:
+        return stopping
+    killed = stopping.record
+    return Step(replace(killed, kill_at=min(killed.kill_at, now)), stopping.effects)
