@@ -256,7 +256,8 @@ def _config(flags: dict[str, Any]) -> Config:
     cpus, memory = flags.pop("cpus"), flags.pop("memory")
     flags["pull_stall_s"] = flags.pop("pull_stall") / SECOND
     flags["labels"] = _pairs(flags["labels"])
-    flags["advertise_addr"] = flags["advertise_addr"] or _host_address(flags["controllers"])
+    if not flags["rejoin"]:  # which sends no address
+        flags["advertise_addr"] = flags["advertise_addr"] or _host_address(flags["controllers"])
     for name in ("state_dir", "run_dir"):
         flags[name] = flags[name].absolute()
     memory_bytes = _host_memory() if memory is None else memory

@@ -19,30 +19,44 @@ from agent.health.probes import Probes
 from agent.images.base import Images
 from agent.images.settings import ImageSettings
 from agent.images.store import open_images
-from agent.listening import listening
-from agent.metrics import AgentCollector, NameQueries, NetworkSyncs, TaskMetrics
+from agent.listening import accepted, listening
+from agent.metrics import (
+    AgentCollector,
+    ContainerMetrics,
+    NameQueries,
+    NetworkSyncs,
+    TaskMetrics,
+)
 from agent.network.base import Fault, Underlay
 from agent.network.dns.forward import HostServers
 from agent.network.dns.server import serving_names
 from agent.network.kernel import KernelDataplane
+from agent.network.names import Names
 from agent.network.netns import Namespaces
 from agent.outbox import Outbox
 from agent.overlays.closing import Closing, listen_addrs, own_listeners, plain_registries
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import CONTROLLERS, Plan
+from agent.preflight import Preflight
 from agent.preparation import Preparation
 from agent.records import Records
 from agent.runtime.base import LogLimits
 from agent.runtime.crun import ConmonRuntime
+from agent.runtime.isolation.lacks import missing
 from agent.runtime.layout import Layout
 from agent.runtime.room import shortage
 from agent.runtime.running.attachments import Attachments
+from agent.runtime.usage import disks
+from agent.runtime.usage.reading import Reader
 from agent.session.conversation import Session
 from agent.session.greeting import Greeting, Greetings
 from agent.session.identity import Identity, Joining, join
 from agent.session.jointoken import join_token, refusal_recorded, remove_token
 from agent.session.renewal import Renewal, rejoin
 from agent.session.tunnels import Dialer
+from agent.stats.kernel import KernelMeter
+from agent.stats.restarts import Restarts
+from agent.stats.sampler import Sampler
 from agent.streams.serving import Streams
 from agent.tracing import Tracer
 from agent.worker import Worker
@@ -91,8 +105,18 @@ class _Parts(msgspec.Struct, frozen=True):
     dataplane: KernelDataplane
     worker: Worker
     outbox: Outbox
-    registry: CollectorRegistry
     tracer: Tracer
+    reading: "_Reading"
+    lacks: frozenset[Capability]
+    """What this host lacks for some containers."""
+
+
+class _Reading(msgspec.Struct, frozen=True):
+    """What is read of this host on request."""
+
+    registry: CollectorRegistry
+    sampler: Sampler
+    containers: ContainerMetrics
     streams: Streams
 
 
@@ -104,12 +128,16 @@ class _Served:
     def __init__(self) -> None:
         self.identity: Identity | None = None
         self.session: Session | None = None
+        self.containers: ContainerMetrics | None = None
 
     def listen(self, config: Config, stack: AsyncExitStack, registry: CollectorRegistry) -> None:
         """Begin to serve."""
         security = ScrapeSecurity(self._credentials, self._token_digest)
-        stack.enter_context(serve_metrics(config.metrics_addr, registry, security))
+        stack.enter_context(serve_metrics(config.metrics_addr, registry, security, self._more))
         stack.enter_context(serve_health(config.health_addr, self._is_ready))
+
+    def _more(self, *, openmetrics: bool) -> bytes:
+        return self.containers.text(openmetrics=openmetrics) if self.containers else b""
 
     def _credentials(self) -> bytes:
         if self.identity is None:
@@ -143,13 +171,14 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
     served = _Served()
     served.listen(config, stack, registry)
     parts = await _parts(config, stack, registry)
+    served.containers = parts.reading.containers
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.overlays.run())
         group.create_task(parts.dataplane.tend())
         group.create_task(parts.runtime.tend())
         group.create_task(parts.worker.run())
         lacks = await parts.dataplane.overlay.missing_capabilities()
-        identity = known or await _join(config, _description(config, lacks))
+        identity = known or await _join(config, _description(config, parts.lacks.union(lacks)))
         identity.learn(config.controllers)
         remove_token(config.join_token_file)
         served.identity = identity
@@ -172,7 +201,7 @@ async def _converse(
         await _assign(assignment, identity, parts)
 
     async def examine() -> Greeting:
-        lacks = await overlay.missing_capabilities()
+        lacks = parts.lacks.union(await overlay.missing_capabilities())
         addresses = await overlay.addresses6()
         return Greeting(_description(config, lacks), config.advertise_addr, addresses)
 
@@ -180,6 +209,8 @@ async def _converse(
     echoes = Echoes(parts.outbox.probed)
     stack.callback(echoes.close)
     renewal = Renewal(identity, lambda: session.controller)
+    dialer = _dialer(parts)
+    stack.callback(dialer.close)
     session = Session(
         identity,
         Greetings(examine, group).current,
@@ -188,20 +219,32 @@ async def _converse(
         assign=assign,
         probe=echoes.ask,
         close=partial(parts.overlays.close, CONTROLLERS),
-        open_tunnel=Dialer(
-            parts.worker, parts.images, parts.runtime, parts.tracer.trace, parts.streams
-        ).open,
+        open_tunnel=dialer.open,
         worn_key=overlay.worn_key,
         faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
         roots_changed=renewal.roots_changed,
         refused=renewal.refused,
     )
     served.session = session
-    parts.registry.register(AgentCollector(parts.worker, parts.overlays, session, parts.dataplane))
+    parts.reading.registry.register(
+        AgentCollector(parts.worker, parts.overlays, session, parts.dataplane)
+    )
     group.create_task(_check_room(config, parts.worker))
     group.create_task(renewal.run())
     await parts.worker.adopted()
     group.create_task(session.run())
+
+
+def _dialer(parts: _Parts) -> Dialer:
+    reading = parts.reading
+    return Dialer(
+        parts.worker,
+        parts.images,
+        parts.runtime,
+        parts.tracer.trace,
+        reading.streams,
+        sampler=reading.sampler,
+    )
 
 
 def _host_faults(worker: Worker) -> tuple[Fault, ...]:
@@ -235,6 +278,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     images = await stack.enter_async_context(open_images(_image_settings(config)))
     layout = Layout(config.state_dir, config.run_dir, config.cgroup_parent)
     layout.prepare()
+    disks.count_disks(host.hierarchies, layout.cgroup_parent)
     runtime = ConmonRuntime(host.binaries, layout, host.hierarchies)
     stack.callback(runtime.close)
     outbox = Outbox()
@@ -253,6 +297,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     )
     probes = Probes(runtime, network.namespaces.tcp_socket)
     stack.callback(probes.close)
+    restarts = Restarts()
     worker = Worker(
         clock=UnsteppedClock(),
         records=Records(config.state_dir / "tasks", config.run_dir / "checks"),
@@ -260,11 +305,35 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         overlays=overlays,
         preparation=preparation,
         outbox=outbox,
-        observer=TaskMetrics(registry),
+        observer=TaskMetrics(registry, restarts),
         listening=listening,
+        accepted=accepted,
         probe=probes,
     )
-    tracer = Tracer(
+    tracer = _tracer(network, worker, images)
+    stack.callback(tracer.close)
+    streams = await stack.enter_async_context(
+        Streams(runtime, attachments, lambda: worker.records, network.namespaces.tcp_socket)
+    )
+    dataplane = network.dataplane
+    meter = KernelMeter(Reader(host.hierarchies), layout.cgroup, Names(config.fleet))
+    sampler = Sampler(meter, lambda: worker.records, config.memory_bytes)
+    containers = ContainerMetrics(sampler, restarts, config.hostname)
+    reading = _Reading(registry, sampler, containers, streams)
+    lacks = await asyncio.to_thread(_lacks, config, host)
+    return _Parts(images, runtime, overlays, dataplane, worker, outbox, tracer, reading, lacks)
+
+
+def _lacks(config: Config, host: Preflight) -> frozenset[Capability]:
+    found = missing(config.state_dir, config.run_dir, apparmor=host.facts.apparmor)
+    for capability, reason in found.items():
+        _log.info("host.lacks", what=capability, reason=reason)
+    return frozenset(found)
+
+
+def _tracer(network: "_Network", worker: Worker, images: Images) -> Tracer:
+    overlays = network.overlays
+    return Tracer(
         network.dataplane,
         network.namespaces,
         network.dataplane.names,
@@ -272,12 +341,6 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         lambda task_id, protocol: _exposed(task_id, protocol, worker, images),
         closes=overlays.closes,
     )
-    stack.callback(tracer.close)
-    streams = await stack.enter_async_context(
-        Streams(runtime, attachments, lambda: worker.records, network.namespaces.tcp_socket)
-    )
-    dataplane = network.dataplane
-    return _Parts(images, runtime, overlays, dataplane, worker, outbox, registry, tracer, streams)
 
 
 class _Network(msgspec.Struct, frozen=True):

@@ -61,7 +61,7 @@ def config_problems(config: Config) -> list[Problem]:
     """Everything that is wrong with the settings and can be checked without side effects."""
     return [
         *hostname_problems(config.hostname),
-        *address_problems(config.advertise_addr),
+        *(() if config.rejoin else address_problems(config.advertise_addr)),
         *_shaped("--fleet", (config.fleet,), _FLEET, "1 to 5 lower-case letters and digits"),
         *_shaped("--controller", config.controllers, _ADDRESS, "HOST:PORT"),
         *_shaped("--registry-mirror", config.registry_mirrors, _MIRROR, "http(s)://HOST[:PORT]"),

@@ -1,4 +1,6 @@
-"""Whether a task listens on its ports, and which process of the host does. SHELL over /proc."""
+"""Whether a task listens on its ports and has accepted its connections, from the socket tables of
+its network namespace; and which process of the host listens. SHELL over /proc.
+"""
 
 import asyncio
 import os
@@ -6,13 +8,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from agent.network.sockets import inodes, listens
+from agent.network.base import HOST_NETWORK
+from agent.network.sockets import has_unaccepted, inodes, listens
 from agent.tasks.record import Record
 from pyswarm_core.specs import PortConfig, Protocol
 
 POLL_FIRST_S = 0.02
 POLL_MAX_S = 1.0
 """The time between two checks: the first, growing to the second."""
+ACCEPT_MAX_S = 1.0
+"""The stop signal waits at most this long until a task has accepted its connections."""
 
 
 async def listening(record: Record) -> bool:
@@ -28,6 +33,28 @@ def _listening(record: Record) -> bool:
             table = _read(Path(f"/proc/{record.detail.pid}/net/{name}"))
             missing -= listens(table, missing, addresses)
     return not missing
+
+
+async def accepted(record: Record) -> None:
+    """Return once no connection to the task waits to be accepted, or after ACCEPT_MAX_S.
+
+    Programs that close their socket on the stop signal reset such connections. A task on the
+    network of its host is not examined: the table has the sockets of the whole host.
+    """
+    if not record.is_reachable or _is_on_host_network(record):
+        return
+    for _ in range(round(ACCEPT_MAX_S / POLL_FIRST_S)):
+        if not await asyncio.to_thread(_has_unaccepted, record.detail.pid):
+            return
+        await asyncio.sleep(POLL_FIRST_S)
+
+
+def _is_on_host_network(record: Record) -> bool:
+    return any(network.target == HOST_NETWORK for network in record.spec.networks)
+
+
+def _has_unaccepted(pid: int) -> bool:
+    return any(has_unaccepted(_read(Path(f"/proc/{pid}/net/{name}"))) for name in ("tcp", "tcp6"))
 
 
 def conflict(ports: Iterable[PortConfig]) -> str:

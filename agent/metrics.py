@@ -1,4 +1,5 @@
-"""The agent's metrics. SHELL: the agent's only importer of prometheus_client.
+"""The agent's metrics. SHELL: the agent's only importer of prometheus_client. Those of containers
+are in `agent/stats/families.py`, and only sampled here.
 
 pyswarm_agent_tasks{state}                    tasks on this node
 pyswarm_agent_task_phase_seconds{phase}       prepare (accepted to ready), start (ready to running)
@@ -36,12 +37,19 @@ from agent.network.filter.control import CLOSED, METADATA
 from agent.network.filter.host import PLAINTEXT
 from agent.network.filter.senders import SPOOFED
 from agent.overlays.overlays import Overlays
+from agent.runtime.base import Details
 from agent.session.conversation import Session
+from agent.stats.exposition import exposition
+from agent.stats.families import Reading
+from agent.stats.restarts import Restarts
+from agent.stats.sampler import Sampler
 from agent.tasks.record import Record
 from agent.worker import Worker
-from pyswarm_core.clock import seconds
+from pyswarm_core.clock import SECOND, seconds
 from pyswarm_core.states import TaskState
 
+SCRAPE_AGE_MAX = SECOND
+"""Nanoseconds; scrapes at the same time share a sample."""
 _NETFILTER = Path("/proc/sys/net/netfilter")
 _DROPPED = {
     SPOOFED: (
@@ -91,7 +99,8 @@ _PHASE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 class TaskMetrics:
     """A `TaskObserver` that measures the phases of tasks' starts, and their checks."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, restarts: Restarts) -> None:
+        self._restarts = restarts
         self._seconds = Histogram(
             "pyswarm_agent_task_phase_seconds",
             "Duration of the phases of a task's start",
@@ -118,6 +127,7 @@ class TaskMetrics:
 
     def moved(self, before: Record, after: Record) -> None:
         """See `TaskObserver`."""
+        self._restarts.moved(before, after)
         if after.ready_at != before.ready_at:
             self._seconds.labels("prepare").observe(seconds(after.ready_at - after.accepted_at))
         if after.started_at != before.started_at:
@@ -185,6 +195,29 @@ class NetworkSyncs:
     def healed(self, drifts: int) -> None:
         """See `NetworkObserver`."""
         self._healed.inc(drifts)
+
+
+class ContainerMetrics:
+    """Samples the containers at each scrape. `node` is the name of this node."""
+
+    def __init__(self, sampler: Sampler, restarts: Restarts, node: str) -> None:
+        self._sampler = sampler
+        self._restarts = restarts
+        self._node = node
+
+    def text(self, *, openmetrics: bool) -> bytes:
+        """Their metrics. Called in the thread of the scrape."""
+        readings = [
+            Reading(
+                record,
+                sample.stats,
+                sample.details or Details(),
+                sample.traffic,
+                self._restarts.of(record),
+            )
+            for record, sample in self._sampler.sample(SCRAPE_AGE_MAX, details=True)
+        ]
+        return exposition(readings, self._node, openmetrics=openmetrics)
 
 
 class AgentCollector(Collector):

@@ -19,8 +19,10 @@ import msgspec
 from agent.runtime import cgroups
 from agent.runtime.cgroups import Hierarchies
 from agent.runtime.conmon import ENVIRONMENT, Binaries
+from agent.tasks.isolation.capabilities import from_mask
 from agent.tasks.ocispec import HostFacts
 from pyswarm_core.errors import Unavailable
+from pyswarm_core.plaintext import split_lines
 
 # Static inits only: they run in any image.
 INITS = (
@@ -176,8 +178,23 @@ def _facts(hierarchies: Hierarchies) -> HostFacts:
         kernel=(int(major), int(minor)),
         unified_cgroups=not hierarchies.v1,
         swap_accounted=not memory or Path(memory, "memory.memsw.limit_in_bytes").exists(),
+        capabilities=from_mask(int(_status_field("CapBnd"), 16)),
+        apparmor=_has_apparmor(),
         init_path=next((path for path in INITS if Path(path).is_file()), ""),
     )
+
+
+def _has_apparmor() -> bool:
+    try:
+        return Path("/sys/module/apparmor/parameters/enabled").read_text().startswith("Y")
+    except OSError:
+        return False
+
+
+def _status_field(name: str) -> str:
+    """A field of this process's status."""
+    rows = split_lines(Path("/proc/self/status").read_text())
+    return next(row.split(":", 1)[1].strip() for row in rows if row.startswith(f"{name}:"))
 
 
 def _controllers() -> tuple[str, ...]:

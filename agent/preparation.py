@@ -7,6 +7,7 @@ which the worker calls for every ended task.
 """
 
 import asyncio
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,11 +26,14 @@ from agent.network.base import RESOLVER_ADDRESS
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Attached
 from agent.runtime.base import ContainerConfig, LogLimits, Runtime, RuntimeFailed
+from agent.runtime.isolation import devices
 from agent.runtime.mounts import read_from_layers
 from agent.runtime.running.attachments import Attachments
 from agent.tasks.events import Prepared
+from agent.tasks.isolation.config import HOST
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
 from agent.tasks.ocispec_process import command_line
+from agent.tasks.ocispec_resources import interfaces, written_limits
 from agent.tasks.record import Record
 from pyswarm_core.clock import seconds
 from pyswarm_core.docker.reference import parse_reference
@@ -37,7 +41,7 @@ from pyswarm_core.docker.units import decimal_size, format_duration
 from pyswarm_core.ids import NetworkId, short
 from pyswarm_core.limits import CREATION_MAX, DETAIL_LENGTH_MAX, PULL_STALL_MAX
 from pyswarm_core.objects import clipped
-from pyswarm_core.specs import ContainerSpec
+from pyswarm_core.specs import ContainerSpec, PortConfig
 
 ReportStatus = Callable[[str], None]
 
@@ -84,6 +88,7 @@ class Preparation:
         image = await self._image(record, report)
         # Outside the slots: a network that cannot be made must not delay tasks of other networks.
         await self._overlays.ready(_networks(record))
+        await self._overlays.released(record.task_id, record.spec.task_ips)
         if record.layer and (taken := await asyncio.to_thread(listening.conflict, record.ports)):
             raise RuntimeFailed(taken)
         async with self._slots:
@@ -125,15 +130,19 @@ class Preparation:
 
     async def _create(self, record: Record, image: Image) -> Prepared:
         spec = record.spec
-        networks = _networks(record)
-        dns = spec.container_spec.dns_config
         attached = await self._overlays.attach(
-            record.task_id, networks, dns.nameservers, calls_api=spec.allow_fleet_api
+            record.task_id,
+            _networks(record),
+            spec.container_spec.dns_config.nameservers,
+            calls_api=spec.allow_fleet_api,
+            interfaces=interfaces(spec),
         )
         ports = self._overlays.claim(record.task_id, record.ports)
         in_host = not attached.netns_path
-        own_name = self._hostname if in_host else short(record.task_id)
-        hostname = spec.container_spec.hostname or own_name
+        container = spec.container_spec
+        hostname = _hostname(
+            record, self._hostname if in_host else short(record.layer or record.task_id)
+        )
         files = self._files(record, hostname, attached)
         passwd, group = _accounts(image.config, record, image.layers)
         around = Surroundings(
@@ -144,6 +153,7 @@ class Preparation:
             files={f"/etc/{name}": self._runtime.file_path(record.task_id, name) for name in files},
             passwd=passwd,
             group=group,
+            devices=await asyncio.to_thread(devices.of_container, container),
         )
         pid = await self._runtime.create(
             ContainerConfig(
@@ -153,21 +163,14 @@ class Preparation:
                 log_limits=self._log_limits,
                 files=files,
                 terminal=spec.container_spec.tty,
+                limits=written_limits(spec.resources),
                 stdin=spec.container_spec.open_stdin,
                 stdin_once=spec.container_spec.stdin_once,
                 layer=record.layer,
                 volatile=record.volatile,
             )
         )
-        return Prepared(
-            image_id=image.id,
-            stop_signal=spec.container_spec.stop_signal or image.config.stop_signal or "SIGTERM",
-            pid=pid,
-            addresses=attached.addresses,
-            ports=ports,
-            healthcheck=image.config.healthcheck,
-            command=_command(image.config, spec.container_spec),
-        )
+        return _prepared(record, image, pid, attached, ports)
 
     def _files(self, record: Record, hostname: str, attached: Attached) -> dict[str, bytes]:
         spec = record.spec.container_spec
@@ -225,6 +228,26 @@ def _command(image: ImageConfig, spec: ContainerSpec) -> str:
     if words == (*spec.command, *spec.args):
         return ""
     return clipped(shlex.join(words), DETAIL_LENGTH_MAX)
+
+
+def _hostname(record: Record, own_name: str) -> str:
+    container = record.spec.container_spec
+    return os.uname().nodename if container.uts_mode == HOST else container.hostname or own_name
+
+
+def _prepared(
+    record: Record, image: Image, pid: int, attached: Attached, ports: tuple[PortConfig, ...]
+) -> Prepared:
+    container = record.spec.container_spec
+    return Prepared(
+        image_id=image.id,
+        stop_signal=container.stop_signal or image.config.stop_signal or "SIGTERM",
+        pid=pid,
+        addresses=attached.addresses,
+        ports=ports,
+        healthcheck=image.config.healthcheck,
+        command=_command(image.config, container),
+    )
 
 
 def _accounts(image: ImageConfig, record: Record, layers: Sequence[str]) -> tuple[bytes, bytes]:

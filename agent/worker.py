@@ -26,14 +26,14 @@ from agent.records import Records
 from agent.runtime.base import HostFailed, NotRunning, Runtime, RuntimeFailed
 from agent.tasks import events, machine
 from agent.tasks.events import Effect, TaskEvent
-from agent.tasks.ocispec_process import signal_number
-from agent.tasks.ocispec_resources import cgroup_limits
+from agent.tasks.ocispec_process import stop_signal_number
+from agent.tasks.ocispec_resources import bandwidth, cgroup_limits, interfaces
 from agent.tasks.reconcile import adopt, exited
 from agent.tasks.record import Record, TaskObserver
 from agent.timers import Timers
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import NEVER, Clock
-from pyswarm_core.errors import InvalidArgument, PyswarmError, reason_of
+from pyswarm_core.errors import PyswarmError, reason_of
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.objects import TaskStatus
 from pyswarm_core.plaintext import as_utf8
@@ -70,9 +70,10 @@ class Worker:
         outbox: Outbox,
         observer: TaskObserver,
         listening: Callable[[Record], Awaitable[bool]],
+        accepted: Callable[[Record], Awaitable[None]],
         probe: Probe,
     ) -> None:
-        """`listening` returns whether a running task listens on the TCP ports that it publishes."""
+        """`listening`: whether a running task listens on the TCP ports that it publishes."""
         self._clock = clock
         self._store = records
         self._runtime = runtime
@@ -81,6 +82,7 @@ class Worker:
         self._outbox = outbox
         self._observer = observer
         self._listening = listening
+        self._accepted = accepted
         self._records: dict[TaskId, Record] = records.load()
         self._preparing: dict[TaskId, asyncio.Task[None]] = {}
         self._repairing: dict[TaskId, asyncio.Task[None]] = {}
@@ -124,8 +126,9 @@ class Worker:
         return self._records
 
     def images_in_use(self) -> set[str]:
-        """Ids of the images of tasks that are not clean."""
-        return {r.image_id for r in self._records.values() if r.image_id and not r.clean}
+        """Ids of the images of tasks that are not clean, and of containers that may start again."""
+        used = (r for r in self._records.values() if not r.clean or r.layer)
+        return {r.image_id for r in used if r.image_id}
 
     def report(self) -> list[TaskStatus]:
         """The status of every task: each session begins with it."""
@@ -166,7 +169,8 @@ class Worker:
             if number % ASSIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0)
             if task.task_id in self._records:
-                self.handle(task.task_id, events.Desired(task.desired_state))
+                name = task.template.service_name
+                self.handle(task.task_id, events.Desired(task.desired_state, name))
                 if self._records[task.task_id].lacks_login:
                     self.handle(task.task_id, events.LoginReceived(task.template.login))
                 if limits := task.template.new_limits:
@@ -315,6 +319,7 @@ class Worker:
                     networks,
                     dns.nameservers,
                     calls_api=record.spec.allow_fleet_api,
+                    interfaces=interfaces(record.spec),
                 )
         except Exception as error:
             _log.error("task.reattach_failed", task=record.task_id, error=_error_text(error))
@@ -402,10 +407,15 @@ class Worker:
         self.handle(task_id, events.Withdrawn())
 
     async def _signal(self, record: Record, *, kill: bool) -> None:
-        """Send the stop signal, or SIGKILL to every process of the task's cgroup."""
-        number = signal.SIGKILL if kill else _number(record.stop_signal)
+        """Send SIGKILL to every process of the task's cgroup, or the stop signal to one."""
+        number = signal.SIGKILL if kill else stop_signal_number(record.stop_signal)
         try:
+            if not kill:
+                await self._accepted(record)
             await self._runtime.kill(record.task_id, number, everyone=kill)
+            if record.detail.paused and not kill:
+                await self._runtime.resume(record.task_id)
+                self.handle(record.task_id, events.PauseChanged(paused=False))
         except Exception as error:
             text = _error_text(error)
             _log.warning("task.signal_failed", task=record.task_id, signal=number, error=text)
@@ -417,6 +427,7 @@ class Worker:
         error = ""
         try:
             await self._runtime.update(task_id, cgroup_limits(limits.resources))
+            await self._overlays.limit(task_id, bandwidth(limits.resources))
         except NotRunning:
             return  # Exited follows, and a restarted agent repeats the change
         except Exception as failure:
@@ -477,14 +488,6 @@ _WORK: Mapping[Effect, Callable[[Worker, TaskId], Coroutine[None, None, None]]] 
     Effect.CLEAN: Worker._clean,
 }
 """The effects that need a task's id alone."""
-
-
-def _number(stop_signal: str) -> int:
-    """The number of the stop signal; SIGTERM if it does not exist: an image may name any text."""
-    try:
-        return signal_number(stop_signal)
-    except InvalidArgument:
-        return signal.SIGTERM
 
 
 def _error_text(error: Exception) -> str:

@@ -22,7 +22,7 @@ from cli.errors import NoAnswer, Unreachable
 from pyswarm_core import views
 from pyswarm_core.aio.credentials import channel
 from pyswarm_core.aio.status import error_of
-from pyswarm_core.api.v1 import audit_pb2, dispatcher_pb2
+from pyswarm_core.api.v1 import audit_pb2, dispatcher_pb2, stats_pb2
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1.control_pb2_grpc import ControlStub
 from pyswarm_core.api.v1.dispatcher_pb2_grpc import DispatcherStub
@@ -32,7 +32,7 @@ from pyswarm_core.identity.audit import AuditRecord
 from pyswarm_core.identity.trust import OUTDATED_KEY
 from pyswarm_core.identity.users import User, UserSpec, UserToken
 from pyswarm_core.kinds import Id, Item, Kind
-from pyswarm_core.objects import Cluster, Network, Node, Service, Version
+from pyswarm_core.objects import Network, Node, Service, Version
 from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 from pyswarm_core.traces import Hop
 
@@ -90,15 +90,6 @@ def _waits_for_a_leader(error: grpc.RpcError) -> bool:
     return True
 
 
-class UpdatedCluster(msgspec.Struct, frozen=True):
-    """The fleet after an update of its settings."""
-
-    cluster: Cluster
-    unlock_key: str = ""
-    """The key of a fleet whose autolock this update set."""
-    warnings: tuple[str, ...] = ()
-
-
 class Client:
     """A connection to a controller, opened on first use. `fleet`: unix:///PATH or a context."""
 
@@ -146,12 +137,12 @@ class Client:
         stub = DispatcherStub(self._channel)
         return self._ask(stub.Leave, dispatcher_pb2.LeaveRequest()).tasks
 
-    def update_cluster(self, version: Version, spec: ClusterSpec) -> UpdatedCluster:
+    def update_cluster(self, version: Version, spec: ClusterSpec) -> views.UpdatedCluster:
         """Replace the fleet's settings. Raises Conflict if they are not at `version` any more."""
         request = pb.UpdateClusterRequest()
         to_proto(version, request.version)
         to_proto(spec, request.spec)
-        return from_proto(UpdatedCluster, self._ask(self._stub.UpdateCluster, request))
+        return from_proto(views.UpdatedCluster, self._ask(self._stub.UpdateCluster, request))
 
     def unlock_key(self, *, rotate: bool) -> str:
         """The unlock key, or a new one. Raises Conflict if autolock is off."""
@@ -269,12 +260,13 @@ class Client:
         reply = self._ask(_whole(self._stub.ListNodes, pb.ListNodesReply), request)
         return [from_proto(views.NodeView, node) for node in reply.nodes]
 
-    def update_node(self, node: Node, spec: NodeSpec) -> views.NodeView:
-        """Replace the spec of `node`. Raises Conflict if it has changed since it was read."""
+    def update_node(self, node: Node, spec: NodeSpec) -> Sequence[str]:
+        """Replace the spec of `node`; return warnings. Raises Conflict if it has changed since it
+        was read."""
         request = pb.UpdateNodeRequest(ref=node.id)
         request.version.index = node.version.index
         to_proto(spec, request.spec)
-        return from_proto(views.NodeView, self._ask(self._stub.UpdateNode, request).node)
+        return tuple(self._ask(self._stub.UpdateNode, request).warnings)
 
     def remove_node(self, ref: str, *, force: bool) -> None:
         """Remove a node. Raises Conflict if it is not down and `force` is not set."""
@@ -358,11 +350,8 @@ class Client:
         reply = self._ask(self._stub.TraceNetwork, request)
         return [from_proto(Hop, hop) for hop in reply.hops]
 
-    def events(
-        self, *, since: int = 0, until: int = 0, filters: Iterable[str] = (), follow: bool = True
-    ) -> Iterator[views.Event]:
-        """Events between two instants (0: no bound); with `follow` also those to come."""
-        request = pb.EventsRequest(since=since, until=until, filters=filters, follow=follow)
+    def events(self, request: pb.EventsRequest) -> Iterator[views.Event]:
+        """The events that the request describes."""
         for part in self._stream(views.Events, self._stub.Events, request):
             yield from part.events
 
@@ -388,6 +377,11 @@ class Client:
         """The logs of a service or task; a negative `tail` is all lines."""
         request = pb.LogsRequest(ref=ref, follow=follow, tail=tail, since=since)
         return self._stream(views.Logs, self._stub.Logs, request)
+
+    def stats(self, refs: Sequence[str], *, all: bool, follow: bool) -> Iterator[views.StatsPart]:
+        """Samples of the containers of these services and tasks (none: all), node by node."""
+        request = stats_pb2.StatsRequest(refs=refs, all=all, follow=follow)
+        return self._stream(views.StatsPart, self._stub.Stats, request)
 
     def pull_image(
         self, reference: str, *, nodes: Sequence[str] = (), username: str = "", password: str = ""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 RECONNECT_S = 60.0
 """Time to reach the controller again before the wait ends."""
-_PAUSE_S = 0.5
+PAUSE_S = 0.5
 _QUEUE = 100
 _TICK_S = 1.0
 """Period at which the time that is left is drawn again."""
@@ -258,4 +258,4 @@ def _watch(
         except Exception as error:  # the thread that waits raises it
             updates.put((service, error))
             return
-        time.sleep(_PAUSE_S)
+        time.sleep(PAUSE_S)

@@ -6,7 +6,7 @@ A group holds the module and one line of help of each command, which is all that
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from inspect import cleandoc
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -38,6 +38,19 @@ UNSUPPORTED: Mapping[str, str] = {
         ),
         ("--isolation --credential-spec", "they are for Windows containers"),
         (
+            "--cgroup-parent",
+            "each agent has one for all its containers, its flag --cgroup-parent",
+        ),
+        (
+            "--storage-opt",
+            "a container's layer has no quota of its own; --read-only and --tmpfs PATH:size=SIZE"
+            " limit what it writes",
+        ),
+        (
+            "--runtime --gpus",
+            "agents run crun, or else runc; --device gives a container a device of its host",
+        ),
+        (
             "--external-ca",
             "controllers issue all certificates themselves, with the key of the fleet's own CA,"
             " which `pyswarm swarm ca` displays",
@@ -61,9 +74,47 @@ UNSUPPORTED: Mapping[str, str] = {
 }
 """Docker's flags that pyswarm does not have yet, and what to use instead."""
 
+REFUSED: Mapping[str, str] = {
+    flag: reason
+    for flags, reason in (
+        (
+            "--cpu-rt-period --cpu-rt-runtime",
+            "cgroup v2 has no limit of real-time scheduling; use --cpu-quota or --cpu-shares",
+        ),
+        ("--kernel-memory", "Docker removed it; --limit-memory includes memory of the kernel"),
+        (
+            "--ip6",
+            "the IPv6 address of a task follows from its IPv4 address; use --ip on a network made"
+            " with --ipv6",
+        ),
+        (
+            "--cpu-count --cpu-percent --io-maxbandwidth --io-maxiops",
+            "it is for Windows containers; use --cpu-quota or --device-read-bps",
+        ),
+    )
+    for flag in flags.split()
+}
+"""Docker's flags that pyswarm never has, and why."""
+
 
 class Verb(click.Command):
-    """A command that reports Docker's flags that are not supported yet as such."""
+    """A command that reports Docker's flags that are not supported yet as such, and completes names
+    of objects.
+    """
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """As click; a context for completion knows which names its parameters take."""
+        if extra.get("resilient_parsing"):
+            from cli.verbs.completing import complete_names
+
+            complete_names(self)
+        return super().make_context(info_name, args, parent, **extra)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """As click, with the example on one line, so that it can be pasted."""
@@ -114,6 +165,10 @@ def _switch(option: click.Option | None, name: str, value: str) -> Iterator[str]
 
 
 def _explain(error: click.NoSuchOption) -> NoReturn:
+    if (never := REFUSED.get(error.option_name)) is not None:
+        raise click.UsageError(
+            f"{error.option_name} is not supported: {never}", error.ctx
+        ) from None
     if (instead := UNSUPPORTED.get(error.option_name)) is not None:
         reason = f": {instead}" if instead else ""
         text = f"{error.option_name} is not supported yet{reason}"

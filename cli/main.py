@@ -55,15 +55,55 @@ COMMANDS = {
     "swarm": ("cli.swarm:swarm", "Manage the fleet"),
     "user": ("cli.user:user", "Manage users"),
     "playground": ("cli.playground.commands:playground", "Run a fleet on this machine"),
+    "stats": (
+        "cli.container.stats:stats",
+        "Display a live stream of container(s) resource usage statistics",
+    ),
     "attach": ("cli.container.attach:attach", "Attach to the streams of a running container"),
     "port-forward": (
         "cli.container.port_forward:port_forward",
         "Forward a local port to a task",
     ),
     "exec": ("cli.container.exec:exec_", "Execute a command in a running container"),
+    "cp": (
+        "cli.container.files.cp:cp",
+        "Copy files/folders between a container and the local filesystem",
+    ),
+    "diff": (
+        "cli.container.files.diff:diff",
+        "Inspect changes to files or directories on a container's filesystem",
+    ),
+    "export": (
+        "cli.container.files.export:export",
+        "Export a container's filesystem as a tar archive",
+    ),
+    "kill": ("cli.container.control.kill:kill", "Kill one or more running containers"),
+    "pause": (
+        "cli.container.control.pause:pause",
+        "Pause all processes within one or more containers",
+    ),
+    "unpause": (
+        "cli.container.control.pause:unpause",
+        "Unpause all processes within one or more containers",
+    ),
+    "port": (
+        "cli.container.control.port:port",
+        "List port mappings or a specific mapping for the container",
+    ),
+    "update": (
+        "cli.container.control.update:update",
+        "Update configuration of one or more containers",
+    ),
+    "top": ("cli.container.control.top:top", "Display the running processes of a container"),
+    "wait": (
+        "cli.container.control.wait:wait",
+        "Block until one or more containers stop, then print their exit codes",
+    ),
     "events": ("cli.verbs.events:events", "Get real time events from the fleet"),
     "audit": ("cli.verbs.audit:audit", "Show who changed what, from the audit log"),
     "why": ("cli.verbs.why:why", "Explain the state of a task or service"),
+    "info": ("cli.verbs.info:info", "Display fleet-wide information"),
+    "alias": ("cli.verbs.alias:alias", "Print a shell function with which docker calls pyswarm"),
     "version": ("cli.verbs.version:version", "Show the version information of CLI and controller"),
     "completion": ("cli.verbs.completion:completion", "Generate the completion script of a shell"),
 }

@@ -1,10 +1,11 @@
-"""Progress on stderr: the width of its terminal, and the line about a long wait. SHELL."""
+"""The sizes of the terminals of stderr and stdout, and the line about a long wait. SHELL."""
 
 import os
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from shutil import get_terminal_size
 
 import click
 
@@ -12,6 +13,7 @@ ANNOUNCE_AFTER_S = 1.0
 """A wait that takes longer is announced."""
 
 DEFAULT_WIDTH = 80
+DEFAULT_HEIGHT = 24
 
 
 def width() -> int:
@@ -20,6 +22,12 @@ def width() -> int:
         return os.get_terminal_size(sys.stderr.fileno()).columns or DEFAULT_WIDTH
     except (OSError, ValueError):
         return DEFAULT_WIDTH
+
+
+def size_of_stdout() -> tuple[int, int]:
+    """Columns and lines of the terminal of stdout."""
+    size = get_terminal_size((DEFAULT_WIDTH, DEFAULT_HEIGHT))
+    return size.columns, size.lines
 
 
 @contextmanager

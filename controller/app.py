@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
 import grpc
@@ -14,7 +14,7 @@ from controller.brain.allocator.audit import audit
 from controller.brain.decide import decide
 from controller.config import Config, etcd_name
 from controller.grpc.admission import Admission
-from controller.grpc.auditing import Auditing
+from controller.grpc.auditing import UNLOCK, Auditing
 from controller.grpc.authentication import Authentication
 from controller.grpc.authorization import Authorization
 from controller.grpc.calls import ErrorsToStatus
@@ -25,6 +25,7 @@ from controller.grpc.listening import listen, server_options
 from controller.grpc.locked import until_unlocked
 from controller.host import controller_id, host_routes
 from controller.identity.authority import Authority, StoredCluster
+from controller.identity.caller import ROOT
 from controller.identity.cluster import WITHOUT_CA, first_cluster, is_without_ca
 from controller.identity.envelope import Envelope
 from controller.identity.keyfile import missing
@@ -58,12 +59,12 @@ from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import ScrapeSecurity, digest_of_token, serve_metrics
 from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
-from pyswarm_core.clock import seconds
+from pyswarm_core.clock import Instant, seconds
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable
 from pyswarm_core.keys import Keys
 from pyswarm_core.limits import COMPACT_BYTES, COMPACT_PERIOD
-from pyswarm_core.objects import Cluster, Version
+from pyswarm_core.objects import Cluster, Object, Version
 from pyswarm_core.state import State
 from pyswarm_core.version import version
 
@@ -100,11 +101,15 @@ async def run(config: Config, longest_pass: Callable[[], float]) -> None:
                     check_free(flag, address)
             stack.enter_context(own_folder("--state-dir", config.state_dir))
             keyring = Keyring(config.key_file)
+            unlocked_at = None
             if keyring.is_locked:
                 with serve_health(config.health_addr, lambda: False):
-                    await until_unlocked(config.listen, keyring, RandomIds())
+                    unlocked_at = await until_unlocked(
+                        config.listen, keyring, RandomIds(), SystemClock()
+                    )
             store = await stack.enter_async_context(open_store(config))
             controller = Controller(config, store, longest_pass=longest_pass, keyring=keyring)
+            controller.unlocked_at = unlocked_at
             await controller.serve()
     except asyncio.CancelledError:
         _log.info("controller.stopped")
@@ -123,6 +128,8 @@ class Controller:
         keyring: Keyring | None = None,
     ) -> None:
         self.controller = config.name
+        self.unlocked_at: Instant | None = None
+        """When root unlocked it, until that has an audit record."""
         self._seen_leader = ""
         self._config = config
         self._store = store
@@ -141,6 +148,7 @@ class Controller:
         self._keyring = keyring or Keyring(config.key_file)
         self._locking = Locking(store, self._keys, self._keyring)
         self._elector: Elector | None = None
+        self._authority: Authority | None = None
         self._write_audit = AuditFile(config, self._metrics).run
         self._listens: Listening | None = None
         self._controllers: tuple[str, ...] = (config.advertise_addr,)
@@ -191,7 +199,7 @@ class Controller:
             self._first_cluster,
             converts=config.convert,
         )
-        authority = Authority(stored, identity, self._clock)
+        authority = self._authority = Authority(stored, identity, self._clock)
         elector = Elector(self._store, self._keys, me, SteadyClock(), self._follow)
         server = await self._server(authority)
         security = self._scrape_security(authority)
@@ -207,6 +215,7 @@ class Controller:
                     group.create_task(self._registry(me).run())
                     group.create_task(self._listening(me).run())
                     group.create_task(self._locking.run())
+                    group.create_task(self._locking.count_former())
                     group.create_task(self._stand(elector, me, authority))
             finally:
                 await server.stop(STOP_GRACE_S)
@@ -305,15 +314,18 @@ class Controller:
             metrics=self._metrics,
             controllers=self._controllers,
             echoes=self._echoes,
-            callers_changed=self._authentication.calls.changed,
+            callers_changed=self._callers_changed,
         )
         self._loop = Loop(loaded, tools)
         self._announce()
         self._metrics.is_leader.set(1)
         await self._health.set_leading(True)
+        if self.unlocked_at is not None:
+            self._loop.audit.note(ROOT, UNLOCK, self.controller, at=self.unlocked_at)
+            self.unlocked_at = None
         group.create_task(self._audit(state, saver.yield_loop))
         group.create_task(self._write_audit(self._loop.audit.log))
-        group.create_task(end_rotations(self._loop))
+        group.create_task(end_rotations(self._loop, self._clock))
         if self._listens is not None:
             told = self._listens.tell(state, self._loop.sessions, saver.yield_loop)
             group.create_task(told)
@@ -390,6 +402,11 @@ class Controller:
             return digest_of_token(token)
 
         return ScrapeSecurity(identity, token_digest)
+
+    def _callers_changed(self, put: Sequence[Object | Cluster], removed: Sequence[str]) -> None:
+        self._authentication.calls.changed(put, removed)
+        if self._authority is not None:
+            self._authority.changed(put)
 
     def _with_options(self, loaded: Loaded) -> Loaded:
         """Merge the settings of this start's flags into the cluster's spec, but for those that the

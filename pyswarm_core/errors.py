@@ -137,3 +137,10 @@ def similar(word: str, words: Iterable[str]) -> str:
     """`; did you mean manager?`, to follow the list of valid words; empty if none is close."""
     close = get_close_matches(word[:64].casefold(), list(words), n=1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def unfit(reason: str) -> InvalidArgument:
+    """The error of a value whose field the caller names (`invalid`, `cli.errors.parsed`)."""
+    error = InvalidArgument(reason)
+    error.reason = reason
+    return error

@@ -5,6 +5,7 @@
 <prefix>/chunk/<service>/<n>   TaskChunk: the tasks of one service with slot // 128 == n
 <prefix>/unreadable/chunk/…    bytes found under a chunk's key that are no chunk
 <prefix>/audit/<class>/<n>     AuditRecord: a requested change, by its sequence
+<prefix>/event/<n>             EventsReply: the events n * 100 to n * 100 + 99 of the fleet
 <prefix>/controller/<id>       a running controller's name and address, attached to its lease
 <prefix>/leader                the leader's name, attached to its lease
 """
@@ -43,6 +44,7 @@ class Keys:
         self.chunks = self.root + b"chunk/"
         self.unreadable = self.root + b"unreadable/"
         self.audits = self.root + b"audit/"
+        self.events = self.root + b"event/"
 
     def controller(self, controller_id: str) -> bytes:
         return self.controllers + controller_id.encode()
@@ -72,6 +74,14 @@ class Keys:
         """The inverse of `audit`. Raises ValueError."""
         class_, _, sequence = key[len(self.audits) :].decode().partition("/")
         return AuditClass(class_), int(sequence)
+
+    def event_page(self, number: int) -> bytes:
+        """The key of a page of events."""
+        return self.events + b"%012d" % number
+
+    def parse_event_page(self, key: bytes) -> int:
+        """The inverse of `event_page`. Raises ValueError."""
+        return int(key[len(self.events) :])
 
     def name_of(self, key: bytes) -> str:
         """The key without the fleet's prefix: `service/<id>`, `chunk/<service>/<n>`, `cluster`."""

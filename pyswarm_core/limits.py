@@ -183,7 +183,6 @@ ORPHAN_AFTER = 24 * HOUR
 
 AUTO_REMOVE_SHOWN = 5 * SECOND
 """The end of a container that removes itself is shown for this long, to those who wait for it."""
-
 RESTART_BACKOFF_RESET = 10 * MINUTE
 """After a task that ran this long the restart delay begins anew (as in Kubernetes)."""
 RESTART_PERIOD_MIN = 1 * SECOND
@@ -353,9 +352,7 @@ ASSIGNMENT_CHANGES = 1_000
 ENDPOINT_PERIOD = 50 * MILLISECOND
 """Period at which nodes receive changed endpoints."""
 ENDPOINT_SLICE = 10_000
-"""Slots of services examined for endpoints before others run (about 5 ms), and because of agents'
-reports in each ENDPOINT_PERIOD: at most a tenth of the leader's time.
-"""
+"""Slots of services examined for endpoints before others run, and for reports in each period."""
 ENDPOINT_LEAST = 50
 """The cost of each service and each endpoint in addition to its slots."""
 ENDPOINT_CHANGES = 4_096
@@ -363,7 +360,7 @@ ENDPOINT_CHANGES = 4_096
 BARRIER_MAX = 30 * SECOND
 """A task that left the endpoint sets is stopped after at most this long, even if some node has not
 acknowledged them. Longer than AGENT_GRACE: a node whose agent hangs is down before, and a slow one
-loses no connection. (Swarm sleeps 2 s before every stop.)
+loses no connection.
 """
 REQUESTS_PER_CALLER = 200
 """Concurrent requests of one host, or of the controller's own socket."""
@@ -390,8 +387,7 @@ CONNECTION_IDLE_MAX = MINUTE
 STRANGERS_PER_CALLER = 500
 """Calls of one host (with IPv6: of one /64) for agents that have not shown a valid token or tunnel
 yet; as many joins with a valid token may wait. A fleet behind one address translation is one host:
-10,000 agents that connect at once get in within seconds, as each call takes milliseconds and a
-refused agent connects again.
+its agents get in within seconds, as a call takes milliseconds and a refused agent connects again.
 """
 STRANGERS_MAX = 2_000
 """Those calls of all hosts. When all places are taken, a new call replaces the oldest one of the
@@ -399,19 +395,26 @@ host with most.
 """
 REQUESTS_WAITING = 1_000
 """Concurrent changes of users; further ones are refused."""
-EVENTS_KEPT = 4_096
+EVENTS_KEPT = 10_000
+"""Events of the fleet, in the store too: about 2 MB."""
+EVENTS_ALIKE = 16
+"""Containers of a service with an event each in one report; more have a single one."""
+EVENT_PAGE = 100
+"""Events under one key of the store; a divisor of EVENTS_KEPT."""
 EVENTS_TOLD = 64
 """Events in one message, and events compared with a stream's filters in one slice."""
 TUNNEL_FRAME_BYTES = 4 * 1024 * 1024
-"""The largest message that a controller accepts, from anybody: gRPC has one limit for all calls. A
-thousand statuses with long errors, or IMAGES_PER_NODE_MAX images, are shorter.
-"""
+"""The largest message that a controller accepts, from anybody: gRPC has one limit for all calls."""
 LOG_FRAME_BYTES = 1024 * 1024
 """Text of the log lines in one frame; a longer line has its own."""
 IMAGES_PER_NODE_MAX = 10_000
 """Images that one host may list."""
 TUNNELS_MAX = 1_000
 """Streams to agents that one leader keeps open at once."""
+STATS_PERIOD_MIN = 100 * MILLISECOND
+"""The shortest period of samples of containers: those of a thousand take a fifth of a second."""
+STATS_NODES_MAX = 256
+"""Nodes of one stream of stats: as many as of one reader of logs."""
 RESOLVES_AT_ONCE = 32
 """Images whose digests one controller looks up at once; more wait, and are deployed without one."""
 RESOLVERS_ASKED = 3

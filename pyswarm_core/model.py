@@ -21,13 +21,21 @@ _INITIALISMS = {
     "os": "OS",
     "ip": "IP",
     "virtual_ips": "VirtualIPs",
+    "task_ip": "TaskIP",
     "ip_range": "IPRange",
     "enable_ipv6": "EnableIPv6",
     "dns_config": "DNSConfig",
     "cpu": "CPU",
     "pid": "PID",
+    "uts": "UTS",
     "oom": "OOM",
     "oom_score_adj": "OomScoreAdj",
+    "oom_kill_disable": "OomKillDisable",
+    "cpu_shares": "CpuShares",
+    "cpu_period": "CpuPeriod",
+    "cpu_quota": "CpuQuota",
+    "blkio_device_read_iops": "BlkioDeviceReadIOps",
+    "blkio_device_write_iops": "BlkioDeviceWriteIOps",
 }
 
 

@@ -242,9 +242,9 @@ class TaskDetail(Model, frozen=True):
     limits_error: str = ""
     """Why its limits could not be changed to those of `limits_version`."""
     told_to_end: bool = False
-    """It ended by itself, but only after the controller had told it to end: that is no failure. Set
-    by `State`. (A task that its users stop with `task stop` ends unasked.)
-    """
+    """It ended by itself after the controller had told it to end: no failure. Set by `State`."""
+    paused: bool = False
+    """Its processes are frozen, as a user requested; it receives no connections meanwhile."""
     command: str = ""
     """Its command line as shell words, cut, if the image decides a part; empty: the spec's."""
 

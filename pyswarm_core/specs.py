@@ -14,6 +14,9 @@ from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.limits import AGENT_GRACE, CERT_EXPIRY, HISTORY_MAX
 from pyswarm_core.model import Model
+from pyswarm_core.resources import Limits as Limits
+from pyswarm_core.resources import Reservations as Reservations
+from pyswarm_core.resources import Resources as Resources
 from pyswarm_core.states import Availability
 
 
@@ -57,6 +60,16 @@ class HealthConfig(Model, frozen=True):
     retries: int = 0
 
 
+class Device(Model, frozen=True):
+    """A device of the host, or a directory of devices, in a container."""
+
+    path_on_host: str
+    path_in_container: str = ""
+    """Empty: the same path."""
+    cgroup_permissions: str = "rwm"
+    """What processes may do with it: read, write, mknod."""
+
+
 class ContainerSpec(Model, frozen=True):
     """How to run one container. Empty fields: the image's settings."""
 
@@ -90,6 +103,33 @@ class ContainerSpec(Model, frozen=True):
     """A task whose check fails is stopped and replaced."""
     readiness: HealthConfig = HealthConfig()
     """A task whose check fails receives no connections; it is not replaced. No test: no check."""
+    privileged: bool = False
+    """All capabilities and devices, no seccomp filter, no masked paths."""
+    security_opt: tuple[str, ...] = ()
+    """`seccomp=unconfined`; `docker/isolation/security.py` reads it."""
+    tmpfs: dict[str, str] = {}
+    """Path -> mount options: `size=64m,mode=1777`."""
+    shm_size: int = 0
+    """Bytes of /dev/shm; 0 is Docker's 64 MiB."""
+    pid_mode: str = ""
+    """`host`; empty: a namespace of its own."""
+    ipc_mode: str = ""
+    """`host`, `private`, `shareable` or `none` (private without /dev/shm); empty: private."""
+    uts_mode: str = ""
+    """`host`; empty: a namespace of its own."""
+    userns_mode: str = ""
+    """`auto` or `private`: a user namespace with a range of ids of the task's own; `host` or empty:
+    the host's.
+    """
+    cgroupns_mode: str = ""
+    """`host` or `private`; empty: private on cgroup v2, the host's on v1."""
+    devices: tuple[Device, ...] = ()
+    device_cgroup_rules: tuple[str, ...] = ()
+    """`c 10:200 rwm`, as the kernel's device rules."""
+    annotations: dict[str, str] = {}
+    """Annotations of the OCI configuration."""
+    mac_address: str = ""
+    """Of the first interface; empty: derived from its address."""
     open_stdin: bool = False
     """The standard input stays open, also while nobody is attached."""
     stdin_once: bool = False
@@ -98,32 +138,6 @@ class ContainerSpec(Model, frozen=True):
     """The program starts once a client is attached, at the latest at this time (and ATTACH_WAIT);
     0: at once.
     """
-
-
-class Limits(Model, frozen=True):
-    """Limits that the kernel enforces; 0 is unlimited."""
-
-    nano_cpus: int = 0
-    memory_bytes: int = 0
-    pids: int = 0
-
-
-class Reservations(Model, frozen=True):
-    """Resources that the scheduler reserves on a node."""
-
-    nano_cpus: int = 0
-    memory_bytes: int = 0
-
-
-class Resources(Model, frozen=True):
-    """Limits and reservations of one task."""
-
-    limits: Limits = Limits()
-    reservations: Reservations = Reservations()
-    swap_bytes: int = 0
-    """Swap beyond memory; -1 unlimited, 0 as much again as memory (Docker's default)."""
-    memory_swappiness: int = -1
-    """0..100; -1 leaves the kernel's default."""
 
 
 class RestartPolicy(Model, frozen=True):
@@ -163,6 +177,8 @@ class NetworkAttachment(Model, frozen=True):
     aliases: tuple[str, ...] = ()
     ip: str = ""
     """The service's virtual address on it; empty: the allocator chooses one."""
+    task_ip: str = ""
+    """The address of its only task on it; empty: the task's agent chooses one."""
 
 
 class TaskSpec(Model, frozen=True):
@@ -177,6 +193,13 @@ class TaskSpec(Model, frozen=True):
     force_update: int = 0
     allow_fleet_api: bool = False
     """The tasks may connect to the controllers' API, which is closed to others."""
+
+    @property
+    def task_ips(self) -> dict[NetworkId, str]:
+        """The addresses that its only task must have."""
+        return {
+            NetworkId(joined.target): joined.task_ip for joined in self.networks if joined.task_ip
+        }
 
     @property
     def overlays(self) -> tuple[NetworkId, ...]:

@@ -193,6 +193,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """Who requested the change; empty: nobody did."""
     stack: str = ""
     """The stack of the object; empty: it belongs to none."""
+    node: str = ""
+    """The host of a container; empty for other objects."""
 
     @classmethod
     def of(
@@ -237,6 +239,15 @@ class UserCertificate(msgspec.Struct, frozen=True):
     user_id: str
 
 
+class UpdatedCluster(msgspec.Struct, frozen=True):
+    """The fleet after an update of its settings."""
+
+    cluster: Cluster
+    unlock_key: str = ""
+    """The key of a fleet whose autolock this update set."""
+    warnings: tuple[str, ...] = ()
+
+
 class LogLine(msgspec.Struct, frozen=True):
     """One line that a task wrote; `stream` is 1 for stdout, 2 for stderr."""
 
@@ -253,6 +264,42 @@ class Logs(msgspec.Struct, frozen=True):
     task_name: str
     node_name: str
     lines: tuple[LogLine, ...]
+    warning: str
+
+
+class TaskStats(msgspec.Struct, frozen=True):
+    """One reading of a container. Times are nanoseconds, `at` of a clock of its host that never
+    steps back; all but memory and pids count from the container's start.
+    """
+
+    task_id: str
+    at: int = 0
+    """0: it does not run."""
+    cpu_ns: int = 0
+    memory_bytes: int = 0
+    memory_limit_bytes: int = 0
+    pids: int = 0
+    received_bytes: int = 0
+    sent_bytes: int = 0
+    read_bytes: int = 0
+    written_bytes: int = 0
+
+
+class NamedStats(msgspec.Struct, frozen=True):
+    """A task with a reading of its container."""
+
+    name: str
+    node_name: str
+    stats: TaskStats
+
+
+class StatsPart(msgspec.Struct, frozen=True):
+    """A sample of one node, which replaces its former one, or a warning that it is missing. Without
+    a node: all tasks that do not run.
+    """
+
+    node_name: str
+    tasks: tuple[NamedStats, ...]
     warning: str
 
 
@@ -331,3 +378,31 @@ class Ca(Model, frozen=True):
     down: tuple[str, ...] = ()
     """Hostnames of nodes that are down and have not: they renew when they return."""
     was_rotated: bool = False
+
+
+class FileChange(Model, frozen=True):
+    """A file of a container that differs from its image. `kind` is A, C or D, as in Docker."""
+
+    kind: str
+    path: str
+
+
+class ProcessRow(Model, frozen=True):
+    """One process, a cell per title."""
+
+    cells: tuple[str, ...] = ()
+
+
+class ProcessTable(Model, frozen=True):
+    """The processes of a container, as `ps` of its host prints them."""
+
+    titles: tuple[str, ...] = ()
+    rows: tuple[ProcessRow, ...] = ()
+
+
+class ContainerEnd(Model, frozen=True):
+    """How a container ended."""
+
+    exit_code: int = 0
+    error: str = ""
+    """Why it could not be started, or was killed."""

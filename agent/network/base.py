@@ -166,15 +166,41 @@ class ControlPlane(msgspec.Struct, frozen=True, kw_only=True):
 NO_CONTROL_PLANE = ControlPlane()
 
 
+class Bandwidth(msgspec.Struct, frozen=True, kw_only=True):
+    """Bits a second that a task may send and receive on an interface; 0: no limit."""
+
+    egress: int = 0
+    ingress: int = 0
+
+
+UNLIMITED = Bandwidth()
+
+
+class Interfaces(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task requests of its interfaces: the MAC of the first, addresses by network, and the
+    bandwidth of each. Empty: derived or chosen.
+    """
+
+    mac: str = ""
+    addresses: dict[NetworkId, str] = {}
+    bandwidth: Bandwidth = UNLIMITED
+
+
+ANY_INTERFACES = Interfaces()
+
+
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """One interface of a task.
 
-    `address` lies in one of the network's local blocks: `10.128.0.5`.
+    `address` lies in one of the network's local blocks: `10.128.0.5`. An empty `mac` is derived
+    from it.
     """
 
     network_id: NetworkId
     address: str
     ifname: str = "eth0"
+    mac: str = ""
+    bandwidth: Bandwidth = UNLIMITED
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True, order=True):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from agent.network.base import (
     NO_CONTROL_PLANE,
     Attachment,
+    Bandwidth,
     ControlPlane,
     DesiredEndpoint,
     DesiredOverlay,
@@ -136,6 +137,11 @@ class Dataplane:
             async with self._lock:
                 await self._sync_fast_path(anew=True)
         return wired.path
+
+    async def limit(self, task_id: TaskId, bandwidth: Bandwidth) -> None:
+        """Change the bandwidth of an attached task's interfaces. An unknown task is no error."""
+        if self._overlay.plugs_of(task_id):
+            await self._overlay.limit(task_id, bandwidth)
 
     async def detach(self, task_id: TaskId) -> None:
         """Remove the task's namespace; the kernel frees it when its last process ends.

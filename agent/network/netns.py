@@ -30,6 +30,13 @@ _UNANSWERED_S = b"1"
 """TCP retransmits its first packet after one second (RFC 6298, 2.1). By then conntrack has deleted
 the attempt to connect to a virtual address, and the packet is forwarded to another random backend.
 """
+_OPEN = {
+    "/proc/sys/net/ipv4/ip_unprivileged_port_start": b"0",
+    "/proc/sys/net/ipv4/ping_group_range": b"0 2147483647",
+}
+"""As in Docker: programs without capabilities may listen on port 80, and ping. Root of a user
+namespace has no capability here.
+"""
 # os.unshare and os.setns exist only since Python 3.12.
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -83,6 +90,8 @@ class Namespaces:
             _write("/proc/sys/net/ipv6/conf/default/disable_ipv6", disabled)
             _write(_HALF_CLOSED, _HALF_CLOSED_S)
             _write(_UNANSWERED, _UNANSWERED_S)
+            for path, value in _OPEN.items():
+                _write(path, value)
             inside = Netlink()
         with inside:
             try:

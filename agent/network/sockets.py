@@ -10,6 +10,8 @@ from ipaddress import IPv6Address, ip_address
 
 _LISTENS, _BOUND = b"0A", b"07"
 """The states of a listening TCP socket, and of an unconnected UDP socket."""
+_HANDSHAKE = b"03"
+"""The state of a connection whose handshake has begun and that no program has accepted."""
 _ANYWHERE = frozenset({"0.0.0.0", "::"})
 
 
@@ -29,6 +31,22 @@ def listeners(table: bytes, *, udp: bool = False) -> Iterator[tuple[str, int]]:
         if len(fields) > 3 and fields[3] == state:
             address, _, port = fields[1].partition(b":")
             yield _address(address.decode()), int(port, 16)
+
+
+def has_unaccepted(table: bytes) -> bool:
+    """Whether a connection to a listening socket of a TCP table waits for a program to accept it.
+
+    Of a listening socket, the kernel shows the length of its accept queue as rx_queue.
+    """
+    for line in table.split(b"\n")[1:]:
+        fields = line.split(maxsplit=5)
+        if len(fields) < 5:
+            continue
+        if fields[3] == _HANDSHAKE:
+            return True
+        if fields[3] == _LISTENS and int(fields[4].partition(b":")[2], 16):
+            return True
+    return False
 
 
 def inodes(table: bytes, port: int, *, udp: bool = False) -> frozenset[str]:

@@ -1,12 +1,15 @@
 """The addresses that this host's tasks hold on its networks. PURE (mutable)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from types import MappingProxyType
 from typing import NamedTuple
 
 from agent.network.ipam import Exhausted, Pool
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import TaskAddress
+
+NONE_CHOSEN: Mapping[NetworkId, str] = MappingProxyType({})
 
 
 class NoAddressFree(NamedTuple):
@@ -14,6 +17,13 @@ class NoAddressFree(NamedTuple):
 
     network_id: NetworkId
     why: Exhausted
+
+
+class AddressTaken(NamedTuple):
+    """A network on which a task cannot have the address that it must have."""
+
+    network_id: NetworkId
+    why: str
 
 
 class Addresses:
@@ -47,20 +57,38 @@ class Addresses:
         self._held[task_id] = addresses
 
     def allocate(
-        self, task_id: TaskId, networks: Sequence[NetworkId]
-    ) -> tuple[TaskAddress, ...] | NoAddressFree:
-        """One address on each of these networks. If a network has none left, return that network;
-        the task then holds nothing.
+        self,
+        task_id: TaskId,
+        networks: Sequence[NetworkId],
+        chosen: Mapping[NetworkId, str] = NONE_CHOSEN,
+    ) -> tuple[TaskAddress, ...] | NoAddressFree | AddressTaken:
+        """One address on each of these networks, the `chosen` ones first. If a network has none
+        left, or the chosen one is not free, return that network; the task then holds nothing.
         """
         given: list[TaskAddress] = []
         for network_id in networks:
-            found = self._pools.get(network_id, Pool()).allocate()
+            pool = self._pools.get(network_id, Pool())
+            if address := chosen.get(network_id):
+                if not pool.take(address):
+                    self._release(given)
+                    return AddressTaken(network_id, self._holder(network_id, address, pool))
+                given.append(TaskAddress(network_id=network_id, address=address))
+                continue
+            found = pool.allocate()
             if isinstance(found, Exhausted):
                 self._release(given)
                 return NoAddressFree(network_id, found)
             given.append(TaskAddress(network_id=network_id, address=found))
         self._held[task_id] = tuple(given)
         return self._held[task_id]
+
+    def is_held(self, task_id: TaskId, addresses: Mapping[NetworkId, str]) -> bool:
+        """Whether another task holds one of these addresses."""
+        return any(
+            addresses.get(one.network_id) == one.address
+            for holder, held in self._held.items() if holder != task_id
+            for one in held
+        )  # fmt: skip
 
     def release(self, task_id: TaskId) -> None:
         """Release the task's addresses. An unknown task is no error."""
@@ -74,6 +102,14 @@ class Addresses:
     def drop(self, network_id: NetworkId) -> None:
         """Remove the network's pool."""
         self._pools.pop(network_id, None)
+
+    def _holder(self, network_id: NetworkId, address: str, pool: Pool) -> str:
+        wanted = TaskAddress(network_id=network_id, address=address)
+        for task_id, held in self._held.items():
+            if wanted in held:
+                return f"address {address} is that of task {task_id}"
+        blocks = ", ".join(pool.blocks) or "none"
+        return f"address {address} is in none of this node's blocks ({blocks})"
 
     def _release(self, addresses: Iterable[TaskAddress]) -> None:
         for address in addresses:

@@ -5,12 +5,22 @@ controller, or without one. A power loss may destroy the files, but then no task
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from agent.assignment import Assignment
-from agent.network.base import HOST_BRIDGE, Attachment, Fault, NetworkFailed, Resolvers
+from agent.network.base import (
+    ANY_INTERFACES,
+    HOST_BRIDGE,
+    Attachment,
+    Bandwidth,
+    Fault,
+    Interfaces,
+    NetworkFailed,
+    Resolvers,
+)
 from agent.network.dataplane import Dataplane
 from agent.overlays.files import NetworkFiles
 from agent.overlays.plan import Attached, Plan, Work, own_networks
@@ -28,6 +38,8 @@ _log = EventLog("agent.overlays")
 REPAIR_PERIOD_S = 15.0
 """How often the kernel is compared with the plan."""
 RETRY_S = 1.0
+ADDRESS_WAIT_S = 5.0
+"""A task of the slot that ended a moment ago has its address until its namespace is removed."""
 
 
 def _now() -> Instant:
@@ -107,6 +119,7 @@ class Overlays:
         servers: Sequence[str] = (),
         *,
         calls_api: bool = False,
+        interfaces: Interfaces = ANY_INTERFACES,
     ) -> Attached:
         """Give the task addresses, a network namespace and, on overlays, a resolver that forwards
         unknown names to `servers` (none: the host's servers). A task that has them keeps them.
@@ -118,14 +131,20 @@ class Overlays:
         if desired is None:
             return Attached()
         await self.ready(networks, is_new=not self._plan.addresses(task_id))
-        addresses = self._plan.join(task_id, desired)
+        addresses = self._plan.join(task_id, desired, interfaces.addresses)
         if calls_api and self._plan.allow_api(task_id):
             await self._notify()
             await self.settled()
         path = await self._dataplane.attach(
             task_id,
             tuple(
-                Attachment(network_id=a.network_id, address=a.address, ifname=f"eth{index}")
+                Attachment(
+                    network_id=a.network_id,
+                    address=a.address,
+                    ifname=f"eth{index}",
+                    mac="" if index else interfaces.mac,
+                    bandwidth=interfaces.bandwidth,
+                )
                 for index, a in enumerate(addresses)
             ),
         )
@@ -133,6 +152,12 @@ class Overlays:
         if overlays:
             await self._resolvers.open(task_id, overlays, servers)
         return self._plan.attached(task_id, path, has_resolver=bool(overlays))
+
+    async def released(self, task_id: TaskId, addresses: Mapping[NetworkId, str]) -> None:
+        """Return once no other task holds these addresses, at the latest after ADDRESS_WAIT_S."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ADDRESS_WAIT_S), self._changed:
+                await self._changed.wait_for(lambda: not self._plan.is_held(task_id, addresses))
 
     async def ready(self, networks: Iterable[NetworkId], *, is_new: bool = True) -> None:
         """Return once a task may attach to these networks or, if not `is_new`, be repaired on them.
@@ -177,14 +202,20 @@ class Overlays:
         """The tasks that rules of this host name; see Plan."""
         return self._plan.named
 
+    async def limit(self, task_id: TaskId, bandwidth: Bandwidth) -> None:
+        """Change the bandwidth of a task's interfaces; a task without them is no error. Raises
+        NetworkFailed.
+        """
+        await self._dataplane.limit(task_id, bandwidth)
+
     async def detach(self, task_id: TaskId) -> None:
         """Remove the task's namespace and release its addresses; a task without them is no
         error.
         """
         await self._resolvers.close(task_id)
         await self._dataplane.detach(task_id)
-        if self._plan.leave(task_id):
-            await self._notify()
+        self._plan.leave(task_id)
+        await self._notify()
 
     async def found(self) -> set[TaskId]:
         """The tasks that have a network namespace, whoever created it."""

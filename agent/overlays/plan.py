@@ -27,7 +27,7 @@ from agent.network.base import (
 )
 from agent.network.ipam import gateway
 from agent.network.overlay.plug import default_network
-from agent.overlays.addresses import Addresses, NoAddressFree
+from agent.overlays.addresses import NONE_CHOSEN, Addresses, AddressTaken, NoAddressFree
 from agent.overlays.checks import checked_overlay, endpoint_faults
 from agent.overlays.faults import Faults
 from agent.overlays.hostports import HostPorts, is_of_host
@@ -254,16 +254,25 @@ class Plan:
         """The addresses that the task holds."""
         return self._addresses.of(task_id)
 
-    def join(self, task_id: TaskId, networks: tuple[NetworkId, ...]) -> tuple[TaskAddress, ...]:
-        """One address on each of these networks, held until the task leaves. Raises NetworkFailed:
-        none is free.
+    def join(
+        self,
+        task_id: TaskId,
+        networks: tuple[NetworkId, ...],
+        chosen: Mapping[NetworkId, str] = NONE_CHOSEN,
+    ) -> tuple[TaskAddress, ...]:
+        """One address on each of these networks, the `chosen` ones first, held until the task
+        leaves. Raises NetworkFailed if a chosen one is not free, or none is.
         """
         if held := self._addresses.of(task_id):
             return held
-        given = self._addresses.allocate(task_id, networks)
-        if isinstance(given, NoAddressFree):
+        given = self._addresses.allocate(task_id, networks, chosen)
+        if isinstance(given, NoAddressFree | AddressTaken):
             raise NetworkFailed(f"network {self.name(given.network_id)}: {given.why}")
         return given
+
+    def is_held(self, task_id: TaskId, addresses: Mapping[NetworkId, str]) -> bool:
+        """Whether another task of this host holds one of these addresses."""
+        return self._addresses.is_held(task_id, addresses)
 
     def attached(self, task_id: TaskId, path: str, *, has_resolver: bool) -> Attached:
         """The network of a task that has joined, as its container sees it."""

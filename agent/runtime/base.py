@@ -6,7 +6,7 @@ Invariants: a container id is used once. Every method may be repeated after the 
 disk and the kernel hold the state, never an object in memory.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from enum import StrEnum
 from typing import Protocol
 
@@ -48,13 +48,63 @@ class LogLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_file: int = 1
 
 
+class DeviceNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A device of the host as a container gets it.
+
+    `path` is in the container, `source` on the host, `kind` is `c` or `b`, `mode` are the
+    permission bits, `permissions` what the container's cgroup allows: r, w, m.
+    """
+
+    path: str
+    source: str
+    kind: str
+    major: int
+    minor: int
+    mode: int = 0o600
+    uid: int = 0
+    gid: int = 0
+    permissions: str = "rwm"
+
+
+class DiskLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of one disk, by the path of its device on the host; 0: none. Bytes and operations
+    are per second.
+    """
+
+    path: str
+    weight: int = 0
+    read_bps: int = 0
+    write_bps: int = 0
+    read_iops: int = 0
+    write_iops: int = 0
+
+
+class CgroupLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The cgroup limits of a container; 0 and empty: none. `cpu_quota_us` is per `cpu_period_us`,
+    `cpu_shares` the weight as Docker counts it, where none is 1,024.
+    """
+
+    cpu_quota_us: int = 0
+    cpu_period_us: int = CPU_PERIOD_US
+    cpu_shares: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    memory_bytes: int = 0
+    memory_and_swap_bytes: int = 0
+    memory_reservation_bytes: int = 0
+    pids: int = 0
+    blkio_weight: int = 0
+    disks: tuple[DiskLimits, ...] = ()
+
+
 class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that one container is made from.
 
     `oci` is the config.json without `root.path`, which the runtime sets. `layers` are the unpacked
     directories of the image, the uppermost first. `files` maps plain names to small files (hosts,
     hostname, resolv.conf). They are written to `Runtime.file_path(id, name)` before the container
-    is made, and the OCI config mounts them from there.
+    is made, and the OCI config mounts them from there. `limits` are set before its first
+    instruction.
     """
 
     id: str
@@ -63,6 +113,8 @@ class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_limits: LogLimits = LogLimits()
     files: dict[str, bytes] = {}
     terminal: bool = False
+    limits: CgroupLimits | None = None
+    """All limits, if some of them are not in `oci`."""
     stdin: bool = False
     """Clients may attach to its stdin; otherwise that is empty."""
     stdin_once: bool = False
@@ -119,13 +171,26 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     io_write_bytes: int = 0
 
 
-class CgroupLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """The cgroup limits of a container; 0 is unlimited. `cpu_quota_us` is per CPU_PERIOD_US."""
+class Details(msgspec.Struct, frozen=True, kw_only=True):
+    """What a container's cgroup counts besides; all but `rss_bytes`, `cache_bytes` and the limit
+    from the container's start.
 
-    cpu_quota_us: int = 0
-    memory_bytes: int = 0
-    memory_and_swap_bytes: int = 0
-    pids: int = 0
+    `periods` are those of its CPU quota. `stalled_ns` is the time that `some` or all (`full`) of
+    its processes waited, by resource and kind. A limit of 0 means none.
+    """
+
+    user_ns: int = 0
+    system_ns: int = 0
+    periods: int = 0
+    throttled_periods: int = 0
+    throttled_ns: int = 0
+    rss_bytes: int = 0
+    cache_bytes: int = 0
+    oom_kills: int = 0
+    pids_limit: int = 0
+    io_reads: int = 0
+    io_writes: int = 0
+    stalled_ns: Mapping[tuple[str, str], int] = {}
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +210,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     terminal: bool = False
     rows: int = 0
     columns: int = 0
+    detached: bool = False
+    """Of an open command: it is over once the program runs, which goes on without stdio."""
 
 
 class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +225,42 @@ class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
     code: int
     output: bytes = b""
     timed_out: bool = False
+
+
+class ProcessTable(msgspec.Struct, frozen=True, kw_only=True):
+    """Processes as `ps` prints them; each row has a cell per title."""
+
+    titles: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+class Ids(msgspec.Struct, frozen=True):
+    """A range of user or group ids of a container's user namespace, and where it begins outside."""
+
+    inside: int
+    outside: int
+    size: int
+
+
+class Rootfs(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a container's files are. Whoever got it calls `close`.
+
+    `descriptor` is the root directory: of a running container with its mounts, otherwise of the
+    writable layer over the image. `layers` are the image's, the uppermost first.
+    """
+
+    descriptor: int
+    close: Callable[[], None]
+    overlay: str
+    """The root directory without the mounts of the container."""
+    upper: str
+    layers: tuple[str, ...]
+    mounts: tuple[str, ...] = ()
+    """The paths at which the OCI runtime mounts something: it makes those that the image lacks."""
+    read_only: bool = False
+    users: tuple[Ids, ...] = ()
+    groups: tuple[Ids, ...] = ()
+    """Empty: the ids are the host's."""
 
 
 class OpenCommand(Protocol):
@@ -353,6 +456,20 @@ class Runtime(Protocol):
 
     async def stats(self, container_id: str) -> Stats | None:
         """What the container uses now; None if it does not exist."""
+        ...
+
+    async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
+        """The processes of a running container, by `ps` with these options.
+
+        Raises NotRunning, InvalidArgument for the options.
+        """
+        ...
+
+    async def rootfs(self, container_id: str, layer: str = "", *, writable: bool = False) -> Rootfs:
+        """The files of a container; of one that does not exist any more those of its kept layer.
+
+        Nothing else uses such a layer while it is `writable`. Raises RuntimeFailed without files.
+        """
         ...
 
     async def tend(self) -> None:

@@ -6,7 +6,6 @@ nothing outside the configured cgroup parent is written or removed.
 
 import errno
 import os
-import re
 import signal
 import threading
 import time
@@ -16,14 +15,12 @@ from pathlib import Path
 
 import msgspec
 
-from agent.runtime.base import RuntimeFailed, Stats
+from agent.runtime.base import RuntimeFailed
 from pyswarm_core.plaintext import split_lines
 
 _UNLIMITED = 1 << 60
 _REMOVE_TIMEOUT_S = 10.0
 _PAUSE_S = 0.0005
-_READ = re.compile(r" (?:rbytes=|Read )([0-9]+)")
-_WRITTEN = re.compile(r" (?:wbytes=|Write )([0-9]+)")
 
 
 class CgroupMode(StrEnum):
@@ -76,34 +73,6 @@ def parse_mounts(mountinfo: str) -> Hierarchies:
 def mounted() -> Hierarchies:
     """The hierarchies mounted in this process's mount namespace."""
     return parse_mounts(Path("/proc/self/mountinfo").read_text())
-
-
-def stats(hierarchies: Hierarchies, path: str) -> Stats | None:
-    """What the processes in cgroup `path` use; None if there is no such cgroup."""
-    memory = hierarchies.controller("memory", path)
-    if memory is None or not memory.is_dir():
-        return None
-    pids = hierarchies.controller("pids", path)
-    disks = hierarchies.controller("io" if not hierarchies.v1 else "blkio", path)
-    if not hierarchies.v1:
-        used, limit = number(memory / "memory.current"), number(memory / "memory.max")
-        droppable = _field(memory / "memory.stat", "inactive_file")
-        cpu_ns = _field(memory / "cpu.stat", "usage_usec") * 1000
-    else:
-        used = number(memory / "memory.usage_in_bytes")
-        limit = number(memory / "memory.limit_in_bytes")
-        droppable = _field(memory / "memory.stat", "total_inactive_file")
-        accounting = hierarchies.controller("cpuacct", path)
-        cpu_ns = number(accounting / "cpuacct.usage") if accounting else 0
-    read, written = _disk_bytes(disks) if disks else (0, 0)
-    return Stats(
-        memory_bytes=max(0, used - droppable),
-        memory_limit_bytes=limit if limit < _UNLIMITED else 0,
-        cpu_ns=cpu_ns,
-        pids=number(pids / "pids.current") if pids else 0,
-        io_read_bytes=read,
-        io_write_bytes=written,
-    )
 
 
 def was_out_of_memory(hierarchies: Hierarchies, path: str) -> bool:
@@ -233,22 +202,6 @@ def _try_remove(directory: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _disk_bytes(directory: Path) -> tuple[int, int]:
-    """Bytes read from and written to all disks."""
-    for name in ("io.stat", "blkio.throttle.io_service_bytes_recursive"):
-        with suppress(OSError):
-            return io_bytes((directory / name).read_text())
-    return 0, 0
-
-
-def io_bytes(text: str) -> tuple[int, int]:
-    """The bytes read and written, from v2's `io.stat` or v1's `io_service_bytes`. PURE.
-
-    v2: `8:0 rbytes=90 wbytes=0 …`, a line per disk. v1: `8:0 Read 90`, a line per number.
-    """
-    return sum(map(int, _READ.findall(text))), sum(map(int, _WRITTEN.findall(text)))
 
 
 def number(path: Path) -> int:

@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from asyncinotify import Mask
 
-from agent.runtime import cgroups, logrotate, procs
+from agent.runtime import logrotate, procs
 from agent.runtime.base import (
     Attachment,
     CgroupLimits,
@@ -22,6 +22,8 @@ from agent.runtime.base import (
     ContainerExit,
     FoundContainer,
     OpenCommand,
+    ProcessTable,
+    Rootfs,
     RuntimeFailed,
     Stats,
 )
@@ -33,6 +35,7 @@ from agent.runtime.running import attached, execs
 from agent.runtime.running.execs import Running
 from agent.runtime.running.opened import Opened
 from agent.runtime.steps import Steps
+from agent.runtime.usage.reading import Reader
 from agent.runtime.watch import FileWatch, MonitorWatch
 from pyswarm_core.aio.logs import EventLog
 
@@ -53,6 +56,7 @@ class ConmonRuntime:
     def __init__(self, binaries: Binaries, layout: Layout, hierarchies: Hierarchies) -> None:
         self._layout = layout
         self._hierarchies = hierarchies
+        self._reader = Reader(hierarchies)
         self._loop = asyncio.get_running_loop()
         self._monitors = MonitorWatch(self._monitor_ended)
         self._steps = Steps(binaries, layout, hierarchies, self._watch_monitor)
@@ -192,7 +196,21 @@ class ConmonRuntime:
     async def stats(self, container_id: str) -> Stats | None:
         """See `Runtime`."""
         cgroup = self._layout.cgroup(container_id)
-        return await self._run(self._ending, cgroups.stats, self._hierarchies, cgroup)
+        usage = await self._run(self._ending, self._reader.read, cgroup)
+        return usage.stats if usage else None
+
+    async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
+        """See `Runtime`."""
+        return await self._run(self._ending, self._steps.top, container_id, options)
+
+    async def rootfs(self, container_id: str, layer: str = "", *, writable: bool = False) -> Rootfs:
+        """See `Runtime`."""
+        found = self._ending.submit(self._steps.rootfs, container_id, layer, writable)
+        try:
+            return await asyncio.wrap_future(found)
+        except asyncio.CancelledError:
+            found.add_done_callback(_close)
+            raise
 
     async def tend(self) -> None:
         """See `Runtime`."""
@@ -226,3 +244,9 @@ class ConmonRuntime:
                 self._loop.call_soon_threadsafe(
                     self._loop.call_later, _SETTLE_RETRY_S, self._monitor_ended, container_id
                 )
+
+
+def _close(found: "Future[Rootfs]") -> None:
+    """Close files that nobody waits for any more."""
+    if not found.cancelled() and not found.exception():
+        found.result().close()

@@ -10,6 +10,7 @@ import os
 import signal as signals
 import time
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 
 import msgspec
 
@@ -24,6 +25,8 @@ from agent.runtime.base import (
     FoundContainer,
     NotRunning,
     OpenCommand,
+    ProcessTable,
+    Rootfs,
     RuntimeFailed,
     Stats,
 )
@@ -91,6 +94,8 @@ class _Opened:
         self.stderr, self._errors = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._script = script
         self._signal = asyncio.get_running_loop().create_future()
+        if not command.interactive:
+            self.close_stdin()
         if script is not _NO_PROGRAM:
             os.write(self._output, script.output)
 
@@ -174,6 +179,8 @@ class FakeRuntime:
         self.scripts: dict[str, Script] = {}
         self.signals: list[tuple[str, int]] = []
         """Every signal that reached a live container, in order."""
+        self.roots: dict[str, str] = {}
+        """The directories with the files of containers, by id."""
         self.attached: dict[str, FakeAttachment] = {}
         """What the clients of containers are attached to."""
         self.opened: list[_Opened] = []
@@ -359,6 +366,25 @@ class FakeRuntime:
         if container is None or container.state is not ContainerState.RUNNING:
             raise RuntimeFailed(f"container {container_id} is not running")
         return container
+
+    async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
+        """See `Runtime`. A fake container is one process."""
+        container = self._containers.get(container_id)
+        if container is None or container.state is not ContainerState.RUNNING:
+            raise NotRunning(f"container {container_id} is not running")
+        process = container.config.oci.get("process")
+        words = process.get("args", ()) if isinstance(process, dict) else ()
+        row = ("root", str(container.pid), " ".join(words))
+        return ProcessTable(titles=("UID", "PID", "CMD"), rows=(row,))
+
+    async def rootfs(self, container_id: str, layer: str = "", *, writable: bool = False) -> Rootfs:
+        """See `Runtime`. The files are those of `roots`."""
+        root = self.roots.get(container_id)
+        if root is None:
+            raise RuntimeFailed(f"container {container_id} does not exist")
+        descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        close = partial(os.close, descriptor)
+        return Rootfs(descriptor=descriptor, close=close, overlay=root, upper=root, layers=())
 
     async def tend(self) -> None:
         """See `Runtime`. There are no logs to rotate."""

@@ -38,6 +38,8 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     monitor: Process
     container: Process
     log_limits: LogLimits
+    layers: tuple[str, ...] = ()
+    """Of the image, the uppermost first."""
 
 
 class Layout:
@@ -59,10 +61,14 @@ class Layout:
         self._fleeting = self.bundles, self.exits, self.consoles, self.oci_root, self.filters
 
     def prepare(self) -> None:
-        """Make the directories, readable by root alone."""
+        """Make the directories, readable by root alone. Root of a user namespace passes through the
+        run directory and that of the bundles to its own bundle.
+        """
         lasting = self.writables, self.layers, self.logs
         for directory in (*lasting, *self._fleeting):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for passed in (self.run, self.bundles):
+            passed.chmod(0o711)
 
     def bundle(self, container_id: str) -> Path:
         """The container's bundle directory."""

@@ -11,12 +11,13 @@ import signal as signals
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
+from msgspec.structs import replace
 
 from agent.fitness import is_host_error, is_host_message
 from agent.runtime import cgroups, conmon, launch, logrotate, mounts, procs
@@ -30,17 +31,21 @@ from agent.runtime.base import (
     HostFailed,
     LogLimits,
     NotRunning,
+    ProcessTable,
+    Rootfs,
     RuntimeFailed,
 )
 from agent.runtime.cgroups import Hierarchies, MonitorGroup
 from agent.runtime.conmon import Binaries, MonitorCall
 from agent.runtime.filters import ANNOTATION, CompiledFilters
+from agent.runtime.isolation import idmaps
 from agent.runtime.layout import UNSEEN_EXIT_CODE, ContainerRecord, Layout
 from agent.runtime.procs import Process
 from agent.runtime.program.inspection import explain
 from agent.runtime.room import shortage
-from agent.runtime.running import freezer, limits
+from agent.runtime.running import freezer, limits, rootfs
 from agent.runtime.running.execs import Execs, Running
+from agent.runtime.running.top import top
 from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.errors import reason_of
 
@@ -48,6 +53,8 @@ _CREATE_TIMEOUT_S = 60.0
 _DEATH_TIMEOUT_S = 10.0
 _MONITOR_TIMEOUT_S = 5.0
 _CLONE_FS = 0x200
+_COPY_TIMEOUT_S = 30.0
+"""How long a start or removal waits for a copy into the kept layer of a stopped container."""
 
 WatchMonitor = Callable[[str, Process], None]
 
@@ -72,6 +79,7 @@ class Steps:
         self._filters = CompiledFilters(layout.filters, f"{binaries.kind} {binaries.version}")
         self._locks = WeakValueDictionary[str, threading.Lock]()
         self._locks_guard = threading.Lock()
+        self._choosing = threading.Lock()
         self._limits: dict[str, LogLimits] = {}
 
     def enter_thread(self) -> None:
@@ -110,12 +118,18 @@ class Steps:
         return record.log_limits if record else None
 
     @contextmanager
-    def _alone(self, container_id: str) -> Iterator[None]:
-        """Hold the lock of a container: a cancelled caller's operation may still be running."""
+    def _alone(self, container_id: str, timeout_s: float = -1.0) -> Iterator[None]:
+        """Hold the lock of a container: a cancelled caller's operation may still be running. Raises
+        RuntimeFailed after the timeout, if there is one.
+        """
         with self._locks_guard:
             lock = self._locks.setdefault(container_id, threading.Lock())
-        with lock:
+        if not lock.acquire(timeout=timeout_s):
+            raise RuntimeFailed("files are being copied into its writable layer: try again later")
+        try:
             yield
+        finally:
+            lock.release()
 
     def create(self, config: ContainerConfig) -> int:
         """See `Runtime.create`."""
@@ -152,12 +166,11 @@ class Steps:
         return HostFailed(text) if of_host else RuntimeFailed(text)
 
     def _make(self, config: ContainerConfig, bundle: Path) -> ContainerRecord:
-        writable = self._layout.writable(config.id)
+        ids = self._mount_root(config, bundle)
+        key, compiled = self._write_config(config, bundle, ids)
         if config.layer:
-            with self._alone(_lock_of(config.layer)):
-                writable = self._layout.claim_layer(config.id, config.layer)
-        mounts.mount_overlay(config.layers, writable, bundle / "rootfs", volatile=config.volatile)
-        key, compiled = self._write_config(config, bundle)
+            written = (bundle / "config.json").read_bytes()
+            rootfs.remember(self._layout, config.layer, config.layers, written)
         call = MonitorCall(
             container_id=config.id,
             bundle=str(bundle),
@@ -174,6 +187,8 @@ class Steps:
         monitor = procs.identify(started.pid)
         try:
             container = conmon.read_report(started, _CREATE_TIMEOUT_S)
+            if config.limits is not None:
+                limits.change(self._hierarchies, self._layout.cgroup(config.id), config.limits)
         except BaseException as error:
             self._end_monitor(Process(started.pid, monitor.started))
             if isinstance(error, RuntimeFailed):
@@ -183,16 +198,50 @@ class Steps:
             monitor=monitor,
             container=procs.identify(container),
             log_limits=config.log_limits,
+            layers=config.layers,
         )
         self._layout.write_record(config.id, record)
         if key and not compiled:
             self._filters.learn(key, self._layout.oci_root / config.id / "seccomp.bpf")
         return record
 
-    def _write_config(self, config: ContainerConfig, bundle: Path) -> tuple[str, bool]:
+    def _mount_root(self, config: ContainerConfig, bundle: Path) -> dict[str, Any]:
+        """Mount the root file system; return the id mappings if it has a user namespace."""
+        writable, rootfs = self._writable(config), bundle / "rootfs"
+        linux: Any = config.oci.get("linux", {})
+        if not any(each["type"] == "user" for each in linux.get("namespaces", ())):
+            mounts.mount_overlay(config.layers, writable, rootfs, volatile=config.volatile)
+            return {}
+        with self._choosing:
+            # A kept layer keeps the ids of its files.
+            taken = idmaps.taken(self._layout.writables, self._layout.layers)
+            start = idmaps.start_of(writable)
+            if not start:
+                start = idmaps.choose(config.layer or config.id, taken)
+                os.chown(writable / "upper", start, start)
+        os.chown(bundle, 0, start)
+        bundle.chmod(0o710)  # root of the container passes through, and changes nothing
+        for owned in (writable / "work", *(bundle / "files").iterdir()):
+            os.chown(owned, start, start)
+        with idmaps.shifted(config.layers, start, bundle / "layers") as layers:
+            mounts.mount_overlay(layers, writable, rootfs, volatile=config.volatile)
+        return idmaps.mappings(start)
+
+    def _writable(self, config: ContainerConfig) -> Path:
+        """The directory of what the container writes."""
+        if not config.layer:
+            return self._layout.writable(config.id)
+        with self._alone(_lock_of(config.layer), _COPY_TIMEOUT_S):
+            return self._layout.claim_layer(config.id, config.layer)
+
+    def _write_config(
+        self, config: ContainerConfig, bundle: Path, ids: dict[str, Any]
+    ) -> tuple[str, bool]:
         """Write config.json; return the seccomp profile's key and whether it came compiled."""
         oci: dict[str, Any] = dict(config.oci)
         oci["root"] = {**oci.get("root", {}), "path": str(bundle / "rootfs")}
+        if ids:
+            oci["linux"] = {**oci["linux"], **ids}
         section = oci.get("linux", {}).get("seccomp")
         key, program = "", None
         if section and self._binaries.kind == "crun":
@@ -281,6 +330,30 @@ class Steps:
             raise RuntimeFailed(f"container {container_id} is not running")
         return freezer.is_frozen(self._hierarchies, self._layout.cgroup(container_id))
 
+    def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
+        """See `Runtime.top`."""
+        pids = cgroups.members(self._hierarchies, self._layout.cgroup(container_id))
+        record = self._layout.read_record(container_id)
+        if not record or not pids or not procs.is_alive(record.container):
+            raise NotRunning(f"container {container_id} is not running")
+        return top(pids, options)
+
+    def rootfs(self, container_id: str, layer: str, writable: bool) -> Rootfs:
+        """See `Runtime.rootfs`."""
+        with self._alone(container_id):
+            if not layer or self._layout.bundle(container_id).exists():
+                return rootfs.opened(self._layout, container_id)
+        if not writable:
+            return rootfs.opened_layer(self._layout, layer, writable=False)
+        # Held until it is closed: a container that is to have the layer is not made before.
+        with ExitStack() as held:
+            held.enter_context(self._alone(_lock_of(layer), 0.0))
+            if holder := self._layout.holder(layer):
+                raise RuntimeFailed(f"its writable layer is in use by container {holder}")
+            found = rootfs.opened_layer(self._layout, layer, writable=True)
+            held.callback(found.close)
+            return replace(found, close=held.pop_all().close)
+
     def update(self, container_id: str, requested: CgroupLimits) -> None:
         """See `Runtime.update`."""
         with self._alone(container_id):
@@ -307,6 +380,8 @@ class Steps:
         if bundle.exists():
             self._end_processes(container_id, bundle)
         cgroups.remove(self._hierarchies, self._layout.cgroup(container_id))
+        if bundle.exists():
+            idmaps.remove(bundle / "layers")
         if self._layout.holds_layer(container_id):
             mounts.unmount_unused(bundle / "rootfs")
         elif bundle.exists():
@@ -315,7 +390,7 @@ class Steps:
 
     def remove_layer(self, layer: str) -> None:
         """See `Runtime.remove_layer`."""
-        with self._alone(_lock_of(layer)):
+        with self._alone(_lock_of(layer), _COPY_TIMEOUT_S):
             if holder := self._layout.holder(layer):
                 raise RuntimeFailed(f"writable layer {layer} is in use by container {holder}")
             remove_tree(self._layout.layer(layer))
@@ -350,6 +425,7 @@ class Steps:
         if ended:
             return FoundContainer(id=container_id, state=ContainerState.STOPPED, exit=ended)
         self._watch(container_id, record.monitor)
+        self.execs.end_former(container_id)
         started = self._layout.is_started(container_id)
         state = ContainerState.RUNNING if started else ContainerState.CREATED
         paused = freezer.is_frozen(self._hierarchies, self._layout.cgroup(container_id))

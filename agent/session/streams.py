@@ -13,12 +13,26 @@ from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import PyswarmError, Unavailable, causes
 from pyswarm_core.streams.frames import Frame, decode, encode
-from pyswarm_core.streams.requests import AttachRequest, ExecRequest, PortForwardRequest
+from pyswarm_core.streams.requests import (
+    AttachRequest,
+    CopyInRequest,
+    CopyOutRequest,
+    ExecRequest,
+    ExportRequest,
+    PortForwardRequest,
+)
 
 _log = EventLog("agent.session.streams")
 
 REQUESTS: Mapping[str, type[Request]] = MappingProxyType(
-    {"exec": ExecRequest, "attach": AttachRequest, "port_forward": PortForwardRequest}
+    {
+        "exec": ExecRequest,
+        "attach": AttachRequest,
+        "port_forward": PortForwardRequest,
+        "copy_out": CopyOutRequest,
+        "copy_in": CopyInRequest,
+        "export": ExportRequest,
+    }
 )
 """The kinds of OpenTunnel that open a byte stream."""
 

@@ -1,5 +1,5 @@
-"""Streams that the controller requests: logs, images, traces, checks, signals. SHELL. Those of
-bytes are in `streams.py`.
+"""Streams that the controller requests: logs, images, traces, checks, signals, stats. SHELL. Byte
+streams are in `streams.py`.
 
 The agent dials back, so no host needs an inbound port. The first frame has the tunnel's id; the
 last one is an error or the end: without it, the agent died. A broken tunnel does not end the
@@ -9,6 +9,7 @@ session.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
+from itertools import count
 from pathlib import Path
 
 import grpc
@@ -23,19 +24,24 @@ from agent.images.base import (
 )
 from agent.runtime.base import Runtime, RuntimeFailed
 from agent.runtime.logs import LogEntry, LogQuery, read_log
+from agent.session.containers import CONTAINER_KINDS, Containers
 from agent.session.streams import REQUESTS, serve_stream
+from agent.stats.base import Sample, Traffic
+from agent.stats.sampler import Measured, Sampler
 from agent.streams.serving import Streams
 from agent.tasks.events import StopRequested
 from agent.tasks.ocispec_process import signal_number
+from agent.tasks.record import Record
 from agent.worker import Worker
 from pyswarm_core import errors
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.status import name_of
-from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, stats_pb2
+from pyswarm_core.clock import seconds
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import TaskId
-from pyswarm_core.limits import LOG_FRAME_BYTES
+from pyswarm_core.limits import LOG_FRAME_BYTES, STATS_PERIOD_MIN
 from pyswarm_core.traces import Facts, TraceProbe
 
 _log = EventLog("agent.session.tunnels")
@@ -60,14 +66,27 @@ class Dialer:
     """Opens the tunnels that the controller requests (OpenTunnel)."""
 
     def __init__(
-        self, worker: Worker, images: Images, runtime: Runtime, trace: Trace, streams: Streams
+        self,
+        worker: Worker,
+        images: Images,
+        runtime: Runtime,
+        trace: Trace,
+        streams: Streams,
+        *,
+        sampler: Sampler,
     ) -> None:
         self._worker = worker
         self._streams = streams
         self._trace = trace
+        self._sampler = sampler
         self._images = images
         self._runtime = runtime
+        self._containers = Containers(worker, runtime)
         self._slots = asyncio.Semaphore(TUNNELS_AT_ONCE)
+
+    def close(self) -> None:
+        """End its threads."""
+        self._containers.close()
 
     async def open(
         self,
@@ -80,7 +99,7 @@ class Dialer:
             return
         queue: Queue = asyncio.Queue(FRAMES_QUEUED)
         async with self._slots, asyncio.TaskGroup() as group:
-            work = group.create_task(self._fill(request, queue))
+            work = group.create_task(self._fill(request, queue, group))
             call = stub.Tunnel(_framed(request.tunnel_id, queue))
             try:
                 # The controller sends nothing; reading detects that it closed the stream.
@@ -93,11 +112,16 @@ class Dialer:
                 work.cancel()
                 _end(queue)
 
-    async def _fill(self, request: dispatcher_pb2.OpenTunnel, queue: Queue) -> None:
+    async def _fill(
+        self, request: dispatcher_pb2.OpenTunnel, queue: Queue, group: asyncio.TaskGroup
+    ) -> None:
         """Queue the answer's frames; the last is the end, or an error."""
         last = Frame(end=dispatcher_pb2.TunnelEnd())
         try:
-            await self._answer(request, queue)
+            if request.WhichOneof("kind") in CONTAINER_KINDS:
+                await self._containers.answer(request, queue.put, group)
+            else:
+                await self._answer(request, queue)
         except (ImageError, PyswarmError, OSError) as error:
             last = _error(_IMAGE_ERRORS.get(type(error), name_of(error)), str(error))
         except Exception as error:
@@ -126,9 +150,30 @@ class Dialer:
                 await queue.put(self._checks(TaskId(request.task_checks.task_id)))
             case "signal_task":
                 await self._signal(request.signal_task)
+            case "stats":
+                await self._stats(request.stats, queue)
             case other:
                 what = f"tunnels of kind {other}" if other else "this operation: upgrade it"
                 raise PyswarmError(f"this agent does not support {what}")
+
+    async def _stats(self, options: stats_pb2.StatsOptions, queue: Queue) -> None:
+        period_ns = sample_period(options)
+        task_ids, service_ids = set(options.task_ids), set(options.service_ids)
+
+        def wanted(record: Record) -> bool:
+            named = record.task_id in task_ids or record.service_id in service_ids
+            return named or not (task_ids or service_ids)
+
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        for number in count(1):
+            # A reader that begins between two samples of another one gets the newest of them.
+            measured = await asyncio.to_thread(self._sampler.sample, period_ns // 2, wanted=wanted)
+            await queue.put(_stats_frame(measured, self._sampler.memory_bytes))
+            if number == options.samples:
+                return
+            due = max(due + seconds(period_ns), loop.time())
+            await asyncio.sleep(due - loop.time())
 
     def _checks(self, task_id: TaskId) -> dispatcher_pb2.TunnelFrame:
         record = self._worker.records.get(task_id)
@@ -238,6 +283,35 @@ def _log_frame(task_id: TaskId, lines: Sequence[LogEntry]) -> dispatcher_pb2.Tun
                 for line in lines
             ]
         )
+    )
+
+
+def sample_period(options: stats_pb2.StatsOptions) -> int:
+    """Nanoseconds between two samples."""
+    return max(options.period, STATS_PERIOD_MIN)
+
+
+def _stats_frame(measured: Sequence[Measured], memory_bytes: int) -> dispatcher_pb2.TunnelFrame:
+    return Frame(
+        stats=stats_pb2.StatsSample(
+            tasks=[_task_stats(one.record.task_id, one.sample, memory_bytes) for one in measured]
+        )
+    )
+
+
+def _task_stats(task_id: TaskId, sample: Sample, memory_bytes: int) -> stats_pb2.TaskStats:
+    stats, traffic = sample.stats, sample.traffic or Traffic()
+    return stats_pb2.TaskStats(
+        task_id=task_id,
+        at=sample.at_ns,
+        cpu_ns=stats.cpu_ns,
+        memory_bytes=stats.memory_bytes,
+        memory_limit_bytes=min(stats.memory_limit_bytes or memory_bytes, memory_bytes),
+        pids=stats.pids,
+        received_bytes=traffic.received_bytes,
+        sent_bytes=traffic.sent_bytes,
+        read_bytes=stats.io_read_bytes,
+        written_bytes=stats.io_write_bytes,
     )
 
 

@@ -12,7 +12,8 @@ from contextlib import suppress
 from agent.runtime.base import Command, CommandResult, NoUser, OpenCommand, Runtime, RuntimeFailed
 from agent.streams.base import Link
 from agent.streams.pipes import Reader, Writer
-from agent.tasks.ocispec_process import ALL_CAPABILITIES, signal_number
+from agent.tasks.isolation.capabilities import BY_NUMBER
+from agent.tasks.ocispec_process import signal_number
 from pyswarm_core.aio.streams.duplex import Duplex, Read
 from pyswarm_core.errors import Conflict, InvalidArgument
 from pyswarm_core.streams.frames import (
@@ -55,12 +56,14 @@ async def serve_command(runtime: Runtime, request: ExecRequest, link: Link, keep
         raise Conflict(str(error)) from error
     conversation = _Conversation(opened, link)
     try:
-        if not request.detach:
+        if request.detach:
+            await opened.wait()
+        else:
             await conversation.run()
     except BaseException:
         await _killed(opened)
         raise
-    if request.detach or conversation.detached:
+    if conversation.detached:
         keep(_discarded(opened))
         await link.send(Exit())
         return
@@ -73,9 +76,10 @@ def _command(request: ExecRequest) -> Command:
         env=request.env,
         user=request.user,
         workdir=request.workdir,
-        capabilities=ALL_CAPABILITIES if request.privileged else (),
+        capabilities=BY_NUMBER if request.privileged else (),
         interactive=request.interactive and not request.detach,
-        terminal=request.terminal,
+        terminal=request.terminal and not request.detach,
+        detached=request.detach,
         rows=request.rows,
         columns=request.columns,
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Self
 
+from agent.files.copying import Copies
 from agent.health.base import Target
 from agent.health.connecting import OpenSocket
 from agent.runtime.base import Runtime
@@ -12,14 +13,22 @@ from agent.runtime.running.attachments import Attachments
 from agent.streams.attaching import serve_attach
 from agent.streams.base import Link
 from agent.streams.commands import serve_command
+from agent.streams.copying import CopyRequest, serve_copy
 from agent.streams.forwarding import serve_forward
 from agent.tasks.record import Record
 from pyswarm_core.errors import Conflict, Exhausted
 from pyswarm_core.ids import TaskId
 from pyswarm_core.streams.limits import STREAMS_PER_NODE
-from pyswarm_core.streams.requests import AttachRequest, ExecRequest, PortForwardRequest
+from pyswarm_core.streams.requests import (
+    AttachRequest,
+    CopyInRequest,
+    CopyOutRequest,
+    ExecRequest,
+    ExportRequest,
+    PortForwardRequest,
+)
 
-Request = ExecRequest | AttachRequest | PortForwardRequest
+Request = ExecRequest | AttachRequest | PortForwardRequest | CopyRequest
 
 
 class Streams:
@@ -38,6 +47,7 @@ class Streams:
         self._attachments = attachments
         self._open_socket = open_socket
         self._records = records
+        self._copies = Copies()
         self._group = asyncio.TaskGroup()
         self._kept: set[asyncio.Task[None]] = set()
         """Commands whose callers detached."""
@@ -55,6 +65,7 @@ class Streams:
         traceback: TracebackType | None,
     ) -> None:
         """End the commands whose callers detached."""
+        self._copies.close()
         for task in self._kept:
             task.cancel()
         await self._group.__aexit__(kind, error, traceback)
@@ -84,7 +95,8 @@ class Streams:
             await serve_attach(self._runtime, self._attachments, request, find, link)
             return
         record = find()
-        if record is None or not record.process_runs:
+        is_copy = isinstance(request, CopyOutRequest | CopyInRequest | ExportRequest)
+        if record is None or not (record.process_runs or is_copy):
             raise Conflict("the task's process does not run")
         match request:
             case ExecRequest():
@@ -93,6 +105,8 @@ class Streams:
                 address = next((one.address for one in record.detail.addresses), "")
                 target = Target(record.task_id, record.detail.pid, address)
                 await serve_forward(self._open_socket, target, request.port, link)
+            case _:
+                await serve_copy(self._runtime, self._copies, record, request, link)
 
     def _keep(self, work: Coroutine[None, None, None]) -> None:
         task = self._group.create_task(work)

@@ -41,6 +41,8 @@ class Desired(TaskEvent, frozen=True):
     """The controller sent a desired state."""
 
     state: TaskState
+    service_name: str = ""
+    """The present name of its service; empty: not told."""
 
 
 class LimitsRequested(TaskEvent, frozen=True):
@@ -120,6 +122,12 @@ class StopRequested(TaskEvent, frozen=True):
     """In place of the stop signal; empty: that."""
     timeout: int = 0
     """The grace period in nanoseconds; 0: the spec's."""
+
+
+class PauseChanged(TaskEvent, frozen=True):
+    """The process is being paused, or goes on."""
+
+    paused: bool
 
 
 class Withdrawn(TaskEvent, frozen=True):

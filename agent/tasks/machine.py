@@ -34,6 +34,7 @@ from agent.tasks.events import (
     LimitsChanged,
     LimitsRequested,
     LoginReceived,
+    PauseChanged,
     PrepareAborted,
     Prepared,
     PrepareFailed,
@@ -48,7 +49,7 @@ from agent.tasks.events import (
     Withdrawn,
 )
 from agent.tasks.record import Record
-from agent.tasks.serving import begin_serving, checked, serve
+from agent.tasks.serving import begin_serving, checked_or_paused, serve
 from agent.tasks.steps import (
     KILL_AGAIN,
     NO_LOGIN,
@@ -75,8 +76,9 @@ def step(record: Record, event: TaskEvent, now: Instant) -> Step:
             return _accepted(record)
         case LoginReceived(login=login):
             return _login_received(record, login)
-        case Desired(state=state):
-            return _desired(record, state, now)
+        case Desired(state=state, service_name=name):
+            named = replace(record, service_name=name) if name else record
+            return _desired(named, state, now)
         case LimitsRequested() | LimitsChanged():
             return Step(*new_limits.step(record, event))
         case Unassigned():
@@ -85,8 +87,8 @@ def step(record: Record, event: TaskEvent, now: Instant) -> Step:
             return timer_fired(record, now)
         case Progress(message=message):
             return _progress(record, message)
-        case Checked():
-            return checked(record, event, now)
+        case Checked() | PauseChanged():
+            return checked_or_paused(record, event, now)
         case StopRequested():
             return stop_requested(record, event, now)
         case _:

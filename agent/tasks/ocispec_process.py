@@ -5,47 +5,17 @@ arguments; arguments alone replace only the image's arguments.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from signal import SIGRTMAX, SIGRTMIN, Signals
 from typing import Any
 
 from agent.images.base import ImageConfig
 from agent.runtime.program.users import User
+from pyswarm_core.docker.isolation import security
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-DEFAULT_CAPABILITIES = (
-    "CAP_AUDIT_WRITE",
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_MKNOD",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_RAW",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-)
-
-ALL_CAPABILITIES = (
-    *DEFAULT_CAPABILITIES,
-    *(
-        "CAP_" + name
-        for name in (
-            "AUDIT_CONTROL AUDIT_READ BLOCK_SUSPEND BPF CHECKPOINT_RESTORE DAC_READ_SEARCH IPC_LOCK"
-            " IPC_OWNER LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE NET_ADMIN NET_BROADCAST"
-            " PERFMON SYSLOG SYS_ADMIN SYS_BOOT SYS_MODULE SYS_NICE SYS_PACCT SYS_PTRACE SYS_RAWIO"
-            " SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG WAKE_ALARM"
-        ).split()
-    ),
-)
-
 
 _NUMBERED = re.compile(r"(?P<base>|RTMIN(?=\+)|RTMAX(?=-))(?P<offset>[+-]?[0-9]{1,2})", re.ASCII)
 _BASES = {"": 0, "RTMIN": SIGRTMIN, "RTMAX": SIGRTMAX}
@@ -79,29 +49,6 @@ def environment(image: ImageConfig, spec: ContainerSpec, hostname: str, home: st
     return [f"{name}={value}" for name, value in values.items()]
 
 
-def capabilities(add: Iterable[str], drop: Iterable[str]) -> tuple[str, ...]:
-    """Docker's default set with changes, sorted. `ALL` means every capability.
-
-    Raises InvalidArgument for an unknown capability.
-    """
-    added, dropped = _normal(add), _normal(drop)
-    kept = set() if "ALL" in dropped else set(DEFAULT_CAPABILITIES) - dropped
-    if "ALL" in added:
-        kept = set(ALL_CAPABILITIES) - dropped
-    return tuple(sorted(kept | (added - {"ALL"})))
-
-
-def _normal(names: Iterable[str]) -> set[str]:
-    normal: set[str] = set()
-    for name in names:
-        upper = name.upper()
-        full = upper if upper == "ALL" or upper.startswith("CAP_") else f"CAP_{upper}"
-        if full != "ALL" and full not in ALL_CAPABILITIES:
-            raise InvalidArgument(f"capability {name!r} is unknown; one is for example NET_ADMIN")
-        normal.add(full)
-    return normal
-
-
 def signal_number(text: str) -> int:
     """`SIGTERM`, `TERM`, `15`, `RTMIN+3` or `RTMAX-3` as a number. Raises InvalidArgument for
     others.
@@ -122,10 +69,18 @@ def process_section(
     user: User,
     image: ImageConfig,
     spec: ContainerSpec,
+    *,
+    bounding: Sequence[str],
 ) -> dict[str, Any]:
-    """The `process` section. Only root keeps its capabilities effective, as in Docker."""
-    bounding = list(capabilities(spec.capability_add, spec.capability_drop))
-    effective = bounding if user.uid == 0 else []
+    """The `process` section of a program with those capabilities at most. Only root has them
+    effective, as in Docker. Programs of a privileged container may gain privileges unless the spec
+    forbids it.
+    """
+    effective = list(bounding) if user.uid == 0 else []
+    options = security.read(spec.security_opt)
+    forbidden = options.no_new_privileges
+    confined = options.apparmor not in ("", security.UNCONFINED)
+    profile = {"apparmorProfile": options.apparmor} if confined else {}
     return {
         "terminal": spec.tty,
         "user": {
@@ -136,10 +91,15 @@ def process_section(
         "args": list(words),
         "env": env,
         "cwd": spec.dir or image.workdir or "/",
-        "capabilities": {"bounding": bounding, "effective": effective, "permitted": effective},
+        "capabilities": {
+            "bounding": list(bounding),
+            "effective": effective,
+            "permitted": effective,
+        },
         "rlimits": [_rlimit(u.name, u.soft, u.hard) for u in spec.ulimits],
-        "noNewPrivileges": True,
+        "noNewPrivileges": not spec.privileged if forbidden is None else forbidden,
         "oomScoreAdj": spec.oom_score_adj,
+        **profile,
     }
 
 
@@ -150,3 +110,11 @@ def _rlimit(name: str, soft: int, hard: int) -> Mapping[str, object]:
         "soft": soft if soft >= 0 else unlimited,
         "hard": hard if hard >= 0 else unlimited,
     }
+
+
+def stop_signal_number(stop_signal: str) -> int:
+    """The number of the stop signal; SIGTERM if it does not exist: an image may name any text."""
+    try:
+        return signal_number(stop_signal)
+    except InvalidArgument:
+        return Signals.SIGTERM

@@ -9,7 +9,14 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from agent.runtime.base import ContainerExit, ContainerState, FoundContainer
-from agent.tasks.events import Accepted, Exited, Started, StartFailed, TaskEvent
+from agent.tasks.events import (
+    Accepted,
+    Exited,
+    PauseChanged,
+    Started,
+    StartFailed,
+    TaskEvent,
+)
 from agent.tasks.record import Record
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import TaskId
@@ -68,7 +75,8 @@ def _created(container: FoundContainer | None) -> bool:
 def _events(record: Record, container: FoundContainer | None) -> tuple[TaskEvent, ...]:
     if record.process_runs:
         if container is not None and container.state is ContainerState.RUNNING:
-            return (Started(),)
+            is_same = container.paused is record.detail.paused
+            return (Started(),) if is_same else (Started(), PauseChanged(container.paused))
         return (_exit_of(container),)
     match record.state:
         case TaskState.ACCEPTED | TaskState.PREPARING:

@@ -161,10 +161,10 @@ class Record(Model, frozen=True):
 
     def due(self, kind: CheckKind) -> Due | None:
         """When and how the next check of this kind is made; None unless it has one, its process
-        runs, and it is not being stopped.
+        runs, and it is neither paused nor being stopped.
         """
         check = self.check(kind)
-        if check is None or not self.process_runs or self.stops:
+        if check is None or not self.process_runs or self.stops or self.detail.paused:
             return None
         address = next((one.address for one in self.detail.addresses), "")
         target = Target(self.task_id, self.detail.pid, address)
@@ -214,8 +214,10 @@ class Record(Model, frozen=True):
 
     @property
     def may_begin_serving(self) -> bool:
-        """Whether it runs, is ready, is not being stopped, is not frozen and does not serve yet."""
-        running = self.state is TaskState.RUNNING and not self.stops
+        """Whether it runs, is ready, is not being stopped, paused or frozen and does not serve
+        yet.
+        """
+        running = self.state is TaskState.RUNNING and not self.stops and not self.detail.paused
         frozen = self.desired_state is TaskState.FROZEN
         return running and self.is_ready and not frozen and not self.detail.serving
 

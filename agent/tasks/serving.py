@@ -1,12 +1,12 @@
-"""The steps of a running task that begins or ceases to serve, and of its checks. PURE."""
+"""The steps of a running task that begins or ceases to serve, of its checks and pauses. PURE."""
 
 from msgspec.structs import replace
 
 from agent.health import verdict
 from agent.health.verdict import Check, CheckKind
-from agent.tasks.events import Checked, Effect
+from agent.tasks.events import Checked, Effect, PauseChanged
 from agent.tasks.record import Record
-from agent.tasks.steps import Step, transition
+from agent.tasks.steps import Step, transition, with_checks
 from agent.tasks.stopping import leave_backends, left_backends
 from pyswarm_core.clock import Instant
 from pyswarm_core.objects import HealthState
@@ -18,10 +18,17 @@ OUTPUT_SHOWN = 400
 """Characters of a check's output in messages and errors."""
 
 
-def checked(record: Record, event: Checked, now: Instant) -> Step:
+def checked_or_paused(record: Record, event: Checked | PauseChanged, now: Instant) -> Step:
+    """The step that one of these events causes."""
+    if isinstance(event, PauseChanged):
+        return _pause_changed(record, event, now)
+    return _checked(record, event, now)
+
+
+def _checked(record: Record, event: Checked, now: Instant) -> Step:
     """A check has a result."""
     before = record.check(event.kind)
-    if before is None or not record.process_runs or record.stops:
+    if before is None or not record.process_runs or record.stops or record.detail.paused:
         return Step(record)
     check = verdict.judged(before, event.result, record.started_at, counts=event.counts)
     if event.kind is CheckKind.HEALTH:
@@ -69,8 +76,10 @@ def _shown(check: Check) -> str:
 
 def serve(record: Record, now: Instant) -> Step:
     """Have a running task serve: at once, or once it is ready and listens on its published TCP
-    ports. A frozen task serves no more and keeps running.
+    ports. A frozen task serves no more and keeps running; a paused one serves once it goes on.
     """
+    if record.detail.paused:
+        return Step(record)
     if record.desired_state is _S.FROZEN:
         frozen = left_backends(record, now, record.detail.message)
         return Step(frozen, (Effect.WITHDRAW,) if record.detail.ports else ())
@@ -87,3 +96,21 @@ def begin_serving(record: Record) -> Step:
     """Have a task that may do so serve at once."""
     serving = replace(record, detail=replace(record.detail, serving=True))
     return Step(serving, (Effect.PUBLISH,) if record.detail.ports else ())
+
+
+def _pause_changed(record: Record, event: PauseChanged, now: Instant) -> Step:
+    """A paused task leaves its backends and is not checked. One that goes on is as it was before;
+    its checks that became due meanwhile are made soon.
+    """
+    if not record.process_runs or event.paused is record.detail.paused:
+        return Step(record)
+    changed = replace(record, detail=replace(record.detail, paused=event.paused))
+    if record.stops:
+        return Step(changed)
+    if event.paused:
+        left = left_backends(changed, now, "paused")
+        return Step(left, (Effect.WITHDRAW,) if record.detail.serving and left.detail.ports else ())
+    word = "started" if record.state is _S.RUNNING else "starting: waiting for the health check"
+    changed = replace(changed, detail=replace(changed.detail, message=word))
+    changed = with_checks(changed, lambda check: verdict.returned(check, record.task_id, now))
+    return serve(changed, now) if record.state is _S.RUNNING else Step(changed)

@@ -56,7 +56,7 @@ def transition(record: Record, state: TaskState, message: str, **changes: object
 def end_task(record: Record, state: TaskState, message: str, **detail: object) -> Step:
     """The end of a task; container and network are removed next."""
     ended = transition(record, state, message, **NO_LOGIN)
-    detail = {"serving": False, **detail}
+    detail = {"serving": False, "paused": False, **detail}
     return Step(replace(ended, detail=replace(ended.detail, **detail)), (Effect.CLEAN,))
 
 

@@ -21,6 +21,44 @@ VERBS = {
     "stop": ("cli.container.lifecycle.stop:stop", "Stop one or more running containers"),
     "attach": ("cli.container.attach:attach", "Attach to the streams of a running container"),
     "exec": ("cli.container.exec:exec_", "Execute a command in a running container"),
+    "cp": (
+        "cli.container.files.cp:cp",
+        "Copy files/folders between a container and the local filesystem",
+    ),
+    "diff": (
+        "cli.container.files.diff:diff",
+        "Inspect changes to files or directories on a container's filesystem",
+    ),
+    "export": (
+        "cli.container.files.export:export",
+        "Export a container's filesystem as a tar archive",
+    ),
+    "kill": ("cli.container.control.kill:kill", "Kill one or more running containers"),
+    "pause": (
+        "cli.container.control.pause:pause",
+        "Pause all processes within one or more containers",
+    ),
+    "port": (
+        "cli.container.control.port:port",
+        "List port mappings or a specific mapping for the container",
+    ),
+    "stats": (
+        "cli.container.stats:stats",
+        "Display a live stream of container(s) resource usage statistics",
+    ),
+    "top": ("cli.container.control.top:top", "Display the running processes of a container"),
+    "unpause": (
+        "cli.container.control.pause:unpause",
+        "Unpause all processes within one or more containers",
+    ),
+    "update": (
+        "cli.container.control.update:update",
+        "Update configuration of one or more containers",
+    ),
+    "wait": (
+        "cli.container.control.wait:wait",
+        "Block until one or more containers stop, then print their exit codes",
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from cli.client import Client, _whole
 from pyswarm_core.api.v1 import containers_pb2 as cp
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.codec import from_proto
-from pyswarm_core.docker.containers import ContainerView
+from pyswarm_core.docker.containers.views import ContainerView
 from pyswarm_core.objects import Service
 from pyswarm_core.views import TaskView
 

@@ -12,7 +12,7 @@ from cli.inspection import Networks
 from cli.node.self_ import node_of
 from cli.task.inspect import checks_of
 from pyswarm_core.docker import documents, images, objects
-from pyswarm_core.docker.container_document import Inspected, of_container
+from pyswarm_core.docker.containers.document import Inspected, of_container
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.kinds import USER
 

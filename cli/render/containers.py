@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from cli.render.listing import Layout, Row, ellipsis
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker import ports
-from pyswarm_core.docker.containers import ContainerState, ContainerView
+from pyswarm_core.docker.containers.views import ContainerState, ContainerView
 from pyswarm_core.docker.units import ago, format_time, human_duration
 from pyswarm_core.ids import short
 from pyswarm_core.objects import HealthState

@@ -4,9 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from cli.render.listing import one_line
 from pyswarm_core.clock import Instant
-from pyswarm_core.docker.units import ago, format_cpus, format_duration, format_time, human_size
+from pyswarm_core.docker.isolation import security
+from pyswarm_core.docker.units import (
+    ago,
+    format_bitrate,
+    format_cpus,
+    format_duration,
+    format_time,
+    human_size,
+)
 from pyswarm_core.objects import Service, UpdateStatus
 from pyswarm_core.specs import (
+    ContainerSpec,
     HealthConfig,
     PortConfig,
     ReplicatedMode,
@@ -14,6 +23,7 @@ from pyswarm_core.specs import (
     TaskSpec,
     UpdateConfig,
 )
+from pyswarm_core.validation.isolation import modes
 from pyswarm_core.views import NodeView
 
 
@@ -167,11 +177,33 @@ def _container(template: TaskSpec) -> Iterator[str]:
                 *(f"-{name}" for name in container.capability_drop),
             ]
         ),
+        **_isolation(container),
     }
     yield "ContainerSpec:"
     for name, value in values.items():
         if value:
             yield f" {name + ':':<14} {one_line(value)}"
+
+
+def _isolation(container: ContainerSpec) -> dict[str, str]:
+    """What isolates the container, or opens it; a seccomp profile by its name alone."""
+    mounts = (f"{path}:{options}".rstrip(":") for path, options in container.tmpfs.items())
+    return {
+        "Privileged": "true" if container.privileged else "",
+        "Read Only": "true" if container.read_only else "",
+        "Tmpfs": " ".join(mounts),
+        "Shm Size": human_size(container.shm_size) if container.shm_size else "",
+        "Namespaces": " ".join(
+            f"{flag[2:]}={mode}" for flag, mode in modes(container).items() if mode
+        ),
+        "Devices": " ".join(
+            [*map(security.device_text, container.devices), *container.device_cgroup_rules]
+        ),
+        "Security": " ".join(
+            "seccomp=FILE" if option.startswith("seccomp={") else option
+            for option in container.security_opt
+        ),
+    }
 
 
 def _resources(resources: Resources) -> Iterator[str]:
@@ -191,6 +223,36 @@ def _resources(resources: Resources) -> Iterator[str]:
             yield f"  Memory:       {human_size(memory)}"
     if limits.pids:
         yield f" Pids:          {limits.pids}"
+    yield from _other_limits(resources)
+
+
+def _other_limits(resources: Resources) -> Iterator[str]:
+    limits = resources.limits
+    values = {
+        "CPU shares": str(limits.cpu_shares or ""),
+        "CPU quota": f"{limits.cpu_quota}us" if limits.cpu_quota else "",
+        "CPU period": f"{limits.cpu_period}us" if limits.cpu_period else "",
+        "CPUs": limits.cpuset_cpus,
+        "NUMA nodes": limits.cpuset_mems,
+        "Soft memory": human_size(limits.memory_reservation) if limits.memory_reservation else "",
+        "OOM killer": "disabled" if resources.oom_kill_disable else "",
+        "IO weight": str(limits.blkio_weight or ""),
+        "Egress": format_bitrate(limits.net_egress) if limits.net_egress else "",
+        "Ingress": format_bitrate(limits.net_ingress) if limits.net_ingress else "",
+    }
+    for name, value in values.items():
+        if value:
+            yield f" {name + ':':<14} {one_line(value)}"
+    for weight in limits.blkio_weight_device:
+        yield f" IO weight:     {weight.weight} of {one_line(weight.path)}"
+    for name, rates, unit in (
+        ("Read", limits.blkio_device_read_bps, "bytes"),
+        ("Write", limits.blkio_device_write_bps, "bytes"),
+        ("Read", limits.blkio_device_read_iops, "operations"),
+        ("Write", limits.blkio_device_write_iops, "operations"),
+    ):
+        for rate in rates:
+            yield f" {name + ':':<14} {rate.rate} {unit}/s of {one_line(rate.path)}"
 
 
 def _ports(ports: Sequence[PortConfig]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
-from cli.service.spec import digests, logins, options
+from cli.service.spec import digests, logins, options, resource_options, security_options
 from cli.service.spec.checks import with_checks
 from cli.service.spec.environment import environment
 from cli.service.spec.options import many
@@ -62,12 +62,17 @@ from pyswarm_core.validation import as_typed, require, service_problems
 @many("--dns-option", metavar="OPTION", help="Set DNS options, such as ndots:2")
 @many("--host", metavar="NAME:IP", help="Set one or more custom host-to-IP mappings")
 @many(
-    "--group", metavar="GROUP", help="Set one or more supplementary user groups for the container"
+    "--group",
+    "--group-add",
+    metavar="GROUP",
+    help="Set one or more supplementary user groups for the container",
 )
 @many("--cap-add", metavar="CAPABILITY", help="Add Linux capabilities")
 @many("--cap-drop", metavar="CAPABILITY", help="Drop Linux capabilities")
 @many("--sysctl", metavar="KEY=VALUE", help="Sysctl options")
 @many("--ulimit", metavar="NAME=SOFT[:HARD]", help="Ulimit options")
+@security_options.lists
+@resource_options.lists
 @options.with_registry_auth
 @digests.no_resolve_image
 @flags.detach
@@ -108,11 +113,11 @@ def spec_of(given: Mapping[str, Any], own: Mapping[str, str]) -> ServiceSpec:
         endpoint_spec=EndpointSpec(ports=publishing.ports(given["publish"])),
     )
     spec = with_checks(with_single(spec, given), given)
-    return with_replicas(spec, replicas(given))
+    return resource_options.with_lists(with_replicas(spec, replicas(given)), given)
 
 
 def _container(given: Mapping[str, Any], own: Mapping[str, str]) -> ContainerSpec:
-    return ContainerSpec(
+    container = ContainerSpec(
         image=given["image"],
         args=given["args"],
         env=environment(given["env"], given["env_file"], own),
@@ -127,3 +132,4 @@ def _container(given: Mapping[str, Any], own: Mapping[str, str]) -> ContainerSpe
             nameservers=given["dns"], search=given["dns_search"], options=given["dns_option"]
         ),
     )
+    return security_options.with_lists(container, given)

@@ -6,6 +6,7 @@ from cli import flags, inspection, session
 from cli.lazy import Verb
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.docker import objects
+from pyswarm_core.errors import InvalidArgument
 
 
 @click.command(
@@ -15,9 +16,25 @@ from pyswarm_core.docker import objects
 )
 @flags.inspect_format
 @flags.pretty
+@click.option(
+    "--security",
+    is_flag=True,
+    help="Print which items of a security check-list the services follow",
+)
 @click.argument("services", nargs=-1, required=True, metavar="SERVICE...")
-def inspect(*, form: str, pretty: bool, services: tuple[str, ...]) -> None:
+def inspect(*, form: str, pretty: bool, security: bool, services: tuple[str, ...]) -> None:
+    if security and pretty:
+        raise InvalidArgument("--security conflicts with --pretty: expected one of them")
     client = session.connect()
+    if security:
+        from cli.render.checklist import LAYOUT, rows
+        from cli.render.listing import show
+
+        specs = [client.service(ref).spec for ref in services]
+        for line in show(LAYOUT, [row for spec in specs for row in rows(spec)], form):
+            click.echo(line)
+        return
+
     if pretty:
         from cli.render.pretty import service_lines
 

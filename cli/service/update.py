@@ -11,9 +11,16 @@ from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
 from cli.service.change import changed, rolled_back, tell_stopped
-from cli.service.spec import digests, edits, logins, options
+from cli.service.spec import (
+    digests,
+    edits,
+    logins,
+    options,
+    resource_options,
+    security_options,
+)
 from cli.service.spec.options import many
-from cli.service.spec.template import replicas, typed, values
+from cli.service.spec.template import put, replicas, typed, values
 from pyswarm_core.docker import entries, networking
 from pyswarm_core.errors import InvalidArgument, as_flag, invalid
 from pyswarm_core.objects import Service
@@ -75,6 +82,8 @@ if TYPE_CHECKING:
 @many("--sysctl-rm", metavar="KEY", help="Remove a Sysctl option")
 @many("--ulimit-add", metavar="NAME=SOFT[:HARD]", help="Add or update a ulimit option")
 @many("--ulimit-rm", metavar="NAME", help="Remove a ulimit option")
+@security_options.changes
+@resource_options.list_changes
 @click.option("--rollback", is_flag=True, help="Rollback to previous specification")
 @options.with_registry_auth
 @digests.no_resolve_image
@@ -139,8 +148,14 @@ def _updated(
     """
     added = tuple(map(entries.network, given["network_add"]))
 
+    isolate = security_options.changed(given)
+
     def change(spec: ServiceSpec) -> ServiceSpec:
-        return _on_networks(client, edits.updated(spec, given, os.environ), added, given)
+        spec = edits.updated(spec, given, os.environ)
+        container = isolate(spec.task_template.container_spec)
+        spec = put(spec, "task_template.container_spec", container)
+        spec = _on_networks(client, spec, added, given)
+        return resource_options.with_lists(spec, given)
 
     return changed(
         client,

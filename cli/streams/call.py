@@ -31,6 +31,9 @@ class Operation(NamedTuple):
 
 EXEC = Operation("Exec", "exec")
 ATTACH = Operation("Attach", "attach")
+COPY_OUT = Operation("CopyOut", "copy_out")
+COPY_IN = Operation("CopyIn", "copy_in")
+EXPORT = Operation("Export", "export")
 PORT_FORWARD = Operation("PortForward", "port_forward")
 
 

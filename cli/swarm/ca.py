@@ -21,8 +21,8 @@ _SHOWN = 10
 @click.command(
     cls=Verb,
     help="Display and rotate the root CA\n\n"
-    "During a rotation both roots are valid, and every host renews its certificate; no session"
-    " ends. It goes on if this command is interrupted.\n\n"
+    "During a rotation, which takes ten seconds at least, both roots are valid, and every host"
+    " renews its certificate; no session ends. It goes on if this command is interrupted.\n\n"
     "Example: pyswarm swarm ca --rotate",
 )
 @click.option("--rotate", is_flag=True, help="Rotate the swarm CA")

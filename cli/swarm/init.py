@@ -11,10 +11,10 @@ from cli.context import store
 from cli.context.model import Context
 from cli.daemons import Daemon
 from cli.lazy import Verb
-from cli.swarm import joining
+from cli.swarm import admin, joining
 from cli.swarm.host import STATE_DIR, Host, Supervisor, host_supervisor
 from cli.swarm.update import changed, unlocking, updated
-from pyswarm_core.errors import AlreadyExists, invalid
+from pyswarm_core.errors import AlreadyExists, PyswarmError, invalid
 from pyswarm_core.limits import API_PORT, HISTORY_MAX
 from pyswarm_core.specs import ClusterSpec
 from pyswarm_core.validation import cluster_problems, require
@@ -28,6 +28,8 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=Tru
 @click.command(
     cls=Verb,
     help="Initialize a fleet: start a controller (with its own etcd) and an agent on this host\n\n"
+    "It also saves a context admin, with a client certificate of an administrator, for `context"
+    " export`. On this host root uses the controller's socket.\n\n"
     "Example: pyswarm swarm init --advertise-addr 192.0.2.10",
 )
 @click.option("--advertise-addr", default="", metavar="IP[:PORT]", help="Advertised address")
@@ -92,6 +94,10 @@ def init(*, state_dir: Path, **given: Any) -> None:
         raise
     store.activate(Context(host=f"unix://{host.socket}"))
     click.echo(_welcome(host, token, info.join_addr))
+    try:
+        click.echo(admin.save_context(f"unix://{host.socket}", info.join_addr))
+    except (PyswarmError, OSError) as error:  # the fleet runs, and root needs no context
+        click.echo(f"warning: no context of an admin was saved: {error}", err=True)
     if unlock_key:
         click.echo(unlocking(unlock_key))
 

@@ -8,7 +8,7 @@ import click
 
 from cli.context import store
 from cli.lazy import Verb
-from cli.swarm import joining
+from cli.swarm import admin, joining
 from cli.swarm.host import STATE_DIR, Host, host_supervisor
 from pyswarm_core.errors import Conflict, NotFound, PyswarmError, Unavailable
 
@@ -47,6 +47,8 @@ def leave(*, force: bool, state_dir: Path) -> None:
         )
     if identity is not None:
         drain_node(identity, force=force)
+        if supervisor.runs(controller):
+            admin.forget_context(identity.controllers)
     supervisor.stop(agent)
     supervisor.stop(controller)
     joining.forget(host)

@@ -14,7 +14,8 @@ from pyswarm_core.validation import cluster_problems, require
 from pyswarm_core.validation.cluster import AGENT_GRACES, CERT_EXPIRIES, HEARTBEAT_PERIODS
 
 if TYPE_CHECKING:
-    from cli.client import Client, UpdatedCluster
+    from cli.client import Client
+    from pyswarm_core.views import UpdatedCluster
 
 DURATIONS = {
     "cert_expiry": ("--cert-expiry", "cert_expiry", CERT_EXPIRIES),

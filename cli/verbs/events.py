@@ -1,17 +1,22 @@
 """`pyswarm events`."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import click
 import msgspec
 
 from cli import flags, session
+from cli.client import Client
+from cli.converge import PAUSE_S, RECONNECT_S
+from cli.errors import NoAnswer
 from cli.lazy import Verb
 from cli.render.listing import Row, one_line
 from cli.times import instant
 from pyswarm_core.aio.system import SystemClock
+from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.docker.units import format_time
-from pyswarm_core.errors import invalid
+from pyswarm_core.errors import Unavailable, invalid
 from pyswarm_core.views import Event
 
 Printer = Callable[[Row], str]
@@ -20,28 +25,68 @@ Printer = Callable[[Row], str]
 @click.command(
     cls=Verb,
     help="Get real time events from the fleet\n\n"
-    "Example: pyswarm events --since 10m --filter type=node",
+    "Example: pyswarm events --since 10m --filter type=container --filter event=die",
 )
 @click.option("--since", default="", metavar="TIME", help="Show all events created since timestamp")
+@click.option(
+    "--since-revision",
+    type=flags.Number(1, 2**63 - 1),
+    metavar="NUMBER",
+    help="Show all events of this revision of the store and later ones",
+)
 @click.option("--until", default="", metavar="TIME", help="Stream events until this timestamp")
 @flags.filter_
 @click.option(
     "--format", "form", default="", metavar="FORMAT", help="Format output: json or a Go template"
 )
-def events(*, since: str, until: str, filters: tuple[str, ...], form: str) -> None:
+def events(
+    *, since: str, since_revision: int | None, until: str, filters: tuple[str, ...], form: str
+) -> None:
     show = _printer(form)
+    if since and since_revision:
+        raise click.UsageError("--since and --since-revision cannot be used together")
     start = instant("--since", since) if since else 0
     end = instant("--until", until) if until else 0
     if start and end and end < start:
         raise invalid("--until", until, f"expected a time after --since {since}")
-    stream = session.connect().events(
+    request = pb.EventsRequest(
         since=start,
+        since_revision=since_revision or 0,
         until=end,
         filters=filters,
         follow=not end or end > SystemClock().now(),
     )
-    for event in stream:
+    for event in resumed(session.connect(), request):
         click.echo(show(row(event)))
+
+
+def resumed(client: Client, request: pb.EventsRequest) -> Iterator[Event]:
+    """The events that the request describes. A stream that follows is resumed under the next
+    leader, where it ended.
+    """
+    seen: set[Event] = set()
+    newest, began = 0, SystemClock().now()
+    deadline = time.monotonic() + RECONNECT_S
+    while True:
+        try:
+            for event in client.events(request):
+                deadline = time.monotonic() + RECONNECT_S
+                if event in seen:
+                    continue
+                if event.revision > newest:
+                    newest = event.revision
+                    seen.clear()
+                seen.add(event)
+                yield event
+            return
+        except Unavailable as error:
+            if not request.follow or time.monotonic() > deadline or isinstance(error, NoAnswer):
+                raise
+        if newest:
+            request.since, request.since_revision = 0, newest
+        elif not request.since and not request.since_revision:
+            request.since = began
+        time.sleep(PAUSE_S)
 
 
 def row(event: Event) -> Row:
@@ -56,6 +101,8 @@ def row(event: Event) -> Row:
         "Reason": event.reason,
         "Count": event.count,
         "Caller": event.caller,
+        "Node": event.node,
+        "Stack": event.stack,
     }
 
 
@@ -64,6 +111,8 @@ def line(found: Row) -> str:
     attributes = [f"name={found['Name']}"] if found["Name"] else []
     if found["Count"] > 1:
         attributes.append(f"count={found['Count']}")
+    if found["Node"]:
+        attributes.append(f"node={found['Node']}")
     if found["Caller"]:
         attributes.append(f"caller={found['Caller']}")
     if found["Reason"]:

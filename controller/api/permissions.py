@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from controller.api.changes.services import rollback_target
 from controller.api.queries.lookup import (
     find,
+    find_container,
     find_service_or_task,
     find_task,
     kind_named,
@@ -83,7 +84,7 @@ def authorize_request(caller: Caller, method: str, request: Any, state: State) -
         return
     if (check := _OPTIONS.get(rule.named)) is not None:
         check(caller, rule, request, state)
-    if rule.named is Named.PROGRAM:
+    if rule.named in (Named.PROGRAM, Named.FILES):
         yield from _program(caller, rule, request, state)
 
 
@@ -113,11 +114,16 @@ def _new_network(caller: Caller, rule: Rule, request: Any, state: State) -> None
 
 
 def _program(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
-    """Who runs programs in a task has the power that its options give."""
+    """Who runs programs in a task, or reads and writes its files, has the power that its options
+    give.
+    """
     if getattr(request, "privileged", False):
         verb = f"{rule.verb} with --privileged"
         require_role(caller, Role.ADMIN, verb, f"that {POWER}")
-    task = yield from requested_task(state, request)
+    if rule.named is Named.FILES:
+        task = yield from find_container(state, request.ref)
+    else:
+        task = yield from requested_task(state, request)
     service = state.services.get(task.service_id)
     spec = service.made_from(task.spec_version) if service else None
     if spec is not None:
@@ -169,8 +175,9 @@ def _service_or_task(caller: Caller, rule: Rule, request: Any, state: State) -> 
     yield from _end(caller, rule, request.ref, state)
 
 
-def _target(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
-    _require_task(caller, rule, (yield from requested_task(state, request)), state)
+def _services_or_tasks(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    for ref in request.refs:
+        yield from _end(caller, rule, ref, state)
 
 
 def _network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
@@ -226,8 +233,11 @@ _STACKS: Mapping[Named, Callable[[Caller, Rule, Any, State], Slices[None]]] = {
     Named.SERVICE: _service,
     Named.TASK: _task,
     Named.SERVICE_OR_TASK: _service_or_task,
-    Named.TARGET: _target,
-    Named.PROGRAM: _target,
+    Named.SERVICES_OR_TASKS: _services_or_tasks,
+    Named.TARGET: _service_or_task,
+    Named.PROGRAM: _service_or_task,
+    Named.CONTAINER: _service_or_task,
+    Named.FILES: _service_or_task,
     Named.NETWORK: _network,
     Named.OBJECT: _object,
     Named.NEW_SERVICE: _of_new_service,

@@ -7,7 +7,7 @@ from controller.identity.caller import CONTROLLER
 from controller.identity.rotation import ended
 from controller.leader.leadership import Leader
 from pyswarm_core.aio.logs import EventLog
-from pyswarm_core.clock import Instant
+from pyswarm_core.clock import Clock
 from pyswarm_core.errors import Unavailable
 
 _log = EventLog("controller.identity")
@@ -15,11 +15,11 @@ _log = EventLog("controller.identity")
 LOOK_PERIOD_S = 1.0
 
 
-async def end_rotations(leader: Leader) -> None:
-    """End each rotation once every node has renewed its certificate, until cancelled."""
+async def end_rotations(leader: Leader, clock: Clock) -> None:
+    """End each rotation as `rotation.ended` says, until cancelled."""
     while True:
         await asyncio.sleep(LOOK_PERIOD_S)
-        if ended(leader.state, Instant(0)) is not None:
+        if ended(leader.state, clock.now()) is not None:
             try:
                 await leader.submit(lambda state, now, ids: end_rotation(state, now), CONTROLLER)
             except Unavailable as error:  # such as a store without space

@@ -16,7 +16,7 @@ from controller.api.queries.filters import event_keys, event_passes, parse
 from controller.api.queries.lookup import find
 from controller.api.queries.members import network_peers, network_service, services_on
 from controller.api.queries.progress import look_at_progress
-from controller.leader.events import MISSED
+from controller.leader.events.history import MISSED
 from controller.leader.leadership import Leader, Leadership
 from controller.leader.watches import Seen
 from pyswarm_core.clock import Clock, Instant, seconds
@@ -40,6 +40,8 @@ class EventQuery(msgspec.Struct, frozen=True):
     """0: from now if the stream follows, otherwise all events that are kept."""
     until: Instant = Instant(0)
     """0: no end."""
+    since_revision: int = 0
+    """From the events of this revision on; 0: see `since`."""
     filters: tuple[str, ...] = ()
     follow: bool = False
 
@@ -83,7 +85,8 @@ async def follow_events(
 ) -> None:
     """Send the events from `since` to `until`. An end in the past also ends a stream that follows.
 
-    Raises InvalidArgument for an unknown filter, Unavailable when leadership is lost.
+    Raises InvalidArgument for an unknown filter and for a revision whose events are not kept,
+    Unavailable when leadership is lost.
     """
     keys = event_keys()
     filters = parse(query.filters, keys, "event")
@@ -102,16 +105,19 @@ async def follow_events(
         if told:
             await send(told)
 
+    first = 0 if query.since else None
+    if query.since_revision:
+        first = leader.events.position_of(query.since_revision)
     left_s = seconds(query.until - clock.now()) if query.until else None
     if not query.follow or (left_s is not None and left_s <= 0):
-        kept = leader.events.kept()
+        kept = leader.events.kept(first or 0)
         for first in range(0, len(kept), EVENTS_TOLD):
             await tell(kept[first : first + EVENTS_TOLD])
         return
     try:
         async with asyncio.timeout(left_s), asyncio.TaskGroup() as group:
             group.create_task(while_leading(leadership, leader))
-            async for events in leader.events.follow(from_start=bool(query.since)):
+            async for events in leader.events.follow(position=first):
                 await tell(events)
     except TimeoutError:
         return

@@ -35,9 +35,13 @@ def makes_room(
         and needs.memory_bytes <= max(0, int(ledger.free_memory[row]) + own.memory_bytes)
         and (most == 0 or int(demand.on_node[row]) - 1 < most)
         and all(bool(table.satisfying(one)[row]) for one in placement.constraints)
+        and not any(bool(table.lacking(what)[row]) for _, what in demand.needs)
         and (demand.layer is None or bool(demand.layer.rows[row]))
         and not _others_hold(state, task, needs.ports)
-        and all(_joins(state, blocks_of(one), own, row) for one in needs.networks)
+        and all(
+            _joins(state, blocks_of(one), own, row, demand.template.task_ips.get(one, ""))
+            for one in needs.networks
+        )
     )
 
 
@@ -55,7 +59,7 @@ def _others_hold(state: State, task: Task, ports: tuple[HostPort, ...]) -> bool:
     )
 
 
-def _joins(state: State, blocks: Blocks | None, own: Footprint, row: int) -> bool:
+def _joins(state: State, blocks: Blocks | None, own: Footprint, row: int, address: str) -> bool:
     """Whether the row can carry the network, with an address: a free one, or the task's own."""
     table = state.node_table
     if blocks is None or row in table.blocked(blocks.network.id):
@@ -63,4 +67,4 @@ def _joins(state: State, blocks: Blocks | None, own: Footprint, row: int) -> boo
     if any(table.lacking(capability)[row] for capability in blocks.network.needs):
         return False
     freed = int(blocks.network.id in own.networks)
-    return blocks.fits(table.ids[row], int(table.number[row]), freed)
+    return blocks.fits(table.ids[row], int(table.number[row]), freed, address)

@@ -20,8 +20,15 @@ from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy, explain
 from controller.brain.orchestrator.restart import delay_before
 from controller.brain.orchestrator.room import go_on, stop_instead
 from controller.brain.scheduler.explain import message, messages_by_row
-from controller.brain.scheduler.filters import UNLIMITED, Demand, capacity, kept_layer
+from controller.brain.scheduler.filters import (
+    UNLIMITED,
+    Demand,
+    capacity,
+    container_needs,
+    kept_layer,
+)
 from controller.brain.scheduler.ledger import Ledger
+from controller.brain.scheduler.options import sets_new_options
 from controller.brain.scheduler.ranking import spread
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.decision import EventKind
@@ -35,6 +42,7 @@ from pyswarm_core.limits import (
     FAILURE_SLOTS,
     FAILURE_WINDOW,
     FAILURES_PENALISED,
+    LAYERS_PROTOCOL,
     PENDING_SHOWN,
 )
 from pyswarm_core.objects import NO_DETAIL, Network, Service, Task
@@ -261,21 +269,28 @@ class Placing:
 
     def _take(self, rows: IntColumn, demand: Demand) -> IntColumn:
         """Reserve what tasks on these rows need; return the rows where all of it was free."""
-        networks = [self.blocks(network_id) for network_id in demand.footprint.networks]
+        chosen = demand.template.task_ips
+        networks = [
+            (self.blocks(network_id), chosen.get(network_id, ""))
+            for network_id in demand.footprint.networks
+        ]
         if networks:
             taken = [row for row in rows.tolist() if self._take_addresses(row, networks)]
             rows = np.array(taken, np.int64)
         self.ledger.place(rows, demand.footprint)
         return rows
 
-    def _take_addresses(self, row: int, networks: list[Blocks | None]) -> bool:
+    def _take_addresses(self, row: int, networks: list[tuple[Blocks | None, str]]) -> bool:
         table = self._state.node_table
         node_id, number = table.ids[row], int(table.number[row])
-        if not all(blocks is not None and blocks.fits(node_id, number) for blocks in networks):
+        if not all(
+            blocks is not None and blocks.fits(node_id, number, address=address)
+            for blocks, address in networks
+        ):
             return False
-        for blocks in networks:
+        for blocks, address in networks:
             if blocks is not None:
-                blocks.take(node_id, number)
+                blocks.take(node_id, number, address)
         return True
 
     def _assign(self, plan: Plan, unassigned: list[UnassignedTask], nodes: list[NodeId]) -> None:
@@ -401,6 +416,10 @@ def _with_rooms(
     """The demand, limited by the room of its networks and by what they require of kernels."""
     rooms: list[Room] = []
     needs: dict[Capability, str] = {}
+    if sets_new_options(demand.template) and not table.keeps_layers.all():
+        text = f"have an agent that ignores options of its tasks (protocol below {LAYERS_PROTOCOL})"
+        rooms.append((text, np.where(table.keeps_layers, UNLIMITED, 0)))
+    chosen = demand.template.task_ips
     for network_id in demand.footprint.networks:
         blocks = blocks_of(network_id)
         if blocks is None:
@@ -408,12 +427,13 @@ def _with_rooms(
             rooms.append((text, np.zeros(len(demand.on_node), np.int64)))
             continue
         for capability in blocks.network.needs:
-            needs.setdefault(capability, blocks.network.spec.name)
+            needs.setdefault(capability, f"network {blocks.network.spec.name}")
         if rows := table.blocked(network_id):
             rooms.append(_blocked(table, rows, blocks.network, len(demand.on_node)))
-        rooms += blocks.rooms(table)
+        rooms += blocks.rooms(table, chosen.get(network_id, ""))
     asked = tuple((name, capability) for capability, name in needs.items())
-    return demand._replace(rooms=tuple(rooms), needs=asked)
+    own = container_needs(demand.template.container_spec)
+    return demand._replace(rooms=tuple(rooms), needs=(*asked, *own))
 
 
 def _blocked(table: NodeTable, rows: list[int], network: Network, length: int) -> Room:

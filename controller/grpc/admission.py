@@ -41,7 +41,8 @@ from pyswarm_core.limits import (
 )
 
 LASTING = frozenset(
-    {"WatchService", "Events", "ListAudit", "Logs", "PullImage", "Exec", "Attach", "PortForward"}
+    "WatchService Events ListAudit Logs Stats PullImage Exec Attach PortForward CopyOut CopyIn"
+    " Export WaitContainer".split()
 )
 """Calls that may stay open; all others count as requests, lists too."""
 OF_HOSTS = frozenset(f"{DISPATCHER}{name}" for name in ("Join", "RenewCertificate", "Leave"))
@@ -63,7 +64,10 @@ class Limit(msgspec.Struct, frozen=True):
 
 REQUESTS = Limit("requests", REQUESTS_PER_CALLER, REQUESTS_MAX, "wait for answers")
 STREAMS = Limit(
-    "streams (watches, events, logs, commands)", STREAMS_PER_CALLER, STREAMS_MAX, "end some of them"
+    "streams (watches, events, logs, stats, commands)",
+    STREAMS_PER_CALLER,
+    STREAMS_MAX,
+    "end some of them",
 )
 STRANGERS = Limit(
     "joins, sessions and tunnels without a valid token or tunnel id",

@@ -8,20 +8,27 @@ that change no stored object, such as a signal.
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import grpc
 
+from controller.api.queries.lookup import find
 from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, cause_of, handler_kind
+from controller.identity.audit import UPDATE, update_verb
 from controller.identity.caller import Caller, CallerKind
 from controller.identity.policy import CONTROL
 from controller.leader.leadership import Leadership
+from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import Exhausted, PermissionDenied, PyswarmError, Unavailable
-from pyswarm_core.kinds import KINDS
+from pyswarm_core.kinds import KINDS, SERVICE
+from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.state import State
 
+UNLOCK = "swarm unlock"
+"""Of a locked controller, which records it once it leads."""
 CHANGES: Mapping[str, str] = MappingProxyType(
     {
         "CreateService": "service create",
@@ -46,20 +53,25 @@ CHANGES: Mapping[str, str] = MappingProxyType(
 ACTIONS: Mapping[str, str] = MappingProxyType(
     {
         "SignalTask": "task signal",
+        "PauseContainer": "container pause",
+        "UnpauseContainer": "container unpause",
         "Exec": "exec",
         "Attach": "attach",
         "PortForward": "port-forward",
+        "CopyOut": "cp",
+        "CopyIn": "cp",
+        "Export": "export",
         "PullImage": "image pull",
         "RemoveImage": "image rm",
         "IssueUserCertificate": "user certificate",
         "GetJoinToken": "swarm join-token",
         "GetScrapeToken": "swarm scrape-token",
         "GetUnlockKey": "swarm unlock-key",
-        "Unlock": "swarm unlock",
+        "Unlock": UNLOCK,
     }
 )
 """The verbs of calls that act on hosts or disclose a credential, and change no stored object."""
-BEGUN = frozenset({"Exec", "Attach", "PortForward"})
+BEGUN = frozenset({"Exec", "Attach", "PortForward", "CopyOut", "CopyIn", "Export"})
 """Those of them that are recorded when they begin, with what was requested."""
 ROTATIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -79,6 +91,9 @@ READS = frozenset(
         "GetContainer",
         "Why",
         "TaskChecks",
+        "Top",
+        "Changes",
+        "WaitContainer",
         "GetNode",
         "ListNodes",
         "GetNetwork",
@@ -90,6 +105,7 @@ READS = frozenset(
         "Events",
         "ListAudit",
         "Logs",
+        "Stats",
         "ListImages",
     }
 )
@@ -138,7 +154,7 @@ class Auditing(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no gener
             except Exception as raised:
                 error = cause_of(raised)
                 if isinstance(error, PyswarmError):
-                    record_refusal(self._leadership, current_caller(), name, error, ref_of(request))
+                    record_refusal(self._leadership, current_caller(), name, error, request)
                 raise
             if name in ACTIONS and name not in BEGUN and not is_rotation:
                 with suppress(Unavailable):  # it ceased to lead meanwhile
@@ -154,11 +170,11 @@ class Auditing(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no gener
 
 
 def record_refusal(
-    leadership: Leadership, caller: Caller, name: str, error: PyswarmError, ref: str = ""
+    leadership: Leadership, caller: Caller, name: str, error: PyswarmError, request: Any = None
 ) -> None:
     """Record that the call of that RPC failed, if its caller is known and it was to change
-    something or was denied. `ref`: the object that the request names. A call that failed for lack
-    of a leader or of room has no record: its change may have happened.
+    something or was denied. Without a request it was denied unread. A call that failed for lack of
+    a leader or of room has no record: its change may have happened.
     """
     is_denied = isinstance(error, PermissionDenied)
     if caller.kind in _UNKNOWN or isinstance(error, Unavailable | Exhausted):
@@ -170,7 +186,21 @@ def record_refusal(
     except Unavailable:
         return
     verb = current_verb() or verb_of(name)
-    leader.audit.refuse(caller, verb, error, _by_name(leader.state, verb, ref))
+    ref = "" if request is None else ref_of(request)
+    named = _by_name(leader.state, verb, ref)
+    if name == "UpdateService" and request is not None:
+        leader.audit.refuse(caller, partial(_update_verb, leader.state, request), error, named)
+    else:
+        leader.audit.refuse(caller, verb, error, named)
+
+
+def _update_verb(state: State, request: Any) -> str:
+    """The command that would have made a refused update."""
+    try:
+        old = find(state, SERVICE, request.ref).spec
+        return update_verb(old, from_proto(ServiceSpec, request.spec))
+    except Exception:  # a decoder names no class for all that it rejects
+        return UPDATE
 
 
 def _verb_of(name: str, request: Any) -> str:

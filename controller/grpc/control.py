@@ -7,7 +7,7 @@ leader's `submit`.
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from google.protobuf.message import Message
@@ -29,15 +29,17 @@ from controller.api.queries.lists import TaskQuery
 from controller.api.queries.why import explain
 from controller.api.queries.why_update import with_message
 from controller.api.settings import Autolock
+from controller.api.stats import gather as stats
 from controller.api.tracing import trace
 from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, in_turn, read
 from controller.grpc.parts import parts
+from controller.grpc.servicers.containers import ContainerCalls
 from controller.grpc.streams.calls import StreamCalls
 from controller.grpc.users import UserCalls
 from controller.identity.caller import Role
 from controller.leader.leadership import Leadership
-from pyswarm_core.api.v1 import audit_pb2
+from pyswarm_core.api.v1 import audit_pb2, stats_pb2
 from pyswarm_core.api.v1 import containers_pb2 as cp
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2 as dp
@@ -49,6 +51,7 @@ from pyswarm_core.kinds import NETWORK, NODE, SERVICE
 from pyswarm_core.limits import EVENTS_KEPT
 from pyswarm_core.objects import Network, Node, Service, Version
 from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
+from pyswarm_core.state import State
 from pyswarm_core.views import AuditRecords, Event
 
 K = TypeVar("K")
@@ -56,7 +59,7 @@ V = TypeVar("V")
 R = TypeVar("R", bound=Message)
 
 
-class Control(UserCalls, StreamCalls):
+class Control(UserCalls, ContainerCalls, StreamCalls):
     """Serves users. `routes` returns the host's routes, which no network's subnet may overlap."""
 
     def __init__(
@@ -223,13 +226,14 @@ class Control(UserCalls, StreamCalls):
     async def UpdateNode(self, request: pb.UpdateNodeRequest, context: Context) -> pb.NodeReply:
         spec, based_on = read(NodeSpec, request.spec), read(Version, request.version)
         controllers = self._leader().controllers
-        return self._node(
-            await self._submit(
-                lambda state, now, ids: nodes.update_node(
-                    state, request.ref, based_on, spec, now, controllers=controllers
-                )
+        node = await self._submit(
+            lambda state, now, ids: nodes.update_node(
+                state, request.ref, based_on, spec, now, controllers=controllers
             )
         )
+        reply = self._node(node)
+        reply.warnings.extend(nodes.stopped_by_drain(self._leader().state, node))
+        return reply
 
     async def RemoveNode(self, request: pb.RemoveNodeRequest, context: Context) -> pb.NodeReply:
         node = await self._submit(
@@ -314,6 +318,18 @@ class Control(UserCalls, StreamCalls):
 
         await gather.send_logs(self._leadership, read(gather.LogsQuery, request), send)
 
+    async def Stats(self, request: stats_pb2.StatsRequest, context: Context) -> None:  # type: ignore[override]
+        caller, write = current_caller(), in_turn(context.write)
+
+        def shown(state: State, task_id: str) -> bool:
+            return sees(caller, state, task_id)
+
+        async def send(told: stats.StatsPart) -> None:
+            await write(_stats(told))
+
+        query = read(stats.StatsQuery, request)
+        await stats.send_stats(self._leadership, query, shown, send)
+
     async def PullImage(self, request: pb.PullImageRequest, context: Context) -> None:  # type: ignore[override]
         send = _sent(context, pb.NodeImageProgress)
         await images.pull_image(self._leader(), read(images.Pull, request), send)
@@ -385,6 +401,16 @@ def _network(network: Network) -> pb.NetworkReply:
 def _event(event: Event) -> pb.Event:
     """Encoded once, however many streams follow."""
     return to_proto(event, pb.Event())
+
+
+def _stats(told: stats.StatsPart) -> stats_pb2.StatsReply:
+    reply = stats_pb2.StatsReply(node_name=told.node_name, warning=told.warning)
+    for one in told.tasks:
+        sample: Any = one.stats
+        if sample is None:
+            sample = stats_pb2.TaskStats(task_id=one.task_id)
+        reply.tasks.add(name=one.name, node_name=one.node_name, stats=sample)
+    return reply
 
 
 def _images(told: images.ImagesOfNode) -> pb.NodeImages:

@@ -165,8 +165,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         loop = self._leading.current()
         key = public_key_of(request.csr)
         digest = key_digest(key)
-        self._proven(loop.state, request, context, digest)  # others wait in no queue
-        is_return = bool(request.token or request.former_certificate)
+        node_id = self._proven(loop.state, request, context, digest)  # others wait in no queue
+        ended_at = loop.state.nodes[node_id].certificate.expires_at
+        is_return = bool(request.token) or ended_at <= self._clock.now()
         caller = current_caller() if is_return else CONTROLLER  # a renewal has no audit record
 
         def renew(state: State, now: Instant, ids: IdSource) -> tuple[Writes, tuple[Node, Cluster]]:

@@ -14,6 +14,7 @@ from controller.identity.keyring import LOCKED, Keyring
 from pyswarm_core.aio.channel import SERVER_OPTIONS
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.clock import Clock, Instant
 from pyswarm_core.errors import InvalidArgument, Unavailable
 from pyswarm_core.ids import IdSource
 
@@ -34,19 +35,23 @@ async def _refuse(requests: object, context: Context) -> None:
     raise Unavailable(LOCKED)
 
 
-async def until_unlocked(listen: Iterable[str], keyring: Keyring, ids: IdSource) -> None:
-    """Serve until a caller of Unlock has the key. Raises InvalidArgument without a Unix socket."""
+async def until_unlocked(
+    listen: Iterable[str], keyring: Keyring, ids: IdSource, clock: Clock
+) -> Instant:
+    """Serve until a caller of Unlock has the key; return when that was. Raises InvalidArgument
+    without a Unix socket.
+    """
     sockets = [address for address in listen if address.startswith("unix:")]
     if not sockets:
         raise InvalidArgument(
             "--listen: this controller is locked, and has no Unix socket on which it can be"
             " unlocked: add --listen unix:///run/pyswarm/pyswarm.sock"
         )
-    unlocked = asyncio.Event()
+    unlocked: asyncio.Future[Instant] = asyncio.get_running_loop().create_future()
 
     async def unlock(request: pb.UnlockRequest, context: Context) -> pb.UnlockReply:
         keyring.unlock(parse_unlock_key(request.unlock_key))
-        unlocked.set()
+        unlocked.set_result(clock.now())
         return pb.UnlockReply()
 
     server = grpc.aio.server(interceptors=[ErrorsToStatus(ids)], options=SERVER_OPTIONS)
@@ -65,7 +70,8 @@ async def until_unlocked(listen: Iterable[str], keyring: Keyring, ids: IdSource)
     await server.start()
     _log.warning("controller.locked", unlock="pyswarm swarm unlock")
     try:
-        await unlocked.wait()
+        at = await unlocked
         _log.info("controller.unlocked")
     finally:
         await server.stop(STOP_GRACE_S)
+    return at

@@ -18,6 +18,8 @@ from pyswarm_core.aio.status import error_named
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.limits import TUNNEL_FRAME_BYTES
 
+_RAW = ("log_lines", "stats")
+"""The first are written by a program, and may be anything; of the others no text is shown."""
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -48,7 +50,7 @@ class GrpcTunnel:
                 f"the agent sent {frame.ByteSize()} bytes at once, more than {TUNNEL_FRAME_BYTES}"
             )
         kind = frame.WhichOneof("kind")
-        if kind != "log_lines":  # those are written by a program, and may be anything
+        if kind not in _RAW:
             clean(frame)
         if kind == "error":
             raise error_named(frame.error.kind, frame.error.message)

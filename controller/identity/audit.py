@@ -24,11 +24,13 @@ from pyswarm_core.keys import chunk_of
 from pyswarm_core.kinds import CLUSTER, KINDS, Kind, kind_of, split_name
 from pyswarm_core.model import docker_name
 from pyswarm_core.objects import Object, Service, Task, clipped
+from pyswarm_core.specs import ReplicatedMode, ServiceSpec
 from pyswarm_core.state import State
 
 T = TypeVar("T")
 replace = msgspec.structs.replace
 
+UPDATE = "service update"
 _TEXT_BYTES = 128
 """The caller's name, address, verb and object, each."""
 _RESULT_BYTES = 512
@@ -146,7 +148,7 @@ def bare_record_of(target: Target, caller: Caller, now: Instant, verb: str = "")
     """The record of a change without the changed fields. The sequence is still 0."""
     after = target.after
     return replace(
-        _record(caller, now, verb or _verb(target)),
+        _record(caller, now, _verb(target, verb)),
         object_kind=target.kind,
         object_id=clipped(target.id, _TEXT_BYTES),
         object_name=clipped(target.title, _TEXT_BYTES),
@@ -192,11 +194,29 @@ def _record(caller: Caller, now: Instant, verb: str) -> AuditRecord:
     )
 
 
-def _verb(target: Target) -> str:
-    is_leaving = isinstance(target.after, Service) and target.after.removing
-    if target.after is None or is_leaving:
+def _verb(target: Target, called: str) -> str:
+    """The verb of a change; of an update of a service the command that makes this change."""
+    old, new = target.before, target.after
+    if called == UPDATE and isinstance(old, Service) and isinstance(new, Service):
+        return update_verb(old.spec, new.spec)
+    if called:
+        return called
+    if new is None or (isinstance(new, Service) and new.removing):
         return f"{target.kind} rm"
-    return f"{target.kind} {'create' if target.before is None else 'update'}"
+    return f"{target.kind} {'create' if old is None else 'update'}"
+
+
+def update_verb(old: ServiceSpec, new: ServiceSpec) -> str:
+    """The command that makes this change and no other."""
+    if old == new:
+        return UPDATE
+    if replace(old, stopped=new.stopped) == new:
+        return "service stop" if new.stopped else "service start"
+    are_replicated = isinstance(old.mode, ReplicatedMode) and isinstance(new.mode, ReplicatedMode)
+    if are_replicated and replace(old, mode=new.mode) == new:
+        return "service scale"
+    forced = replace(old.task_template, force_update=new.task_template.force_update)
+    return "service restart" if replace(old, task_template=forced) == new else UPDATE
 
 
 def _changes(target: Target) -> Iterator[FieldChange]:

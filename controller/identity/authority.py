@@ -7,7 +7,7 @@ changed.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from controller.identity.cluster import (
     WITHOUT_CA,
@@ -23,12 +23,12 @@ from pyswarm_core.clock import Clock
 from pyswarm_core.errors import InvalidArgument, PyswarmError
 from pyswarm_core.keys import Keys
 from pyswarm_core.kinds import CLUSTER
-from pyswarm_core.objects import Cluster
+from pyswarm_core.objects import Cluster, Object
 
 _log = EventLog("controller.identity")
 
 LOOK_PERIOD_S = 1.0
-"""Between two looks at the stored CA, which every controller has."""
+"""Between two looks at the stored CA. Another process that leads may have changed it."""
 RETRY_S = 0.5
 
 
@@ -119,12 +119,21 @@ class Authority:
         """
         while True:
             try:
-                self.adopt(await self._stored.read())
+                known = self._of
+                found = await self._stored.read()
+                if self._of is known:  # else the leader has given a newer one meanwhile
+                    self.adopt(found)
                 pause_s = LOOK_PERIOD_S
             except StoreError as error:
                 _log.warning("authority.store_failed", every_s=LOOK_PERIOD_S, error=error)
                 pause_s = RETRY_S
             await asyncio.sleep(min(pause_s, self._renews_in_s()))
+
+    def changed(self, put: Iterable[Object | Cluster]) -> None:
+        """The leader of this process has stored these."""
+        for item in put:
+            if isinstance(item, Cluster):
+                self.adopt(item)
 
     def adopt(self, cluster: Cluster) -> None:
         """Issue a new certificate if the CA has changed or the time has come."""

@@ -19,7 +19,7 @@ from pyswarm_core.errors import InvalidArgument
 PREFIX = "SWMKEY-1-"
 _LOCKED = "locked-1"
 _FORM = f"{PREFIX} and {KEY_BYTES} bytes in base64, as pyswarm swarm unlock-key prints it"
-_EXPECTED = f"expected {KEY_BYTES} bytes in base64 on one line"
+_EXPECTED = f"expected {KEY_BYTES} bytes in base64 on each line"
 _ID = re.compile(r"[0-9a-f]{8}")
 
 
@@ -59,8 +59,18 @@ def key_text(key: bytes) -> str:
     return b64encode(key).decode() + "\n"
 
 
+def parse_keys(text: str) -> tuple[bytes, ...] | tuple[LockedKey, ...]:
+    """A key of each line, the current one first. Raises ValueError."""
+    found = [parse_key(line) for line in text.split("\n") if line.strip()]
+    keys = tuple(one for one in found if isinstance(one, bytes))
+    locked = tuple(one for one in found if isinstance(one, LockedKey))
+    if bool(keys) is bool(locked):
+        raise ValueError(_EXPECTED)
+    return keys or locked
+
+
 def parse_key(text: str) -> bytes | LockedKey:
-    """The inverse of `key_text` and `LockedKey.text`. Raises ValueError."""
+    """The key of one line: the inverse of `key_text` and `LockedKey.text`. Raises ValueError."""
     words = text.split()
     if len(words) == 1:
         return _bytes(words[0], KEY_BYTES)

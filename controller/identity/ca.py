@@ -245,6 +245,12 @@ def identifier_of(authority: CertificateAuthority) -> bytes:
     return x509.SubjectKeyIdentifier.from_public_key(root.public_key()).digest
 
 
+def made_at(authority: CertificateAuthority) -> Instant:
+    """When the CA was made, in whole seconds."""
+    root = x509.load_pem_x509_certificate(authority.certificate.encode())
+    return Instant(_instant(root.not_valid_before_utc) + BACKDATED)
+
+
 def require_proof(certificate_pem: bytes, signed: bytes, signature: bytes) -> None:
     """Raise PermissionDenied unless the certificate's key made this signature (ECDSA, SHA-256)."""
     key = x509.load_pem_x509_certificate(certificate_pem).public_key()

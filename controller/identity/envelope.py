@@ -2,13 +2,14 @@
 
     sealed field = version (1) | key id (4) | nonce (12) | ciphertext, with a tag of 16
 
-The plaintext is the object's message with that field alone. The associated data is kind, object id
+A former key opens what it sealed, until the next leader has sealed that with the current key. The
+plaintext is the object's message with that field alone. The associated data is kind, object id
 and field path: a ciphertext that was moved to another object or field cannot be opened. An object
 without values in sensitive fields is stored as if there were no encryption.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from cryptography.exceptions import InvalidTag
@@ -44,13 +45,16 @@ def seal(key: bytes, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes
     return header + AESGCM(key).encrypt(nonce, plaintext, associated)
 
 
-def open_sealed(key: bytes, sealed: bytes, associated: bytes) -> bytes:
-    """Decrypt. Raises CannotOpen."""
+def open_sealed(
+    key: bytes, sealed: bytes, associated: bytes, former: Iterable[bytes] = ()
+) -> bytes:
+    """Decrypt with this key or a former one. Raises CannotOpen."""
     if len(sealed) < _HEADER_BYTES or sealed[0] != VERSION:
         version = sealed[0] if sealed else "none"
         raise CannotOpen(f"it is sealed in version {version} of the format: expected {VERSION}")
     found = sealed[1 : 1 + _ID_BYTES]
-    if found != _id(key):
+    used = next((one for one in (key, *former) if _id(one) == found), None)
+    if used is None:
         raise CannotOpen(
             f"it is sealed with encryption key {found.hex()}, and this controller has"
             f" {key_id(key)}: copy the file encryption.key from the state directory of a controller"
@@ -58,7 +62,7 @@ def open_sealed(key: bytes, sealed: bytes, associated: bytes) -> bytes:
         )
     nonce = sealed[1 + _ID_BYTES : _HEADER_BYTES]
     try:
-        return AESGCM(key).decrypt(nonce, sealed[_HEADER_BYTES:], associated)
+        return AESGCM(used).decrypt(nonce, sealed[_HEADER_BYTES:], associated)
     except InvalidTag:
         raise CannotOpen(
             f"its ciphertext (encryption key {key_id(key)}) is corrupted, or was copied from"
@@ -72,12 +76,18 @@ def associated_data(kind: str, object_id: str, path: str) -> bytes:
 
 
 class Envelope:
-    """Encodes and decodes stored objects with one key. `nonce` draws twelve random bytes."""
+    """Encodes stored objects with one key, and decodes them with that or a `former` one. `nonce`
+    draws twelve random bytes.
+    """
 
-    def __init__(self, key: bytes, nonce: Callable[[], bytes]) -> None:
-        if len(key) != KEY_BYTES:
-            raise ValueError(f"the encryption key has {len(key)} bytes: expected {KEY_BYTES}")
+    def __init__(
+        self, key: bytes, nonce: Callable[[], bytes], former: tuple[bytes, ...] = ()
+    ) -> None:
+        for one in (key, *former):
+            if len(one) != KEY_BYTES:
+                raise ValueError(f"the encryption key has {len(one)} bytes: expected {KEY_BYTES}")
         self._key = key
+        self._former = former
         self._nonce = nonce
 
     @property
@@ -114,15 +124,20 @@ class Envelope:
         for box in boxes:
             associated = associated_data(kind.name, object_id, box.path)
             try:
-                opened.append(open_sealed(self._key, box.value, associated))
+                opened.append(open_sealed(self._key, box.value, associated, self._former))
             except CannotOpen as error:
                 raise CannotOpen(f"{box.path} cannot be decrypted: {error}") from None
         return kind.decode(b"".join(opened))  # a message and a part of it, joined, are merged
 
     def is_sealed(self, kind: Kind[Any, Any], data: bytes) -> bool:
-        """Whether no sensitive field of a stored object is in plain text."""
+        """Whether no sensitive field of a stored object is in plain text or sealed with a former
+        key.
+        """
         if not kind.sensitive:
             return True
+        boxes = objects_pb2.SealedFields.FromString(data).sealed
+        if any(box.value[1 : 1 + _ID_BYTES] != _id(self._key) for box in boxes):
+            return False
         message = kind.message.FromString(data)
         return all(_taken(message, path) is None for path in kind.sensitive)
 

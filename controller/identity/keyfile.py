@@ -1,14 +1,15 @@
 """The key file of a controller: the key of encryption at rest, which is never in the store. SHELL.
 
-The file has one line: the key in base64 (`openssl rand -base64 32` makes one), or, while the
-cluster is locked automatically, the key encrypted with the unlock key (autolock.py).
+Each line has a key in base64 (`openssl rand -base64 32` makes one), or, while the cluster is locked
+automatically, a key encrypted with the unlock key (autolock.py). The first one seals; the others
+are former keys, which open what they sealed.
 """
 
 import os
 import secrets
 from pathlib import Path
 
-from controller.identity.autolock import LockedKey, key_text, parse_key
+from controller.identity.autolock import LockedKey, key_text, parse_keys
 from controller.identity.envelope import KEY_BYTES
 from pyswarm_core.errors import InvalidArgument, reason_of
 
@@ -25,8 +26,8 @@ def create_key(path: Path) -> bytes:
     return key
 
 
-def load_key(path: Path) -> bytes | LockedKey:
-    """The key, or the encrypted one of a controller that is to be unlocked. Raises
+def load_keys(path: Path) -> tuple[bytes, ...] | tuple[LockedKey, ...]:
+    """The keys, or the encrypted ones of a controller that is to be unlocked. Raises
     InvalidArgument.
     """
     try:
@@ -42,7 +43,7 @@ def load_key(path: Path) -> bytes | LockedKey:
             f"{FILE}: every user of this host may use {path}: expected mode 0600 (chmod 600 {path})"
         )
     try:
-        return parse_key(text)
+        return parse_keys(text)
     except ValueError as error:
         raise InvalidArgument(f"{FILE}: {path} is no key file: {error}") from None
 

@@ -1,4 +1,4 @@
-"""The key of encryption at rest in a running controller, and its file. SHELL."""
+"""The keys of encryption at rest in a running controller, and their file. SHELL."""
 
 import os
 import secrets
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from controller.identity.autolock import LockedKey, key_text, lock, unlock
 from controller.identity.envelope import KEY_BYTES, NONCE_BYTES, Envelope
-from controller.identity.keyfile import FILE, create_key, load_key, missing, write_key
+from controller.identity.keyfile import FILE, create_key, load_keys, missing, write_key
 from pyswarm_core.errors import Conflict, InvalidArgument
 from pyswarm_core.objects import Cluster
 
@@ -22,12 +22,14 @@ _draw_nonce = partial(secrets.token_bytes, NONCE_BYTES)
 
 
 class Keyring:
-    """The key of one controller. Raises InvalidArgument for a key file that cannot be used."""
+    """The keys of one controller, the current one first. Raises InvalidArgument for a key file that
+    cannot be used.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._key: bytes | None = None
-        self._locked: LockedKey | None = None
+        self._keys: tuple[bytes, ...] = ()
+        self._locked: tuple[LockedKey, ...] = ()
         self._unlock_key = b""
         """What the file is encrypted with; empty: it is not."""
         self._read()
@@ -35,39 +37,44 @@ class Keyring:
     @property
     def is_locked(self) -> bool:
         """Whether the key has to be decrypted with an unlock key first."""
-        return self._locked is not None
+        return bool(self._locked)
+
+    @property
+    def has_former(self) -> bool:
+        """Whether there are former keys."""
+        return len(self._keys) > 1
 
     @property
     def is_empty(self) -> bool:
         """Whether there is no key yet, not even a locked one."""
-        if self._key is None and self._locked is None:
+        if not self._keys and not self._locked:
             self._read()  # an operator may have copied it since
-        return self._key is None and self._locked is None
+        return not self._keys and not self._locked
 
     def envelope(self, *, is_new: bool) -> Envelope:
         """The envelope of this controller. Of a new cluster the key is made first.
 
         Raises InvalidArgument: there is no key, or it is locked.
         """
-        if self._key is None and is_new:
-            self._key = create_key(self._path)
-        if self._key is None:
+        if not self._keys and is_new:
+            self._keys = (create_key(self._path),)
+        if not self._keys:
             raise InvalidArgument(LOCKED if self._locked else missing(self._path))
-        return Envelope(self._key, _draw_nonce)
+        return Envelope(self._keys[0], _draw_nonce, self._keys[1:])
 
     def discard(self) -> None:
         """Remove the key of a cluster that another controller created first."""
         self._path.unlink(missing_ok=True)
-        self._key = None
+        self._keys = ()
 
     def unlock(self, unlock_key: bytes) -> None:
-        """Decrypt the key. Raises InvalidArgument for another unlock key, Conflict if it is not
+        """Decrypt the keys. Raises InvalidArgument for another unlock key, Conflict if they are not
         locked.
         """
-        if self._locked is None:
+        if not self._locked:
             raise Conflict("swarm is not locked")
-        self._key = unlock(self._locked, unlock_key)
-        self._locked, self._unlock_key = None, unlock_key
+        self._keys = tuple(unlock(one, unlock_key) for one in self._locked)
+        self._locked, self._unlock_key = (), unlock_key
 
     def require_writable(self) -> None:
         """Raise InvalidArgument if the file cannot be replaced: autolock would have no effect."""
@@ -82,18 +89,19 @@ class Keyring:
         InvalidArgument if the file cannot be written.
         """
         wanted = cluster.unlock_key if cluster.spec.autolock else b""
-        if self._key is None or wanted == self._unlock_key:
+        if not self._keys or wanted == self._unlock_key:
             return False
-        text = lock(self._key, wanted, _draw_nonce()).text if wanted else key_text(self._key)
-        write_key(self._path, text)
+        write_key(self._path, "".join(_line(key, wanted) for key in self._keys))
         self._unlock_key = wanted
         return True
 
     def _read(self) -> None:
         if not self._path.exists():
             return
-        found = load_key(self._path)
-        if isinstance(found, LockedKey):
-            self._locked = found
-        else:
-            self._key = found
+        found = load_keys(self._path)
+        self._keys = tuple(one for one in found if isinstance(one, bytes))
+        self._locked = tuple(one for one in found if isinstance(one, LockedKey))
+
+
+def _line(key: bytes, unlock_key: bytes) -> str:
+    return lock(key, unlock_key, _draw_nonce()).text if unlock_key else key_text(key)

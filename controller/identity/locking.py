@@ -5,19 +5,25 @@ stored cluster.
 """
 
 import asyncio
+from collections.abc import Iterable
+from typing import Any
 
-from controller.identity.envelope import CannotOpen
+from google.protobuf.message import DecodeError
+
+from controller.identity.envelope import CannotOpen, Envelope
 from controller.identity.keyring import Keyring, new_unlock_key
-from controller.store.base import Store, StoreError
+from controller.store.base import KeyValue, Store, StoreError
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.keys import Keys
-from pyswarm_core.kinds import CLUSTER
+from pyswarm_core.kinds import CLUSTER, KINDS, Kind
 from pyswarm_core.objects import Cluster
 
 _log = EventLog("controller.autolock")
 
 LOOK_PERIOD_S = 5.0
+FORMER_PERIOD_S = 10.0
+"""Between two counts of what is sealed with former keys: each reads all sensitive objects."""
 
 
 class Locking:
@@ -55,6 +61,33 @@ class Locking:
                 return  # this controller does not lead, and says why
             await self.follow(cluster)
 
+    async def count_former(self) -> None:
+        """Return once the store has nothing that a former key sealed. The leader seals that anew
+        when its term begins.
+        """
+        while self._keyring.has_former:
+            try:
+                left = await self._former()
+            except StoreError as error:
+                _log.warning("encryption.failed", every_s=60, error=error)
+            else:
+                if not left:
+                    _log.info("encryption.former_keys_unused")
+                    return
+                _log.info("encryption.former_keys_used", objects=left)
+            await asyncio.sleep(FORMER_PERIOD_S)
+
+    async def _former(self) -> int:
+        """How many objects in the store are not sealed with the current key."""
+        envelope, left = self._keyring.envelope(is_new=False), 0
+        for kind in (CLUSTER, *KINDS.values()):
+            if not kind.sensitive:
+                continue
+            prefix = self._keys.cluster if kind is CLUSTER else self._keys.objects(kind)
+            items = (await self._store.read(prefix)).items
+            left += await asyncio.to_thread(_unsealed, envelope, kind, items)
+        return left
+
     async def follow(self, cluster: Cluster) -> None:
         """Return when the key file is as this cluster says. Raises InvalidArgument if it cannot be
         written.
@@ -62,3 +95,13 @@ class Locking:
         async with self._writing:
             if await asyncio.to_thread(self._keyring.follow, cluster):
                 _log.info("autolock.changed", autolock=cluster.spec.autolock)
+
+
+def _unsealed(envelope: Envelope, kind: Kind[Any, Any], items: Iterable[KeyValue]) -> int:
+    count = 0
+    for item in items:
+        try:
+            count += not envelope.is_sealed(kind, item.value)
+        except DecodeError:
+            count += 1  # nobody can read it
+    return count

@@ -10,11 +10,10 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
-from pyswarm_core.identity.audit import MASK
+from pyswarm_core.identity.audit import MASK, SECRET_NAMES
 
-_NAMES = "PASS|PWD|TOKEN|SECRET|KEY|CREDENTIAL|AUTH|BEARER"
-_SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
-_NAME = rf"(?<![\w.-])(?=[\w.-]*?(?:{_NAMES}))[\w.-]++"
+_SECRET_NAME = re.compile(SECRET_NAMES, re.IGNORECASE)
+_NAME = rf"(?<![\w.-])(?=[\w.-]*?(?:{SECRET_NAMES}))[\w.-]++"
 _SCHEME = r"(?:(?:Basic|Bearer|Digest|Token)\s++)?"
 _VALUE = r"""(?:\\"[^"]*+"|"(?:[^"\\]|\\.)*+"?|'[^']*+'?|[^\s"']++)"""
 """Quoted, perhaps in a quoted text, or one word."""

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from controller.identity.caller import Caller, CallerKind, Role
+from pyswarm_core.docker.isolation import security
 from pyswarm_core.errors import PermissionDenied, quoted
 from pyswarm_core.specs import NetworkSpec, ServiceSpec
 
@@ -37,9 +38,13 @@ class Named(Enum):
     SERVICE = "a service"
     TASK = "a task"
     SERVICE_OR_TASK = "a service or task"
+    SERVICES_OR_TASKS = "services and tasks, by default those of a list"
     TARGET = "a task that runs, or the service of it"
     PROGRAM = "a task in which programs run as it requests"
     """It needs the role admin if the task has an option that does, or the request asks for more."""
+    CONTAINER = "a task that runs or has run, or the service of it"
+    FILES = "the files of a container, which may be those of its host"
+    """It needs the role admin if the task has an option that does."""
     NETWORK = "a network"
     OBJECT = "an object of a kind"
     NEW_SERVICE = "a new service"
@@ -98,6 +103,14 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}RestartTask": _change("restart tasks", Named.TASK),
         f"{CONTROL}TaskChecks": _read("read the checks of tasks", Named.TASK),
         f"{CONTROL}SignalTask": _change("signal tasks", Named.TASK),
+        f"{CONTROL}Top": _change("list processes of containers", Named.TARGET),
+        f"{CONTROL}Changes": _change("list changed files of containers", Named.CONTAINER),
+        f"{CONTROL}PauseContainer": _change("pause containers", Named.TARGET),
+        f"{CONTROL}UnpauseContainer": _change("unpause containers", Named.TARGET),
+        f"{CONTROL}WaitContainer": _read("wait for containers", Named.CONTAINER),
+        f"{CONTROL}CopyOut": _change("copy files out of containers", Named.FILES),
+        f"{CONTROL}CopyIn": _change("copy files into containers", Named.FILES),
+        f"{CONTROL}Export": _change("export containers", Named.FILES),
         f"{CONTROL}Exec": _change("execute commands in tasks", Named.PROGRAM),
         f"{CONTROL}Attach": _change("attach to tasks", Named.PROGRAM),
         f"{CONTROL}PortForward": _change("forward ports of tasks", Named.TARGET),
@@ -122,6 +135,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}Events": _read("read events", Named.LISTED),
         f"{CONTROL}ListAudit": _admin("read the audit log"),
         f"{CONTROL}Logs": _read("read logs", Named.SERVICE_OR_TASK),
+        f"{CONTROL}Stats": _read("read stats", Named.SERVICES_OR_TASKS),
         f"{CONTROL}PullImage": _change("pull images", Named.FLEET),
         f"{CONTROL}ListImages": _read("list images", Named.FLEET),
         f"{CONTROL}RemoveImage": _change("remove images", Named.FLEET),
@@ -225,6 +239,20 @@ SAFE_SYSCTLS = frozenset(
 """Kubernetes' safe sysctls: isolated between containers, and without a cost for their host."""
 POWER = "gives a container power over its host"
 
+
+def _power(flag: str) -> Condition[ServiceSpec]:
+    """The condition of a flag that `security.powers` finds."""
+    return Condition(
+        flag,
+        lambda spec: [
+            value
+            for option, value in security.powers(spec.task_template.container_spec)
+            if option == flag
+        ],
+        POWER,
+    )
+
+
 SERVICE_CONDITIONS: Sequence[Condition[ServiceSpec]] = (
     Condition(
         "--network",
@@ -259,6 +287,7 @@ SERVICE_CONDITIONS: Sequence[Condition[ServiceSpec]] = (
         ],
         "makes the kernel end other processes of the host first",
     ),
+    *map(_power, security.POWERS),
 )
 """A new option that gives a container power over its host gets an entry here."""
 
@@ -277,7 +306,8 @@ def require_conditions(
     """Raise PermissionDenied naming the first option of the spec that the caller may not set."""
     for condition in conditions:
         for value in condition.found(spec):
-            verb = f"{rule.verb} with {condition.option} {value}"
+            shown = value if len(value) <= 80 and value.isprintable() else quoted(value)
+            verb = f"{rule.verb} with {condition.option} {shown}"
             require_role(caller, Role.ADMIN, verb, f"that {condition.why}")
 
 

@@ -2,8 +2,8 @@
 
 A rotation begins with a new root, which the former root signs as well, so that everybody who trusts
 either verifies the new certificates. Agents receive both roots and renew their certificates. It
-ends when no living node has a certificate of a former root: then callers with one are refused. All
-of its progress is stored, so that any leader continues it.
+ends when no living node has a certificate of a former root, and after CA_ROTATION_MIN: then callers
+with one are refused. All of its progress is stored, so that any leader continues it.
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from controller.identity import ca
 from pyswarm_core.clock import Instant
 from pyswarm_core.errors import Conflict
+from pyswarm_core.identity.limits import CA_ROTATION_MIN
 from pyswarm_core.identity.tokens import JoinToken, digest_of, parse_join_token
 from pyswarm_core.objects import Cluster, Node
 from pyswarm_core.state import State
@@ -49,9 +50,13 @@ def with_new_token(cluster: Cluster, secret: str, now: Instant) -> Cluster:
 
 
 def ended(state: State, now: Instant) -> Cluster | None:
-    """The cluster without its former roots; None while a node that is not down needs them."""
+    """The cluster without its former roots; None while a node that is not down needs them, and for
+    CA_ROTATION_MIN after the rotation began.
+    """
     cluster = state.cluster
     if not cluster.former_roots or any(_unrenewed(state, is_down=False)):
+        return None
+    if now < ca.made_at(cluster.ca) + CA_ROTATION_MIN:
         return None
     return replace(cluster, former_roots=(), updated_at=now)
 

@@ -53,6 +53,11 @@ class Agenda:
     def __bool__(self) -> bool:
         return bool(self.services or self.nodes or self.cluster or self._unfinished)
 
+    @property
+    def is_urgent(self) -> bool:
+        """Whether more is dirty than what agents reported of tasks."""
+        return bool(self.nodes) or self.cluster
+
     def add_services(self, services: Iterable[ServiceId]) -> None:
         """These objects changed."""
         self.services.update(dict.fromkeys(services, True))

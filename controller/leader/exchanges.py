@@ -1,6 +1,6 @@
 """The requests that agents answer through a tunnel, and their answers as values. PURE.
 
-A request is a struct with the fields of its message. Log lines and images stay the agent's
+A request is a struct with the fields of its message. Log lines, images and stats stay the agent's
 messages, which have the fields of the views that they are typed as: there may be thousands, and a
 copy of each would slow down logs. The frames of byte streams are passed on as they are.
 """
@@ -15,9 +15,24 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.limits import CHECK_RESULTS
-from pyswarm_core.streams.requests import AttachRequest, ExecRequest, PortForwardRequest
+from pyswarm_core.streams.requests import (
+    AttachRequest,
+    CopyInRequest,
+    CopyOutRequest,
+    ExecRequest,
+    ExportRequest,
+    PortForwardRequest,
+)
 from pyswarm_core.traces import Facts, TraceProbe
-from pyswarm_core.views import Image, ImageProgress, LogLine, TaskCheck
+from pyswarm_core.views import (
+    FileChange,
+    Image,
+    ImageProgress,
+    LogLine,
+    ProcessTable,
+    TaskCheck,
+    TaskStats,
+)
 
 R = TypeVar("R", bound=msgspec.Struct)
 A = TypeVar("A")
@@ -83,6 +98,37 @@ class TaskSignal(msgspec.Struct, frozen=True):
     """With `stop`: the grace period in nanoseconds; 0: the task's own."""
 
 
+class StatsOptions(msgspec.Struct, frozen=True):
+    """Sample the containers of these tasks and services, by default all, once per period (in
+    nanoseconds); `samples` times, for ever if 0.
+    """
+
+    task_ids: tuple[str, ...]
+    service_ids: tuple[str, ...]
+    period: int
+    samples: int
+
+
+class TopRequest(msgspec.Struct, frozen=True):
+    """Send the processes of a container, with these options of ps."""
+
+    ref: str
+    options: tuple[str, ...] = ()
+
+
+class ChangesRequest(msgspec.Struct, frozen=True):
+    """Send the files that differ from the image."""
+
+    ref: str
+
+
+class PauseRequest(msgspec.Struct, frozen=True):
+    """Freeze the processes of a container, or have them go on."""
+
+    ref: str
+    paused: bool
+
+
 def _checks(frame: Any) -> tuple[TaskCheck, ...]:
     """As many as a task has; an agent is not trusted."""
     try:
@@ -102,6 +148,11 @@ def _lines(frame: Any) -> Sequence[LogLine]:
     return lines
 
 
+def _stats(frame: Any) -> Sequence[TaskStats]:
+    stats: Sequence[TaskStats] = frame.stats.tasks
+    return stats
+
+
 LOGS = Exchange[LogsOptions, Sequence[LogLine]]("logs", _lines)
 IMAGE_PULL = Exchange[ImagePull, ImageProgress](
     "image_pull", lambda frame: from_proto(ImageProgress, frame.image_progress)
@@ -111,7 +162,16 @@ IMAGE_REMOVE = Exchange[ImageRemove, Sequence[Image]]("image_remove", _images)
 IMAGE_RESOLVE = Exchange[ImageResolve, Sequence[Image]]("image_resolve", _images)
 TRACE = Exchange[TraceProbe, Facts]("trace", lambda frame: from_proto(Facts, frame.trace_facts))
 TASK_CHECKS = Exchange[TaskChecksRequest, tuple[TaskCheck, ...]]("task_checks", _checks)
+STATS = Exchange[StatsOptions, Sequence[TaskStats]]("stats", _stats)
+TOP = Exchange[TopRequest, ProcessTable]("top", lambda frame: from_proto(ProcessTable, frame.top))
+CHANGES = Exchange[ChangesRequest, Sequence[FileChange]](
+    "changes", lambda frame: frame.changes.changes
+)
+PAUSE = Exchange[PauseRequest, None]("pause", lambda _: None)
 EXEC = Exchange[ExecRequest, Any]("exec", lambda frame: frame.stream)
 ATTACH = Exchange[AttachRequest, Any]("attach", lambda frame: frame.stream)
+COPY_OUT = Exchange[CopyOutRequest, Any]("copy_out", lambda frame: frame.stream)
+COPY_IN = Exchange[CopyInRequest, Any]("copy_in", lambda frame: frame.stream)
+EXPORT = Exchange[ExportRequest, Any]("export", lambda frame: frame.stream)
 PORT_FORWARD = Exchange[PortForwardRequest, Any]("port_forward", lambda frame: frame.stream)
 SIGNAL_TASK = Exchange[TaskSignal, None]("signal_task", lambda _: None)

@@ -16,7 +16,7 @@ from pyswarm_core.state import State
 
 if TYPE_CHECKING:
     from controller.leader.audit.log import Auditor
-    from controller.leader.events import EventHistory
+    from controller.leader.events.history import EventHistory
     from controller.leader.tunnels import Tunnels
     from controller.leader.watches import Watches
 

@@ -25,7 +25,8 @@ from controller.leader.assignments import Source, Templates
 from controller.leader.audit.log import Auditor, Draft
 from controller.leader.endpoints.barrier import Finished
 from controller.leader.endpoints.tracker import EndpointTracker
-from controller.leader.events import EventHistory, events_of, in_stacks, quarantine_event
+from controller.leader.events import made
+from controller.leader.events.history import EventHistory
 from controller.leader.garbage import YoungObjects
 from controller.leader.leadership import Mutation
 from controller.leader.node_watch import NodeWatch
@@ -81,7 +82,6 @@ class Loop:
 
     def __init__(self, loaded: Loaded, tools: Tools) -> None:
         self.state = loaded.state
-        self.events = EventHistory()
         self.quarantine = Quarantine()
         """The objects for which a stage failed, and which it leaves out."""
         self.sessions = Sessions(tools.controllers)
@@ -91,13 +91,13 @@ class Loop:
         self._agenda = Agenda()
         self._young = YoungObjects()
         self._behind = loaded.unsaved
+        self.events = EventHistory(loaded.events, self._behind.add_page)
         self.audit = Auditor(loaded.records, self._behind.add_records, tools.clock, tools.metrics)
         self._requests = Requests()
         self._work = asyncio.Event()
         self._saved = asyncio.Event()
         self._ended = False
-        now = tools.clock.now()
-        self._flush_at = now
+        self._flush_at = now = tools.clock.now()
         self._budget = Budget(now)
         self._hurries = True
         """Whether the last turn left more to decide than what agents reported."""
@@ -200,9 +200,9 @@ class Loop:
 
     def intake(self, node_id: NodeId, statuses: Iterable[TaskStatus]) -> None:
         """The node's agent reports these tasks."""
-        statuses = tuple(statuses)
-        self._tracker.reporting(statuses)
-        changed = self.state.observe(node_id, statuses, self._tools.clock.now())
+        self._tracker.reporting(statuses := tuple(statuses))
+        now = self._tools.clock.now()
+        changed = self.state.observe(node_id, statuses, now)
         if not changed:
             return
         self._tools.metrics.statuses_total.inc(len(changed))
@@ -211,7 +211,8 @@ class Loop:
         services = dict.fromkeys(task.service_id for task in changed)
         self._agenda.add_services(services)
         self.sessions.tasks_observed(self.state, changed)
-        self._tracker.observed(changed, self._tools.clock.now())
+        self._tracker.observed(changed, now)
+        self.events.record(made.reported_events(self.state, changed, now), now, self.revision)
         self.watches.touch(services)
         self._work.set()
 
@@ -279,8 +280,7 @@ class Loop:
 
     def _is_urgent(self) -> bool:
         """Whether more is to be decided than what agents reported of tasks."""
-        agenda = self._agenda
-        return bool(agenda.nodes) or agenda.cluster or (self._hurries and bool(agenda))
+        return self._agenda.is_urgent or (self._hurries and bool(self._agenda))
 
     async def _turn(self) -> None:
         self._work.clear()
@@ -319,7 +319,7 @@ class Loop:
             if await self._save_before(turn, writes, draft):
                 self._requests.put_back(request)
                 continue
-            turn.events += events_of(self.state, writes, name_of(request.caller))
+            turn.events += made.events_of(self.state, writes, name_of(request.caller))
             self._agenda.add_writes(writes, self.state)
             self._apply(turn, writes)
             self.audit.append(draft, turn.unsaved.add_records)
@@ -336,7 +336,7 @@ class Loop:
             if await self._save_before(turn, decision.writes):
                 decision = decide()
             self._agenda.follow_up(dirty, decision)
-            turn.events += in_stacks(self.state, decision.events)
+            turn.events += made.in_stacks(self.state, decision.events)
             self._tools.metrics.count(decision.events)
             self._report(self.quarantine.decided(dirty, decision))
             self._apply(turn, decision.writes)
@@ -351,7 +351,7 @@ class Loop:
             stage, name, reason = failure
             self._tools.metrics.quarantines_total.labels(stage.value).inc()
             _log.error("object.quarantined", stage=stage.value, object=name, reason=reason)
-            self._tell(quarantine_event(self.state, failure))
+            self._tell(made.quarantine_event(self.state, failure))
 
     def _apply(self, turn: Turn, writes: Writes) -> None:
         if not writes:
@@ -367,7 +367,6 @@ class Loop:
         self._young.made(len(writes.tasks))
         if writes.cluster is not None:
             self.node_watch.follow(self.heartbeat_period)
-            self._tools.callers_changed((writes.cluster,), ())
         for kind in KINDS.values():
             put, removed = writes.of(kind), writes.removed_of(kind)
             if put or removed:
@@ -413,6 +412,7 @@ class Loop:
         self.sessions.settings_changed(self.state.cluster, self.heartbeat_period)
         self.events.record(turn.events, now, self.revision)
         self.audit.flushed()
+        self._tools.callers_changed(turn.clusters, ())
         turn.answer()
         self.watches.touch((*turn.services, *(task.service_id for task in turn.tasks)))
 

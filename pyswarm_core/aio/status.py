@@ -28,9 +28,11 @@ def code_of(error: errors.PyswarmError) -> grpc.StatusCode:
 
 
 def name_of(error: Exception) -> str:
-    """The name of this error in a tunnel's frame; Unavailable for any other error."""
-    name = type(error).__name__
-    return name if name in _NAMED else errors.Unavailable.__name__
+    """The name of this error in a tunnel's frame, or of its base in the table; Unavailable for any
+    other error.
+    """
+    names = (base.__name__ for base in type(error).__mro__)
+    return next((name for name in names if name in _NAMED), errors.Unavailable.__name__)
 
 
 def error_named(name: str, text: str) -> errors.PyswarmError:

@@ -33,7 +33,19 @@ _UNSET = frozenset(
         "StartInterval",
         "Retries",
         "MaxDelay",
+        "CpuShares",
+        "CpuPeriod",
+        "CpuQuota",
+        "MemoryReservation",
+        "BlkioWeight",
+        "NetEgress",
+        "NetIngress",
+        "OomKillDisable",
         "Stopped",
+        "Privileged",
+        "ShmSize",
+        "OpenStdin",
+        "StdinOnce",
     }
 )
 """Numbers that are left out if they are 0."""
@@ -97,7 +109,7 @@ def _read(key: str, item: Any) -> Any:
     if key == "Preferences":
         return [{"Spread": {"SpreadDescriptor": label}} for label in item]
     if isinstance(item, dict):
-        return item if key == "Labels" else _readable(item)
+        return item if key in ("Labels", "Annotations") else _readable(item)
     if isinstance(item, float) and item.is_integer():
         return int(item)  # as Go prints it
     if isinstance(item, list | tuple):

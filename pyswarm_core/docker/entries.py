@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from pyswarm_core.constraints import parse_preference
-from pyswarm_core.docker.units import INT64_MAX
+from pyswarm_core.docker.units import INT64_MAX, parse_integer, parse_size
 from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.plaintext import is_utf8, split_lines
+from pyswarm_core.resources import ThrottleDevice, WeightDevice
 from pyswarm_core.specs import NetworkAttachment, Ulimit
 from pyswarm_core.validation.text import is_word
 
@@ -125,6 +126,41 @@ def ulimit(text: str) -> Ulimit:
     if not all(-1 <= limit <= INT64_MAX for limit in (soft, hard)):
         raise invalid("--ulimit", text, f"expected -1 for unlimited, or 0 to {INT64_MAX}")
     return Ulimit(name=found["name"], soft=soft, hard=hard)
+
+
+def weight_device(text: str) -> WeightDevice:
+    """`/dev/sda:500`. Raises InvalidArgument."""
+    path, _, number = text.rpartition(":")
+    try:
+        return WeightDevice(path=path, weight=_uint32(number))
+    except InvalidArgument:
+        expected = "expected DEVICE:WEIGHT, as in /dev/sda:500"
+        raise invalid("--blkio-weight-device", text, expected) from None
+
+
+def bytes_rate(flag: str, text: str) -> ThrottleDevice:
+    """`/dev/sda:10mb`: bytes a second. Raises InvalidArgument."""
+    path, _, number = text.rpartition(":")
+    try:
+        return ThrottleDevice(path=path, rate=parse_size(number))
+    except InvalidArgument:
+        raise invalid(flag, text, "expected DEVICE:RATE, as in /dev/sda:10mb") from None
+
+
+def operations_rate(flag: str, text: str) -> ThrottleDevice:
+    """`/dev/sda:1000`: operations a second. Raises InvalidArgument."""
+    path, _, number = text.rpartition(":")
+    try:
+        return ThrottleDevice(path=path, rate=_uint32(number))
+    except InvalidArgument:
+        raise invalid(flag, text, "expected DEVICE:RATE, as in /dev/sda:1000") from None
+
+
+def _uint32(text: str) -> int:
+    number = parse_integer(text)
+    if not 0 <= number < 2**32:
+        raise InvalidArgument(f"expected 0 to {2**32 - 1}")
+    return number
 
 
 def command(text: str) -> tuple[str, ...]:

@@ -36,6 +36,11 @@ _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
 _DAYS = re.compile(r"([0-9]{1,6})d", re.ASCII)
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
 _SIZE_POWERS = " kmgtp"
+_BIT_UNITS = ("bit", "Kbit", "Mbit", "Gbit")
+_SET = re.compile(r"[0-9]{1,4}(?:-[0-9]{1,4})?(?:,[0-9]{1,4}(?:-[0-9]{1,4})?)*", re.ASCII)
+_SET_MAX = 8191
+"""The kernel's NR_CPUS is at most 8192."""
+_BITRATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([kmgt]?)bit", re.IGNORECASE | re.ASCII)
 _CPUS = re.compile(_NUMBER)
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _RATIO = re.compile(r"[0-9]{1,9}(?:\.[0-9]{0,18})?|\.[0-9]{1,18}")
@@ -136,6 +141,38 @@ def human_size(size: int) -> str:
 def decimal_size(size: int) -> str:
     """Bytes in powers of 1000 with three digits, as Docker shows images: `4.27MB`, `187MB`."""
     return _scaled(size, 1000, ("B", "kB", "MB", "GB", "TB", "PB", "EB"), digits=3)
+
+
+def parse_set(text: str) -> frozenset[int]:
+    """The numbers of `0-2,7`, as the kernel lists CPUs and NUMA nodes; none of an empty text."""
+    found: set[int] = set()
+    if text and not _SET.fullmatch(text):
+        raise _invalid("set", text, "numbers and ranges, as in 0-2,7")
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        low, high = int(first), int(last or first)
+        if not low <= high <= _SET_MAX:
+            raise _invalid("set", text, f"ranges within 0 to {_SET_MAX}, the lower end first")
+        found.update(range(low, high + 1))
+    return frozenset(found)
+
+
+def parse_bitrate(text: str) -> int:
+    """Bits a second of `10mbit`, `1.5gbit` or `0`, as tc reads them: letters are powers of 1000."""
+    if text == "0":
+        return 0
+    match = _BITRATE.fullmatch(text) if len(text) <= _LENGTH_MAX else None
+    if match is None:
+        raise _invalid("rate", text, "a number with kbit, mbit or gbit, as in 10mbit, 1.5gbit")
+    return int(Decimal(match[1]) * 1000 ** _SIZE_POWERS.index(match[2].lower() or " "))
+
+
+def format_bitrate(rate: int) -> str:
+    """Bits a second as tc prints them: `10Mbit`, `1.5Gbit`, `800bit`."""
+    power = 0
+    while rate >= 1000 ** (power + 1) and power < len(_BIT_UNITS) - 1:
+        power += 1
+    return f"{_decimal(Decimal(rate) / 1000**power)}{_BIT_UNITS[power]}"
 
 
 def parse_cpus(text: str) -> int:

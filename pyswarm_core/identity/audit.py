@@ -17,6 +17,8 @@ from pyswarm_core.model import Model
 
 MASK = "***"
 """Stands for a value that nobody may see."""
+SECRET_NAMES = "PASS|PWD|TOKEN|SECRET|KEY|CREDENTIAL|AUTH|BEARER"
+"""A pattern of names whose values are secrets, in any case."""
 OK = "ok"
 """The result of a change that was made."""
 

@@ -1,6 +1,6 @@
 """Limits of users and of the audit log. PURE. All others are in pyswarm_core/limits.py."""
 
-from pyswarm_core.clock import HOUR
+from pyswarm_core.clock import HOUR, SECOND
 
 USERS_MAX = 1_000
 """Users of the API."""
@@ -40,3 +40,7 @@ REFUSED_CALLERS = 1_000
 """Callers whose refused requests are counted; that of the longest ago is forgotten first."""
 AUDIT_TOLD = 32
 """Audit records that are decoded and compared with a request's filters in one slice."""
+CA_ROTATION_MIN = 10 * SECOND
+"""Former roots are trusted for so long at least, so that commands that run meanwhile renew the
+certificates of their contexts.
+"""

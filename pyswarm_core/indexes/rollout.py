@@ -298,3 +298,16 @@ class Rollout:
         """When the last of the first new tasks that serve began to run; 0 if none does."""
         found = self._recent.lowest(without)
         return Instant(-found[0][0]) if found else Instant(0)
+
+
+def updated_as(service: Service) -> tuple[object, ...]:
+    """What `Rollout` depends on."""
+    status = service.update_status
+    return (
+        service.template_version,
+        service.same_template,
+        service.limits_version,
+        service.is_updating,
+        status and status.started_at,
+        service.update_settings.monitor,
+    )

@@ -11,7 +11,7 @@ import numpy as np
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.indexes.nodes import BoolColumn, IntColumn, NodeTable
-from pyswarm_core.indexes.rollout import Rollout
+from pyswarm_core.indexes.rollout import Rollout, updated_as
 from pyswarm_core.limits import UNFINISHED_MAX
 from pyswarm_core.objects import Block, Network, Service, Task
 from pyswarm_core.ports import HostPort, host_ports
@@ -372,10 +372,14 @@ class ServiceTasks:
             return
         self._regroup = False
         service = self.service
-        if service is None or not (service.is_updating or self.outdated):
+        if service is None:
             self.rollout = None
-        elif self.rollout is None:
-            self.rollout = Rollout(service, self.slots)
+            return
+        refuses = any(version < service.limits_version for version in self.versions)
+        if self.rollout is None and (service.is_updating or self.outdated or refuses):
+            self.rollout = Rollout(service, self.slots)  # which alone finds who refuses limits
+        if not (service.is_updating or self.outdated):
+            self.rollout = None
 
     @property
     def outdated(self) -> int:
@@ -392,7 +396,7 @@ class ServiceTasks:
     def expect(self, service: Service) -> None:
         """Set the service that the tasks belong to."""
         before, self.service = self.service, service
-        if before is None or _updated_as(before) != _updated_as(service):
+        if before is None or updated_as(before) != updated_as(service):
             self.rollout = None
             self._regroup = True
             self.regroup()
@@ -407,19 +411,6 @@ class ServiceTasks:
             _add(self.unfinished, version, count)
         for node_id, count in Counter([task.node_id for task in tasks]).items():
             _add(self.placed, node_id, count)
-
-
-def _updated_as(service: Service) -> tuple[object, ...]:
-    """What `Rollout` depends on."""
-    status = service.update_status
-    return (
-        service.template_version,
-        service.same_template,
-        service.limits_version,
-        service.is_updating,
-        status and status.started_at,
-        service.update_settings.monitor,
-    )
 
 
 def _add(counts: dict[K, int], key: K, count: int) -> bool:

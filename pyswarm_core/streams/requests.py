@@ -42,3 +42,26 @@ class PortForwardRequest(StreamRequest, frozen=True, kw_only=True):
     """Connections to a TCP port of a task."""
 
     port: int
+
+
+class CopyOutRequest(StreamRequest, frozen=True, kw_only=True):
+    """The archive of the files at a path of a container."""
+
+    path: str
+    follow: bool = False
+    """What a symbolic link at the end of the path names is copied, not the link."""
+
+
+class CopyInRequest(StreamRequest, frozen=True, kw_only=True):
+    """Unpack an archive at a path of a container."""
+
+    path: str
+    name: str = ""
+    """The name of the archive's top; empty: it has the content of a directory."""
+    directory: bool = False
+    archive: bool = False
+    """It is a user's, of any content; the path is an existing directory."""
+
+
+class ExportRequest(StreamRequest, frozen=True, kw_only=True):
+    """The archive of all files of a container."""

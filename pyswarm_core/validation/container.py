@@ -1,4 +1,4 @@
-"""Validation of container specs and resources. PURE.
+"""Validation of container specs. PURE.
 
 Bounds are those of Docker and the kernel: the runtime accepts what passes here.
 """
@@ -9,11 +9,12 @@ from collections.abc import Iterable, Sequence
 from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.docker.units import INT64_MAX
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.specs import ContainerSpec, Resources, Ulimit
+from pyswarm_core.specs import ContainerSpec, Ulimit
 from pyswarm_core.validation import text
 from pyswarm_core.validation.endpoint import dns_problems, hosts_problems
 from pyswarm_core.validation.problem import Problem
 from pyswarm_core.validation.ranges import range_problems
+from pyswarm_core.validation.resources import annotation_problems, mac_problems
 
 SIGNALS = frozenset(
     "HUP INT QUIT ILL TRAP ABRT IOT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT "
@@ -60,20 +61,8 @@ def container_problems(spec: ContainerSpec) -> Iterable[Problem]:
     yield from range_problems("--oom-score-adj", spec.oom_score_adj)
     yield from hosts_problems(spec.hosts)
     yield from dns_problems(spec.dns_config)
-
-
-def resources_problems(resources: Resources) -> Iterable[Problem]:
-    """The problems of limits and reservations."""
-    limits, reservations = resources.limits, resources.reservations
-    yield from range_problems("--limit-cpu", limits.nano_cpus)
-    yield from range_problems("--reserve-cpu", reservations.nano_cpus)
-    yield from range_problems("--limit-memory", limits.memory_bytes)
-    yield from range_problems("--reserve-memory", reservations.memory_bytes)
-    yield from range_problems("--limit-pids", limits.pids)
-    yield from range_problems("--memory-swap", resources.swap_bytes)
-    if resources.swap_bytes and not limits.memory_bytes:
-        yield Problem("--memory-swap", resources.swap_bytes, "expected --limit-memory as well")
-    yield from range_problems("--memory-swappiness", resources.memory_swappiness)
+    yield from annotation_problems(spec.annotations)
+    yield from mac_problems("--mac-address", spec.mac_address)
 
 
 def _image_problems(image: str) -> Iterable[Problem]:

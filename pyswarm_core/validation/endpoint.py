@@ -77,6 +77,8 @@ def attachment_problems(networks: Sequence[NetworkAttachment]) -> Iterable[Probl
         elif network.ip and (":" in network.ip or not is_address(network.ip)):
             expected = "expected an IPv4 address of the network"
             yield Problem("--network", network.ip, expected, "ip")
+        if network.task_ip and (":" in network.task_ip or not is_address(network.task_ip)):
+            yield Problem("--ip", network.task_ip, "expected an IPv4 address of the network")
         for alias in network.aliases:
             yield from text.name_problems("--network", alias, "alias")
 
@@ -89,6 +91,9 @@ def _nameless_problems(network: NetworkAttachment) -> Iterable[Problem]:
     if network.ip:
         reason = f"network {network.target} has no virtual addresses"
         yield Problem("--network", network.ip, reason, "ip")
+    if network.task_ip:
+        expected = "expected --network as well, with a network made by its user"
+        yield Problem("--ip", network.task_ip, expected)
 
 
 def dns_problems(config: DnsConfig) -> Iterable[Problem]:

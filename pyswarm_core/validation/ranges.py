@@ -10,13 +10,15 @@ from typing import Any
 
 import msgspec
 
-from pyswarm_core.clock import HOUR, MILLISECOND
+from pyswarm_core.clock import HOUR, MILLISECOND, SECOND
 from pyswarm_core.docker.units import (
     NANO_CPUS,
+    format_bitrate,
     format_cpus,
     format_duration,
     format_lifetime,
     human_size,
+    parse_bitrate,
     parse_cpus,
     parse_duration,
     parse_integer,
@@ -45,6 +47,14 @@ RESERVE_MEMORY_MIN = 4 << 20
 """Swarm's minimum."""
 PIDS_MAX = 4_194_304
 """The kernel's PID_MAX_LIMIT."""
+CPU_SHARES_MAX = 262_144
+"""The kernel's MAX_SHARES; it raises smaller weights than 2, and lowers larger ones."""
+CPU_PERIOD_MAX = 1_000_000
+CPU_QUOTA_MAX = NODE_CPUS_MAX * CPU_PERIOD_MAX
+BLKIO_WEIGHT_MIN, BLKIO_WEIGHT_MAX = 10, 1000
+"""Docker's bounds."""
+BITRATE_MIN, BITRATE_MAX = 8_000, 1_000_000_000_000
+"""With less, a full packet of 1,500 bytes takes longer than a second and a half."""
 
 
 class Quantity(msgspec.Struct, frozen=True):
@@ -68,6 +78,12 @@ INTEGER = Quantity(parse_integer)
 DURATION = Quantity(
     parse_duration, format_duration, _plain_duration, "{}, as in 10s, 500ms or 1h30m"
 )
+SECONDS = Quantity(
+    lambda text: parse_integer(text) * SECOND,
+    lambda duration: str(duration // SECOND),
+    _plain_duration,
+    "an integer of {}",
+)
 LIFETIME = Quantity(
     partial(parse_lifetime, ""), format_lifetime, format_lifetime, "{}, as in 90d, 12h or 30m"
 )
@@ -75,6 +91,7 @@ CPUS = Quantity(
     parse_cpus, format_cpus, format_cpus, "{}, with at most nine decimals, as in 0.5 or 2"
 )
 SIZE = Quantity(parse_size, human_size, form="{}, as in 64M, 1.5g or 512k")
+BITRATE = Quantity(parse_bitrate, format_bitrate, form="{}, as in 10mbit, 1.5gbit or 800kbit")
 SWAP = Quantity(parse_swap, human_size, form="{}, as in 64M, 1.5g or 512k")
 RATIO = Quantity(parse_ratio, str, "{:g}".format, "{}, as in 0.25")
 
@@ -113,6 +130,13 @@ class Range(msgspec.Struct, frozen=True):
             yield Problem(field, self.quantity.exact(value), f"expected {self}")
 
 
+def _parse_quota(text: str) -> int:
+    """Docker's -1 is no quota."""
+    return 0 if text == "-1" else parse_integer(text)
+
+
+QUOTA = Quantity(_parse_quota)
+_BITRATES = Range(BITRATE, BITRATE_MIN, BITRATE_MAX, also=0)
 _DURATION = Range(DURATION, 0, DURATION_MAX)
 _CHECK_DURATION = Range(DURATION, CHECK_DURATION_MIN, DURATION_MAX, also=0, also_text="0s")
 _TASKS = Range(INTEGER, 0, REPLICAS_MAX)
@@ -127,8 +151,17 @@ RANGES: Mapping[str, Range] = {
     "--reserve-memory": Range(SIZE, RESERVE_MEMORY_MIN, NODE_MEMORY_MAX, also=0),
     "--memory-swap": Range(SWAP, 0, NODE_MEMORY_MAX, also=-1, also_text="-1 for unlimited"),
     "--memory-swappiness": Range(INTEGER, -1, 100),
+    "--memory-reservation": Range(SIZE, LIMIT_MEMORY_MIN, NODE_MEMORY_MAX, also=0),
+    "--cpu-shares": Range(INTEGER, 2, CPU_SHARES_MAX, also=0),
+    "--cpu-period": Range(INTEGER, 1000, CPU_PERIOD_MAX, also=0),
+    "--cpu-quota": Range(QUOTA, 1000, CPU_QUOTA_MAX, also=0),
+    "--blkio-weight": Range(INTEGER, BLKIO_WEIGHT_MIN, BLKIO_WEIGHT_MAX, also=0),
+    "--net-egress": _BITRATES,
+    "--net-ingress": _BITRATES,
     "--oom-score-adj": Range(INTEGER, -1000, 1000),
     "--stop-grace-period": _DURATION,
+    "--stop-timeout": Range(SECONDS, 0, DURATION_MAX),
+    "--shm-size": Range(SIZE, 4096, NODE_MEMORY_MAX, also=0),
     "--restart-delay": _DURATION,
     "--restart-max-attempts": Range(INTEGER, 0, ATTEMPTS_MAX),
     "--restart-max-delay": _DURATION,

@@ -25,10 +25,12 @@ from pyswarm_core.specs import (
 )
 from pyswarm_core.validation import text
 from pyswarm_core.validation.checks import check_problems
-from pyswarm_core.validation.container import container_problems, resources_problems
+from pyswarm_core.validation.container import container_problems
 from pyswarm_core.validation.endpoint import PORTS_MAX, attachment_problems, endpoint_problems
+from pyswarm_core.validation.isolation import isolation_problems
 from pyswarm_core.validation.problem import Problem, at_most, within
 from pyswarm_core.validation.ranges import DURATION, DURATION_MAX, range_problems
+from pyswarm_core.validation.resources import resources_problems
 from pyswarm_core.validation.updates import update_problems
 
 LOGIN_BYTES_MAX = 16 * 1024
@@ -52,9 +54,11 @@ def service_problems(spec: ServiceSpec) -> list[Problem]:
         *text.name_problems("--name", spec.name),
         *text.label_problems("--label", spec.labels),
         *_mode_problems(spec),
+        *_one_replica_problems(spec),
         *container_problems(template.container_spec),
         *check_problems(template.container_spec, template.networks, spec.endpoint_spec.ports),
-        *resources_problems(template.resources),
+        *isolation_problems(template.container_spec, template.networks),
+        *resources_problems(template.resources, template.container_spec, template.networks),
         *_restart_problems(template.restart_policy),
         *_placement_problems(template.placement, spec.mode),
         *attachment_problems(template.networks),
@@ -94,6 +98,24 @@ def _container_mode_problems(spec: ServiceSpec, mode: ContainerMode) -> Iterable
         if config.order is not UpdateOrder.STOP_FIRST:
             expected = "expected stop-first: one task at a time has a container's writable layer"
             yield Problem(flag, config.order.value, expected)
+
+
+def _one_replica_problems(spec: ServiceSpec) -> Iterable[Problem]:
+    """What two tasks cannot both have: an address, and on one bridge a MAC."""
+    template = spec.task_template
+    chosen = [("--ip", address) for address in template.task_ips.values()]
+    if mac := template.container_spec.mac_address:
+        chosen.append(("--mac-address", mac))
+    for flag, value in chosen:
+        if spec.mode.per_node or getattr(spec.mode, "replicas", 1) > 1:
+            yield Problem(flag, value, "expected at most one replica, which alone can have it")
+        for order_of, config in (
+            ("update", spec.update_config),
+            ("rollback", spec.rollback_config),
+        ):
+            if config.order is UpdateOrder.START_FIRST:
+                expected = f"expected stop-first with {flag}, which two tasks cannot have at once"
+                yield Problem(f"--{order_of}-order", config.order.value, expected)
 
 
 def _restart_problems(policy: RestartPolicy) -> Iterable[Problem]:

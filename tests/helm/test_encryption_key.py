@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.identity.keyfile import load_key
+from controller.identity.keyfile import load_keys
 from tests.helm.cluster import cluster
 from tests.helm.rendering import SETS, Rendered, rendered
 
@@ -19,7 +19,7 @@ def test_the_controller_accepts_the_key_that_the_chart_makes(tmp_path: Path) -> 
     file = tmp_path / "encryption.key"
     file.write_bytes(base64.b64decode(data["encryption.key"]))
     file.chmod(0o440)
-    key = load_key(file)
+    (key,) = load_keys(file)
     assert isinstance(key, bytes)
     other = Rendered({}).of_kind("Secret")[SECRET]["data"]
     assert other != data

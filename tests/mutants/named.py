@@ -6,11 +6,13 @@ The first nine were once tried by hand and survived, or were killed by accident 
 from collections.abc import Mapping
 
 from tests.mutants.mutation import Mutation
+from tests.mutants.named_containers import NAMED_CONTAINERS
 from tests.mutants.named_updates import NAMED_UPDATES
 from tests.sim.rules import Rule
 
 NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     **NAMED_UPDATES,
+    **NAMED_CONTAINERS,
     "a change without an audit record": (
         Mutation(
             "controller.leader.loop",

@@ -19,6 +19,7 @@ from pyswarm_core.objects import Service
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 from tests.sim import paused, placement, restarts
+from tests.sim.containers import removes_itself
 from tests.sim.marks import Marks
 from tests.sim.placement import Problem
 from tests.sim.rand import Chance, SeededIds
@@ -27,8 +28,10 @@ from tests.sim.rules import Fail, Rule
 from tests.sim.updates import Updates
 
 PURITY_SAMPLE = 0.03
-RECORDED = ("update_status",)
+RECORDED = ("update_status", "pinned_node")
 """The fields of a service that decisions write; all others are its users'."""
+REMOVED = ("removing", "version", "updated_at", "endpoint", "updated_by")
+"""Those of a container that removes itself."""
 ROLLED_BACK = (
     "spec",
     "version",
@@ -147,6 +150,8 @@ def _recorded(old: Service | None, new: Service) -> Iterator[Problem]:
     allowed: tuple[str, ...] = RECORDED
     if new.spec_version != old.spec_version:
         allowed += ROLLED_BACK
+    if new.removing and not old.removing and removes_itself(old):
+        allowed += REMOVED
     for field in new.__struct_fields__:
         if field not in allowed and getattr(new, field) != getattr(old, field):
             yield Rule.RECORDED, f"{field} of service {name} is decided"

@@ -104,6 +104,7 @@ class Drills:
             service is not None
             and not service.removing
             and not service.spec.mode.per_node
+            and not service.spec.mode.is_container  # it waits for its node
             and not self._settled.is_restless(service)
             and task.state is TaskState.RUNNING
             and task.desired_state is TaskState.RUNNING

@@ -31,7 +31,7 @@ from agent.runtime.base import ContainerConfig
 from agent.session.greeting import Greeting
 from agent.session.identity import Identity
 from agent.tasks.events import Prepared
-from agent.tasks.ocispec_resources import cgroup_limits
+from agent.tasks.ocispec_resources import cgroup_limits, interfaces
 from agent.tasks.record import Record
 from agent.worker import Worker
 from controller.identity import ca
@@ -42,6 +42,7 @@ from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import NodeDescription, NodeResources, Platform
 from pyswarm_core.states import Capability, TaskState
+from tests.fixtures.agent_parts import accepted_at_once
 from tests.sim.behaviours import behaviour_of
 from tests.sim.clock import Scheduler
 from tests.sim.hostile import Liar
@@ -158,7 +159,9 @@ class SimPreparation:
                 raise ImageNotFound(f"no such image: {image}")
             self._host.images[image] = None
         networks = [NetworkId(network.target) for network in record.spec.networks]
-        addresses = (await self._overlays.attach(record.task_id, networks)).addresses
+        attached = await self._overlays.attach(
+            record.task_id, networks, interfaces=interfaces(record.spec)
+        )
         ports = self._overlays.claim(record.task_id, record.ports)
         pid = await self._runtime.create(
             ContainerConfig(
@@ -169,7 +172,11 @@ class SimPreparation:
             )
         )
         return Prepared(
-            image_id=image, stop_signal="SIGTERM", pid=pid, addresses=addresses, ports=ports
+            image_id=image,
+            stop_signal="SIGTERM",
+            pid=pid,
+            addresses=attached.addresses,
+            ports=ports,
         )
 
 
@@ -356,6 +363,7 @@ class Host:
             outbox=outbox,
             observer=Serving(process, self.served),
             listening=self._listening,
+            accepted=accepted_at_once,
             probe=SimProbes(runtime, self._no_socket),
         )
         self.worker, self.overlays = worker, overlays

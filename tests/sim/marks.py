@@ -38,6 +38,9 @@ REQUIRED = (
     "node paused",
     "drill: a node was paused",
     "service started",
+    "container removed itself",
+    "container renamed",
+    "layer deleted",
     "task stopped by its users",
     "a task left the backends before its agent stopped it",
 )

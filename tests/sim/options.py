@@ -71,6 +71,8 @@ class Options(msgspec.Struct, frozen=True):
     rollout_drill: bool = False
     restart_drill: bool = False
     pause_drill: bool = False
+    containers: bool = False
+    """Users also run containers, which keep their writable layers."""
 
     def but(self, **changes: Any) -> "Options":
         """The same with these changed."""
@@ -136,4 +138,5 @@ def _rollouts(chance: Chance) -> dict[str, bool]:
         "rollout_drill": chance.hits(0.4),
         "restart_drill": chance.hits(0.3),
         "pause_drill": chance.hits(0.3),
+        "containers": chance.hits(0.5),
     }

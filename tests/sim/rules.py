@@ -51,7 +51,10 @@ class Rule(StrEnum):
     RESTART_DELAY = "a replacement starts when its restart delay is over"
     RESTART_ATTEMPTS = "a task is replaced as often as its restart policy allows"
     SLICE = "a decision writes a limited number of tasks"
+    ONE_CONTAINER = "a container has one task at a time, on the node of its writable layer"
+    AUTO_REMOVED = "a container removes itself only if it says so, and once it has ended"
     # On hosts and between them
+    LAYER_KEPT = "one task has a container's layer, which is deleted after the container alone"
     STARTED_ONCE = "a task is started at most once"
     STOPS_WAIT = "nobody is sent to a process that was asked to stop"
     DRAINED = "nobody is sent to a process that its agent stops by itself, within two seconds"

@@ -20,6 +20,8 @@ from agent.runtime.base import (
     ContainerState,
     FoundContainer,
     OpenCommand,
+    ProcessTable,
+    Rootfs,
     RuntimeFailed,
     Stats,
 )
@@ -70,6 +72,8 @@ class Engine:
         self.chance = chance
         self.check_chance = checks
         self.containers: dict[TaskId, Container] = {}
+        self.on_shared_layer: Callable[[str], None] = lambda text: None
+        self.on_deleted_layer: Callable[[str], None] = lambda layer: None
         self.layers: dict[str, set[str]] = {}
         """What was written to each kept layer: the ids of the tasks that had it."""
         self.watcher: Callable[[], None] = lambda: None
@@ -144,6 +148,7 @@ class SimRuntime:
         if task_id in self._engine.containers:
             raise RuntimeFailed(f"container {task_id} exists already")
         if holder := self._holder(config.layer):
+            self._engine.on_shared_layer(f"tasks {holder} and {task_id} have one layer")
             raise RuntimeFailed(f"its writable layer is in use by container {holder}")
         image = str(config.oci["image"])
         if behaviour_of(image).create_fails:
@@ -185,7 +190,9 @@ class SimRuntime:
             self._engine.scheduler.after(delay, lambda: self._engine.end(container, 128 + signal))
 
     async def remove(self, container_id: str, *, keep_logs: bool = True) -> None:
-        await self._takes(0, 10)
+        known = self._engine.containers.get(TaskId(container_id))
+        # A kept layer's unmount writes to the disk.
+        await self._takes(0, 800 if known is not None and known.layer else 10)
         container = self._engine.containers.pop(TaskId(container_id), None)
         if container is not None:
             self._engine.end(container, 137)
@@ -202,7 +209,8 @@ class SimRuntime:
         await self._takes(0, 20)
         if holder := self._holder(layer):
             raise RuntimeFailed(f"writable layer {layer} is in use by container {holder}")
-        self._engine.layers.pop(layer, None)
+        if self._engine.layers.pop(layer, None) is not None:
+            self._engine.on_deleted_layer(layer)
 
     async def found(self) -> tuple[FoundContainer, ...]:
         return tuple(
@@ -263,6 +271,12 @@ class SimRuntime:
             raise RuntimeFailed("cannot change the memory limit: more is in use")
         container.limits = limits
         await self._takes(0, 5)
+
+    async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
+        raise RuntimeFailed("containers of the simulator have no processes")
+
+    async def rootfs(self, container_id: str, layer: str = "", *, writable: bool = False) -> Rootfs:
+        raise RuntimeFailed("containers of the simulator have no files")
 
     async def stats(self, container_id: str) -> Stats | None:
         container = self._engine.containers.get(TaskId(container_id))

@@ -25,8 +25,10 @@ from pyswarm_core.states import (
 from tests.sim.audited import ChangesAreRecorded
 from tests.sim.bases import UpdatesReturn
 from tests.sim.checked import ChecksDecide
+from tests.sim.containers import LayersAreKept, OneTask, RemovedByItself
 from tests.sim.controllers import KEYS
 from tests.sim.hosts import Host
+from tests.sim.marks import Marks
 from tests.sim.rollout_states import is_beside_failed, is_new, is_paused, is_rolling
 from tests.sim.rules import Rule
 from tests.sim.unique import HostPorts, PublishedPorts, TaskAddresses, VirtualAddresses
@@ -300,12 +302,15 @@ class SizesHold:
                     yield f"task {task.id} is stored with a text of {longest} characters"
 
 
-def laws(asked: Asked, hosts: dict[str, Host], puts: int) -> list[Law]:
+def laws(asked: Asked, hosts: dict[str, Host], puts: int, marks: Marks) -> list[Law]:
     """All of them; a transaction has at most `puts` operations."""
     return [
         TasksMoveForward(),
         OneDesiredTaskPerSlot(),
         WritesAreFenced(),
+        RemovedByItself(asked, hosts, marks),
+        OneTask(),
+        LayersAreKept(hosts, marks),
         SpecsAreTheUsers(asked),
         UpdatesReturn(),
         NetworksStayApart(),

@@ -20,12 +20,13 @@ from pyswarm_core.indexes.rollout import is_outdated
 from pyswarm_core.indexes.tasks import is_desired, waits_for_node
 from pyswarm_core.limits import PENDING_SHOWN
 from pyswarm_core.objects import Node, Service, Task, shortened
-from pyswarm_core.specs import ReplicatedMode, RestartCondition
+from pyswarm_core.specs import ContainerMode, ReplicatedMode, RestartCondition
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, TaskState, occupies
 from tests.sim.behaviours import is_restless
 from tests.sim.checked import spec_of
 from tests.sim.connections import wrong_endpoints
+from tests.sim.containers import is_container, left_over, wrong_layers
 from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
 from tests.sim.placement import satisfies
@@ -76,6 +77,7 @@ class Settled:
             found += self._service(service)
         for host in self._hosts:
             found += self._host(host)
+        found += wrong_layers(self._view, self._hosts)
         found += self._stops.still_running(self._view)
         return found
 
@@ -150,13 +152,16 @@ class Settled:
             if slots and not self._held_by_lost_host(service):
                 yield f"service {name} is being removed and has tasks in slots {sorted(slots)}"
             return
+        yield from left_over(service, slots)
+        if is_container(service) and service.pinned_node not in ("", *self._view.nodes):
+            return  # its layer is lost: it waits for its users
         desired = {n: [t for t in tasks if is_desired(t)] for n, tasks in slots.items()}
         if service.spec.stopped:
             for task in (task for tasks in desired.values() for task in tasks):
                 yield f"{name} is stopped and has task {task.id}"
             return
         yield from self._update(service, slots, desired)
-        if isinstance(service.spec.mode, ReplicatedMode):
+        if isinstance(service.spec.mode, ReplicatedMode | ContainerMode):
             replicas = service.spec.mode.replicas
             filled = [
                 n for n, tasks in slots.items() if desired[n] or self._given_up(service, tasks)
@@ -216,6 +221,8 @@ class Settled:
                 yield f"{label} waits and does not say why"
             return
         node = self._view.nodes.get(task.node_id)
+        if is_container(service) and node is not None and node.status.state is NodeState.DOWN:
+            return  # it stays on the node of its layer
         if node is None or node.status.state is not NodeState.READY:
             yield f"{label} should run on {task.node_id}, which is not ready"
             return

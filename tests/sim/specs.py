@@ -91,9 +91,10 @@ def requested_return(old: Service, to: int) -> ServiceSpec | None:
     if not to and status is not None and status.state in (_U.UPDATING, _U.PAUSED):
         found = _base(old, status.from_version)
     elif not to:
-        others = (replace(one.spec, stopped=old.spec.stopped) for one in kept)
+        now = {"stopped": old.spec.stopped, "name": old.spec.name}
+        others = (replace(one.spec, **now) for one in kept)
         found = next((spec for spec in others if spec != old.spec), None)
-    return replace(found, stopped=old.spec.stopped) if found else None
+    return replace(found, stopped=old.spec.stopped, name=old.spec.name) if found else None
 
 
 def _base(service: Service, version: int) -> ServiceSpec:
@@ -102,6 +103,7 @@ def _base(service: Service, version: int) -> ServiceSpec:
     specs = [service.spec, *kept]
     return replace(
         specs[-1],
+        name=service.spec.name,
         mode=_set_since(specs, lambda spec: spec.mode),
         stopped=_set_since(specs, lambda spec: spec.stopped),
     )

@@ -54,6 +54,7 @@ from tests.sim.admins import Admins
 from tests.sim.askers import USER, Askers
 from tests.sim.audited import Requests
 from tests.sim.behaviours import BAD, CHECKED, GOOD
+from tests.sim.containers import ContainerUsers
 from tests.sim.controllers import Machine
 from tests.sim.marks import Marks
 from tests.sim.net import Net
@@ -105,6 +106,7 @@ class Users:
         reservations = options.reservations
         self._upkeep = Upkeep(self, chance, self._rollouts, reservations=reservations)
         self._admins = Admins(self, chance)
+        self._containers = ContainerUsers(self, chance, view, self.marks)
 
     def act(self) -> None:
         """Somebody does something."""
@@ -118,22 +120,29 @@ class Users:
             acts += [self.change_node, self.change_node]
         if self._options.updates:
             acts += self._upkeep.acts()
+        if self._options.containers:
+            acts += self._containers.acts()
         self._chance.choice(acts)()
 
     # Services
 
     def create(self) -> None:
         """A new service."""
+        if (spec := self.drawn_spec()) is not None:
+            self.create_as(spec)
+
+    def drawn_spec(self) -> ServiceSpec | None:
+        """Some spec of a new service; None if there are enough of them."""
         alive = [s for s in self._view.services.values() if not s.removing]
         if len(alive) >= self._options.services_max:
-            return
+            return None
         self._names += 1
         spec = self._spec(f"s{self._names}")
         if self._chance.hits(0.1) and alive:
             spec = replace(spec, name=alive[0].spec.name)
         if self._options.updates or self._options.checks:
             spec = self._rollouts.drawn(spec)
-        self.create_as(spec)
+        return spec
 
     def create_as(self, spec: ServiceSpec) -> None:
         """A service of this spec."""
@@ -149,7 +158,7 @@ class Users:
     def scale(self) -> None:
         """Another number of replicas."""
         service = self.some_service()
-        if service is None or service.spec.mode.per_node:
+        if service is None or not isinstance(service.spec.mode, ReplicatedMode):
             return
         replicas = self._chance.randint(0, self._options.replicas_max)
         mode = ReplicatedMode(replicas=replicas)
@@ -169,7 +178,8 @@ class Users:
         """Other limits: they change in running containers."""
         service = self.some_service()
         if service is not None:
-            limits = Limits(memory_bytes=self._chance.choice((0, 16, 64)) * MIB)
+            memory = self._chance.choice((0, 16, 64))
+            limits = Limits(memory_bytes=memory * MIB, cpu_shares=memory, net_egress=memory * MIB)
             template = service.spec.task_template
             resources = replace(template.resources, limits=limits)
             spec = replace(service.spec, task_template=replace(template, resources=resources))
@@ -288,7 +298,7 @@ class Users:
         if node.status.state is NodeState.DOWN:
             self.send(
                 f"node rm {node.description.hostname}",
-                lambda state, now, ids: remove_node(state, node.id, force=False),
+                lambda state, now, ids: remove_node(state, node.id, force=True),
             )
 
     # Inside
@@ -433,7 +443,10 @@ class Users:
             name=name,
             task_template=TaskSpec(
                 container_spec=ContainerSpec(
-                    image=self.image(), stop_grace_period=chance.choice((1, 3, 10)) * SECOND
+                    image=self.image(),
+                    stop_grace_period=chance.choice((1, 3, 10)) * SECOND,
+                    userns_mode="auto" if name.endswith(("2", "5")) else "",
+                    security_opt=("apparmor=own",) if name.endswith(("3", "5")) else (),
                 ),
                 resources=Resources(reservations=reservations),
                 restart_policy=RestartPolicy(

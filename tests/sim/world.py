@@ -130,7 +130,7 @@ class World:
         most = 1_000 if is_small else limits.ASSIGNMENT_BYTES
         assignments.ASSIGNMENT_BYTES = most  # type: ignore[attr-defined]
         by_name = {host.name: host for host in self.hosts}
-        self.laws = laws(self.users.asked, by_name, self._puts)
+        self.laws = laws(self.users.asked, by_name, self._puts, self.marks)
         self.laws += [self._barrier, self.stops]
 
     # Called from everywhere

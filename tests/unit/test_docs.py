@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from agent.stats.families import FAMILIES, PREFIX
 from cli.main import root
 from tests.fixtures.source import PACKAGES, ROOT, sources
 
@@ -20,7 +21,7 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _PATH = re.compile(r"`((?!/)[\w./-]+(?:\.(?:py|md|toml|proto|yaml|sh)|/))`")
 _SYMBOL = re.compile(r"`((?!.*/test_)[\w/]+\.py)::([\w.]+)`")
-_METRIC = re.compile(r"pyswarm_((?:agent|controller)_\w+)")
+_METRIC = re.compile(r"pyswarm_((?:agent|controller|container)_\w+)")
 _LOG_EVENT = re.compile(r"`((?:endpoints|host|network|object|state|status)\.[a-z_]+)`")
 _MAKE = re.compile(r"`make ([a-z0-9-]+)")
 _MODULE = re.compile(r"python -m ([\w.]+)((?: [\w-]+)*)")
@@ -28,6 +29,11 @@ _PLACEHOLDER = re.compile(r"\b(?:NOUN|VERB|NNNN)\b")
 _CODE_LINE = re.compile(r"(?:^|[;$] ?|--while )(?:\.venv/bin/)?pyswarm (.+)")
 _NOUN = r"(?:service|node|network|swarm|image|playground|net|context) "
 _IN_LINE = re.compile(rf"`(?:(?:\.venv/bin/)?pyswarm |(?={_NOUN}))([^`\n]+)`")
+CONTAINER_METRICS = {
+    f"{PREFIX}{family.name}{'_total' if family.is_counter else ''}": family.labels
+    for family in FAMILIES
+}
+"""The labels of their own, by name."""
 _NO_COMMAND = re.compile(r"…|\.\.\.|\b(?:KIND|NOUN|VERB|NAME|FROM)\b|[◀▶─│]")
 """Of a line that shows a form, not a command."""
 
@@ -124,7 +130,9 @@ def test_every_metric_and_log_event_that_a_document_names_exists(document: Path)
     unknown = [
         name
         for name in metrics
-        if name not in text and f'"{name.removeprefix("pyswarm_controller_")}"' not in text
+        if name not in text
+        and f'"{name.removeprefix("pyswarm_controller_")}"' not in text
+        and name not in CONTAINER_METRICS
     ]
     unknown += [
         name for name in _LOG_EVENT.findall(document.read_text()) if f'"{name}"' not in text
@@ -134,6 +142,7 @@ def test_every_metric_and_log_event_that_a_document_names_exists(document: Path)
 
 def test_the_document_for_operators_lists_every_metric() -> None:
     text = (ROOT / "docs/operations.md").read_text()
+    text = text.partition("## Metrics of containers")[0]
     _, controller, agent = re.split(r"^## Metrics of an? ", text, flags=re.MULTILINE)
     listed = [set(re.findall(r"`(\w+)(?:\{[\w,]+\})?`", part)) for part in (controller, agent)]
     for program, names_listed in zip(("controller", "agent"), listed, strict=True):
@@ -145,6 +154,17 @@ def test_the_document_for_operators_lists_every_metric() -> None:
         assert missing == set()
         unknown = {n.removesuffix("_total") for n in names_listed if n != f"pyswarm_{program}_"}
         assert {n for n in unknown - known if not n.startswith("conntrack_")} == set()
+
+
+def test_the_document_for_operators_lists_every_metric_of_containers() -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+    _, _, section = text.partition("## Metrics of containers")
+    rows = "\n".join(line.split("|")[1] for line in section.splitlines() if "|" in line)
+    listed = dict(re.findall(r"`(\w+)(?:\{([\w,]+)\})?`", rows))
+    exported = {
+        name.removeprefix(PREFIX): ",".join(labels) for name, labels in CONTAINER_METRICS.items()
+    }
+    assert listed == exported
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -14,7 +14,7 @@ MAX_DOCSTRING_LINES = 40
 # Twelve is the aim.
 MAX_FOLDER_FILES = 16
 # The shared vocabulary is flat on purpose: one import path for a word.
-FLAT_FOLDERS = {"pyswarm_core": 22}
+FLAT_FOLDERS = {"pyswarm_core": 24}
 
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "types", "base_utils"}
 ENTRIES = {"cli.start"}

@@ -6,7 +6,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from agent.network.base import Attachment, DesiredOverlay, Drift, Fault
+from agent.network.base import Attachment, Bandwidth, DesiredOverlay, Drift, Fault
 from agent.network.overlay.plug import Plug
 from agent.network.vips.base import InNamespace
 from pyswarm_core.ids import NetworkId, TaskId
@@ -84,6 +84,10 @@ class Overlay(Protocol):
         """Create the task's namespace with these interfaces and with what `inside` programs in it.
         If it exists, repair the host's side. After a failure nothing is left of it.
         """
+        ...
+
+    async def limit(self, task_id: TaskId, bandwidth: Bandwidth) -> None:
+        """Change the bandwidth of an attached task's interfaces."""
         ...
 
     async def detach(self, task_id: TaskId, inside: InNamespace) -> None:

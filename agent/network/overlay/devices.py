@@ -17,8 +17,9 @@ from agent.network.base import DesiredOverlay, NetworkFailed
 from agent.network.message import AF_INET, AF_INET6
 from agent.network.names import Names
 from agent.network.netlink import Netlink
+from agent.network.overlay import shaping
 from agent.network.overlay.plan import FORWARDING6, KernelChanges, Refusal
-from agent.network.overlay.plug import Plug, inside_messages
+from agent.network.overlay.plug import Plug, inside_messages, stale_neighbours
 from agent.network.state import DeviceAddress, Fdb, KernelState, Link, Neighbour, Route, Setting
 from pyswarm_core.limits import ADDRESSES6_MAX
 from pyswarm_core.plaintext import split_lines
@@ -268,15 +269,29 @@ def plug(host: Netlink, wiring: Sequence[Plug], inside: Netlink, host_fd: int) -
     joins = [message.plug_in(port, bridge) for port, bridge in bridges]
     joins += [message.reflect(port) for port, _ in bridges]
     joins += _task_neighbours(wiring)
+    forget_neighbours(host, wiring)
     # All interfaces are up: reading them makes the kernel activate them before a packet is sent.
     ports = [name for plug in wiring for name in (plug.port.name, plug.bridge)]
     host.apply([*joins, *map(message.get_link, ports)])
     inside.apply([message.get_link(plug.inside.name) for plug in wiring])
+    shaping.limit_new(host, wiring, inside)
 
 
 def add_task_neighbours(host: Netlink, wiring: Sequence[Plug]) -> None:
     """Add the host's neighbour entries for the tasks behind these ports. Raises NetworkFailed."""
     host.apply(_task_neighbours(wiring), ignore_missing=True)
+
+
+def forget_neighbours(host: Netlink, wiring: Sequence[Plug]) -> None:
+    """Remove what the host's bridges know of addresses of tasks with MACs of their own."""
+    entries = stale_neighbours(wiring)
+    index = {name: number for number, name in socket.if_nameindex()} if entries else {}
+    stale = [
+        message.neighbour(index[bridge], entry, add=False)
+        for bridge, entry in entries
+        if bridge in index
+    ]
+    host.attempt(stale)
 
 
 def _task_neighbours(wiring: Sequence[Plug]) -> list[bytes]:

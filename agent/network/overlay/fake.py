@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from agent.network.base import (
     HOST_BRIDGE,
     Attachment,
+    Bandwidth,
     DesiredOverlay,
     Drift,
     Fault,
@@ -113,6 +114,11 @@ class FakeOverlay:
         self.kernel, _ = self._accepted(self._desired_state())
         return AttachedTask(f"/fake/netns/{task_id}", wiring, made)
 
+    async def limit(self, task_id: TaskId, bandwidth: Bandwidth) -> None:
+        """See Overlay."""
+        wiring = self.tasks.get(task_id, ())
+        self.tasks[task_id] = tuple(replace(plug, bandwidth=bandwidth) for plug in wiring)
+
     async def detach(self, task_id: TaskId, inside: InNamespace) -> None:
         """See Overlay."""
         inside.forget(task_id)
@@ -139,7 +145,7 @@ class FakeOverlay:
         """The task on this host that has the address and is attached to its bridge."""
         for task_id, wiring in self.tasks.items():
             for plug in wiring:
-                if address in _addresses(plug):
+                if address in plug.addresses:
                     plugged = self.kernel.ports.get(plug.port.name) == plug.bridge
                     return task_id if plugged else None
         return None
@@ -187,13 +193,13 @@ class Fabric:
     def reaches(self, host: str, task_id: TaskId, address: str) -> bool:
         """Whether packets of the task reach the task that has `address`, and answers return."""
         for plug in self.hosts[host].tasks.get(task_id, ()):
-            sources = [one for one in _addresses(plug) if (":" in one) == (":" in address)]
+            sources = [one for one in plug.addresses if (":" in one) == (":" in address)]
             target = self._walk(host, plug, address) if sources else None
             if target is None:
                 continue
             far_host, far_task = target
             for far_plug in self.hosts[far_host].tasks[far_task]:
-                if address in _addresses(far_plug):
+                if address in far_plug.addresses:
                     return self._walk(far_host, far_plug, sources[0]) == (host, task_id)
         return False
 
@@ -230,12 +236,6 @@ def _route(kernel: KernelState, address: str) -> Route | None:
     main = [route for route in kernel.routes if not route.table]
     fits = [r for r in main if ip_address(address) in ip_network(r.dst)]
     return max(fits, key=lambda r: ip_network(r.dst).prefixlen, default=None)
-
-
-def _addresses(plug: Plug) -> tuple[str, ...]:
-    """The task's addresses on this interface, of both versions."""
-    cidrs = (plug.cidr, plug.six.cidr) if plug.six else (plug.cidr,)
-    return tuple(cidr.partition("/")[0] for cidr in cidrs)
 
 
 def _far_ends(kernel: KernelState, route: Route) -> Iterator[str]:

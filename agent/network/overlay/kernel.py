@@ -9,10 +9,13 @@ import socket
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from agent.network import message
 from agent.network.base import (
     HOST_BRIDGE,
     Attachment,
+    Bandwidth,
     DesiredOverlay,
     Drift,
     Fault,
@@ -23,7 +26,7 @@ from agent.network.encryption import ipsec
 from agent.network.encryption.kernel import Encryption
 from agent.network.names import Names
 from agent.network.netns import Namespaces
-from agent.network.overlay import devices, plan, refusal
+from agent.network.overlay import devices, plan, refusal, shaping
 from agent.network.overlay.base import AttachedTask
 from agent.network.overlay.plug import Plug, plugs
 from agent.network.state import KernelState
@@ -139,6 +142,14 @@ class KernelOverlay:
         made = await self._threads.run(lambda: self._attach(task_id, wiring, networks, inside))
         self._tasks[task_id] = wiring
         return AttachedTask(str(self.namespaces.path(task_id)), wiring, made)
+
+    async def limit(self, task_id: TaskId, bandwidth: Bandwidth) -> None:
+        """See Overlay."""
+        before = self._tasks[task_id]
+        wiring = tuple(replace(plug, bandwidth=bandwidth) for plug in before)
+        await self._threads.run(lambda: self._limit(task_id, before, wiring))
+        if task_id in self._tasks:
+            self._tasks[task_id] = wiring
 
     async def detach(self, task_id: TaskId, inside: InNamespace) -> None:
         """See Overlay."""
@@ -278,11 +289,20 @@ class KernelOverlay:
                 spaces.keep(task_id, descriptor)
         return wiring
 
+    def _limit(self, task_id: TaskId, before: tuple[Plug, ...], wiring: tuple[Plug, ...]) -> None:
+        with self.namespaces.inside(task_id) as inside:
+            try:
+                shaping.limit(self._threads.host(), wiring, inside)
+            except NetworkFailed:
+                shaping.limit(self._threads.host(), before, inside)
+                raise
+
     def _detach(self, task_id: TaskId, wiring: tuple[Plug, ...], inside: InNamespace) -> None:
         # A namespace may outlive its file by far; its interfaces must not answer for the next
         # holder of its addresses.
         down = [message.down(plug.port.name) for plug in wiring]
         self._threads.host().apply(down, ignore_missing=True)
+        devices.forget_neighbours(self._threads.host(), wiring)
         self.namespaces.drop(task_id)
         inside.forget(task_id)
 

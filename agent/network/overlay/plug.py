@@ -12,7 +12,13 @@ from ipaddress import IPv4Address, IPv4Network
 import msgspec
 
 from agent.network import message
-from agent.network.base import Attachment, DesiredOverlay, NetworkFailed
+from agent.network.base import (
+    UNLIMITED,
+    Attachment,
+    Bandwidth,
+    DesiredOverlay,
+    NetworkFailed,
+)
 from agent.network.ipam import gateway
 from agent.network.names import Names, gateway_mac, task_mac
 from agent.network.overlay.plan import has_fast_path, network_mtu
@@ -51,6 +57,13 @@ class Plug(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[Rule, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
     six: Ipv6Interface | None = None
+    bandwidth: Bandwidth = UNLIMITED
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The task's addresses on this interface, of both versions."""
+        cidrs = (self.cidr, self.six.cidr) if self.six else (self.cidr,)
+        return tuple(cidr.partition("/")[0] for cidr in cidrs)
 
 
 class _Family(msgspec.Struct, frozen=True):
@@ -91,7 +104,8 @@ def plugs(
         mtu = network_mtu(overlay, underlay_mtu)
         via, ifname = overlay.gateway or gateway(block), attachment.ifname
         family = _Family(overlay.subnet, block, attachment.address, via, "0.0.0.0/0")
-        port, mac = names.veth(task_id, overlay.network_id), task_mac(attachment.address)
+        port = names.veth(task_id, overlay.network_id)
+        mac = attachment.mac or task_mac(attachment.address)
         neighbour = Neighbour(port, attachment.address, mac)
         plug = Plug(
             index=_FIRST_INDEX + number,
@@ -103,6 +117,7 @@ def plugs(
             routes=_routes(family, ifname, is_mesh=overlay.ingress, is_out=number == out),
             rules=_rules(family.address) if overlay.ingress else (),
             neighbours=(neighbour,) if fast_path and has_fast_path(overlay) else (),
+            bandwidth=attachment.bandwidth,
         )
         made.append(
             _dual(plug, family, overlay, is_out=number == out6) if overlay.subnet6 else plug
@@ -159,6 +174,18 @@ def inside_messages(wiring: Sequence[Plug], host_fd: int) -> list[bytes]:
         messages += (message.route(plug.index, entry) for entry in plug.routes)
         messages += (message.rule(entry) for entry in plug.rules)
     return messages
+
+
+def stale_neighbours(wiring: Sequence[Plug]) -> list[tuple[str, Neighbour]]:
+    """The entries of bridges that are wrong before and after a task with a MAC of its own: others
+    with its address have another one.
+    """
+    return [
+        (plug.bridge, Neighbour(plug.bridge, address, plug.inside.mac))
+        for plug in wiring
+        if plug.inside.mac != task_mac(plug.addresses[0])
+        for address in plug.addresses
+    ]
 
 
 def _routes(family: _Family, ifname: str, *, is_mesh: bool, is_out: bool) -> tuple[Route, ...]:

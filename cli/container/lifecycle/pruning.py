@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from cli.times import instant
-from pyswarm_core.docker.containers import ContainerView
+from pyswarm_core.docker.containers.views import ContainerView
 from pyswarm_core.errors import invalid
 
 Choice = Callable[[ContainerView], bool]

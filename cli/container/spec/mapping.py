@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from cli.container.spec import options
 from cli.container.spec.seconds import seconds
 from cli.service.create import spec_of as service_spec_of
-from cli.service.spec.template import put
+from cli.service.spec.template import put, with_single
 from pyswarm_core.clock import MILLISECOND, MINUTE
 from pyswarm_core.docker import entries
 from pyswarm_core.errors import InvalidArgument, as_flag, invalid
@@ -90,6 +90,25 @@ def spec_of(
         return put(spec, "task_template.restart_policy", _restart(given))
 
 
+def updated(spec: ServiceSpec, given: Mapping[str, Any]) -> ServiceSpec:
+    """The spec after the flags of `docker update`. Raises InvalidArgument."""
+    with as_typed():
+        renamed = {RENAMED.get(name, name): value for name, value in given.items()}
+        spec = with_single(spec, {**renamed, "memory_swap": None})
+        spec = _with_limits(spec, {"stop_timeout": None, **given})
+        if given["restart"] is None:
+            return spec
+        mode = spec.mode
+        is_removed = isinstance(mode, ContainerMode) and mode.auto_remove
+        policy = _restart({"restart": given["restart"], "auto_remove": is_removed})
+        if isinstance(mode, ContainerMode):
+            spec = replace(spec, mode=replace(mode, unless_stopped=bool(_unless_stopped(given))))
+        else:  # the times are the service's own
+            former = spec.task_template.restart_policy
+            policy = replace(former, condition=policy.condition, max_attempts=policy.max_attempts)
+        return put(spec, "task_template.restart_policy", policy)
+
+
 @contextmanager
 def as_typed() -> Iterator[None]:
     """Errors of the block name the flags of `run`."""
@@ -104,7 +123,8 @@ def _as_service(given: Mapping[str, Any], label_lines: Sequence[str]) -> dict[st
     found = options.unset()
     found |= {name: value for name, value in given.items() if name in found}
     found |= {service: given[name] for name, service in RENAMED.items()}
-    found |= {"hostname": None, "entrypoint": None, "label": (), "memory_swap": None}
+    read_here = ("hostname", "entrypoint", "memory_swap", "stop_timeout", "ip")
+    found |= {**dict.fromkeys(read_here), "label": ()}
     found["container_label"] = (*label_lines, *given["label"])
     found["network"] = ()
     found["constraint"] = (*given["constraint"], *_placement(given))
@@ -163,13 +183,16 @@ def _exposed(given: Mapping[str, Any]) -> Iterable[str]:
 
 
 def networks_of(given: Mapping[str, Any]) -> tuple[NetworkAttachment, ...]:
-    """The networks of `--network`, `--network-alias` and `--ip`. Raises InvalidArgument."""
+    """The networks of `--network`, `--network-alias` and `--ip`; an address is the container's, not
+    a virtual one. Raises InvalidArgument.
+    """
     found = []
     for text in given["network"]:
         if text.startswith("container:"):
             expected = "expected a network: containers share no network namespace"
             raise invalid("--network", text, expected)
-        found.append(entries.network("bridge" if text == "default" else text))
+        joined = entries.network("bridge" if text == "default" else text)
+        found.append(replace(joined, ip="", task_ip=joined.ip))
     if given["network_alias"] or given["ip"]:
         if not found or found[0].target in PREDEFINED_NETWORKS:
             flag = "--network-alias" if given["network_alias"] else "--ip"
@@ -178,7 +201,7 @@ def networks_of(given: Mapping[str, Any]) -> tuple[NetworkAttachment, ...]:
         found[0] = replace(
             found[0],
             aliases=(*found[0].aliases, *given["network_alias"]),
-            ip=given["ip"] or found[0].ip,
+            task_ip=given["ip"] or found[0].task_ip,
         )
     return tuple(found)
 

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 import click
 
 from cli import flags
+from cli.service.spec.resource_options import RESOURCES
+from cli.service.spec.security_options import SECURITY
 from cli.service.spec.template import (
     CONDITIONS,
     ENDPOINT_MODES,
@@ -183,6 +185,8 @@ TEMPLATE = (
     click.option("--no-readiness", is_flag=True, help="Remove the readiness check"),
     *_updates("--update", "updated", "updates", UPDATE_ACTIONS),
     *_updates("--rollback", "rolled back", "task rollbacks", ROLLBACK_ACTIONS),
+    *SECURITY,
+    *RESOURCES,
 )
 
 

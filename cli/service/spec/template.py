@@ -60,10 +60,19 @@ _UPDATE_NUMBERS = ("parallelism", "delay", "monitor", "max_failure_ratio")
 
 NUMBERS: Mapping[str, str] = {
     "stop_grace_period": _CONTAINER + "stop_grace_period",
+    "stop_timeout": _CONTAINER + "stop_grace_period",
+    "shm_size": _CONTAINER + "shm_size",
     "oom_score_adj": _CONTAINER + "oom_score_adj",
     "limit_cpu": _LIMITS + "nano_cpus",
     "limit_memory": _LIMITS + "memory_bytes",
     "limit_pids": _LIMITS + "pids",
+    "memory_reservation": _LIMITS + "memory_reservation",
+    "cpu_shares": _LIMITS + "cpu_shares",
+    "cpu_period": _LIMITS + "cpu_period",
+    "cpu_quota": _LIMITS + "cpu_quota",
+    "blkio_weight": _LIMITS + "blkio_weight",
+    "net_egress": _LIMITS + "net_egress",
+    "net_ingress": _LIMITS + "net_ingress",
     "reserve_cpu": _RESERVED + "nano_cpus",
     "reserve_memory": _RESERVED + "memory_bytes",
     "memory_swap": "task_template.resources.swap_bytes",
@@ -85,6 +94,15 @@ SINGLE: Mapping[str, tuple[str, Read]] = {
     "tty": (_CONTAINER + "tty", _as_given),
     "init": (_CONTAINER + "init", _as_given),
     "read_only": (_CONTAINER + "read_only", _as_given),
+    "privileged": (_CONTAINER + "privileged", _as_given),
+    **{
+        kind: (f"{_CONTAINER}{kind}_mode", _as_given)
+        for kind in ("pid", "ipc", "uts", "userns", "cgroupns")
+    },
+    "cpuset_cpus": (_LIMITS + "cpuset_cpus", _as_given),
+    "cpuset_mems": (_LIMITS + "cpuset_mems", _as_given),
+    "oom_kill_disable": ("task_template.resources.oom_kill_disable", _as_given),
+    "mac_address": (_CONTAINER + "mac_address", str.lower),
     "stop_signal": (_CONTAINER + "stop_signal", _as_given),
     "restart_condition": (_RESTART + "condition", RestartCondition),
     "allow_fleet_api": ("task_template.allow_fleet_api", _as_given),
@@ -108,6 +126,9 @@ def with_single(spec: ServiceSpec, given: Mapping[str, Any]) -> ServiceSpec:
 
 def values(given: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """The path and the value of each of these flags. Raises InvalidArgument."""
+    if given.get("stop_timeout") is not None and given.get("stop_grace_period") is not None:
+        text = "--stop-timeout conflicts with --stop-grace-period: expected one of them"
+        raise InvalidArgument(text)
     numbers = [
         (path, RANGES[as_flag(name)].read(as_flag(name), given[name]))
         for name, path in NUMBERS.items()

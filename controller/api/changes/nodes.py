@@ -25,6 +25,8 @@ from pyswarm_core.states import Availability, NodeState, is_terminal
 from pyswarm_core.validation import node_problems, require
 
 replace = msgspec.structs.replace
+_NAMED = 5
+"""Containers that an error names."""
 
 
 def update_node(
@@ -59,6 +61,23 @@ def update_node(
     return Writes(objects=(node,)), node
 
 
+def stopped_by_drain(state: State, node: Node) -> list[str]:
+    """What a drained node means for its containers, one line; nothing if it has none."""
+    if node.spec.availability is not Availability.DRAIN:
+        return []
+    names = _containers(state, node)
+    if not names:
+        return []
+    stay = f"containers {names} keep their writable layers on {node.description.hostname}"
+    return [f"{stay}: they are stopped until it takes tasks again"]
+
+
+def _containers(state: State, node: Node) -> str:
+    """The names of the containers whose writable layers the node keeps."""
+    names = [state.services[one].spec.name for one in state.layers.of_node(node.id)]
+    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+
+
 def drain_node(state: State, node_id: NodeId, now: Instant) -> tuple[Writes, int]:
     """The node drained, as its host leaves the fleet; and how many of its tasks have not ended.
 
@@ -88,7 +107,8 @@ def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
     """Remove a node and its tasks. It must be down, unless forced.
 
     The user asserts that the host is gone: its tasks are replaced at once, and its blocks of
-    addresses are released. Raises NotFound, Conflict.
+    addresses are released. So are the writable layers of its containers, if that is forced. Raises
+    NotFound, Conflict.
     """
     if (unreadable := remove_unreadable(state, NODE, ref)) is not None:
         writes, node_id = unreadable
@@ -99,6 +119,11 @@ def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
         raise Conflict(
             f"node {quoted(hostname)} is {node.status.state}, not down:"
             " run `pyswarm swarm leave` on it first, or use --force"
+        )
+    if not force and (names := _containers(state, node)):
+        raise Conflict(
+            f"node {quoted(hostname)} keeps the writable layers of containers {names}, which would"
+            " be lost: remove these containers first, or use --force"
         )
     writes = Writes(
         removed_tasks=list(state.tasks_of_node(node.id)),

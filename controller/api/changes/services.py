@@ -21,7 +21,7 @@ from controller.api.changes.networks import INGRESS, create_network
 from controller.api.changes.unreadable import remove_unreadable, unreadable_service
 from controller.api.queries.lookup import find
 from controller.brain.allocator.endpoints import allocate_endpoint
-from controller.brain.orchestrator.container_service import removed
+from controller.brain.orchestrator.container_service import has_lost_layer, removed
 from controller.brain.revisions import (
     RECORD_BYTES_MAX,
     failed_update_target,
@@ -35,7 +35,7 @@ from pyswarm_core import limits
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, Unavailable, invalid, quoted
-from pyswarm_core.ids import IdSource, NetworkId, ServiceId
+from pyswarm_core.ids import IdSource, NetworkId, NodeId, ServiceId
 from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Endpoint, PreviousSpec, Service, UpdateStatus, Version
 from pyswarm_core.ports import has_ingress_ports
@@ -120,6 +120,7 @@ def update_service(
         updated_at=now,
         endpoint=endpoint,
         update_status=_updated_status(state, old, spec, now),
+        pinned_node=_pinned_node(state, old, spec),
     )
     if (spec, login, endpoint) != (old.spec, old.registry_login, old.endpoint):
         since = old.updated_at if old.previous_specs else old.created_at
@@ -127,6 +128,14 @@ def update_service(
     elif service.update_status is old.update_status:
         return Writes(), old
     return replace(mesh, objects=(*mesh.objects, service)), service
+
+
+def _pinned_node(state: State, old: Service, spec: ServiceSpec) -> NodeId:
+    """The node of a container's writable layer. If that was removed, and the layer with it, one
+    that is started runs anywhere, from its image.
+    """
+    starts = old.spec.stopped and not spec.stopped
+    return NodeId("") if starts and has_lost_layer(state, old) else old.pinned_node
 
 
 def _updated_status(

@@ -14,7 +14,7 @@ def rotate_ca(state: State, now: Instant) -> tuple[Writes, None]:
 
 
 def end_rotation(state: State, now: Instant) -> tuple[Writes, None]:
-    """End the rotation, if no node that is not down has a certificate of a former root."""
+    """End the rotation, if it may end by now."""
     return Writes(cluster=rotation.ended(state, now)), None
 
 

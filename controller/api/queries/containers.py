@@ -14,8 +14,8 @@ from controller.api.queries.lookup import find_service_or_task
 from controller.api.queries.views import task_view
 from controller.brain.slices import Slices, batches
 from pyswarm_core.clock import Instant
-from pyswarm_core.docker import containers
-from pyswarm_core.docker.containers import DEFAULT_NETWORK, ContainerState, ContainerView
+from pyswarm_core.docker.containers import views as containers
+from pyswarm_core.docker.containers.views import DEFAULT_NETWORK, ContainerState, ContainerView
 from pyswarm_core.docker.reference import Reference, parse_reference
 from pyswarm_core.errors import InvalidArgument, NotFound, invalid
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId

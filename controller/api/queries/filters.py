@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from pyswarm_core.errors import invalid, similar
-from pyswarm_core.kinds import CLUSTER, KINDS
+from pyswarm_core.kinds import CLUSTER, KINDS, NODE
 
 T = TypeVar("T")
 FILTERS_MAX = 100
@@ -73,6 +73,8 @@ class Happening(Protocol):
     def id(self) -> str: ...
     @property
     def name(self) -> str: ...
+    @property
+    def node(self) -> str: ...
 
 
 def _about_event(kind: str) -> Key[Happening]:
@@ -85,12 +87,14 @@ def _about_event(kind: str) -> Key[Happening]:
 
 def event_keys() -> Mapping[str, Key[Happening]]:
     """The filter keys of events: also one for each type of event."""
-    types = (*KINDS, "task", CLUSTER.name)
+    is_node = _about_event(NODE.name).match
+    types = (*KINDS, "task", "container", CLUSTER.name)
     return {
         "type": Key(lambda event, value: event.type == value, types),
         "event": Key(lambda event, value: event.action == value),
         "scope": Key(lambda _, value: value == "swarm", ("swarm", "local")),
         **{kind: _about_event(kind) for kind in types},
+        NODE.name: Key(lambda event, ref: is_node(event, ref) or event.node == ref),
     }
 
 

@@ -108,6 +108,15 @@ def find_service_or_task(state: State, ref: str) -> Slices[Service | Task]:
         raise NotFound(f"no such service or task{missing}") from None
 
 
+def find_container(state: State, ref: str) -> Slices[Task]:
+    """As `find_target`, but the task may have ended: of a service with one slot the newest one."""
+    found = yield from find_service_or_task(state, _container_id(state, ref) or ref)
+    if isinstance(found, Task):
+        return found
+    slots = [tasks[-1] for tasks in state.tasks_of_service(found.id).slots.values() if tasks]
+    return slots[0] if len(slots) == 1 else (yield from find_target(state, found.id))
+
+
 def requested_task(state: State, request: Any) -> Slices[Task]:
     """The task that the request of a byte stream, or its message, is about; see `find_target`."""
     states = WILL_HAVE_PROCESS if getattr(request, "wait", False) else HAS_PROCESS

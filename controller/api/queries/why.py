@@ -15,6 +15,7 @@ from controller.api.queries.lookup import find_service_or_task
 from controller.api.queries.views import desired_tasks, unlisted_tasks
 from controller.api.queries.why_task import silent, why_ended, why_on_node
 from controller.api.queries.why_update import why_updated
+from controller.brain.orchestrator.container_service import has_lost_layer
 from controller.brain.orchestrator.modes import orchestrator_of
 from controller.brain.orchestrator.quarantine import Quarantine
 from controller.brain.placing import current_demand
@@ -116,6 +117,9 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
     lines += changed_by(service, case.now)
     if service.spec.stopped:
         lines.append(f"it is stopped: start it with `pyswarm service start {name}`")
+    if has_lost_layer(state, service):
+        lines.append("its node was removed, and its writable layer with it: it runs from its image")
+        lines.append(f"remedy: start it: pyswarm start {name}")
     troubled: list[Task] = []
     for numbers in batches(sorted(tasks.slots), SLICE_TASKS):
         yield

@@ -10,11 +10,14 @@ from typing import Any, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
-from controller.api.queries.lookup import requested_task
+from controller.api.queries.lookup import task_name
+from controller.brain.slices import Slices
 from controller.leader.exchanges import Exchange
 from controller.leader.leadership import Leader
 from controller.leader.tunnels import Answers
+from pyswarm_core.errors import Conflict
 from pyswarm_core.objects import Task
+from pyswarm_core.state import State
 from pyswarm_core.streams.requests import StreamRequest
 
 R = TypeVar("R", bound=StreamRequest)
@@ -28,21 +31,28 @@ class Caller(NamedTuple):
     write: Callable[[Any], Awaitable[None]]
 
 
+class Chosen(NamedTuple):
+    """The task of a stream."""
+
+    find: Callable[[State, StreamRequest], Slices[Task]]
+    """Finds it by the request."""
+    begun: Callable[[Task], None]
+    """Called with it before its agent is asked."""
+
+
 async def relay(
-    leader: Leader,
-    exchange: Exchange[R, Any],
-    request: R,
-    caller: Caller,
-    begun: Callable[[Task], None],
+    leader: Leader, exchange: Exchange[R, Any], request: R, caller: Caller, chosen: Chosen
 ) -> None:
     """Serve the operation at the agent of the task that the request names, until the agent ends it.
-    `begun` is called with the task before the agent is asked.
 
     Raises NotFound and Conflict for the task, the agent's error, and Unavailable if the agent or
     its connection is lost.
     """
-    task = await leader.watches.runner.run(requested_task(leader.state, request))
-    begun(task)
+    task = await leader.watches.runner.run(chosen.find(leader.state, request))
+    if not task.node_id:
+        name = task_name(leader.state, task)
+        raise Conflict(f"container {name} is on no node yet: it is {task.state.word}")
+    chosen.begun(task)
     asked = replace(request, ref=task.id)
     async with leader.tunnels.open(task.node_id, exchange, asked) as tunnel:
         await _copy(caller, tunnel)

@@ -3,12 +3,14 @@
 A node gets a block when its first task on the network is assigned, and another when its tasks
 outnumber its addresses. The allocator takes a block back when its node has no task on the network
 and is ready, or was removed. No node gets a block that holds a virtual address or the network's
-gateway. A node takes no more tasks of a network than a bridge has ports, however many addresses
-there are.
+gateway. A task with a chosen address runs on the node that has its block; one that no node has goes
+to the node that gets the task. A node takes no more tasks of a network than a bridge has ports,
+however many addresses there are.
 """
 
 from collections import Counter
 from functools import cached_property
+from ipaddress import IPv4Address
 
 import numpy as np
 from msgspec.structs import replace
@@ -111,27 +113,37 @@ class Blocks:
         """Addresses that the node's tasks hold, after what this decision placed."""
         return self._load.get(node_id, 0) + self._added.get(node_id, 0)
 
-    def fits(self, node_id: NodeId, number: int, freed: int = 0) -> bool:
-        """Whether one more task of the node can have an address, and a port of its bridge, once
-        `freed` of its tasks have ended.
+    def fits(self, node_id: NodeId, number: int, freed: int = 0, address: str = "") -> bool:
+        """Whether one more task of the node can have an address (this one, if it is not empty), and
+        a port of its bridge, once `freed` of its tasks have ended.
         """
         held = self.held(node_id) - freed
-        return held < BRIDGE_PORTS and (not self.exhausted or held < self._room(number))
+        if held >= BRIDGE_PORTS or (self.exhausted and held >= self._room(number)):
+            return False
+        return not address or self._may_have(number, self._index_of(address))
 
-    def take(self, node_id: NodeId, number: int) -> None:
+    def take(self, node_id: NodeId, number: int, address: str = "") -> None:
         """One more task of the network on that node. Call only if it `fits`."""
         self._added[node_id] = self._added.get(node_id, 0) + 1
         self._crowded = self._crowded or self.held(node_id) >= BRIDGE_PORTS
+        if address and not self._owners(index := self._index_of(address)):
+            self._grant(Block(cidr=self._range.block(index), node_number=number))
         if self.held(node_id) <= self._room(number):
             return
         cidr = self._range.block(self._free_index(number))
         self._grant(Block(cidr=cidr, node_number=number))
 
-    def rooms(self, table: NodeTable) -> list[Room]:
+    def rooms(self, table: NodeTable, address: str = "") -> list[Room]:
         """What limits the nodes for more tasks: addresses, once the last block is allocated; ports
-        of bridges, once a node has used all of them.
+        of bridges, once a node has used all of them; whose block has the `address`.
         """
         name, rooms = self.network.spec.name, []
+        if address:
+            owners = self._owners(self._index_of(address))
+            may = self._may_have(-1, self._index_of(address))
+            had = np.isin(table.number, owners) if owners else np.full(len(table.number), may)
+            text = f"do not have the block of address {address} on network {name}"
+            rooms.append((text, np.where(had, BRIDGE_PORTS, 0)))
         if self.exhausted:
             text = f"have no address left on network {name}, all of whose blocks are in use"
             of_number = self._rooms_by_number().get
@@ -141,6 +153,21 @@ class Blocks:
             text = f"run {BRIDGE_PORTS} tasks of network {name}, the most that a host carries"
             rooms.append((text, self._left(table, np.full(len(table.number), BRIDGE_PORTS))))
         return rooms
+
+    def _index_of(self, address: str) -> int:
+        return self._range.index_of(int(IPv4Address(address)))
+
+    def _owners(self, index: int) -> list[int]:
+        """The numbers of the nodes that have the block, after this decision."""
+        blocks = [b for b in self.network.blocks if b.node_number not in self._idle]
+        owned = [b for b in (*blocks, *self._granted) if self._range.index(b.cidr) == index]
+        return [block.node_number for block in owned]
+
+    def _may_have(self, number: int, index: int) -> bool:
+        """Whether the node has the block, or can get it."""
+        if owners := self._owners(index):
+            return number in owners
+        return 0 <= index < self._range.count and index not in self._closed
 
     def _rooms_by_number(self) -> dict[int, int]:
         changed = {number: self._room(number) for number in (*self._idle, *self._granted_room)}

@@ -31,8 +31,12 @@ def allocate_endpoint(
 ) -> Endpoint:
     """The endpoint that the spec requests, keeping what the service has of it.
 
-    Raises Conflict: a port is published by another service, no port or address is left.
+    Raises Conflict: a port is published by another service, no port or address is left, an address
+    of a task is another's.
     """
+    for network_id, address in spec.task_template.task_ips.items():
+        if network_id in state.networks:
+            _require_task_address(state, service_id, state.networks[network_id], address)
     return Endpoint(
         ports=_ports(state, service_id, spec, old),
         virtual_ips=tuple(
@@ -85,6 +89,37 @@ def _chosen_ip(state: State, service_id: ServiceId, network_id: NetworkId, ip: s
             f"address {ip} of network {quoted(name)} is in the last block left for tasks"
         )
     return VirtualIp(network_id=network_id, addr=ip)
+
+
+def _require_task_address(
+    state: State, service_id: ServiceId, network: Network, address: str
+) -> None:
+    """Raises InvalidArgument and Conflict if no task can have the address. Whether one has it now,
+    only the agent knows that chose it.
+    """
+    name, span, number = network.spec.name, range_of(network), int(IPv4Address(address))
+    index = span.index_of(number)
+    tasks = span.addresses(index)[2:-1]
+    if not 0 <= index < span.count or number not in tasks or number in span.reserved:
+        expected = f"expected an address for tasks of network {quoted(name)} ({span.cidr})"
+        if 0 <= index < span.count:
+            first, last = IPv4Address(tasks[0]), IPv4Address(tasks[-1])
+            expected += f": of block {span.block(index)} these are {first} to {last}"
+        raise invalid("--ip", address, expected)
+    virtual = state.virtual_ips.get(network.id, {})
+    for taken, holder in virtual.items():
+        if span.index_of(taken) == index:
+            what = "is" if taken == number else f"is in block {span.block(index)}, which has"
+            raise Conflict(
+                f"address {address} of network {quoted(name)} {what} the virtual address"
+                f" {IPv4Address(taken)} of service {quoted(state.services[holder].spec.name)}"
+            )
+    for other in state.services.values():
+        if other.id != service_id and other.spec.task_template.task_ips.get(network.id) == address:
+            raise Conflict(
+                f"address {address} of network {quoted(name)} is already that of service"
+                f" {quoted(other.spec.name)}"
+            )
 
 
 def _leaves_a_block(state: State, network: Network, address: int) -> bool:

@@ -2,7 +2,8 @@
 
 A container is a service of one replica, so the orchestrator of replicated services decides about
 its slot. In addition, its writable layer is on one node (`Service.pinned_node`), and is lost with
-that; and a container with `auto_remove` is removed once its task has ended for good.
+that: the container is placed anew if its restart policy is `any`, otherwise when it is started. One
+with `auto_remove` is removed once its task has ended for good.
 """
 
 from collections.abc import Iterable
@@ -17,21 +18,34 @@ from pyswarm_core.decision import EventKind
 from pyswarm_core.ids import NodeId
 from pyswarm_core.limits import AUTO_REMOVE_SHOWN
 from pyswarm_core.objects import Endpoint, Service, Task, Version
-from pyswarm_core.specs import ContainerMode
+from pyswarm_core.specs import ContainerMode, RestartCondition
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState, is_terminal
 
 
 def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) -> None:
     """Plan what a container needs. `looked_at`: slots to look at, unsettled or not."""
-    service = plan.service
-    if service.pinned_node and service.pinned_node not in state.nodes:
+    is_lost = has_lost_layer(state, plan.service)
+    if is_lost and _runs_anew(plan.service):
         plan.report(EventKind.LAYER_LOST, "its node was removed, and its writable layer with it")
-        plan.record(replace(service, pinned_node=NodeId("")))
+        plan.record(replace(plan.service, pinned_node=NodeId("")))
     replicated_service.reconcile(plan, state, looked_at, now)
-    if _removes_itself(plan, state):
-        plan.record(removed(plan.service, now))
+    if is_lost and plan.service.pinned_node:
+        plan.vacancies.clear()  # until its users start it
+    if _removes_itself(plan, state, is_lost=is_lost):
+        plan.record(replace(removed(plan.service, now), updated_by=None))
         plan.cut(0)  # the next decision ends the removal, or waits for its time
+
+
+def has_lost_layer(state: State, service: Service) -> bool:
+    """Whether the node with the container's writable layer was removed."""
+    return bool(service.pinned_node) and service.pinned_node not in state.nodes
+
+
+def _runs_anew(service: Service) -> bool:
+    """Whether its restart policy runs it whatever became of it: also without its layer."""
+    policy = service.spec.task_template.restart_policy
+    return policy.condition is RestartCondition.ANY and not service.spec.stopped
 
 
 def removed(service: Service, now: Instant) -> Service:
@@ -40,11 +54,15 @@ def removed(service: Service, now: Instant) -> Service:
     return replace(service, removing=True, version=version, updated_at=now, endpoint=Endpoint())
 
 
-def _removes_itself(plan: Plan, state: State) -> bool:
-    """Whether its task has ended, by itself or since it was stopped, and none follows."""
+def _removes_itself(plan: Plan, state: State, *, is_lost: bool) -> bool:
+    """Whether its task has ended, by itself or since it was stopped, and none follows; or both the
+    task and the layer are lost.
+    """
     service = plan.service
     if not _auto_removes(service) or plan.vacancies or plan.is_cut:
         return False
+    if is_lost:
+        return True
     held = [task for tasks in state.tasks_of_service(service.id).slots.values() for task in tasks]
     tasks = [plan.changed.get(task.id, task) for task in held if task.id not in plan.removed]
     if not tasks or not all(is_terminal(task.state) for task in tasks):

@@ -11,27 +11,50 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from controller.api.queries.lookup import task_name
-from controller.api.relaying.relay import Caller, relay
+from controller.api.queries.lookup import find_container, requested_task, task_name
+from controller.api.relaying.relay import Caller, Chosen, relay
+from controller.brain.slices import Slices
 from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, read, received
-from controller.leader.exchanges import ATTACH, EXEC, PORT_FORWARD, Exchange
+from controller.leader.exchanges import (
+    ATTACH,
+    COPY_IN,
+    COPY_OUT,
+    EXEC,
+    EXPORT,
+    PORT_FORWARD,
+    Exchange,
+)
 from controller.leader.leadership import Leader, Leadership
 from pyswarm_core.api.v1 import control_pb2_grpc, streams_pb2
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.identity.audit import FieldChange
 from pyswarm_core.objects import Task
+from pyswarm_core.state import State
 from pyswarm_core.streams.requests import (
     AttachRequest,
+    CopyInRequest,
+    CopyOutRequest,
     ExecRequest,
+    ExportRequest,
     PortForwardRequest,
     StreamRequest,
 )
 
 R = TypeVar("R", bound=StreamRequest)
 
+_FILES = (CopyOutRequest, CopyInRequest, ExportRequest)
+"""Of a container that need not run."""
+
 OPENINGS: Mapping[str, str] = MappingProxyType(
-    {"Exec": "exec", "Attach": "attach", "PortForward": "port_forward"}
+    {
+        "Exec": "exec",
+        "Attach": "attach",
+        "PortForward": "port_forward",
+        "CopyOut": "copy_out",
+        "CopyIn": "copy_in",
+        "Export": "export",
+    }
 )
 """By RPC, the kind of its first frame."""
 
@@ -71,6 +94,19 @@ class StreamCalls(control_pb2_grpc.ControlServicer):
         about = [FieldChange(field="Port", after=str(asked.port))]
         await self._relay("port-forward", PORT_FORWARD, asked, context, about)
 
+    async def CopyOut(self, request: streams_pb2.CopyOutRequest, context: Context) -> None:  # type: ignore[override]
+        asked = read(CopyOutRequest, request)
+        about = [FieldChange(field="From", after=asked.path)]
+        await self._relay("cp", COPY_OUT, asked, context, about)
+
+    async def CopyIn(self, request: streams_pb2.CopyInRequest, context: Context) -> None:  # type: ignore[override]
+        asked = read(CopyInRequest, request)
+        about = [FieldChange(field="To", after=asked.path)]
+        await self._relay("cp", COPY_IN, asked, context, about)
+
+    async def Export(self, request: streams_pb2.ExportRequest, context: Context) -> None:  # type: ignore[override]
+        await self._relay("export", EXPORT, read(ExportRequest, request), context, [])
+
     async def _relay(
         self,
         verb: str,
@@ -82,7 +118,12 @@ class StreamCalls(control_pb2_grpc.ControlServicer):
         leader = self._leadership.current()
         caller = Caller(partial(_next, context), context.write)
         begun = _recorded(leader, verb, about)
-        await relay(leader, exchange, request, caller, begun)
+        find = _container if isinstance(request, _FILES) else requested_task
+        await relay(leader, exchange, request, caller, Chosen(find, begun))
+
+
+def _container(state: State, request: StreamRequest) -> Slices[Task]:
+    return find_container(state, request.ref)
 
 
 def _recorded(leader: Leader, verb: str, about: list[FieldChange]) -> Callable[[Task], None]:

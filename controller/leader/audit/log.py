@@ -9,7 +9,7 @@ Readers hold a position, not a queue, as followers of events do.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
@@ -20,7 +20,7 @@ from controller.leader.audit.refusals import Refusals
 from controller.leader.requests import Request
 from controller.metrics import Metrics
 from pyswarm_core.aio.logs import EventLog
-from pyswarm_core.clock import Clock
+from pyswarm_core.clock import Clock, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.identity.audit import (
     AuditClass,
@@ -190,18 +190,28 @@ class Auditor:
             self._metrics.audit_records_total.labels(draft.class_.value).inc()
             store(draft.name, self.log.append(draft.class_, draft.record), draft.beside)
 
-    def note(self, caller: Caller, verb: str, ref: str, about: Iterable[FieldChange] = ()) -> None:
-        """The caller acted on hosts, and no stored object changed. The record is written behind.
-        `about` is what was requested.
+    def note(
+        self,
+        caller: Caller,
+        verb: str,
+        ref: str,
+        about: Iterable[FieldChange] = (),
+        *,
+        at: Instant | None = None,
+    ) -> None:
+        """The caller acted on hosts, by default now, and no stored object changed. The record is
+        written behind. `about` is what was requested.
         """
         class_ = audit.class_of(caller)
-        record = audit.action_of(caller, self._clock.now(), verb, ref, about)
+        record = audit.action_of(caller, at or self._clock.now(), verb, ref, about)
         self._metrics.audit_records_total.labels(class_.value).inc()
         self._store_behind("", self.log.append(class_, record))
 
-    def refuse(self, caller: Caller, verb: str, error: Exception, ref: str = "") -> None:
+    def refuse(
+        self, caller: Caller, verb: str | Callable[[], str], error: Exception, ref: str = ""
+    ) -> None:
         """A request of an authenticated caller failed or was denied; `ref` is the object that it
-        named. The record is written behind.
+        named. The record is written behind. A function finds the verb of what is recorded.
         """
         who = f"{caller.kind}/{caller.id or caller.name}"
         now = self._clock.now()
@@ -210,7 +220,8 @@ class Auditor:
             self._metrics.audit_skipped_total.inc()
             return
         self._waiting += 1
-        record = audit.refusal_of(caller, now, verb, ref, str(error))
+        called = verb if isinstance(verb, str) else verb()
+        record = audit.refusal_of(caller, now, called, ref, str(error))
         self._metrics.audit_records_total.labels(AuditClass.REFUSED.value).inc()
         self._store_behind(
             "", self.log.append(AuditClass.REFUSED, replace(record, skipped=skipped))

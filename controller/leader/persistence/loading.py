@@ -46,6 +46,8 @@ class Loaded(msgspec.Struct, frozen=True):
     unsaved: Unsaved
     records: tuple[Entry, ...] = ()
     """The audit records."""
+    events: Mapping[int, bytes] = {}
+    """The pages of events."""
 
 
 async def load(
@@ -96,9 +98,12 @@ async def _load(
         state, unsaved.cluster = State(first()), True
     revision = found.revision
     kinds = tuple(KINDS.values())
-    prefixes = (*map(keys.objects, kinds), keys.audits)
-    *objects, records = await asyncio.gather(*(store.read(one, revision) for one in prefixes))
-    loaded = Loaded(state, revision, unsaved, tuple(_entries(keys, records.items)))
+    prefixes = (*map(keys.objects, kinds), keys.audits, keys.events)
+    *objects, records, events = await asyncio.gather(
+        *(store.read(one, revision) for one in prefixes)
+    )
+    pages = dict(_pages(keys, events.items))
+    loaded = Loaded(state, revision, unsaved, tuple(_entries(keys, records.items)), pages)
     reader = _Reader(loaded, keys, envelope, turn)
     for kind, stored in zip(kinds, objects, strict=True):
         await reader.read(kind, stored.items)
@@ -140,6 +145,13 @@ def _entries(keys: Keys, items: Iterable[KeyValue]) -> Iterator[Entry]:
     for item in items:
         with suppress(ValueError):
             yield Entry(*keys.parse_audit(item.key), item.value)
+
+
+def _pages(keys: Keys, items: Iterable[KeyValue]) -> Iterator[tuple[int, bytes]]:
+    """The pages of events by their numbers; other keys are left alone."""
+    for item in items:
+        with suppress(ValueError):
+            yield keys.parse_event_page(item.key), item.value
 
 
 class _Reader:

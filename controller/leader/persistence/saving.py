@@ -76,6 +76,8 @@ class Unsaved:
         self.chunks: dict[ChunkKey, None] = {}
         self.aside: dict[bytes, bytes] = {}
         """Bytes to keep under another key; only loading sets it."""
+        self.pages: dict[int, Callable[[], bytes | None]] = {}
+        """What makes a page of events, by its number; None deletes it."""
         self.records: dict[str, list[Entry]] = {}
         """Audit records by the names of the objects to store them with; see Keys.name_of."""
         self.beside: dict[str, str] = {}
@@ -86,7 +88,8 @@ class Unsaved:
     def __len__(self) -> int:
         objects = sum(map(len, self.objects.values()))
         records = sum(map(len, self.records.values()))
-        return self.cluster + objects + len(self.chunks) + len(self.aside) + records
+        others = len(self.aside) + len(self.pages)
+        return self.cluster + objects + len(self.chunks) + others + records
 
     def add(self, writes: Writes, chunks: Iterable[ChunkKey]) -> None:
         """Everything that the writes name, and the chunks that `State.apply` said they changed."""
@@ -105,6 +108,10 @@ class Unsaved:
         for entry in entries:
             key = "" if entry.value is None else name
             self.records.setdefault(key, []).append(entry)
+
+    def add_page(self, number: int, make: Callable[[], bytes | None]) -> None:
+        """Store this page of events as it is when the store gets it."""
+        self.pages[number] = make
 
     def has_room(self, name: str) -> bool:
         """Whether another record fits into the transaction of the object of that name."""
@@ -134,6 +141,7 @@ class Unsaved:
         taken.cluster, self.cluster = self.cluster, False
         taken.objects, self.objects = self.objects, taken.objects
         taken.aside, self.aside = self.aside, {}
+        taken.pages, self.pages = self.pages, {}
         taken.records, self.records = self.records, {}
         taken.beside, self.beside = self.beside, {}
         for key in list(self.chunks)[:count]:
@@ -231,11 +239,14 @@ class Encoder:
 
     def _deletes(self, unsaved: Unsaved) -> Iterator[Group]:
         """Deletes of removed objects that are no services. Then audit records that belong to no
-        object.
+        object, and events.
         """
         for kind in (kind for kind in reversed(KINDS.values()) if kind is not SERVICE):
             yield from self._deletes_of(kind, unsaved)
         yield from ([self._of_entry(entry)] for entry in unsaved.records.get("", ()))
+        for number, make in unsaved.pages.items():
+            key, page = self._keys.event_page(number), make()
+            yield [Delete(key) if page is None else Put(key, page)]
 
     def _deletes_of(self, kind: Kind[Any, Any], unsaved: Unsaved) -> Iterator[Group]:
         objects = self._state.of(kind)

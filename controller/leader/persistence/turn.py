@@ -14,7 +14,7 @@ from controller.leader.persistence.saving import Unsaved
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.kinds import SERVICE
-from pyswarm_core.objects import Network, Service, Task
+from pyswarm_core.objects import Cluster, Network, Service, Task
 from pyswarm_core.state import State
 from pyswarm_core.views import Event
 
@@ -29,6 +29,7 @@ class Turn:
         self.services: list[ServiceId] = []
         self.tasks: list[Task] = []
         self.networks: list[Network] = []
+        self.clusters: list[Cluster] = []
         self.layers: list[tuple[NodeId, ServiceId]] = []
         """Containers whose writable layers their nodes keep no longer."""
         self.events: list[Event] = []
@@ -38,6 +39,7 @@ class Turn:
 
     def applying(self, state: State, writes: Writes) -> None:
         """The writes are to be applied to the state."""
+        self.clusters += [writes.cluster] if writes.cluster is not None else []
         after: dict[ServiceId, Service | None] = dict.fromkeys(writes.removed_of(SERVICE))
         after.update((service.id, service) for service in writes.of(SERVICE))
         for service_id, service in after.items():
@@ -46,6 +48,8 @@ class Turn:
             pinned = service.pinned_node if service is not None else ""
             if before.pinned_node and before.pinned_node != pinned:
                 self.layers.append((before.pinned_node, service_id))
+            if service is not None and service.spec.name != before.spec.name:
+                self.tasks += state.tasks_of_service(service_id)  # their agents know the name
             kept = {} if service is None else dict.fromkeys(_held(service))
             for held in _held(before):
                 if held not in kept:

@@ -914,16 +914,22 @@ class NodeReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def node(self) -> Global___NodeView: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the change does not do, or does besides."""
+
     def __init__(
         self,
         *,
         node: Global___NodeView | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1505,9 +1511,12 @@ class EventsRequest(_message.Message):
     UNTIL_FIELD_NUMBER: _builtins.int
     FILTERS_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
+    SINCE_REVISION_FIELD_NUMBER: _builtins.int
     since: _builtins.int
     until: _builtins.int
     follow: _builtins.bool
+    since_revision: _builtins.int
+    """Events of this revision and later ones. INVALID_ARGUMENT: some of them are not kept any more. 0: see since."""
     @_builtins.property
     def filters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -1517,10 +1526,11 @@ class EventsRequest(_message.Message):
         until: _builtins.int = ...,
         filters: _abc.Iterable[_builtins.str] | None = ...,
         follow: _builtins.bool = ...,
+        since_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "follow", b"follow", "since", b"since", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "follow", b"follow", "since", b"since", "since_revision", b"since_revision", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1562,6 +1572,7 @@ class Event(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     CALLER_FIELD_NUMBER: _builtins.int
     STACK_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
     at: _builtins.int
     revision: _builtins.int
     type: _builtins.str
@@ -1575,6 +1586,8 @@ class Event(_message.Message):
     """Who requested the change; empty: nobody did."""
     stack: _builtins.str
     """The stack of the object (its label com.docker.stack.namespace)."""
+    node: _builtins.str
+    """The name of a container's host."""
     def __init__(
         self,
         *,
@@ -1588,10 +1601,11 @@ class Event(_message.Message):
         count: _builtins.int = ...,
         caller: _builtins.str = ...,
         stack: _builtins.str = ...,
+        node: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "at", b"at", "caller", b"caller", "count", b"count", "id", b"id", "name", b"name", "reason", b"reason", "revision", b"revision", "stack", b"stack", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "at", b"at", "caller", b"caller", "count", b"count", "id", b"id", "name", b"name", "node", b"node", "reason", b"reason", "revision", b"revision", "stack", b"stack", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,6 +7,8 @@ from pyswarm_core.api.v1 import audit_pb2 as pyswarm__core_dot_api_dot_v1_dot_au
 from pyswarm_core.api.v1 import containers_pb2 as pyswarm__core_dot_api_dot_v1_dot_containers__pb2
 from pyswarm_core.api.v1 import control_pb2 as pyswarm__core_dot_api_dot_v1_dot_control__pb2
 from pyswarm_core.api.v1 import dispatcher_pb2 as pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2
+from pyswarm_core.api.v1 import files_pb2 as pyswarm__core_dot_api_dot_v1_dot_files__pb2
+from pyswarm_core.api.v1 import stats_pb2 as pyswarm__core_dot_api_dot_v1_dot_stats__pb2
 from pyswarm_core.api.v1 import streams_pb2 as pyswarm__core_dot_api_dot_v1_dot_streams__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -138,6 +140,31 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.SignalTaskRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.SignalTaskReply.FromString,
                 _registered_method=True)
+        self.Top = channel.unary_unary(
+                '/pyswarm.v1.Control/Top',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.TopRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.TopReply.FromString,
+                _registered_method=True)
+        self.Changes = channel.unary_stream(
+                '/pyswarm.v1.Control/Changes',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.ChangesRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.ChangesReply.FromString,
+                _registered_method=True)
+        self.PauseContainer = channel.unary_unary(
+                '/pyswarm.v1.Control/PauseContainer',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.PauseReply.FromString,
+                _registered_method=True)
+        self.UnpauseContainer = channel.unary_unary(
+                '/pyswarm.v1.Control/UnpauseContainer',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.PauseReply.FromString,
+                _registered_method=True)
+        self.WaitContainer = channel.unary_stream(
+                '/pyswarm.v1.Control/WaitContainer',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.WaitRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.WaitReply.FromString,
+                _registered_method=True)
         self.GetNode = channel.unary_unary(
                 '/pyswarm.v1.Control/GetNode',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
@@ -233,6 +260,11 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsReply.FromString,
                 _registered_method=True)
+        self.Stats = channel.unary_stream(
+                '/pyswarm.v1.Control/Stats',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_stats__pb2.StatsRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_stats__pb2.StatsReply.FromString,
+                _registered_method=True)
         self.Exec = channel.stream_stream(
                 '/pyswarm.v1.Control/Exec',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
@@ -245,6 +277,21 @@ class ControlStub:
                 _registered_method=True)
         self.PortForward = channel.stream_stream(
                 '/pyswarm.v1.Control/PortForward',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                _registered_method=True)
+        self.CopyOut = channel.stream_stream(
+                '/pyswarm.v1.Control/CopyOut',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                _registered_method=True)
+        self.CopyIn = channel.stream_stream(
+                '/pyswarm.v1.Control/CopyIn',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                _registered_method=True)
+        self.Export = channel.stream_stream(
+                '/pyswarm.v1.Control/Export',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
                 _registered_method=True)
@@ -416,6 +463,39 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Top(self, request, context):
+        """One container: see files.proto. Its agent answers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Changes(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseContainer(self, request, context):
+        """Freezes all processes of the container; it receives no connections and its checks are not made until it goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpauseContainer(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WaitContainer(self, request, context):
+        """Answers once the container has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetNode(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -537,6 +617,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Stats(self, request, context):
+        """What running containers use, a part per node and sample.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Exec(self, request_iterator, context):
         """Byte streams to a running task: the first frame opens the operation, `exit` ends it.
         """
@@ -551,6 +638,25 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PortForward(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CopyOut(self, request_iterator, context):
+        """Byte streams to a container, whether it runs or not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CopyIn(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Export(self, request_iterator, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -698,6 +804,31 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.SignalTaskRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.SignalTaskReply.SerializeToString,
             ),
+            'Top': grpc.unary_unary_rpc_method_handler(
+                    servicer.Top,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.TopRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.TopReply.SerializeToString,
+            ),
+            'Changes': grpc.unary_stream_rpc_method_handler(
+                    servicer.Changes,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.ChangesRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.ChangesReply.SerializeToString,
+            ),
+            'PauseContainer': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseContainer,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.PauseReply.SerializeToString,
+            ),
+            'UnpauseContainer': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpauseContainer,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.PauseReply.SerializeToString,
+            ),
+            'WaitContainer': grpc.unary_stream_rpc_method_handler(
+                    servicer.WaitContainer,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.WaitRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_files__pb2.WaitReply.SerializeToString,
+            ),
             'GetNode': grpc.unary_unary_rpc_method_handler(
                     servicer.GetNode,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
@@ -793,6 +924,11 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.LogsReply.SerializeToString,
             ),
+            'Stats': grpc.unary_stream_rpc_method_handler(
+                    servicer.Stats,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_stats__pb2.StatsRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_stats__pb2.StatsReply.SerializeToString,
+            ),
             'Exec': grpc.stream_stream_rpc_method_handler(
                     servicer.Exec,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
@@ -805,6 +941,21 @@ def add_ControlServicer_to_server(servicer, server):
             ),
             'PortForward': grpc.stream_stream_rpc_method_handler(
                     servicer.PortForward,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            ),
+            'CopyOut': grpc.stream_stream_rpc_method_handler(
+                    servicer.CopyOut,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            ),
+            'CopyIn': grpc.stream_stream_rpc_method_handler(
+                    servicer.CopyIn,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            ),
+            'Export': grpc.stream_stream_rpc_method_handler(
+                    servicer.Export,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
             ),
@@ -1390,6 +1541,141 @@ class Control:
             _registered_method=True)
 
     @staticmethod
+    def Top(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/Top',
+            pyswarm__core_dot_api_dot_v1_dot_files__pb2.TopRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_files__pb2.TopReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Changes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pyswarm.v1.Control/Changes',
+            pyswarm__core_dot_api_dot_v1_dot_files__pb2.ChangesRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_files__pb2.ChangesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseContainer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/PauseContainer',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_files__pb2.PauseReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpauseContainer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/UnpauseContainer',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_files__pb2.PauseReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WaitContainer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pyswarm.v1.Control/WaitContainer',
+            pyswarm__core_dot_api_dot_v1_dot_files__pb2.WaitRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_files__pb2.WaitReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetNode(request,
             target,
             options=(),
@@ -1903,6 +2189,33 @@ class Control:
             _registered_method=True)
 
     @staticmethod
+    def Stats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pyswarm.v1.Control/Stats',
+            pyswarm__core_dot_api_dot_v1_dot_stats__pb2.StatsRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_stats__pb2.StatsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Exec(request_iterator,
             target,
             options=(),
@@ -1971,6 +2284,87 @@ class Control:
             request_iterator,
             target,
             '/pyswarm.v1.Control/PortForward',
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CopyOut(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pyswarm.v1.Control/CopyOut',
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CopyIn(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pyswarm.v1.Control/CopyIn',
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Export(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pyswarm.v1.Control/Export',
             pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
             options,

@@ -11,6 +11,8 @@ from pyswarm_core.api.v1 import audit_pb2 as _audit_pb2
 from pyswarm_core.api.v1 import containers_pb2 as _containers_pb2
 from pyswarm_core.api.v1 import control_pb2 as _control_pb2
 from pyswarm_core.api.v1 import dispatcher_pb2 as _dispatcher_pb2
+from pyswarm_core.api.v1 import files_pb2 as _files_pb2
+from pyswarm_core.api.v1 import stats_pb2 as _stats_pb2
 from pyswarm_core.api.v1 import streams_pb2 as _streams_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -70,6 +72,14 @@ class ControlStub:
     """The checks of a task with their last results, as its agent has them."""
     SignalTask: _grpc.UnaryUnaryMultiCallable[_control_pb2.SignalTaskRequest, _control_pb2.SignalTaskReply]
     """Has the agent of a running task send a signal to its process, or stop it; the restart policy decides what follows."""
+    Top: _grpc.UnaryUnaryMultiCallable[_files_pb2.TopRequest, _files_pb2.TopReply]
+    """One container: see files.proto. Its agent answers."""
+    Changes: _grpc.UnaryStreamMultiCallable[_files_pb2.ChangesRequest, _files_pb2.ChangesReply]
+    PauseContainer: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _files_pb2.PauseReply]
+    """Freezes all processes of the container; it receives no connections and its checks are not made until it goes on."""
+    UnpauseContainer: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _files_pb2.PauseReply]
+    WaitContainer: _grpc.UnaryStreamMultiCallable[_files_pb2.WaitRequest, _files_pb2.WaitReply]
+    """Answers once the container has ended."""
     GetNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NodeReply]
     ListNodes: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNodesReply]
     UpdateNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.NodeReply]
@@ -96,10 +106,16 @@ class ControlStub:
     ListAudit: _grpc.UnaryStreamMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditReply]
     """Records of requested changes, oldest first."""
     Logs: _grpc.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]
+    Stats: _grpc.UnaryStreamMultiCallable[_stats_pb2.StatsRequest, _stats_pb2.StatsReply]
+    """What running containers use, a part per node and sample."""
     Exec: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
     """Byte streams to a running task: the first frame opens the operation, `exit` ends it."""
     Attach: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
     PortForward: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
+    CopyOut: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
+    """Byte streams to a container, whether it runs or not."""
+    CopyIn: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
+    Export: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
     PullImage: _grpc.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]
     ListImages: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]
     """One part per node, as it answers."""
@@ -146,6 +162,14 @@ class ControlAsyncStub(ControlStub):
     """The checks of a task with their last results, as its agent has them."""
     SignalTask: _aio.UnaryUnaryMultiCallable[_control_pb2.SignalTaskRequest, _control_pb2.SignalTaskReply]  # type: ignore[assignment]
     """Has the agent of a running task send a signal to its process, or stop it; the restart policy decides what follows."""
+    Top: _aio.UnaryUnaryMultiCallable[_files_pb2.TopRequest, _files_pb2.TopReply]  # type: ignore[assignment]
+    """One container: see files.proto. Its agent answers."""
+    Changes: _aio.UnaryStreamMultiCallable[_files_pb2.ChangesRequest, _files_pb2.ChangesReply]  # type: ignore[assignment]
+    PauseContainer: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _files_pb2.PauseReply]  # type: ignore[assignment]
+    """Freezes all processes of the container; it receives no connections and its checks are not made until it goes on."""
+    UnpauseContainer: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _files_pb2.PauseReply]  # type: ignore[assignment]
+    WaitContainer: _aio.UnaryStreamMultiCallable[_files_pb2.WaitRequest, _files_pb2.WaitReply]  # type: ignore[assignment]
+    """Answers once the container has ended."""
     GetNode: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NodeReply]  # type: ignore[assignment]
     ListNodes: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNodesReply]  # type: ignore[assignment]
     UpdateNode: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.NodeReply]  # type: ignore[assignment]
@@ -172,10 +196,16 @@ class ControlAsyncStub(ControlStub):
     ListAudit: _aio.UnaryStreamMultiCallable[_audit_pb2.ListAuditRequest, _audit_pb2.ListAuditReply]  # type: ignore[assignment]
     """Records of requested changes, oldest first."""
     Logs: _aio.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]  # type: ignore[assignment]
+    Stats: _aio.UnaryStreamMultiCallable[_stats_pb2.StatsRequest, _stats_pb2.StatsReply]  # type: ignore[assignment]
+    """What running containers use, a part per node and sample."""
     Exec: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
     """Byte streams to a running task: the first frame opens the operation, `exit` ends it."""
     Attach: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
     PortForward: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
+    CopyOut: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
+    """Byte streams to a container, whether it runs or not."""
+    CopyIn: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
+    Export: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
     PullImage: _aio.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]  # type: ignore[assignment]
     ListImages: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]  # type: ignore[assignment]
     """One part per node, as it answers."""
@@ -341,6 +371,44 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         """Has the agent of a running task send a signal to its process, or stop it; the restart policy decides what follows."""
 
     @_abc_1.abstractmethod
+    def Top(
+        self,
+        request: _files_pb2.TopRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_files_pb2.TopReply, _abc.Awaitable[_files_pb2.TopReply]]:
+        """One container: see files.proto. Its agent answers."""
+
+    @_abc_1.abstractmethod
+    def Changes(
+        self,
+        request: _files_pb2.ChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_files_pb2.ChangesReply], _abc.AsyncIterator[_files_pb2.ChangesReply]]: ...
+
+    @_abc_1.abstractmethod
+    def PauseContainer(
+        self,
+        request: _control_pb2.RefRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_files_pb2.PauseReply, _abc.Awaitable[_files_pb2.PauseReply]]:
+        """Freezes all processes of the container; it receives no connections and its checks are not made until it goes on."""
+
+    @_abc_1.abstractmethod
+    def UnpauseContainer(
+        self,
+        request: _control_pb2.RefRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_files_pb2.PauseReply, _abc.Awaitable[_files_pb2.PauseReply]]: ...
+
+    @_abc_1.abstractmethod
+    def WaitContainer(
+        self,
+        request: _files_pb2.WaitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_files_pb2.WaitReply], _abc.AsyncIterator[_files_pb2.WaitReply]]:
+        """Answers once the container has ended."""
+
+    @_abc_1.abstractmethod
     def GetNode(
         self,
         request: _control_pb2.RefRequest,
@@ -481,6 +549,14 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_control_pb2.LogsReply], _abc.AsyncIterator[_control_pb2.LogsReply]]: ...
 
     @_abc_1.abstractmethod
+    def Stats(
+        self,
+        request: _stats_pb2.StatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_stats_pb2.StatsReply], _abc.AsyncIterator[_stats_pb2.StatsReply]]:
+        """What running containers use, a part per node and sample."""
+
+    @_abc_1.abstractmethod
     def Exec(
         self,
         request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
@@ -497,6 +573,28 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
 
     @_abc_1.abstractmethod
     def PortForward(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]: ...
+
+    @_abc_1.abstractmethod
+    def CopyOut(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]:
+        """Byte streams to a container, whether it runs or not."""
+
+    @_abc_1.abstractmethod
+    def CopyIn(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]: ...
+
+    @_abc_1.abstractmethod
+    def Export(
         self,
         request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
         context: _ServicerContext,

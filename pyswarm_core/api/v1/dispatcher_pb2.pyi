@@ -10,8 +10,10 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from pyswarm_core.api.v1 import files_pb2 as _files_pb2
 from pyswarm_core.api.v1 import objects_pb2 as _objects_pb2
 from pyswarm_core.api.v1 import specs_pb2 as _specs_pb2
+from pyswarm_core.api.v1 import stats_pb2 as _stats_pb2
 from pyswarm_core.api.v1 import streams_pb2 as _streams_pb2
 import builtins as _builtins
 import sys
@@ -981,6 +983,13 @@ class OpenTunnel(_message.Message):
     TRACE_FIELD_NUMBER: _builtins.int
     TASK_CHECKS_FIELD_NUMBER: _builtins.int
     SIGNAL_TASK_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    PAUSE_FIELD_NUMBER: _builtins.int
+    COPY_OUT_FIELD_NUMBER: _builtins.int
+    COPY_IN_FIELD_NUMBER: _builtins.int
+    EXPORT_FIELD_NUMBER: _builtins.int
     EXEC_FIELD_NUMBER: _builtins.int
     ATTACH_FIELD_NUMBER: _builtins.int
     PORT_FORWARD_FIELD_NUMBER: _builtins.int
@@ -1002,6 +1011,26 @@ class OpenTunnel(_message.Message):
     @_builtins.property
     def signal_task(self) -> Global___TaskSignal: ...
     @_builtins.property
+    def stats(self) -> _stats_pb2.StatsOptions: ...
+    @_builtins.property
+    def top(self) -> _files_pb2.TopRequest:
+        """The answer is one TopReply."""
+
+    @_builtins.property
+    def changes(self) -> _files_pb2.ChangesRequest:
+        """The answer is ChangesReply messages."""
+
+    @_builtins.property
+    def pause(self) -> _files_pb2.PauseRequest:
+        """The answer is the end."""
+
+    @_builtins.property
+    def copy_out(self) -> _streams_pb2.CopyOutRequest: ...
+    @_builtins.property
+    def copy_in(self) -> _streams_pb2.CopyInRequest: ...
+    @_builtins.property
+    def export(self) -> _streams_pb2.ExportRequest: ...
+    @_builtins.property
     def exec(self) -> _streams_pb2.ExecRequest:
         """Byte streams: StreamFrames go both ways. `ref` is the task's id."""
 
@@ -1021,15 +1050,22 @@ class OpenTunnel(_message.Message):
         trace: Global___TraceProbe | None = ...,
         task_checks: Global___TaskChecksRequest | None = ...,
         signal_task: Global___TaskSignal | None = ...,
+        stats: _stats_pb2.StatsOptions | None = ...,
+        top: _files_pb2.TopRequest | None = ...,
+        changes: _files_pb2.ChangesRequest | None = ...,
+        pause: _files_pb2.PauseRequest | None = ...,
+        copy_out: _streams_pb2.CopyOutRequest | None = ...,
+        copy_in: _streams_pb2.CopyInRequest | None = ...,
+        export: _streams_pb2.ExportRequest | None = ...,
         exec: _streams_pb2.ExecRequest | None = ...,
         attach: _streams_pb2.AttachRequest | None = ...,
         port_forward: _streams_pb2.PortForwardRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "port_forward", b"port_forward", "signal_task", b"signal_task", "task_checks", b"task_checks", "trace", b"trace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "port_forward", b"port_forward", "signal_task", b"signal_task", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "exec", b"exec", "image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "port_forward", b"port_forward", "signal_task", b"signal_task", "task_checks", b"task_checks", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "port_forward", b"port_forward", "signal_task", b"signal_task", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "image_resolve", "trace", "task_checks", "signal_task", "exec", "attach", "port_forward"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "image_resolve", "trace", "task_checks", "signal_task", "stats", "top", "changes", "pause", "copy_out", "copy_in", "export", "exec", "attach", "port_forward"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1222,6 +1258,9 @@ class TunnelFrame(_message.Message):
     END_FIELD_NUMBER: _builtins.int
     TRACE_FACTS_FIELD_NUMBER: _builtins.int
     TASK_CHECKS_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
     @_builtins.property
@@ -1239,6 +1278,12 @@ class TunnelFrame(_message.Message):
     @_builtins.property
     def task_checks(self) -> Global___TaskChecks: ...
     @_builtins.property
+    def stats(self) -> _stats_pb2.StatsSample: ...
+    @_builtins.property
+    def top(self) -> _files_pb2.TopReply: ...
+    @_builtins.property
+    def changes(self) -> _files_pb2.ChangesReply: ...
+    @_builtins.property
     def stream(self) -> _streams_pb2.StreamFrame: ...
     def __init__(
         self,
@@ -1251,13 +1296,16 @@ class TunnelFrame(_message.Message):
         end: Global___TunnelEnd | None = ...,
         trace_facts: Global___TraceFacts | None = ...,
         task_checks: Global___TaskChecks | None = ...,
+        stats: _stats_pb2.StatsSample | None = ...,
+        top: _files_pb2.TopReply | None = ...,
+        changes: _files_pb2.ChangesReply | None = ...,
         stream: _streams_pb2.StreamFrame | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "stream", b"stream", "task_checks", b"task_checks", "trace_facts", b"trace_facts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "stats", b"stats", "stream", b"stream", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "stream", b"stream", "task_checks", b"task_checks", "trace_facts", b"trace_facts", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "stats", b"stats", "stream", b"stream", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end", "trace_facts", "task_checks", "stream"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end", "trace_facts", "task_checks", "stats", "top", "changes", "stream"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

@@ -378,6 +378,7 @@ class TaskDetail(_message.Message):
     LIMITS_VERSION_FIELD_NUMBER: _builtins.int
     LIMITS_ERROR_FIELD_NUMBER: _builtins.int
     TOLD_TO_END_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
     message: _builtins.str
     error: _builtins.str
@@ -395,6 +396,8 @@ class TaskDetail(_message.Message):
     limits_error: _builtins.str
     told_to_end: _builtins.bool
     """Set by the controller: it ended by itself, but only after the controller had told it to end: that is no failure."""
+    paused: _builtins.bool
+    """Its processes are frozen, as a user requested."""
     command: _builtins.str
     """Its command line as shell words, cut, if the image decides a part of it; empty: that of the spec."""
     @_builtins.property
@@ -419,11 +422,12 @@ class TaskDetail(_message.Message):
         limits_version: _builtins.int = ...,
         limits_error: _builtins.str = ...,
         told_to_end: _builtins.bool = ...,
+        paused: _builtins.bool = ...,
         command: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "command", b"command", "error", b"error", "exit_code", b"exit_code", "health", b"health", "limits_error", b"limits_error", "limits_version", b"limits_version", "message", b"message", "oom", b"oom", "pid", b"pid", "ports", b"ports", "ran", b"ran", "serving", b"serving", "told_to_end", b"told_to_end"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "command", b"command", "error", b"error", "exit_code", b"exit_code", "health", b"health", "limits_error", b"limits_error", "limits_version", b"limits_version", "message", b"message", "oom", b"oom", "paused", b"paused", "pid", b"pid", "ports", b"ports", "ran", b"ran", "serving", b"serving", "told_to_end", b"told_to_end"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -113,6 +113,32 @@ class HealthConfig(_message.Message):
 Global___HealthConfig: _TypeAlias = HealthConfig  # noqa: Y015
 
 @_typing.final
+class Device(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_ON_HOST_FIELD_NUMBER: _builtins.int
+    PATH_IN_CONTAINER_FIELD_NUMBER: _builtins.int
+    CGROUP_PERMISSIONS_FIELD_NUMBER: _builtins.int
+    path_on_host: _builtins.str
+    path_in_container: _builtins.str
+    cgroup_permissions: _builtins.str
+    """One or more of r, w and m."""
+    def __init__(
+        self,
+        *,
+        path_on_host: _builtins.str = ...,
+        path_in_container: _builtins.str = ...,
+        cgroup_permissions: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cgroup_permissions", b"cgroup_permissions", "path_in_container", b"path_in_container", "path_on_host", b"path_on_host"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Device: _TypeAlias = Device  # noqa: Y015
+
+@_typing.final
 class ContainerSpec(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -156,6 +182,46 @@ class ContainerSpec(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class TmpfsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class AnnotationsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     IMAGE_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
@@ -179,6 +245,19 @@ class ContainerSpec(_message.Message):
     DNS_CONFIG_FIELD_NUMBER: _builtins.int
     HEALTHCHECK_FIELD_NUMBER: _builtins.int
     READINESS_FIELD_NUMBER: _builtins.int
+    PRIVILEGED_FIELD_NUMBER: _builtins.int
+    SECURITY_OPT_FIELD_NUMBER: _builtins.int
+    TMPFS_FIELD_NUMBER: _builtins.int
+    SHM_SIZE_FIELD_NUMBER: _builtins.int
+    PID_MODE_FIELD_NUMBER: _builtins.int
+    IPC_MODE_FIELD_NUMBER: _builtins.int
+    UTS_MODE_FIELD_NUMBER: _builtins.int
+    USERNS_MODE_FIELD_NUMBER: _builtins.int
+    CGROUPNS_MODE_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
+    DEVICE_CGROUP_RULES_FIELD_NUMBER: _builtins.int
+    ANNOTATIONS_FIELD_NUMBER: _builtins.int
+    MAC_ADDRESS_FIELD_NUMBER: _builtins.int
     OPEN_STDIN_FIELD_NUMBER: _builtins.int
     STDIN_ONCE_FIELD_NUMBER: _builtins.int
     ATTACH_BY_FIELD_NUMBER: _builtins.int
@@ -192,6 +271,15 @@ class ContainerSpec(_message.Message):
     stop_signal: _builtins.str
     stop_grace_period: _builtins.int
     oom_score_adj: _builtins.int
+    privileged: _builtins.bool
+    shm_size: _builtins.int
+    pid_mode: _builtins.str
+    ipc_mode: _builtins.str
+    uts_mode: _builtins.str
+    userns_mode: _builtins.str
+    cgroupns_mode: _builtins.str
+    mac_address: _builtins.str
+    """Of the first interface; empty: derived from the address."""
     open_stdin: _builtins.bool
     """The standard input stays open, also while nobody is attached."""
     stdin_once: _builtins.bool
@@ -226,6 +314,24 @@ class ContainerSpec(_message.Message):
     def healthcheck(self) -> Global___HealthConfig: ...
     @_builtins.property
     def readiness(self) -> Global___HealthConfig: ...
+    @_builtins.property
+    def security_opt(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"no-new-privileges=false", "seccomp=JSON", "seccomp=unconfined", "apparmor=NAME", "systempaths=unconfined"…"""
+
+    @_builtins.property
+    def tmpfs(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Path -> mount options, "size=64m,mode=1777"."""
+
+    @_builtins.property
+    def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]: ...
+    @_builtins.property
+    def device_cgroup_rules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"c 10:200 rwm", as the kernel's device rules."""
+
+    @_builtins.property
+    def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Annotations of the OCI configuration."""
+
     def __init__(
         self,
         *,
@@ -252,17 +358,75 @@ class ContainerSpec(_message.Message):
         dns_config: Global___DnsConfig | None = ...,
         healthcheck: Global___HealthConfig | None = ...,
         readiness: Global___HealthConfig | None = ...,
+        privileged: _builtins.bool = ...,
+        security_opt: _abc.Iterable[_builtins.str] | None = ...,
+        tmpfs: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        shm_size: _builtins.int = ...,
+        pid_mode: _builtins.str = ...,
+        ipc_mode: _builtins.str = ...,
+        uts_mode: _builtins.str = ...,
+        userns_mode: _builtins.str = ...,
+        cgroupns_mode: _builtins.str = ...,
+        devices: _abc.Iterable[Global___Device] | None = ...,
+        device_cgroup_rules: _abc.Iterable[_builtins.str] | None = ...,
+        annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        mac_address: _builtins.str = ...,
         open_stdin: _builtins.bool = ...,
         stdin_once: _builtins.bool = ...,
         attach_by: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dns_config", b"dns_config", "healthcheck", b"healthcheck", "readiness", b"readiness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "attach_by", b"attach_by", "capability_add", b"capability_add", "capability_drop", b"capability_drop", "command", b"command", "dir", b"dir", "dns_config", b"dns_config", "env", b"env", "groups", b"groups", "healthcheck", b"healthcheck", "hostname", b"hostname", "hosts", b"hosts", "image", b"image", "init", b"init", "labels", b"labels", "oom_score_adj", b"oom_score_adj", "open_stdin", b"open_stdin", "read_only", b"read_only", "readiness", b"readiness", "stdin_once", b"stdin_once", "stop_grace_period", b"stop_grace_period", "stop_signal", b"stop_signal", "sysctls", b"sysctls", "tty", b"tty", "ulimits", b"ulimits", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "args", b"args", "attach_by", b"attach_by", "capability_add", b"capability_add", "capability_drop", b"capability_drop", "cgroupns_mode", b"cgroupns_mode", "command", b"command", "device_cgroup_rules", b"device_cgroup_rules", "devices", b"devices", "dir", b"dir", "dns_config", b"dns_config", "env", b"env", "groups", b"groups", "healthcheck", b"healthcheck", "hostname", b"hostname", "hosts", b"hosts", "image", b"image", "init", b"init", "ipc_mode", b"ipc_mode", "labels", b"labels", "mac_address", b"mac_address", "oom_score_adj", b"oom_score_adj", "open_stdin", b"open_stdin", "pid_mode", b"pid_mode", "privileged", b"privileged", "read_only", b"read_only", "readiness", b"readiness", "security_opt", b"security_opt", "shm_size", b"shm_size", "stdin_once", b"stdin_once", "stop_grace_period", b"stop_grace_period", "stop_signal", b"stop_signal", "sysctls", b"sysctls", "tmpfs", b"tmpfs", "tty", b"tty", "ulimits", b"ulimits", "user", b"user", "userns_mode", b"userns_mode", "uts_mode", b"uts_mode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ContainerSpec: _TypeAlias = ContainerSpec  # noqa: Y015
+
+@_typing.final
+class WeightDevice(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    weight: _builtins.int
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        weight: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WeightDevice: _TypeAlias = WeightDevice  # noqa: Y015
+
+@_typing.final
+class ThrottleDevice(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    rate: _builtins.int
+    """Bytes or operations a second."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        rate: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "rate", b"rate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ThrottleDevice: _TypeAlias = ThrottleDevice  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):
@@ -271,19 +435,69 @@ class Limits(_message.Message):
     NANO_CPUS_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     PIDS_FIELD_NUMBER: _builtins.int
+    CPU_SHARES_FIELD_NUMBER: _builtins.int
+    CPU_PERIOD_FIELD_NUMBER: _builtins.int
+    CPU_QUOTA_FIELD_NUMBER: _builtins.int
+    CPUSET_CPUS_FIELD_NUMBER: _builtins.int
+    CPUSET_MEMS_FIELD_NUMBER: _builtins.int
+    MEMORY_RESERVATION_FIELD_NUMBER: _builtins.int
+    BLKIO_WEIGHT_FIELD_NUMBER: _builtins.int
+    BLKIO_WEIGHT_DEVICE_FIELD_NUMBER: _builtins.int
+    BLKIO_DEVICE_READ_BPS_FIELD_NUMBER: _builtins.int
+    BLKIO_DEVICE_WRITE_BPS_FIELD_NUMBER: _builtins.int
+    BLKIO_DEVICE_READ_IOPS_FIELD_NUMBER: _builtins.int
+    BLKIO_DEVICE_WRITE_IOPS_FIELD_NUMBER: _builtins.int
+    NET_EGRESS_FIELD_NUMBER: _builtins.int
+    NET_INGRESS_FIELD_NUMBER: _builtins.int
     nano_cpus: _builtins.int
     memory_bytes: _builtins.int
     pids: _builtins.int
+    cpu_shares: _builtins.int
+    cpu_period: _builtins.int
+    """Microseconds."""
+    cpu_quota: _builtins.int
+    cpuset_cpus: _builtins.str
+    """Lists of numbers and ranges: 0-2,7."""
+    cpuset_mems: _builtins.str
+    memory_reservation: _builtins.int
+    blkio_weight: _builtins.int
+    net_egress: _builtins.int
+    """Bits a second on all interfaces."""
+    net_ingress: _builtins.int
+    @_builtins.property
+    def blkio_weight_device(self) -> _containers.RepeatedCompositeFieldContainer[Global___WeightDevice]: ...
+    @_builtins.property
+    def blkio_device_read_bps(self) -> _containers.RepeatedCompositeFieldContainer[Global___ThrottleDevice]: ...
+    @_builtins.property
+    def blkio_device_write_bps(self) -> _containers.RepeatedCompositeFieldContainer[Global___ThrottleDevice]: ...
+    @_builtins.property
+    def blkio_device_read_iops(self) -> _containers.RepeatedCompositeFieldContainer[Global___ThrottleDevice]: ...
+    @_builtins.property
+    def blkio_device_write_iops(self) -> _containers.RepeatedCompositeFieldContainer[Global___ThrottleDevice]: ...
     def __init__(
         self,
         *,
         nano_cpus: _builtins.int = ...,
         memory_bytes: _builtins.int = ...,
         pids: _builtins.int = ...,
+        cpu_shares: _builtins.int = ...,
+        cpu_period: _builtins.int = ...,
+        cpu_quota: _builtins.int = ...,
+        cpuset_cpus: _builtins.str = ...,
+        cpuset_mems: _builtins.str = ...,
+        memory_reservation: _builtins.int = ...,
+        blkio_weight: _builtins.int = ...,
+        blkio_weight_device: _abc.Iterable[Global___WeightDevice] | None = ...,
+        blkio_device_read_bps: _abc.Iterable[Global___ThrottleDevice] | None = ...,
+        blkio_device_write_bps: _abc.Iterable[Global___ThrottleDevice] | None = ...,
+        blkio_device_read_iops: _abc.Iterable[Global___ThrottleDevice] | None = ...,
+        blkio_device_write_iops: _abc.Iterable[Global___ThrottleDevice] | None = ...,
+        net_egress: _builtins.int = ...,
+        net_ingress: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "nano_cpus", b"nano_cpus", "pids", b"pids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blkio_device_read_bps", b"blkio_device_read_bps", "blkio_device_read_iops", b"blkio_device_read_iops", "blkio_device_write_bps", b"blkio_device_write_bps", "blkio_device_write_iops", b"blkio_device_write_iops", "blkio_weight", b"blkio_weight", "blkio_weight_device", b"blkio_weight_device", "cpu_period", b"cpu_period", "cpu_quota", b"cpu_quota", "cpu_shares", b"cpu_shares", "cpuset_cpus", b"cpuset_cpus", "cpuset_mems", b"cpuset_mems", "memory_bytes", b"memory_bytes", "memory_reservation", b"memory_reservation", "nano_cpus", b"nano_cpus", "net_egress", b"net_egress", "net_ingress", b"net_ingress", "pids", b"pids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -319,8 +533,10 @@ class Resources(_message.Message):
     RESERVATIONS_FIELD_NUMBER: _builtins.int
     SWAP_BYTES_FIELD_NUMBER: _builtins.int
     MEMORY_SWAPPINESS_FIELD_NUMBER: _builtins.int
+    OOM_KILL_DISABLE_FIELD_NUMBER: _builtins.int
     swap_bytes: _builtins.int
     memory_swappiness: _builtins.int
+    oom_kill_disable: _builtins.bool
     @_builtins.property
     def limits(self) -> Global___Limits: ...
     @_builtins.property
@@ -332,10 +548,11 @@ class Resources(_message.Message):
         reservations: Global___Reservations | None = ...,
         swap_bytes: _builtins.int = ...,
         memory_swappiness: _builtins.int = ...,
+        oom_kill_disable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "reservations", b"reservations"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "memory_swappiness", b"memory_swappiness", "reservations", b"reservations", "swap_bytes", b"swap_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "memory_swappiness", b"memory_swappiness", "oom_kill_disable", b"oom_kill_disable", "reservations", b"reservations", "swap_bytes", b"swap_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -406,9 +623,12 @@ class NetworkAttachment(_message.Message):
     TARGET_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
     IP_FIELD_NUMBER: _builtins.int
+    TASK_IP_FIELD_NUMBER: _builtins.int
     target: _builtins.str
     ip: _builtins.str
     """The service's virtual address there; empty: one is chosen."""
+    task_ip: _builtins.str
+    """The address of its only task there; empty: one is chosen."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -417,10 +637,11 @@ class NetworkAttachment(_message.Message):
         target: _builtins.str = ...,
         aliases: _abc.Iterable[_builtins.str] | None = ...,
         ip: _builtins.str = ...,
+        task_ip: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "ip", b"ip", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "ip", b"ip", "target", b"target", "task_ip", b"task_ip"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

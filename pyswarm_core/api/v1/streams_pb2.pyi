@@ -33,6 +33,9 @@ class StreamFrame(_message.Message):
     EXEC_FIELD_NUMBER: _builtins.int
     ATTACH_FIELD_NUMBER: _builtins.int
     PORT_FORWARD_FIELD_NUMBER: _builtins.int
+    COPY_OUT_FIELD_NUMBER: _builtins.int
+    COPY_IN_FIELD_NUMBER: _builtins.int
+    EXPORT_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
     HALF_CLOSE_FIELD_NUMBER: _builtins.int
@@ -51,6 +54,12 @@ class StreamFrame(_message.Message):
     def attach(self) -> Global___AttachRequest: ...
     @_builtins.property
     def port_forward(self) -> Global___PortForwardRequest: ...
+    @_builtins.property
+    def copy_out(self) -> Global___CopyOutRequest: ...
+    @_builtins.property
+    def copy_in(self) -> Global___CopyInRequest: ...
+    @_builtins.property
+    def export(self) -> Global___ExportRequest: ...
     @_builtins.property
     def data(self) -> Global___StreamData: ...
     @_builtins.property
@@ -79,6 +88,9 @@ class StreamFrame(_message.Message):
         exec: Global___ExecRequest | None = ...,
         attach: Global___AttachRequest | None = ...,
         port_forward: Global___PortForwardRequest | None = ...,
+        copy_out: Global___CopyOutRequest | None = ...,
+        copy_in: Global___CopyInRequest | None = ...,
+        export: Global___ExportRequest | None = ...,
         data: Global___StreamData | None = ...,
         window: Global___StreamWindow | None = ...,
         half_close: Global___StreamHalfClose | None = ...,
@@ -90,11 +102,11 @@ class StreamFrame(_message.Message):
         exit: Global___StreamExit | None = ...,
         started: Global___StreamStarted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "close", b"close", "connect", b"connect", "data", b"data", "detach", b"detach", "exec", b"exec", "exit", b"exit", "half_close", b"half_close", "kind", b"kind", "port_forward", b"port_forward", "resize", b"resize", "signal", b"signal", "started", b"started", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "close", b"close", "connect", b"connect", "copy_in", b"copy_in", "copy_out", b"copy_out", "data", b"data", "detach", b"detach", "exec", b"exec", "exit", b"exit", "export", b"export", "half_close", b"half_close", "kind", b"kind", "port_forward", b"port_forward", "resize", b"resize", "signal", b"signal", "started", b"started", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "close", b"close", "connect", b"connect", "data", b"data", "detach", b"detach", "exec", b"exec", "exit", b"exit", "half_close", b"half_close", "kind", b"kind", "port_forward", b"port_forward", "resize", b"resize", "signal", b"signal", "started", b"started", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "close", b"close", "connect", b"connect", "copy_in", b"copy_in", "copy_out", b"copy_out", "data", b"data", "detach", b"detach", "exec", b"exec", "exit", b"exit", "export", b"export", "half_close", b"half_close", "kind", b"kind", "port_forward", b"port_forward", "resize", b"resize", "signal", b"signal", "started", b"started", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["exec", "attach", "port_forward", "data", "window", "half_close", "resize", "signal", "detach", "connect", "close", "exit", "started"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["exec", "attach", "port_forward", "copy_out", "copy_in", "export", "data", "window", "half_close", "resize", "signal", "detach", "connect", "close", "exit", "started"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -442,3 +454,89 @@ class PortForwardRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PortForwardRequest: _TypeAlias = PortForwardRequest  # noqa: Y015
+
+@_typing.final
+class CopyOutRequest(_message.Message):
+    """The files at a path of a container, which need not run, as a tar archive on channel 1. The top of the archive has the
+    name of the path's last part, unless that is `.`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    ref: _builtins.str
+    path: _builtins.str
+    follow: _builtins.bool
+    """The path may be a symbolic link, and what it names is copied."""
+    def __init__(
+        self,
+        *,
+        ref: _builtins.str = ...,
+        path: _builtins.str = ...,
+        follow: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "path", b"path", "ref", b"ref"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyOutRequest: _TypeAlias = CopyOutRequest  # noqa: Y015
+
+@_typing.final
+class CopyInRequest(_message.Message):
+    """Unpack the tar archive on channel 0 at a path of a container, which need not run: whole or not at all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    ARCHIVE_FIELD_NUMBER: _builtins.int
+    ref: _builtins.str
+    path: _builtins.str
+    name: _builtins.str
+    """The name of the archive's top; empty: it has the content of a directory."""
+    directory: _builtins.bool
+    archive: _builtins.bool
+    """The archive is a user's, of any content; the path is an existing directory."""
+    def __init__(
+        self,
+        *,
+        ref: _builtins.str = ...,
+        path: _builtins.str = ...,
+        name: _builtins.str = ...,
+        directory: _builtins.bool = ...,
+        archive: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "directory", b"directory", "name", b"name", "path", b"path", "ref", b"ref"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyInRequest: _TypeAlias = CopyInRequest  # noqa: Y015
+
+@_typing.final
+class ExportRequest(_message.Message):
+    """All files of a container as a tar archive on channel 1, without what is mounted in it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    ref: _builtins.str
+    def __init__(
+        self,
+        *,
+        ref: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportRequest: _TypeAlias = ExportRequest  # noqa: Y015

@@ -19,7 +19,7 @@ def test_changes_of_a_service_are_in_the_audit_log(fleet: Fleet, service: str) -
     assert [row["Verb"] for row in rows] == [
         "service create",
         "service update",
-        "service update",
+        "service scale",
         "service rm",
     ]
     assert {row["Result"] for row in rows} == {"ok"}

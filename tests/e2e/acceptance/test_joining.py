@@ -169,6 +169,12 @@ def test_two_hosts_become_a_fleet_and_part_again(hosts: tuple[Host, Host]) -> No
     words = re.search(r"pyswarm (swarm join --token \S+ 10\.98\.0\.1:2377)", told)
     assert words, told
     assert "already part of a fleet" in one.refused("swarm", "init")
+    archive = str(one.state / "admin.pyswarmcontext")
+    assert "pyswarm context export admin" in told
+    assert one("context", "show") == "default"
+    one("context", "export", "admin", archive)
+    two("context", "import", "admin", archive)
+    assert two("-c", "admin", "user", "ls", "--format", "{{.Name}} {{.Role}}") == "admin admin"
     join = words[1].split()
     two(*join, "--advertise-addr", two.address)
     assert not [line for host in hosts for line in host.processes() if join[3] in line]
@@ -198,6 +204,7 @@ def test_two_hosts_become_a_fleet_and_part_again(hosts: tuple[Host, Host]) -> No
     one("swarm", "leave", "--force")
     assert one.processes() == []
     assert not (one.state / "controller").exists()
+    assert one("context", "ls", "-q") == "default"
     assert "not part of a swarm" in one.refused("swarm", "leave")
 
 

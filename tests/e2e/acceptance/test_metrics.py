@@ -5,6 +5,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from pyswarm_core.limits import (
     CONTROLLER_HEALTH_PORT,
     CONTROLLER_METRICS_PORT,
 )
-from tests.e2e.acceptance.fleet import ROOT, Fleet
+from tests.e2e.acceptance.fleet import IMAGE, ROOT, Fleet
 from tests.e2e.acceptance.web import page_at
 from tests.fixtures.netns import inside
 
@@ -77,6 +78,13 @@ def query(fleet: Fleet, expression: str) -> dict[str, float]:
     return {row["metric"].get("instance", ""): float(row["value"][1]) for row in rows}
 
 
+def query_labels(fleet: Fleet, expression: str) -> list[dict[str, str]]:
+    """The labels of an expression's samples."""
+    url = f"http://{SERVER}/api/v1/query?query={quote(expression)}"
+    found: dict[str, Any] = json.loads(page_at(fleet, "lan", url, 10))
+    return [row["metric"] for row in found["data"]["result"]]
+
+
 def targets() -> set[str]:
     jobs = scrape_configs()["scrape_configs"]
     return {one for job in jobs for group in job["static_configs"] for one in group["targets"]}
@@ -98,6 +106,60 @@ def test_prometheus_scrapes_controller_and_agents_with_the_pages_configuration(
         # A wrong token: the same Prometheus gets nothing any more.
         (tmp_path / "pyswarm-scrape-token").write_text("PYSWS-1-wrong\n")
         fleet.until(lambda: set(query(fleet, "up").values()) == {0.0}, "no target answers")
+
+
+def test_prometheus_and_stats_show_what_containers_use(
+    fleet: Fleet, service: str, tmp_path: Path
+) -> None:
+    fleet("service", "create", "--name", service, "--network", "app", "--replicas", "2",
+          "--limit-memory", "64M", "--limit-cpu", "0.2", "--restart-delay", "0s",
+          "--entrypoint", "sh", IMAGE, "-c", "while :; do :; done")  # fmt: skip
+    here, there = fleet.running(service)
+    connect = f"echo > /dev/tcp/{fleet.address(there['ID'])}/80"
+    assert "refused" in fleet.inside(here["ID"], "bash", "-c", connect).err
+    of_service = f'{{service="{service}"}}'
+    with prometheus(fleet, tmp_path):
+
+        def total(name: str, *more: str) -> float:
+            labels = ",".join((f'service="{service}"', *more))
+            return query(fleet, f"sum(pyswarm_container_{name}{{{labels}}})").get("", 0)
+
+        fleet.until(lambda: total("pids") == 2, "both containers are scraped")
+        fleet.until(lambda: total("cpu_seconds_total", 'mode="user"') > 0, "they use the CPU")
+        fleet.until(lambda: total("cpu_throttled_periods_total") > 0, "they are throttled")
+        assert total("memory_limit_bytes") == 2 * (64 << 20)
+        assert total("memory_working_set_bytes") > 0
+        for direction in ("receive", "transmit"):
+            assert total("network_packets_total", f'direction="{direction}"') >= 2
+        labels = query_labels(fleet, f"pyswarm_container_start_time_seconds{of_service}")
+        assert {(one["task"], one["slot"], one["node"]) for one in labels} == {
+            (task["ID"], task["Name"].rpartition(".")[2], task["Node"]) for task in (here, there)
+        }
+        # A restart in place of the failed process is one of the slot.
+        fleet("task", "signal", "--signal", "KILL", here["ID"])
+        again = f'slot="{here["Name"].rpartition(".")[2]}"'
+        fleet.until(lambda: total("restarts_total", again) == 1, "the restart is counted")
+    (first, second) = fleet.rows("stats", "--no-stream", service)
+    assert [first["Name"], second["Name"]] == [f"{service}.1", f"{service}.2"]
+    for row in (first, second):
+        assert 0 < float(row["CPUPerc"].removesuffix("%")) < 50
+        assert row["MemUsage"].endswith(" / 64MiB")
+        assert row["PIDs"] == "1"
+    assert {first["Node"], second["Node"]} == {task["Node"] for task in fleet.running(service)}
+
+
+def test_the_metrics_are_what_prometheus_recommends(fleet: Fleet, service: str) -> None:
+    fleet("service", "create", "--name", service, "--network", "app", "--mode", "global",
+          "--health-cmd", "true", IMAGE)  # fmt: skip
+    for address in HOSTS.values():
+        fetch = partial(fleet.scraper.fetch, address, AGENT_METRICS_PORT, 10)
+        text = inside(fleet.netns("lan"), fetch)
+        named = f'pyswarm_container_healthy{{service="{service}",'
+        (line,) = [line for line in text.splitlines() if line.startswith(named)]
+        assert f'node="host{address[-1]}"}}' in line
+        command = ("promtool", "check", "metrics")
+        done = subprocess.run(command, input=text, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def reads(fleet: Fleet, scraper: Scraper, address: str, port: int) -> bool:

@@ -1,6 +1,7 @@
 """Overlay networks: who reaches whom."""
 
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_interface
 
 from tests.e2e.acceptance.fleet import IMAGE, Fleet
 from tests.e2e.acceptance.web import ask_from, fetch, listening, page_outside
@@ -42,6 +43,37 @@ def test_tasks_of_different_networks_do_not_reach_each_other(fleet: Fleet, servi
     finally:
         fleet("service", "rm", f"{service}x")
         fleet.until(lambda: fleet.run("network", "rm", "other").code == 0, "the network is gone")
+
+
+def test_a_task_has_the_address_that_was_chosen_also_after_an_update(
+    fleet: Fleet, service: str
+) -> None:
+    on, fixed = spread(fleet, service, "app"), f"{service}x"
+    block = ip_interface(f"{fleet.address(on['host2'])}/26").network
+    address = str(block[40])
+    words = ("--name", fixed, "--network", "app", "--ip", address)
+    fleet("service", "create", *words, IMAGE)
+    try:
+        listening(fleet, fixed)
+        for change in ((), ("--env-add", "A=1")):
+            if change:
+                fleet("service", "update", *change, fixed)
+                listening(fleet, fixed)
+            (task,) = fleet.running(fixed)
+            assert task["Node"] == "host2", "it has the block"
+            assert fleet.address(task["ID"]) == address
+            shown = fleet.inside(task["ID"], "ip", "-o", "addr", "show", "dev", "eth0").out
+            assert f" {address}/" in shown
+            fleet.until(lambda: reaches(fleet, on["host1"], address), "another host reaches it")
+        said = fleet.refused("service", "create", "--network", "app", "--ip", address, IMAGE)
+        assert f'is already that of service "{fixed}"' in said
+        held = fleet.address(on["host2"])
+        words = ("--restart-condition", "none", "--network", "app", "--ip", held)
+        done = fleet.run("service", "create", "--name", f"{fixed}y", *words, IMAGE)
+        assert (done.code, f"address {held} is that of task {on['host2']}" in done.err) == (4, True)
+        fleet("service", "rm", f"{fixed}y")
+    finally:
+        fleet("service", "rm", fixed)
 
 
 def test_the_default_route_leaves_by_the_underlay(fleet: Fleet, service: str) -> None:

@@ -1,12 +1,16 @@
 """A playground's hosts are hosts of their own, and it leaves nothing behind, whatever happened."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyroute2 import IPRoute, netns
 
+from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.docker.units import parse_time
 from tests.e2e.acceptance.fleet import IMAGE, PYSWARM, Fleet, playground
 
 pytestmark = pytest.mark.slow
@@ -108,3 +112,46 @@ def test_down_leaves_nothing_of_an_up_that_was_killed(tmp_path: Path) -> None:
         process.wait()
         fleet.run("playground", "down")
     assert _traces(fleet.name) == []
+
+
+def _certificate(fleet: Fleet, host: str) -> tuple[str, int]:
+    """The id of the host's node, and when its newest certificate ends."""
+    (node,) = json.loads(fleet("node", "inspect", host))
+    return node["ID"], parse_time(node["Certificate"]["ExpiresAt"], Instant(0))
+
+
+def _identity(fleet: Fleet, host: str) -> dict[str, Any]:
+    """What the host's agent has stored."""
+    found: dict[str, Any] = json.loads((fleet.state_dir / host / "identity.json").read_text())
+    return found
+
+
+def _sessions(fleet: Fleet, host: str) -> int:
+    """How many sessions the host's agent has begun since the host was switched on."""
+    return (fleet.run_dir / host / "agent.log").read_text().count(" session.started")
+
+
+def test_a_host_without_power_beyond_its_certificate_s_end_renews_it_by_its_key(
+    fleet: Fleet,
+) -> None:
+    others = ("host1", "host3")
+    began = {host: _sessions(fleet, host) for host in others}
+    fleet("swarm", "update", "--cert-expiry", "10s")
+    fleet("swarm", "ca", "--rotate", "-q")  # every host has a certificate of ten seconds now
+    fleet("playground", "kill", "host2")
+    before, former = _identity(fleet, "host2"), _certificate(fleet, "host2")
+    fleet.until(
+        lambda: min(_certificate(fleet, host)[1] for host in others) > former[1] + 15 * SECOND,
+        "the others have renewed since it ended",
+    )
+    assert _certificate(fleet, "host2") == former
+    fleet("playground", "heal", "host2")
+    node_id, ends_at = _certificate(fleet, "host2")
+    assert (node_id, ends_at > former[1] + 15 * SECOND) == (former[0], True)
+    assert _identity(fleet, "host2")["certificate"]["key"] != before["certificate"]["key"]
+    rows = [json.loads(line) for line in fleet("audit", "--format", "json").split("\n")]
+    returns = [(row["Name"], row["Result"]) for row in rows if row["Verb"] == "swarm rejoin"]
+    assert returns == [("host2", "ok")]
+    assert {host: _sessions(fleet, host) for host in others} == began
+    assert {row["Status"] for row in fleet.rows("node", "ls")} == {"Ready"}
+    fleet("swarm", "update", "--cert-expiry", "2160h")

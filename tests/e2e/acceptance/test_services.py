@@ -1,6 +1,7 @@
 """Services as a Docker user knows them."""
 
 import json
+from pathlib import Path
 
 from tests.e2e.acceptance.fleet import IMAGE, RUNNING, Fleet
 
@@ -22,6 +23,8 @@ def test_limits_and_settings_reach_the_container(fleet: Fleet, service: str) -> 
         "service", "create", "--name", service, "--limit-memory", "64M", "--limit-cpu", "0.5",
         "--limit-pids", "50", "--env", "GREETING=hello", "--hostname", "greeter",
         "--workdir", "/tmp", "--user", "7:7", "--stop-grace-period", "1s",
+        "--cpuset-cpus", "0", "--memory-reservation", "32M", "--net-egress", "10mbit",
+        "--mac-address", "02:42:ac:11:00:09", "--annotation", "org.example.team=shop",
         "--entrypoint", "sh", IMAGE,
         "-c", "echo $GREETING $(hostname) $(pwd) $(id -u); exec sleep 1000",
     )  # fmt: skip
@@ -30,8 +33,53 @@ def test_limits_and_settings_reach_the_container(fleet: Fleet, service: str) -> 
     assert limit == str(64 * 2**20)
     assert fleet.limit(task["ID"], "pids/pids.max", "pids.max") == "50"
     assert fleet.limit(task["ID"], "cpu/cpu.cfs_quota_us", "cpu.max").split()[0] == "50000"
+    soft = fleet.limit(task["ID"], "memory/memory.soft_limit_in_bytes", "memory.low")
+    assert soft == str(32 * 2**20)
+    seen = fleet.contained(task["ID"], "cat", "/proc/1/status", "/sys/class/net/eth0/address").out
+    assert ("Cpus_allowed_list:\t0\n" in seen, "02:42:ac:11:00:09" in seen) == (True, True)
+    assert "rate 10Mbit" in fleet.inside(task["ID"], "tc", "qdisc", "show", "dev", "eth0").out
     said = "hello greeter /tmp 7"
     fleet.until(lambda: said in fleet("service", "logs", "--raw", service), f"it says {said!r}")
+
+
+def test_isolation_reaches_the_container(fleet: Fleet, service: str) -> None:
+    script = (
+        "echo $(id -u) $(cut -c -40 /proc/self/uid_map); grep -c shm.*size=1024k /proc/mounts;"
+        " touch /root/x || echo read-only; touch /run/x && echo writable; grep CapEff"
+        " /proc/self/status; ls /dev/own; exec sleep 1000"
+    )
+    fleet(
+        "service", "create", "--name", service, "--network", "app", "--userns", "auto",
+        "--read-only", "--tmpfs", "/run:size=1m", "--shm-size", "1m", "--cap-drop", "ALL",
+        "--device", "/dev/zero:/dev/own:r", "--security-opt", "no-new-privileges",
+        "--entrypoint", "sh", IMAGE, "-c", script,
+    )  # fmt: skip
+    (task,) = fleet.running(service)
+    fleet.until(lambda: "/dev/own" in fleet("service", "logs", "--raw", service), "it has said all")
+    said = fleet("service", "logs", "--raw", service).splitlines()
+    user, inside, outside, count = said[0].split()
+    assert (user, inside, count) == ("0", "0", "65536")
+    assert Path(f"/proc/{fleet.pid(task['ID'])}").stat().st_uid == int(outside) > 1 << 30
+    assert {"1", "read-only", "writable", "CapEff:\t0000000000000000", "/dev/own"} <= set(said)
+    answers = dict(
+        line.split("=")
+        for line in fleet(
+            "service", "inspect", "--security", "--format", "{{.Check}}={{.Followed}}", service
+        ).splitlines()
+    )
+    assert answers["not root"] == answers["read-only root"] == "yes"
+    fleet(
+        "service", "update", "--userns", "host", "--privileged", "--device-rm", "/dev/own", service
+    )
+    (task,) = fleet.running(service)
+    assert Path(f"/proc/{fleet.pid(task['ID'])}").stat().st_uid == 0
+
+
+def test_what_a_host_lacks_is_the_error_of_the_task(fleet: Fleet, service: str) -> None:
+    words = ("--cpuset-cpus", "8000", "--restart-condition", "none")
+    done = fleet.run("service", "create", "--name", service, *words, IMAGE)
+    assert done.code == 4
+    assert "invalid cpuset 8000: this host has CPUs 0" in done.err
 
 
 def test_a_global_service_runs_once_on_every_host(fleet: Fleet, service: str) -> None:
@@ -144,7 +192,7 @@ def test_limits_change_in_the_running_containers(fleet: Fleet, service: str) -> 
     before = {task["ID"]: fleet.pid(task["ID"]) for task in fleet.running(service)}
     fleet(
         "service", "update", "--limit-memory", "128M", "--limit-pids", "77", "--limit-cpu", "0.5",
-        service,
+        "--cpu-shares", "2048", "--net-egress", "20mbit", service,
     )  # fmt: skip
     after = {task["ID"]: fleet.pid(task["ID"]) for task in fleet.running(service)}
     assert after == before, "the same processes run on"
@@ -152,6 +200,8 @@ def test_limits_change_in_the_running_containers(fleet: Fleet, service: str) -> 
     for task_id in after:
         assert fleet.limit(task_id, "pids/pids.max", "pids.max") == "77"
         assert fleet.limit(task_id, "cpu/cpu.cfs_quota_us", "cpu.max").split()[0] == "50000"
+        assert fleet.limit(task_id, "cpu/cpu.shares", "cpu.weight") in ("2048", "79")
+        assert "rate 20Mbit" in fleet.inside(task_id, "tc", "qdisc", "show", "dev", "eth0").out
 
     (full, *others) = sorted(after)
     assert fleet.contained(full, "touch", "/tmp/fill").code == 0

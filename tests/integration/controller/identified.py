@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from msgspec.structs import replace
 
 from controller.api.changes.users import NewToken, create_token, create_user
 from controller.api.queries.info import ControllerFacts
@@ -33,6 +34,7 @@ from controller.store.base import Put, Txn
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
+from pyswarm_core.aio.credentials import ClientCredentials, channel
 from pyswarm_core.aio.echo import NoEchoes
 from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
 from pyswarm_core.api.v1 import control_pb2 as pb
@@ -41,10 +43,12 @@ from pyswarm_core.clock import HOUR, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.identity.tokens import UserToken, secret_of
+from pyswarm_core.identity.trust import SERVER_NAME
 from pyswarm_core.identity.users import Role, User, UserSpec
 from pyswarm_core.keys import Keys
-from tests.fixtures.certificates import Certificates, Holder
 from tests.fixtures.envelopes import FixedAutolock, counted_nonces
+from tests.fixtures.identity import Pki
+from tests.integration.controller.fleet import OWN_CONNECTION
 
 KEYS = Keys()
 FLEET = "f" * 25
@@ -60,8 +64,8 @@ class Identified:
     def __init__(self) -> None:
         self.clock = SystemClock()
         self.cluster = first_cluster(FLEET, "j" * 25, self.clock.now())
-        self.ca = Certificates(self.cluster)
-        self.guest = self.ca.guest
+        self.ca = Pki(self.cluster)
+        self.guest = self.ca.guest()
         self.ids = RandomIds()
         self.loop: Loop | None = None
         self.leads = True
@@ -98,13 +102,18 @@ class Identified:
         token = await self.change(lambda state, now, ids: create_token(state, new, now, ids))
         return str(UserToken(root_digest(self.cluster), token.id, SECRET))
 
-    def dial(self, holder: Holder | None) -> grpc.aio.Channel:
-        """A connection over TLS."""
-        return self.ca.dial(f"127.0.0.1:{self.port}", holder)
+    def dial(self, holder: ClientCredentials | None) -> grpc.aio.Channel:
+        """A connection over TLS, which trusts this controller; None: without a certificate."""
+        address, root = f"127.0.0.1:{self.port}", self.cluster.ca.certificate.encode()
+        if holder is not None:
+            trusting = replace(holder, ca_pem=root)
+            return channel(address, trusting, aio=True, options=OWN_CONNECTION)
+        options = (*OWN_CONNECTION, ("grpc.ssl_target_name_override", SERVER_NAME))
+        return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(root), options)
 
     def as_user(self, user: User, left: int = HOUR) -> grpc.aio.Channel:
         """The user by its certificate."""
-        return self.dial(self.ca.holder("user", user.id, left))
+        return self.dial(self.ca.user(user.id, lifetime=left))
 
     def as_root(self) -> grpc.aio.Channel:
         return grpc.aio.insecure_channel(self.socket, options=CHANNEL_OPTIONS)
@@ -169,14 +178,14 @@ async def identified(folder: Path) -> AsyncIterator[Identified]:
 
 
 async def issued(
-    channel: grpc.aio.Channel, ref: str = "", token: str = ""
-) -> tuple[grpc.StatusCode, str, Holder]:
+    connection: grpc.aio.Channel, ref: str = "", token: str = ""
+) -> tuple[grpc.StatusCode, str, ClientCredentials]:
     """The answer to a request for a certificate: its code, its text, the certificate."""
     key = ca.new_key()
     request = pb.IssueUserCertificateRequest(ref=ref, csr=ca.csr_pem(key).decode())
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
-    stub: Any = control_pb2_grpc.ControlStub(channel)
+    stub: Any = control_pb2_grpc.ControlStub(connection)
     call = stub.IssueUserCertificate(request, metadata=metadata)
     code, details = await call.code(), await call.details() or ""
     chain = (await call).chain.encode() if code is grpc.StatusCode.OK else b""
-    return code, details, Holder(ca.key_pem(key), chain)
+    return code, details, ClientCredentials(b"", chain, ca.key_pem(key))

@@ -3,6 +3,7 @@ without the key.
 """
 
 import asyncio
+import signal
 import subprocess
 import sys
 from base64 import b64encode
@@ -21,7 +22,9 @@ from pyswarm_core.keys import Keys
 from pyswarm_core.objects import Cluster
 from tests.fixtures.etcd import EtcdProcess
 from tests.integration.controller.fleet import config, leading, serving, until, user, web
+from tests.integration.controller.test_killed import ControllerProcess, api, join_token
 
+UNUSED = "encryption.former_keys_unused"
 PASSWORD = "hidden-pass-7c1f0e93"
 
 
@@ -31,6 +34,14 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdProcess]:
     process.start()
     yield process
     process.kill()
+
+
+@pytest.fixture
+def controller(tmp_path: Path, etcd: EtcdProcess) -> Iterator[ControllerProcess]:
+    process = ControllerProcess(tmp_path, etcd)
+    process.start()
+    yield process
+    process.end(signal.SIGKILL)
 
 
 def forms(secret: bytes) -> list[bytes]:
@@ -138,3 +149,30 @@ async def _log_of(process: subprocess.Popen[str], until: str) -> str:
     finally:
         process.kill()
         process.communicate()
+
+
+async def test_a_new_key_replaces_the_former_one(
+    controller: ControllerProcess, tmp_path: Path
+) -> None:
+    file = tmp_path / "encryption.key"
+    async with api(controller.socket) as stub:
+        token = await join_token(stub)
+        request = web(1)
+        login = specs_pb2.RegistryLogin(registry="docker.io", username="ann", password=PASSWORD)
+        request.registry_login.CopyFrom(login)
+        await stub.CreateService(request, timeout=10)
+        former, fresh = file.read_text(), b64encode(bytes(range(32))).decode() + "\n"
+        for number, text in enumerate((fresh + former, fresh)):
+            controller.end(signal.SIGKILL)
+            file.write_text(text)
+            controller.start()
+            assert await join_token(stub) == token
+            if number == 0:
+                await until(lambda: UNUSED in controller.log, "all is sealed with the new key")
+        assert "unreadable" not in controller.log
+        found = (await stub.GetService(control_pb2.RefRequest(ref="web"))).service
+        assert found.spec.name == "web"
+        controller.end(signal.SIGKILL)
+        file.write_text(former)
+        controller.start()
+        await until(lambda: "sealed with encryption key" in controller.log, "it does not lead")

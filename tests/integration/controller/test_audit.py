@@ -9,10 +9,12 @@ from typing import Any
 import grpc
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from controller.app import Controller
 from controller.config import Config
-from controller.identity import ca
+from controller.identity import ca, rotation
+from controller.identity.caller import CONTROLLER
 from controller.store.base import Store
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
@@ -24,10 +26,13 @@ from pyswarm_core.api.v1 import (
     dispatcher_pb2_grpc,
     objects_pb2,
 )
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import Writes
 from pyswarm_core.identity.audit import AuditClass
 from pyswarm_core.ids import NodeId
 from pyswarm_core.keys import Keys
 from pyswarm_core.kinds import NODE, SERVICE
+from pyswarm_core.state import State
 from tests.fixtures.etcd import EtcdProcess
 from tests.fixtures.identity import signed
 from tests.integration.controller.fleet import (
@@ -182,8 +187,12 @@ async def test_of_certificates_only_the_return_of_a_host_is_recorded(
         second = controller.current().state.nodes[NodeId(agent.node_id)].certificate
         assert second.key_digest != first.key_digest
         assert [one.verb for one in await listed(stub)] == ["swarm join"]
-        former, agent.credentials = agent.credentials, await stranger(address, token)
-        await renew(agent, address, former=former)
+        for is_late in (False, True):  # by proof, as during a rotation of the CA, and after the end
+            if is_late:
+                await expire(controller, agent)
+            former, agent.credentials = agent.credentials, await stranger(address, token)
+            await renew(agent, address, former=former)
+            assert [one.verb for one in await listed(stub)][1:] == ["swarm rejoin"] * is_late
         await renew(agent, address, former=agent.credentials, token=token)
         async with agent.dial(address) as connection:
             leaving: Any = dispatcher_pb2_grpc.DispatcherStub(connection)
@@ -216,9 +225,21 @@ async def renew(
         agent.take(await stub.RenewCertificate(request, timeout=10), ca.key_pem(key))
 
 
+async def expire(controller: Controller, agent: FakeAgent) -> None:
+    """The node's newest certificate has ended."""
+
+    def change(state: State, now: Instant, ids: object) -> tuple[Writes, None]:
+        node = state.nodes[NodeId(agent.node_id)]
+        ended = replace(node.certificate, expires_at=now)
+        return Writes(objects=(replace(node, certificate=ended),)), None
+
+    await controller.current().submit(change, CONTROLLER)
+
+
 async def test_new_credentials_of_the_fleet_are_recorded_and_not_shown(
-    tmp_path: Path, store: Store
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rotation, "CA_ROTATION_MIN", 0)
     async with term(config(tmp_path), store) as (controller, stub):
         was = controller.current().state.cluster
         await stub.RotateJoinToken(control_pb2.RotateJoinTokenRequest(), timeout=10)

@@ -17,6 +17,7 @@ from controller.api.changes.users import remove_token, update_user
 from controller.grpc import peers
 from controller.identity import ca
 from controller.identity.rotation import begun
+from pyswarm_core.aio.credentials import ClientCredentials
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.clock import HOUR, SECOND, Instant
@@ -25,8 +26,7 @@ from pyswarm_core.identity.users import Role, User, UserSpec
 from pyswarm_core.kinds import USER
 from pyswarm_core.state import State
 from tests.fixtures import build
-from tests.fixtures.certificates import Holder, foreign
-from tests.fixtures.identity import naming
+from tests.fixtures.identity import another, naming
 from tests.integration.controller.fleet import WAIT_S, until
 from tests.integration.controller.identified import Identified, identified, issued
 
@@ -124,7 +124,7 @@ async def test_root_on_the_controller_s_host_is_admin(fleet: Identified) -> None
 
 async def test_a_certificate_of_another_ca_ends_in_the_handshake(fleet: Identified) -> None:
     ann = await fleet.user("ann", Role.ADMIN)
-    for holder in (foreign(fleet.cluster).holder("user", ann.id), None):
+    for holder in (another(fleet.cluster.id).user(ann.id), None):
         async with fleet.dial(holder) as channel:
             assert (await _info(channel))[0] is grpc.StatusCode.UNAVAILABLE
 
@@ -133,7 +133,7 @@ async def test_a_certificate_of_another_fleet_with_the_same_ca_is_refused(
     fleet: Identified,
 ) -> None:
     ann = await fleet.user("ann", Role.ADMIN)
-    holder = fleet.ca.holder("user", ann.id, fleet="0" * 25)
+    holder = fleet.ca.user(ann.id, cluster_id="0" * 25)
     async with fleet.dial(holder) as channel:
         code, details = await _info(channel)
         assert (code, "the certificate is of fleet" in details) == (DENIED, True)
@@ -255,13 +255,13 @@ async def test_streams_end_with_their_token(fleet: Identified) -> None:
         assert (await _info(channel, token))[0] is DENIED
 
 
-def _agent(fleet: Identified, left: int = HOUR) -> Holder:
-    return fleet.ca.holder("worker", NODE, left)
+def _agent(fleet: Identified, left: int = HOUR) -> ClientCredentials:
+    return fleet.ca.node(NODE, lifetime=left)
 
 
 async def test_tunnels_of_a_removed_node_end_and_new_ones_are_refused(fleet: Identified) -> None:
     holder = _agent(fleet)
-    await fleet.put(naming(build.node(NODE), holder.chain))
+    await fleet.put(naming(build.node(NODE), holder.cert_pem))
     async with fleet.dial(holder) as channel:
         stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
         call = stub.Tunnel(None)
@@ -280,7 +280,7 @@ async def test_a_stream_outlives_its_certificate_if_the_node_has_a_newer_one(
     await fleet.put(build.node(NODE))
     fleet.renewed[NODE] = Instant(fleet.clock.now() + HOUR)
     holder = _agent(fleet, 3 * SECOND)
-    ends_at = peers._parsed(holder.chain).expires_at
+    ends_at = peers._parsed(holder.cert_pem).expires_at
     async with fleet.dial(holder) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         call = health.Watch(health_pb2.HealthCheckRequest())
@@ -329,7 +329,7 @@ async def test_a_connection_with_a_certificate_of_a_former_ca_has_no_rights(
 
 async def test_an_agent_goes_on_after_a_rotation_if_it_has_renewed(fleet: Identified) -> None:
     holder = _agent(fleet)
-    node = naming(build.node(NODE), holder.chain)
+    node = naming(build.node(NODE), holder.cert_pem)
     await fleet.put(node)
     async with fleet.dial(holder) as channel:
         stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
@@ -364,7 +364,8 @@ async def test_certificates_of_users_are_issued_by_the_api(fleet: Identified) ->
     async with fleet.as_root() as channel:
         request = pb.IssueUserCertificateRequest(ref="ann", csr=ca.csr_pem(key).decode())
         reply = await _users(channel).IssueUserCertificate(request)
-    async with fleet.dial(Holder(ca.key_pem(key), reply.chain.encode())) as channel:
+    ann = ClientCredentials(b"", reply.chain.encode(), ca.key_pem(key))
+    async with fleet.dial(ann) as channel:
         assert (await _info(channel))[0] is grpc.StatusCode.OK
 
 

@@ -2,20 +2,22 @@
 
 import asyncio
 import signal
+import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from controller.identity.autolock import LockedKey
-from controller.identity.keyfile import load_key
+from controller.identity.keyfile import load_keys
 from controller.identity.keyring import LOCKED
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
-from pyswarm_core.api.v1 import control_pb2, control_pb2_grpc
+from pyswarm_core.api.v1 import audit_pb2, control_pb2, control_pb2_grpc
 from tests.fixtures.etcd import EtcdProcess
 from tests.integration.controller.fleet import WAIT_S, until, web
 from tests.integration.controller.test_killed import ControllerProcess, api, info
@@ -80,6 +82,17 @@ async def refused(stub: "control_pb2_grpc.ControlAsyncStub") -> str:
     return unary.value.details() or ""
 
 
+async def recorded(stub: Any, verb: str) -> list[audit_pb2.AuditRecord]:
+    """The records with that verb, once there are any: they are stored behind."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            request = audit_pb2.ListAuditRequest()
+            parts = [part async for part in stub.ListAudit(request, timeout=10)]
+            if found := [one for part in parts for one in part.records if one.verb == verb]:
+                return found
+            await asyncio.sleep(0.05)
+
+
 async def test_a_killed_controller_is_locked_until_it_has_the_key(
     controller: ControllerProcess, tmp_path: Path
 ) -> None:
@@ -88,7 +101,7 @@ async def test_a_killed_controller_is_locked_until_it_has_the_key(
         await info(stub)
         await stub.CreateService(web(2), timeout=10)
         key = await updated(stub, autolock=True)
-        assert isinstance(load_key(file), LockedKey), "locked when the answer comes"
+        assert isinstance(load_keys(file)[0], LockedKey), "locked when the answer comes"
         assert file.stat().st_mode & 0o777 == 0o600
         shown = await stub.GetUnlockKey(control_pb2.GetUnlockKeyRequest(), timeout=5)
         assert shown.unlock_key == key
@@ -103,10 +116,15 @@ async def test_a_killed_controller_is_locked_until_it_has_the_key(
             request = health_pb2.HealthCheckRequest(service=service)
             assert (await probe.Check(request)).status == 2  # NOT_SERVING
         assert (tmp_path / "api.sock").stat().st_mode & 0o777 == 0o600
+        before = time.time_ns()
         assert await unlocked(stub, key) == ""
+        unlocked_by = time.time_ns()
         assert (await info(stub)).services == 1
+        (record,) = await recorded(stub, "swarm unlock")
+        assert (record.caller, record.address, record.result) == ("root", "socket", "ok")
+        assert before <= record.at <= unlocked_by
         assert await updated(stub, autolock=False) == ""
-        assert isinstance(load_key(file), bytes)
+        assert isinstance(load_keys(file)[0], bytes)
         controller.end(signal.SIGKILL)
         controller.start()
         assert (await info(stub)).services == 1
@@ -127,7 +145,9 @@ async def test_followers_lock_too(
         follower.start()
         try:
             key = await updated(stub, autolock=True)
-            await until(lambda: isinstance(load_key(file), LockedKey), "the follower's is locked")
+            await until(
+                lambda: isinstance(load_keys(file)[0], LockedKey), "the follower's is locked"
+            )
             before = file.read_text()
             request = control_pb2.GetUnlockKeyRequest(rotate=True)
             rotated = (await stub.GetUnlockKey(request, timeout=10)).unlock_key

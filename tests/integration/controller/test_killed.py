@@ -50,9 +50,14 @@ class ControllerProcess:
         ]
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *more: str) -> None:
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(self._command, cwd=ROOT, stderr=log)
+            self._process = subprocess.Popen([*self._command, *more], cwd=ROOT, stderr=log)
+
+    def exited(self) -> int:
+        """Its exit code, once it has ended by itself."""
+        assert self._process is not None
+        return self._process.wait(WAIT_S)
 
     def end(self, number: signal.Signals) -> int:
         assert self._process is not None

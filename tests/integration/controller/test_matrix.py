@@ -33,12 +33,12 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Identified]:
 
 async def _callers(fleet: Identified) -> dict[str, list[Caller]]:
     """By column; users once with a certificate and once with a token."""
-    agent = fleet.ca.holder("worker", NODE)
-    await fleet.put(naming(build.node(NODE), agent.chain))
+    agent = fleet.ca.node(NODE)
+    await fleet.put(naming(build.node(NODE), agent.cert_pem))
     found: dict[str, list[Caller]] = {
         "guest": [(fleet.dial(fleet.guest), ())],
         "agent": [(fleet.dial(agent), ())],
-        "controller": [(fleet.dial(fleet.ca.holder("manager", "c2")), ())],
+        "controller": [(fleet.dial(fleet.ca.manager("c2")), ())],
     }
     for role in Role:
         user = await fleet.user(f"the-{role}", role)
@@ -61,11 +61,11 @@ async def _refused(caller: Caller, row: Row) -> str | None:
     async with asyncio.timeout(WAIT_S):
         if method.client_streaming:
             made = call(None, metadata=metadata)
-            if method.name in OPENINGS:
-                first = streams_pb2.StreamFrame(**{OPENINGS[method.name]: request})
-                with suppress(grpc.RpcError, asyncio.InvalidStateError):
+            with suppress(grpc.RpcError, asyncio.InvalidStateError):  # it may be refused by now
+                if method.name in OPENINGS:
+                    first = streams_pb2.StreamFrame(**{OPENINGS[method.name]: request})
                     await made.write(first)
-            await made.done_writing()
+                await made.done_writing()
         else:
             made = call(request, metadata=metadata)
         if row.method in ENDLESS:

@@ -19,7 +19,7 @@ from cli.context import store as contexts
 from cli.main import run
 from controller.app import Controller
 from controller.config import Config
-from controller.identity import ca
+from controller.identity import authority, ca, rotation
 from controller.identity.caller import CONTROLLER
 from controller.identity.keyring import Keyring
 from controller.store.base import Put, Txn
@@ -74,6 +74,7 @@ def _hasty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(renewals, "RETRY_FIRST_S", 0.05)
     monkeypatch.setattr(renewals, "RETRY_MAX_S", 0.2)
     monkeypatch.setattr(renewals, "LOOK_PERIOD_S", 0.0)
+    monkeypatch.setattr(rotation, "CA_ROTATION_MIN", 0)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
 
 
@@ -161,7 +162,7 @@ def socket_of(settings: Config) -> str:
 
 
 async def _refused(host: Host, address: str) -> None:
-    """Return when the handshake refuses the host's certificate: within LOOK_PERIOD_S."""
+    """Return when the handshake refuses the host's certificate."""
     async with asyncio.timeout(WAIT_S):
         with suppress(grpc.aio.AioRpcError):
             while True:
@@ -231,6 +232,16 @@ async def test_twenty_agents_and_a_user_keep_what_they_have_through_a_rotation(
     await late.enlist(tmp_path, address, token_of(controller))
     async with late.up(address):
         await until(lambda: late.full_sets, "it joined with the new token")
+
+
+async def test_a_new_root_counts_from_the_next_connection_on(
+    settings: Config, kv: MemoryKv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authority, "LOOK_PERIOD_S", 3600.0)
+    async with serving(settings, MemoryStore(kv, SteadyClock())) as controller:
+        await leading(controller)
+        await rotate(settings)
+        await _joined(tmp_path, controller, settings.advertise_addr, "host1")
 
 
 async def test_the_next_leader_finishes_a_rotation(

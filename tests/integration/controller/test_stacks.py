@@ -11,7 +11,7 @@ import pytest
 from controller.api.changes.removal import remove_object
 from controller.identity.policy import STACK_LABEL
 from pyswarm_core.api.v1 import control_pb2 as pb
-from pyswarm_core.api.v1 import control_pb2_grpc
+from pyswarm_core.api.v1 import control_pb2_grpc, stats_pb2
 from pyswarm_core.api.v1.containers_pb2 import ListContainersRequest
 from pyswarm_core.identity.users import Role
 from pyswarm_core.kinds import USER
@@ -73,6 +73,19 @@ async def test_lists_and_events_have_the_objects_of_the_stacks(fleet: Identified
         events = [event for part in parts for event in part.events]
         assert {(event.name, event.stack) for event in events} == {("web_main", "web")}
         assert {event.type for event in events} == {"service", "task"}
+
+
+async def test_stats_are_of_the_stacks(fleet: Identified) -> None:
+    _, metadata = await _ci(fleet, "web")
+    async with fleet.dial(fleet.guest) as channel:
+        stub = _users(channel)
+        parts = await _all(stub.Stats(stats_pb2.StatsRequest(all=True), metadata=metadata))
+        assert {one.name for part in parts for one in part.tasks} == {"web_main.1"}
+        parts = await _all(stub.Stats(stats_pb2.StatsRequest(refs=["web_main"]), metadata=metadata))
+        assert parts == []
+        for refs in (["db_main"], ["web_main", "plain_main.1"]):
+            call = stub.Stats(stats_pb2.StatsRequest(refs=refs), metadata=metadata)
+            assert await call.code() is DENIED
 
 
 async def test_events_of_a_removed_service_still_have_its_stack(fleet: Identified) -> None:

@@ -66,7 +66,7 @@ async def test_a_user_renews_its_own_certificate_and_no_other(
         for ref in ("ann", ann.id, ""):
             code, _, newer = await issued(channel, ref)
             assert code is grpc.StatusCode.OK
-            assert ca.parse(newer.chain).subject == Subject(Unit.USER, ann.id, fleet.cluster.id)
+            assert ca.parse(newer.cert_pem).subject == Subject(Unit.USER, ann.id, fleet.cluster.id)
         code, _, newer = await issued(channel, "")
         assert code is grpc.StatusCode.OK
         for other in ("bob", "nobody", ann.id[:8]):
@@ -90,12 +90,12 @@ async def test_a_certificate_made_with_a_token_is_valid_as_long_as_the_token(
     async with fleet.dial(fleet.guest) as guest:
         code, _, first = await issued(guest, "", token)
         assert code is grpc.StatusCode.OK
-    left = ca.parse(first.chain).expires_at - fleet.clock.now()
+    left = ca.parse(first.cert_pem).expires_at - fleet.clock.now()
     assert left <= HOUR
     async with fleet.dial(first) as channel:
         # A renewal does not free it from the token.
         _, _, second = await issued(channel)
-        assert ca.parse(second.chain).expires_at - fleet.clock.now() <= HOUR
+        assert ca.parse(second.cert_pem).expires_at - fleet.clock.now() <= HOUR
         async with fleet.dial(second) as other:
             call = await _following(fleet, other)
             token_id = parse_user_token(token).id
@@ -117,7 +117,7 @@ async def test_an_admin_with_a_token_issues_certificates_of_others_for_their_ful
     token = await fleet.token(boss, HOUR)
     async with fleet.dial(fleet.guest) as guest:
         _, _, found = await issued(guest, "ann", token)
-    parsed = ca.parse(found.chain)
+    parsed = ca.parse(found.cert_pem)
     assert parsed.subject.token_id == ""
     assert parsed.expires_at - fleet.clock.now() > 24 * HOUR
 

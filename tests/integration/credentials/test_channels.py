@@ -12,15 +12,8 @@ from pyswarm_core.aio.credentials import ClientCredentials, channel, guest
 from pyswarm_core.aio.handshake import fetch_chain
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.identity.trust import SERVER_NAME
-from tests.fixtures.fleet_ca import (
-    GUEST_KEY,
-    Call,
-    FleetCa,
-    listener,
-    pem,
-    plain_server,
-    tls_server,
-)
+from tests.fixtures.identity import Pki, another
+from tests.fixtures.servers import Call, as_agent, listener, plain_server, tls_server
 
 METHOD = "/a/b"
 TIMEOUT_S = 10.0
@@ -45,71 +38,61 @@ def refusal(address: str, credentials: ClientCredentials) -> str:
 
 
 @pytest.fixture(scope="module")
-def ca() -> FleetCa:
-    return FleetCa()
+def pki() -> Pki:
+    return another()
 
 
-def test_a_client_certificate_names_the_caller(ca: FleetCa) -> None:
-    with tls_server(ca) as address:
-        seen = call(address, ca.client("alice"))
-    assert seen == Call("CN=alice,OU=user,O=fleet", "TLSv1.3", "")
+def test_a_client_certificate_names_the_caller(pki: Pki) -> None:
+    with tls_server(pki) as address:
+        seen = call(address, pki.user("alice"))
+    assert seen == Call(f"CN=alice,OU=user,O={pki.cluster.id}", "TLSv1.3", "")
 
 
-async def test_an_asyncio_channel_does_the_same(ca: FleetCa) -> None:
-    with tls_server(ca) as address:
-        credentials = msgspec.structs.replace(ca.client("n1", "worker"), token="T")
+async def test_an_asyncio_channel_does_the_same(pki: Pki) -> None:
+    with tls_server(pki) as address:
+        credentials = msgspec.structs.replace(pki.node("n1"), token="T")
         async with channel(address, credentials, aio=True) as opened:
             reply = await opened.unary_unary(METHOD, raw, raw)(b"", timeout=TIMEOUT_S)
     assert msgspec.json.decode(reply, type=Call) == Call(
-        "CN=n1,OU=worker,O=fleet", "TLSv1.3", "Bearer T"
+        f"CN=n1,OU=worker,O={pki.cluster.id}", "TLSv1.3", "Bearer T"
     )
 
 
-def test_the_guests_key_is_accepted_without_its_public_part(ca: FleetCa) -> None:
-    with tls_server(ca) as address:
-        trust = fetch_chain(address, ca.digest)
-        assert trust.root_pem.strip() == ca.root_pem.strip()
+def test_the_guests_key_is_accepted_without_its_public_part(pki: Pki) -> None:
+    with tls_server(pki) as address:
+        trust = fetch_chain(address, pki.digest)
+        assert trust.root_pem.strip() == pki.roots.encode().strip()
         seen = call(address, guest(trust, "PYSWU-1-a-b-c"))
-    assert seen == Call("CN=guest,OU=guest,O=fleet", "TLSv1.3", "Bearer PYSWU-1-a-b-c")
+    assert seen == Call(f"CN=guest,OU=guest,O={pki.cluster.id}", "TLSv1.3", "Bearer PYSWU-1-a-b-c")
 
 
-def test_a_certificate_of_another_ca_is_refused(ca: FleetCa) -> None:
-    stranger = msgspec.structs.replace(FleetCa().client(), ca_pem=ca.root_pem)
-    with tls_server(ca) as address:
+def test_a_certificate_of_another_ca_is_refused(pki: Pki) -> None:
+    stranger = msgspec.structs.replace(another().user("alice"), ca_pem=pki.roots.encode())
+    with tls_server(pki) as address:
         refusal(address, stranger)
 
 
-def test_a_controller_of_another_ca_is_refused(ca: FleetCa) -> None:
+def test_a_controller_of_another_ca_is_refused(pki: Pki) -> None:
     """It would accept the client's certificate; the client does not accept its."""
-    with tls_server(ca, identity=FleetCa().server()) as address:
-        assert "Tls handshake failed" in refusal(address, ca.client())
+    with tls_server(pki, identity=another().shown()) as address:
+        assert "Tls handshake failed" in refusal(address, pki.user("alice"))
 
 
-def test_a_certificate_for_another_name_is_not_a_controllers(ca: FleetCa) -> None:
-    with tls_server(ca, identity=ca.server(name="node.pyswarm")) as address:
-        assert "Hostname Verification Check failed" in refusal(address, ca.client())
-
-
-def test_what_the_guests_key_signs_is_refused(ca: FleetCa) -> None:
-    """The key is public, so nothing that it signs may count."""
-    forger = FleetCa()
-    forger.key, forger.subject = GUEST_KEY, ca.guest.subject
-    forged = forger.client("c1", "manager")
-    chain = forged.cert_pem + pem(ca.guest)
-    with tls_server(ca) as address:
-        refusal(address, ClientCredentials(ca.root_pem, chain, forged.key_pem))
+def test_a_certificate_for_another_name_is_not_a_controllers(pki: Pki) -> None:
+    with tls_server(pki, identity=as_agent(pki)) as address:
+        assert "Hostname Verification Check failed" in refusal(address, pki.user("alice"))
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_tls_1_2_is_refused(ca: FleetCa, tmp_path: Path, version: ssl.TLSVersion) -> None:
-    credentials = ca.client()
+def test_tls_1_2_is_refused(pki: Pki, tmp_path: Path, version: ssl.TLSVersion) -> None:
+    credentials = pki.user("alice")
     pair = tmp_path / "pair.pem"
     pair.write_bytes(credentials.cert_pem + credentials.key_pem)
-    context = ssl.create_default_context(cadata=ca.root_pem.decode())
+    context = ssl.create_default_context(cadata=pki.roots)
     context.load_cert_chain(pair)
     context.set_alpn_protocols(["h2"])
     context.maximum_version = version
-    with tls_server(ca) as address:
+    with tls_server(pki) as address:
         name, port = address.split(":")
         with socket.create_connection((name, int(port)), TIMEOUT_S) as connection:
             if version is ssl.TLSVersion.TLSv1_2:
@@ -120,10 +103,10 @@ def test_tls_1_2_is_refused(ca: FleetCa, tmp_path: Path, version: ssl.TLSVersion
                     assert tls.version() == "TLSv1.3"
 
 
-def test_a_controller_with_tls_1_2_is_refused(ca: FleetCa, tmp_path: Path) -> None:
-    key, chain = ca.server()
+def test_a_controller_with_tls_1_2_is_refused(pki: Pki, tmp_path: Path) -> None:
+    shown = pki.shown()
     pair = tmp_path / "pair.pem"
-    pair.write_bytes(chain + key)
+    pair.write_bytes(shown.chain + shown.key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair)
     context.set_alpn_protocols(["h2"])
@@ -137,7 +120,7 @@ def test_a_controller_with_tls_1_2_is_refused(ca: FleetCa, tmp_path: Path) -> No
             refusals.append(error.reason)
 
     with listener(accept) as address:
-        refusal(address, ca.client())
+        refusal(address, pki.user("alice"))
     assert refusals == ["NO_SHARED_CIPHER"]
 
 
@@ -146,8 +129,8 @@ def test_a_channel_over_the_network_needs_credentials() -> None:
         channel("192.0.2.1:2377", None, aio=False)
 
 
-def test_no_call_leaves_without_tls(ca: FleetCa) -> None:
-    credentials = msgspec.structs.replace(ca.client(), token="T")
+def test_no_call_leaves_without_tls(pki: Pki) -> None:
+    credentials = msgspec.structs.replace(pki.user("alice"), token="T")
     with plain_server() as address:
         assert "Tls handshake failed" in refusal(address, credentials)
 
@@ -159,7 +142,7 @@ def test_a_unix_socket_needs_no_credentials(tmp_path_factory: pytest.TempPathFac
     assert msgspec.json.decode(reply, type=Call) == Call("", "", "")
 
 
-def test_credentials_do_not_print_their_secrets(ca: FleetCa) -> None:
-    credentials = msgspec.structs.replace(ca.client(), token="SECRET")
+def test_credentials_do_not_print_their_secrets(pki: Pki) -> None:
+    credentials = msgspec.structs.replace(pki.user("alice"), token="SECRET")
     assert "SECRET" not in repr(credentials)
     assert "PRIVATE" not in f"{credentials}"

@@ -4,7 +4,6 @@ import socket
 import subprocess
 import sys
 from contextlib import AbstractContextManager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,22 @@ from cli.context import store
 from cli.context.material import half_life
 from cli.context.model import Context, Material
 from cli.main import run
+from controller.identity.cluster import ServerIdentity
 from pyswarm_core.aio.credentials import ClientCredentials
 from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.clock import HOUR, Instant
 from pyswarm_core.identity.tokens import UserToken, secret_of
-from tests.fixtures.fleet_ca import HOUR, FleetCa, plain_server, tls_server
+from tests.fixtures.identity import LIFETIME, Pki, another, present
+from tests.fixtures.servers import as_agent, plain_server, tls_server
 from tests.fixtures.source import ROOT
 from tests.unit.cli.conftest import Pyswarm, Ran
 from tests.unit.cli.objects import service, services_reply
 from tests.unit.cli.scripted import Script, add_script, serve
 
-DAY = timedelta(days=1)
-
 
 @pytest.fixture(scope="module")
-def ca() -> FleetCa:
-    return FleetCa()
+def pki() -> Pki:
+    return another()
 
 
 @pytest.fixture(autouse=True)
@@ -54,12 +54,12 @@ class Seen(grpc.ServerInterceptor):  # type: ignore[type-arg]
 
 
 def controller(
-    ca: FleetCa, identity: tuple[bytes, bytes] | None = None, seen: Seen | None = None
+    pki: Pki, identity: ServerIdentity | None = None, seen: Seen | None = None
 ) -> AbstractContextManager[str]:
     """A server of the fleet that lists one service."""
     script = Script().on("ListServices", services_reply(service("web")))
     seen = seen or Seen()
-    return tls_server(ca, lambda server: add_script(script, server), identity, (seen,))
+    return tls_server(pki, lambda server: add_script(script, server), identity, (seen,))
 
 
 def save(address: str, credentials: ClientCredentials) -> None:
@@ -71,9 +71,9 @@ def save(address: str, credentials: ClientCredentials) -> None:
     store.activate(replace(context, renews_at=half_life(material.cert)))
 
 
-def token_of(ca: FleetCa) -> str:
+def token_of(pki: Pki) -> str:
     """A user token of the fleet."""
-    return str(UserToken(ca.digest, "0" * 25, secret_of(5)))
+    return str(UserToken(pki.digest, "0" * 25, secret_of(5)))
 
 
 @pytest.fixture
@@ -99,37 +99,37 @@ def error(ran: Ran) -> str:
 # ---- what works ----------------------------------------------------------------------------------
 
 
-def test_a_client_certificate_is_shown(ca: FleetCa, pyswarm: Pyswarm) -> None:
+def test_a_client_certificate_is_shown(pki: Pki, pyswarm: Pyswarm) -> None:
     seen = Seen()
-    with controller(ca, seen=seen) as address:
-        save(address, ca.client())
+    with controller(pki, seen=seen) as address:
+        save(address, pki.user("alice"))
         assert pyswarm("service", "ls", "--format", "{{.Name}}") == Ran(0, "web\n", "")
     assert seen.authorizations == [""]
 
 
 def test_a_token_is_shown_with_the_guest_certificate(
-    ca: FleetCa, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+    pki: Pki, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = Seen()
-    with controller(ca, seen=seen) as address:
-        pyswarm("context", "create", "ci", "--pyswarm", f"host={address},token={token_of(ca)}")
+    with controller(pki, seen=seen) as address:
+        pyswarm("context", "create", "ci", "--pyswarm", f"host={address},token={token_of(pki)}")
         assert pyswarm("-c", "ci", "service", "ls", "-q").code == 0
         monkeypatch.setenv("PYSWARM_HOST", address)
-        monkeypatch.setenv("PYSWARM_TOKEN", token_of(ca))
+        monkeypatch.setenv("PYSWARM_TOKEN", token_of(pki))
         assert pyswarm("service", "ls", "-q").code == 0
-    assert seen.authorizations == [f"Bearer {token_of(ca)}"] * 2
+    assert seen.authorizations == [f"Bearer {token_of(pki)}"] * 2
 
 
-def test_an_admin_makes_a_context_for_a_user(ca: FleetCa, pyswarm: Pyswarm, tmp_path: Path) -> None:
+def test_an_admin_makes_a_context_for_a_user(pki: Pki, pyswarm: Pyswarm, tmp_path: Path) -> None:
     def issued(request: pb.IssueUserCertificateRequest) -> pb.IssueUserCertificateReply:
-        chain = ca.of_request(request.csr, request.ref)
+        chain = pki.of_request(request.csr, request.ref)
         return pb.IssueUserCertificateReply(chain=chain, user_id="u")
 
     socket = f"unix://{tmp_path}/api.sock"
     archive = str(tmp_path / "ann.tar")
-    with controller(ca) as address:
+    with controller(pki) as address:
         script = Script().on("IssueUserCertificate", issued)
-        script.on("GetCa", pb.CaReply(certificate=ca.root_pem.decode()))
+        script.on("GetCa", pb.CaReply(certificate=pki.roots))
         script.on("GetInfo", pb.GetInfoReply(join_addr=address))
         with serve(script, socket):
             ran = pyswarm("-H", socket, "context", "create", "ann", "--user", "ann")
@@ -144,40 +144,40 @@ def test_an_admin_makes_a_context_for_a_user(ca: FleetCa, pyswarm: Pyswarm, tmp_
 # ---- what does not, and why ----------------------------------------------------------------------
 
 
-def test_a_token_of_another_fleet_is_not_sent(ca: FleetCa, pyswarm: Pyswarm) -> None:
-    other, seen = FleetCa(), Seen()
+def test_a_token_of_another_fleet_is_not_sent(pki: Pki, pyswarm: Pyswarm) -> None:
+    other, seen = another(), Seen()
     with controller(other, seen=seen) as address:
-        pyswarm("context", "create", "ci", "--pyswarm", f"host={address},token={token_of(ca)}")
+        pyswarm("context", "create", "ci", "--pyswarm", f"host={address},token={token_of(pki)}")
         text = error(pyswarm("-c", "ci", "service", "ls"))
     assert (
-        f"the controller at {address} does not have this fleet's CA (expected {ca.digest}" in text
+        f"the controller at {address} does not have this fleet's CA (expected {pki.digest}" in text
     )
     assert "nothing was sent" in text
     assert secret_of(5) not in text
     assert seen.authorizations == []
 
 
-def test_a_controller_of_another_ca_is_named(ca: FleetCa, pyswarm: Pyswarm) -> None:
-    other = FleetCa()
+def test_a_controller_of_another_ca_is_named(pki: Pki, pyswarm: Pyswarm) -> None:
+    other = another()
     with controller(other) as address:
-        save(address, ca.client())
+        save(address, pki.user("alice"))
         text = error(pyswarm("service", "ls"))
     assert text.startswith(f'the controller at {address} has another CA than context "prod"')
-    assert f"(expected {ca.digest}, it has {other.digest})" in text
+    assert f"(expected {pki.digest}, it has {other.digest})" in text
 
 
 @pytest.mark.parametrize(
-    ("starts", "ends", "reason"),
+    ("issued", "reason"),
     [
-        (-DAY, -HOUR, 'the certificate of context "prod" expired at 20'),
-        (HOUR, DAY, 'the certificate of context "prod" is not valid before 20'),
+        (-LIFETIME - HOUR, 'the certificate of context "prod" expired at 20'),
+        (2 * HOUR, 'the certificate of context "prod" is not valid before 20'),
     ],
 )
 def test_a_certificate_of_another_time_is_named(
-    ca: FleetCa, pyswarm: Pyswarm, starts: timedelta, ends: timedelta, reason: str
+    pki: Pki, pyswarm: Pyswarm, issued: int, reason: str
 ) -> None:
-    with controller(ca) as address:
-        save(address, ca.client(starts=starts, ends=ends))
+    with controller(pki) as address:
+        save(address, pki.user("alice", now=Instant(present() + issued)))
         text = error(pyswarm("service", "ls"))
     assert text.startswith(reason)
     assert "the clock of this host is at 20" in text
@@ -185,68 +185,68 @@ def test_a_certificate_of_another_time_is_named(
 
 
 @pytest.mark.parametrize(
-    ("starts", "ends", "reason"),
-    [(-DAY, -HOUR, "expired at 20"), (HOUR, DAY, "is not valid before 20")],
+    ("issued", "reason"),
+    [(-LIFETIME - HOUR, "expired at 20"), (2 * HOUR, "is not valid before 20")],
 )
 def test_a_controllers_certificate_of_another_time_is_named(
-    ca: FleetCa, pyswarm: Pyswarm, starts: timedelta, ends: timedelta, reason: str
+    pki: Pki, pyswarm: Pyswarm, issued: int, reason: str
 ) -> None:
-    with controller(ca, ca.server(starts, ends)) as address:
-        save(address, ca.client())
+    with controller(pki, pki.shown(Instant(present() + issued))) as address:
+        save(address, pki.user("alice"))
         text = error(pyswarm("service", "ls"))
     assert text.startswith(f"a certificate of the controller at {address} {reason}")
     assert "the clock of this host is at 20" in text
 
 
-def test_a_certificate_that_the_ca_did_not_issue_is_named(ca: FleetCa, pyswarm: Pyswarm) -> None:
-    stranger = FleetCa().client()
-    with controller(ca) as address:
-        save(address, ClientCredentials(ca.root_pem, stranger.cert_pem, stranger.key_pem))
+def test_a_certificate_that_the_ca_did_not_issue_is_named(pki: Pki, pyswarm: Pyswarm) -> None:
+    stranger = another().user("alice")
+    with controller(pki) as address:
+        save(address, ClientCredentials(pki.roots.encode(), stranger.cert_pem, stranger.key_pem))
         text = error(pyswarm("service", "ls"))
     assert text.startswith('the credentials of context "prod" are not valid: ca: it did not issue')
 
 
-def test_a_key_of_another_certificate_is_named(ca: FleetCa, pyswarm: Pyswarm) -> None:
-    with controller(ca) as address:
-        save(address, ClientCredentials(ca.root_pem, ca.client().cert_pem, ca.client().key_pem))
+def test_a_key_of_another_certificate_is_named(pki: Pki, pyswarm: Pyswarm) -> None:
+    with controller(pki) as address:
+        save(address, replace(pki.user("alice"), key_pem=pki.user("alice").key_pem))
         assert "key: it is not the key of the certificate" in error(pyswarm("service", "ls"))
 
 
-def test_a_controller_without_tls_is_named(ca: FleetCa, pyswarm: Pyswarm) -> None:
+def test_a_controller_without_tls_is_named(pki: Pki, pyswarm: Pyswarm) -> None:
     with plain_server() as address:
-        save(address, ca.client())
+        save(address, pki.user("alice"))
         text = error(pyswarm("service", "ls"))
         assert text.startswith(f"pyswarm at {address} does not use TLS: check the port")
-        store.save(Context(name="ci", host=address, material=Material(token=token_of(ca))))
+        store.save(Context(name="ci", host=address, material=Material(token=token_of(pki))))
         assert error(pyswarm("-c", "ci", "service", "ls")) == text
 
 
 def test_a_certificate_for_another_name_has_no_explanation_but_the_log(
-    ca: FleetCa, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+    pki: Pki, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cli.client.RESTART_TIMEOUT_S", 0.1)
-    with controller(ca, ca.server(name="node.pyswarm")) as address:
-        save(address, ca.client())
+    with controller(pki, as_agent(pki)) as address:
+        save(address, pki.user("alice"))
         text = error(pyswarm("service", "ls"))
     assert text.startswith(f"the controller at {address} closed the connection: it restarts, or")
 
 
 def test_a_controller_that_does_not_run_is_unreachable(
-    ca: FleetCa, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+    pki: Pki, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cli.client.RESTART_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-    save(address, ca.client())
+    save(address, pki.user("alice"))
     assert error(pyswarm("service", "ls")).startswith(f"cannot reach a controller at {address}")
-    store.save(Context(name="ci", host=address, material=Material(token=token_of(ca))))
+    store.save(Context(name="ci", host=address, material=Material(token=token_of(pki))))
     text = error(pyswarm("-c", "ci", "service", "ls"))
     assert text.startswith(f"cannot reach a controller at {address} (cannot connect")
 
 
-def test_a_stream_explains_its_errors_too(ca: FleetCa, pyswarm: Pyswarm) -> None:
-    with controller(FleetCa()) as address:
-        save(address, ca.client())
+def test_a_stream_explains_its_errors_too(pki: Pki, pyswarm: Pyswarm) -> None:
+    with controller(another()) as address:
+        save(address, pki.user("alice"))
         assert "has another CA" in error(pyswarm("events", "--until", "0s"))
 
 
@@ -254,12 +254,12 @@ def test_a_stream_explains_its_errors_too(ca: FleetCa, pyswarm: Pyswarm) -> None
 
 
 @pytest.mark.parametrize("credentials", ["certificate", "token"])
-def test_a_call_imports_no_cryptography(ca: FleetCa, credentials: str) -> None:
+def test_a_call_imports_no_cryptography(pki: Pki, credentials: str) -> None:
     """It takes 50 ms, a fifth of what `service ls` may take."""
-    with controller(ca) as address:
-        save(address, ca.client())
+    with controller(pki) as address:
+        save(address, pki.user("alice"))
         if credentials == "token":
-            material = Material(token=token_of(ca))
+            material = Material(token=token_of(pki))
             store.activate(Context(name="ci", host=address, material=material))
         code = (
             "import sys; from cli.main import run; assert run(['service', 'ls', '-q']) == 0;"

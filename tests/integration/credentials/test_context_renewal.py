@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,21 +14,24 @@ from cli.context.model import Context, Material
 from cli.main import run
 from pyswarm_core.aio.credentials import ClientCredentials
 from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.clock import HOUR, Instant
 from pyswarm_core.errors import PermissionDenied, Unavailable
-from tests.fixtures.fleet_ca import HOUR, FleetCa, tls_server
+from tests.fixtures.identity import Pki, another, present
+from tests.fixtures.servers import tls_server
 from tests.fixtures.source import ROOT
 from tests.unit.cli.objects import service, services_reply
 from tests.unit.cli.scripted import Script, add_script
 
 
-def aged(ca: FleetCa) -> ClientCredentials:
+def aged(pki: Pki) -> ClientCredentials:
     """With a certificate that has had more than half of its life."""
-    return ca.client(starts=-3 * HOUR, ends=timedelta(minutes=30))
+    now = Instant(present() - 2 * HOUR)
+    return pki.user("alice", now=now, lifetime=5 * HOUR // 2)
 
 
 @pytest.fixture(scope="module")
-def ca() -> FleetCa:
-    return FleetCa()
+def pki() -> Pki:
+    return another()
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +42,12 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def fleet(ca: FleetCa, credentials: ClientCredentials, **more: object) -> Iterator[Script]:
+def fleet(pki: Pki, credentials: ClientCredentials, **more: object) -> Iterator[Script]:
     """A controller that renews; the credentials are the current context's."""
     script = Script().on("ListServices", services_reply(service("web")))
-    script.on("IssueUserCertificate", lambda request: _issued(ca, request))
-    script.on("GetCa", pb.CaReply(certificate=ca.root_pem.decode(), is_finished=True))
-    with tls_server(ca, lambda server: add_script(script, server)) as address:
+    script.on("IssueUserCertificate", lambda request: _issued(pki, request))
+    script.on("GetCa", pb.CaReply(certificate=pki.roots, is_finished=True))
+    with tls_server(pki, lambda server: add_script(script, server)) as address:
         found = Material(
             credentials.ca_pem.decode(), credentials.cert_pem.decode(), credentials.key_pem.decode()
         )
@@ -54,8 +56,8 @@ def fleet(ca: FleetCa, credentials: ClientCredentials, **more: object) -> Iterat
         yield script
 
 
-def _issued(ca: FleetCa, request: pb.IssueUserCertificateRequest) -> pb.IssueUserCertificateReply:
-    return pb.IssueUserCertificateReply(chain=ca.of_request(request.csr, "alice"), user_id="u")
+def _issued(pki: Pki, request: pb.IssueUserCertificateRequest) -> pb.IssueUserCertificateReply:
+    return pb.IssueUserCertificateReply(chain=pki.of_request(request.csr, "alice"), user_id="u")
 
 
 def _ls(capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,9 +67,9 @@ def _ls(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_certificate_past_half_of_its_life_is_renewed_once(
-    ca: FleetCa, capsys: pytest.CaptureFixture[str]
+    pki: Pki, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with fleet(ca, aged(ca)) as script:
+    with fleet(pki, aged(pki)) as script:
         before = store.load("prod")
         _ls(capsys)
         after = store.load("prod")
@@ -81,10 +83,8 @@ def test_a_certificate_past_half_of_its_life_is_renewed_once(
         assert [request.ref for request in script.requests("IssueUserCertificate")] == [""]
 
 
-def test_a_younger_certificate_is_not_renewed(
-    ca: FleetCa, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with fleet(ca, ca.client()) as script:
+def test_a_younger_certificate_is_not_renewed(pki: Pki, capsys: pytest.CaptureFixture[str]) -> None:
+    with fleet(pki, pki.user("alice")) as script:
         before = store.load("prod")
         _ls(capsys)
         after = store.load("prod")
@@ -93,9 +93,9 @@ def test_a_younger_certificate_is_not_renewed(
 
 
 def test_a_command_whose_certificate_is_not_due_imports_no_cryptography(
-    ca: FleetCa,
+    pki: Pki,
 ) -> None:
-    with fleet(ca, ca.client(), renews_at=1 << 40):
+    with fleet(pki, pki.user("alice"), renews_at=1 << 40):
         code = "import sys; from cli.main import run; run(['service', 'ls', '-q'])"
         check = "sys.exit(3 * any(name.startswith('cryptography') for name in sys.modules))"
         done = subprocess.run([sys.executable, "-c", f"{code}; {check}"], check=False, cwd=ROOT)
@@ -109,13 +109,13 @@ def test_a_command_whose_certificate_is_not_due_imports_no_cryptography(
         ("IssueUserCertificate", pb.IssueUserCertificateReply(chain="junk")),
         ("IssueUserCertificate", pb.IssueUserCertificateReply(chain="")),
         ("GetCa", Unavailable("it restarts")),
-        ("GetCa", pb.CaReply(certificate=FleetCa().root_pem.decode(), is_finished=True)),
+        ("GetCa", pb.CaReply(certificate=another().roots, is_finished=True)),
     ],
 )
 def test_no_command_fails_for_a_renewal(
-    ca: FleetCa, capsys: pytest.CaptureFixture[str], rpc: str, answer: object
+    pki: Pki, capsys: pytest.CaptureFixture[str], rpc: str, answer: object
 ) -> None:
-    with fleet(ca, aged(ca)) as script:
+    with fleet(pki, aged(pki)) as script:
         script.on(rpc, answer)
         before = store.load("prod")
         _ls(capsys)
@@ -124,9 +124,9 @@ def test_no_command_fails_for_a_renewal(
 
 
 def test_a_context_that_cannot_be_written_fails_no_command(
-    ca: FleetCa, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    pki: Pki, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with fleet(ca, aged(ca)) as script:
+    with fleet(pki, aged(pki)) as script:
         before = store.load("prod")
 
         def full(*_: object) -> None:
@@ -140,9 +140,9 @@ def test_a_context_that_cannot_be_written_fails_no_command(
 
 
 def test_a_context_that_another_command_changed_is_left_alone(
-    ca: FleetCa, capsys: pytest.CaptureFixture[str]
+    pki: Pki, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with fleet(ca, aged(ca)) as script:
+    with fleet(pki, aged(pki)) as script:
         other = replace(store.load("prod"), material=Material(token="t"))
 
         def changed(_: object) -> pb.ListServicesReply:
@@ -156,11 +156,11 @@ def test_a_context_that_another_command_changed_is_left_alone(
 
 
 def test_both_roots_are_trusted_until_the_rotation_has_ended(
-    ca: FleetCa, capsys: pytest.CaptureFixture[str]
+    pki: Pki, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    former = FleetCa("former").root_pem.decode()
-    root = ca.root_pem.decode()
-    with fleet(ca, aged(ca)) as script:
+    former = another().roots
+    root = pki.roots
+    with fleet(pki, aged(pki)) as script:
         context = store.load("prod")
         store.save(replace(context, material=replace(context.material, ca=root + former)))
         script.on("GetCa", pb.CaReply(certificate=root, is_finished=False))

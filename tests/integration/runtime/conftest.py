@@ -15,6 +15,7 @@ from agent.runtime import cgroups
 from agent.runtime.base import Command, ContainerConfig, LogLimits
 from agent.runtime.conmon import Binaries
 from agent.runtime.crun import ConmonRuntime
+from agent.runtime.isolation import devices
 from agent.runtime.layout import Layout
 from agent.tasks.ocispec import Surroundings, oci_config
 from pyswarm_core.specs import ContainerSpec, Limits, Resources, TaskSpec
@@ -97,6 +98,7 @@ class RealWorld:
             files={f"/etc/{n}": self.runtime.file_path(container_id, n) for n in names},
             passwd=Path(self.layers[-1], "etc/passwd").read_bytes(),
             group=Path(self.layers[-1], "etc/group").read_bytes(),
+            devices=devices.of_container(task.container_spec),
         )
         return ContainerConfig(
             id=container_id,
@@ -131,6 +133,7 @@ def rootfs() -> Iterator[Path]:
 @pytest.fixture
 async def world(host: Preflight, rootfs: Path) -> AsyncIterator[RealWorld]:
     with tempfile.TemporaryDirectory(prefix="pyswarm-runtime") as base:
+        Path(base).chmod(0o711)  # root of a user namespace passes through
         made = RealWorld(host, host.binaries, rootfs, Path(base))
         yield made
         await made.close()

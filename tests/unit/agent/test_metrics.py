@@ -10,6 +10,7 @@ from agent.metrics import AgentCollector, TaskMetrics
 from agent.network.base import Attachment, DesiredOverlay, Peer, Underlay
 from agent.network.fake import FakeDataplane
 from agent.network.overlay.fake import Fabric
+from agent.stats.restarts import Restarts
 from pyswarm_core.ids import NetworkId, TaskId
 
 NETWORK = DesiredOverlay(
@@ -53,7 +54,7 @@ async def test_path_mtus_are_measured_by_peer() -> None:
 
 def test_checks_are_counted_by_kind_and_result() -> None:
     registry = CollectorRegistry()
-    metrics = TaskMetrics(registry)
+    metrics = TaskMetrics(registry, Restarts())
     for code in (0, 0, 3, -1):
         metrics.checked("HTTP", Outcome(code, ""), 0.002)
     total = "pyswarm_agent_checks_total"

@@ -6,9 +6,9 @@ import pytest
 
 from agent.images.base import ImageConfig
 from agent.runtime.program.users import User, resolve_user
+from agent.tasks.isolation.capabilities import capabilities
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
 from agent.tasks.ocispec_process import (
-    capabilities,
     command_line,
     environment,
     signal_number,

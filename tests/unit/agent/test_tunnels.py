@@ -8,23 +8,30 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc
+import msgspec
 
 from agent.images.base import Image
 from agent.images.fake import FakeImages, FakeRegistry
+from agent.runtime.base import Stats
 from agent.runtime.fake import CommandScript, FakeRuntime, Script
 from agent.runtime.logs import LogEntry
 from agent.runtime.running.attachments import Attachments
-from agent.session.tunnels import LINES_PER_FRAME, Dialer, _parts
+from agent.session.tunnels import LINES_PER_FRAME, Dialer, _parts, sample_period
+from agent.stats.base import Traffic
+from agent.stats.fake import FakeMeter
+from agent.stats.sampler import Sampler
 from agent.streams.serving import Streams
+from agent.worker import Worker
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.api.v1 import dispatcher_pb2 as pb
-from pyswarm_core.api.v1 import dispatcher_pb2_grpc
-from pyswarm_core.ids import TaskId
+from pyswarm_core.api.v1 import dispatcher_pb2_grpc, stats_pb2
+from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.limits import LOG_FRAME_BYTES
 from pyswarm_core.states import TaskState
 from pyswarm_core.traces import Facts, TraceProbe
 from tests.unit.agent.test_worker import CHECK, IMAGE, NODE, Host, assigned, task, with_check
 
+MEMORY = 1 << 30
 LINE = "2026-01-02T03:04:05.678901234+00:00 stdout F hello\n"
 
 
@@ -41,6 +48,10 @@ class _Logs(FakeRuntime):
 
 async def _traced(probe: TraceProbe) -> Facts:
     return Facts(listeners=(probe.task_id,))
+
+
+def sampler(worker: Worker, meter: FakeMeter | None = None) -> Sampler:
+    return Sampler(meter or FakeMeter(), lambda: worker.records, MEMORY)
 
 
 def _streams(runtime: FakeRuntime) -> Streams:
@@ -84,7 +95,9 @@ async def ask(tmp_path: Path, request: pb.OpenTunnel, enough: int = 1_000) -> li
         images = FakeImages(registry, group)
         await images.resolve(IMAGE)
         runtime = _Logs(tmp_path)
-        tunnels = Dialer(worker, images, runtime, _traced, _streams(runtime))
+        tunnels = Dialer(
+            worker, images, runtime, _traced, _streams(runtime), sampler=sampler(worker)
+        )
         await tunnels.open(stub, request)  # type: ignore[arg-type]
     return at.frames
 
@@ -172,7 +185,9 @@ async def test_a_tunnel_that_was_hung_up_on_leaves_no_work_and_no_file_behind(
     async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(1) as (stub, _):
         runtime = _Logs(tmp_path)
         images = _Forever(FakeRegistry(), group)
-        tunnels = Dialer(worker, images, runtime, _traced, _streams(runtime))
+        tunnels = Dialer(
+            worker, images, runtime, _traced, _streams(runtime), sampler=sampler(worker)
+        )
         running = asyncio.all_tasks()
         for request in (pull, logs):
             await tunnels.open(stub, request)  # type: ignore[arg-type]
@@ -218,7 +233,9 @@ async def checked_task(tmp_path: Path, request: pb.OpenTunnel) -> tuple[pb.Tunne
         await worker.assign(assigned(with_check(task(), healthcheck=CHECK)), NODE)
         await host.until(lambda seen: t1 in seen and seen[t1].detail.serving)
         images = FakeImages(FakeRegistry(), group)
-        tunnels = Dialer(worker, images, host.runtime, _traced, _streams(host.runtime))
+        tunnels = Dialer(
+            worker, images, host.runtime, _traced, _streams(host.runtime), sampler=sampler(worker)
+        )
         await tunnels.open(stub, request)  # type: ignore[arg-type]
         if request.signal_task.stop:
             await host.until(lambda seen: seen[t1].state is TaskState.FAILED)
@@ -257,3 +274,65 @@ async def test_a_task_whose_process_does_not_run_gets_no_signal(tmp_path: Path) 
     frame, host = await checked_task(tmp_path, request)
     assert frame.error.kind == "Conflict"
     assert host.runtime.signals == []
+
+
+async def sampled_frames(
+    tmp_path: Path, options: stats_pb2.StatsOptions, enough: int = 1_000
+) -> list[list[stats_pb2.TaskStats]]:
+    """What the leader receives of two tasks, t1 of web and t2 of db."""
+    host, meter = Host(tmp_path), FakeMeter()
+    host.registry.push(IMAGE)
+    meter.used = {
+        "t1": Stats(memory_bytes=5, memory_limit_bytes=64, cpu_ns=7, pids=2, io_write_bytes=9),
+        "t2": Stats(),
+    }
+    meter.traffic = {"t1": Traffic(received_bytes=11, sent_bytes=12)}
+    async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(enough) as (stub, at):
+        other = task("t2")
+        db = msgspec.structs.replace(other.template, service_id=ServiceId("db"))
+        await worker.assign(assigned(task(), msgspec.structs.replace(other, template=db)), NODE)
+        await host.until(
+            lambda seen: len(seen) == 2 and all(s.detail.serving for s in seen.values())
+        )
+        images = FakeImages(FakeRegistry(), group)
+        dialer = Dialer(
+            worker,
+            images,
+            host.runtime,
+            _traced,
+            _streams(host.runtime),
+            sampler=sampler(worker, meter),
+        )
+        await dialer.open(stub, pb.OpenTunnel(tunnel_id="t", stats=options))  # type: ignore[arg-type]
+    return [list(frame.stats.tasks) for frame in at.frames if frame.HasField("stats")]
+
+
+async def test_a_sample_has_what_each_container_uses(tmp_path: Path) -> None:
+    ((first, second),) = await sampled_frames(tmp_path, stats_pb2.StatsOptions(samples=1))
+    assert first.at > 0
+    first.at = 0
+    assert first == stats_pb2.TaskStats(
+        task_id="t1", cpu_ns=7, memory_bytes=5, memory_limit_bytes=64, pids=2, received_bytes=11,
+        sent_bytes=12, written_bytes=9,
+    )  # fmt: skip
+    assert (second.task_id, second.memory_limit_bytes) == ("t2", MEMORY)
+
+
+async def test_samples_are_of_the_named_tasks_and_services(tmp_path: Path) -> None:
+    by_task = stats_pb2.StatsOptions(task_ids=["t1"], samples=2)
+    frames = await sampled_frames(tmp_path / "1", by_task)
+    assert [[one.task_id for one in frame] for frame in frames] == [["t1"], ["t1"]]
+    assert frames[0][0].at < frames[1][0].at
+    by_service = stats_pb2.StatsOptions(service_ids=["db"], samples=1)
+    ((one,),) = await sampled_frames(tmp_path / "2", by_service)
+    assert one.task_id == "t2"
+
+
+async def test_samples_come_until_the_leader_hangs_up(tmp_path: Path) -> None:
+    frames = await sampled_frames(tmp_path, stats_pb2.StatsOptions(), enough=4)
+    assert len(frames) == 3
+
+
+def test_samples_come_no_faster_than_ten_times_per_second() -> None:
+    periods = [sample_period(stats_pb2.StatsOptions(period=p)) for p in (-1, 0, 10**6, 10**9)]
+    assert periods == [10**8, 10**8, 10**8, 10**9]

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from agent import preparation
 from agent.assignment import AssignedTask, Assignment, Template
-from agent.health.base import Outcome
 from agent.health.probes import Probes
 from agent.images.base import Credentials, Image, ImageConfig
 from agent.images.fake import FakeImages, FakeRegistry
@@ -47,6 +46,7 @@ from pyswarm_core.specs import (
     TaskSpec,
 )
 from pyswarm_core.states import TaskState
+from tests.fixtures.agent_parts import DeafObserver, accepted_at_once
 
 NODE = NodeId("n1")
 NET = NetworkId("net1")
@@ -59,14 +59,6 @@ OVERLAY = DesiredOverlay(
     node_number=1,
 )
 IMAGE = "registry.test/web:1"
-
-
-class _Deaf:
-    def moved(self, before: Record, after: Record) -> None:
-        """Nobody measures here."""
-
-    def checked(self, kind: str, outcome: Outcome, duration_s: float) -> None:
-        """Nobody counts here."""
 
 
 class _WatchedRuntime(FakeRuntime):
@@ -132,8 +124,9 @@ class Host:
                 overlays=overlays,
                 preparation=preparation,
                 outbox=self.outbox,
-                observer=_Deaf(),
+                observer=DeafObserver(),
                 listening=self._listening,
+                accepted=accepted_at_once,
                 probe=Probes(self.runtime, self._refused),
             )
             self.overlays = overlays

@@ -6,6 +6,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from agent.assignment import AssignedTask
+from agent.network.base import Bandwidth
 from agent.runtime.base import CgroupLimits, NotRunning, RuntimeFailed
 from agent.tasks.record import NewLimits
 from pyswarm_core.ids import TaskId
@@ -80,3 +81,27 @@ async def test_limits_of_a_process_that_has_just_ended_are_not_refused(tmp_path:
             await asyncio.sleep(0)
         (status,) = worker.report()
         assert (status.detail.limits_version, status.detail.limits_error) == (0, "")
+
+
+async def test_interfaces_have_their_bandwidth_and_change_it_with_the_other_limits(
+    tmp_path: Path,
+) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    limits = [Limits(net_egress=8_000_000), Limits(net_egress=9_000_000, net_ingress=1_000_000)]
+    plain = task()
+    spec = replace(plain.template.spec, resources=Resources(limits=limits[0]))
+    first = replace(plain, template=replace(plain.template, spec=spec))
+    new = NewLimits(2, Resources(limits=limits[1]))
+    second = replace(first, template=replace(first.template, new_limits=new))
+    async with host.worker() as worker:
+        await worker.assign(assigned(first), NODE)
+        await host.reaches(TaskId("t1"), TaskState.RUNNING)
+        (plug,) = host.dataplane.overlay.plugs()
+        assert plug.bandwidth == Bandwidth(egress=8_000_000)
+        await worker.assign(assigned(second), NODE)
+        await host.until(lambda seen: seen[TaskId("t1")].detail.limits_version == 2)
+    async with host.worker() as worker:
+        await worker.assign(assigned(second), NODE)
+        (plug,) = host.dataplane.overlay.plugs()
+        assert plug.bandwidth == Bandwidth(egress=9_000_000, ingress=1_000_000)

@@ -309,9 +309,11 @@ def test_update_names_networks_by_id(fleet: Script, pyswarm: Pyswarm) -> None:
 
 def test_node_update_edits_labels_and_availability(script: Script, pyswarm: Pyswarm) -> None:
     reply = pb.NodeReply(node=node_view())
-    script.on("GetNode", reply).on("UpdateNode", reply)
+    script.on("GetNode", reply)
+    script.on("UpdateNode", pb.NodeReply(node=node_view(), warnings=["container db is stopped"]))
     ran = pyswarm("node", "update", "--availability", "drain", "--label-add", "zone=a", "host1")
     assert (ran.code, ran.out) == (0, "host1\n")
+    assert ran.err == "warning: container db is stopped\n"
     sent = script.requests("UpdateNode")[0]
     assert (sent.ref, sent.version.index) == (NODE_ID, 7)
     assert (sent.spec.availability, dict(sent.spec.labels)) == ("drain", {"zone": "a"})
@@ -385,28 +387,6 @@ def test_a_password_is_the_first_line_of_standard_input(
     script.on("PullImage", [])
     assert pyswarm("image", "pull", "--username", "u", "--password-stdin", "web").code == 0
     assert script.requests("PullImage")[0].password == password
-
-
-def test_events_are_one_line_each(script: Script, pyswarm: Pyswarm) -> None:
-    event = pb.Event(
-        at=1_700_000_000_000_000_000, type="node", action="down", id="n1", name="host1",
-        reason="no heartbeat", count=1,
-    )  # fmt: skip
-    script.on("Events", [pb.EventsReply(events=[event])])
-    told = pyswarm("events", "--until", "2023-11-14T23:00:00Z")
-    assert told.out == (
-        "2023-11-14T22:13:20.000000000Z node down n1 (name=host1, reason=no heartbeat)\n"
-    )
-    assert not script.requests("Events")[0].follow
-    assert pyswarm("events", "--format", "{{.Name}}").out == "host1\n"
-
-
-def test_an_event_of_a_request_names_its_caller(script: Script, pyswarm: Pyswarm) -> None:
-    event = pb.Event(type="service", action="update", id="s1", name="web", count=1, caller="alice")
-    script.on("Events", [pb.EventsReply(events=[event])])
-    told = pyswarm("events", "--until", "2023-11-14T23:00:00Z").out
-    assert told == "1970-01-01T00:00:00.000000000Z service update s1 (name=web, caller=alice)\n"
-    assert pyswarm("events", "--format", "{{.Caller}}").out == "alice\n"
 
 
 def test_commands_are_all_there() -> None:

@@ -171,10 +171,13 @@ def test_ports(fleet: Script, pyswarm: Pyswarm) -> None:
 
 
 def test_networks(fleet: Script, pyswarm: Pyswarm) -> None:
-    line = "--network app --network-alias db --network-alias sql --ip 10.128.0.9 --net back web"
+    line = (
+        "--network app --network-alias db --network-alias sql --ip 10.128.0.9"
+        " --net name=back,ip=10.129.0.9 web"
+    )
     assert made(fleet, pyswarm, line).task_template.networks == (
-        NetworkAttachment(target="app", aliases=("db", "sql"), ip="10.128.0.9"),
-        NetworkAttachment(target="back"),
+        NetworkAttachment(target="app", aliases=("db", "sql"), task_ip="10.128.0.9"),
+        NetworkAttachment(target="back", task_ip="10.129.0.9"),
     )
     assert made(fleet, pyswarm, "--network default web").task_template.networks == (
         NetworkAttachment(target="bridge"),

@@ -11,7 +11,7 @@ from pyswarm_core.api.v1 import containers_pb2 as cp
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.clock import MINUTE, SECOND, Instant
 from pyswarm_core.codec import from_proto, to_proto
-from pyswarm_core.docker.containers import ContainerState, ContainerView
+from pyswarm_core.docker.containers.views import ContainerState, ContainerView
 from pyswarm_core.errors import AlreadyExists, NotFound, Unavailable
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import (

@@ -3,7 +3,6 @@
 import json
 import stat
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,15 @@ from cli.context import store
 from cli.context.model import Context, Given, Material, endpoint, select
 from cli.context.selection import given, selected
 from cli.swarm.joining import Certificate, Identity
+from controller.identity.ca import Unit
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.identity.tokens import UserToken, digest_of, secret_of
-from tests.fixtures.fleet_ca import FleetCa
+from tests.fixtures.identity import another
 from tests.unit.cli.conftest import Pyswarm
 from tests.unit.cli.scripted import Script
 
-CA = FleetCa()
+CA = another()
 TOKEN = str(UserToken(CA.digest, "0" * 25, secret_of(7)))
 PROD = Context(name="prod", host="192.0.2.1:2377", material=Material(token=TOKEN))
 
@@ -37,7 +37,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def files(tmp_path: Path) -> str:
     """The endpoint of a certificate of CA, whose files are in the folder."""
-    credentials = CA.client()
+    credentials = CA.user("alice")
     for name in ("ca", "cert", "key"):
         (tmp_path / f"{name}.pem").write_bytes(getattr(credentials, f"{name}_pem"))
     paths = ",".join(f"{name}={tmp_path}/{name}.pem" for name in ("ca", "cert", "key"))
@@ -131,9 +131,9 @@ def test_a_ca_of_the_environment_must_be_the_contexts(
     monkeypatch.setenv("PYSWARM_CA", str(path))
     with pytest.raises(InvalidArgument, match="PYSWARM_CA: no such file or directory"):
         selected(Given(host_flag="h:1"))
-    path.write_bytes(CA.root_pem)
-    assert selected(Given(host_flag="h:1")).material.ca == CA.root_pem.decode()
-    store.save(replace(PROD, material=Material(ca=FleetCa().root_pem.decode(), token=TOKEN)))
+    path.write_bytes(CA.roots.encode())
+    assert selected(Given(host_flag="h:1")).material.ca == CA.roots
+    store.save(replace(PROD, material=Material(ca=another().roots, token=TOKEN)))
     with pytest.raises(InvalidArgument, match='another certificate than the CA of context "prod"'):
         selected(Given(context_flag="prod"))
     assert selected(Given(context_flag="default")) == Context()
@@ -386,7 +386,7 @@ def test_a_context_for_a_user_keeps_the_way_to_the_registry(
     monkeypatch.delenv("PYSWARM_HOST")
     store.activate(Context(name="lab", host=script.host, registry="r:1", netns="/n"))
     script.on("IssueUserCertificate", issued)
-    script.on("GetCa", pb.CaReply(certificate=CA.root_pem.decode()))
+    script.on("GetCa", pb.CaReply(certificate=CA.roots))
     script.on("GetInfo", pb.GetInfoReply(join_addr=PROD.host))
     assert pyswarm("context", "create", "ann", "--user", "ann").code == 0
     made = store.load("ann")
@@ -421,7 +421,7 @@ def test_credentials_that_do_not_belong_together_are_refused(
     pyswarm: Pyswarm, tmp_path: Path, change: str, reason: str
 ) -> None:
     whole = files(tmp_path)
-    (tmp_path / "other.pem").write_bytes(CA.client().key_pem)
+    (tmp_path / "other.pem").write_bytes(CA.user("alice").key_pem)
     (tmp_path / "big.pem").write_bytes(b"x" * (256 << 10) + b"x")
     (tmp_path / "bytes.pem").write_bytes(b"\xff")
     other = str(UserToken(digest_of(b"other"), "0" * 25, secret_of(7)))
@@ -455,7 +455,7 @@ def test_an_expired_certificate_is_replaced_by_a_new_context(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(diagnosis, "peer_chain", lambda host: ())
-    own = CA.client(starts=timedelta(days=-2), ends=timedelta(days=-1))
+    own = CA.expired(Unit.USER, "alice")
     pems = (own.ca_pem.decode(), own.cert_pem.decode(), own.key_pem.decode())
     error = str(diagnosis.cause(replace(PROD, material=Material(*pems))))
     assert error.startswith('the certificate of context "prod" expired at')

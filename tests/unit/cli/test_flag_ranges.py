@@ -29,8 +29,17 @@ SPECS: dict[str, tuple[tuple[str, str, str], str]] = {
     "--reserve-memory": (SIZES, "0, or 4MiB to 256TiB"),
     "--memory-swap": (("-2", "5000p", "lots"), "-1 for unlimited, or 0B to 256TiB"),
     "--memory-swappiness": (("-2", "101", "many"), "-1 to 100"),
+    "--memory-reservation": (SIZES, "0, or 6MiB to 256TiB"),
+    "--cpu-shares": (("1", "262145", "many"), "0, or 2 to 262144"),
+    "--cpu-period": (("999", "1000001", "many"), "0, or 1000 to 1000000"),
+    "--cpu-quota": (("999", "65536000001", "many"), "0, or 1000 to 65536000000"),
+    "--blkio-weight": (("9", "1001", "many"), "0, or 10 to 1000"),
+    "--net-egress": (("7kbit", "2tbit", "10m"), "0, or 8Kbit to 1000Gbit"),
+    "--net-ingress": (("7kbit", "2tbit", "fast"), "0, or 8Kbit to 1000Gbit"),
     "--oom-score-adj": (("-1001", "1001", "many"), "-1000 to 1000"),
     "--stop-grace-period": (DURATIONS, A_YEAR),
+    "--stop-timeout": (INTEGERS, "0 to 31536000"),
+    "--shm-size": (SIZES, "0, or 4KiB to 256TiB"),
     "--restart-delay": (DURATIONS, A_YEAR),
     "--restart-max-attempts": (INTEGERS, "0 to 1000000"),
     "--restart-max-delay": (DURATIONS, A_YEAR),
@@ -98,7 +107,7 @@ CASES = [
     ),
     *((line, flag, value, bounds) for line, flag, values, bounds in OTHERS for value in values),
 ]
-NUMERIC = ("NUMBER", "DURATION", "BYTES", "DECIMAL", "RATIO")
+NUMERIC = ("NUMBER", "DURATION", "BYTES", "DECIMAL", "RATIO", "RATE")
 
 
 @pytest.mark.parametrize(

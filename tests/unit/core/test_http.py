@@ -1,6 +1,7 @@
 """The servers of metrics and health: what they answer, to whom, and what bounds them."""
 
 import asyncio
+import gzip
 import http.client
 import socket
 import ssl
@@ -9,7 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
+from prometheus_client.parser import text_string_to_metric_families as plain_families
 
 from controller.identity import ca
 from pyswarm_core.aio.http import server as http_server
@@ -78,6 +81,35 @@ def get(
 
 def plain(port: int) -> http.client.HTTPConnection:
     return http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+
+
+def more(*, openmetrics: bool) -> bytes:
+    described = "more" if openmetrics else "more_total"
+    return f"# HELP {described} More.\n# TYPE {described} counter\nmore_total 5\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("accept", "parse"),
+    [("text/plain", plain_families), ("application/openmetrics-text", open_families)],
+)
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+def test_metrics_of_no_registry_are_served_in_both_formats(
+    accept: str, parse: Callable[[str], Iterator[Metric]], encoding: str
+) -> None:
+    with serve_metrics("127.0.0.1:0", registry(), NOBODY, more) as port:
+        connection = plain(port)
+        headers = {"Accept": accept, "Accept-Encoding": encoding}
+        connection.request("GET", "/metrics", headers=headers)
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+    assert answer.headers["Content-Type"].startswith(accept)
+    assert answer.headers.get("Content-Encoding", "") == encoding
+    text = (gzip.decompress(body) if encoding else body).decode()
+    samples = [one for family in parse(text) for one in family.samples]
+    found = {one.name: one.value for one in samples if one.name.endswith("s_total")}
+    assert found["things_total"] == 3
+    assert [one.value for one in samples if one.name == "more_total"] == [5]
 
 
 def test_metrics_on_loopback_are_plain() -> None:

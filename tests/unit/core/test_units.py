@@ -221,3 +221,36 @@ def test_no_instant_is_later_than_never() -> None:
     assert after(NEVER, 5) == NEVER
     assert after(Instant(7), 5) == 12
     assert after(Instant(7), NEVER) == NEVER
+
+
+@pytest.mark.parametrize(
+    ("text", "rate", "shown"),
+    [
+        ("10mbit", 10_000_000, "10Mbit"),
+        ("1.5Gbit", 1_500_000_000, "1.5Gbit"),
+        ("800kbit", 800_000, "800Kbit"),
+        ("8000bit", 8000, "8Kbit"),
+        ("0", 0, "0bit"),
+    ],
+)
+def test_rates_are_bits_a_second_as_tc_has_them(text: str, rate: int, shown: str) -> None:
+    assert (units.parse_bitrate(text), units.format_bitrate(rate)) == (rate, shown)
+
+
+@pytest.mark.parametrize("text", ["", "10", "10m", "10mbps", "-1mbit", "1 mbit", "mbit", "1,5mbit"])
+def test_other_rates_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"rate: .* expected a number with kbit"):
+        units.parse_bitrate(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("", set()), ("3", {3}), ("0-2,7", {0, 1, 2, 7}), ("1,1-1", {1})]
+)
+def test_sets_of_cpus_are_lists_of_ranges(text: str, numbers: set[int]) -> None:
+    assert units.parse_set(text) == numbers
+
+
+@pytest.mark.parametrize("text", ["-1", "1-", "2-1", "a", "1,", "1 2", "8192", "0-99999"])
+def test_other_sets_are_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"set: .* expected"):
+        units.parse_set(text)

@@ -1,6 +1,7 @@
 """Which specs are allowed: every refusal names its field and says what would be valid."""
 
 import string
+from typing import Any
 
 import msgspec
 import pytest
@@ -41,7 +42,7 @@ def service(**changes: object) -> specs.ServiceSpec:
     return replace(build.service("web").spec, **changes)
 
 
-def resources(**limits: int) -> specs.ServiceSpec:
+def resources(**limits: Any) -> specs.ServiceSpec:
     return template(resources=specs.Resources(limits=specs.Limits(**limits)))
 
 

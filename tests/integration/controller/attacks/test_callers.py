@@ -13,16 +13,19 @@ from msgspec.structs import replace
 from controller.api.changes.nodes import remove_node
 from controller.api.changes.removal import remove_object
 from controller.api.changes.users import remove_token
+from controller.grpc.streams.calls import OPENINGS
 from controller.identity import ca
+from controller.identity.ca import Unit
 from controller.identity.policy import DISPATCHER, HEALTH, RULES, STACK_LABEL
+from pyswarm_core.aio.credentials import ClientCredentials
+from pyswarm_core.api.v1 import streams_pb2
 from pyswarm_core.clock import HOUR
 from pyswarm_core.identity.certificates import CertificateAuthority
 from pyswarm_core.identity.users import Role
 from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import USER
 from tests.fixtures import build
-from tests.fixtures.certificates import Holder, foreign
-from tests.fixtures.identity import Pki, key_der, naming
+from tests.fixtures.identity import Pki, another, key_der, naming
 from tests.integration.controller.fleet import WAIT_S
 from tests.integration.controller.identified import Identified, identified
 from tests.integration.controller.matrix import call_of, methods, request_of
@@ -72,6 +75,8 @@ async def _end(attacker: Attacker, name: str, method: Any, named: str) -> grpc.S
         made = call(None, metadata=metadata, timeout=WAIT_S)
         with suppress(grpc.aio.AioRpcError):  # its code is what is asked for
             await made.wait_for_connection()
+            if (kind := OPENINGS.get(method.name)) is not None:
+                await made.write(streams_pb2.StreamFrame(**{kind: request}))
             await made.done_writing()
     else:
         made = call(request, metadata=metadata, timeout=WAIT_S)
@@ -102,25 +107,26 @@ def _no_health(name: str) -> bool:
     return not name.startswith(HEALTH)
 
 
-def _issued_by(fleet: Identified, issuer: Holder) -> Holder:
+def _issued_by(fleet: Identified, issuer: ClientCredentials) -> ClientCredentials:
     """A certificate of an admin that this holder issued, and the holder's own above it."""
-    authority = CertificateAuthority(certificate=issuer.chain.decode(), key=key_der(issuer.key))
+    key = key_der(issuer.key_pem)
+    authority = CertificateAuthority(certificate=issuer.cert_pem.decode(), key=key)
     forged = Pki(replace(fleet.cluster, ca=authority)).node(NODE)
-    return Holder(forged.key_pem, forged.cert_pem + issuer.chain)
+    return replace(forged, cert_pem=forged.cert_pem + issuer.cert_pem)
 
 
-NO_HANDSHAKE: dict[str, Callable[[Identified], Holder | None]] = {
+NO_HANDSHAKE: dict[str, Callable[[Identified], ClientCredentials | None]] = {
     "no certificate": lambda _: None,
-    "foreign CA": lambda fleet: foreign(fleet.cluster).holder("worker", NODE),
-    "expired": lambda fleet: fleet.ca.holder("worker", NODE, -HOUR // 2),
+    "foreign CA": lambda fleet: another(fleet.cluster.id).node(NODE),
+    "expired": lambda fleet: fleet.ca.node(NODE, lifetime=-HOUR // 2),
     "issued by the guest": lambda fleet: _issued_by(fleet, fleet.guest),
-    "issued by a node": lambda fleet: _issued_by(fleet, fleet.ca.holder("worker", NODE)),
+    "issued by a node": lambda fleet: _issued_by(fleet, fleet.ca.node(NODE)),
 }
 
 
 @pytest.mark.parametrize("holder", NO_HANDSHAKE.values(), ids=NO_HANDSHAKE)
 async def test_no_call_passes_the_handshake(
-    fleet: Identified, holder: Callable[[Identified], Holder | None]
+    fleet: Identified, holder: Callable[[Identified], ClientCredentials | None]
 ) -> None:
     async with fleet.dial(holder(fleet)) as channel:
         assert await _refused(fleet, (channel, ""), UNAVAILABLE) == len(RULES)
@@ -133,7 +139,7 @@ async def test_a_plain_connection_is_not_heard(fleet: Identified) -> None:
 
 async def test_a_removed_node_calls_nothing(fleet: Identified) -> None:
     await fleet.put(build.node(REMOVED))
-    async with fleet.dial(fleet.ca.holder("worker", REMOVED)) as channel:
+    async with fleet.dial(fleet.ca.node(REMOVED)) as channel:
         session = "/pyswarm.v1.Dispatcher/Session"  # it reads a hello first
         leave = "/pyswarm.v1.Dispatcher/Leave"  # the answer is that there is no such node
         assert await _end((channel, ""), "/grpc.health.v1.Health/Check", _check(), "") is OK
@@ -168,8 +174,8 @@ async def test_a_certificate_of_another_fleet_with_the_same_ca_calls_nothing(
     fleet: Identified,
 ) -> None:
     ann = await fleet.user("ann", Role.ADMIN)
-    for unit, name in (("user", ann.id), ("worker", NODE)):
-        async with fleet.dial(fleet.ca.holder(unit, name, fleet="0" * 25)) as channel:
+    for unit, name in ((Unit.USER, ann.id), (Unit.WORKER, NODE)):
+        async with fleet.dial(fleet.ca.issued(unit, name, cluster_id="0" * 25)) as channel:
             await _refused(
                 fleet,
                 (channel, ""),
@@ -178,10 +184,10 @@ async def test_a_certificate_of_another_fleet_with_the_same_ca_calls_nothing(
             )
 
 
-async def _agent(fleet: Identified) -> Holder:
+async def _agent(fleet: Identified) -> ClientCredentials:
     """The agent of NODE."""
-    holder = fleet.ca.holder("worker", NODE)
-    await fleet.put(naming(build.node(NODE), holder.chain))
+    holder = fleet.ca.node(NODE)
+    await fleet.put(naming(build.node(NODE), holder.cert_pem))
     return holder
 
 

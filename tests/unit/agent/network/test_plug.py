@@ -6,7 +6,7 @@ import pytest
 from agent.network import message
 from agent.network.base import Attachment, DesiredOverlay
 from agent.network.names import Names, gateway_mac
-from agent.network.overlay.plug import Ipv6Interface, Plug, inside_messages, plugs
+from agent.network.overlay.plug import Ipv6Interface, Plug, inside_messages, plugs, stale_neighbours
 from agent.network.state import Neighbour, Route, Rule
 from pyswarm_core.ids import NetworkId, TaskId
 
@@ -83,3 +83,16 @@ def test_beside_a_dual_stack_network_one_without_ipv6_is_kept_off_it(
 ) -> None:
     said = inside_messages(wiring(*overlays), 3)
     assert [n for n in (64, 65) if message.without_ipv6(n) in said] == kept_off
+
+
+def test_a_mac_of_its_own_is_also_that_of_the_host_s_entries() -> None:
+    place = Attachment(network_id=APP, address="10.1.0.2", mac="02:42:ac:11:00:09")
+    (plug,) = plugs(TaskId("task"), [place], {APP: DUAL}, NAMES, 1500)
+    assert plug.inside.mac == "02:42:ac:11:00:09"
+    assert {entry.mac for entry in plug.neighbours} == {"02:42:ac:11:00:09"}
+    bridge = NAMES.bridge(APP)
+    assert stale_neighbours([plug]) == [
+        (bridge, Neighbour(bridge, "10.1.0.2", "02:42:ac:11:00:09")),
+        (bridge, Neighbour(bridge, "fd01::2", "02:42:ac:11:00:09")),
+    ]
+    assert stale_neighbours(wiring(DUAL, FOUR)) == []

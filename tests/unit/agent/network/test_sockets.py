@@ -1,13 +1,15 @@
 """Listening ports, read from real copies of the kernel's socket tables."""
 
+import asyncio
 import os
 import socket
 from pathlib import Path
 
 import pytest
 
-from agent.listening import listening
-from agent.network.sockets import listeners, listens
+from agent import listening as listening_module
+from agent.listening import accepted, listening
+from agent.network.sockets import has_unaccepted, listeners, listens
 from agent.tasks.record import Record
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.objects import TaskDetail
@@ -58,6 +60,39 @@ async def test_a_real_process_listens_once_it_does() -> None:
         server.listen()
         assert await listening(record)
     assert not await listening(record)
+
+
+@pytest.mark.parametrize(
+    ("line", "waits"),
+    [
+        (b"00000000:0050 00000000:0000 0A 00000000:00000000", False),
+        (b"00000000:0050 00000000:0000 0A 00000000:00000002", True),
+        (b"0200800A:0050 0100800A:9C40 03 00000000:00000000", True),
+        (b"0200800A:0050 0100800A:9C40 01 00000000:00000040", False),
+    ],
+    ids=["none", "in the accept queue", "in the handshake", "accepted, with data"],
+)
+def test_connections_that_no_program_has_accepted_are_found(line: bytes, waits: bool) -> None:
+    table = TABLE + b"   4: " + line + b" 00:00000000 00000000     0\n"
+    assert has_unaccepted(table) is waits
+
+
+async def test_a_real_connection_waits_until_it_is_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listening_module, "ACCEPT_MAX_S", 3600.0)
+    record = Record(
+        task_id=TaskId("t"), service_id=ServiceId("s"), service_name="web", slot=1,
+        node_id=NodeId("n"), spec=TaskSpec(container_spec=ContainerSpec(image="web")),
+        detail=TaskDetail(pid=os.getpid(), ports=(PortConfig(target_port=80),)),
+    )  # fmt: skip
+    server = socket.create_server(("127.0.0.1", 0))
+    with server, socket.create_connection(server.getsockname()):
+        waiting = asyncio.create_task(accepted(record))
+        done, _ = await asyncio.wait([waiting], timeout=0.1)
+        assert not done
+        server.accept()[0].close()
+        await waiting
 
 
 def test_every_line_of_this_hosts_own_table_is_understood() -> None:

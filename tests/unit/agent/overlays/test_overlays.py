@@ -17,6 +17,7 @@ from agent.network.base import (
     DesiredOverlay,
     EndpointKey,
     Fault,
+    Interfaces,
     NetworkFailed,
     Peer,
     Published,
@@ -456,3 +457,43 @@ async def test_the_files_with_keys_of_encrypted_networks_are_for_their_owner_alo
     files.save(SavedPlan((closed,)))
     assert NetworkFiles(path).load().overlays == (closed,), "networks come back without a leader"
     assert [one.stat().st_mode & 0o777 for one in tmp_path.iterdir()] == [0o600]
+
+
+async def test_a_task_has_the_address_that_was_chosen_and_no_other_can(tmp_path: Path) -> None:
+    dataplane = FakeDataplane(Fabric(), Underlay(address="192.0.2.1"))
+    async with running(dataplane, Told(), tmp_path / "o") as overlays:
+        await overlays.assign(Assignment(True, 1, (), (), (overlay(NET), overlay(OTHER)), (), ()))
+        chosen = Interfaces(addresses={NET: "10.1.0.9"})
+        attached = await overlays.attach(TaskId("a"), [OTHER, NET], interfaces=chosen)
+        assert [one.address for one in attached.addresses] == ["10.2.0.2", "10.1.0.9"]
+        again = await overlays.attach(TaskId("a"), [OTHER, NET], interfaces=chosen)
+        assert again == attached
+        with pytest.raises(
+            NetworkFailed, match=r"network net: address 10\.1\.0\.9 is that of task a"
+        ):
+            await overlays.attach(TaskId("b"), [OTHER, NET], interfaces=chosen)
+        other = Interfaces(addresses={NET: "10.1.9.9"})
+        with pytest.raises(NetworkFailed, match=r"10\.1\.9\.9 is in none of this node's blocks"):
+            await overlays.attach(TaskId("b"), [NET], interfaces=other)
+        b = await overlays.attach(TaskId("b"), [OTHER])
+        assert [one.address for one in b.addresses] == ["10.2.0.4"], "what it got was released"
+
+
+async def test_a_chosen_address_is_waited_for_while_the_former_task_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataplane = FakeDataplane(Fabric(), Underlay(address="192.0.2.1"))
+    async with running(dataplane, Told(), tmp_path / "o") as overlays:
+        await overlays.assign(Assignment(True, 1, (), (), (overlay(NET),), (), ()))
+        chosen = Interfaces(addresses={NET: "10.1.0.9"})
+        await overlays.attach(TaskId("old"), [NET], interfaces=chosen)
+        await overlays.released(TaskId("old"), chosen.addresses)
+        free = asyncio.create_task(overlays.released(TaskId("new"), chosen.addresses))
+        await asyncio.sleep(0)
+        assert not free.done()
+        await overlays.detach(TaskId("old"))
+        await free
+        attached = await overlays.attach(TaskId("new"), [NET], interfaces=chosen)
+        assert [one.address for one in attached.addresses] == ["10.1.0.9"]
+        monkeypatch.setattr("agent.overlays.overlays.ADDRESS_WAIT_S", 0.0)
+        await overlays.released(TaskId("other"), chosen.addresses)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from agent.runtime import cgroups
 from agent.runtime.base import CgroupLimits, RuntimeFailed
 from agent.runtime.cgroups import Hierarchies
 from agent.runtime.running import freezer
@@ -196,19 +195,6 @@ def test_a_kernel_that_does_not_limit_swap_limits_memory(v2: Hierarchies, tmp_pa
     (tmp_path / "c/memory.swap.max").unlink()
     change(v2, "/c", SOME)
     assert (tmp_path / "c/memory.max").read_text() == str(48 * MIB)
-
-
-@pytest.mark.parametrize(
-    ("text", "read", "written"),
-    [
-        ("", 0, 0),
-        ("254:0 Read 90\n254:0 Write 7\n254:0 Sync 1\n254:16 Read 10\nTotal 107\n", 100, 7),
-        ("8:0 rbytes=90 wbytes=7 rios=3 wios=4 dbytes=5 dios=6\n8:16 rbytes=10 wbytes=1\n", 100, 8),
-    ],
-    ids=["none", "v1", "v2"],
-)
-def test_bytes_of_disks_are_added_up(text: str, read: int, written: int) -> None:
-    assert cgroups.io_bytes(text) == (read, written)
 
 
 def test_the_freezer_of_v1_is_used_where_v2_has_no_process(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from agent.session.identity import Identity, Joining, join
 from pyswarm_core.errors import InvalidArgument, PermissionDenied
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import NodeDescription
-from tests.fixtures.identity import FLEET, another, identity_in, tls_server
+from tests.fixtures.identity import FLEET, another, identity_in
+from tests.fixtures.servers import tls_server
 
 
 def test_an_identity_is_what_was_saved_and_for_root_alone(tmp_path: Path) -> None:
@@ -58,9 +59,9 @@ async def test_a_controller_with_another_ca_gets_no_token_and_nothing_is_saved(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "identity.json"
-    async with tls_server(another()) as address:
-        with pytest.raises(PermissionDenied, match="does not have this fleet's CA"):
-            await join(path, _joining(FLEET.token, address))
+    refused = pytest.raises(PermissionDenied, match="does not have this fleet's CA")
+    with tls_server(another()) as address, refused:
+        await join(path, _joining(FLEET.token, address))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,7 +21,8 @@ from controller.identity.rotation import begun
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.clock import HOUR, SECOND, Instant
 from pyswarm_core.errors import PermissionDenied, Unavailable
-from tests.fixtures.identity import FLEET, LIFETIME, Pki, another, identity_in, present, tls_server
+from tests.fixtures.identity import FLEET, LIFETIME, Pki, another, identity_in, present
+from tests.fixtures.servers import tls_server
 
 
 class Office(dispatcher_pb2_grpc.DispatcherServicer):
@@ -35,7 +36,7 @@ class Office(dispatcher_pb2_grpc.DispatcherServicer):
         self.loses = 0
         """Answers that do not arrive."""
 
-    async def RenewCertificate(
+    def RenewCertificate(
         self, request: dispatcher_pb2.RenewCertificateRequest, context: Any
     ) -> dispatcher_pb2.Certificate:
         caller = certificate_of(context)
@@ -63,7 +64,7 @@ class Office(dispatcher_pb2_grpc.DispatcherServicer):
 async def office(pki: Pki = FLEET) -> AsyncIterator[tuple[Office, str]]:
     found = Office(pki)  # type: ignore[abstract]
     add = dispatcher_pb2_grpc.add_DispatcherServicer_to_server
-    async with tls_server(pki, lambda server: add(found, server)) as address:
+    with tls_server(pki, lambda server: add(found, server)) as address:
         yield found, address
 
 

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from controller.api.changes.cluster import rotate_unlock_key, unlock_key, update_cluster
 from controller.identity.autolock import parse_unlock_key
-from controller.leader.events import events_of
+from controller.leader.events.made import events_of
 from pyswarm_core.clock import HOUR, SECOND
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Conflict, InvalidArgument

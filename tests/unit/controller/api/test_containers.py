@@ -15,7 +15,7 @@ from controller.api.queries.containers import (
 from controller.brain.slices import finish
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
-from pyswarm_core.docker.containers import ContainerState
+from pyswarm_core.docker.containers.views import ContainerState
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.objects import Endpoint, HealthState, Service, Task, TaskDetail
 from pyswarm_core.specs import PortConfig, Protocol

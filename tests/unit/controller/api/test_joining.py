@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from controller.api.changes.joining import JoinRequest, greet, join
 from controller.brain.nodes import managers, promoted
-from controller.leader.events import events_of
+from controller.leader.events.made import events_of
 from pyswarm_core.clock import MINUTE
 from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied

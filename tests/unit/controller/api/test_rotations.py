@@ -8,11 +8,21 @@ from msgspec.structs import replace
 
 from controller.api import rotations
 from controller.identity.rotation import begun
+from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Unavailable
 from tests.fixtures import build
 from tests.fixtures.build import NOW
 from tests.fixtures.identity import FLEET
+
+OVER = Instant(NOW + 10 * SECOND)
+
+
+class Over:
+    """The rotation has lasted as long as it has to."""
+
+    def now(self) -> Instant:
+        return OVER
 
 
 async def test_a_store_that_takes_no_writes_ends_no_term(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,11 +40,11 @@ async def test_a_store_that_takes_no_writes_ends_no_term(monkeypatch: pytest.Mon
         async def submit(self, mutation: Any, caller: Any) -> None:
             if next(full):
                 raise Unavailable("the store has no space")
-            writes, _ = mutation(state, NOW, build.Numbered())
+            writes, _ = mutation(state, OVER, build.Numbered())
             state.apply(writes)
 
     leader: Any = Full()
-    ending = asyncio.create_task(rotations.end_rotations(leader))
+    ending = asyncio.create_task(rotations.end_rotations(leader, Over()))
     try:
         async with asyncio.timeout(30):
             while state.cluster.former_roots:  # noqa: ASYNC110  # the state tells nobody

@@ -20,6 +20,7 @@ from controller.grpc.auditing import (
 from controller.grpc.callers import set_caller
 from controller.identity.caller import ANONYMOUS, CONTROLLER, Caller, CallerKind, Role
 from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.codec import to_proto
 from pyswarm_core.errors import (
     Conflict,
     Exhausted,
@@ -48,7 +49,7 @@ def test_verbs_are_those_of_the_command_line(verb: str) -> None:
 
 def refused(name: str, error: PyswarmError, caller: Caller = ALICE) -> list[AuditRecord]:
     desk = Desk(build.state(), Numbered())
-    record_refusal(Term(desk), caller, name, error, "web")
+    record_refusal(Term(desk), caller, name, error, pb.RefRequest(ref="web"))
     desk.audit.log.publish()
     return list(chain.from_iterable(desk.audit.log.kept()))
 
@@ -144,7 +145,29 @@ async def test_a_refused_removal_has_the_verb_of_its_kind_and_the_object() -> No
 def test_an_object_that_was_named_by_its_id_has_its_name() -> None:
     service = build.service("web")
     desk = Desk(build.state(services=[service]), Numbered())
-    record_refusal(Term(desk), ALICE, "UpdateService", PermissionDenied("no"), service.id)
+    request = pb.RefRequest(ref=service.id)
+    record_refusal(Term(desk), ALICE, "UpdateService", PermissionDenied("no"), request)
     desk.audit.log.publish()
     (record,) = chain.from_iterable(desk.audit.log.kept())
     assert record.object == "service/web"
+
+
+@pytest.mark.parametrize(
+    ("ref", "condition", "verb"),
+    [
+        ("web", "any", "service scale"),
+        ("nothing", "any", "service update"),
+        ("web", "sometimes", "service update"),
+    ],
+)
+def test_a_refused_update_has_the_verb_of_the_command(ref: str, condition: str, verb: str) -> None:
+    service = build.service("web", replicas=2)
+    desk = Desk(build.state(services=[service]), Numbered())
+    request = pb.UpdateServiceRequest(ref=ref)
+    to_proto(service.spec, request.spec)
+    request.spec.mode.replicated.replicas = 7
+    request.spec.task_template.restart_policy.condition = condition
+    record_refusal(Term(desk), ALICE, "UpdateService", PermissionDenied("no"), request)
+    desk.audit.log.publish()
+    (record,) = chain.from_iterable(desk.audit.log.kept())
+    assert (record.verb, record.result) == (verb, "no")

@@ -17,7 +17,14 @@ from pyswarm_core.identity.limits import AUDIT_RECORD_BYTES, AUDIT_VALUE_BYTES
 from pyswarm_core.identity.users import User, UserId, UserSpec, UserToken
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.objects import Version
-from pyswarm_core.specs import NetworkSpec, PortConfig, RegistryLogin
+from pyswarm_core.specs import (
+    GlobalMode,
+    NetworkSpec,
+    PortConfig,
+    RegistryLogin,
+    ReplicatedMode,
+    ServiceSpec,
+)
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState
 from tests.fixtures import build
@@ -53,6 +60,34 @@ def test_a_record_names_caller_verb_object_and_version() -> None:
     assert found.version == WEB.version.index + 1
     assert (found.result, changes(found)) == ("ok", [("Labels.a", "", "1")])
     assert decode_record(encode_record(found)) == found
+
+
+SPEC = WEB.spec
+FORCED = replace(SPEC.task_template, force_update=SPEC.task_template.force_update + 1)
+STOPPED = replace(SPEC, stopped=True)
+SCALED = replace(SPEC, mode=ReplicatedMode(replicas=5))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "verb"),
+    [
+        (SPEC, SCALED, "service scale"),
+        (SPEC, STOPPED, "service stop"),
+        (STOPPED, SPEC, "service start"),
+        (SPEC, replace(SPEC, task_template=FORCED), "service restart"),
+        (SPEC, replace(SPEC, mode=GlobalMode()), "service update"),
+        (SPEC, replace(SCALED, stopped=True), "service update"),
+        (SPEC, replace(SCALED, task_template=FORCED), "service update"),
+        (SPEC, replace(SCALED, labels={"a": "1"}), "service update"),
+        (SPEC, SPEC, "service update"),
+    ],
+)
+def test_an_update_has_the_verb_of_the_command_that_makes_it(
+    old: ServiceSpec, new: ServiceSpec, verb: str
+) -> None:
+    state = build.state(services=[replace(WEB, spec=old)])
+    assert record(state, updated(spec=new), "service update").verb == verb
+    assert record(state, updated(spec=new), "service rollback").verb == "service rollback"
 
 
 def test_without_a_verb_it_follows_from_the_change() -> None:

@@ -156,6 +156,35 @@ async def test_a_changed_ca_and_a_changed_lifetime_are_adopted(kv: MemoryKv) -> 
         assert one.identity is last, "nothing that a certificate depends on has changed"
 
 
+async def test_a_change_of_the_leader_counts_at_once_and_an_older_read_does_not_undo_it(
+    kv: MemoryKv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(kv, FLEET.cluster)
+    one = authority(kv)
+    rotated = begun(FLEET.cluster, NOW)
+    read = one._stored.read
+    reads = 0
+
+    async def overtaken() -> Cluster:
+        nonlocal reads
+        found = await read()
+        reads += 1
+        if reads == 2:  # the leader stores a new CA while the second look is answered
+            one.changed((rotated,))
+            require_issued_by(one.identity.chain, (rotated.ca.certificate,))
+            await put(kv, rotated)
+        return found
+
+    monkeypatch.setattr(one._stored, "read", overtaken)
+    async with kept(one):
+        await changed(one)
+        given = one.identity
+        before = reads
+        while reads < before + 3:
+            assert one.identity is given
+            await asyncio.sleep(0.005)
+
+
 async def test_a_store_that_is_away_is_waited_for(kv: MemoryKv) -> None:
     store = MemoryStore(kv, SteadyClock())
     store.set_away(True)

@@ -12,11 +12,12 @@ from controller.identity.autolock import (
     key_text,
     lock,
     parse_key,
+    parse_keys,
     parse_unlock_key,
     unlock,
     unlock_key_text,
 )
-from controller.identity.keyfile import load_key
+from controller.identity.keyfile import load_keys
 from controller.identity.keyring import Keyring
 from controller.identity.locking import Locking
 from controller.store.base import Put, Txn
@@ -24,6 +25,7 @@ from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.errors import Conflict, InvalidArgument
 from pyswarm_core.keys import Keys
+from pyswarm_core.kinds import CLUSTER
 from pyswarm_core.objects import Cluster
 from pyswarm_core.specs import ClusterSpec
 from tests.fixtures.desk import StoppedClock
@@ -77,7 +79,7 @@ def test_a_restarted_controller_is_locked_until_it_has_the_key(path: Path) -> No
     assert not keyring.follow(PLAIN)
     assert keyring.follow(LOCKING)
     assert not keyring.follow(LOCKING), "it is encrypted with this key already"
-    assert isinstance(load_key(path), LockedKey)
+    assert isinstance(load_keys(path)[0], LockedKey)
     assert path.stat().st_mode & 0o777 == 0o600
     again = Keyring(path)
     assert (again.is_locked, again.is_empty) == (True, False)
@@ -91,6 +93,24 @@ def test_a_restarted_controller_is_locked_until_it_has_the_key(path: Path) -> No
         again.unlock(UNLOCK)
     assert again.follow(PLAIN)
     assert Keyring(path).envelope(is_new=False).key_id == key_id
+
+
+def test_former_keys_are_locked_and_unlocked_as_well(path: Path) -> None:
+    keyring = Keyring(path)
+    former = keyring.envelope(is_new=True).encode(LOCKING)
+    path.write_text(key_text(bytes(range(32))) + path.read_text())
+    both = Keyring(path)
+    assert (keyring.has_former, both.has_former) == (False, True)
+    assert both.follow(LOCKING)
+    again = Keyring(path)
+    assert again.is_locked
+    again.unlock(UNLOCK)
+    assert again.envelope(is_new=False).decode(CLUSTER, former) == LOCKING
+    assert again.envelope(is_new=False).key_id == both.envelope(is_new=False).key_id
+    assert again.follow(PLAIN)
+    assert load_keys(path)[0] == bytes(range(32))
+    with pytest.raises(ValueError, match="32 bytes in base64 on each line"):
+        parse_keys(key_text(bytes(32)) + lock(bytes(32), UNLOCK, bytes(12)).text)
 
 
 def test_a_rotated_unlock_key_replaces_the_former(path: Path) -> None:
@@ -111,13 +131,13 @@ async def test_every_controller_follows_the_stored_cluster(path: Path) -> None:
     assert not path.exists(), "there is no cluster yet"
     envelope = keyring.envelope(is_new=True)
     await locking.look()
-    assert isinstance(load_key(path), bytes)
+    assert isinstance(load_keys(path)[0], bytes)
     await store.commit(Txn(puts=(Put(keys.cluster, envelope.encode(LOCKING)),)))
     await locking.look()
-    assert isinstance(load_key(path), LockedKey)
+    assert isinstance(load_keys(path)[0], LockedKey)
     await store.commit(Txn(puts=(Put(keys.cluster, envelope.encode(PLAIN)),)))
     await locking.look()
-    assert isinstance(load_key(path), bytes)
+    assert isinstance(load_keys(path)[0], bytes)
 
 
 def test_a_key_file_that_cannot_be_replaced_is_named(

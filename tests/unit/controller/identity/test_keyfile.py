@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.identity.keyfile import create_key, load_key
+from controller.identity.keyfile import create_key, load_keys
 from controller.identity.keyring import Keyring
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.kinds import CLUSTER
@@ -19,7 +19,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_new_key_is_loaded_again(path: Path) -> None:
     key = create_key(path)
-    assert load_key(path) == key
+    assert load_keys(path) == (key,)
     assert len(key) == 32
     assert path.stat().st_mode & 0o777 == 0o600
     assert [one.name for one in path.parent.iterdir()] == ["encryption.key"]
@@ -29,20 +29,20 @@ def test_an_existing_key_is_never_replaced(path: Path) -> None:
     key = create_key(path)
     with pytest.raises(InvalidArgument, match="exists: a new key would not open what is stored"):
         create_key(path)
-    assert load_key(path) == key
+    assert load_keys(path) == (key,)
 
 
 def test_what_a_crash_left_is_no_obstacle(path: Path) -> None:
     path.parent.mkdir()
     path.with_name("encryption.key.new").write_text("half")
-    assert create_key(path) == load_key(path)
+    assert (create_key(path),) == load_keys(path)
 
 
 def test_a_key_of_openssl_is_accepted(path: Path) -> None:
     path.parent.mkdir()
     path.write_text(b64encode(bytes(32)).decode() + "\n")
     path.chmod(0o600)
-    assert load_key(path) == bytes(32)
+    assert load_keys(path) == (bytes(32),)
 
 
 @pytest.mark.parametrize(
@@ -53,16 +53,16 @@ def test_another_file_is_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     path.chmod(0o600)
     with pytest.raises(InvalidArgument, match=r"--encryption-key: .*encryption\.key"):
-        load_key(path)
+        load_keys(path)
 
 
 def test_a_file_for_everybody_is_refused_with_the_command_that_mends_it(path: Path) -> None:
     create_key(path)
     path.chmod(0o644)
     with pytest.raises(InvalidArgument, match=rf"expected mode 0600 \(chmod 600 {path}\)"):
-        load_key(path)
+        load_keys(path)
     path.chmod(0o440)  # a Secret of Kubernetes, with fsGroup
-    load_key(path)
+    load_keys(path)
 
 
 def test_a_missing_one_is_refused_with_what_to_copy_from_where(path: Path) -> None:

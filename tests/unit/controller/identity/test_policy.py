@@ -13,13 +13,13 @@ from controller.brain.slices import finish
 from controller.identity.caller import ANONYMOUS, CONTROLLER, ROOT, Caller, CallerKind, Role
 from controller.identity.policy import CONTROL, DISPATCHER, RULES, STACK_LABEL, Named, authorize
 from pyswarm_core.api.v1 import control_pb2 as pb
-from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.api.v1 import dispatcher_pb2, streams_pb2
 from pyswarm_core.codec import to_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import PermissionDenied
 from pyswarm_core.identity.users import User, UserId, UserSpec
 from pyswarm_core.objects import PreviousSpec
-from pyswarm_core.specs import NetworkAttachment, NetworkSpec, ServiceSpec
+from pyswarm_core.specs import Device, NetworkAttachment, NetworkSpec, ServiceSpec
 from pyswarm_core.state import State
 from pyswarm_core.views import Event
 from tests.fixtures import build
@@ -184,6 +184,7 @@ def test_objects_of_some_kinds_need_another_role(state: State) -> None:
 
 # Options
 
+NAMESPACES = ("pid", "ipc", "uts", "cgroupns")
 POWERS = [
     ("--network host", _joining(_service("x"), "host")),
     ("--cap-add SYS_ADMIN", _service("x", capability_add=("CHOWN", "SYS_ADMIN"))),
@@ -192,6 +193,22 @@ POWERS = [
     ("--sysctl net.core.somaxconn", _service("x", sysctls={"net.core.somaxconn": "9"})),
     ("--sysctl kernel.shmmax", _service("x", sysctls={"kernel.shmmax": "9"})),
     ("--oom-score-adj -1", _service("x", oom_score_adj=-1)),
+    ("--privileged true", _service("x", privileged=True)),
+    *((f"--{kind} host", _service("x", **{f"{kind}_mode": "host"})) for kind in NAMESPACES),
+    ("--device /dev/kvm", _service("x", devices=(Device(path_on_host="/dev/kvm"),))),
+    ("--device-cgroup-rule a *:* rwm", _service("x", device_cgroup_rules=("a *:* rwm",))),
+    ("--security-opt seccomp=unconfined", _service("x", security_opt=("seccomp=unconfined",))),
+    ("--security-opt seccomp=FILE", _service("x", security_opt=("seccomp={}" + 99 * " ",))),
+    ("--security-opt apparmor=mine", _service("x", security_opt=("apparmor=mine",))),
+    (
+        "--security-opt systempaths=unconfined",
+        _service("x", security_opt=("systempaths=unconfined",)),
+    ),
+    ("--pid host", _service("x", pid_mode="host", userns_mode="auto")),
+    (
+        f'--device "/dev/{75 * "x"}..."',
+        _service("x", devices=(Device(path_on_host="/dev/" + 99 * "x"),)),
+    ),
 ]
 HARMLESS = [
     _joining(_service("x"), "bridge"),
@@ -200,6 +217,9 @@ HARMLESS = [
     _service("x", capability_drop=("ALL",)),
     _service("x", sysctls={"net.ipv4.ip_unprivileged_port_start": "0"}),
     _service("x", oom_score_adj=1),
+    _service("x", tmpfs={"/run": "exec,dev"}, shm_size=1 << 30, read_only=True),
+    _service("x", ipc_mode="shareable", userns_mode="auto", cgroupns_mode="private"),
+    _service("x", security_opt=("no-new-privileges=false", "label=disable")),
 ]
 
 
@@ -238,6 +258,31 @@ def test_an_operator_scales_and_stops_what_an_admin_gave_power_but_does_not_chan
     _refused(OPERATOR, "UpdateService", state, _update("web_admin", spec, query_registry=True))
 
 
+@pytest.mark.parametrize(("option", "service"), POWERS, ids=[option for option, _ in POWERS])
+def test_programs_in_a_task_with_power_over_the_host_need_an_admin(
+    state: State, option: str, service: Any
+) -> None:
+    task = build.task("x.1", node="n1", task_id="task1")
+    state.apply(Writes(objects=(service,), tasks=[task]))
+    for ref in ("x", "x.1", "task1", "x.1.task1"):
+        request = streams_pb2.ExecRequest(ref=ref)
+        told = _refused(OPERATOR, "Exec", state, request)
+        assert f"may not execute commands in tasks with {option}: that " in told
+        assert told.endswith("and needs the role admin")
+        _ask(ADMIN, "Exec", state, request)
+    told = _refused(OPERATOR, "Attach", state, streams_pb2.AttachRequest(ref="x"))
+    assert f"may not attach to tasks with {option}" in told
+    _ask(OPERATOR, "PortForward", state, streams_pb2.PortForwardRequest(ref="x"))
+
+
+def test_privileged_commands_need_an_admin(state: State) -> None:
+    request = streams_pb2.ExecRequest(ref="web_front", privileged=True)
+    told = _refused(OPERATOR, "Exec", state, request)
+    assert "may not execute commands in tasks with --privileged: that gives a container" in told
+    _ask(ADMIN, "Exec", state, request)
+    _refused(VIEWER, "Exec", state, streams_pb2.ExecRequest(ref="web_front"))
+
+
 def test_the_ingress_network_is_an_admin_s(state: State) -> None:
     request = pb.CreateNetworkRequest()
     to_proto(NetworkSpec(name="mesh2", ingress=True), request.spec)
@@ -265,6 +310,10 @@ _OUTSIDE = 'user "ann" (operator, limited to stack web) may not'
         ("TaskChecks", lambda name: pb.RefRequest(ref=f"{name}.1")),
         ("GetObject", lambda name: pb.ObjectRequest(kind="service", ref=name)),
         ("RemoveObject", lambda name: pb.ObjectRequest(kind="service", ref=name)),
+        ("Exec", lambda name: streams_pb2.ExecRequest(ref=name)),
+        ("Exec", lambda name: streams_pb2.ExecRequest(ref=f"{name}.1")),
+        ("Attach", lambda name: streams_pb2.AttachRequest(ref=name, wait=True)),
+        ("PortForward", lambda name: streams_pb2.PortForwardRequest(ref=name)),
         ("TraceNetwork", lambda name: pb.TraceNetworkRequest(source=name, target="web_front")),
         ("TraceNetwork", lambda name: pb.TraceNetworkRequest(source="web_front", target=name)),
     ],

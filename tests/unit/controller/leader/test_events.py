@@ -1,19 +1,29 @@
 """The ring of events: bounded, replayable, honest about what it forgot."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from controller.brain.orchestrator.quarantine import Failure, Stage
 from controller.identity.policy import STACK_LABEL
-from controller.leader.events import EventHistory, events_of, in_stacks, quarantine_event
+from controller.leader.events.history import EventHistory
+from controller.leader.events.made import (
+    events_of,
+    in_stacks,
+    quarantine_event,
+    reported_events,
+)
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
+from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.kinds import NODE, SERVICE
-from pyswarm_core.limits import EVENTS_TOLD
-from pyswarm_core.objects import Service, UpdateStatus
-from pyswarm_core.states import UpdateState
+from pyswarm_core.limits import EVENT_PAGE, EVENTS_ALIKE, EVENTS_TOLD
+from pyswarm_core.objects import HealthState, Service, Task, UpdateStatus
+from pyswarm_core.states import TaskState, UpdateState
 from pyswarm_core.views import Event
 from tests.fixtures import build
 
@@ -25,7 +35,7 @@ def created(name: str) -> Event:
 async def take(log: EventHistory, count: int, *, from_start: bool = False) -> list[Event]:
     found: list[Event] = []
     async with asyncio.timeout(5):
-        async for events in log.follow(from_start=from_start):
+        async for events in log.follow(position=0 if from_start else None):
             found += events
             if len(found) >= count:
                 break
@@ -57,7 +67,7 @@ async def test_a_follower_from_the_start_gets_what_is_remembered_first() -> None
 
 async def test_the_ring_is_bounded_and_a_slow_follower_learns_what_it_missed() -> None:
     log = EventHistory(kept=3)
-    reader = log.follow(from_start=True)
+    reader = log.follow(position=0)
     log.record([created("0")], Instant(1), 1)
     assert [event.name for event in await anext(reader)] == ["0"]
     for number in range(1, 8):
@@ -70,10 +80,74 @@ async def test_the_ring_is_bounded_and_a_slow_follower_learns_what_it_missed() -
 
 async def test_a_follower_is_told_of_few_events_at_once() -> None:
     log = EventHistory()
-    reader = log.follow(from_start=True)
+    reader = log.follow(position=0)
     log.record([created(str(number)) for number in range(100)], Instant(1), 1)
     assert [len(await anext(reader)) for _ in range(2)] == [EVENTS_TOLD, 100 - EVENTS_TOLD]
     assert EVENTS_TOLD == 64
+
+
+class Pages:
+    """The pages of events in a store."""
+
+    def __init__(self) -> None:
+        self.stored: dict[int, bytes] = {}
+
+    def store(self, number: int, make: Callable[[], bytes | None]) -> None:
+        """Store the page at once."""
+        if (page := make()) is None:
+            self.stored.pop(number, None)
+        else:
+            self.stored[number] = page
+
+
+def fill(log: EventHistory, first: int, end: int) -> None:
+    for number in range(first, end):
+        log.record([created(str(number))], Instant(number), number)
+
+
+def test_a_new_leader_goes_on_with_the_events_of_the_last_one() -> None:
+    pages = Pages()
+    fill(EventHistory({}, pages.store), 1, EVENT_PAGE + 5)
+    assert sorted(pages.stored) == [0, 1]
+    log = EventHistory(pages.stored, pages.store)
+    fill(log, EVENT_PAGE + 5, 2 * EVENT_PAGE + 5)
+    again = EventHistory(pages.stored, pages.store)
+    assert again.kept() == log.kept()
+    assert [event.revision for event in again.kept()] == list(range(1, 2 * EVENT_PAGE + 5))
+    assert again.kept()[0].at == 1
+
+
+@pytest.mark.parametrize("kept", [EVENT_PAGE, EVENT_PAGE + 1, 3 * EVENT_PAGE - 1])
+def test_the_store_has_the_kept_events_and_at_most_two_pages_more(kept: int) -> None:
+    pages = Pages()
+    log = EventHistory({}, pages.store, kept)
+    for first in range(0, 7 * EVENT_PAGE, 30):
+        fill(log, first, first + 30)
+        assert len(pages.stored) <= -(-kept // EVENT_PAGE) + 2
+        assert EventHistory(pages.stored, kept=kept).kept() == log.kept()
+
+
+def test_pages_before_one_that_cannot_be_read_are_deleted() -> None:
+    pages = Pages()
+    fill(EventHistory({}, pages.store), 0, 3 * EVENT_PAGE + 1)
+    pages.stored[1] = b"\xff"
+    log = EventHistory(dict(pages.stored), pages.store)
+    kept = range(2 * EVENT_PAGE, 3 * EVENT_PAGE + 1)
+    assert [event.revision for event in log.kept()] == list(kept)
+    assert sorted(pages.stored) == [2, 3]
+
+
+def test_events_from_a_revision_on_are_found_unless_some_are_gone() -> None:
+    log = EventHistory(kept=4)
+    fill(log, 1, 5)
+    for revision in (1, 3, 4):
+        found = log.kept(log.position_of(revision))
+        assert [event.revision for event in found] == list(range(revision, 5))
+    assert log.kept(log.position_of(9)) == []
+    fill(log, 5, 6)
+    with pytest.raises(InvalidArgument, match="events of revision 2 are not kept any more"):
+        log.position_of(2)
+    assert [event.revision for event in log.kept(log.position_of(3))] == [3, 4, 5]
 
 
 def test_users_writes_are_told_against_the_state_before_them() -> None:
@@ -88,6 +162,54 @@ def test_users_writes_are_told_against_the_state_before_them() -> None:
         ("service.create", "new"),
         ("node.remove", "n1"),
     ]
+
+
+def _reported(number: int, state: TaskState, **detail: Any) -> Task:
+    task = build.task(f"web.{number}", node="n1", state=state)
+    return replace(task, status_at=build.NOW, detail=replace(task.detail, **detail))
+
+
+@pytest.mark.parametrize(
+    ("state", "detail", "actions"),
+    [
+        (TaskState.RUNNING, {}, [("start", "")]),
+        (
+            TaskState.RUNNING,
+            {"health": HealthState.HEALTHY},
+            [("start", ""), ("health_status: healthy", "")],
+        ),
+        (TaskState.STARTING, {}, []),
+        (TaskState.COMPLETE, {"ran": 1}, [("die", "exit code 0")]),
+        (
+            TaskState.FAILED,
+            {"ran": 1, "oom": True, "exit_code": 137, "error": "out of memory"},
+            [("oom", ""), ("die", "exit code 137, out of memory")],
+        ),
+        (TaskState.REJECTED, {"error": "no such image"}, []),
+    ],
+)
+def test_containers_have_dockers_events(
+    state: TaskState, detail: dict[str, Any], actions: list[tuple[str, str]]
+) -> None:
+    world = build.state(nodes=build.nodes(1), services=[build.service("web")])
+    told = reported_events(world, [_reported(1, state, **detail)], build.NOW)
+    assert [(event.action, event.reason) for event in told] == actions
+    for event in told:
+        assert (event.type, event.name, event.node) == ("container", "web.1", "n1")
+
+
+def test_a_container_whose_state_did_not_change_has_no_event() -> None:
+    world = build.state(nodes=build.nodes(1), services=[build.service("web")])
+    task = replace(_reported(1, TaskState.RUNNING), status_at=Instant(build.NOW - 1))
+    assert not reported_events(world, [task], build.NOW)
+
+
+def test_many_containers_of_a_service_that_start_at_once_are_one_event() -> None:
+    world = build.state(nodes=build.nodes(1), services=[build.service("web")])
+    tasks = [_reported(number, TaskState.RUNNING) for number in range(1, 18)]
+    (event,) = reported_events(world, tasks, build.NOW)
+    assert (event.action, event.count) == ("start", 17)
+    assert len(reported_events(world, tasks[:EVENTS_ALIKE], build.NOW)) == EVENTS_ALIKE == 16
 
 
 def _of_stack(name: str, stack: str) -> Service:

@@ -144,14 +144,15 @@ async def test_agents_are_told_nothing_before_the_term_has_looked_at_everything(
 
 
 class Remembering(Saver):
-    """Notes the services that each save has."""
+    """Notes the services of each save that is not of events alone."""
 
     def __init__(self) -> None:
         super().__init__()
         self.saves: list[list[str]] = []
 
     async def save(self, state: State, unsaved: Unsaved) -> dict[str, str]:
-        self.saves.append(list(unsaved.objects["service"]))
+        if len(unsaved) > len(unsaved.pages):
+            self.saves.append(list(unsaved.objects["service"]))
         return {}
 
 

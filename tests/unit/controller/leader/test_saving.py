@@ -5,7 +5,6 @@ from itertools import chain
 import pytest
 from msgspec.structs import replace
 
-from controller.identity.envelope import Envelope
 from controller.leader.audit.log import Entry
 from controller.leader.election import Term
 from controller.leader.persistence import saving
@@ -18,7 +17,6 @@ from controller.store.base import (
     Put,
     StoreAmbiguous,
     StoreError,
-    StoreMisuse,
     Txn,
 )
 from controller.store.memory import MemoryKv
@@ -29,9 +27,8 @@ from pyswarm_core.identity.audit import AuditClass
 from pyswarm_core.identity.limits import AUDITS_PER_OBJECT
 from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.keys import ChunkKey, Keys, chunk_of
-from pyswarm_core.kinds import NETWORK, SERVICE, encode, kind_of
+from pyswarm_core.kinds import NETWORK, SERVICE, kind_of
 from pyswarm_core.objects import NO_DETAIL, Cluster, Service, Task, TaskDetail
-from pyswarm_core.specs import RegistryLogin
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
@@ -126,14 +123,6 @@ def everything(count: int) -> Writes:
     )
 
 
-def with_secrets() -> Writes:
-    login = RegistryLogin(registry="docker.io", username="ann", password="hidden-password")
-    return Writes(
-        cluster=Cluster(id="cluster", worker_token="hidden-token"),
-        objects=(replace(service("app"), registry_login=login),),
-    )
-
-
 async def test_what_was_saved_is_loaded_again(rig: Rig) -> None:
     saver = await rig.start()
     await saver.save(rig.state, rig.write(everything(300)))
@@ -143,54 +132,6 @@ async def test_what_was_saved_is_loaded_again(rig: Rig) -> None:
     assert loaded.state.networks == rig.state.networks
     assert loaded.state.cluster == rig.state.cluster
     assert not loaded.unsaved
-
-
-async def test_what_is_sensitive_is_stored_sealed_and_loading_writes_nothing(rig: Rig) -> None:
-    saver = await rig.start()
-    secret = with_secrets()
-    await saver.save(rig.state, rig.write(secret))
-    stored = b"".join(item.value for item in (await rig.store.read(KEYS.root)).items)
-    assert not [one for one in (b"hidden-password", b"hidden-token") if one in stored]
-    loaded = await rig.load()
-    assert loaded.state.cluster == secret.cluster
-    assert list(loaded.state.services.values()) == list(secret.objects)
-    assert not loaded.unsaved
-
-
-async def test_what_is_found_in_plain_text_is_saved_sealed(rig: Rig) -> None:
-    saver = await rig.start()
-    secret = with_secrets()
-    (web,), fleet = secret.objects, secret.cluster
-    assert fleet is not None
-    plain = [Put(KEYS.cluster, encode(fleet)), Put(KEYS.object(SERVICE, web.id), encode(web))]
-    await rig.store.commit(Txn(puts=tuple(plain)))
-    loaded = await rig.load()
-    assert sorted(loaded.unsaved.names()) == ["cluster", f"service/{web.id}"]
-    await saver.save(loaded.state, loaded.unsaved)
-    again = await rig.load()
-    assert (again.state.cluster, again.state.services) == (fleet, {web.id: web})
-    assert not again.unsaved
-
-
-async def test_what_another_key_sealed_is_unreadable_with_the_reason(rig: Rig) -> None:
-    saver = await rig.start()
-    secret = with_secrets()
-    await saver.save(rig.state, rig.write(replace(secret, cluster=Cluster(id="cluster"))))
-    other = rig.envelope = Envelope(bytes(32), lambda: bytes(12))
-    loaded = await rig.load()
-    (name, why), *_ = loaded.state.unreadable.items()
-    assert name == f"service/{secret.objects[0].id}"
-    assert why.startswith("registry_login cannot be decrypted: it is sealed with encryption key ")
-    assert f"this controller has {other.key_id}" in why
-    assert not loaded.unsaved
-
-
-async def test_nothing_is_led_without_the_cluster_s_key(rig: Rig) -> None:
-    saver = await rig.start()
-    await saver.save(rig.state, rig.write(with_secrets()))
-    rig.envelope = Envelope(bytes(32), lambda: bytes(12))
-    with pytest.raises(StoreMisuse, match="/pyswarm/cluster cannot be read: worker_token cannot"):
-        await rig.load()
 
 
 async def test_ready_nodes_come_back_unknown(rig: Rig) -> None:

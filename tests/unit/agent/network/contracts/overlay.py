@@ -5,7 +5,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from agent.network.base import Attachment, NetworkFailed
+from agent.network.base import UNLIMITED, Attachment, Bandwidth, NetworkFailed
 from pyswarm_core.ids import TaskId
 from tests.unit.agent.network.contracts.bench import (
     ADDRESSES,
@@ -48,6 +48,17 @@ class OverlayContract:
         bench.run(1, lambda: part.detach(A, inside))
         assert inside.asked == [("new", A, (APP,)), ("adopt", A, (APP,)), ("forget", A, ())]
         assert plugs(bench, 1) == []
+
+    def test_bandwidth_is_that_of_the_attachment_until_it_changes(self, bench: Bench) -> None:
+        part, inside = bench.dataplane(1).parts.overlay, Inside()
+        carry(bench, 1, overlay(bench, 1, APP))
+        first, then = Bandwidth(egress=10_000_000), Bandwidth(ingress=20_000_000)
+        place = Attachment(network_id=APP, address=ADDRESSES[A], bandwidth=first)
+        wired = bench.run(1, lambda: part.attach(A, [place], inside))
+        assert [plug.bandwidth for plug in wired.plugs] == [first]
+        for bandwidth in (then, UNLIMITED):
+            bench.run(1, lambda bandwidth=bandwidth: part.limit(A, bandwidth))  # type: ignore[misc]
+            assert [plug.bandwidth for plug in part.plugs_of(A)] == [bandwidth]
 
     def test_a_namespace_that_cannot_be_programmed_is_not_left(self, bench: Bench) -> None:
         part, inside = bench.dataplane(1).parts.overlay, Inside()

@@ -1,14 +1,15 @@
 """Blocks of a network: given with a node's first task, taken back when nothing can use them."""
 
 from collections import Counter
+from ipaddress import IPv4Network
 
 from msgspec.structs import replace
 
 from pyswarm_core.decision import Writes
-from pyswarm_core.ids import NetworkId
+from pyswarm_core.ids import NetworkId, ServiceId
 from pyswarm_core.kinds import NETWORK
 from pyswarm_core.limits import BRIDGE_PORTS
-from pyswarm_core.objects import Block
+from pyswarm_core.objects import Block, Service
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld, changed
@@ -143,3 +144,52 @@ def test_task_that_has_not_ended_keeps_its_address() -> None:
     )
     created = BrainWorld(state).decide(dirty("web")).writes.tasks
     assert [t.state for t in created] == [TaskState.PENDING]
+
+
+def _with_address(name: str, address: str) -> Service:
+    made = service(name, spec=SPEC)
+    template = made.spec.task_template
+    networks = (replace(template.networks[0], task_ip=address),)
+    spec = replace(made.spec, task_template=replace(template, networks=networks))
+    return replace(made, spec=spec)
+
+
+def _placed(world: BrainWorld, name: str) -> set[str]:
+    tasks = world.state.tasks_of_service(ServiceId(name)).slots.values()
+    return {task.node_id for slot in tasks for task in slot}
+
+
+def test_a_chosen_address_brings_its_block() -> None:
+    world = BrainWorld(
+        build.state(
+            nodes=nodes(2),
+            services=[_with_address("db", "10.128.0.130")],
+            networks=[network("net", "10.128.0.0/16")],
+        )
+    )
+    assert _blocks(world.decide(dirty("db")).writes) == [("10.128.0.128/26", 1)]
+
+
+def test_a_chosen_address_in_the_block_of_a_node_places_its_task_there() -> None:
+    world = _world(3, 3)
+    world.settle(dirty("web"))
+    owners = {block.cidr: block.node_number for block in world.state.networks[NET].blocks}
+    for index, cidr in enumerate(owners):
+        address = str(IPv4Network(cidr)[9])
+        world.state.apply(Writes(objects=(_with_address(f"db{index}", address),)))
+        world.settle(dirty(f"db{index}"))
+        assert _placed(world, f"db{index}") == {f"n{owners[cidr]}"}
+    assert {b.cidr: b.node_number for b in world.state.networks[NET].blocks} == owners
+
+
+def test_a_task_with_a_chosen_address_waits_for_the_node_that_has_its_block() -> None:
+    world = _world(2, 2)
+    world.settle(dirty("web"))
+    (first, *_) = world.state.networks[NET].blocks
+    gone = next(n for n in world.state.nodes.values() if n.number == first.node_number)
+    world.put_node(changed(gone, state=NodeState.DOWN))
+    world.state.apply(Writes(objects=(_with_address("db", str(IPv4Network(first.cidr)[9])),)))
+    world.settle(dirty("db"))
+    (task,) = world.state.tasks_of_service(ServiceId("db")).slots[1]
+    assert task.node_id == ""
+    assert "do not have the block of address 10.128.0.9 on network net" in task.detail.message

@@ -386,3 +386,37 @@ def _check(state: State) -> None:
         for network_id, addresses in state.virtual_ips.items()
         for number, service in addresses.items()
     }
+
+
+def with_address(name: str, address: str, *, vip: str = "") -> ServiceSpec:
+    spec = spec_of(name, networks=("net",))
+    joined = replace(spec.task_template.networks[0], task_ip=address, ip=vip)
+    return replace(spec, task_template=replace(spec.task_template, networks=(joined,)))
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("10.129.0.9", r"expected an address for tasks of network \"net\" \(10.128.0.0/16\)$"),
+        ("10.128.0.64", r"of block 10.128.0.64/26 these are 10.128.0.66 to 10.128.0.126"),
+        ("10.128.0.65", r"these are 10.128.0.66 to"),
+        ("10.128.0.127", r"these are 10.128.0.66 to"),
+        ("10.128.0.70", r"these are 10.128.0.66 to"),
+    ],
+)
+def test_an_address_that_no_task_can_have_is_refused(address: str, told: str) -> None:
+    state = build.state(networks=[network("10.128.0.0/16", gateway="10.128.0.70")])
+    with pytest.raises(InvalidArgument, match=rf'--ip: value "{address}" is not valid: .*{told}'):
+        put(state, with_address("db", address))
+
+
+def test_an_address_of_a_task_is_that_of_no_other() -> None:
+    state = build.state(networks=[network("10.128.0.0/16")])
+    db = put(state, with_address("db", "10.128.0.9", vip="10.128.9.9"))
+    assert put(state, db.spec).spec == db.spec, "its own is no conflict"
+    with pytest.raises(Conflict, match=r'0\.9 of network "net" is already that of service "db"'):
+        put(state, with_address("shop", "10.128.0.9"))
+    with pytest.raises(Conflict, match=r'is the virtual address 10\.128\.9\.9 of service "db"'):
+        put(state, with_address("shop", "10.128.9.9"))
+    with pytest.raises(Conflict, match=r"in block 10.128.9.0/26, which has the virtual address 10"):
+        put(state, with_address("shop", "10.128.9.20"))

@@ -12,10 +12,10 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.objects import Service, Task, TaskDetail, Version
 from pyswarm_core.specs import FailureAction, Limits, Resources, TaskSpec, UpdateConfig
-from pyswarm_core.states import TaskState, UpdateState
+from pyswarm_core.states import Availability, TaskState, UpdateState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
-from tests.fixtures.build import NOW, SERVES, dirty, nodes, service, task
+from tests.fixtures.build import NOW, SERVES, dirty, node, nodes, service, task
 
 WEB = ServiceId("web")
 LONG_AGO = NOW - 60 * SECOND
@@ -88,6 +88,29 @@ def test_a_task_whose_limits_cannot_be_changed_is_replaced_alone() -> None:
     world.converge()
     assert [(t.slot, t.spec_version) for t in world.desired("web")] == [(1, 1), (2, 2), (3, 1)]
     assert state_of(world) is UpdateState.COMPLETED
+
+
+def test_a_refusal_on_a_paused_node_is_replaced_once_the_node_is_active_again() -> None:
+    agent = service("agent", replicas=None)
+    agent = replace(agent, version=Version(index=1))
+    hosts = [node("n1"), node("n2", availability=Availability.PAUSE)]
+    tasks = [task(f"agent.{n}", node=f"n{n}", created=LONG_AGO, at=LONG_AGO) for n in (1, 2)]
+    world = BrainWorld(build.state(nodes=hosts, services=[agent], tasks=tasks))
+    spec = replace(agent.spec, task_template=spec_with(64))
+    changed = Update("agent", agent.version, spec)
+    world.state.apply(update_service(world.state, changed, (), world.now, world.ids)[0])
+    for held, error in zip(tasks, ("", "40MiB are in use"), strict=True):
+        detail = replace(SERVES, limits_version=2, limits_error=error)
+        world.report(held.node_id, held, TaskState.RUNNING, detail)
+    world.converge()
+    assert [t.spec_version for t in world.desired("agent")] == [1, 1]
+    (agent,) = world.state.services.values()
+    assert agent.update_status is not None
+    assert agent.update_status.state is UpdateState.COMPLETED
+    world.put_node(node("n2"))
+    assert world.decide(dirty(nodes=["n2"])).writes
+    world.converge()
+    assert [(t.slot, t.spec_version) for t in world.desired("agent")] == [(1, 1), (2, 2)]
 
 
 def test_refusals_are_replaced_by_the_settings_of_the_update() -> None:

@@ -1,14 +1,6 @@
-"""The newest events in a ring in memory, and their followers. SHELL.
+"""The events of what users and the brain write, and of what agents report. PURE."""
 
-A follower holds a position in the ring, not a queue: it costs nothing while it waits and reads all
-new events together. If it falls behind by more than the ring holds, it gets the number of events
-that it missed. The ring ends with the term.
-"""
-
-import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -18,15 +10,16 @@ from controller.brain.orchestrator.quarantine import Failure
 from controller.identity.policy import STACK_LABEL
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import EventKind, Writes
+from pyswarm_core.ids import ServiceId
 from pyswarm_core.kinds import KINDS, NODE, SERVICE, Kind, kind_of, split_name
-from pyswarm_core.limits import DETAIL_LENGTH_MAX, EVENTS_KEPT, EVENTS_TOLD
-from pyswarm_core.objects import Cluster, Node, Object, Service, clipped
+from pyswarm_core.limits import EVENTS_ALIKE
+from pyswarm_core.objects import Cluster, HealthState, Node, Object, Service, Task
 from pyswarm_core.state import State
-from pyswarm_core.states import NodeState
+from pyswarm_core.states import NodeState, TaskState
 from pyswarm_core.views import Event
 
-MISSED = "events"
-"""The type of the event that counts what a slow follower missed."""
+CONTAINER = "container"
+"""The type of the events of tasks' containers, as Docker calls it."""
 
 
 _Tell = Callable[[Kind[Any, Any], Any, Any], Event | None]
@@ -53,6 +46,54 @@ def events_of(state: State, writes: Writes, caller: str = "") -> list[Event]:
     if caller:
         events = [replace(event, caller=caller) for event in events]
     return in_stacks(state, events, new)
+
+
+def reported_events(state: State, changed: Iterable[Task], now: Instant) -> list[Event]:
+    """The events of containers that started or ended, of tasks that an agent reported now. Many of
+    one service with the same action are one event, with their number.
+    """
+    alike: dict[tuple[ServiceId, str], list[Task]] = {}
+    for task in changed:
+        if task.status_at == now and task.state >= TaskState.RUNNING:
+            for action in _actions(task):
+                alike.setdefault((task.service_id, action), []).append(task)
+    events = []
+    for (service_id, action), tasks in alike.items():
+        service = state.services.get(service_id)
+        for task in tasks[:1] if len(tasks) > EVENTS_ALIKE else tasks:
+            event = _container_event(state, service, action, task)
+            count = len(tasks) if len(tasks) > EVENTS_ALIKE else 1
+            events.append(replace(event, count=count))
+    return events
+
+
+def _actions(task: Task) -> Iterator[str]:
+    """Docker's words for what happened to the task's container."""
+    detail = task.detail
+    if task.state is TaskState.RUNNING:
+        yield "start"
+        if detail.health is HealthState.HEALTHY:
+            yield "health_status: healthy"
+    elif detail.ran:
+        if detail.health is HealthState.UNHEALTHY:
+            yield "health_status: unhealthy"
+        if detail.oom:
+            yield "oom"
+        yield "die"
+
+
+def _container_event(state: State, service: Service | None, action: str, task: Task) -> Event:
+    name = service.name_of(task) if service else ""
+    node = state.nodes.get(task.node_id)
+    detail = task.detail
+    reason = f"exit code {detail.exit_code}" if action == "die" else ""
+    if action == "die" and detail.error:
+        reason += f", {detail.error}"
+    return replace(
+        Event.of(f"{CONTAINER}.{action}", task.id, name, reason),
+        node=node.description.hostname if node else "",
+        stack=_stack_of(service) if service else "",
+    )
 
 
 def in_stacks(
@@ -137,53 +178,3 @@ _TOLD: Mapping[str, _Tell] = {
     NODE.name: _node_change,
 }
 """Kinds with other events than create and update."""
-
-
-class EventHistory:
-    """The newest events, oldest first."""
-
-    def __init__(self, kept: int = EVENTS_KEPT) -> None:
-        self._ring: deque[Event] = deque(maxlen=kept)
-        self._end = 0
-        self._grown = asyncio.Event()
-
-    def record(self, events: Iterable[Event], at: Instant, revision: int) -> None:
-        """Append the events, as of that instant and revision, and wake the followers."""
-        for event in events:
-            reason = clipped(event.reason, DETAIL_LENGTH_MAX)
-            self._ring.append(replace(event, at=at, revision=revision, reason=reason))
-            self._end += 1
-        self._grown.set()
-        self._grown = asyncio.Event()
-
-    def kept(self) -> list[Event]:
-        """Every event in the ring."""
-        return list(self._ring)
-
-    async def follow(self, *, from_start: bool = False) -> AsyncIterator[list[Event]]:
-        """Yield events as they happen, at most EVENTS_TOLD at once, for ever; `from_start`: first
-        those in the ring.
-        """
-        position = self._end - len(self._ring) if from_start else self._end
-        while True:
-            if position == self._end:
-                await self._grown.wait()
-                continue
-            oldest = self._end - len(self._ring)
-            told = [self._missed(oldest - position)] if position < oldest else []
-            position = max(position, oldest)
-            begin = position - oldest
-            told += islice(self._ring, begin, begin + EVENTS_TOLD)
-            position = min(position + EVENTS_TOLD, self._end)
-            yield told
-
-    def _missed(self, count: int) -> Event:
-        first = self._ring[0]
-        return Event(
-            at=first.at,
-            revision=first.revision,
-            type=MISSED,
-            action="missed",
-            reason="the reader was too slow",
-            count=count,
-        )

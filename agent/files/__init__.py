@@ -1,0 +1,1 @@
+"""The files of containers: what changed in them, and copies out of them and into them."""

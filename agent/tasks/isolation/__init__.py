@@ -1,0 +1,1 @@
+"""What isolates a container from its host, in an OCI config."""

@@ -1,0 +1,1 @@
+"""Verbs that act on the processes of containers, or wait for them."""

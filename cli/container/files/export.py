@@ -1,0 +1,53 @@
+"""`pyswarm export`."""
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
+
+import click
+
+from cli import session
+from cli.lazy import Verb
+from pyswarm_core.errors import InvalidArgument, NotFound, quoted
+
+
+@click.command(
+    cls=Verb,
+    help="Export a container's filesystem as a tar archive\n\n"
+    "Example: pyswarm export --output web.tar web.1",
+)
+@click.option(
+    "-o", "--output", default="", metavar="FILE", help="Write to a file, instead of STDOUT"
+)
+@click.argument("container")
+def export(*, output: str, container: str) -> None:
+    from cli.container.files import local
+
+    if not output:
+        if sys.stdout.isatty():
+            raise InvalidArgument(
+                "cowardly refusing to save to a terminal. Use the -o flag or redirect"
+            )
+        local.export(session.connect(), container, sys.stdout.fileno())
+        return
+    target = Path(output)
+    if not target.absolute().parent.is_dir():
+        raise NotFound(f"--output: no such directory: {quoted(str(target.parent))}")
+    if target.is_dir():
+        raise InvalidArgument(f"--output: value {quoted(output)} is not valid: it is a directory")
+    if target.exists() and not target.is_file():
+        with target.open("wb", buffering=0) as file:
+            local.export(session.connect(), container, file.fileno())
+        return
+    # A file is there once it is complete.
+    draft = target.with_name(f".{target.name}.{token_hex(4)}")
+    try:
+        with draft.open("xb", buffering=0) as file:
+            local.export(session.connect(), container, file.fileno())
+            os.fchmod(file.fileno(), 0o600)
+        draft.replace(target)
+    finally:
+        with suppress(OSError):
+            draft.unlink()

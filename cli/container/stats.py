@@ -1,0 +1,126 @@
+"""`pyswarm stats` and `pyswarm container stats`. SHELL.
+
+A thread reads the stream; the table is drawn once per second, whenever nodes send their samples.
+"""
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import click
+
+from cli import flags, session
+from cli.lazy import Verb
+from cli.render import listing, usage
+from cli.render.progress import Screen
+from cli.render.usage import Usage, fitting
+from cli.terminal import size_of_stdout
+from pyswarm_core.errors import Unavailable
+from pyswarm_core.views import StatsPart
+
+PERIOD_S = 1.0
+_FIRST_S = 0.2
+"""How long after its first sample a table is drawn: other nodes' samples come about then."""
+_QUEUE = 1_000
+
+_Item = StatsPart | Exception | None
+
+
+@click.command(
+    cls=Verb,
+    help="Display a live stream of container(s) resource usage statistics\n\n"
+    "Without names of all running containers of the fleet.\n\n"
+    "Example: pyswarm stats --no-stream web",
+)
+@click.option(
+    "-a", "--all", "all_", is_flag=True, help="Show all containers (default shows just running)"
+)
+@click.option(
+    "--no-stream", is_flag=True, help="Disable streaming stats and only pull the first result"
+)
+@flags.format_
+@flags.no_trunc
+@click.argument("refs", nargs=-1, metavar="[CONTAINER|TASK|SERVICE]...")
+def stats(*, all_: bool, no_stream: bool, form: str, no_trunc: bool, refs: tuple[str, ...]) -> None:
+    found = Usage()
+
+    def lines() -> list[str]:
+        return listing.show(usage.LAYOUT, found.rows(truncate=not no_trunc), form)
+
+    lines()  # a format that is not valid is reported before anything is read
+    client = session.connect()
+    if no_stream:
+        for part in client.stats(refs, all=all_, follow=False):
+            _take(found, part)
+        for line in lines():
+            click.echo(line)
+        return
+    try:
+        _follow(lambda: client.stats(refs, all=all_, follow=True), found, lines)
+    except Unavailable as error:
+        raise Unavailable(f"the stream of stats ended: {error}") from None
+
+
+def _take(found: Usage, part: StatsPart) -> None:
+    found.take(part)
+    if part.warning:
+        click.echo(f"warning: {part.warning}", err=True)
+
+
+def _follow(
+    parts: Callable[[], Iterator[StatsPart]], found: Usage, lines: Callable[[], list[str]]
+) -> None:
+    """Draw once per second until the stream ends."""
+    items: queue.Queue[_Item] = queue.Queue(_QUEUE)
+    threading.Thread(target=_read, args=(parts, items), daemon=True).start()
+    draw = drawer(found, lines)
+    goes_on = _taken(found, items.get())
+    due = time.monotonic() + _FIRST_S
+    while goes_on:
+        try:
+            goes_on = _taken(found, items.get(timeout=max(due - time.monotonic(), 0)))
+        except queue.Empty:
+            draw()
+            due += PERIOD_S
+    draw()
+
+
+def _read(parts: Callable[[], Iterator[StatsPart]], items: "queue.Queue[_Item]") -> None:
+    try:
+        for part in parts():
+            items.put(part)
+    except Exception as error:  # the thread that draws raises it
+        items.put(error)
+    else:
+        items.put(None)
+
+
+def _taken(found: Usage, item: _Item) -> bool:
+    """Whether the stream goes on. Raises the error that ended it."""
+    if isinstance(item, Exception):
+        raise item
+    if item is not None:
+        _take(found, item)
+    return item is not None
+
+
+def drawer(found: Usage, lines: Callable[[], list[str]]) -> Callable[[], None]:
+    """What draws the table: in place on a terminal; in a pipe one table after another, from the
+    first one with rates.
+    """
+    if not sys.stdout.isatty():
+
+        def print_() -> None:
+            if found.is_rated:
+                click.echo("\n".join(lines()))
+
+        return print_
+    width, height = size_of_stdout()
+    screen = Screen(width)
+
+    def redraw() -> None:
+        click.echo(screen.draw(fitting(lines(), height)), nl=False)
+
+    return redraw

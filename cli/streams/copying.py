@@ -1,0 +1,78 @@
+"""Archives as byte streams: out of a container to a writer, or from a reader into a container.
+SHELL.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from cli.client import LEADER_POLL_S, RESTART_TIMEOUT_S, Client
+from cli.streams.call import COPY_IN, COPY_OUT, EXPORT, Call, Opened, Operation
+from pyswarm_core.aio.streams.duplex import Duplex, Read, Write
+from pyswarm_core.errors import NO_LEADER, Unavailable, causes
+from pyswarm_core.streams.frames import STDIN, STDOUT, Exit, HalfClose
+from pyswarm_core.streams.limits import STREAM_WINDOW
+from pyswarm_core.streams.requests import (
+    CopyInRequest,
+    CopyOutRequest,
+    ExportRequest,
+    StreamRequest,
+)
+
+
+async def receive(client: Client, request: CopyOutRequest | ExportRequest, write: Write) -> None:
+    """Write the archive that the request names. Raises Broken if it is cut off."""
+    operation = EXPORT if isinstance(request, ExportRequest) else COPY_OUT
+
+    async def converse(call: Call) -> None:
+        duplex = Duplex(call.send, STREAM_WINDOW, (STDOUT,))
+        async with asyncio.TaskGroup() as group:
+            drain = group.create_task(duplex.drain(STDOUT, write))
+            await _until_exit(call, duplex)
+            duplex.take(HalfClose(STDOUT))
+            await drain
+
+    await _opened(client, operation, request, converse)
+
+
+async def send(client: Client, request: CopyInRequest, read: Read) -> None:
+    """Send an archive; returns once it is unpacked. Raises Broken if nobody knows whether it is."""
+
+    async def converse(call: Call) -> None:
+        duplex = Duplex(call.send, STREAM_WINDOW, (STDIN,))
+        async with asyncio.TaskGroup() as group:
+            pump = group.create_task(duplex.pump(STDIN, read))
+            await _until_exit(call, duplex)
+            pump.cancel()
+
+    await _opened(client, COPY_IN, request, converse)
+
+
+async def _until_exit(call: Call, duplex: Duplex) -> None:
+    while True:
+        frame = await call.receive()
+        if not duplex.take(frame) and isinstance(frame, Exit):
+            return
+
+
+async def _opened(
+    client: Client,
+    operation: Operation,
+    request: StreamRequest,
+    converse: Callable[[Call], Awaitable[None]],
+) -> None:
+    """Converse over a new stream; again while there is no leader. Raises the first error."""
+    give_up_at = time.monotonic() + RESTART_TIMEOUT_S
+    while True:
+        begun: Call | None = None
+        try:
+            async with Opened(client, operation, request) as begun:
+                await converse(begun)
+                return
+        except BaseExceptionGroup as errors:
+            error = next(causes(errors))
+            waits = isinstance(error, Unavailable) and NO_LEADER in str(error)
+            is_new = begun is None or not begun.begun
+            if not (waits and is_new and time.monotonic() < give_up_at):
+                raise error from None
+        await asyncio.sleep(LEADER_POLL_S)

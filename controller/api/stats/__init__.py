@@ -1,0 +1,1 @@
+"""What the containers of services and tasks use, sampled by their nodes."""

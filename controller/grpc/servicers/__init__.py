@@ -1,0 +1,1 @@
+"""Parts of the Control servicer, each about one subject."""

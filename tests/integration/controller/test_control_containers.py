@@ -1,0 +1,116 @@
+"""Top, Changes, PauseContainer and WaitContainer over real gRPC."""
+
+import asyncio
+from collections.abc import Sequence
+
+import grpc
+import pytest
+from msgspec.structs import replace
+
+from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.api.v1 import dispatcher_pb2 as dp
+from pyswarm_core.api.v1 import files_pb2
+from pyswarm_core.decision import Writes
+from pyswarm_core.objects import NO_DETAIL, TaskDetail
+from pyswarm_core.states import TaskState
+from tests.fixtures import build
+from tests.integration.controller.conftest import Api
+from tests.integration.controller.test_control_tasks import prepare
+
+TOP = files_pb2.TopReply(titles=["PID"], rows=[files_pb2.TopRow(cells=["7"])])
+
+
+def changes(*paths: str) -> dp.TunnelFrame:
+    told = [files_pb2.FileChange(kind="A", path=path) for path in paths]
+    return dp.TunnelFrame(changes=files_pb2.ChangesReply(changes=told))
+
+
+async def changed(api: Api, ref: str) -> Sequence[str]:
+    parts = [part async for part in api.stub.Changes(files_pb2.ChangesRequest(ref=ref))]
+    return [change.path for part in parts for change in part.changes]
+
+
+async def test_the_agent_of_the_task_lists_its_processes(api: Api) -> None:
+    asked = prepare(api, dp.TunnelFrame(top=TOP))
+    reply = await api.stub.Top(files_pb2.TopRequest(ref="web.1", options=["aux"]))
+    assert reply == TOP
+    (request,) = asked
+    assert (request.top.ref, list(request.top.options)) == (build.task("web.1").id, ["aux"])
+
+
+async def test_changes_come_in_parts(api: Api) -> None:
+    prepare(api, changes("/a", "/b"), changes("/c"))
+    assert await changed(api, "web.1") == ["/a", "/b", "/c"]
+
+
+async def test_a_cut_list_of_changes_is_an_error(api: Api) -> None:
+    prepare(api, changes("/a"), None)
+    with pytest.raises(grpc.aio.AioRpcError, match="connection was lost"):
+        await changed(api, "web.1")
+
+
+async def test_a_pause_is_passed_to_the_agent(api: Api) -> None:
+    asked = prepare(api)
+    await api.stub.PauseContainer(pb.RefRequest(ref="web.1"))
+    await api.stub.UnpauseContainer(pb.RefRequest(ref="web.1"))
+    assert [request.pause.paused for request in asked] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("ref", "code", "words"),
+    [("web.2", "ABORTED", "does not run"), ("web.9", "NOT_FOUND", "no such")],
+)
+async def test_a_container_that_does_not_run_is_refused(
+    api: Api, ref: str, code: str, words: str
+) -> None:
+    asked = prepare(api)
+    for call in (
+        api.stub.Top(files_pb2.TopRequest(ref=ref)),
+        api.stub.PauseContainer(pb.RefRequest(ref=ref)),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError, match=words) as caught:
+            await call
+        assert caught.value.code().name == code
+    assert asked == []
+
+
+async def waited(api: Api, ref: str) -> list[files_pb2.WaitReply]:
+    return [reply async for reply in api.stub.WaitContainer(files_pb2.WaitRequest(ref=ref))]
+
+
+async def watched(api: Api) -> None:
+    """Return once somebody waits for the task."""
+    async with asyncio.timeout(10):
+        while not len(api.desk.watches):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def put(api: Api, state: TaskState, detail: TaskDetail = NO_DETAIL) -> None:
+    task = replace(build.task("web.1", node="n2", state=state), detail=detail)
+    api.desk.put(Writes(tasks=[task]))
+
+
+async def test_a_wait_ends_with_the_container(api: Api) -> None:
+    prepare(api)
+    waiting = asyncio.create_task(waited(api, "web.1"))
+    await watched(api)
+    assert not waiting.done()
+    put(api, TaskState.FAILED, TaskDetail(exit_code=7, error="non-zero exit (7)"))
+    (reply,) = await waiting
+    assert (reply.exit_code, reply.error) == (7, "non-zero exit (7)")
+
+
+async def test_the_exit_code_of_an_ended_container_is_known_at_once(api: Api) -> None:
+    prepare(api)
+    put(api, TaskState.COMPLETE)
+    (reply,) = await waited(api, "web.1")
+    assert reply.exit_code == 0
+
+
+async def test_a_container_that_is_removed_meanwhile_ends_the_wait(api: Api) -> None:
+    prepare(api)
+    waiting = asyncio.create_task(waited(api, "web.1"))
+    await watched(api)
+    api.desk.put(Writes(removed_tasks=[build.task("web.1").id]))
+    with pytest.raises(grpc.aio.AioRpcError, match="was removed"):
+        await waiting

@@ -1,0 +1,69 @@
+"""Completion of names, and the alias, in real shells' terms."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.errors import PermissionDenied
+from tests.unit.cli.conftest import Pyswarm
+from tests.unit.cli.scripted import Script
+
+
+def _complete(script: Script, line: str) -> list[str]:
+    """What bash is offered for the last word of the line."""
+    words = line.split(" ")
+    done = subprocess.run(
+        [sys.executable, "-c", "from cli.main import main; main()"],
+        env=os.environ
+        | {
+            "PYSWARM_HOST": script.host,
+            "_PYSWARM_COMPLETE": "bash_complete",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(words) - 1),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert not done.stderr
+    return [offer.partition(",")[2] for offer in done.stdout.splitlines() if offer]
+
+
+def _services(*names: str) -> pb.ListServicesReply:
+    reply = pb.ListServicesReply()
+    for name in names:
+        reply.services.add().service.spec.name = name
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("pyswarm service inspect we", ["web", "web2"]),
+        ("pyswarm service inspect web ", ["db", "web", "web2"]),
+        ("pyswarm service update d", ["db"]),
+        ("pyswarm service logs web", ["web", "web.1", "web2"]),
+        ("pyswarm servi", ["service"]),
+    ],
+)
+def test_names_of_objects_are_completed(script: Script, line: str, offered: list[str]) -> None:
+    script.on("ListServices", [_services("web", "db", "web2")])
+    script.on("ListTasks", [pb.ListTasksReply(tasks=[pb.TaskView(name="web.1")])])
+    assert _complete(script, line) == offered
+
+
+def test_without_an_answer_nothing_is_offered(script: Script) -> None:
+    script.on("ListServices", PermissionDenied("no"))
+    assert _complete(script, "pyswarm service inspect we") == []
+
+
+def test_the_alias_of_docker_calls_pyswarm(pyswarm: Pyswarm) -> None:
+    function = pyswarm("alias", "docker").out
+    text = f'pyswarm() {{ echo "pyswarm $#: $*"; }}; {function} docker run "a b" c'
+    text = text.replace("command pyswarm", "pyswarm")
+    done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout == "pyswarm 3: run a b c\n"

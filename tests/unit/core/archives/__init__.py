@@ -1,0 +1,1 @@
+"""The archives in which files are copied out of containers and into them."""
