@@ -33,7 +33,7 @@ from agent.tasks.events import Prepared
 from agent.tasks.isolation.config import HOST
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
 from agent.tasks.ocispec_process import command_line
-from agent.tasks.ocispec_resources import bandwidth, written_limits
+from agent.tasks.ocispec_resources import interfaces, written_limits
 from agent.tasks.record import Record
 from pyswarm_core.clock import seconds
 from pyswarm_core.docker.reference import parse_reference
@@ -88,6 +88,7 @@ class Preparation:
         image = await self._image(record, report)
         # Outside the slots: a network that cannot be made must not delay tasks of other networks.
         await self._overlays.ready(_networks(record))
+        await self._overlays.released(record.task_id, record.spec.task_ips)
         if record.layer and (taken := await asyncio.to_thread(listening.conflict, record.ports)):
             raise RuntimeFailed(taken)
         async with self._slots:
@@ -129,21 +130,19 @@ class Preparation:
 
     async def _create(self, record: Record, image: Image) -> Prepared:
         spec = record.spec
-        networks = _networks(record)
-        dns = spec.container_spec.dns_config
         attached = await self._overlays.attach(
             record.task_id,
-            networks,
-            dns.nameservers,
+            _networks(record),
+            spec.container_spec.dns_config.nameservers,
             calls_api=spec.allow_fleet_api,
-            chosen=spec.task_ips,
-            mac=spec.container_spec.mac_address,
-            bandwidth=bandwidth(spec.resources),
+            interfaces=interfaces(spec),
         )
         ports = self._overlays.claim(record.task_id, record.ports)
         in_host = not attached.netns_path
         container = spec.container_spec
-        hostname = _hostname(record, self._hostname if in_host else short(record.task_id))
+        hostname = _hostname(
+            record, self._hostname if in_host else short(record.layer or record.task_id)
+        )
         files = self._files(record, hostname, attached)
         passwd, group = _accounts(image.config, record, image.layers)
         around = Surroundings(

@@ -27,7 +27,7 @@ from agent.runtime.base import HostFailed, NotRunning, Runtime, RuntimeFailed
 from agent.tasks import events, machine
 from agent.tasks.events import Effect, TaskEvent
 from agent.tasks.ocispec_process import stop_signal_number
-from agent.tasks.ocispec_resources import bandwidth, cgroup_limits
+from agent.tasks.ocispec_resources import bandwidth, cgroup_limits, interfaces
 from agent.tasks.reconcile import adopt, exited
 from agent.tasks.record import Record, TaskObserver
 from agent.timers import Timers
@@ -169,7 +169,8 @@ class Worker:
             if number % ASSIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0)
             if task.task_id in self._records:
-                self.handle(task.task_id, events.Desired(task.desired_state))
+                name = task.template.service_name
+                self.handle(task.task_id, events.Desired(task.desired_state, name))
                 if self._records[task.task_id].lacks_login:
                     self.handle(task.task_id, events.LoginReceived(task.template.login))
                 if limits := task.template.new_limits:
@@ -318,8 +319,7 @@ class Worker:
                     networks,
                     dns.nameservers,
                     calls_api=record.spec.allow_fleet_api,
-                    mac=record.spec.container_spec.mac_address,
-                    bandwidth=bandwidth(record.spec.resources),
+                    interfaces=interfaces(record.spec),
                 )
         except Exception as error:
             _log.error("task.reattach_failed", task=record.task_id, error=_error_text(error))

@@ -176,6 +176,19 @@ class Bandwidth(msgspec.Struct, frozen=True, kw_only=True):
 UNLIMITED = Bandwidth()
 
 
+class Interfaces(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task requests of its interfaces: the MAC of the first, addresses by network, and the
+    bandwidth of each. Empty: derived or chosen.
+    """
+
+    mac: str = ""
+    addresses: dict[NetworkId, str] = {}
+    bandwidth: Bandwidth = UNLIMITED
+
+
+ANY_INTERFACES = Interfaces()
+
+
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """One interface of a task.
 

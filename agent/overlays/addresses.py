@@ -20,7 +20,7 @@ class NoAddressFree(NamedTuple):
 
 
 class AddressTaken(NamedTuple):
-    """An address that a task must have and cannot, and its holder on this host, if there is one."""
+    """A network on which a task cannot have the address that it must have."""
 
     network_id: NetworkId
     why: str
@@ -81,6 +81,14 @@ class Addresses:
             given.append(TaskAddress(network_id=network_id, address=found))
         self._held[task_id] = tuple(given)
         return self._held[task_id]
+
+    def is_held(self, task_id: TaskId, addresses: Mapping[NetworkId, str]) -> bool:
+        """Whether another task holds one of these addresses."""
+        return any(
+            addresses.get(one.network_id) == one.address
+            for holder, held in self._held.items() if holder != task_id
+            for one in held
+        )  # fmt: skip
 
     def release(self, task_id: TaskId) -> None:
         """Release the task's addresses. An unknown task is no error."""

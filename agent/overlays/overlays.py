@@ -6,23 +6,24 @@ controller, or without one. A power loss may destroy the files, but then no task
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from agent.assignment import Assignment
 from agent.network.base import (
+    ANY_INTERFACES,
     HOST_BRIDGE,
-    UNLIMITED,
     Attachment,
     Bandwidth,
     Fault,
+    Interfaces,
     NetworkFailed,
     Resolvers,
 )
 from agent.network.dataplane import Dataplane
-from agent.overlays.addresses import NONE_CHOSEN
 from agent.overlays.files import NetworkFiles
-from agent.overlays.plan import AddressInUse, Attached, Plan, Work, own_networks
+from agent.overlays.plan import Attached, Plan, Work, own_networks
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import SECOND, Instant, seconds
 from pyswarm_core.controlplane import ControlHost
@@ -37,7 +38,7 @@ _log = EventLog("agent.overlays")
 REPAIR_PERIOD_S = 15.0
 """How often the kernel is compared with the plan."""
 RETRY_S = 1.0
-ADDRESS_WAIT_S, ADDRESS_RETRY_S = 5.0, 0.1
+ADDRESS_WAIT_S = 5.0
 """A task of the slot that ended a moment ago has its address until its namespace is removed."""
 
 
@@ -118,15 +119,11 @@ class Overlays:
         servers: Sequence[str] = (),
         *,
         calls_api: bool = False,
-        chosen: Mapping[NetworkId, str] = NONE_CHOSEN,
-        mac: str = "",
-        bandwidth: Bandwidth = UNLIMITED,
+        interfaces: Interfaces = ANY_INTERFACES,
     ) -> Attached:
         """Give the task addresses, a network namespace and, on overlays, a resolver that forwards
         unknown names to `servers` (none: the host's servers). A task that has them keeps them.
-        `calls_api`: the controllers' API is open to it. `chosen` are addresses that it must have;
-        the task before it may still hold them for a moment. `mac` is that of the first interface,
-        `bandwidth` that of each.
+        `calls_api`: the controllers' API is open to it.
 
         Raises NetworkFailed: no address is free, or the kernel refused.
         """
@@ -134,7 +131,7 @@ class Overlays:
         if desired is None:
             return Attached()
         await self.ready(networks, is_new=not self._plan.addresses(task_id))
-        addresses = await self._join(task_id, desired, chosen)
+        addresses = self._plan.join(task_id, desired, interfaces.addresses)
         if calls_api and self._plan.allow_api(task_id):
             await self._notify()
             await self.settled()
@@ -145,8 +142,8 @@ class Overlays:
                     network_id=a.network_id,
                     address=a.address,
                     ifname=f"eth{index}",
-                    mac="" if index else mac,
-                    bandwidth=bandwidth,
+                    mac="" if index else interfaces.mac,
+                    bandwidth=interfaces.bandwidth,
                 )
                 for index, a in enumerate(addresses)
             ),
@@ -156,18 +153,11 @@ class Overlays:
             await self._resolvers.open(task_id, overlays, servers)
         return self._plan.attached(task_id, path, has_resolver=bool(overlays))
 
-    async def _join(
-        self, task_id: TaskId, networks: tuple[NetworkId, ...], chosen: Mapping[NetworkId, str]
-    ) -> tuple[TaskAddress, ...]:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + ADDRESS_WAIT_S
-        while True:
-            try:
-                return self._plan.join(task_id, networks, chosen)
-            except AddressInUse:
-                if loop.time() >= deadline:
-                    raise
-            await asyncio.sleep(ADDRESS_RETRY_S)
+    async def released(self, task_id: TaskId, addresses: Mapping[NetworkId, str]) -> None:
+        """Return once no other task holds these addresses, at the latest after ADDRESS_WAIT_S."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ADDRESS_WAIT_S), self._changed:
+                await self._changed.wait_for(lambda: not self._plan.is_held(task_id, addresses))
 
     async def ready(self, networks: Iterable[NetworkId], *, is_new: bool = True) -> None:
         """Return once a task may attach to these networks or, if not `is_new`, be repaired on them.
@@ -224,8 +214,8 @@ class Overlays:
         """
         await self._resolvers.close(task_id)
         await self._dataplane.detach(task_id)
-        if self._plan.leave(task_id):
-            await self._notify()
+        self._plan.leave(task_id)
+        await self._notify()
 
     async def found(self) -> set[TaskId]:
         """The tasks that have a network namespace, whoever created it."""

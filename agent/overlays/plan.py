@@ -42,10 +42,6 @@ CONTROLLERS = "controllers"
 _SAVED = "saved"
 
 
-class AddressInUse(NetworkFailed):
-    """The address that a task must have is not free on this host."""
-
-
 class SavedPlan(msgspec.Struct, frozen=True):
     """The part of the plan that outlives the agent."""
 
@@ -265,16 +261,18 @@ class Plan:
         chosen: Mapping[NetworkId, str] = NONE_CHOSEN,
     ) -> tuple[TaskAddress, ...]:
         """One address on each of these networks, the `chosen` ones first, held until the task
-        leaves. Raises AddressInUse for a chosen one that is not free, NetworkFailed if none is.
+        leaves. Raises NetworkFailed if a chosen one is not free, or none is.
         """
         if held := self._addresses.of(task_id):
             return held
         given = self._addresses.allocate(task_id, networks, chosen)
-        if isinstance(given, AddressTaken):
-            raise AddressInUse(f"network {self.name(given.network_id)}: {given.why}")
-        if isinstance(given, NoAddressFree):
+        if isinstance(given, NoAddressFree | AddressTaken):
             raise NetworkFailed(f"network {self.name(given.network_id)}: {given.why}")
         return given
+
+    def is_held(self, task_id: TaskId, addresses: Mapping[NetworkId, str]) -> bool:
+        """Whether another task of this host holds one of these addresses."""
+        return self._addresses.is_held(task_id, addresses)
 
     def attached(self, task_id: TaskId, path: str, *, has_resolver: bool) -> Attached:
         """The network of a task that has joined, as its container sees it."""

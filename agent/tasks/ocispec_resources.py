@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
-from agent.network.base import Bandwidth
+from agent.network.base import Bandwidth, Interfaces
 from agent.runtime.base import CPU_PERIOD_US, CgroupLimits, DiskLimits
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.resources import ThrottleDevice
-from pyswarm_core.specs import Limits, Resources
+from pyswarm_core.specs import Limits, Resources, TaskSpec
 
 # The kernel refuses a smaller quota.
 _CPU_QUOTA_MIN_US = 1_000
@@ -72,6 +72,15 @@ def cgroup_limits(resources: Resources) -> CgroupLimits:
 def bandwidth(resources: Resources) -> Bandwidth:
     """The limits of the task's interfaces."""
     return Bandwidth(egress=resources.limits.net_egress, ingress=resources.limits.net_ingress)
+
+
+def interfaces(spec: TaskSpec) -> Interfaces:
+    """What the spec says about the task's interfaces."""
+    return Interfaces(
+        mac=spec.container_spec.mac_address,
+        addresses=spec.task_ips,
+        bandwidth=bandwidth(spec.resources),
+    )
 
 
 def written_limits(resources: Resources) -> CgroupLimits | None:

@@ -28,6 +28,7 @@ from controller.brain.scheduler.filters import (
     kept_layer,
 )
 from controller.brain.scheduler.ledger import Ledger
+from controller.brain.scheduler.options import sets_new_options
 from controller.brain.scheduler.ranking import spread
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.decision import EventKind
@@ -41,6 +42,7 @@ from pyswarm_core.limits import (
     FAILURE_SLOTS,
     FAILURE_WINDOW,
     FAILURES_PENALISED,
+    LAYERS_PROTOCOL,
     PENDING_SHOWN,
 )
 from pyswarm_core.objects import NO_DETAIL, Network, Service, Task
@@ -414,6 +416,9 @@ def _with_rooms(
     """The demand, limited by the room of its networks and by what they require of kernels."""
     rooms: list[Room] = []
     needs: dict[Capability, str] = {}
+    if sets_new_options(demand.template) and not table.keeps_layers.all():
+        text = f"have an agent that ignores options of its tasks (protocol below {LAYERS_PROTOCOL})"
+        rooms.append((text, np.where(table.keeps_layers, UNLIMITED, 0)))
     chosen = demand.template.task_ips
     for network_id in demand.footprint.networks:
         blocks = blocks_of(network_id)

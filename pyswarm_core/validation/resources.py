@@ -126,14 +126,21 @@ def _bandwidth_problems(
             expected = "expected none on the networks host and none, where a task has no interface"
             yield Problem(flag, format_bitrate(rate), expected)
     if limits.net_egress and container is not None and _may_change_its_network(container):
-        expected = "expected no --cap-add NET_ADMIN beside it, with which a task removes the limit"
+        expected = (
+            "expected no --privileged and no --cap-add NET_ADMIN beside it, with which a task"
+            " removes the limit"
+        )
         yield Problem("--net-egress", format_bitrate(limits.net_egress), expected)
 
 
 def _may_change_its_network(container: ContainerSpec) -> bool:
     added = {name.upper().removeprefix("CAP_") for name in container.capability_add}
     dropped = {name.upper().removeprefix("CAP_") for name in container.capability_drop}
-    return "NET_ADMIN" in added or ("ALL" in added and "NET_ADMIN" not in dropped)
+    return (
+        container.privileged
+        or "NET_ADMIN" in added
+        or ("ALL" in added and "NET_ADMIN" not in dropped)
+    )
 
 
 def annotation_problems(annotations: Mapping[str, str]) -> Iterable[Problem]:

@@ -31,7 +31,7 @@ from agent.runtime.base import ContainerConfig
 from agent.session.greeting import Greeting
 from agent.session.identity import Identity
 from agent.tasks.events import Prepared
-from agent.tasks.ocispec_resources import cgroup_limits
+from agent.tasks.ocispec_resources import cgroup_limits, interfaces
 from agent.tasks.record import Record
 from agent.worker import Worker
 from controller.identity import ca
@@ -159,8 +159,9 @@ class SimPreparation:
                 raise ImageNotFound(f"no such image: {image}")
             self._host.images[image] = None
         networks = [NetworkId(network.target) for network in record.spec.networks]
-        chosen = record.spec.task_ips
-        attached = await self._overlays.attach(record.task_id, networks, chosen=chosen)
+        attached = await self._overlays.attach(
+            record.task_id, networks, interfaces=interfaces(record.spec)
+        )
         ports = self._overlays.claim(record.task_id, record.ports)
         pid = await self._runtime.create(
             ContainerConfig(

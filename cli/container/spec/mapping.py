@@ -82,6 +82,8 @@ def spec_of(
         )
         spec = put(spec, "task_template.networks", networks_of(given))
         spec = put(spec, _CONTAINER + "open_stdin", given["interactive"])
+        once = given["interactive"] and not given.get("detach")
+        spec = put(spec, _CONTAINER + "stdin_once", once)
         spec = put(spec, _CONTAINER + "hostname", _hostname(given))
         spec = _with_entrypoint(spec, given)
         spec = _with_limits(spec, given)
@@ -181,13 +183,16 @@ def _exposed(given: Mapping[str, Any]) -> Iterable[str]:
 
 
 def networks_of(given: Mapping[str, Any]) -> tuple[NetworkAttachment, ...]:
-    """The networks of `--network`, `--network-alias` and `--ip`. Raises InvalidArgument."""
+    """The networks of `--network`, `--network-alias` and `--ip`; an address is the container's, not
+    a virtual one. Raises InvalidArgument.
+    """
     found = []
     for text in given["network"]:
         if text.startswith("container:"):
             expected = "expected a network: containers share no network namespace"
             raise invalid("--network", text, expected)
-        found.append(entries.network("bridge" if text == "default" else text))
+        joined = entries.network("bridge" if text == "default" else text)
+        found.append(replace(joined, ip="", task_ip=joined.ip))
     if given["network_alias"] or given["ip"]:
         if not found or found[0].target in PREDEFINED_NETWORKS:
             flag = "--network-alias" if given["network_alias"] else "--ip"

@@ -139,10 +139,11 @@ class Blocks:
         """
         name, rooms = self.network.spec.name, []
         if address:
-            index = self._index_of(address)
-            had = [self._may_have(number, index) for number in table.number.tolist()]
+            owners = self._owners(self._index_of(address))
+            may = self._may_have(-1, self._index_of(address))
+            had = np.isin(table.number, owners) if owners else np.full(len(table.number), may)
             text = f"do not have the block of address {address} on network {name}"
-            rooms.append((text, np.where(np.array(had, np.bool_), BRIDGE_PORTS, 0)))
+            rooms.append((text, np.where(had, BRIDGE_PORTS, 0)))
         if self.exhausted:
             text = f"have no address left on network {name}, all of whose blocks are in use"
             of_number = self._rooms_by_number().get

@@ -15,6 +15,7 @@ from pyswarm_core.docker.containers.views import DEFAULT_NETWORK, ContainerState
 from pyswarm_core.docker.objects import Addresses, check_document
 from pyswarm_core.docker.units import format_time
 from pyswarm_core.ids import NetworkId
+from pyswarm_core.model import Model, to_json_value
 from pyswarm_core.objects import Service
 from pyswarm_core.specs import (
     ContainerSpec,
@@ -199,16 +200,34 @@ def _host_config(found: Inspected) -> dict[str, Any]:
 
 
 def _resources(resources: Resources, spec: ContainerSpec) -> dict[str, Any]:
-    memory, swap = resources.limits.memory_bytes, resources.swap_bytes
+    limits, swap = resources.limits, resources.swap_bytes
+    memory = limits.memory_bytes
+    disks: Mapping[str, tuple[Model, ...]] = {
+        "BlkioWeightDevice": limits.blkio_weight_device,
+        "BlkioDeviceReadBps": limits.blkio_device_read_bps,
+        "BlkioDeviceWriteBps": limits.blkio_device_write_bps,
+        "BlkioDeviceReadIOps": limits.blkio_device_read_iops,
+        "BlkioDeviceWriteIOps": limits.blkio_device_write_iops,
+    }
     total = -1 if swap < 0 else memory + (swap or memory) if memory else 0
     return {
-        "NanoCpus": resources.limits.nano_cpus,
+        "NanoCpus": limits.nano_cpus,
+        "CpuShares": limits.cpu_shares,
+        "CpuPeriod": limits.cpu_period,
+        "CpuQuota": limits.cpu_quota,
+        "CpusetCpus": limits.cpuset_cpus,
+        "CpusetMems": limits.cpuset_mems,
         "Memory": memory,
+        "MemoryReservation": limits.memory_reservation,
         "MemorySwap": total,
         "MemorySwappiness": None
         if resources.memory_swappiness < 0
         else resources.memory_swappiness,
-        "PidsLimit": resources.limits.pids or None,
+        "OomKillDisable": resources.oom_kill_disable,
+        "PidsLimit": limits.pids or None,
+        "BlkioWeight": limits.blkio_weight,
+        **{key: [to_json_value(one) for one in devices] or None for key, devices in disks.items()},
+        "Annotations": spec.annotations,
     }
 
 
@@ -240,7 +259,7 @@ def _network_settings(found: Inspected, addresses: Addresses) -> dict[str, Any]:
         "IPAddress": first["IPAddress"] if first else "",
         "GlobalIPv6Address": first["GlobalIPv6Address"] if first else "",
         "Gateway": "",
-        "MacAddress": "",
+        "MacAddress": found.template.container_spec.mac_address,
         "Networks": networks,
     }
 
@@ -262,7 +281,7 @@ def _endpoint(attachment: NetworkAttachment, addresses: Iterable[str]) -> dict[s
     four = next((one for one in addresses if ":" not in one), "")
     six = next((one for one in addresses if ":" in one), "")
     return {
-        "IPAMConfig": {"IPv4Address": attachment.ip} if attachment.ip else None,
+        "IPAMConfig": {"IPv4Address": attachment.task_ip} if attachment.task_ip else None,
         "Links": None,
         "Aliases": list(attachment.aliases) or None,
         "NetworkID": attachment.target,

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_network
 from itertools import count
 
 import pytest
@@ -156,6 +157,23 @@ def test_files_of_a_user_namespace_stay_over_stop_and_start(fleet: Fleet, name: 
     ids = [row.split()[1] for row in fleet("logs", name).splitlines() if len(row.split()) == 3]
     assert len(ids) == 2
     assert ids[0] == ids[1] != "0"
+
+
+def test_address_mac_and_cpus_are_those_that_were_chosen_also_after_a_restart(
+    fleet: Fleet, name: str
+) -> None:
+    (network,) = json.loads(fleet("network", "inspect", "app"))
+    address = str(ip_network(network["IPAM"]["Config"][0]["Subnet"])[30_000])
+    mac = "02:42:ac:11:00:09"
+    fleet(
+        "run", "-d", "--name", name, "--network", "app", "--ip", address, "--mac-address", mac,
+        "--cpuset-cpus", "0", "--net-egress", "10mbit", "--stop-timeout", "0", IMAGE,
+    )  # fmt: skip
+    for _ in range(2):
+        shown = fleet("exec", name, "ip", "addr", "show", "eth0")
+        assert (f"inet {address}/" in shown, mac in shown) == (True, True)
+        assert "Cpus_allowed_list:\t0\n" in fleet("exec", name, "cat", "/proc/1/status")
+        fleet("restart", "-t", "0", name)
 
 
 def test_a_terminal_is_typed_on_and_nothing_is_left(fleet: Fleet) -> None:

@@ -59,6 +59,7 @@ def test_a_container_without_flags_is_not_restarted_and_keeps_its_image_s_settin
 
 ATTRIBUTES = [
     ("-i", "open_stdin", True),
+    ("-i", "stdin_once", True),
     ("-t", "tty", True),
     ("-h db", "hostname", "db"),
     ("-h db --domainname example.org", "hostname", "db.example.org"),
@@ -170,10 +171,13 @@ def test_ports(fleet: Script, pyswarm: Pyswarm) -> None:
 
 
 def test_networks(fleet: Script, pyswarm: Pyswarm) -> None:
-    line = "--network app --network-alias db --network-alias sql --ip 10.128.0.9 --net back web"
+    line = (
+        "--network app --network-alias db --network-alias sql --ip 10.128.0.9"
+        " --net name=back,ip=10.129.0.9 web"
+    )
     assert made(fleet, pyswarm, line).task_template.networks == (
         NetworkAttachment(target="app", aliases=("db", "sql"), task_ip="10.128.0.9"),
-        NetworkAttachment(target="back"),
+        NetworkAttachment(target="back", task_ip="10.129.0.9"),
     )
     assert made(fleet, pyswarm, "--network default web").task_template.networks == (
         NetworkAttachment(target="bridge"),

@@ -1,13 +1,16 @@
 """Flags of a container's resources and of its interface: what becomes of them in the spec."""
 
+import json
 import shlex
 
 import pytest
 from msgspec.structs import replace
 
-from pyswarm_core.codec import from_proto
+from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.resources import ThrottleDevice, WeightDevice
 from pyswarm_core.specs import (
+    ContainerMode,
     ContainerSpec,
     Limits,
     NetworkAttachment,
@@ -136,8 +139,9 @@ def test_update_takes_limits_away(script: Script, pyswarm: Pyswarm) -> None:
         ("--ip 10.0.0.9 --network app --mode global", "expected at most one replica"),
         ("--ip x --network app", "expected an IPv4 address of the network"),
         ("--net-egress 1mbit --network host", "expected none on the networks host and none"),
-        ("--net-egress 1mbit --cap-add net_admin", "expected no --cap-add NET_ADMIN"),
-        ("--net-egress 1mbit --cap-add ALL", "expected no --cap-add NET_ADMIN"),
+        ("--net-egress 1mbit --cap-add net_admin", "expected no --privileged and no --cap-add NET"),
+        ("--net-egress 1mbit --cap-add ALL", "expected no --privileged and no --cap-add NET_ADMIN"),
+        ("--net-egress 1mbit --privileged", "expected no --privileged and no --cap-add NET_ADMIN"),
         ("--cpu-rt-runtime 950000", "--cpu-rt-runtime is not supported: cgroup v2 has no"),
         ("--kernel-memory 64m", "--kernel-memory is not supported: Docker removed it"),
         ("--ip6 fd00::2", "--ip6 is not supported: the IPv6 address of a task follows"),
@@ -154,3 +158,39 @@ def test_a_task_without_net_admin_may_have_all_other_capabilities(
 ) -> None:
     line = "--net-egress 1mbit --cap-add ALL --cap-drop NET_ADMIN"
     assert created(script, pyswarm, line).task_template.resources.limits.net_egress == 1_000_000
+
+
+def test_inspect_of_a_container_shows_them_by_docker_s_names(
+    script: Script, pyswarm: Pyswarm
+) -> None:
+    limits = Limits(
+        cpu_shares=5,
+        cpuset_cpus="0",
+        memory_reservation=MIB,
+        blkio_device_read_bps=(DISK,),
+        blkio_weight_device=(WeightDevice(path="/dev/sda", weight=300),),
+    )
+    template = TaskSpec(
+        container_spec=ContainerSpec(image="web", annotations={"a": "b"}, mac_address="02:42::1"),
+        resources=Resources(limits=limits),
+        networks=(NetworkAttachment(target="net", task_ip="10.0.0.9"),),
+    )
+    found = service("db", mode=ContainerMode(), task_template=template)
+    answer = pb.ContainerReply(networks={"net": "app"})
+    to_proto(found, answer.service)
+    script.on("GetContainer", answer)
+    (document,) = json.loads(pyswarm("inspect", "db").out)
+    config = document["HostConfig"]
+    assert {
+        "CpuShares": 5,
+        "CpusetCpus": "0",
+        "MemoryReservation": MIB,
+        "BlkioDeviceReadBps": [{"Path": "/dev/sda", "Rate": 10 * MIB}],
+        "BlkioWeightDevice": [{"Path": "/dev/sda", "Weight": 300}],
+        "BlkioDeviceWriteIOps": None,
+        "OomKillDisable": False,
+        "Annotations": {"a": "b"},
+    }.items() <= config.items()
+    settings = document["NetworkSettings"]
+    assert settings["MacAddress"] == "02:42::1"
+    assert settings["Networks"]["app"]["IPAMConfig"] == {"IPv4Address": "10.0.0.9"}

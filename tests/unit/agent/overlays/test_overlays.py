@@ -17,6 +17,7 @@ from agent.network.base import (
     DesiredOverlay,
     EndpointKey,
     Fault,
+    Interfaces,
     NetworkFailed,
     Peer,
     Published,
@@ -458,37 +459,41 @@ async def test_the_files_with_keys_of_encrypted_networks_are_for_their_owner_alo
     assert [one.stat().st_mode & 0o777 for one in tmp_path.iterdir()] == [0o600]
 
 
-async def test_a_task_has_the_address_that_was_chosen_and_no_other_can(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("agent.overlays.overlays.ADDRESS_WAIT_S", 0.0)
+async def test_a_task_has_the_address_that_was_chosen_and_no_other_can(tmp_path: Path) -> None:
     dataplane = FakeDataplane(Fabric(), Underlay(address="192.0.2.1"))
     async with running(dataplane, Told(), tmp_path / "o") as overlays:
         await overlays.assign(Assignment(True, 1, (), (), (overlay(NET), overlay(OTHER)), (), ()))
-        chosen = {NET: "10.1.0.9"}
-        attached = await overlays.attach(TaskId("a"), [OTHER, NET], chosen=chosen)
+        chosen = Interfaces(addresses={NET: "10.1.0.9"})
+        attached = await overlays.attach(TaskId("a"), [OTHER, NET], interfaces=chosen)
         assert [one.address for one in attached.addresses] == ["10.2.0.2", "10.1.0.9"]
-        again = await overlays.attach(TaskId("a"), [OTHER, NET], chosen=chosen)
+        again = await overlays.attach(TaskId("a"), [OTHER, NET], interfaces=chosen)
         assert again == attached
         with pytest.raises(
             NetworkFailed, match=r"network net: address 10\.1\.0\.9 is that of task a"
         ):
-            await overlays.attach(TaskId("b"), [OTHER, NET], chosen=chosen)
+            await overlays.attach(TaskId("b"), [OTHER, NET], interfaces=chosen)
+        other = Interfaces(addresses={NET: "10.1.9.9"})
         with pytest.raises(NetworkFailed, match=r"10\.1\.9\.9 is in none of this node's blocks"):
-            await overlays.attach(TaskId("b"), [NET], chosen={NET: "10.1.9.9"})
+            await overlays.attach(TaskId("b"), [NET], interfaces=other)
         b = await overlays.attach(TaskId("b"), [OTHER])
         assert [one.address for one in b.addresses] == ["10.2.0.4"], "what it got was released"
 
 
 async def test_a_chosen_address_is_waited_for_while_the_former_task_is_removed(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataplane = FakeDataplane(Fabric(), Underlay(address="192.0.2.1"))
     async with running(dataplane, Told(), tmp_path / "o") as overlays:
         await overlays.assign(Assignment(True, 1, (), (), (overlay(NET),), (), ()))
-        chosen = {NET: "10.1.0.9"}
-        await overlays.attach(TaskId("old"), [NET], chosen=chosen)
-        new = asyncio.create_task(overlays.attach(TaskId("new"), [NET], chosen=chosen))
+        chosen = Interfaces(addresses={NET: "10.1.0.9"})
+        await overlays.attach(TaskId("old"), [NET], interfaces=chosen)
+        await overlays.released(TaskId("old"), chosen.addresses)
+        free = asyncio.create_task(overlays.released(TaskId("new"), chosen.addresses))
         await asyncio.sleep(0)
+        assert not free.done()
         await overlays.detach(TaskId("old"))
-        assert [one.address for one in (await new).addresses] == ["10.1.0.9"]
+        await free
+        attached = await overlays.attach(TaskId("new"), [NET], interfaces=chosen)
+        assert [one.address for one in attached.addresses] == ["10.1.0.9"]
+        monkeypatch.setattr("agent.overlays.overlays.ADDRESS_WAIT_S", 0.0)
+        await overlays.released(TaskId("other"), chosen.addresses)
