@@ -131,6 +131,37 @@ def test_limits_are_those_that_docker_sets(fleet: Fleet, name: str) -> None:
     assert shown == f"{64 << 20} {128 << 20}"
 
 
+def test_a_hardened_container_is_seen_from_inside(fleet: Fleet) -> None:
+    script = (
+        "grep -E 'CapEff|NoNewPrivs' /proc/self/status; grep ' /tmp ' /proc/mounts;"
+        " touch /x 2>/dev/null || echo read-only; echo x > /tmp/x && echo writable"
+    )
+    line = (
+        "run --rm --read-only --tmpfs /tmp:rw,noexec --cap-drop=ALL --cap-add=NET_BIND_SERVICE"
+        " --security-opt=no-new-privileges --cpus=1 --memory=512m --pids-limit=100"
+        f" --entrypoint sh {IMAGE} -c"
+    )
+    code, out, _ = ran(fleet, *line.split(), script)
+    assert code == 0
+    said = out.decode().splitlines()
+    assert {f"CapEff:\t{1 << 10:016x}", "NoNewPrivs:\t1", "read-only", "writable"} <= set(said)
+    (mount,) = [row for row in said if " /tmp " in row]
+    assert {"rw", "nosuid", "nodev", "noexec"} <= set(mount.split()[3].split(","))
+
+
+def test_files_of_a_user_namespace_stay_over_stop_and_start(fleet: Fleet, name: str) -> None:
+    script = "cut -c -33 /proc/self/uid_map; echo $(id -u) >> /kept; cat /kept; exec sleep 1000"
+    line = f"run -d --name {name} --userns auto --stop-timeout 0 --entrypoint sh {IMAGE} -c"
+    fleet(*line.split(), script)
+    fleet.until(lambda: fleet("logs", name).endswith("\n0"), "it has written")
+    fleet("stop", name)
+    fleet("start", name)
+    fleet.until(lambda: fleet("logs", name).endswith("\n0\n0"), "it has its file")
+    ids = [row.split()[1] for row in fleet("logs", name).splitlines() if len(row.split()) == 3]
+    assert len(ids) == 2
+    assert ids[0] == ids[1] != "0"
+
+
 def test_address_mac_and_cpus_are_those_that_were_chosen_also_after_a_restart(
     fleet: Fleet, name: str
 ) -> None:
