@@ -37,10 +37,12 @@ from agent.outbox import Outbox
 from agent.overlays.closing import Closing, listen_addrs, own_listeners, plain_registries
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import CONTROLLERS, Plan
+from agent.preflight import Preflight
 from agent.preparation import Preparation
 from agent.records import Records
 from agent.runtime.base import LogLimits
 from agent.runtime.crun import ConmonRuntime
+from agent.runtime.isolation.lacks import missing
 from agent.runtime.layout import Layout
 from agent.runtime.room import shortage
 from agent.runtime.running.attachments import Attachments
@@ -105,6 +107,8 @@ class _Parts(msgspec.Struct, frozen=True):
     outbox: Outbox
     tracer: Tracer
     reading: "_Reading"
+    lacks: frozenset[Capability]
+    """What this host lacks for some containers."""
 
 
 class _Reading(msgspec.Struct, frozen=True):
@@ -174,7 +178,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         group.create_task(parts.runtime.tend())
         group.create_task(parts.worker.run())
         lacks = await parts.dataplane.overlay.missing_capabilities()
-        identity = known or await _join(config, _description(config, lacks))
+        identity = known or await _join(config, _description(config, parts.lacks.union(lacks)))
         identity.learn(config.controllers)
         remove_token(config.join_token_file)
         served.identity = identity
@@ -197,7 +201,7 @@ async def _converse(
         await _assign(assignment, identity, parts)
 
     async def examine() -> Greeting:
-        lacks = await overlay.missing_capabilities()
+        lacks = parts.lacks.union(await overlay.missing_capabilities())
         addresses = await overlay.addresses6()
         return Greeting(_description(config, lacks), config.advertise_addr, addresses)
 
@@ -316,7 +320,15 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     sampler = Sampler(meter, lambda: worker.records, config.memory_bytes)
     containers = ContainerMetrics(sampler, restarts, config.hostname)
     reading = _Reading(registry, sampler, containers, streams)
-    return _Parts(images, runtime, overlays, dataplane, worker, outbox, tracer, reading)
+    lacks = await asyncio.to_thread(_lacks, config, host)
+    return _Parts(images, runtime, overlays, dataplane, worker, outbox, tracer, reading, lacks)
+
+
+def _lacks(config: Config, host: Preflight) -> frozenset[Capability]:
+    found = missing(config.state_dir, config.run_dir, apparmor=host.facts.apparmor)
+    for capability, reason in found.items():
+        _log.info("host.lacks", what=capability, reason=reason)
+    return frozenset(found)
 
 
 def _tracer(network: "_Network", worker: Worker, images: Images) -> Tracer:

@@ -140,7 +140,9 @@ class Preparation:
         ports = self._overlays.claim(record.task_id, record.ports)
         in_host = not attached.netns_path
         container = spec.container_spec
-        hostname = _hostname(record, self._hostname if in_host else short(record.task_id))
+        hostname = _hostname(
+            record, self._hostname if in_host else short(record.layer or record.task_id)
+        )
         files = self._files(record, hostname, attached)
         passwd, group = _accounts(image.config, record, image.layers)
         around = Surroundings(

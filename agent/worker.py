@@ -169,7 +169,8 @@ class Worker:
             if number % ASSIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0)
             if task.task_id in self._records:
-                self.handle(task.task_id, events.Desired(task.desired_state))
+                name = task.template.service_name
+                self.handle(task.task_id, events.Desired(task.desired_state, name))
                 if self._records[task.task_id].lacks_login:
                     self.handle(task.task_id, events.LoginReceived(task.template.login))
                 if limits := task.template.new_limits:

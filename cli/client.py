@@ -260,12 +260,13 @@ class Client:
         reply = self._ask(_whole(self._stub.ListNodes, pb.ListNodesReply), request)
         return [from_proto(views.NodeView, node) for node in reply.nodes]
 
-    def update_node(self, node: Node, spec: NodeSpec) -> views.NodeView:
-        """Replace the spec of `node`. Raises Conflict if it has changed since it was read."""
+    def update_node(self, node: Node, spec: NodeSpec) -> Sequence[str]:
+        """Replace the spec of `node`; return warnings. Raises Conflict if it has changed since it
+        was read."""
         request = pb.UpdateNodeRequest(ref=node.id)
         request.version.index = node.version.index
         to_proto(spec, request.spec)
-        return from_proto(views.NodeView, self._ask(self._stub.UpdateNode, request).node)
+        return tuple(self._ask(self._stub.UpdateNode, request).warnings)
 
     def remove_node(self, ref: str, *, force: bool) -> None:
         """Remove a node. Raises Conflict if it is not down and `force` is not set."""

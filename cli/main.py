@@ -86,6 +86,14 @@ COMMANDS = {
         "cli.container.control.pause:unpause",
         "Unpause all processes within one or more containers",
     ),
+    "port": (
+        "cli.container.control.port:port",
+        "List port mappings or a specific mapping for the container",
+    ),
+    "update": (
+        "cli.container.control.update:update",
+        "Update configuration of one or more containers",
+    ),
     "top": ("cli.container.control.top:top", "Display the running processes of a container"),
     "wait": (
         "cli.container.control.wait:wait",

@@ -106,7 +106,7 @@ class ContainerSpec(Model, frozen=True):
     privileged: bool = False
     """All capabilities and devices, no seccomp filter, no masked paths."""
     security_opt: tuple[str, ...] = ()
-    """`seccomp=unconfined`; `docker/security.py` reads it."""
+    """`seccomp=unconfined`; `docker/isolation/security.py` reads it."""
     tmpfs: dict[str, str] = {}
     """Path -> mount options: `size=64m,mode=1777`."""
     shm_size: int = 0

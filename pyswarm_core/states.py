@@ -256,16 +256,23 @@ UPDATE_TRANSITIONS: Mapping[tuple[UpdateState | None, UpdateState], str] = Mappi
 
 
 class Capability(StrEnum):
-    """A part of the kernel that some networks need and some hosts lack."""
+    """A part of the kernel that some networks or containers need and some hosts lack."""
 
     ESP = "esp"
     """IPsec with AES-GCM, for encrypted networks."""
     IPV6 = "ipv6"
     """IPv6, for dual-stack networks."""
+    USERNS = "userns"
+    """User namespaces over image layers, for `--userns auto`."""
+    APPARMOR = "apparmor"
+    """AppArmor, for `--security-opt apparmor=PROFILE`."""
 
 
 KERNEL_WITH = {
     Capability.ESP: "IPsec ESP and AES-GCM (CONFIG_XFRM_USER, CONFIG_INET_ESP, CONFIG_CRYPTO_GCM)",
     Capability.IPV6: "IPv6 (CONFIG_IPV6, and not ipv6.disable=1)",
+    Capability.USERNS: "user namespaces and idmapped mounts (CONFIG_USER_NS, Linux 5.19, images on"
+    " ext4, XFS or btrfs)",
+    Capability.APPARMOR: "AppArmor (CONFIG_SECURITY_APPARMOR, apparmor=1)",
 }
 """The kernel configuration that each capability needs, for messages."""

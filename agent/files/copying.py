@@ -82,7 +82,7 @@ class _Owned:
     def __exit__(self, *_: object) -> None:
         rootfs, self._rootfs = self._rootfs, None
         if rootfs:
-            os.close(rootfs.descriptor)
+            rootfs.close()
 
     def __del__(self) -> None:
         self.__exit__()

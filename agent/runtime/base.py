@@ -6,7 +6,7 @@ Invariants: a container id is used once. Every method may be repeated after the 
 disk and the kernel hold the state, never an object in memory.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from enum import StrEnum
 from typing import Protocol
 
@@ -210,6 +210,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     terminal: bool = False
     rows: int = 0
     columns: int = 0
+    detached: bool = False
+    """Of an open command: it is over once the program runs, which goes on without stdio."""
 
 
 class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,13 +243,14 @@ class Ids(msgspec.Struct, frozen=True):
 
 
 class Rootfs(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a container's files are. Whoever got it closes `descriptor`.
+    """Where a container's files are. Whoever got it calls `close`.
 
     `descriptor` is the root directory: of a running container with its mounts, otherwise of the
     writable layer over the image. `layers` are the image's, the uppermost first.
     """
 
     descriptor: int
+    close: Callable[[], None]
     overlay: str
     """The root directory without the mounts of the container."""
     upper: str
@@ -462,8 +465,11 @@ class Runtime(Protocol):
         """
         ...
 
-    async def rootfs(self, container_id: str) -> Rootfs:
-        """The files of a container, whether it runs or not. Raises RuntimeFailed without any."""
+    async def rootfs(self, container_id: str, layer: str = "", *, writable: bool = False) -> Rootfs:
+        """The files of a container; of one that does not exist any more those of its kept layer.
+
+        Nothing else uses such a layer while it is `writable`. Raises RuntimeFailed without files.
+        """
         ...
 
     async def tend(self) -> None:

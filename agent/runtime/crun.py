@@ -203,9 +203,14 @@ class ConmonRuntime:
         """See `Runtime`."""
         return await self._run(self._ending, self._steps.top, container_id, options)
 
-    async def rootfs(self, container_id: str) -> Rootfs:
+    async def rootfs(self, container_id: str, layer: str = "", *, writable: bool = False) -> Rootfs:
         """See `Runtime`."""
-        return await self._run(self._ending, self._steps.rootfs, container_id)
+        found = self._ending.submit(self._steps.rootfs, container_id, layer, writable)
+        try:
+            return await asyncio.wrap_future(found)
+        except asyncio.CancelledError:
+            found.add_done_callback(_close)
+            raise
 
     async def tend(self) -> None:
         """See `Runtime`."""
@@ -239,3 +244,9 @@ class ConmonRuntime:
                 self._loop.call_soon_threadsafe(
                     self._loop.call_later, _SETTLE_RETRY_S, self._monitor_ended, container_id
                 )
+
+
+def _close(found: "Future[Rootfs]") -> None:
+    """Close files that nobody waits for any more."""
+    if not found.cancelled() and not found.exception():
+        found.result().close()

@@ -10,6 +10,7 @@ import os
 import signal as signals
 import time
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 
 import msgspec
 
@@ -93,6 +94,8 @@ class _Opened:
         self.stderr, self._errors = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._script = script
         self._signal = asyncio.get_running_loop().create_future()
+        if not command.interactive:
+            self.close_stdin()
         if script is not _NO_PROGRAM:
             os.write(self._output, script.output)
 
@@ -374,13 +377,14 @@ class FakeRuntime:
         row = ("root", str(container.pid), " ".join(words))
         return ProcessTable(titles=("UID", "PID", "CMD"), rows=(row,))
 
-    async def rootfs(self, container_id: str) -> Rootfs:
+    async def rootfs(self, container_id: str, layer: str = "", *, writable: bool = False) -> Rootfs:
         """See `Runtime`. The files are those of `roots`."""
         root = self.roots.get(container_id)
         if root is None:
             raise RuntimeFailed(f"container {container_id} does not exist")
         descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        return Rootfs(descriptor=descriptor, overlay=root, upper=root, layers=())
+        close = partial(os.close, descriptor)
+        return Rootfs(descriptor=descriptor, close=close, overlay=root, upper=root, layers=())
 
     async def tend(self) -> None:
         """See `Runtime`. There are no logs to rotate."""

@@ -46,6 +46,18 @@ def mount_overlay(
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
+def view(layers: Sequence[str], target: Path) -> None:
+    """Mount `layers` (uppermost first) at `target`, read-only. Raises OSError."""
+    with ExitStack() as opened:
+        paths = []
+        for layer in layers:
+            descriptor = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.callback(os.close, descriptor)
+            paths.append(f"/proc/self/fd/{descriptor}")
+        if number := _mount(os.fsencode(target), f"lowerdir={':'.join(paths)}".encode()):
+            raise OSError(number, f"cannot mount {target}: {os.strerror(number)}")
+
+
 def _mount(target: bytes, options: bytes) -> int:
     """Mount an overlay; return the error number, 0 if it worked."""
     refused: int = _LIBC.mount(b"overlay", target, b"overlay", 0, options)

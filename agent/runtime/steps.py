@@ -11,12 +11,13 @@ import signal as signals
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
+from msgspec.structs import replace
 
 from agent.fitness import is_host_error, is_host_message
 from agent.runtime import cgroups, conmon, launch, logrotate, mounts, procs
@@ -42,9 +43,8 @@ from agent.runtime.layout import UNSEEN_EXIT_CODE, ContainerRecord, Layout
 from agent.runtime.procs import Process
 from agent.runtime.program.inspection import explain
 from agent.runtime.room import shortage
-from agent.runtime.running import freezer, limits
+from agent.runtime.running import freezer, limits, rootfs
 from agent.runtime.running.execs import Execs, Running
-from agent.runtime.running.rootfs import opened
 from agent.runtime.running.top import top
 from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.errors import reason_of
@@ -53,6 +53,8 @@ _CREATE_TIMEOUT_S = 60.0
 _DEATH_TIMEOUT_S = 10.0
 _MONITOR_TIMEOUT_S = 5.0
 _CLONE_FS = 0x200
+_COPY_TIMEOUT_S = 30.0
+"""How long a start or removal waits for a copy into the kept layer of a stopped container."""
 
 WatchMonitor = Callable[[str, Process], None]
 
@@ -116,12 +118,18 @@ class Steps:
         return record.log_limits if record else None
 
     @contextmanager
-    def _alone(self, container_id: str) -> Iterator[None]:
-        """Hold the lock of a container: a cancelled caller's operation may still be running."""
+    def _alone(self, container_id: str, timeout_s: float = -1.0) -> Iterator[None]:
+        """Hold the lock of a container: a cancelled caller's operation may still be running. Raises
+        RuntimeFailed after the timeout, if there is one.
+        """
         with self._locks_guard:
             lock = self._locks.setdefault(container_id, threading.Lock())
-        with lock:
+        if not lock.acquire(timeout=timeout_s):
+            raise RuntimeFailed("files are being copied into its writable layer: try again later")
+        try:
             yield
+        finally:
+            lock.release()
 
     def create(self, config: ContainerConfig) -> int:
         """See `Runtime.create`."""
@@ -160,6 +168,9 @@ class Steps:
     def _make(self, config: ContainerConfig, bundle: Path) -> ContainerRecord:
         ids = self._mount_root(config, bundle)
         key, compiled = self._write_config(config, bundle, ids)
+        if config.layer:
+            written = (bundle / "config.json").read_bytes()
+            rootfs.remember(self._layout, config.layer, config.layers, written)
         call = MonitorCall(
             container_id=config.id,
             bundle=str(bundle),
@@ -220,7 +231,7 @@ class Steps:
         """The directory of what the container writes."""
         if not config.layer:
             return self._layout.writable(config.id)
-        with self._alone(_lock_of(config.layer)):
+        with self._alone(_lock_of(config.layer), _COPY_TIMEOUT_S):
             return self._layout.claim_layer(config.id, config.layer)
 
     def _write_config(
@@ -327,10 +338,21 @@ class Steps:
             raise NotRunning(f"container {container_id} is not running")
         return top(pids, options)
 
-    def rootfs(self, container_id: str) -> Rootfs:
+    def rootfs(self, container_id: str, layer: str, writable: bool) -> Rootfs:
         """See `Runtime.rootfs`."""
         with self._alone(container_id):
-            return opened(self._layout, container_id)
+            if not layer or self._layout.bundle(container_id).exists():
+                return rootfs.opened(self._layout, container_id)
+        if not writable:
+            return rootfs.opened_layer(self._layout, layer, writable=False)
+        # Held until it is closed: a container that is to have the layer is not made before.
+        with ExitStack() as held:
+            held.enter_context(self._alone(_lock_of(layer), 0.0))
+            if holder := self._layout.holder(layer):
+                raise RuntimeFailed(f"its writable layer is in use by container {holder}")
+            found = rootfs.opened_layer(self._layout, layer, writable=True)
+            held.callback(found.close)
+            return replace(found, close=held.pop_all().close)
 
     def update(self, container_id: str, requested: CgroupLimits) -> None:
         """See `Runtime.update`."""
@@ -368,7 +390,7 @@ class Steps:
 
     def remove_layer(self, layer: str) -> None:
         """See `Runtime.remove_layer`."""
-        with self._alone(_lock_of(layer)):
+        with self._alone(_lock_of(layer), _COPY_TIMEOUT_S):
             if holder := self._layout.holder(layer):
                 raise RuntimeFailed(f"writable layer {layer} is in use by container {holder}")
             remove_tree(self._layout.layer(layer))
@@ -403,6 +425,7 @@ class Steps:
         if ended:
             return FoundContainer(id=container_id, state=ContainerState.STOPPED, exit=ended)
         self._watch(container_id, record.monitor)
+        self.execs.end_former(container_id)
         started = self._layout.is_started(container_id)
         state = ContainerState.RUNNING if started else ContainerState.CREATED
         paused = freezer.is_frozen(self._hierarchies, self._layout.cgroup(container_id))

@@ -5,12 +5,11 @@ would fail. Where an agent dies in between, the next one takes over what the con
 """
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, closing
 
-from agent.files.changes import changes
+from agent.files.changes import Change, changes
 from agent.runtime.base import NotRunning, Runtime, RuntimeFailed
 from agent.tasks.events import PauseChanged
 from agent.tasks.record import Record
@@ -77,15 +76,14 @@ class Containers:
         """The files that differ from the image, in parts. Raises NotFound without a container."""
         record = self._record(request.ref)
         try:
-            rootfs = await self._runtime.rootfs(record.task_id)
+            rootfs = await self._runtime.rootfs(record.task_id, record.layer)
         except RuntimeFailed as error:
             raise NotFound(str(error)) from error
-        os.close(rootfs.descriptor)
-        work = batches(changes(rootfs), _CHANGES_PER_FRAME)
-        async with aclosing(pulled(self._threads, work)) as parts:
-            async for part in parts:
-                told = [files_pb2.FileChange(kind=one.kind, path=as_utf8(one.path)) for one in part]
-                yield Frame(changes=files_pb2.ChangesReply(changes=told))
+        with closing(rootfs):
+            work = batches(changes(rootfs), _CHANGES_PER_FRAME)
+            async with aclosing(pulled(self._threads, work)) as parts:
+                async for part in parts:
+                    yield Frame(changes=files_pb2.ChangesReply(changes=map(_change, part)))
 
     async def pause(self, request: files_pb2.PauseRequest, group: asyncio.TaskGroup) -> None:
         """Freeze its processes, or have them go on; also if the caller leaves in between.
@@ -135,3 +133,7 @@ class Containers:
 
 def _not_running(record: Record) -> Conflict:
     return Conflict(f"container {record.name} is not running")
+
+
+def _change(change: Change) -> files_pb2.FileChange:
+    return files_pb2.FileChange(kind=change.kind, path=as_utf8(change.path))

@@ -15,9 +15,11 @@ _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 def exposition(readings: Sequence[Reading], node: str, *, openmetrics: bool) -> bytes:
     """Every metric of these containers; `node` is the name of their host."""
     common = [_labels(LABELS, _common(reading, node)) for reading in readings]
-    return "".join(
-        line for family in FAMILIES for line in _lines(family, readings, common, openmetrics)
-    ).encode()
+    # One large block, which is given back when it is freed (pyswarm_core/aio/memory.py).
+    text = bytearray()
+    for family in FAMILIES:
+        text += "".join(_lines(family, readings, common, openmetrics)).encode()
+    return bytes(text)
 
 
 def _common(reading: Reading, node: str) -> tuple[str, ...]:

@@ -56,12 +56,14 @@ async def serve_command(runtime: Runtime, request: ExecRequest, link: Link, keep
         raise Conflict(str(error)) from error
     conversation = _Conversation(opened, link)
     try:
-        if not request.detach:
+        if request.detach:
+            await opened.wait()
+        else:
             await conversation.run()
     except BaseException:
         await _killed(opened)
         raise
-    if request.detach or conversation.detached:
+    if conversation.detached:
         keep(_discarded(opened))
         await link.send(Exit())
         return
@@ -76,7 +78,8 @@ def _command(request: ExecRequest) -> Command:
         workdir=request.workdir,
         capabilities=BY_NUMBER if request.privileged else (),
         interactive=request.interactive and not request.detach,
-        terminal=request.terminal,
+        terminal=request.terminal and not request.detach,
+        detached=request.detach,
         rows=request.rows,
         columns=request.columns,
     )

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from agent.files.copying import Copies
 from agent.runtime.base import Rootfs, Runtime, RuntimeFailed
 from agent.streams.base import Link
+from agent.tasks.record import Record
 from pyswarm_core.aio.archives.entries import Source
 from pyswarm_core.aio.archives.feeding import Feed
 from pyswarm_core.aio.archives.pulling import Chunks
@@ -18,13 +19,19 @@ from pyswarm_core.streams.requests import CopyInRequest, CopyOutRequest, ExportR
 CopyRequest = CopyOutRequest | CopyInRequest | ExportRequest
 
 
-async def serve_copy(runtime: Runtime, copies: Copies, request: CopyRequest, link: Link) -> None:
+async def serve_copy(
+    runtime: Runtime, copies: Copies, record: Record, request: CopyRequest, link: Link
+) -> None:
     """Copy until the archive has ended. Raises Conflict if the container has no files here, and
     what `Copies` raises.
     """
+    writable = isinstance(request, CopyInRequest)
     try:
-        rootfs = await runtime.rootfs(request.ref)
+        rootfs = await runtime.rootfs(record.task_id, record.layer, writable=writable)
     except RuntimeFailed as error:
+        if record.ended and not record.layer:
+            reason = "the files of a service's task end with it"
+            raise Conflict(f"container {record.name} has ended: {reason}") from error
         raise Conflict(str(error)) from error
     if isinstance(request, CopyInRequest):
         await _copy_in(copies, rootfs, request, link)

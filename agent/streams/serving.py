@@ -106,7 +106,7 @@ class Streams:
                 target = Target(record.task_id, record.detail.pid, address)
                 await serve_forward(self._open_socket, target, request.port, link)
             case _:
-                await serve_copy(self._runtime, self._copies, request, link)
+                await serve_copy(self._runtime, self._copies, record, request, link)
 
     def _keep(self, work: Coroutine[None, None, None]) -> None:
         task = self._group.create_task(work)

@@ -41,6 +41,8 @@ class Desired(TaskEvent, frozen=True):
     """The controller sent a desired state."""
 
     state: TaskState
+    service_name: str = ""
+    """The present name of its service; empty: not told."""
 
 
 class LimitsRequested(TaskEvent, frozen=True):

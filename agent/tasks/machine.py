@@ -76,8 +76,9 @@ def step(record: Record, event: TaskEvent, now: Instant) -> Step:
             return _accepted(record)
         case LoginReceived(login=login):
             return _login_received(record, login)
-        case Desired(state=state):
-            return _desired(record, state, now)
+        case Desired(state=state, service_name=name):
+            named = replace(record, service_name=name) if name else record
+            return _desired(named, state, now)
         case LimitsRequested() | LimitsChanged():
             return Step(*new_limits.step(record, event))
         case Unassigned():

@@ -18,7 +18,7 @@ from agent.tasks import ocispec_process as process
 from agent.tasks.isolation import config as isolation
 from agent.tasks.isolation.capabilities import EVERY, of_container
 from agent.tasks.ocispec_resources import resources_section
-from pyswarm_core.docker import security
+from pyswarm_core.docker.isolation import security
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec, TaskSpec
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pyswarm_core.docker import tmpfs
+from pyswarm_core.docker.isolation import tmpfs
 from pyswarm_core.specs import ContainerSpec
 
 SHM_BYTES = 64 * 1024 * 1024

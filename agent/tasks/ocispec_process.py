@@ -11,7 +11,7 @@ from typing import Any
 
 from agent.images.base import ImageConfig
 from agent.runtime.program.users import User
-from pyswarm_core.docker import security
+from pyswarm_core.docker.isolation import security
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec
 

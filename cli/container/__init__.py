@@ -38,6 +38,10 @@ VERBS = {
         "cli.container.control.pause:pause",
         "Pause all processes within one or more containers",
     ),
+    "port": (
+        "cli.container.control.port:port",
+        "List port mappings or a specific mapping for the container",
+    ),
     "stats": (
         "cli.container.stats:stats",
         "Display a live stream of container(s) resource usage statistics",
@@ -46,6 +50,10 @@ VERBS = {
     "unpause": (
         "cli.container.control.pause:unpause",
         "Unpause all processes within one or more containers",
+    ),
+    "update": (
+        "cli.container.control.update:update",
+        "Update configuration of one or more containers",
     ),
     "wait": (
         "cli.container.control.wait:wait",

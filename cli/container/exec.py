@@ -37,6 +37,12 @@ from pyswarm_core.streams.requests import ExecRequest
 @click.option(
     "-w", "--workdir", default="", metavar="DIR", help="Working directory inside the container"
 )
+@click.option(
+    "--all",
+    "everywhere",
+    is_flag=True,
+    help="Execute the command in every running task of the service, and exit with the highest code",
+)
 @click.argument("target", metavar="CONTAINER|TASK|SERVICE[.SLOT]")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
 def exec_(
@@ -50,12 +56,19 @@ def exec_(
     tty: bool,
     user: str,
     workdir: str,
+    everywhere: bool,
     target: str,
     command: tuple[str, ...],
 ) -> int:
     sequence = keys.parse("--detach-keys", detach_keys)
-    if interactive and tty and not detach and not os.isatty(sys.stdin.fileno()):
+    if interactive and tty and not detach and not (sys.stdin and sys.stdin.isatty()):
         raise click.UsageError("-t: the input device is not a TTY: use -i alone")
+    if everywhere and (interactive or tty):
+        given = "--interactive" if interactive else "--tty"
+        raise click.UsageError(f"--all: several tasks have no common stdin: leave out {given}")
+    if detach and (interactive or tty):
+        text = "a command in the background has neither stdin nor terminal"
+        click.echo(f"warning: --detach: {text}", err=True)
     request = ExecRequest(
         ref=target,
         args=command,
@@ -68,6 +81,8 @@ def exec_(
         detach=detach,
     )
     client = session.connect()
-    from cli.streams import call, program
+    from cli.streams import call, program, replicas
 
+    if everywhere:
+        return replicas.run(client, request)
     return program.run(client, call.EXEC, request, program.Stdio(interactive, tty, sequence))

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from cli.client import Client
+from cli.container import calls
 from cli.container.lifecycle import starting, watching
 from cli.container.lifecycle.change import NotStarted
 from cli.converge import Watched
@@ -24,13 +25,17 @@ from cli.streams import call, keys, program
 from cli.streams.program import Stdio
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import MINUTE, Instant, after
-from pyswarm_core.errors import Conflict, InvalidArgument, PyswarmError, causes
+from pyswarm_core.errors import Conflict, InvalidArgument, NotFound, PyswarmError, causes
 from pyswarm_core.objects import Service
+from pyswarm_core.states import TaskState
 from pyswarm_core.streams.frames import Exit
 from pyswarm_core.streams.requests import AttachRequest
 
 ATTACHED_WITHIN = MINUTE
 """How long a container waits for this process; agents wait no longer."""
+REPORTED_WITHIN_S = 1.0
+"""The end of a task is known to the controller in this time."""
+_POLL_S = 0.05
 REMOVED_WITHIN_S = 10.0
 """How long `run --rm` waits for the removal of an ended container."""
 
@@ -94,7 +99,7 @@ def follow(client: Client, service: Service, attached: Attached) -> int:
         ended = asyncio.run(_conversation(client, service, request, attached.stdio))
     except BaseExceptionGroup as errors:
         raise next(causes(errors)) from None
-    if ended.message:
+    if ended.message and not ended.code:
         raise NotStarted(ended.message)
     return ended.code
 
@@ -163,9 +168,26 @@ def _settle(failed: "asyncio.Future[str]", reason: str) -> None:
         failed.set_result(reason)
 
 
-def until_removed(client: Client, service: Service) -> None:
-    """Wait until a container that has ended has removed itself; return if it goes on."""
+def until_removed(client: Client, service: Service, attached: Attached) -> None:
+    """Wait until a container that has ended has removed itself; return if it goes on, because its
+    terminal was detached.
+    """
+    if attached.stdin and attached.terminal and _is_detached(client, service):
+        return
     deadline = time.monotonic() + REMOVED_WITHIN_S
     for progress in watching.progress_of(client, service.id):
-        if progress.gone or progress.running or time.monotonic() > deadline:
+        if progress.gone or time.monotonic() > deadline:
             return
+
+
+def _is_detached(client: Client, service: Service) -> bool:
+    """Whether it still runs after the time in which the end of a task is known."""
+    for _ in range(round(REPORTED_WITHIN_S / _POLL_S)):
+        try:
+            task = calls.named(client, service.id).task
+        except NotFound:
+            return False
+        if task is None or task.task.state is not TaskState.RUNNING:
+            return False
+        time.sleep(_POLL_S)
+    return True

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cli import converge
 from cli.container import creating
 from cli.container.creating import Created
 from cli.container.exits import Failed, NoCommand, NotExecutable
@@ -59,7 +60,7 @@ def run(given: Mapping[str, Any], own: Mapping[str, str]) -> int:
         _clean_up(created, given)
         raise
     if given["auto_remove"]:
-        foreground.until_removed(created.client, created.service)
+        foreground.until_removed(created.client, created.service, attached)
     return code
 
 
@@ -76,3 +77,4 @@ def _clean_up(created: Created, given: Mapping[str, Any]) -> None:
         return
     with suppress(NotFound):
         created.client.remove_service(created.service.id)
+    converge.until_gone(created.client, [Watched.of(created.service)], quiet=True)

@@ -35,11 +35,13 @@ def update(*, node: str, **given: Any) -> None:
     client = session.connect()
     view = node_of(client, node)
     try:
-        client.update_node(view.node, changed(view.node.spec, given))
+        warnings = client.update_node(view.node, changed(view.node.spec, given))
     except Conflict:
         view = client.node(view.node.id)
-        client.update_node(view.node, changed(view.node.spec, given))
+        warnings = client.update_node(view.node, changed(view.node.spec, given))
     click.echo(node)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
 
 
 def changed(spec: NodeSpec, given: dict[str, Any]) -> NodeSpec:

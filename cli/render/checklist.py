@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cli.render.listing import Layout, Row
-from pyswarm_core.docker import security
+from pyswarm_core.docker.isolation import security
 from pyswarm_core.docker.units import format_cpus, human_size
 from pyswarm_core.identity.audit import SECRET_NAMES
 from pyswarm_core.specs import ContainerSpec, ServiceSpec, TaskSpec

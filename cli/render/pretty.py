@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from cli.render.listing import one_line
 from pyswarm_core.clock import Instant
-from pyswarm_core.docker import security
+from pyswarm_core.docker.isolation import security
 from pyswarm_core.docker.units import (
     ago,
     format_bitrate,

@@ -30,8 +30,8 @@ class Usage:
     def __init__(self) -> None:
         self._newest: dict[str, Sequence[NamedStats]] = {}
         """By node; those of tasks that do not run by the empty name."""
-        self._before: dict[str, TaskStats] = {}
-        """By task."""
+        self._before: dict[str, dict[str, TaskStats]] = {}
+        """By node and task."""
         self._rated = False
 
     @property
@@ -41,22 +41,22 @@ class Usage:
 
     def take(self, part: StatsPart) -> None:
         """A node's sample replaces its former one; a warning removes it."""
-        former = self._newest.get(part.node_name, ())
+        former = self._newest.pop(part.node_name, ())
         if part.warning:
-            self._newest.pop(part.node_name, None)
             return
-        for one in former:
-            self._before.pop(one.stats.task_id, None)
-        current = {one.stats.task_id for one in part.tasks}
-        kept = [one.stats for one in former if one.stats.at and one.stats.task_id in current]
-        self._before |= {stats.task_id: stats for stats in kept}
-        self._rated |= bool(kept)
+        before = {one.stats.task_id: one.stats for one in former if one.stats.at}
+        self._before[part.node_name] = before
+        self._rated |= any(one.stats.task_id in before for one in part.tasks)
         self._newest[part.node_name] = part.tasks
 
     def rows(self, *, truncate: bool) -> list[Row]:
         """A row per task, by name."""
-        shown = [one for tasks in self._newest.values() for one in tasks]
-        return [self._row(one, truncate=truncate) for one in _ordered(shown)]
+        shown: dict[str, NamedStats] = {}
+        for one in (one for tasks in self._newest.values() for one in tasks):
+            # One that just began or ended may be among those that do not run, too.
+            if one.stats.at or one.stats.task_id not in shown:
+                shown[one.stats.task_id] = one
+        return [self._row(one, truncate=truncate) for one in _ordered(shown.values())]
 
     def _row(self, one: NamedStats, *, truncate: bool) -> Row:
         task_id = one.stats.task_id
@@ -66,7 +66,7 @@ class Usage:
             "ID": shown,
             "Name": one.name,
             "Node": one.node_name,
-            **fields(self._before.get(task_id), one.stats),
+            **fields(self._before.get(one.node_name, {}).get(task_id), one.stats),
         }
 
 

@@ -59,6 +59,8 @@ class Stdio(NamedTuple):
     stdout: Write | None = None
     stderr: Write | None = None
     """Where its output goes instead of stdout and stderr."""
+    takes_signals: bool = True
+    """Signals to this process are about this program alone."""
 
 
 class _Ended(Exception):
@@ -128,7 +130,7 @@ class _Program:
     async def run(self) -> Exit:
         """Raises a group of errors."""
         stdio = self._stdio
-        with self._signals():
+        with self._signals() if stdio.takes_signals else nullcontext():
             async with asyncio.TaskGroup() as group:
                 drains = [
                     group.create_task(self._show(STDOUT, stdio.stdout or Output(1))),

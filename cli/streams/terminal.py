@@ -19,7 +19,7 @@ def raw(descriptor: int) -> Iterator[None]:
         yield
     finally:
         with suppress(termios.error):  # it is gone
-            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+            termios.tcsetattr(descriptor, termios.TCSANOW, before)
 
 
 def size() -> tuple[int, int]:

@@ -180,14 +180,6 @@ def _services_or_tasks(caller: Caller, rule: Rule, request: Any, state: State) -
         yield from _end(caller, rule, ref, state)
 
 
-def _target(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
-    _require_task(caller, rule, (yield from requested_task(state, request)), state)
-
-
-def _container(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
-    _require_task(caller, rule, (yield from find_container(state, request.ref)), state)
-
-
 def _network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
     _require(caller, rule, NETWORK, find(state, NETWORK, request.ref))
     yield from ()
@@ -242,10 +234,10 @@ _STACKS: Mapping[Named, Callable[[Caller, Rule, Any, State], Slices[None]]] = {
     Named.TASK: _task,
     Named.SERVICE_OR_TASK: _service_or_task,
     Named.SERVICES_OR_TASKS: _services_or_tasks,
-    Named.TARGET: _target,
-    Named.PROGRAM: _target,
-    Named.CONTAINER: _container,
-    Named.FILES: _container,
+    Named.TARGET: _service_or_task,
+    Named.PROGRAM: _service_or_task,
+    Named.CONTAINER: _service_or_task,
+    Named.FILES: _service_or_task,
     Named.NETWORK: _network,
     Named.OBJECT: _object,
     Named.NEW_SERVICE: _of_new_service,

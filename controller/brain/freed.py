@@ -35,6 +35,7 @@ def makes_room(
         and needs.memory_bytes <= max(0, int(ledger.free_memory[row]) + own.memory_bytes)
         and (most == 0 or int(demand.on_node[row]) - 1 < most)
         and all(bool(table.satisfying(one)[row]) for one in placement.constraints)
+        and not any(bool(table.lacking(what)[row]) for _, what in demand.needs)
         and (demand.layer is None or bool(demand.layer.rows[row]))
         and not _others_hold(state, task, needs.ports)
         and all(

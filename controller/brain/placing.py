@@ -20,7 +20,13 @@ from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy, explain
 from controller.brain.orchestrator.restart import delay_before
 from controller.brain.orchestrator.room import go_on, stop_instead
 from controller.brain.scheduler.explain import message, messages_by_row
-from controller.brain.scheduler.filters import UNLIMITED, Demand, capacity, kept_layer
+from controller.brain.scheduler.filters import (
+    UNLIMITED,
+    Demand,
+    capacity,
+    container_needs,
+    kept_layer,
+)
 from controller.brain.scheduler.ledger import Ledger
 from controller.brain.scheduler.options import sets_new_options
 from controller.brain.scheduler.ranking import spread
@@ -421,12 +427,13 @@ def _with_rooms(
             rooms.append((text, np.zeros(len(demand.on_node), np.int64)))
             continue
         for capability in blocks.network.needs:
-            needs.setdefault(capability, blocks.network.spec.name)
+            needs.setdefault(capability, f"network {blocks.network.spec.name}")
         if rows := table.blocked(network_id):
             rooms.append(_blocked(table, rows, blocks.network, len(demand.on_node)))
         rooms += blocks.rooms(table, chosen.get(network_id, ""))
     asked = tuple((name, capability) for capability, name in needs.items())
-    return demand._replace(rooms=tuple(rooms), needs=asked)
+    own = container_needs(demand.template.container_spec)
+    return demand._replace(rooms=tuple(rooms), needs=(*asked, *own))
 
 
 def _blocked(table: NodeTable, rows: list[int], network: Network, length: int) -> Room:

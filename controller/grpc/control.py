@@ -226,13 +226,14 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
     async def UpdateNode(self, request: pb.UpdateNodeRequest, context: Context) -> pb.NodeReply:
         spec, based_on = read(NodeSpec, request.spec), read(Version, request.version)
         controllers = self._leader().controllers
-        return self._node(
-            await self._submit(
-                lambda state, now, ids: nodes.update_node(
-                    state, request.ref, based_on, spec, now, controllers=controllers
-                )
+        node = await self._submit(
+            lambda state, now, ids: nodes.update_node(
+                state, request.ref, based_on, spec, now, controllers=controllers
             )
         )
+        reply = self._node(node)
+        reply.warnings.extend(nodes.stopped_by_drain(self._leader().state, node))
+        return reply
 
     async def RemoveNode(self, request: pb.RemoveNodeRequest, context: Context) -> pb.NodeReply:
         node = await self._submit(

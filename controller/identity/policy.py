@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from controller.identity.caller import Caller, CallerKind, Role
-from pyswarm_core.docker import security
+from pyswarm_core.docker.isolation import security
 from pyswarm_core.errors import PermissionDenied, quoted
 from pyswarm_core.specs import NetworkSpec, ServiceSpec
 

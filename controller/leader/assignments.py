@@ -44,13 +44,15 @@ class Templates:
     def __init__(self) -> None:
         self.failed: dict[str, str] = {}
         """Services without a template, as `service/<id>`, and why."""
-        self._made: dict[tuple[ServiceId, int, int], bytes] = {}
+        self._made: dict[tuple[ServiceId, int, int, str], bytes] = {}
 
     def template(self, state: State, service_id: ServiceId, spec_version: int) -> bytes:
         """A TaskTemplate message. Without a spec if that version is no longer kept: an agent that
         holds such a task has its own record of it."""
         limits_version = _limits_version(state, service_id, spec_version)
-        key = (service_id, spec_version, limits_version)
+        service = state.services.get(service_id)
+        name = service.spec.name if service is not None else ""
+        key = (service_id, spec_version, limits_version, name)
         made = self._made.get(key)
         if made is None:
             if len(self._made) >= TEMPLATES_KEPT:

@@ -44,6 +44,8 @@ _UNSET = frozenset(
         "Stopped",
         "Privileged",
         "ShmSize",
+        "OpenStdin",
+        "StdinOnce",
     }
 )
 """Numbers that are left out if they are 0."""

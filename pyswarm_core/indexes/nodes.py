@@ -45,10 +45,12 @@ _COLUMNS = (
     "desired_tasks",
     "freed_at",
     "opened_at",
-    "lacks_esp",
-    "lacks_ipv6",
+    "lacks",
     "keeps_layers",
 )
+
+
+_CAPABILITIES = tuple(Capability)
 
 
 class Branches:
@@ -157,18 +159,15 @@ class NodeTable:
         """The version at which the row accepted a task again after it had been full."""
         self.freed_at: IntColumn = np.zeros(0, np.int64)
         """The version at which resources of the row were last released; 0: never."""
-        self.lacks_esp: BoolColumn = np.zeros(0, np.bool_)
-        self.lacks_ipv6: BoolColumn = np.zeros(0, np.bool_)
+        self.lacks: BoolColumn = np.zeros((0, len(_CAPABILITIES)), np.bool_)
+        """By row and capability."""
         self.keeps_layers: BoolColumn = np.zeros(0, np.bool_)
         """Nodes whose agents keep the writable layers of containers."""
 
     def lacking(self, capability: Capability) -> BoolColumn:
         """The rows whose kernels lack the capability. Do not write to it."""
-        match capability:
-            case Capability.ESP:
-                return self.lacks_esp
-            case Capability.IPV6:
-                return self.lacks_ipv6
+        found: BoolColumn = self.lacks[:, _CAPABILITIES.index(capability)]
+        return found
 
     @property
     def free_cpus(self) -> IntColumn:
@@ -211,8 +210,7 @@ class NodeTable:
         self.nano_cpus[row] = node.description.resources.nano_cpus
         self.memory_bytes[row] = node.description.resources.memory_bytes
         self.max_tasks[row] = node.description.max_tasks or _ANY_NUMBER
-        self.lacks_esp[row] = Capability.ESP in node.description.lacks
-        self.lacks_ipv6[row] = Capability.IPV6 in node.description.lacks
+        self.lacks[row] = [each in node.description.lacks for each in _CAPABILITIES]
         self.keeps_layers[row] = node.description.spoken >= LAYERS_PROTOCOL
         self._block(row, old, node)
         if old is None or _attributes_differ(old, node):
@@ -348,7 +346,8 @@ class NodeTable:
             extra = max(64, row)
             for name in _COLUMNS:
                 column = getattr(self, name)
-                setattr(self, name, np.concatenate([column, np.zeros(extra, column.dtype)]))
+                more = np.zeros((extra, *column.shape[1:]), column.dtype)
+                setattr(self, name, np.concatenate([column, more]))
             self._constraints.resize(len(self.number))
             self._branches.clear()
         self.ids.append(NodeId(""))

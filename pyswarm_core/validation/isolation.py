@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from pyswarm_core.docker import security, tmpfs
+from pyswarm_core.docker.isolation import security, tmpfs
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec, Device, NetworkAttachment
 from pyswarm_core.validation.problem import Problem, at_most

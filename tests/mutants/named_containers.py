@@ -59,7 +59,7 @@ NAMED_CONTAINERS: Mapping[str, tuple[Mutation, Rule]] = {
         Mutation(
             "controller.brain.orchestrator.container_service",
             "reconcile",
-            "if _removes_itself(plan, state):",
+            "if _removes_itself(plan, state, is_lost=is_lost):",
             "if False:",
         ),
         Rule.SETTLED,

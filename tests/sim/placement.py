@@ -175,6 +175,11 @@ def number(port: PortConfig) -> tuple[str, int]:
 
 
 def _lacked(found: After, spec: ServiceSpec, node: Node) -> Iterator[Capability]:
+    container, lacks = spec.task_template.container_spec, node.description.lacks
+    if container.userns_mode == "auto" and Capability.USERNS in lacks:
+        yield Capability.USERNS
+    if container.security_opt and Capability.APPARMOR in lacks:
+        yield Capability.APPARMOR
     for joined in spec.task_template.networks:
         network = found.networks.get(NetworkId(joined.target))
         if network is None:

@@ -275,7 +275,7 @@ class SimRuntime:
     async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
         raise RuntimeFailed("containers of the simulator have no processes")
 
-    async def rootfs(self, container_id: str) -> Rootfs:
+    async def rootfs(self, container_id: str, layer: str = "", *, writable: bool = False) -> Rootfs:
         raise RuntimeFailed("containers of the simulator have no files")
 
     async def stats(self, container_id: str) -> Stats | None:

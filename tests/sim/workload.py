@@ -443,7 +443,10 @@ class Users:
             name=name,
             task_template=TaskSpec(
                 container_spec=ContainerSpec(
-                    image=self.image(), stop_grace_period=chance.choice((1, 3, 10)) * SECOND
+                    image=self.image(),
+                    stop_grace_period=chance.choice((1, 3, 10)) * SECOND,
+                    userns_mode="auto" if name.endswith(("2", "5")) else "",
+                    security_opt=("apparmor=own",) if name.endswith(("3", "5")) else (),
                 ),
                 resources=Resources(reservations=reservations),
                 restart_policy=RestartPolicy(

@@ -4,6 +4,9 @@ The OCI runtime puts the command into the cgroup `<container>/exec-<number>` of 
 container's limits apply to it, and all its processes can be found and killed. The runtime's own
 process runs until the command has ended, and exits with its code.
 
+What a command that ended has started moves to the cgroup `<container>/left`, where it stays, as do
+detached commands.
+
 A cgroup is kept for the container's next command: making and removing it in every hierarchy costs a
 fifth of the command. Processes in a cgroup that no command of this agent uses are left from a
 former agent, or hang in the kernel; they are killed before the next command, which takes another
@@ -55,6 +58,8 @@ class Running(msgspec.Struct):
     pidfd: int
     log: int
     stdio: Stdio
+    detached: bool = False
+    """Its processes stay."""
 
 
 class Execs:
@@ -76,15 +81,40 @@ class Execs:
         process = process_of(self._layout.bundle(container_id), command)
         cgroup = ""
         try:
-            cgroup = self._take_cgroup(self._layout.cgroup(container_id))
+            parent = self._layout.cgroup(container_id)
+            cgroup = self._left(parent) if command.detached else self._take_cgroup(parent)
             started = self._spawn(container_id, cgroup, process, command if opened else None)
+        except RuntimeFailed:
+            self._busy.discard(cgroup)
+            raise
         except OSError as error:
             self._busy.discard(cgroup)
             failure = HostFailed if is_host_error(error) else RuntimeFailed
             raise failure(f"cannot start a command: {error.strerror}") from error
         return Running(
-            container_id, cgroup, process, started.pid, started.pidfd, started.log, started.stdio
+            container_id,
+            cgroup,
+            process,
+            started.pid,
+            started.pidfd,
+            started.log,
+            started.stdio,
+            command.detached,
         )
+
+    def end_former(self, container_id: str) -> None:
+        """Kill the commands of a former agent: nobody has their stdio."""
+        parent = self._layout.cgroup(container_id)
+        with suppress(FileNotFoundError):
+            for path in Path(self._hierarchies.roots()[0] + parent).iterdir():
+                name = f"{parent}/{path.name}"
+                if path.name.startswith(_PREFIX) and name not in self._busy:
+                    self._is_empty(name)
+
+    def _left(self, parent: str) -> str:
+        """The cgroup of what outlives its command."""
+        _make_cgroup(self._hierarchies, parent, _LEFT)
+        return f"{parent}/{_LEFT}"
 
     def _take_cgroup(self, parent: str) -> str:
         """An empty cgroup below a container's: an unused one, else a new one. Waits for nothing."""
@@ -118,6 +148,14 @@ class Execs:
         words += ["--process", f"/proc/self/fd/{SPEC_FD}", container_id]
         if opened is None:
             return spawning.spawn(words, process)
+        if opened.detached:
+            words.insert(-1, "--detach")
+            return spawning.spawn_without(words, process)
+        if opened.terminal and self._binaries.kind != "crun":
+            raise RuntimeFailed(
+                "a command with a terminal needs crun, and this node has"
+                f" {self._binaries.kind}: run it without --tty"
+            )
         if opened.terminal:
             console = self._layout.consoles / f"{container_id}-{Path(cgroup).name}"
             console.unlink(missing_ok=True)
@@ -132,10 +170,8 @@ class Execs:
         """
         parent = self._layout.cgroup(running.container_id)
         with suppress(OSError):
-            if self.is_over(running):
-                return
-            _make_cgroup(self._hierarchies, parent, _LEFT)
-            cgroups.move(self._hierarchies, running.cgroup, f"{parent}/{_LEFT}")
+            if not running.detached and not self.is_over(running):
+                cgroups.move(self._hierarchies, running.cgroup, self._left(parent))
 
     def is_over(self, running: Running) -> bool:
         """Whether a command whose OCI runtime has ended left no process: its `end` will not
@@ -152,8 +188,9 @@ class Execs:
             with suppress(ProcessLookupError):
                 signals.pidfd_send_signal(running.pidfd, signals.SIGKILL)
             try:
-                cgroups.empty(self._hierarchies, running.cgroup)
-                self._remember(running.cgroup)
+                if not running.detached:
+                    cgroups.empty(self._hierarchies, running.cgroup)
+                    self._remember(running.cgroup)
             finally:
                 code = spawning.exit_code(running.pidfd)  # otherwise it stays as a zombie
             message = message_of(running)

@@ -2,16 +2,22 @@
 
 A running container is entered through the root directory of its first process: with the mounts that
 it sees, and never through a path that its processes could change. One that does not run has its
-overlay mount alone.
+overlay mount alone. A kept layer without a container is mounted for the time of the copy: the mount
+is detached at once, and ends with its last descriptor.
 """
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
+from secrets import token_hex
 
 import msgspec
 
-from agent.runtime import procs
+from agent.runtime import mounts, procs
 from agent.runtime.base import Ids, Rootfs, RuntimeFailed
+from agent.runtime.isolation import idmaps
 from agent.runtime.layout import Layout
 
 _OPEN = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -44,7 +50,24 @@ class _Config(msgspec.Struct, frozen=True):
     linux: _Linux = _Linux()
 
 
+class _Kept(msgspec.Struct, frozen=True):
+    """What is stored beside a kept layer."""
+
+    layers: tuple[str, ...]
+    config: _Config
+
+
 _decoder = msgspec.json.Decoder(_Config)
+_kept = msgspec.json.Decoder(_Kept)
+
+
+def remember(layout: Layout, layer: str, layers: tuple[str, ...], config: bytes) -> None:
+    """Store what a kept layer lies on, for the time after its container. `config` is the OCI
+    runtime's.
+    """
+    draft = layout.layer(layer) / "rootfs.draft"
+    draft.write_bytes(msgspec.json.encode(_Kept(layers, _decoder.decode(config))))
+    draft.replace(layout.layer(layer) / "rootfs")
 
 
 def opened(layout: Layout, container_id: str) -> Rootfs:
@@ -59,15 +82,67 @@ def opened(layout: Layout, container_id: str) -> Rootfs:
             descriptor = _open(overlay)
     except (OSError, msgspec.DecodeError) as error:
         raise RuntimeFailed(f"container {container_id} has no files on this host") from error
+    directory = layout.writable(container_id)
+    with suppress(FileNotFoundError):
+        directory = layout.layer((bundle / "layer").read_text())
+    return _rootfs(
+        descriptor,
+        partial(os.close, descriptor),
+        str(overlay),
+        directory,
+        _Kept(record.layers if record else (), config),
+    )
+
+
+def opened_layer(layout: Layout, layer: str, *, writable: bool) -> Rootfs:
+    """The files of a kept layer. Raises RuntimeFailed if it does not exist or cannot be mounted."""
+    directory = layout.layer(layer)
+    target = layout.run / f"view-{token_hex(8)}"
+    try:
+        kept = _kept.decode((directory / "rootfs").read_bytes())
+        target.mkdir(mode=0o700)
+        try:
+            with _layers(kept.layers, directory, target) as layers:
+                if writable:
+                    mounts.mount_overlay(layers, directory, target, volatile=False)
+                else:
+                    mounts.view((str(directory / "upper"), *layers), target)
+            try:
+                descriptor = os.open(target, _OPEN)
+            finally:
+                mounts.unmount(target)
+        finally:
+            target.rmdir()
+    except FileNotFoundError as error:
+        raise RuntimeFailed("the container has no files on this host") from error
+    except (OSError, msgspec.DecodeError) as error:
+        raise RuntimeFailed(f"the container's files cannot be mounted: {error}") from error
+    overlay = f"/proc/self/fd/{descriptor}"
+    return _rootfs(descriptor, partial(os.close, descriptor), overlay, directory, kept)
+
+
+def _layers(
+    layers: tuple[str, ...], directory: Path, target: Path
+) -> AbstractContextManager[tuple[str, ...]]:
+    """The layers with the owners that the files of the kept layer have."""
+    if start := idmaps.start_of(directory):
+        return idmaps.shifted(layers, start, target.with_name(f"{target.name}-layers"))
+    return nullcontext(layers)
+
+
+def _rootfs(
+    descriptor: int, close: Callable[[], None], overlay: str, directory: Path, kept: _Kept
+) -> Rootfs:
     return Rootfs(
         descriptor=descriptor,
-        overlay=str(overlay),
-        upper=str(layout.writable(container_id) / "upper"),
-        layers=record.layers if record else (),
-        mounts=tuple(mount.destination for mount in config.mounts),
-        read_only=config.root.readonly,
-        users=_ids(config.linux.uid_mappings),
-        groups=_ids(config.linux.gid_mappings),
+        close=close,
+        overlay=overlay,
+        upper=str(directory / "upper"),
+        layers=kept.layers,
+        mounts=tuple(mount.destination for mount in kept.config.mounts),
+        read_only=kept.config.root.readonly,
+        users=_ids(kept.config.linux.uid_mappings),
+        groups=_ids(kept.config.linux.gid_mappings),
     )
 
 

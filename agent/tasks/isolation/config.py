@@ -6,7 +6,7 @@ from typing import Any
 from agent.runtime.base import DeviceNode
 from agent.tasks import ocispec_mounts as mounts
 from agent.tasks.ocispec_seccomp import seccomp_section
-from pyswarm_core.docker import seccomp, security
+from pyswarm_core.docker.isolation import seccomp, security
 from pyswarm_core.specs import ContainerSpec
 from pyswarm_core.validation.isolation import has_user_namespace
 

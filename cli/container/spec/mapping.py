@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from cli.container.spec import options
 from cli.container.spec.seconds import seconds
 from cli.service.create import spec_of as service_spec_of
-from cli.service.spec.template import put
+from cli.service.spec.template import put, with_single
 from pyswarm_core.clock import MILLISECOND, MINUTE
 from pyswarm_core.docker import entries
 from pyswarm_core.errors import InvalidArgument, as_flag, invalid
@@ -82,10 +82,31 @@ def spec_of(
         )
         spec = put(spec, "task_template.networks", networks_of(given))
         spec = put(spec, _CONTAINER + "open_stdin", given["interactive"])
+        once = given["interactive"] and not given.get("detach")
+        spec = put(spec, _CONTAINER + "stdin_once", once)
         spec = put(spec, _CONTAINER + "hostname", _hostname(given))
         spec = _with_entrypoint(spec, given)
         spec = _with_limits(spec, given)
         return put(spec, "task_template.restart_policy", _restart(given))
+
+
+def updated(spec: ServiceSpec, given: Mapping[str, Any]) -> ServiceSpec:
+    """The spec after the flags of `docker update`. Raises InvalidArgument."""
+    with as_typed():
+        renamed = {RENAMED.get(name, name): value for name, value in given.items()}
+        spec = with_single(spec, {**renamed, "memory_swap": None})
+        spec = _with_limits(spec, {"stop_timeout": None, **given})
+        if given["restart"] is None:
+            return spec
+        mode = spec.mode
+        is_removed = isinstance(mode, ContainerMode) and mode.auto_remove
+        policy = _restart({"restart": given["restart"], "auto_remove": is_removed})
+        if isinstance(mode, ContainerMode):
+            spec = replace(spec, mode=replace(mode, unless_stopped=bool(_unless_stopped(given))))
+        else:  # the times are the service's own
+            former = spec.task_template.restart_policy
+            policy = replace(former, condition=policy.condition, max_attempts=policy.max_attempts)
+        return put(spec, "task_template.restart_policy", policy)
 
 
 @contextmanager

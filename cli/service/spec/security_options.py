@@ -13,8 +13,8 @@ import click
 from msgspec.structs import replace
 
 from cli.errors import parsed
-from pyswarm_core.docker import security, tmpfs
-from pyswarm_core.docker.seccomp import PROFILE_BYTES_MAX
+from pyswarm_core.docker.isolation import security, tmpfs
+from pyswarm_core.docker.isolation.seccomp import PROFILE_BYTES_MAX
 from pyswarm_core.errors import invalid, quoted, reason_of
 from pyswarm_core.specs import ContainerSpec, Device
 

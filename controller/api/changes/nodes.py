@@ -61,6 +61,23 @@ def update_node(
     return Writes(objects=(node,)), node
 
 
+def stopped_by_drain(state: State, node: Node) -> list[str]:
+    """What a drained node means for its containers, one line; nothing if it has none."""
+    if node.spec.availability is not Availability.DRAIN:
+        return []
+    names = _containers(state, node)
+    if not names:
+        return []
+    stay = f"containers {names} keep their writable layers on {node.description.hostname}"
+    return [f"{stay}: they are stopped until it takes tasks again"]
+
+
+def _containers(state: State, node: Node) -> str:
+    """The names of the containers whose writable layers the node keeps."""
+    names = [state.services[one].spec.name for one in state.layers.of_node(node.id)]
+    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+
+
 def drain_node(state: State, node_id: NodeId, now: Instant) -> tuple[Writes, int]:
     """The node drained, as its host leaves the fleet; and how many of its tasks have not ended.
 
@@ -103,11 +120,9 @@ def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
             f"node {quoted(hostname)} is {node.status.state}, not down:"
             " run `pyswarm swarm leave` on it first, or use --force"
         )
-    if not force and (layers := state.layers.of_node(node.id)):
-        names = [state.services[one].spec.name for one in layers]
-        shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+    if not force and (names := _containers(state, node)):
         raise Conflict(
-            f"node {quoted(hostname)} keeps the writable layers of containers {shown}, which would"
+            f"node {quoted(hostname)} keeps the writable layers of containers {names}, which would"
             " be lost: remove these containers first, or use --force"
         )
     writes = Writes(

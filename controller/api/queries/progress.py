@@ -104,6 +104,7 @@ class _Tally:
         stage = status.state if status else UpdateState.COMPLETED
         self._goes_on = stage.is_unfinished and not stage.is_paused
         self._settings = service.update_settings
+        self._is_container = service.spec.mode.is_container
         readiness = service.spec.task_template.container_spec.readiness
         self._has_readiness = bool(readiness.test)
 
@@ -196,7 +197,8 @@ class _Tally:
             updated=self._updated,
             converged=converged,
             slots=tuple(_slot(self._state, task) for task in self._shown),
-            gone=removing and self._lost > 0 and alive == 0,
+            # The end of a container that removed itself is shown for a while.
+            gone=removing and alive == 0 and (self._lost > 0 or self._is_container),
             alive=alive,
             completed=self._completed,
             failure=_told(self._failures),

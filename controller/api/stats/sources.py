@@ -65,9 +65,10 @@ def stats_sources(state: State, targets: Targets, *, idle: bool) -> Slices[Sourc
             examined = 0
             yield
         for task in tasks:
-            if idle and task.state is not TaskState.RUNNING:
-                others.append(task.id)
-            if not _has_container(task) or task.node_id in nodes:
+            if not _has_container(task):
+                others += [task.id] if idle else []
+                continue
+            if task.node_id in nodes:
                 continue
             if (node := state.nodes.get(task.node_id)) is None:
                 continue

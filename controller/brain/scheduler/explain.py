@@ -16,7 +16,12 @@ from pyswarm_core.limits import LAYERS_PROTOCOL
 from pyswarm_core.states import Availability, Capability
 
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
-_WORDS = {Capability.ESP: "ESP", Capability.IPV6: "IPv6"}
+_WORDS = {
+    Capability.ESP: "ESP",
+    Capability.IPV6: "IPv6",
+    Capability.USERNS: "user namespaces",
+    Capability.APPARMOR: "AppArmor",
+}
 
 
 class Exclusion(NamedTuple):
@@ -151,7 +156,7 @@ def _filters(ledger: Ledger, demand: Demand) -> Iterator[tuple[str, BoolColumn, 
         text = f"already run {cap} of its tasks, the maximum per node"
         yield "max replicas", demand.on_node >= cap, _says(text)
     for name, capability in demand.needs:
-        text = f"have no {_WORDS[capability]} in the kernel, which network {name} needs"
+        text = f"have no {_WORDS[capability]} in the kernel, which {name} needs"
         yield f"kernel {capability} {name}", table.lacking(capability), _says(text)
     for text, room in demand.rooms:
         yield text, room <= 0, _says(text)

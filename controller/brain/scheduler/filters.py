@@ -11,11 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from controller.brain.scheduler.ledger import Ledger
+from pyswarm_core.docker.isolation.security import needs_apparmor
 from pyswarm_core.indexes.nodes import BoolColumn, IntColumn, NodeTable
 from pyswarm_core.indexes.tasks import Footprint
 from pyswarm_core.objects import Service
-from pyswarm_core.specs import TaskSpec
+from pyswarm_core.specs import ContainerSpec, TaskSpec
 from pyswarm_core.states import Capability
+from pyswarm_core.validation.isolation import has_user_namespace
 
 UNLIMITED = 1 << 40
 
@@ -37,7 +39,8 @@ class Demand(NamedTuple):
 
     `on_node`: by row, tasks of the service that should run there. `failing`: rows where the service
     failed too often. `rooms`: for networks, a text that says what one lacks, and how many more
-    tasks each row could take. `needs`: what networks require of a kernel, with their names.
+    tasks each row could take. `needs`: what networks and the container require of a kernel,
+    with who requires it: `network app`, `--userns auto`.
     """
 
     template: TaskSpec
@@ -48,6 +51,16 @@ class Demand(NamedTuple):
     needs: tuple[tuple[str, Capability], ...] = ()
     layer: KeptLayer | None = None
     """None: its tasks are of a service, whose writable layers are not kept."""
+
+
+def container_needs(spec: ContainerSpec) -> tuple[tuple[str, Capability], ...]:
+    """What the container requires of a kernel, with the flags that require it."""
+    needs = []
+    if has_user_namespace(spec):
+        needs.append((f"--userns {spec.userns_mode}", Capability.USERNS))
+    if needs_apparmor(spec.security_opt):
+        needs.append(("--security-opt apparmor", Capability.APPARMOR))
+    return tuple(needs)
 
 
 def kept_layer(table: NodeTable, service: Service) -> KeptLayer | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from controller.brain.scheduler.filters import kept_layer
+from controller.brain.scheduler.filters import container_needs, kept_layer
 from controller.brain.scheduler.ledger import Ledger
 from pyswarm_core.decision import Dirty
 from pyswarm_core.ids import NetworkId, ServiceId
@@ -115,6 +115,8 @@ class Retries:
             fits &= table.satisfying(constraint)[rows]
         for port in footprint.ports:
             fits &= ~self._ledger.held(port)[rows]
+        for _, capability in container_needs(service.spec.task_template.container_spec):
+            fits &= ~table.lacking(capability)[rows]
         if (layer := kept_layer(table, service)) is not None:
             fits &= layer.rows[rows]
         networks = [self._blocks_of(network_id) for network_id in footprint.networks]

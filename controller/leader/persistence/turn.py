@@ -48,6 +48,8 @@ class Turn:
             pinned = service.pinned_node if service is not None else ""
             if before.pinned_node and before.pinned_node != pinned:
                 self.layers.append((before.pinned_node, service_id))
+            if service is not None and service.spec.name != before.spec.name:
+                self.tasks += state.tasks_of_service(service_id)  # their agents know the name
             kept = {} if service is None else dict.fromkeys(_held(service))
             for held in _held(before):
                 if held not in kept:

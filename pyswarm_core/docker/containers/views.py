@@ -87,7 +87,7 @@ def state_of(service: Service, task: Task | None) -> ContainerState:
     if task is None:
         return ContainerState.REMOVING if service.removing else ContainerState.CREATED
     if task.state is TaskState.RUNNING:
-        return ContainerState.RUNNING
+        return ContainerState.PAUSED if task.detail.paused else ContainerState.RUNNING
     if service.removing and service.spec.mode.is_container:
         return ContainerState.REMOVING
     if task.state is TaskState.ORPHANED:

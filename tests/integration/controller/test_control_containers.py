@@ -58,7 +58,7 @@ async def test_a_pause_is_passed_to_the_agent(api: Api) -> None:
 
 @pytest.mark.parametrize(
     ("ref", "code", "words"),
-    [("web.2", "ABORTED", "not running"), ("web.9", "NOT_FOUND", "no such")],
+    [("web.2", "ABORTED", "does not run"), ("web.9", "NOT_FOUND", "no such")],
 )
 async def test_a_container_that_does_not_run_is_refused(
     api: Api, ref: str, code: str, words: str

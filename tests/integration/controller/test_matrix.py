@@ -61,11 +61,11 @@ async def _refused(caller: Caller, row: Row) -> str | None:
     async with asyncio.timeout(WAIT_S):
         if method.client_streaming:
             made = call(None, metadata=metadata)
-            if method.name in OPENINGS:
-                first = streams_pb2.StreamFrame(**{OPENINGS[method.name]: request})
-                with suppress(grpc.RpcError, asyncio.InvalidStateError):
+            with suppress(grpc.RpcError, asyncio.InvalidStateError):  # it may be refused by now
+                if method.name in OPENINGS:
+                    first = streams_pb2.StreamFrame(**{OPENINGS[method.name]: request})
                     await made.write(first)
-            await made.done_writing()
+                await made.done_writing()
         else:
             made = call(request, metadata=metadata)
         if row.method in ENDLESS:

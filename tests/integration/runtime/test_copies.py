@@ -8,9 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from agent.files.changes import changes
 from agent.files.copying import Copies
-from agent.runtime.base import ContainerState
+from agent.runtime.base import ContainerState, Rootfs, RuntimeFailed
 from pyswarm_core.aio.archives.entries import Refused, Source
 from pyswarm_core.aio.archives.feeding import Feed
 from pyswarm_core.aio.archives.limits import COPIES_AT_ONCE
@@ -53,6 +55,12 @@ async def out(world: RealWorld, copies: Copies, path: str, *, follow: bool = Fal
 async def into(
     world: RealWorld, copies: Copies, path: str, source: Source | None, archive: bytes
 ) -> None:
+    await fill(copies, await world.runtime.rootfs("a1"), path, archive, source)
+
+
+async def fill(
+    copies: Copies, rootfs: Rootfs, path: str, archive: bytes, source: Source | None = None
+) -> None:
     feed = Feed()
 
     async def send() -> None:
@@ -60,7 +68,6 @@ async def into(
             await feed.write(archive[at : at + 100_000])
         await feed.end()
 
-    rootfs = await world.runtime.rootfs("a1")
     sending = asyncio.create_task(send())
     try:
         await copies.into(rootfs, path, source, feed)
@@ -304,3 +311,112 @@ async def test_the_number_of_copies_into_containers_is_bounded(
     for copy in running:
         copy.cancel()
     await asyncio.gather(*running, return_exceptions=True)
+
+
+async def kept(world: RealWorld, script: str) -> None:
+    """The container a1 has run the script and is removed; its writable layer is kept."""
+    config = world.custom("a1", ("/bin/sh", "-c", script))
+    await world.runtime.create(replace(config, layer="l1", volatile=False))
+    await world.runtime.start("a1")
+
+    async def has_ended() -> bool:
+        (found,) = await world.runtime.found()
+        return found.state is ContainerState.STOPPED
+
+    await until(has_ended)
+    await world.runtime.remove("a1")
+
+
+async def test_the_files_of_a_kept_layer_are_read_and_written(
+    world: RealWorld, copies: Copies, tmp_path: Path
+) -> None:
+    await kept(world, "echo left > /left; busybox rm /etc/group")
+    rootfs = await world.runtime.rootfs("a1", "l1")
+    found = [f"{change.kind} {change.path}" for change in changes(rootfs)]
+    rootfs.close()
+    assert found == ["C /etc", "D /etc/group", "A /left"]
+    rootfs = await world.runtime.rootfs("a1", "l1")
+    archive = b"".join([part async for part in copies.out(rootfs, "/", follow=False)])
+    unpacked(archive, tmp_path)
+    assert (tmp_path / "left").read_text() == "left\n"
+    assert (tmp_path / "bin" / "busybox").exists()
+    assert not (tmp_path / "etc" / "group").exists()
+    rootfs = await world.runtime.rootfs("a1", "l1", writable=True)
+    await fill(copies, rootfs, "/etc", tar((entry("new"), b"new")))
+    script = "busybox grep -q new /etc/new && busybox grep -q left /left && exit 7"
+    await world.runtime.create(
+        replace(world.custom("a2", ("/bin/sh", "-c", script)), layer="l1", volatile=False)
+    )
+    await world.runtime.start("a2")
+
+    async def has_ended() -> bool:
+        (found,) = await world.runtime.found()
+        return found.exit is not None and found.exit.code == 7
+
+    await until(has_ended)
+
+
+async def test_a_container_waits_for_the_copy_into_its_layer(world: RealWorld) -> None:
+    await kept(world, "true")
+    rootfs = await world.runtime.rootfs("a1", "l1", writable=True)
+    with pytest.raises(RuntimeFailed, match="files are being copied"):
+        await world.runtime.rootfs("a1", "l1", writable=True)
+    config = replace(world.custom("a2", ("/bin/true",)), layer="l1", volatile=False)
+    making = asyncio.create_task(world.runtime.create(config))
+    await world.runtime.layers()
+    assert not making.done()
+    rootfs.close()
+    await making
+    with pytest.raises(RuntimeFailed, match="in use by container a2"):
+        await world.runtime.rootfs("a1", "l1", writable=True)
+
+
+async def test_a_layer_that_does_not_exist_has_no_files(world: RealWorld) -> None:
+    with pytest.raises(RuntimeFailed, match="no files"):
+        await world.runtime.rootfs("a1", "l9")
+
+
+async def test_nothing_is_left_mounted(world: RealWorld) -> None:
+    await kept(world, "true")
+    for writable in (False, True):
+        (await world.runtime.rootfs("a1", "l1", writable=writable)).close()
+    assert str(world.layout.run) not in Path("/proc/self/mountinfo").read_text()
+    assert not list(world.layout.run.glob("view-*"))
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+async def test_owners_are_those_of_the_container_s_user_namespace(
+    world: RealWorld, copies: Copies, tmp_path: Path, is_kept: bool
+) -> None:
+    command = ("/bin/true",) if is_kept else ("/bin/sleep", "1000")
+    config = world.custom("a1", command, userns_mode="auto")
+    await world.runtime.create(replace(config, layer="l1", volatile=False))
+    await world.runtime.start("a1")
+    if is_kept:
+
+        async def has_ended() -> bool:
+            (found,) = await world.runtime.found()
+            return found.state is ContainerState.STOPPED
+
+        await until(has_ended)
+        await world.runtime.remove("a1")
+    info = entry("file")
+    info.uid, info.gid = 7, 8
+    rootfs = await world.runtime.rootfs("a1", "l1", writable=True)
+    await fill(copies, rootfs, "/tmp", tar((info, b"hello")))
+    owner = (world.layout.layer("l1") / "upper" / "tmp" / "file").stat().st_uid
+    assert owner > 65536
+    assert owner % 65536 == 7
+    rootfs = await world.runtime.rootfs("a1", "l1")
+    archive = b"".join([part async for part in copies.out(rootfs, "/tmp/file", follow=False)])
+    unpacked(archive, tmp_path, rights=KEEP)
+    status = (tmp_path / "file").stat()
+    assert (status.st_uid, status.st_gid) == (7, 8)
+    rootfs = await world.runtime.rootfs("a1", "l1")
+    archive = b"".join([part async for part in copies.out(rootfs, "/bin/busybox", follow=False)])
+    unpacked(archive, tmp_path, rights=KEEP)
+    assert (tmp_path / "busybox").stat().st_uid == 0
+    info.uid = 100_000
+    rootfs = await world.runtime.rootfs("a1", "l1", writable=True)
+    with pytest.raises(Refused, match="user id 100000"):
+        await fill(copies, rootfs, "/tmp", tar((info, b"hello")))

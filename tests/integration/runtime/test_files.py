@@ -27,7 +27,7 @@ async def started(world: RealWorld, script: str, **spec: Any) -> None:
 
 async def changed(world: RealWorld) -> list[str]:
     rootfs = await world.runtime.rootfs("a1")
-    os.close(rootfs.descriptor)
+    rootfs.close()
     return [f"{change.kind} {change.path}" for change in changes(rootfs)]
 
 
@@ -91,7 +91,7 @@ async def test_the_root_of_a_running_container_has_its_mounts(world: RealWorld) 
             assert file.read() == "hosts of a1\n"
         assert not Path(rootfs.overlay, "etc/hosts").read_text()
     finally:
-        os.close(rootfs.descriptor)
+        rootfs.close()
 
 
 async def test_a_container_that_does_not_exist_has_no_files(world: RealWorld) -> None:

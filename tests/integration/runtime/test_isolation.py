@@ -14,7 +14,7 @@ import pytest
 from agent.network.netns import Namespaces
 from agent.runtime.base import RuntimeFailed
 from agent.runtime.isolation import idmaps
-from pyswarm_core.docker.security import device
+from pyswarm_core.docker.isolation.security import device
 from tests.fixtures.runtime_contract import exit_of, until
 from tests.integration.runtime.conftest import RealWorld
 from tests.integration.runtime.test_containers import lines, output

@@ -105,6 +105,8 @@ class Rig:
         detail = SimpleNamespace(pid=self.pid, addresses=(), exit_code=code, error="why")
         record = SimpleNamespace(
             task_id=TaskId(TASK),
+            name="web.1",
+            layer="",
             process_runs=self.alive and self.code is None,
             ended=self.code is not None,
             started_at=self.started,

@@ -129,7 +129,7 @@ class _Hostile(Copies):
     archive = b""
 
     def out(self, rootfs: Any, path: str, *, follow: bool) -> Any:
-        os.close(rootfs.descriptor)
+        rootfs.close()
 
         async def parts() -> AsyncIterator[bytes]:
             yield self.archive
@@ -237,7 +237,7 @@ async def test_a_copy_of_which_the_agent_dies_is_broken_and_leaves_nothing(
 
     class _Dies(_Hostile):
         def out(self, rootfs: Any, path: str, *, follow: bool) -> Any:
-            os.close(rootfs.descriptor)
+            rootfs.close()
 
             async def parts() -> AsyncIterator[bytes]:
                 yield tar((entry("file"), b"x" * 100_000))[:50_000]

@@ -59,6 +59,21 @@ async def test_a_container_has_its_services_layer_and_its_name(tmp_path: Path) -
             False,
         )
         assert worker.records[T1].name == "web"
+        # As in Docker the container's id, which stays the same.
+        assert host.runtime.config("t1").files["hostname"] == b"db\n"
+
+
+async def test_a_container_that_runs_gets_another_name(tmp_path: Path) -> None:
+    host = host_of(tmp_path)
+    async with host.worker() as worker:
+        await worker.assign(keeping(container()), NODE)
+        await host.reaches(T1, RUNNING)
+        renamed = container()
+        template = replace(renamed.template, service_name="other")
+        await worker.assign(keeping(replace(renamed, template=template)), NODE)
+        assert (worker.records[T1].name, worker.records[T1].state) == ("other", RUNNING)
+    async with host.worker() as worker:
+        assert worker.records[T1].name == "other"
 
 
 async def test_the_layer_of_one_that_removes_itself_may_be_lost_with_the_power(

@@ -77,7 +77,17 @@ _LISTS = (
     "GetNetwork",
     "ListImages",
 )
-_STREAMS = ("WatchService", "Events", "ListAudit", "Logs", "Stats", "PullImage", *_LISTS)
+_STREAMS = (
+    "WatchService",
+    "Events",
+    "ListAudit",
+    "Logs",
+    "Stats",
+    "PullImage",
+    "Changes",
+    "WaitContainer",
+    *_LISTS,
+)
 
 
 def add_script(script: Script, server: grpc.Server) -> None:

@@ -309,9 +309,11 @@ def test_update_names_networks_by_id(fleet: Script, pyswarm: Pyswarm) -> None:
 
 def test_node_update_edits_labels_and_availability(script: Script, pyswarm: Pyswarm) -> None:
     reply = pb.NodeReply(node=node_view())
-    script.on("GetNode", reply).on("UpdateNode", reply)
+    script.on("GetNode", reply)
+    script.on("UpdateNode", pb.NodeReply(node=node_view(), warnings=["container db is stopped"]))
     ran = pyswarm("node", "update", "--availability", "drain", "--label-add", "zone=a", "host1")
     assert (ran.code, ran.out) == (0, "host1\n")
+    assert ran.err == "warning: container db is stopped\n"
     sent = script.requests("UpdateNode")[0]
     assert (sent.ref, sent.version.index) == (NODE_ID, 7)
     assert (sent.spec.availability, dict(sent.spec.labels)) == ("drain", {"zone": "a"})

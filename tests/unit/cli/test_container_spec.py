@@ -59,6 +59,7 @@ def test_a_container_without_flags_is_not_restarted_and_keeps_its_image_s_settin
 
 ATTRIBUTES = [
     ("-i", "open_stdin", True),
+    ("-i", "stdin_once", True),
     ("-t", "tty", True),
     ("-h db", "hostname", "db"),
     ("-h db --domainname example.org", "hostname", "db.example.org"),

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from cli.lazy import UNSUPPORTED
 from pyswarm_core.clock import SECOND
 from pyswarm_core.codec import from_proto
-from pyswarm_core.docker.seccomp import PROFILE_BYTES_MAX
+from pyswarm_core.docker.isolation.seccomp import PROFILE_BYTES_MAX
 from pyswarm_core.specs import ContainerSpec, Device, ServiceSpec
 from tests.unit.cli.conftest import Pyswarm
 from tests.unit.cli.objects import service, service_reply

@@ -194,3 +194,17 @@ def test_a_node_that_is_gone_has_no_rows_until_it_is_back() -> None:
     assert cpus(usage) == {}
     usage.take(sample(2, "web.1"))
     assert cpus(usage) == {"web.1": "--"}
+
+
+def test_a_task_that_just_began_has_one_row_and_a_rate() -> None:
+    usage = Usage()
+    idle = StatsPart("", (NamedStats("web.1", "host1", TaskStats(IDS["web.1"])),), "")
+    usage.take(idle)
+    assert cpus(usage) == {"web.1": "0.00%"}
+    usage.take(sample(1, "web.1"))
+    assert cpus(usage) == {"web.1": "--"}
+    usage.take(idle)
+    usage.take(sample(2, "web.1", cpu_ns=SECOND))
+    usage.take(idle)
+    assert cpus(usage) == {"web.1": "100.00%"}
+    assert len(usage.rows(truncate=True)) == 1

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from pyswarm_core.docker import seccomp, security, tmpfs
-from pyswarm_core.docker.seccomp import PROFILE_BYTES_MAX
+from pyswarm_core.docker.isolation import seccomp, security, tmpfs
+from pyswarm_core.docker.isolation.seccomp import PROFILE_BYTES_MAX
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec, Device, NetworkAttachment
 from pyswarm_core.validation import service_problems

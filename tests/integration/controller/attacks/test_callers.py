@@ -13,10 +13,12 @@ from msgspec.structs import replace
 from controller.api.changes.nodes import remove_node
 from controller.api.changes.removal import remove_object
 from controller.api.changes.users import remove_token
+from controller.grpc.streams.calls import OPENINGS
 from controller.identity import ca
 from controller.identity.ca import Unit
 from controller.identity.policy import DISPATCHER, HEALTH, RULES, STACK_LABEL
 from pyswarm_core.aio.credentials import ClientCredentials
+from pyswarm_core.api.v1 import streams_pb2
 from pyswarm_core.clock import HOUR
 from pyswarm_core.identity.certificates import CertificateAuthority
 from pyswarm_core.identity.users import Role
@@ -73,6 +75,8 @@ async def _end(attacker: Attacker, name: str, method: Any, named: str) -> grpc.S
         made = call(None, metadata=metadata, timeout=WAIT_S)
         with suppress(grpc.aio.AioRpcError):  # its code is what is asked for
             await made.wait_for_connection()
+            if (kind := OPENINGS.get(method.name)) is not None:
+                await made.write(streams_pb2.StreamFrame(**{kind: request}))
             await made.done_writing()
     else:
         made = call(request, metadata=metadata, timeout=WAIT_S)

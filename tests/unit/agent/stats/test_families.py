@@ -150,8 +150,8 @@ def test_what_does_not_exist_has_no_sample() -> None:
 def test_a_scrape_reads_each_container_once_and_a_second_one_shares_it() -> None:
     metrics, meter = scraped(record("t1"), record("t2", slot=2))
     assert meter.reads == []
-    metrics.text(openmetrics=False)
-    metrics.text(openmetrics=True)
+    families(metrics)
+    families(metrics, is_open=True)
     assert meter.reads == [("t1", "t2")]
 
 

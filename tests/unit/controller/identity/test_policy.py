@@ -13,7 +13,7 @@ from controller.brain.slices import finish
 from controller.identity.caller import ANONYMOUS, CONTROLLER, ROOT, Caller, CallerKind, Role
 from controller.identity.policy import CONTROL, DISPATCHER, RULES, STACK_LABEL, Named, authorize
 from pyswarm_core.api.v1 import control_pb2 as pb
-from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.api.v1 import dispatcher_pb2, streams_pb2
 from pyswarm_core.codec import to_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import PermissionDenied
@@ -258,6 +258,31 @@ def test_an_operator_scales_and_stops_what_an_admin_gave_power_but_does_not_chan
     _refused(OPERATOR, "UpdateService", state, _update("web_admin", spec, query_registry=True))
 
 
+@pytest.mark.parametrize(("option", "service"), POWERS, ids=[option for option, _ in POWERS])
+def test_programs_in_a_task_with_power_over_the_host_need_an_admin(
+    state: State, option: str, service: Any
+) -> None:
+    task = build.task("x.1", node="n1", task_id="task1")
+    state.apply(Writes(objects=(service,), tasks=[task]))
+    for ref in ("x", "x.1", "task1", "x.1.task1"):
+        request = streams_pb2.ExecRequest(ref=ref)
+        told = _refused(OPERATOR, "Exec", state, request)
+        assert f"may not execute commands in tasks with {option}: that " in told
+        assert told.endswith("and needs the role admin")
+        _ask(ADMIN, "Exec", state, request)
+    told = _refused(OPERATOR, "Attach", state, streams_pb2.AttachRequest(ref="x"))
+    assert f"may not attach to tasks with {option}" in told
+    _ask(OPERATOR, "PortForward", state, streams_pb2.PortForwardRequest(ref="x"))
+
+
+def test_privileged_commands_need_an_admin(state: State) -> None:
+    request = streams_pb2.ExecRequest(ref="web_front", privileged=True)
+    told = _refused(OPERATOR, "Exec", state, request)
+    assert "may not execute commands in tasks with --privileged: that gives a container" in told
+    _ask(ADMIN, "Exec", state, request)
+    _refused(VIEWER, "Exec", state, streams_pb2.ExecRequest(ref="web_front"))
+
+
 def test_the_ingress_network_is_an_admin_s(state: State) -> None:
     request = pb.CreateNetworkRequest()
     to_proto(NetworkSpec(name="mesh2", ingress=True), request.spec)
@@ -285,6 +310,10 @@ _OUTSIDE = 'user "ann" (operator, limited to stack web) may not'
         ("TaskChecks", lambda name: pb.RefRequest(ref=f"{name}.1")),
         ("GetObject", lambda name: pb.ObjectRequest(kind="service", ref=name)),
         ("RemoveObject", lambda name: pb.ObjectRequest(kind="service", ref=name)),
+        ("Exec", lambda name: streams_pb2.ExecRequest(ref=name)),
+        ("Exec", lambda name: streams_pb2.ExecRequest(ref=f"{name}.1")),
+        ("Attach", lambda name: streams_pb2.AttachRequest(ref=name, wait=True)),
+        ("PortForward", lambda name: streams_pb2.PortForwardRequest(ref=name)),
         ("TraceNetwork", lambda name: pb.TraceNetworkRequest(source=name, target="web_front")),
         ("TraceNetwork", lambda name: pb.TraceNetworkRequest(source="web_front", target=name)),
     ],

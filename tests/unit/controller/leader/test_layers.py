@@ -9,7 +9,7 @@ from controller.leader.sessions import Sessions
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.api.v1.dispatcher_pb2 import Assignments
 from pyswarm_core.decision import Writes
-from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.indexes.columns import unpack_ids
 from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Service
@@ -81,6 +81,24 @@ def test_a_template_says_that_it_is_a_containers() -> None:
         message = dispatcher_pb2.TaskTemplate.FromString(made)
         assert message.HasField("container") is is_container
         assert message.container.auto_remove is is_container
+
+
+def test_agents_are_told_the_new_name_of_a_container() -> None:
+    task = build.task("c.1", node="n1", task_id=TaskId("t1".ljust(25, "0")))
+    task = replace(task, service_id=DB)
+    state = build.state(nodes=build.nodes(1), services=[pinned(DB, N1)], tasks=[task])
+    source, turn, sessions = source_of(state), Turn(), Sessions(())
+    session = sessions.open(N1)
+    assert [*session.take(source, 1)]
+    old = state.services[DB]
+    writes = Writes(objects=(replace(old, spec=replace(old.spec, name="renamed")),))
+    turn.applying(state, writes)
+    state.apply(writes)
+    sessions.tasks_changed(turn.tasks)
+    (message,) = session.take(source, 2)
+    assert message is not None
+    (template,) = message.assignments.templates
+    assert dispatcher_pb2.TaskTemplate.FromString(template).service_name == "renamed"
 
 
 def test_changes_say_nothing_of_layers_that_did_not_change() -> None:

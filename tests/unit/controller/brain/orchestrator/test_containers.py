@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from controller.api.changes.nodes import remove_node
+from controller.api.changes.nodes import remove_node, stopped_by_drain
 from controller.api.changes.services import (
     Rollback,
     Update,
@@ -21,7 +21,7 @@ from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import AUTO_REMOVE_SHOWN, LAYERS_PROTOCOL
 from pyswarm_core.objects import Node, Service, Task, TaskDetail
-from pyswarm_core.specs import RestartCondition
+from pyswarm_core.specs import Limits, RestartCondition
 from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
@@ -252,6 +252,16 @@ def test_a_node_that_keeps_layers_is_removed_by_force_only() -> None:
     assert remove_node(world.state, node_id, force=True)[0].removed
 
 
+def test_whoever_drains_a_node_is_told_which_containers_it_stops() -> None:
+    world = world_of(build.container("db"))
+    node_id = world.state.services[DB].pinned_node
+    assert stopped_by_drain(world.state, world.state.nodes[node_id]) == []
+    node(world, node_id, availability=Availability.DRAIN)
+    drained = world.state.nodes[node_id]
+    stay = f"containers db keep their writable layers on {node_id}: they are stopped until it takes"
+    assert stopped_by_drain(world.state, drained) == [f"{stay} tasks again"]
+
+
 def test_an_agent_that_keeps_no_layers_gets_no_container() -> None:
     old = build.node("n1", protocol=LAYERS_PROTOCOL - 1)
     world = BrainWorld(build.state(nodes=[old], services=[build.container("db")]))
@@ -270,6 +280,16 @@ def test_an_update_replaces_the_task_on_the_same_node() -> None:
     world.converge()
     assert only(world).id != first.id
     assert (only(world).node_id, only(world).spec_version) == (first.node_id, 2)
+
+
+def test_other_limits_keep_the_task() -> None:
+    world = world_of(build.container("db"))
+    task = only(world)
+    template = world.state.services[DB].spec.task_template
+    resources = replace(template.resources, limits=Limits(memory_bytes=64 * build.MIB))
+    change(world, task_template=replace(template, resources=resources))
+    world.settle()
+    assert only(world).id == task.id
 
 
 def test_a_renamed_container_keeps_its_task_and_gives_its_name_away() -> None:
@@ -299,9 +319,9 @@ def test_a_rollback_keeps_the_name() -> None:
 def test_a_container_that_completed_and_removes_itself_has_converged() -> None:
     world = world_of(build.container("db", auto_remove=True))
     end(world, S.COMPLETE)
-    for _ in range(2):
+    for is_gone in (False, True):
         progress = service_progress(world.state, DB, world.now)
-        assert (progress.completed, progress.failure, progress.gone) == (1, "", False)
+        assert (progress.completed, progress.failure, progress.gone) == (1, "", is_gone)
         world.settle()
     assert world.state.services[DB].removing
 
@@ -351,7 +371,7 @@ def test_the_end_of_a_container_that_removes_itself_is_shown_for_five_seconds() 
     world.settle()
     assert world.state.tasks[task.id].detail.exit_code == 7
     progress = service_progress(world.state, DB, world.now)
-    assert (progress.gone, [slot.state for slot in progress.slots]) == (False, [S.FAILED])
+    assert (progress.gone, [slot.state for slot in progress.slots]) == (True, [S.FAILED])
     assert "db failed: exit code 7" in progress.failure
     assert world.wakes[DB] == ended + AUTO_REMOVE_SHOWN == ended + 5 * SECOND
     world.now = Instant(ended + AUTO_REMOVE_SHOWN)

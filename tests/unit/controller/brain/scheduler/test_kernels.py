@@ -1,5 +1,7 @@
 """Tasks keep off nodes whose kernels cannot carry their networks, and say so when none is left."""
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -57,6 +59,51 @@ def test_a_task_that_no_kernel_can_take_says_how_many_lack_what_and_the_remedy()
         "remedy: give n1 a kernel with IPsec ESP and AES-GCM"
         " (CONFIG_XFRM_USER, CONFIG_INET_ESP, CONFIG_CRYPTO_GCM)",
     ]
+
+
+APPARMOR = ("apparmor=mine",)
+
+
+def _isolated(*lacks: tuple[str, ...], replicas: int = 3, **fields: Any) -> BrainWorld:
+    spec = build.template()
+    spec = replace(spec, container_spec=replace(spec.container_spec, **fields))
+    return BrainWorld(
+        build.state(
+            nodes=[node(f"n{n}", lacks=lack) for n, lack in enumerate(lacks, 1)],
+            services=[service("web", replicas=replicas, spec=spec)],
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "able"),
+    [
+        ({}, {"n1", "n2", "n3"}),
+        ({"userns_mode": "auto"}, {"n1", "n3"}),
+        ({"userns_mode": "host"}, {"n1", "n2", "n3"}),
+        ({"security_opt": APPARMOR}, {"n1", "n2"}),
+        ({"security_opt": ("apparmor=unconfined",)}, {"n1", "n2", "n3"}),
+        ({"userns_mode": "private", "security_opt": APPARMOR}, {"n1"}),
+    ],
+)
+def test_containers_go_only_to_nodes_that_can_isolate_them(
+    fields: dict[str, Any], able: set[str]
+) -> None:
+    world = _isolated((), ("userns",), ("apparmor",), **fields)
+    assert {task.node_id for task in world.decide(dirty("web")).writes.tasks} == able
+
+
+def test_a_container_that_no_node_can_isolate_says_why_and_runs_once_one_can() -> None:
+    world = _isolated(("userns", "apparmor"), replicas=1, userns_mode="auto")
+    world.settle(dirty("web"))
+    (waiting,) = world.state.tasks.values()
+    text = "1 of 1 nodes have no user namespaces in the kernel, which --userns auto needs"
+    assert waiting.detail.message == f"no suitable node: {text}"
+    (remedy,) = [line for line in why(world.state, "web", NOW) if line.startswith("remedy")]
+    assert remedy.startswith("remedy: give n1 a kernel with user namespaces and idmapped mounts")
+    world.state.apply(Writes(objects=(node("n1", lacks=("apparmor",)),)))
+    (placed,) = world.decide(dirty(nodes=["n1"])).writes.tasks
+    assert (placed.state, placed.node_id) == (TaskState.ASSIGNED, "n1")
 
 
 def test_a_node_that_comes_back_with_another_kernel_takes_what_waited() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from pyswarm_core.docker import seccomp
+from pyswarm_core.docker.isolation import seccomp
 from pyswarm_core.errors import unfit
 from pyswarm_core.specs import ContainerSpec, Device
 

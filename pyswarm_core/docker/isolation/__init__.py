@@ -1,0 +1,1 @@
+"""Docker's syntax of what isolates a container: tmpfs, devices, security options. PURE."""
