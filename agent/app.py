@@ -283,7 +283,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     stack.callback(runtime.close)
     outbox = Outbox()
     network = await _network(config, stack, outbox, registry)
-    overlays = network.overlays
+    overlays, dataplane = network.overlays, network.dataplane
     preparation = Preparation(
         attachments=(attachments := Attachments(SystemClock())),
         images=images,
@@ -315,7 +315,6 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     streams = await stack.enter_async_context(
         Streams(runtime, attachments, lambda: worker.records, network.namespaces.tcp_socket)
     )
-    dataplane = network.dataplane
     meter = KernelMeter(Reader(host.hierarchies), layout.cgroup, Names(config.fleet))
     sampler = Sampler(meter, lambda: worker.records, config.memory_bytes)
     containers = ContainerMetrics(sampler, restarts, config.hostname)

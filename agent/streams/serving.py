@@ -14,6 +14,7 @@ from agent.streams.base import Link
 from agent.streams.commands import serve_command
 from agent.streams.forwarding import serve_forward
 from agent.tasks.record import Record
+from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.errors import Conflict, Exhausted
 from pyswarm_core.ids import TaskId
 from pyswarm_core.streams.limits import STREAMS_PER_NODE
@@ -28,6 +29,8 @@ from pyswarm_core.streams.requests import (
 
 if TYPE_CHECKING:
     from agent.files.copying import Copies
+
+_log = EventLog("agent.streams")
 
 CopyRequest = CopyOutRequest | CopyInRequest | ExportRequest
 Request = ExecRequest | AttachRequest | PortForwardRequest | CopyRequest
@@ -121,6 +124,12 @@ class Streams:
         await serve_copy(self._runtime, self._copies, record, request, link)
 
     def _keep(self, work: Coroutine[None, None, None]) -> None:
-        task = self._group.create_task(work)
+        async def kept() -> None:
+            try:
+                await work
+            except Exception as error:
+                _log.error("stream.internal_error", trace=True, error=error)
+
+        task = self._group.create_task(kept())
         self._kept.add(task)
         task.add_done_callback(self._kept.discard)

@@ -110,7 +110,7 @@ def find_service_or_task(state: State, ref: str) -> Slices[Service | Task]:
 
 def find_container(state: State, ref: str) -> Slices[Task]:
     """As `find_target`, but the task may have ended: of a service with one slot the newest one."""
-    found = yield from find_service_or_task(state, _container_id(state, ref) or ref)
+    found = yield from find_service_or_task(state, ref)
     if isinstance(found, Task):
         return found
     slots = [tasks[-1] for tasks in state.tasks_of_service(found.id).slots.values() if tasks]
@@ -132,7 +132,7 @@ def find_target(
 
     Raises NotFound, and Conflict if there is no such task or there are several.
     """
-    found = yield from find_service_or_task(state, _container_id(state, ref) or ref)
+    found = yield from find_service_or_task(state, ref)
     if isinstance(found, Task):
         if found.state not in states:
             name = task_name(state, found)
@@ -153,13 +153,6 @@ def find_target(
             f" {_listed(names)}"
         )
     return running[0]
-
-
-def _container_id(state: State, ref: str) -> str:
-    """The id in `web.1.ID`, the name of a task's container; empty if the ref is none."""
-    slot, _, task_id = ref.rpartition(".")
-    task = state.tasks.get(TaskId(task_id)) if slot else None
-    return task_id if task and task_name(state, task) == slot else ""
 
 
 def task_name(state: State, task: Task) -> str:

@@ -29,6 +29,8 @@ from pyswarm_core.specs import (
 from pyswarm_core.states import is_terminal
 from pyswarm_core.views import TaskCheck, TaskView
 
+SHM_SIZE = 64 << 20
+"""Docker's size of /dev/shm."""
 NEVER = "0001-01-01T00:00:00Z"
 """Go's time of something that did not happen."""
 _RESTARTS = {
@@ -195,7 +197,31 @@ def _host_config(found: Inspected) -> dict[str, Any]:
         "Sysctls": spec.sysctls,
         "Ulimits": [{"Name": one.name, "Hard": one.hard, "Soft": one.soft} for one in spec.ulimits],
         "Isolation": "",
+        **_isolation(spec),
         **_resources(template.resources, spec),
+    }
+
+
+def _isolation(spec: ContainerSpec) -> dict[str, Any]:
+    return {
+        "Privileged": spec.privileged,
+        "SecurityOpt": list(spec.security_opt) or None,
+        "Tmpfs": spec.tmpfs or None,
+        "ShmSize": spec.shm_size or SHM_SIZE,
+        "PidMode": spec.pid_mode,
+        "IpcMode": spec.ipc_mode or "private",
+        "UTSMode": spec.uts_mode,
+        "UsernsMode": spec.userns_mode,
+        "CgroupnsMode": spec.cgroupns_mode,
+        "Devices": [
+            {
+                "PathOnHost": device.path_on_host,
+                "PathInContainer": device.path_in_container or device.path_on_host,
+                "CgroupPermissions": device.cgroup_permissions,
+            }
+            for device in spec.devices
+        ],
+        "DeviceCgroupRules": list(spec.device_cgroup_rules) or None,
     }
 
 

@@ -131,6 +131,37 @@ def test_limits_are_those_that_docker_sets(fleet: Fleet, name: str) -> None:
     assert shown == f"{64 << 20} {128 << 20}"
 
 
+def test_a_hardened_container_is_seen_from_inside(fleet: Fleet) -> None:
+    script = (
+        "grep -E 'CapEff|NoNewPrivs' /proc/self/status; grep ' /tmp ' /proc/mounts;"
+        " touch /x 2>/dev/null || echo read-only; echo x > /tmp/x && echo writable"
+    )
+    line = (
+        "run --rm --read-only --tmpfs /tmp:rw,noexec --cap-drop=ALL --cap-add=NET_BIND_SERVICE"
+        " --security-opt=no-new-privileges --cpus=1 --memory=512m --pids-limit=100"
+        f" --entrypoint sh {IMAGE} -c"
+    )
+    code, out, _ = ran(fleet, *line.split(), script)
+    assert code == 0
+    said = out.decode().splitlines()
+    assert {f"CapEff:\t{1 << 10:016x}", "NoNewPrivs:\t1", "read-only", "writable"} <= set(said)
+    (mount,) = [row for row in said if " /tmp " in row]
+    assert {"rw", "nosuid", "nodev", "noexec"} <= set(mount.split()[3].split(","))
+
+
+def test_files_of_a_user_namespace_stay_over_stop_and_start(fleet: Fleet, name: str) -> None:
+    script = "cut -c -33 /proc/self/uid_map; echo $(id -u) >> /kept; cat /kept; exec sleep 1000"
+    line = f"run -d --name {name} --userns auto --stop-timeout 0 --entrypoint sh {IMAGE} -c"
+    fleet(*line.split(), script)
+    fleet.until(lambda: fleet("logs", name).endswith("\n0"), "it has written")
+    fleet("stop", name)
+    fleet("start", name)
+    fleet.until(lambda: fleet("logs", name).endswith("\n0\n0"), "it has its file")
+    ids = [row.split()[1] for row in fleet("logs", name).splitlines() if len(row.split()) == 3]
+    assert len(ids) == 2
+    assert ids[0] == ids[1] != "0"
+
+
 def test_address_mac_and_cpus_are_those_that_were_chosen_also_after_a_restart(
     fleet: Fleet, name: str
 ) -> None:
@@ -158,7 +189,8 @@ def test_a_terminal_is_typed_on_and_nothing_is_left(fleet: Fleet) -> None:
         shell.until("# ")
         shell.type("sleep 1; stty size\n")
         shell.until("40 100")
-        shell.type("cat\n")
+        shell.type("echo g''o; cat\n")
+        shell.until("go\r\n")
         shell.type("typed\n")
         shell.until("typed\r\ntyped")
         shell.type("\x03")
@@ -394,3 +426,67 @@ def test_verbs_on_what_does_not_exist(fleet: Fleet) -> None:
         ("export", "-o", "/dev/null", "nothing"),
     ):
         assert "o such" in fleet.refused(*words), words
+
+
+def test_a_hardened_container_is_seen_from_inside(fleet: Fleet) -> None:
+    script = (
+        "touch /x 2>/dev/null && echo writable; echo data >/tmp/f && cat /tmp/f;"
+        " grep ' /tmp ' /proc/mounts; grep -E 'CapEff|NoNewPrivs' /proc/self/status"
+    )
+    done = fleet.run(
+        "run", "--rm", "--read-only", "--tmpfs", "/tmp:rw,noexec", "--cap-drop=ALL",
+        "--cap-add=NET_BIND_SERVICE", "--security-opt=no-new-privileges", "--cpus=1",
+        "--memory=512m", "--pids-limit=100", "--entrypoint", "sh", IMAGE, "-c", script,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    data, mount, *status = done.out.splitlines()
+    assert data == "data"
+    assert "noexec" in mount.split()[3]
+    assert [line.split() for line in status] == [
+        ["CapEff:", f"{1 << 10:016x}"],
+        ["NoNewPrivs:", "1"],
+    ]
+
+
+def test_a_running_container_is_looked_at_changed_and_killed(
+    fleet: Fleet, name: str, tmp_path: Path
+) -> None:
+    port = next(_ports)
+    fleet("run", "-d", "--name", name, "-p", f"{port}:80", "--entrypoint", "sleep", IMAGE, "1000")
+    assert fleet("port", name) == f"80/tcp -> 0.0.0.0:{port}"
+    assert "sleep 1000" in fleet("top", name)
+    (row,) = fleet.rows("stats", "--no-stream", name)
+    assert row["Name"] == name
+    (tmp_path / "file").write_text("copied\n")
+    fleet("cp", str(tmp_path / "file"), f"{name}:/copied")
+    assert fleet("exec", name, "cat", "/copied") == "copied"
+    fleet("cp", f"{name}:/copied", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_text() == "copied\n"
+    assert "A /copied" in fleet("diff", name).splitlines()
+    fleet("pause", name)
+    (row,) = fleet.rows("ps")
+    assert (row["State"], "(Paused)" in row["Status"]) == ("paused", True)
+    fleet("unpause", name)
+    with subprocess.Popen([PYSWARM, "wait", name], env=fleet.environment, stdout=subprocess.PIPE,
+                          text=True) as waiting:  # fmt: skip
+        fleet("kill", name)
+        assert waiting.stdout is not None
+        assert waiting.stdout.read() == "137\n"
+    assert fleet("inspect", "-f", "{{.State.ExitCode}}", name) == "137"
+
+
+def test_others_find_a_container_by_its_name(fleet: Fleet, name: str) -> None:
+    fleet(
+        "run", "-d", "--name", name, "--network", "app", "--network-alias", f"{name}-alias", IMAGE
+    )
+    for known in (name, f"{name}-alias"):
+        line = (
+            "--network",
+            "app",
+            "--entrypoint",
+            "wget",
+            IMAGE,
+            "-qO-",
+            f"http://{known}/healthy",
+        )
+        assert fleet("run", "--rm", *line) == "yes"

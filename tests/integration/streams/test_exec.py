@@ -74,7 +74,7 @@ async def until_refused(rig: Rig) -> None:
 async def test_a_task_that_just_ended(rig: Rig) -> None:
     await rig.run()
     await rig.world.runtime.kill("a1", 9)
-    with pytest.raises(Conflict, match="not running"):
+    with pytest.raises(Conflict, match="not run"):
         await until_refused(rig)
     rig.alive = False
     with pytest.raises(Conflict, match="the task's process does not run"):

@@ -16,7 +16,7 @@ from controller.api.changes.users import remove_token
 from controller.grpc.streams.calls import OPENINGS
 from controller.identity import ca
 from controller.identity.ca import Unit
-from controller.identity.policy import DISPATCHER, HEALTH, RULES, STACK_LABEL
+from controller.identity.policy import DISPATCHER, HEALTH, RULES, STACK_LABEL, Named
 from pyswarm_core.aio.credentials import ClientCredentials
 from pyswarm_core.api.v1 import streams_pb2
 from pyswarm_core.clock import HOUR
@@ -218,7 +218,8 @@ async def test_a_token_of_a_stack_does_nothing_outside_it(fleet: Identified) -> 
     """Lists are filtered instead: test_stacks.py."""
     ci = await fleet.user("ci", Role.OPERATOR, "web")
     token = await fleet.token(ci)
-    lists = [name for name, rule in RULES.items() if rule.named.value == "lists"]
+    filtered = (Named.LISTED, Named.SERVICES_OR_TASKS)
+    lists = [name for name, rule in RULES.items() if rule.named in filtered]
     async with fleet.dial(fleet.guest) as guest:
         ends = {
             name: await _end((guest, token), name, dict(methods())[name], "db")

@@ -36,5 +36,4 @@ def test_frames_of_unknown_kinds_are_none() -> None:
 def test_every_kind_of_the_message_is_a_frame_or_opens_a_stream() -> None:
     kinds = {field.name for field in streams_pb2.StreamFrame.DESCRIPTOR.fields}
     known = {encode(frame).WhichOneof("kind") for frame in EVERY}
-    openings = {"exec", "attach", "port_forward", "copy_out", "copy_in", "export"}
-    assert kinds - known == openings
+    assert kinds - known == {"exec", "attach", "port_forward", "copy_out", "copy_in", "export"}
