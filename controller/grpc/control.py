@@ -211,7 +211,9 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
     async def SignalTask(
         self, request: pb.SignalTaskRequest, context: Context
     ) -> pb.SignalTaskReply:
-        await tasks.signal_task(self._leader(), read(tasks.SignalRequest, request))
+        task = await tasks.signal_task(self._leader(), read(tasks.SignalRequest, request))
+        if not request.stop:
+            self._record("kill", task, f"signal {request.signal}")
         return pb.SignalTaskReply()
 
     # Nodes

@@ -409,6 +409,11 @@ def test_it_is_paused_updated_waited_for_and_killed(fleet: Fleet, name: str) -> 
     (row,) = fleet.rows("ps", "-a")
     assert (row["State"], row["Status"][:12]) == ("exited", "Exited (137)")
     assert "is not running" in fleet.refused("kill", name)
+    fleet("start", name)
+    fleet("pause", name)
+    fleet("stop", name)
+    (row,) = fleet.rows("ps", "-a")
+    assert (row["State"], row["Status"][:6]) == ("exited", "Exited")
 
 
 def test_verbs_on_what_does_not_exist(fleet: Fleet) -> None:
