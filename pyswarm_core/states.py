@@ -268,6 +268,8 @@ class Capability(StrEnum):
     """AppArmor, for `--security-opt apparmor=PROFILE`."""
 
 
+NETWORK_CAPABILITIES = (Capability.ESP, Capability.IPV6)
+"""Those that networks need; containers need the others."""
 KERNEL_WITH = {
     Capability.ESP: "IPsec ESP and AES-GCM (CONFIG_XFRM_USER, CONFIG_INET_ESP, CONFIG_CRYPTO_GCM)",
     Capability.IPV6: "IPv6 (CONFIG_IPV6, and not ipv6.disable=1)",

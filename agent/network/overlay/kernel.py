@@ -33,7 +33,7 @@ from agent.network.state import KernelState
 from agent.network.threads import KernelThreads
 from agent.network.vips.base import InNamespace
 from pyswarm_core.ids import NetworkId, TaskId
-from pyswarm_core.states import Capability
+from pyswarm_core.states import NETWORK_CAPABILITIES, Capability
 
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -163,7 +163,7 @@ class KernelOverlay:
 
     async def missing_capabilities(self) -> Mapping[Capability, str]:
         """See Overlay."""
-        return await self._threads.run(lambda: self._missing_capabilities(Capability))
+        return await self._threads.run(lambda: self._missing_capabilities(NETWORK_CAPABILITIES))
 
     async def addresses6(self) -> tuple[str, ...]:
         """See Overlay."""

@@ -146,6 +146,37 @@ def test_address_mac_and_cpus_are_those_that_were_chosen_also_after_a_restart(
         fleet("restart", "-t", "0", name)
 
 
+def test_a_hardened_container_is_seen_from_inside(fleet: Fleet) -> None:
+    script = (
+        "grep -E 'CapEff|NoNewPrivs' /proc/self/status; grep ' /tmp ' /proc/mounts;"
+        " touch /x 2>/dev/null || echo read-only; echo x > /tmp/x && echo writable"
+    )
+    line = (
+        "run --rm --read-only --tmpfs /tmp:rw,noexec --cap-drop=ALL --cap-add=NET_BIND_SERVICE"
+        " --security-opt=no-new-privileges --cpus=1 --memory=512m --pids-limit=100"
+        f" --entrypoint sh {IMAGE} -c"
+    )
+    code, out, err = ran(fleet, *line.split(), script)
+    assert (code, err) == (0, b"")
+    said = out.decode().splitlines()
+    assert {f"CapEff:\t{1 << 10:016x}", "NoNewPrivs:\t1", "read-only", "writable"} <= set(said)
+    (mount,) = [row for row in said if " /tmp " in row]
+    assert {"rw", "nosuid", "nodev", "noexec"} <= set(mount.split()[3].split(","))
+
+
+def test_files_of_a_user_namespace_stay_over_stop_and_start(fleet: Fleet, name: str) -> None:
+    script = "cut -c -33 /proc/self/uid_map; echo $(id -u) >> /kept; cat /kept; exec sleep 1000"
+    line = f"run -d --name {name} --userns auto --entrypoint sh {IMAGE} -c"
+    fleet(*line.split(), script)
+    fleet.until(lambda: fleet("logs", name).endswith("\n0"), "it has written")
+    fleet("stop", "-t", "0", name)
+    fleet("start", name)
+    fleet.until(lambda: fleet("logs", name).endswith("\n0\n0"), "it has its file")
+    ids = [row.split()[1] for row in fleet("logs", name).splitlines() if len(row.split()) == 3]
+    assert len(ids) == 2
+    assert ids[0] == ids[1] != "0"
+
+
 def test_a_terminal_is_typed_on_and_nothing_is_left(fleet: Fleet) -> None:
     with typed(fleet, "run", "--rm", "-it", "--entrypoint", "sh", IMAGE) as shell:
         shell.until("# ")
@@ -304,26 +335,6 @@ def test_stopped_containers_are_pruned(fleet: Fleet, name: str) -> None:
         asked.until("Deleted Containers:")
         assert asked.code() == 0
     assert names(fleet, "-a") == []
-
-
-def test_a_hardened_container_is_seen_from_inside(fleet: Fleet) -> None:
-    script = (
-        "touch /x 2>/dev/null && echo writable; echo data >/tmp/f && cat /tmp/f;"
-        " grep ' /tmp ' /proc/mounts; grep -E 'CapEff|NoNewPrivs' /proc/self/status"
-    )
-    done = fleet.run(
-        "run", "--rm", "--read-only", "--tmpfs", "/tmp:rw,noexec", "--cap-drop=ALL",
-        "--cap-add=NET_BIND_SERVICE", "--security-opt=no-new-privileges", "--cpus=1",
-        "--memory=512m", "--pids-limit=100", "--entrypoint", "sh", IMAGE, "-c", script,
-    )  # fmt: skip
-    assert done.code == 0, done.err
-    data, mount, *status = done.out.splitlines()
-    assert data == "data"
-    assert "noexec" in mount.split()[3]
-    assert [line.split() for line in status] == [
-        ["CapEff:", f"{1 << 10:016x}"],
-        ["NoNewPrivs:", "1"],
-    ]
 
 
 def test_a_running_container_is_looked_at_changed_and_killed(
