@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 
 from agent.assignment import Assignment
-from agent.runtime.base import Runtime, RuntimeFailed
+from agent.runtime.base import Runtime
 from agent.tasks.record import Record
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.ids import TaskId
@@ -71,11 +71,19 @@ class Layers:
         """Delete the layers that this assignment does not keep, once no container has them."""
         gone = assignment.removed_layers
         if (kept := assignment.kept_layers) is not None:
-            gone = tuple(layer for layer in await self._runtime.layers() if layer not in kept)
+            gone = tuple(layer for layer in await self._present() if layer not in kept)
         for layer in gone:
             if layer not in self._to_remove:
                 self._to_remove.add(layer)
                 self._spawn(self._remove(layer))
+
+    async def _present(self) -> tuple[str, ...]:
+        """The layers of this host; none if they cannot be listed: the next full set finds them."""
+        try:
+            return await self._runtime.layers()
+        except Exception as error:
+            _log.error("layers.list_failed", error=error)
+            return ()
 
     async def _remove(self, layer: str) -> None:
         attempt = 0
@@ -85,7 +93,7 @@ class Layers:
             try:
                 async with self._removing:
                     await self._runtime.remove_layer(layer)
-            except (RuntimeFailed, OSError) as error:
+            except Exception as error:
                 delay = REMOVE_RETRY_S[min(attempt, len(REMOVE_RETRY_S) - 1)]
                 _log.warning("layer.remove_failed", layer=layer, error=error, retry_s=delay)
                 attempt += 1

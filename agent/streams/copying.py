@@ -1,7 +1,7 @@
 """Copies of files as byte streams: an archive in one direction, then the exit. SHELL."""
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from agent.files.copying import Copies
 from agent.runtime.base import Rootfs, Runtime, RuntimeFailed
@@ -11,10 +11,14 @@ from pyswarm_core.aio.archives.entries import Source
 from pyswarm_core.aio.archives.feeding import Feed
 from pyswarm_core.aio.archives.pulling import Chunks
 from pyswarm_core.aio.streams.duplex import Duplex
-from pyswarm_core.errors import Conflict
+from pyswarm_core.errors import Conflict, PyswarmError, causes, reason_of
+from pyswarm_core.streams.failures import exit_of
 from pyswarm_core.streams.frames import STDIN, STDOUT, Exit, Started
 from pyswarm_core.streams.limits import STREAM_WINDOW_NODE
 from pyswarm_core.streams.requests import CopyInRequest, CopyOutRequest, ExportRequest
+
+_READ_S = 5.0
+"""How long a caller may take to read the exit of a copy that failed."""
 
 CopyRequest = CopyOutRequest | CopyInRequest | ExportRequest
 
@@ -22,9 +26,30 @@ CopyRequest = CopyOutRequest | CopyInRequest | ExportRequest
 async def serve_copy(
     runtime: Runtime, copies: Copies, record: Record, request: CopyRequest, link: Link
 ) -> None:
-    """Copy until the archive has ended. Raises Conflict if the container has no files here, and
-    what `Copies` raises.
-    """
+    """Copy until the archive has ended. The exit says what failed."""
+    try:
+        await _copy(runtime, copies, record, request, link)
+    except* (PyswarmError, OSError) as errors:
+        error = next(causes(errors))
+        if not isinstance(error, PyswarmError):
+            error = Conflict(reason_of(error) if isinstance(error, OSError) else str(error))
+        await link.send(exit_of(error))
+        await _until_gone(link)
+    else:
+        await link.send(Exit())
+
+
+async def _until_gone(link: Link) -> None:
+    """Wait for the caller, who reads the exit first."""
+    with suppress(PyswarmError, TimeoutError):
+        async with asyncio.timeout(_READ_S):
+            while True:
+                await link.receive()
+
+
+async def _copy(
+    runtime: Runtime, copies: Copies, record: Record, request: CopyRequest, link: Link
+) -> None:
     writable = isinstance(request, CopyInRequest)
     try:
         rootfs = await runtime.rootfs(record.task_id, record.layer, writable=writable)
@@ -37,7 +62,6 @@ async def serve_copy(
         await _copy_in(copies, rootfs, request, link)
     else:
         await _copy_out(copies, rootfs, request, link)
-    await link.send(Exit())
 
 
 async def _copy_out(

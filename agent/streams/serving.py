@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from agent.files.copying import Copies
 from agent.health.base import Target
 from agent.health.connecting import OpenSocket
 from agent.runtime.base import Runtime
@@ -13,9 +12,9 @@ from agent.runtime.running.attachments import Attachments
 from agent.streams.attaching import serve_attach
 from agent.streams.base import Link
 from agent.streams.commands import serve_command
-from agent.streams.copying import CopyRequest, serve_copy
 from agent.streams.forwarding import serve_forward
 from agent.tasks.record import Record
+from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.errors import Conflict, Exhausted
 from pyswarm_core.ids import TaskId
 from pyswarm_core.streams.limits import STREAMS_PER_NODE
@@ -28,6 +27,12 @@ from pyswarm_core.streams.requests import (
     PortForwardRequest,
 )
 
+if TYPE_CHECKING:
+    from agent.files.copying import Copies
+
+_log = EventLog("agent.streams")
+
+CopyRequest = CopyOutRequest | CopyInRequest | ExportRequest
 Request = ExecRequest | AttachRequest | PortForwardRequest | CopyRequest
 
 
@@ -47,7 +52,7 @@ class Streams:
         self._attachments = attachments
         self._open_socket = open_socket
         self._records = records
-        self._copies = Copies()
+        self._copies: Copies | None = None
         self._group = asyncio.TaskGroup()
         self._kept: set[asyncio.Task[None]] = set()
         """Commands whose callers detached."""
@@ -65,7 +70,8 @@ class Streams:
         traceback: TracebackType | None,
     ) -> None:
         """End the commands whose callers detached."""
-        self._copies.close()
+        if self._copies is not None:
+            self._copies.close()
         for task in self._kept:
             task.cancel()
         await self._group.__aexit__(kind, error, traceback)
@@ -106,9 +112,24 @@ class Streams:
                 target = Target(record.task_id, record.detail.pid, address)
                 await serve_forward(self._open_socket, target, request.port, link)
             case _:
-                await serve_copy(self._runtime, self._copies, record, request, link)
+                await self._copy(record, request, link)
+
+    async def _copy(self, record: Record, request: CopyRequest, link: Link) -> None:
+        # Imported with the first copy: archives take 1.4 MB of memory, which most agents never use.
+        from agent.files.copying import Copies
+        from agent.streams.copying import serve_copy
+
+        if self._copies is None:
+            self._copies = Copies()
+        await serve_copy(self._runtime, self._copies, record, request, link)
 
     def _keep(self, work: Coroutine[None, None, None]) -> None:
-        task = self._group.create_task(work)
+        async def kept() -> None:
+            try:
+                await work
+            except Exception as error:
+                _log.error("stream.internal_error", trace=True, error=error)
+
+        task = self._group.create_task(kept())
         self._kept.add(task)
         task.add_done_callback(self._kept.discard)

@@ -59,7 +59,14 @@ from agent.tasks.steps import (
     transition,
     with_checks,
 )
-from agent.tasks.stopping import signal_stop, stop, stop_requested, timer_fired, withdrawn
+from agent.tasks.stopping import (
+    signal_stop,
+    stop,
+    stop_for_good,
+    stop_requested,
+    timer_fired,
+    withdrawn,
+)
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.limits import DRAIN_MAX
 from pyswarm_core.specs import HealthConfig, RegistryLogin
@@ -204,7 +211,7 @@ def _apply_desired(record: Record, now: Instant) -> Step:
         case _S.PREPARING:
             return Step(record, (Effect.ABORT_PREPARE,))
         case _:
-            return stop(record, now)
+            return stop_for_good(record, now)
 
 
 def _start(record: Record) -> Step:

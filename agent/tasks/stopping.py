@@ -11,6 +11,7 @@ from agent.tasks.record import Record
 from agent.tasks.steps import KILL_AGAIN, Step
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.limits import DRAIN_MAX
+from pyswarm_core.states import TaskState
 
 
 def stop(record: Record, now: Instant) -> Step:
@@ -78,3 +79,14 @@ def timer_fired(record: Record, now: Instant) -> Step:
     if not record.kill_at:
         return stop(record, now)
     return Step(replace(record, kill_at=after(now, KILL_AGAIN)), (Effect.KILL,))
+
+
+def stop_for_good(record: Record, now: Instant) -> Step:
+    """Begin the stop that the controller requests. A container that is removed has no grace period,
+    as in Docker.
+    """
+    stopping = stop(record, now)
+    if not record.layer or record.desired_state is not TaskState.REMOVE:
+        return stopping
+    killed = stopping.record
+    return Step(replace(killed, kill_at=min(killed.kill_at, now)), stopping.effects)

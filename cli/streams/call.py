@@ -17,7 +17,7 @@ from pyswarm_core.aio.credentials import channel
 from pyswarm_core.aio.streams.framed import ENDED, Framed
 from pyswarm_core.api.v1 import control_pb2_grpc, streams_pb2
 from pyswarm_core.codec import to_proto
-from pyswarm_core.errors import PyswarmError, Unavailable
+from pyswarm_core.errors import PyswarmError
 from pyswarm_core.streams.frames import Frame, decode, encode
 from pyswarm_core.streams.requests import StreamRequest
 
@@ -68,9 +68,7 @@ class Call:
 
     def _error(self, error: grpc.RpcError) -> PyswarmError:
         found = self._client.error(error, STREAM_TIMEOUT_S)
-        if self.begun and isinstance(found, Unavailable):
-            return Broken(f"the stream broke: {found}")
-        return found
+        return Broken(f"the stream broke: {found}") if self.begun else found
 
 
 class Opened:
@@ -83,6 +81,13 @@ class Opened:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Call:
+        try:
+            return await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def _open(self) -> Call:
         client, operation = self._client, self._operation
         credentials = credentials_of(client.context, RESTART_TIMEOUT_S)
         connection = channel(client.host, credentials, aio=True)

@@ -7,9 +7,11 @@ import time
 from collections.abc import Awaitable, Callable
 
 from cli.client import LEADER_POLL_S, RESTART_TIMEOUT_S, Client
+from cli.errors import Broken
 from cli.streams.call import COPY_IN, COPY_OUT, EXPORT, Call, Opened, Operation
 from pyswarm_core.aio.streams.duplex import Duplex, Read, Write
 from pyswarm_core.errors import NO_LEADER, Unavailable, causes
+from pyswarm_core.streams.failures import error_in
 from pyswarm_core.streams.frames import STDIN, STDOUT, Exit, HalfClose
 from pyswarm_core.streams.limits import STREAM_WINDOW
 from pyswarm_core.streams.requests import (
@@ -26,6 +28,9 @@ async def receive(client: Client, request: CopyOutRequest | ExportRequest, write
 
     async def converse(call: Call) -> None:
         duplex = Duplex(call.send, STREAM_WINDOW, (STDOUT,))
+        # Nothing is sent to a call that may be refused: the refusal would be lost.
+        if isinstance(frame := await call.receive(), Exit):
+            raise error_in(frame) or Broken("the archive ended before it began")
         async with asyncio.TaskGroup() as group:
             drain = group.create_task(duplex.drain(STDOUT, write))
             await _until_exit(call, duplex)
@@ -52,6 +57,8 @@ async def _until_exit(call: Call, duplex: Duplex) -> None:
     while True:
         frame = await call.receive()
         if not duplex.take(frame) and isinstance(frame, Exit):
+            if error := error_in(frame):
+                raise error
             return
 
 

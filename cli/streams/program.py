@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import NamedTuple
 
 import click
@@ -52,7 +52,7 @@ class Stdio(NamedTuple):
 
     stdin: bool
     terminal: bool
-    """The program has a terminal: stdin is raw if it is a terminal too."""
+    """It is to have a terminal, as large as this process's. Stdin is raw if both have one."""
     detach_keys: bytes = b""
     signals: tuple[signal.Signals, ...] = ()
     """Signals that this process gets, for the program instead."""
@@ -125,6 +125,8 @@ class _Program:
         self._stdio = stdio
         self._duplex = Duplex(call.send, STREAM_WINDOW, (STDIN, STDOUT, STDERR))
         self._begun = asyncio.Event()
+        self._started = Started()
+        self._raw = ExitStack()
         self._received: asyncio.Queue[signal.Signals] = asyncio.Queue()
 
     async def run(self) -> Exit:
@@ -137,9 +139,9 @@ class _Program:
                     group.create_task(self._show(STDERR, stdio.stderr or Output(2))),
                 ]
                 others = [group.create_task(self._watch_signals())]
-                with self._terminal():
-                    if stdio.stdin:
-                        others.append(group.create_task(self._feed()))
+                if stdio.stdin:
+                    others.append(group.create_task(self._feed()))
+                with self._raw:
                     ended = await self._listen()
                     await asyncio.gather(*drains)
                 for task in others:
@@ -166,15 +168,21 @@ class _Program:
                         self._duplex.take(HalfClose(channel))
                     return frame
                 case Started():
+                    self._started = frame
                     self._begun.set()
+                    if frame.terminal and self._stdio.stdin and os.isatty(0):
+                        self._raw.enter_context(terminal.raw(0))
                     self._received.put_nowait(signal.SIGWINCH)  # it may have changed since
                 case _:
                     pass
 
     async def _feed(self) -> None:
-        """Send stdin; with a terminal until its keys to detach."""
-        read = Input(sys.__stdin__.fileno() if sys.__stdin__ else 0)
-        if not self._stdio.terminal:
+        """Send stdin if the program has one; with a terminal until its keys to detach."""
+        await self._begun.wait()
+        if not self._started.stdin:
+            return
+        read = Input(0)
+        if not self._started.terminal:
             await self._duplex.pump(STDIN, read)
             return
         watch = keys.Watch(self._stdio.detach_keys)
@@ -198,7 +206,7 @@ class _Program:
             if number in self._stdio.signals:
                 await self._call.send(Signal(str(int(number))))
             elif number == signal.SIGWINCH:
-                if self._stdio.terminal:
+                if self._started.terminal:
                     await self._call.send(Resize(*terminal.size()))
             else:
                 raise _Ended(number)
@@ -217,10 +225,3 @@ class _Program:
             for number, handler in before.items():
                 loop.remove_signal_handler(number)
                 signal.signal(number, handler)
-
-    @contextmanager
-    def _terminal(self) -> Iterator[None]:
-        stdio = self._stdio
-        is_raw = stdio.stdin and stdio.terminal and os.isatty(0)
-        with terminal.raw(0) if is_raw else nullcontext():
-            yield

@@ -6,6 +6,7 @@ for ever: a thread does it, which nothing waits for when the process ends.
 
 import asyncio
 import os
+import select
 import threading
 from contextlib import suppress
 from queue import SimpleQueue
@@ -63,11 +64,19 @@ class Output:
             try:
                 left = memoryview(data)
                 while left:
-                    left = left[os.write(self._descriptor, left) :]
+                    left = left[self._write(left) :]
             except OSError as raised:
                 error = raised
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(_settle, written, error)
+
+    def _write(self, data: memoryview) -> int:
+        """Write some of it. Another process may have set the descriptor not to block."""
+        while True:
+            try:
+                return os.write(self._descriptor, data)
+            except BlockingIOError:
+                select.select([], [self._descriptor], [])
 
 
 def _settle(written: "asyncio.Future[None]", error: OSError | None) -> None:

@@ -38,6 +38,7 @@ _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE |
 _SIZE_POWERS = " kmgtp"
 _BIT_UNITS = ("bit", "Kbit", "Mbit", "Gbit")
 _SET = re.compile(r"[0-9]{1,4}(?:-[0-9]{1,4})?(?:,[0-9]{1,4}(?:-[0-9]{1,4})?)*", re.ASCII)
+_SET_LENGTH_MAX = 4096
 _SET_MAX = 8191
 """The kernel's NR_CPUS is at most 8192."""
 _BITRATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([kmgt]?)bit", re.IGNORECASE | re.ASCII)
@@ -145,16 +146,16 @@ def decimal_size(size: int) -> str:
 
 def parse_set(text: str) -> frozenset[int]:
     """The numbers of `0-2,7`, as the kernel lists CPUs and NUMA nodes; none of an empty text."""
-    found: set[int] = set()
-    if text and not _SET.fullmatch(text):
+    if text and (len(text) > _SET_LENGTH_MAX or not _SET.fullmatch(text)):
         raise _invalid("set", text, "numbers and ranges, as in 0-2,7")
+    bits = 0  # whatever the ranges, the cost is bounded by the length of the text
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
         low, high = int(first), int(last or first)
         if not low <= high <= _SET_MAX:
             raise _invalid("set", text, f"ranges within 0 to {_SET_MAX}, the lower end first")
-        found.update(range(low, high + 1))
-    return frozenset(found)
+        bits |= ((1 << (high - low + 1)) - 1) << low
+    return frozenset(number for number in range(bits.bit_length()) if bits >> number & 1)
 
 
 def parse_bitrate(text: str) -> int:

@@ -106,7 +106,7 @@ IOPS_MAX = 2**32 - 1
 
 def _path_problems(flag: str, paths: Sequence[str]) -> Iterable[Problem]:
     yield from at_most(flag, paths, DEVICES_MAX)
-    for index, path in enumerate(paths):
+    for index, path in enumerate(paths[:DEVICES_MAX]):
         if (
             not path.startswith("/dev/")
             or ".." in path

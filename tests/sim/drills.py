@@ -13,6 +13,7 @@ from pyswarm_core.limits import LEADER_TTL
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.states import NodeState, TaskState, ends_by_itself
 from tests.sim.clock import Scheduler
+from tests.sim.containers import is_container
 from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
 from tests.sim.marks import Marks
@@ -150,7 +151,8 @@ class Drills:
         self._lose_for_good(hosts)
         lost = [node_id for host in hosts if host.lost and (node_id := host.node_id)]
         lost = [node_id for node_id in lost if node_id in self._view.nodes]
-        left = [t.id for i in lost for t in self._view.tasks_of_node(i).values() if occupies(t)]
+        tasks = [t for i in lost for t in self._view.tasks_of_node(i).values()]
+        left = [t.id for t in tasks if occupies(t) and not self._stays(t)]
         keys = self._keys()
         if left:
             self._marks.hit("drill: a day passed over a lost host")
@@ -168,6 +170,11 @@ class Drills:
         for task_id in self._in_state(left, orphaned=False):
             self._fail(Rule.ORPHANS, f"task {task_id} of a lost host is no orphan after a day")
         self._check_keys(keys)
+
+    def _stays(self, task: Task) -> bool:
+        """Whether it is that of a container, which waits for its node."""
+        service = self._view.services.get(task.service_id)
+        return service is not None and is_container(service) and _is_desired(task)
 
     def _lose_for_good(self, hosts: list[Host]) -> None:
         alive = [host for host in hosts if host.up and host.running()]

@@ -18,7 +18,10 @@ from agent.runtime import conmon
 from agent.runtime.base import RuntimeFailed
 
 SPEC_FD, LOG_FD = 3, 4
+_SIZE_MAX = 0xFFFF
 _END_TIMEOUT_S = 10.0
+_PIPE_BYTES = 256 * 1024
+"""Of a pipe: two frames, so that one is filled while the other is sent."""
 _CONSOLE_TIMEOUT_S = 60.0
 
 
@@ -106,7 +109,7 @@ def spawn_with_terminal(
 
 def resize(stdio: Stdio, rows: int, columns: int) -> None:
     """Set the size of the terminal."""
-    size = struct.pack("HHHH", rows, columns, 0, 0)
+    size = struct.pack("HHHH", min(rows, _SIZE_MAX), min(columns, _SIZE_MAX), 0, 0)
     fcntl.ioctl(stdio.stdin, termios.TIOCSWINSZ, size)
 
 
@@ -146,6 +149,8 @@ def _spawn(
 def _pipe(*, reads: bool) -> tuple[int, int]:
     """A pipe: the child's end, then this process's, which does not block."""
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    with suppress(OSError):  # the host's limit
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     theirs, ours = (writing, reading) if reads else (reading, writing)
     os.set_blocking(theirs, True)
     return theirs, ours

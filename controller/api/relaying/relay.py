@@ -19,6 +19,8 @@ from pyswarm_core.errors import Conflict
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
 from pyswarm_core.streams.requests import StreamRequest
+from pyswarm_core.validation import require
+from pyswarm_core.validation.streams import stream_problems
 
 R = TypeVar("R", bound=StreamRequest)
 
@@ -45,9 +47,10 @@ async def relay(
 ) -> None:
     """Serve the operation at the agent of the task that the request names, until the agent ends it.
 
-    Raises NotFound and Conflict for the task, the agent's error, and Unavailable if the agent or
-    its connection is lost.
+    Raises InvalidArgument for the request, NotFound and Conflict for the task, the agent's error,
+    and Unavailable if the agent or its connection is lost.
     """
+    require(list(stream_problems(request)))
     task = await leader.watches.runner.run(chosen.find(leader.state, request))
     if not task.node_id:
         name = task_name(leader.state, task)

@@ -44,7 +44,7 @@ def _check(source: int, target: int, path: str) -> None:
                 _check(inner, outer, f"{here}/")
         elif stat.S_ISDIR(old.mode):
             raise Conflict(f"cannot overwrite directory {quoted(here)} with non-directory")
-        elif not stat.S_ISREG(old.mode) and not stat.S_ISLNK(old.mode):
+        elif stat.S_IFMT(old.mode) not in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFMT(new.st_mode)):
             raise Conflict(f"cannot overwrite {quoted(here)}: it is a device, socket or pipe")
 
 

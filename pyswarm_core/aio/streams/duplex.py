@@ -136,10 +136,12 @@ class _Incoming:
         self._arrived.set()
 
     async def next(self) -> bytes | None:
-        """The next bytes; None after the last."""
+        """What arrived since the last call, as soon as it is something; None after the end."""
         while not self._queue:
             if self.ended:
                 return None
             self._arrived.clear()
             await self._arrived.wait()
-        return self._queue.popleft()
+        found = self._queue[0] if len(self._queue) == 1 else b"".join(self._queue)
+        self._queue.clear()
+        return found

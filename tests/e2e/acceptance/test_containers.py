@@ -1,10 +1,12 @@
 """What a Docker user types about containers, on a real fleet and on a terminal."""
 
+import io
 import json
 import re
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from ipaddress import ip_network
 from itertools import count
@@ -129,6 +131,37 @@ def test_limits_are_those_that_docker_sets(fleet: Fleet, name: str) -> None:
     assert shown == f"{64 << 20} {128 << 20}"
 
 
+def test_a_hardened_container_is_seen_from_inside(fleet: Fleet) -> None:
+    script = (
+        "grep -E 'CapEff|NoNewPrivs' /proc/self/status; grep ' /tmp ' /proc/mounts;"
+        " touch /x 2>/dev/null || echo read-only; echo x > /tmp/x && echo writable"
+    )
+    line = (
+        "run --rm --read-only --tmpfs /tmp:rw,noexec --cap-drop=ALL --cap-add=NET_BIND_SERVICE"
+        " --security-opt=no-new-privileges --cpus=1 --memory=512m --pids-limit=100"
+        f" --entrypoint sh {IMAGE} -c"
+    )
+    code, out, _ = ran(fleet, *line.split(), script)
+    assert code == 0
+    said = out.decode().splitlines()
+    assert {f"CapEff:\t{1 << 10:016x}", "NoNewPrivs:\t1", "read-only", "writable"} <= set(said)
+    (mount,) = [row for row in said if " /tmp " in row]
+    assert {"rw", "nosuid", "nodev", "noexec"} <= set(mount.split()[3].split(","))
+
+
+def test_files_of_a_user_namespace_stay_over_stop_and_start(fleet: Fleet, name: str) -> None:
+    script = "cut -c -33 /proc/self/uid_map; echo $(id -u) >> /kept; cat /kept; exec sleep 1000"
+    line = f"run -d --name {name} --userns auto --stop-timeout 0 --entrypoint sh {IMAGE} -c"
+    fleet(*line.split(), script)
+    fleet.until(lambda: fleet("logs", name).endswith("\n0"), "it has written")
+    fleet("stop", name)
+    fleet("start", name)
+    fleet.until(lambda: fleet("logs", name).endswith("\n0\n0"), "it has its file")
+    ids = [row.split()[1] for row in fleet("logs", name).splitlines() if len(row.split()) == 3]
+    assert len(ids) == 2
+    assert ids[0] == ids[1] != "0"
+
+
 def test_address_mac_and_cpus_are_those_that_were_chosen_also_after_a_restart(
     fleet: Fleet, name: str
 ) -> None:
@@ -144,37 +177,6 @@ def test_address_mac_and_cpus_are_those_that_were_chosen_also_after_a_restart(
         assert (f"inet {address}/" in shown, mac in shown) == (True, True)
         assert "Cpus_allowed_list:\t0\n" in fleet("exec", name, "cat", "/proc/1/status")
         fleet("restart", "-t", "0", name)
-
-
-def test_a_hardened_container_is_seen_from_inside(fleet: Fleet) -> None:
-    script = (
-        "grep -E 'CapEff|NoNewPrivs' /proc/self/status; grep ' /tmp ' /proc/mounts;"
-        " touch /x 2>/dev/null || echo read-only; echo x > /tmp/x && echo writable"
-    )
-    line = (
-        "run --rm --read-only --tmpfs /tmp:rw,noexec --cap-drop=ALL --cap-add=NET_BIND_SERVICE"
-        " --security-opt=no-new-privileges --cpus=1 --memory=512m --pids-limit=100"
-        f" --entrypoint sh {IMAGE} -c"
-    )
-    code, out, err = ran(fleet, *line.split(), script)
-    assert (code, err) == (0, b"")
-    said = out.decode().splitlines()
-    assert {f"CapEff:\t{1 << 10:016x}", "NoNewPrivs:\t1", "read-only", "writable"} <= set(said)
-    (mount,) = [row for row in said if " /tmp " in row]
-    assert {"rw", "nosuid", "nodev", "noexec"} <= set(mount.split()[3].split(","))
-
-
-def test_files_of_a_user_namespace_stay_over_stop_and_start(fleet: Fleet, name: str) -> None:
-    script = "cut -c -33 /proc/self/uid_map; echo $(id -u) >> /kept; cat /kept; exec sleep 1000"
-    line = f"run -d --name {name} --userns auto --entrypoint sh {IMAGE} -c"
-    fleet(*line.split(), script)
-    fleet.until(lambda: fleet("logs", name).endswith("\n0"), "it has written")
-    fleet("stop", "-t", "0", name)
-    fleet("start", name)
-    fleet.until(lambda: fleet("logs", name).endswith("\n0\n0"), "it has its file")
-    ids = [row.split()[1] for row in fleet("logs", name).splitlines() if len(row.split()) == 3]
-    assert len(ids) == 2
-    assert ids[0] == ids[1] != "0"
 
 
 def test_a_terminal_is_typed_on_and_nothing_is_left(fleet: Fleet) -> None:
@@ -337,6 +339,95 @@ def test_stopped_containers_are_pruned(fleet: Fleet, name: str) -> None:
     assert names(fleet, "-a") == []
 
 
+def test_files_are_copied_while_it_runs_and_while_it_is_stopped(
+    fleet: Fleet, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("hello\n")
+    (tmp_path / "site" / "link").symlink_to("index.html")
+    sleeps = ("--entrypoint", "sleep", IMAGE, "1000")
+    fleet("run", "-d", "--name", name, "--stop-timeout", "0", *sleeps)
+    fleet("cp", f"{tmp_path}/site", f"{name}:/srv")
+    assert fleet("exec", name, "cat", "/srv/link").strip() == "hello"
+    assert "A /srv/index.html" in fleet("diff", name).split("\n")
+    assert "sleep 1000" in fleet("top", name, "-o", "pid,args")
+    code, archive, error = ran(fleet, "cp", f"{name}:/srv/.", "-")
+    assert not error, error.decode()
+    assert code == 0
+    code, _, error = ran(fleet, "cp", "-", f"{name}:/tmp", stdin=archive)
+    assert (code, error) == (0, b"")
+    assert fleet("exec", name, "cat", "/tmp/index.html").strip() == "hello"
+    fleet("stop", name)
+    fleet("cp", f"{name}:/srv", f"{tmp_path}/back")
+    assert (tmp_path / "back" / "link").readlink() == Path("index.html")
+    (tmp_path / "site" / "index.html").write_text("changed\n")
+    fleet("cp", f"{tmp_path}/site/index.html", f"{name}:/srv/")
+    fleet("export", "-o", f"{tmp_path}/all.tar", name)
+    with tarfile.open(tmp_path / "all.tar") as whole:
+        assert "srv/index.html" in whole.getnames()
+    fleet("start", name)
+    assert fleet("exec", name, "cat", "/srv/link").strip() == "changed"
+    hostile = io.BytesIO()
+    with tarfile.open(fileobj=hostile, mode="w") as made:
+        made.addfile(tarfile.TarInfo("good"))
+        made.addfile(tarfile.TarInfo("../evil"))
+    code, _, error = ran(fleet, "cp", "-", f"{name}:/tmp", stdin=hostile.getvalue())
+    assert (code, b'entry "../evil"' in error) == (2, True)
+    assert "good" not in fleet("exec", name, "ls", "/tmp")
+    for words in (("cp", f"{name}:/none", "."), ("cp", f"{name}:/srv", "/none/there/x")):
+        assert "no such" in fleet.refused(*words)
+
+
+def test_it_is_paused_updated_waited_for_and_killed(fleet: Fleet, name: str) -> None:
+    port = next(_ports)
+    line = ("--restart", "always", "-p", f"{port}:80", "--health-cmd", "true")
+    fleet("run", "-d", "--name", name, *line, "--health-interval", "200ms", IMAGE)
+    assert fleet("port", name) == f"80/tcp -> 0.0.0.0:{port}"
+    assert fleet("port", name, "80") == f"0.0.0.0:{port}"
+    reached(fleet, "lan", HOSTS[0], port)
+    assert fleet("pause", name) == name
+    (row,) = fleet.rows("ps")
+    assert row["State"] == "paused"
+    assert row["Status"].endswith("(Paused)")
+    assert "is already paused" in fleet.refused("pause", name)
+    assert "paused" in fleet.refused("exec", name, "true")
+    assert fleet("unpause", name) == name
+    reached(fleet, "lan", HOSTS[0], port)
+    (task,) = fleet.tasks(name)
+    fleet("update", "--memory", "48m", "--cpus", "0.5", name)
+    assert fleet("exec", name, "true") == ""
+    assert fleet.tasks(name)[0]["ID"] == task["ID"]
+    assert fleet.limit(task["ID"], "memory/memory.limit_in_bytes", "memory.max") == str(48 << 20)
+    waiting = subprocess.Popen(
+        [PYSWARM, "wait", name], env=fleet.environment, stdout=subprocess.PIPE
+    )
+    with waiting:
+        fleet("kill", name)
+        assert waiting.stdout is not None
+        assert waiting.stdout.read() == b"137\n"
+    fleet.until(lambda: names(fleet) == [], "it does not run")
+    (row,) = fleet.rows("ps", "-a")
+    assert (row["State"], row["Status"][:12]) == ("exited", "Exited (137)")
+    assert "is not running" in fleet.refused("kill", name)
+
+
+def test_verbs_on_what_does_not_exist(fleet: Fleet) -> None:
+    for words in (
+        ("pause", "nothing"),
+        ("unpause", "nothing"),
+        ("top", "nothing"),
+        ("diff", "nothing"),
+        ("wait", "nothing"),
+        ("port", "nothing"),
+        ("kill", "nothing"),
+        ("update", "--memory", "1g", "nothing"),
+        ("cp", "nothing:/etc", "."),
+        ("cp", ".", "nothing:/etc"),
+        ("export", "-o", "/dev/null", "nothing"),
+    ):
+        assert "o such" in fleet.refused(*words), words
+
+
 def test_a_running_container_is_looked_at_changed_and_killed(
     fleet: Fleet, name: str, tmp_path: Path
 ) -> None:
@@ -378,4 +469,12 @@ def test_others_find_a_container_by_its_name(fleet: Fleet, name: str) -> None:
             "-qO-",
             f"http://{known}/healthy",
         )
+        assert fleet("run", "--rm", *line) == "yes"
+
+
+def test_others_find_a_container_by_its_name(fleet: Fleet, name: str) -> None:
+    alias = f"{name}-alias"
+    fleet("run", "-d", "--name", name, "--network", "app", "--network-alias", alias, IMAGE)
+    for known in (name, alias):
+        line = ("--network", "app", "--entrypoint", "wget", IMAGE, "-qO-", f"{known}/healthy")
         assert fleet("run", "--rm", *line) == "yes"

@@ -84,6 +84,11 @@ def test_output_and_exit_code_are_the_command_s(fleet: Fleet) -> None:
     assert done.code == 126
     assert "unable to find user nobody-here: no matching entries in passwd file" in done.err
     assert "no such service or task" in fleet.refused("exec", "nope", "true")
+    said = fleet.refused("exec", "-w", "relative", "box", "true")
+    assert '--workdir: value "relative" is not valid: expected an absolute path' in said
+    pipeline = f"{PYSWARM} exec box yes | head -1; exit ${{PIPESTATUS[0]}}"
+    done = fleet.on_machine(["bash", "-c", pipeline])
+    assert (done.code, done.out, done.err) == (141, "y\n", "")
     echoed = subprocess.run(
         [PYSWARM, "exec", "-i", "box", "cat"],
         env=fleet.environment,
@@ -123,7 +128,7 @@ def test_a_terminal_that_is_detached_leaves_the_program(fleet: Fleet) -> None:
     end(fleet)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_command_ends_with_its_caller(fleet: Fleet, number: int) -> None:
     with Terminal(fleet, "exec", "-it", "box", *SLEEPS) as shell:
         fleet.until(lambda: len(sleepers(fleet)) == 3, "the command runs")
@@ -191,6 +196,23 @@ def test_a_command_in_the_background_outlives_the_agent(fleet: Fleet) -> None:
     fleet.until(lambda: fleet.run("exec", "box", "true").code == 0, "the agent is back")
     assert len(sleepers(fleet)) == 3
     end(fleet)
+
+
+def test_a_client_attached_to_the_program(fleet: Fleet) -> None:
+    script = "trap 'echo interrupted; exit 4' INT; while :; do echo tick; sleep 0.2; done"
+    fleet("service", "create", "--name", "talk", "--restart-condition", "none",
+          "--entrypoint", "sh", IMAGE, "-c", script)  # fmt: skip
+    with Terminal(fleet, "attach", "--no-sig-proxy", "talk") as client:
+        client.until("tick")
+        client.type("\x03")
+        assert client.ended() == 130, "the program goes on"
+    with Terminal(fleet, "attach", "talk.1") as client:
+        client.until("tick")
+        client.type("\x03")
+        client.until("interrupted")
+        assert client.ended() == 4
+    assert "does not run: it is failed" in fleet.refused("attach", "talk.1")
+    fleet("service", "rm", "talk")
 
 
 def test_a_port_of_a_task(fleet: Fleet) -> None:

@@ -240,3 +240,15 @@ async def test_the_image_of_a_container_that_ended_stays_in_use(tmp_path: Path) 
         await host.reaches(T2, TaskState.COMPLETE)
         await worker.ended(T2).wait()
         assert worker.images_in_use() == set()
+
+
+async def test_a_host_whose_layers_cannot_be_listed_runs_its_tasks(tmp_path: Path) -> None:
+    host = host_of(tmp_path)
+
+    async def fails() -> tuple[str, ...]:
+        raise OSError(5, "Input/output error")
+
+    host.runtime.layers = fails  # type: ignore[method-assign]
+    async with host.worker() as worker:
+        await worker.assign(keeping(container()), NODE)
+        await host.reaches(T1, RUNNING)

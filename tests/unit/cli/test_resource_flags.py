@@ -105,6 +105,14 @@ def test_update_changes_single_entries_of_a_list(script: Script, pyswarm: Pyswar
     )
 
 
+def test_update_chooses_and_takes_away_the_address(script: Script, pyswarm: Pyswarm) -> None:
+    joined = (NetworkAttachment(target="net", aliases=("a",)), NetworkAttachment(target="other"))
+    before = TaskSpec(container_spec=ContainerSpec(image="web"), networks=joined)
+    chosen = replace(before, networks=(replace(joined[0], task_ip="10.0.0.9"), joined[1]))
+    assert updated(script, pyswarm, before, "--replicas 1 --ip 10.0.0.9") == chosen
+    assert updated(script, pyswarm, chosen, "--replicas 1 --ip ''") == before
+
+
 def test_update_takes_limits_away(script: Script, pyswarm: Pyswarm) -> None:
     limits = Limits(cpuset_cpus="1", cpu_shares=5, net_egress=9000, memory_reservation=64 * MIB)
     before = TaskSpec(container_spec=ContainerSpec(image="web"), resources=Resources(limits=limits))

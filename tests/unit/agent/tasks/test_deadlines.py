@@ -247,3 +247,15 @@ def test_a_deadline_from_before_the_clock_was_set_back_is_brought_near() -> None
 
 def test_an_ended_task_has_no_deadline() -> None:
     assert replace(record(TaskState.SHUTDOWN), kill_at=NOW).wake_at == NEVER
+
+
+def test_a_container_that_is_removed_is_killed_at_once() -> None:
+    running = replace(record(TaskState.RUNNING), layer="db")
+    removed = step(running, events.Desired(TaskState.REMOVE), NOW).record
+    assert removed.wake_at == NOW
+    assert step(removed, events.TimerFired(), NOW).effects == (Effect.KILL,)
+    stopping = step(running, events.Desired(TaskState.SHUTDOWN), NOW).record
+    assert stopping.wake_at > NOW
+    assert step(stopping, events.Desired(TaskState.REMOVE), NOW).record.wake_at == NOW
+    plain = step(record(TaskState.RUNNING), events.Desired(TaskState.REMOVE), NOW).record
+    assert plain.wake_at > NOW

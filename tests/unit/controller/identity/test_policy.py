@@ -13,7 +13,7 @@ from controller.brain.slices import finish
 from controller.identity.caller import ANONYMOUS, CONTROLLER, ROOT, Caller, CallerKind, Role
 from controller.identity.policy import CONTROL, DISPATCHER, RULES, STACK_LABEL, Named, authorize
 from pyswarm_core.api.v1 import control_pb2 as pb
-from pyswarm_core.api.v1 import dispatcher_pb2, streams_pb2
+from pyswarm_core.api.v1 import dispatcher_pb2, files_pb2, streams_pb2
 from pyswarm_core.codec import to_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import PermissionDenied
@@ -272,6 +272,13 @@ def test_programs_in_a_task_with_power_over_the_host_need_an_admin(
         _ask(ADMIN, "Exec", state, request)
     told = _refused(OPERATOR, "Attach", state, streams_pb2.AttachRequest(ref="x"))
     assert f"may not attach to tasks with {option}" in told
+    copy = streams_pb2.CopyInRequest(ref="x", path="/etc")
+    told = _refused(OPERATOR, "CopyIn", state, copy)
+    assert f"may not copy files into containers with {option}" in told
+    _refused(OPERATOR, "CopyOut", state, streams_pb2.CopyOutRequest(ref="x", path="/etc"))
+    _refused(OPERATOR, "Export", state, streams_pb2.ExportRequest(ref="x"))
+    _ask(OPERATOR, "Changes", state, files_pb2.ChangesRequest(ref="x"))
+    _ask(ADMIN, "CopyIn", state, copy)
     _ask(OPERATOR, "PortForward", state, streams_pb2.PortForwardRequest(ref="x"))
 
 
@@ -310,6 +317,14 @@ _OUTSIDE = 'user "ann" (operator, limited to stack web) may not'
         ("TaskChecks", lambda name: pb.RefRequest(ref=f"{name}.1")),
         ("GetObject", lambda name: pb.ObjectRequest(kind="service", ref=name)),
         ("RemoveObject", lambda name: pb.ObjectRequest(kind="service", ref=name)),
+        ("Top", lambda name: files_pb2.TopRequest(ref=name)),
+        ("Changes", lambda name: files_pb2.ChangesRequest(ref=f"{name}.1")),
+        ("PauseContainer", lambda name: pb.RefRequest(ref=name)),
+        ("UnpauseContainer", lambda name: pb.RefRequest(ref=f"{name}.1")),
+        ("WaitContainer", lambda name: files_pb2.WaitRequest(ref=name)),
+        ("CopyOut", lambda name: streams_pb2.CopyOutRequest(ref=name)),
+        ("CopyIn", lambda name: streams_pb2.CopyInRequest(ref=f"{name}.1")),
+        ("Export", lambda name: streams_pb2.ExportRequest(ref=name)),
         ("Exec", lambda name: streams_pb2.ExecRequest(ref=name)),
         ("Exec", lambda name: streams_pb2.ExecRequest(ref=f"{name}.1")),
         ("Attach", lambda name: streams_pb2.AttachRequest(ref=name, wait=True)),

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pyswarm_core.aio.archives import packing
 from pyswarm_core.aio.archives.entries import Landing
-from pyswarm_core.aio.archives.limits import ARCHIVE_EXTENTS_MAX
+from pyswarm_core.aio.archives.limits import ARCHIVE_EXTENTS_MAX, ARCHIVE_LINKS_MAX
 from pyswarm_core.aio.archives.unpacking import Rights
 from pyswarm_core.errors import Conflict
 from tests.unit.core.archives.trees import entry, packed, tar, tree, unpacked
@@ -232,3 +233,20 @@ def test_a_link_in_place_of_a_directory_is_not_entered(tmp_path: Path) -> None:
     with pytest.raises(Conflict, match="non-directory"):
         unpacked(tar(entry("d", tarfile.DIRTYPE), (entry("d/x"), b"new")), tmp_path / "there")
     assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_hard_links_beyond_the_bound_become_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ARCHIVE_LINKS_MAX == 100_000
+    monkeypatch.setattr(packing, "ARCHIVE_LINKS_MAX", 1)
+    top = tmp_path / "top"
+    top.mkdir()
+    for name in ("a", "b"):
+        (top / name).write_bytes(b"hello")
+        (top / f"{name}2").hardlink_to(top / name)
+    (tmp_path / "there").mkdir()
+    unpacked(packed(top, ""), tmp_path / "there")
+    linked = [path.stat().st_nlink for path in (tmp_path / "there").iterdir()]
+    assert sorted(linked) == [1, 1, 2, 2]
+    assert {path.read_bytes() for path in (tmp_path / "there").iterdir()} == {b"hello"}

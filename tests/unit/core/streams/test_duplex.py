@@ -60,15 +60,17 @@ async def test_everything_arrives_and_then_the_end() -> None:
 
 
 async def test_data_is_sent_in_frames_of_bounded_size() -> None:
-    ends, sizes = Ends(1 << 22), []
+    ends, got = Ends(1 << 22), []
 
     async def write(data: bytes) -> None:
-        sizes.append(len(data))
+        got.append(data)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(ends.receiver.drain(1, write))
         group.create_task(ends.sender.pump(1, Source(300 * 1024)))
-    assert max(sizes) == STREAM_FRAME_BYTES == 128 * 1024
+    sizes = [len(frame.data) for frame in ends.sent if isinstance(frame, Data)]
+    assert max(sizes) == STREAM_FRAME_BYTES == 60 * 1024
+    assert sum(map(len, got)) == 300 * 1024
 
 
 async def test_a_sender_without_credit_does_not_read_its_source() -> None:
