@@ -470,11 +470,3 @@ def test_others_find_a_container_by_its_name(fleet: Fleet, name: str) -> None:
             f"http://{known}/healthy",
         )
         assert fleet("run", "--rm", *line) == "yes"
-
-
-def test_others_find_a_container_by_its_name(fleet: Fleet, name: str) -> None:
-    alias = f"{name}-alias"
-    fleet("run", "-d", "--name", name, "--network", "app", "--network-alias", alias, IMAGE)
-    for known in (name, alias):
-        line = ("--network", "app", "--entrypoint", "wget", IMAGE, "-qO-", f"{known}/healthy")
-        assert fleet("run", "--rm", *line) == "yes"
