@@ -57,6 +57,7 @@ class Attached(msgspec.Struct, frozen=True):
         stdin = given["interactive"] and (not streams or "stdin" in streams)
         if stdin and given["tty"] and not os.isatty(sys.stdin.fileno()):
             raise InvalidArgument("-t: the input device is not a TTY: use -i alone")
+        keys.parse("--detach-keys", given["detach_keys"] or keys.DEFAULT)
         return cls(
             stdin=stdin,
             terminal=bool(given["tty"]),
