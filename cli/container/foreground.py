@@ -25,7 +25,7 @@ from cli.streams import call, keys, program
 from cli.streams.program import Stdio
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import MINUTE, Instant, after
-from pyswarm_core.errors import Conflict, InvalidArgument, NotFound, PyswarmError, causes
+from pyswarm_core.errors import Conflict, InvalidArgument, NotFound, causes
 from pyswarm_core.objects import Service
 from pyswarm_core.states import TaskState
 from pyswarm_core.streams.frames import Exit
@@ -150,8 +150,8 @@ class _Start:
             reason = starting.until_started(
                 self._client, Watched.of(self._service), placed=partial(self._tell, self._set)
             )
-        except PyswarmError:
-            return  # the stream reports it
+        except Exception:
+            return  # the stream reports it, unless it has ended and the client is closed
         self._tell(self._set)
         if reason:
             self._tell(_settle, self.failed, reason)
