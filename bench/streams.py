@@ -6,11 +6,13 @@ the processors.
 """
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from statistics import median
+from typing import Any
 
 import grpc
 import msgspec
@@ -63,7 +65,7 @@ def _exec(fleet: Fleet, size: int) -> float:
         assert process.stdout is not None
         process.stdout.read(_MIB)
         began, left = time.perf_counter(), size
-        while part := process.stdout.read1(_MIB):
+        while part := os.read(process.stdout.fileno(), _MIB):
             left -= len(part)
         took = time.perf_counter() - began
     assert (process.returncode, left) == (0, 0)
@@ -83,7 +85,7 @@ def _plain(size: int) -> float:
 
 async def _received(port: int, size: int) -> float:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL_OPTIONS) as channel:
-        call = channel.unary_stream(_METHOD)(b"")
+        call: Any = channel.unary_stream(_METHOD, bytes, bytes)(b"")
         left = size - len(await call.read())
         began = time.perf_counter()
         while left > 0:

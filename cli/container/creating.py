@@ -54,6 +54,9 @@ def created(
             " or delete the file"
         )
     _require_streams(given)
+    if not given["disable_content_trust"]:
+        expected = "expected true: signatures of images are not verified"
+        raise invalid("--disable-content-trust", "false", expected)
     if given["pull"] == "never":
         expected = "expected always or missing: the node pulls an image that it lacks"
         raise invalid("--pull", "never", expected)

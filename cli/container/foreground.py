@@ -25,7 +25,7 @@ from cli.streams import call, keys, program
 from cli.streams.program import Stdio
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import MINUTE, Instant, after
-from pyswarm_core.errors import Conflict, InvalidArgument, NotFound, PyswarmError
+from pyswarm_core.errors import Conflict, InvalidArgument, NotFound
 from pyswarm_core.objects import Service
 from pyswarm_core.states import TaskState
 from pyswarm_core.streams.frames import Exit
@@ -57,6 +57,7 @@ class Attached(msgspec.Struct, frozen=True):
         stdin = given["interactive"] and (not streams or "stdin" in streams)
         if stdin and given["tty"] and not os.isatty(sys.stdin.fileno()):
             raise InvalidArgument("-t: the input device is not a TTY: use -i alone")
+        keys.parse("--detach-keys", given["detach_keys"] or keys.DEFAULT)
         return cls(
             stdin=stdin,
             terminal=bool(given["tty"]),
@@ -146,8 +147,8 @@ class _Start:
             reason = starting.until_started(
                 self._client, Watched.of(self._service), placed=partial(self._tell, self._set)
             )
-        except PyswarmError:
-            return  # the stream reports it
+        except Exception:
+            return  # the stream reports it, unless it has ended and the client is closed
         self._tell(self._set)
         if reason:
             self._tell(_settle, self.failed, reason)

@@ -13,7 +13,7 @@ from cli.container import calls
 from cli.container.calls import Named
 from cli.converge import Watched
 from cli.failures import Failures
-from pyswarm_core.errors import PyswarmError
+from pyswarm_core.errors import NotFound, PyswarmError
 
 
 class NotStarted(PyswarmError):
@@ -26,17 +26,19 @@ Wait = Callable[[Client, Sequence[Watched]], Mapping[str, str]]
 """Returns once all are as requested; why those of these ids are not."""
 
 
-def each(refs: Iterable[str], change: Change, wait: Wait) -> None:
+def each(refs: Iterable[str], change: Change, wait: Wait, *, may_be_missing: bool = False) -> None:
     """Change each, wait for all, and print the names of those that are as requested.
 
-    One that fails does not stop the others.
+    One that fails does not stop the others. With `may_be_missing` one that does not exist is no
+    failure.
     """
     client = session.connect()
     changed: dict[str, Watched | None] = {}
     with Failures() as failures:
         for ref in dict.fromkeys(refs):
             with failures.collected():
-                changed[ref] = change(client, calls.named(client, ref))
+                if (found := _found(client, ref, may_be_missing=may_be_missing)) is not None:
+                    changed[ref] = change(client, found)
         waited = [watched for watched in changed.values() if watched is not None]
         reasons = wait(client, waited) if waited else {}
         for ref, watched in changed.items():
@@ -45,3 +47,13 @@ def each(refs: Iterable[str], change: Change, wait: Wait) -> None:
                 continue
             with failures.collected():
                 raise NotStarted(f"{ref}: {reasons[watched.id]}")
+
+
+def _found(client: Client, ref: str, *, may_be_missing: bool) -> Named | None:
+    try:
+        return calls.named(client, ref)
+    except NotFound as error:
+        if not may_be_missing:
+            raise
+        click.echo(f"Error: {error}", err=True)
+        return None

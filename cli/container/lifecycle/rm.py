@@ -28,4 +28,5 @@ def rm(*, force: bool, volumes: bool, link: bool, containers: tuple[str, ...]) -
     del volumes  # a container has no files but its own, which always go
     if link:
         raise InvalidArgument("--link is not supported: containers on one network find each other")
-    change.each(containers, partial(removing.request, force=force), watching.until_gone)
+    request = partial(removing.request, force=force)
+    change.each(containers, request, watching.until_gone, may_be_missing=force)

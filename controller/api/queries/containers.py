@@ -24,6 +24,7 @@ from pyswarm_core.limits import LIST_MAX, SLICE_TASKS
 from pyswarm_core.objects import HealthState, Service, Task
 from pyswarm_core.specs import PREDEFINED_NETWORKS, TaskSpec
 from pyswarm_core.state import State
+from pyswarm_core.states import is_terminal
 from pyswarm_core.views import TaskView
 
 
@@ -264,13 +265,16 @@ def _with_times(state: State, parsed: Filters) -> Slices[Filters]:
 
 
 def _candidates(state: State) -> Iterator[Container]:
+    """All containers, without removed ones, of which the exit code alone is still kept."""
     for service_id in list(state.services):
         service = state.services.get(service_id)
         if service is None:
             continue
         slots = list(state.tasks_of_service(service_id).slots.values())
         if service.spec.mode.is_container:
-            yield Container(state, service, slots[0][-1] if slots else None)
+            task = slots[0][-1] if slots else None
+            if not service.removing or (task is not None and not is_terminal(task.state)):
+                yield Container(state, service, task)
         else:
             for held in slots:
                 for task in held:

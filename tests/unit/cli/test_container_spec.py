@@ -233,6 +233,7 @@ WRONG = {
     "--network container:a web": ("--network: ", "containers share no network namespace"),
     "--ip 10.0.0.1 web": ('--ip: value "10.0.0.1"', "expected --network NAME"),
     "--network-alias a --network host web": ("--network-alias: ", "of an overlay network"),
+    "--disable-content-trust=false web": ("--disable-content-trust: ", "are not verified"),
     "--pull never web": ('--pull: value "never"', "expected always or missing"),
     "--attach all web": ('--attach: value "all"', "expected stdin, stdout or stderr"),
     "--label-file /nowhere web": ('--label-file "/nowhere" cannot be read', "no such file"),

@@ -297,6 +297,21 @@ def test_rm_needs_force_for_what_runs(fleet: Script, pyswarm: Pyswarm) -> None:
     assert len(fleet.requests("RemoveService")) == 2
 
 
+def test_forced_rm_of_what_does_not_exist_is_no_failure(fleet: Script, pyswarm: Pyswarm) -> None:
+    fleet.on("GetContainer", NotFound("No such container: nothing"), reply())
+    ran = pyswarm("rm", "-f", "nothing", "db")
+    assert (ran.code, ran.out, ran.err) == (0, "db\n", "Error: No such container: nothing\n")
+
+
+def test_wrong_detach_keys_are_refused_before_anything_is_created(
+    fleet: Script, pyswarm: Pyswarm
+) -> None:
+    ran = pyswarm("run", "--detach-keys", "ctrl-", "web")
+    assert ran.code == 125
+    assert ran.err.startswith("Error: --detach-keys: ")
+    assert fleet.asked == []
+
+
 def test_rm_of_a_service_and_of_a_task(fleet: Script, pyswarm: Pyswarm) -> None:
     whole = pb.ContainerReply()
     to_proto(service(), whole.service)

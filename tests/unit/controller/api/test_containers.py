@@ -145,6 +145,13 @@ def test_filters(given: str, state: State) -> None:
     assert ids(state, given) == FILTERS[given]
 
 
+def test_a_removed_container_is_listed_until_its_task_has_ended(state: State) -> None:
+    for name in ("db", "old", "new"):
+        service = state.services[build.service(name).id]
+        state.apply(Writes(objects=(replace(service, removing=True),)))
+    assert ids(state, "is-task=false") == ["loop", "bad", "db"]
+
+
 def test_a_status_lists_those_that_do_not_run_too(state: State) -> None:
     assert ids(state, "status=created", every=False) == ["new", "bad"]
 
