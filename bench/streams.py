@@ -117,8 +117,8 @@ def _time(fleet: Fleet, task: str, times: int) -> Figure:
     crun = ["crun", "--root", f"{host.run_dir}/oci", "exec", task, "/bin/busybox", "true"]
     bare = _wall_ms([*entering(host.netns_path, host.mountns_path), *crun], times)
     entered = _wall_ms([*entering(host.netns_path, host.mountns_path), "/bin/true"], times)
-    imports = "import os, cli.main, cli.client, cli.container.exec, cli.streams.program; os._exit(0)"
-    start = _wall_ms([sys.executable, "-P", "-c", imports], times)
+    imports = "import os, cli.main, cli.client, cli.container.exec, cli.streams.program"
+    start = _wall_ms([sys.executable, "-P", "-c", f"{imports}; os._exit(0)"], times)
     ours = _wall_ms(_pyswarm(fleet, "exec", "box", "/bin/busybox", "true"), times)
     return Figure(
         "exec true: wall time above the CLI's start",
