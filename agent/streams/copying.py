@@ -9,6 +9,7 @@ from agent.streams.base import Link
 from agent.tasks.record import Record
 from pyswarm_core.aio.archives.entries import Source
 from pyswarm_core.aio.archives.feeding import Feed
+from pyswarm_core.aio.archives.limits import COPY_IDLE_S
 from pyswarm_core.aio.archives.pulling import Chunks
 from pyswarm_core.aio.streams.duplex import Duplex
 from pyswarm_core.errors import Conflict, PyswarmError, causes, reason_of
@@ -82,7 +83,7 @@ async def _copy_out(
 async def _copy_in(copies: Copies, rootfs: Rootfs, request: CopyInRequest, link: Link) -> None:
     duplex = Duplex(link.send, STREAM_WINDOW_NODE, (STDIN,))
     source = None if request.archive else Source(request.name, request.directory)
-    feed = Feed()
+    feed = Feed(COPY_IDLE_S)
 
     async def fill() -> None:
         await duplex.drain(STDIN, feed.write)

@@ -67,6 +67,7 @@ def oci_config(
     """
     spec = task.container_spec
     user = resolve_user(spec.user or image.user, spec.groups, around.passwd, around.group)
+    isolation.require_mapped(spec, (user.uid, user.gid, *user.additional_gids))
     hostname = spec.hostname or around.hostname
     words = process.command_line(image, spec)
     shown = mounts.default_mounts(spec)

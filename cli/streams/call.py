@@ -17,7 +17,7 @@ from pyswarm_core.aio.credentials import channel
 from pyswarm_core.aio.streams.framed import ENDED, Framed
 from pyswarm_core.api.v1 import control_pb2_grpc, streams_pb2
 from pyswarm_core.codec import to_proto
-from pyswarm_core.errors import PyswarmError
+from pyswarm_core.errors import PermissionDenied, PyswarmError, Unavailable
 from pyswarm_core.streams.frames import Frame, decode, encode
 from pyswarm_core.streams.requests import StreamRequest
 
@@ -68,7 +68,8 @@ class Call:
 
     def _error(self, error: grpc.RpcError) -> PyswarmError:
         found = self._client.error(error, STREAM_TIMEOUT_S)
-        return Broken(f"the stream broke: {found}") if self.begun else found
+        is_cut = self.begun and isinstance(found, Unavailable | PermissionDenied)
+        return Broken(f"the stream broke: {found}") if is_cut else found
 
 
 class Opened:

@@ -1,11 +1,15 @@
 """What users request of one container, and the agent of its task answers. SHELL."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from controller.api.queries.lookup import find_container, find_target, task_name
 from controller.api.streams import Send
 from controller.api.tasks import ANSWER_TIMEOUT_S
 from controller.brain.slices import Slices, WatchResult
+from controller.leader.events.made import container_event
 from controller.leader.exchanges import (
     CHANGES,
     PAUSE,
@@ -52,8 +56,8 @@ async def send_changes(leader: Leader, ref: str, send: Send[Sequence[FileChange]
             await send(part)
 
 
-async def pause(leader: Leader, ref: str, *, paused: bool) -> None:
-    """Pause a running container, or have it go on.
+async def pause(leader: Leader, ref: str, *, paused: bool) -> Task:
+    """Pause a running container, or have it go on; return its task.
 
     Raises NotFound, Conflict if it does not run or is so already, Unavailable.
     """
@@ -61,6 +65,25 @@ async def pause(leader: Leader, ref: str, *, paused: bool) -> None:
     request = PauseRequest(task.id, paused)
     async with leader.tunnels.open(task.node_id, PAUSE, request) as tunnel:
         await tunnel.read(ANSWER_TIMEOUT_S)
+    return task
+
+
+class Requested(NamedTuple):
+    """What a user did with a container."""
+
+    action: str
+    """Docker's word for it."""
+    caller: str
+    at: Instant
+    reason: str = ""
+
+
+def record_event(leader: Leader, task: Task, requested: Requested) -> None:
+    """Record the event: no change of an object makes it."""
+    service = leader.state.services.get(task.service_id)
+    event = container_event(leader.state, service, requested.action, task)
+    told = replace(event, caller=requested.caller, reason=requested.reason)
+    leader.events.record((told,), requested.at, leader.revision)
 
 
 async def wait(leader: Leader, ref: str) -> ContainerEnd:

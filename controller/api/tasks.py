@@ -12,6 +12,7 @@ from controller.leader.exchanges import (
 from controller.leader.leadership import Leader
 from pyswarm_core.docker.units import format_duration
 from pyswarm_core.errors import Conflict, Unavailable, invalid
+from pyswarm_core.objects import Task
 from pyswarm_core.validation import require
 from pyswarm_core.validation.container import signal_problems
 from pyswarm_core.validation.ranges import DURATION_MAX
@@ -46,8 +47,8 @@ async def task_checks(leader: Leader, ref: str) -> tuple[TaskCheck, ...]:
     return checks
 
 
-async def signal_task(leader: Leader, request: SignalRequest) -> None:
-    """Have the task's agent send the signal, or begin to stop the process.
+async def signal_task(leader: Leader, request: SignalRequest) -> Task:
+    """Have the task's agent send the signal, or begin to stop the process; return the task.
 
     Raises InvalidArgument for the signal, NotFound, Conflict if its process does not run, and
     Unavailable if its agent does not answer.
@@ -60,6 +61,7 @@ async def signal_task(leader: Leader, request: SignalRequest) -> None:
     signal = TaskSignal(task.id, request.signal, request.stop, request.timeout)
     async with leader.tunnels.open(task.node_id, SIGNAL_TASK, signal) as tunnel:
         await tunnel.read(ANSWER_TIMEOUT_S)
+    return task
 
 
 def require_signal(request: SignalRequest) -> None:

@@ -129,12 +129,22 @@ def _conflicts(spec: ContainerSpec, networks: Sequence[NetworkAttachment]) -> It
         if spec.uts_mode == HOST and name == "kernel.domainname":
             yield Problem("--sysctl", name, "expected no --uts host: it would change the host")
     if has_user_namespace(spec):
-        for name in spec.sysctls:
-            if name.startswith("net."):
-                expected = f"expected no --userns {spec.userns_mode}: the network is the host's"
-                yield Problem("--sysctl", name, expected)
-        shared = [flag for flag in ("--pid", "--ipc", "--uts") if modes(spec)[flag] == HOST]
-        on_host = any(network.target == HOST for network in networks)
-        others = [f"{flag} host" for flag in (*shared, *(["--network"] if on_host else []))]
-        for other in (*others, *(["--privileged"] if spec.privileged else [])):
-            yield Problem("--userns", spec.userns_mode, f"expected no {other}")
+        yield from _userns_conflicts(spec, networks)
+
+
+def _userns_conflicts(
+    spec: ContainerSpec, networks: Sequence[NetworkAttachment]
+) -> Iterable[Problem]:
+    """What root of a user namespace has no power over."""
+    if spec.oom_score_adj < 0:
+        expected = f"expected 0 to 1000 with --userns {spec.userns_mode}"
+        yield Problem("--oom-score-adj", spec.oom_score_adj, expected)
+    for name in spec.sysctls:
+        if name.startswith("net."):
+            expected = f"expected no --userns {spec.userns_mode}: the network is the host's"
+            yield Problem("--sysctl", name, expected)
+    shared = [flag for flag in ("--pid", "--ipc", "--uts") if modes(spec)[flag] == HOST]
+    on_host = any(network.target == HOST for network in networks)
+    others = [f"{flag} host" for flag in (*shared, *(["--network"] if on_host else []))]
+    for other in (*others, *(["--privileged"] if spec.privileged else [])):
+        yield Problem("--userns", spec.userns_mode, f"expected no {other}")

@@ -46,11 +46,10 @@ def as_container(spec: ServiceSpec, *, auto_remove: bool) -> ServiceSpec:
 class ContainerUsers:
     """Those who type `run`, `stop`, `start`, `restart`, `rename` and `rm`."""
 
-    def __init__(self, users: "Users", chance: Chance, view: View, marks: Marks) -> None:
+    def __init__(self, users: "Users", chance: Chance, view: View) -> None:
         self._users = users
         self._chance = chance
         self._view = view
-        self._marks = marks
 
     def acts(self) -> list[Callable[[], None]]:
         """What they may do, the likely things several times."""
@@ -80,7 +79,7 @@ class ContainerUsers:
         """Sometimes to a name that another has, or had."""
         if (service := self._some()) is not None:
             name = self._chance.choice((f"{service.spec.name}x", "s1", "s2", "s3"))
-            self._marks.hit("container renamed")
+            self._users.marks.hit("container renamed")
             self._users.update(service, replace(service.spec, name=name), f"name {name}")
 
     def _some(self) -> Service | None:

@@ -106,7 +106,7 @@ class Users:
         reservations = options.reservations
         self._upkeep = Upkeep(self, chance, self._rollouts, reservations=reservations)
         self._admins = Admins(self, chance)
-        self._containers = ContainerUsers(self, chance, view, self.marks)
+        self._containers = ContainerUsers(self, chance, view)
 
     def act(self) -> None:
         """Somebody does something."""

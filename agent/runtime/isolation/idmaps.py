@@ -21,7 +21,7 @@ from agent.runtime.conmon import ENVIRONMENT
 from agent.runtime.mounts import unmount
 
 SIZE = 65_536
-"""Ids of a range: those that an image may use."""
+"""Ids of a range; as many as `tasks.isolation.config` allows."""
 FIRST, RANGES = 1_879_048_192, 4_096
 """The ids up to 2^31 that no other program assigns (systemd's UIDS-GIDS)."""
 

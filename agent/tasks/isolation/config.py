@@ -7,10 +7,13 @@ from agent.runtime.base import DeviceNode
 from agent.tasks import ocispec_mounts as mounts
 from agent.tasks.ocispec_seccomp import seccomp_section
 from pyswarm_core.docker.isolation import seccomp, security
+from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec
 from pyswarm_core.validation.isolation import has_user_namespace
 
 HOST = "host"
+IDS = 65_536
+"""Ids of a user namespace: those of an image."""
 _NOTHING = {"allow": False, "access": "rwm"}
 
 
@@ -24,6 +27,14 @@ def namespaces(spec: ContainerSpec, *, unified: bool) -> list[dict[str, str]]:
     if spec.cgroupns_mode == "private" or (unified and not spec.cgroupns_mode):
         kinds.append("cgroup")
     return [{"type": kind} for kind in kinds]
+
+
+def require_mapped(spec: ContainerSpec, ids: Iterable[int]) -> None:
+    """Raise InvalidArgument for a user's or group's id that a user namespace does not have."""
+    if has_user_namespace(spec) and (beyond := [each for each in ids if each >= IDS]):
+        raise InvalidArgument(
+            f"user or group {beyond[0]}: with --userns {spec.userns_mode} ids are 0 to {IDS - 1}"
+        )
 
 
 def hidden_paths(spec: ContainerSpec) -> dict[str, list[str]]:

@@ -61,7 +61,7 @@ def reported_events(state: State, changed: Iterable[Task], now: Instant) -> list
     for (service_id, action), tasks in alike.items():
         service = state.services.get(service_id)
         for task in tasks[:1] if len(tasks) > EVENTS_ALIKE else tasks:
-            event = _container_event(state, service, action, task)
+            event = container_event(state, service, action, task)
             count = len(tasks) if len(tasks) > EVENTS_ALIKE else 1
             events.append(replace(event, count=count))
     return events
@@ -82,7 +82,8 @@ def _actions(task: Task) -> Iterator[str]:
         yield "die"
 
 
-def _container_event(state: State, service: Service | None, action: str, task: Task) -> Event:
+def container_event(state: State, service: Service | None, action: str, task: Task) -> Event:
+    """The event of a task's container."""
     name = service.name_of(task) if service else ""
     node = state.nodes.get(task.node_id)
     detail = task.detail

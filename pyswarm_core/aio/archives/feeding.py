@@ -15,9 +15,12 @@ _END_S = 5.0
 
 
 class Feed:
-    """The bytes of an archive on their way from the event loop to a thread, one part at a time."""
+    """The bytes of an archive on their way from the event loop to a thread, one part at a time.
+    With `idle_s` a sender that sends nothing for so long cuts it off.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, idle_s: float | None = None) -> None:
+        self._idle_s = idle_s
         self.loop = asyncio.get_running_loop()
         self._parts: asyncio.Queue[bytes | None] = asyncio.Queue(1)
         self._is_cut = False
@@ -43,8 +46,12 @@ class Feed:
         return asyncio.run_coroutine_threadsafe(self._take(), self.loop).result()
 
     async def _take(self) -> bytes:
-        if self._is_cut or (part := await self._parts.get()) is None:
-            raise Unavailable("the copy was cut off")
+        try:
+            async with asyncio.timeout(self._idle_s):
+                if self._is_cut or (part := await self._parts.get()) is None:
+                    raise Unavailable("the copy was cut off")
+        except TimeoutError:
+            raise Unavailable(f"nothing was sent for {self._idle_s:g} s") from None
         return part
 
 

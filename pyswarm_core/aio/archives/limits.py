@@ -18,3 +18,5 @@ CHANGES_MAX = 100_000
 """Files of `diff`."""
 COPIES_AT_ONCE = 8
 """Copies into containers of one host: each holds a thread while it waits for its sender."""
+COPY_IDLE_S = 300.0
+"""Seconds without a byte after which a copy into a container ends, which holds a thread."""

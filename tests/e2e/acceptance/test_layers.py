@@ -80,8 +80,8 @@ def test_a_container_comes_back_with_its_host_as_its_policy_says(
     fleet: Fleet, service: str
 ) -> None:
     other = f"{service}-once"
-    run(fleet, service, "--restart", "always")
-    host = host_of(fleet, service)
+    run(fleet, service, "--restart", "always", "--constraint", "node.hostname!=host1")
+    host = host_of(fleet, service)  # not that of the controller
     run(fleet, other, "--constraint", f"node.hostname=={host}")
     fleet("playground", "kill", host)
     fleet.until(lambda: "Down" in fleet("node", "ls", "-f", f"name={host}"), "it is down")

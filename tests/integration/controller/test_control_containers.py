@@ -49,11 +49,18 @@ async def test_a_cut_list_of_changes_is_an_error(api: Api) -> None:
         await changed(api, "web.1")
 
 
-async def test_a_pause_is_passed_to_the_agent(api: Api) -> None:
+async def test_a_pause_is_passed_to_the_agent_and_is_an_event(api: Api) -> None:
     asked = prepare(api)
     await api.stub.PauseContainer(pb.RefRequest(ref="web.1"))
     await api.stub.UnpauseContainer(pb.RefRequest(ref="web.1"))
-    assert [request.pause.paused for request in asked] == [True, False]
+    await api.stub.SignalTask(pb.SignalTaskRequest(ref="web.1", signal="HUP"))
+    assert [request.pause.paused for request in asked][:2] == [True, False]
+    events = [(event.kind, event.name, event.reason) for event in api.desk.events.kept()]
+    assert events == [
+        ("container.pause", "web.1", ""),
+        ("container.unpause", "web.1", ""),
+        ("container.kill", "web.1", "signal HUP"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from agent.files.copying import Copies
 from agent.runtime.base import ContainerState, Rootfs, RuntimeFailed
 from pyswarm_core.aio.archives.entries import Refused, Source
 from pyswarm_core.aio.archives.feeding import Feed
-from pyswarm_core.aio.archives.limits import COPIES_AT_ONCE
+from pyswarm_core.aio.archives.limits import COPIES_AT_ONCE, COPY_IDLE_S
 from pyswarm_core.errors import Conflict, Exhausted, InvalidArgument, NotFound, Unavailable
 from tests.fixtures.runtime_contract import until
 from tests.integration.runtime.conftest import RealWorld
@@ -294,6 +294,14 @@ async def test_a_feed_that_was_cut_is_an_error_in_its_thread() -> None:
     feed.cut()
     with pytest.raises(Unavailable, match="cut off"):
         await asyncio.to_thread(feed.receive)
+
+
+async def test_a_sender_that_sends_nothing_is_cut_off(world: RealWorld, copies: Copies) -> None:
+    assert COPY_IDLE_S == 300
+    await stopped(world)
+    with pytest.raises(Unavailable, match="nothing was sent for"):
+        await copies.into(await world.runtime.rootfs("a1"), "/tmp", None, Feed(0.05))
+    assert list(files_of(world, "tmp").iterdir()) == []
 
 
 async def test_the_number_of_copies_into_containers_is_bounded(

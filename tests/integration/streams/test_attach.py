@@ -39,14 +39,14 @@ async def test_the_last_output_of_a_program_is_complete(rig: Rig) -> None:
 
 async def test_a_terminal_is_resized(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cli.streams.terminal.size", lambda: (33, 99))
-    script = "until busybox stty size 2>/dev/null; do :; done; exit 2"
+    script = "until [ \"$(busybox stty size 2>&1)\" = '33 99' ]; do :; done; echo ok; exit 2"
     await rig.create(script=script, tty=True, open_stdin=True)
     async with asyncio.TaskGroup() as group:
         attached = group.create_task(rig.attach(wait=True))
         await rig.until_attached()
         await rig.start()
     ended, seen = attached.result()
-    assert (ended.code, bytes(seen.out)) == (2, b"33 99\r\n")
+    assert (ended.code, bytes(seen.out)) == (2, b"ok\r\n")
 
 
 async def test_a_program_that_never_ran(rig: Rig) -> None:

@@ -250,3 +250,27 @@ async def test_a_copy_of_which_the_agent_dies_is_broken_and_leaves_nothing(
     with pytest.raises((Broken, PyswarmError)):
         await copy_out(rig, "/tmp/file", str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_interrupted_copy_leaves_nothing_here(rig: Rig, tmp_path: Path) -> None:
+    await rig.run()
+    arrived = asyncio.Event()
+
+    class _Stalls(_Hostile):
+        def out(self, rootfs: Any, path: str, *, follow: bool) -> Any:
+            rootfs.close()
+
+            async def parts() -> AsyncIterator[bytes]:
+                yield tar((entry("file"), b"x" * 100_000))[:50_000]
+                arrived.set()
+                await asyncio.get_running_loop().create_future()
+
+            return parts()
+
+    rig.streams._copies = _Stalls()
+    copying = asyncio.create_task(copy_out(rig, "/tmp/file", str(tmp_path)))
+    await arrived.wait()
+    copying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await copying
+    assert list(tmp_path.iterdir()) == []

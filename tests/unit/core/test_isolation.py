@@ -324,6 +324,7 @@ def test_what_a_runtime_accepts_is_allowed(changes: dict[str, Any]) -> None:
         ({"ipc_mode": "host", "sysctls": {"kernel.sem": "1"}}, "no --ipc host"),
         ({"ipc_mode": "host", "sysctls": {"fs.mqueue.msg_max": "1"}}, "no --ipc host"),
         ({"userns_mode": "auto", "sysctls": {"net.core.somaxconn": "9"}}, "no --userns auto"),
+        ({"userns_mode": "auto", "oom_score_adj": -1}, "--oom-score-adj: .* with --userns auto"),
         ({"userns_mode": "auto", "pid_mode": "host"}, "--userns: .* expected no --pid host"),
         ({"userns_mode": "private", "ipc_mode": "host"}, "--userns: .* no --ipc host"),
         ({"userns_mode": "auto", "privileged": True}, "--userns: .* expected no --privileged"),

@@ -7,7 +7,9 @@ import pytest
 
 from agent.images.base import ImageConfig
 from agent.runtime.base import DeviceNode
+from agent.runtime.isolation.idmaps import SIZE
 from agent.tasks.isolation.capabilities import BY_NUMBER, capabilities, from_mask
+from agent.tasks.isolation.config import IDS
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec, TaskSpec
@@ -153,6 +155,15 @@ def test_devices_of_a_user_namespace_are_mounted(mode: str) -> None:
         "options": ["bind", "rprivate"],
     }
     assert {"type": "user"} not in config(userns_mode="host")["linux"]["namespaces"]
+
+
+def test_ids_beyond_those_of_a_user_namespace_are_refused() -> None:
+    assert IDS == SIZE
+    config(user="65535:65535", userns_mode="auto")
+    config(user="65536", userns_mode="host")
+    for fields in ({"user": "65536"}, {"user": "1:70000"}, {"groups": ("70000",)}):
+        with pytest.raises(InvalidArgument, match="with --userns auto ids are 0 to 65535"):
+            config(userns_mode="auto", **fields)
 
 
 def test_all_means_what_the_agent_can_give() -> None:
