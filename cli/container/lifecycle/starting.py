@@ -72,10 +72,10 @@ def until_started(
         slot = progress.slots[0] if progress.slots else None
         if progress.gone or progress.running:
             return ""
-        if slot is not None and is_terminal(slot.state):
+        if progress.completed or (slot is not None and is_terminal(slot.state)):
             if not _is_of(client, one):
                 continue
-            return slot.error if slot.state is TaskState.REJECTED else ""
+            return slot.error if slot and slot.state is TaskState.REJECTED else ""
         if slot is not None and slot.state >= TaskState.ASSIGNED:
             placed()
         news = _news(slot, quiet=quiet) if slot else ""

@@ -478,6 +478,13 @@ def test_logs_of_a_container_have_no_prefix(fleet: Script, pyswarm: Pyswarm) -> 
     assert (asked.ref, asked.tail) == (SERVICE_ID, 10)
 
 
+def test_what_ended_at_once_was_started(fleet: Script, pyswarm: Pyswarm) -> None:
+    fleet.on("CreateService", service_reply(container()))
+    fleet.on("GetContainer", reply(state=TaskState.COMPLETE))
+    fleet.on("WatchService", [pb.ServiceProgress(completed=1, converged=True)])
+    assert pyswarm("run", "-d", "web").out == f"{SERVICE_ID}\n"
+
+
 def test_what_a_start_waits_for_is_told_once(fleet: Script, pyswarm: Pyswarm) -> None:
     waits = progress(0, 1, state=TaskState.PENDING)
     waits.slots[0].message = "no node has 8 CPUs"
