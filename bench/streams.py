@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from statistics import median
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import msgspec
@@ -21,6 +22,9 @@ from cli.daemons import entering
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
 from pyswarm_core.specs import Resources, ServiceSpec
 from pyswarm_core.streams.limits import STREAM_FRAME_BYTES
+
+if TYPE_CHECKING:
+    from io import BufferedReader
 
 _HOST = "host2"
 _METHOD = "/bench.Plain/Stream"
@@ -61,9 +65,10 @@ def _exec(fleet: Fleet, size: int) -> float:
     words = _pyswarm(fleet, "exec", "box", "/bin/busybox", "dd", "if=/dev/zero", "bs=1M", count)
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
-        process.stdout.read(_MIB)
+        output = cast("BufferedReader", process.stdout)
+        output.read(_MIB)
         began, left = time.perf_counter(), size
-        while part := process.stdout.read1(_MIB):
+        while part := output.read1(_MIB):
             left -= len(part)
         took = time.perf_counter() - began
     assert (process.returncode, left) == (0, 0)
@@ -83,7 +88,7 @@ def _plain(size: int) -> float:
 
 async def _received(port: int, size: int) -> float:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL_OPTIONS) as channel:
-        call = channel.unary_stream(_METHOD)(b"")
+        call: Any = channel.unary_stream(_METHOD, bytes, bytes)(b"")
         left = size - len(await call.read())
         began = time.perf_counter()
         while left > 0:
@@ -115,8 +120,8 @@ def _time(fleet: Fleet, task: str, times: int) -> Figure:
     crun = ["crun", "--root", f"{host.run_dir}/oci", "exec", task, "/bin/busybox", "true"]
     bare = _wall_ms([*entering(host.netns_path, host.mountns_path), *crun], times)
     entered = _wall_ms([*entering(host.netns_path, host.mountns_path), "/bin/true"], times)
-    imports = "import cli.main, cli.client, cli.container.exec, cli.streams.program"
-    start = _wall_ms([sys.executable, "-P", "-c", imports], times)
+    imports = "import os, cli.main, cli.client, cli.container.exec, cli.streams.program"
+    start = _wall_ms([sys.executable, "-P", "-c", f"{imports}; os._exit(0)"], times)
     ours = _wall_ms(_pyswarm(fleet, "exec", "box", "/bin/busybox", "true"), times)
     return Figure(
         "exec true: wall time above the CLI's start",

@@ -350,8 +350,9 @@ class Client:
         reply = self._ask(self._stub.TraceNetwork, request)
         return [from_proto(Hop, hop) for hop in reply.hops]
 
-    def events(self, request: pb.EventsRequest) -> Iterator[views.Event]:
-        """The events that the request describes."""
+    def events(self, query: views.EventQuery) -> Iterator[views.Event]:
+        """The events that were asked for."""
+        request = to_proto(query, pb.EventsRequest())
         for part in self._stream(views.Events, self._stub.Events, request):
             yield from part.events
 

@@ -210,6 +210,19 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         return f"{self.type}.{self.action}"
 
 
+class EventQuery(msgspec.Struct, frozen=True):
+    """Which events a user asks for. Has the fields of the request's message."""
+
+    since: Instant = Instant(0)
+    """0: from now if the stream follows, otherwise all events that are kept."""
+    until: Instant = Instant(0)
+    """0: no end."""
+    since_revision: int = 0
+    """From the events of this revision on; 0: see `since`."""
+    filters: tuple[str, ...] = ()
+    follow: bool = False
+
+
 class Events(msgspec.Struct, frozen=True):
     """Events that happened at once."""
 

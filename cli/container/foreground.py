@@ -25,7 +25,7 @@ from cli.streams import call, keys, program
 from cli.streams.program import Stdio
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import MINUTE, Instant, after
-from pyswarm_core.errors import Conflict, InvalidArgument, NotFound, causes
+from pyswarm_core.errors import Conflict, InvalidArgument, NotFound
 from pyswarm_core.objects import Service
 from pyswarm_core.states import TaskState
 from pyswarm_core.streams.frames import Exit
@@ -96,10 +96,7 @@ def follow(client: Client, service: Service, attached: Attached) -> int:
     """
     sys.stdout.flush()
     request = AttachRequest(ref=service.id, stdin=attached.stdin, wait=True)
-    try:
-        ended = asyncio.run(_conversation(client, service, request, attached.stdio))
-    except BaseExceptionGroup as errors:
-        raise next(causes(errors)) from None
+    ended = program.in_loop(_conversation(client, service, request, attached.stdio))
     if ended.message and not ended.code:
         raise NotStarted(ended.message)
     return ended.code

@@ -88,11 +88,17 @@ def run(
 
 
 def in_loop(conversation: Coroutine[None, None, Exit]) -> Exit:
-    """Run a conversation; one that a signal to this process ends has the code 128 + its number."""
+    """Run a conversation; one that a signal to this process ends has the code 128 + its number.
+
+    Raises the first error of a group.
+    """
     try:
         return asyncio.run(conversation)
-    except _Ended as ending:
-        return Exit(128 + ending.number)
+    except (_Ended, BaseExceptionGroup) as raised:
+        error = next(causes(raised))
+        if isinstance(error, _Ended):
+            return Exit(128 + error.number)
+        raise error from None
 
 
 async def converse(

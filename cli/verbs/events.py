@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from cli import flags, session
 from cli.client import Client
@@ -14,10 +15,10 @@ from cli.lazy import Verb
 from cli.render.listing import Row, one_line
 from cli.times import instant
 from pyswarm_core.aio.system import SystemClock
-from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.clock import Instant
 from pyswarm_core.docker.units import format_time
 from pyswarm_core.errors import Unavailable, invalid
-from pyswarm_core.views import Event
+from pyswarm_core.views import Event, EventQuery
 
 Printer = Callable[[Row], str]
 
@@ -45,23 +46,23 @@ def events(
     show = _printer(form)
     if since and since_revision:
         raise click.UsageError("--since and --since-revision cannot be used together")
-    start = instant("--since", since) if since else 0
-    end = instant("--until", until) if until else 0
+    start = instant("--since", since) if since else Instant(0)
+    end = instant("--until", until) if until else Instant(0)
     if start and end and end < start:
         raise invalid("--until", until, f"expected a time after --since {since}")
-    request = pb.EventsRequest(
+    query = EventQuery(
         since=start,
         since_revision=since_revision or 0,
         until=end,
         filters=filters,
         follow=not end or end > SystemClock().now(),
     )
-    for event in resumed(session.connect(), request):
+    for event in resumed(session.connect(), query):
         click.echo(show(row(event)))
 
 
-def resumed(client: Client, request: pb.EventsRequest) -> Iterator[Event]:
-    """The events that the request describes. A stream that follows is resumed under the next
+def resumed(client: Client, query: EventQuery) -> Iterator[Event]:
+    """The events that were asked for. A stream that follows is resumed under the next
     leader, where it ended.
     """
     seen: set[Event] = set()
@@ -69,7 +70,7 @@ def resumed(client: Client, request: pb.EventsRequest) -> Iterator[Event]:
     deadline = time.monotonic() + RECONNECT_S
     while True:
         try:
-            for event in client.events(request):
+            for event in client.events(query):
                 deadline = time.monotonic() + RECONNECT_S
                 if event in seen:
                     continue
@@ -80,12 +81,12 @@ def resumed(client: Client, request: pb.EventsRequest) -> Iterator[Event]:
                 yield event
             return
         except Unavailable as error:
-            if not request.follow or time.monotonic() > deadline or isinstance(error, NoAnswer):
+            if not query.follow or time.monotonic() > deadline or isinstance(error, NoAnswer):
                 raise
         if newest:
-            request.since, request.since_revision = 0, newest
-        elif not request.since and not request.since_revision:
-            request.since = began
+            query = replace(query, since=Instant(0), since_revision=newest)
+        elif not query.since and not query.since_revision:
+            query = replace(query, since=began)
         time.sleep(PAUSE_S)
 
 

@@ -19,31 +19,18 @@ from controller.api.queries.progress import look_at_progress
 from controller.leader.events.history import MISSED
 from controller.leader.leadership import Leader, Leadership
 from controller.leader.watches import Seen
-from pyswarm_core.clock import Clock, Instant, seconds
+from pyswarm_core.clock import Clock, seconds
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.kinds import SERVICE
 from pyswarm_core.limits import EVENTS_TOLD
-from pyswarm_core.views import Event, ServiceProgress
+from pyswarm_core.views import Event, EventQuery, ServiceProgress
 
 LOOK_AT_LEADER_EVERY_S = 1.0
 
 T = TypeVar("T")
 Send = Callable[[T], Awaitable[None]]
 """Sends one item of a stream; waits while the reader is slow."""
-
-
-class EventQuery(msgspec.Struct, frozen=True):
-    """The filters of an event stream. Has the fields of the request's message."""
-
-    since: Instant = Instant(0)
-    """0: from now if the stream follows, otherwise all events that are kept."""
-    until: Instant = Instant(0)
-    """0: no end."""
-    since_revision: int = 0
-    """From the events of this revision on; 0: see `since`."""
-    filters: tuple[str, ...] = ()
-    follow: bool = False
 
 
 async def watch_service(

@@ -52,7 +52,7 @@ from pyswarm_core.limits import EVENTS_KEPT
 from pyswarm_core.objects import Network, Node, Service, Version
 from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 from pyswarm_core.state import State
-from pyswarm_core.views import AuditRecords, Event
+from pyswarm_core.views import AuditRecords, Event, EventQuery
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -302,7 +302,7 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
             if shown:
                 await context.write(pb.EventsReply(events=map(_event, shown)))
 
-        query = read(streams.EventQuery, request)
+        query = read(EventQuery, request)
         await streams.follow_events(self._leadership, query, self._clock, send)
 
     async def ListAudit(self, request: audit_pb2.ListAuditRequest, context: Context) -> None:  # type: ignore[override]

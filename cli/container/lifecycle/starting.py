@@ -11,16 +11,17 @@ from msgspec.structs import replace
 
 from cli import converge
 from cli.client import Client
+from cli.container import calls
 from cli.container.calls import Named
 from cli.container.lifecycle.stopping import runs
 from cli.container.lifecycle.watching import progress_of
 from cli.converge import Watched
 from cli.service.change import changed, with_stopped
 from cli.service.spec.template import put
-from pyswarm_core.errors import Conflict
+from pyswarm_core.errors import Conflict, NotFound
 from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.states import TaskState, is_terminal
-from pyswarm_core.views import ServiceProgress, SlotProgress
+from pyswarm_core.views import SlotProgress
 
 
 def request(client: Client, named: Named) -> Watched | None:
@@ -69,10 +70,12 @@ def until_started(
     told = set()
     for progress in progress_of(client, one.id):
         slot = progress.slots[0] if progress.slots else None
-        if slot is not None and slot.state is TaskState.REJECTED:
-            return slot.error
-        if progress.gone or _was_started(progress, slot):
+        if progress.gone or progress.running:
             return ""
+        if progress.completed or (slot is not None and is_terminal(slot.state)):
+            if not _is_of(client, one):
+                continue
+            return slot.error if slot and slot.state is TaskState.REJECTED else ""
         if slot is not None and slot.state >= TaskState.ASSIGNED:
             placed()
         news = _news(slot, quiet=quiet) if slot else ""
@@ -90,10 +93,13 @@ def _news(slot: SlotProgress, *, quiet: bool) -> str:
     return f"pulling its image on {slot.node}" if pulls and not quiet else ""
 
 
-def _was_started(progress: ServiceProgress, slot: SlotProgress | None) -> bool:
-    if progress.running or progress.completed:
-        return True
-    return slot is not None and (slot.state is TaskState.RUNNING or is_terminal(slot.state))
+def _is_of(client: Client, one: Watched) -> bool:
+    """Whether its newest task is of this start, and not the one before."""
+    try:
+        view = calls.named(client, one.id).task
+    except NotFound:
+        return True  # it has removed itself
+    return view is None or view.task.spec_version >= one.spec_version
 
 
 def attached(refs: Sequence[str], detach_keys: str | None, *, with_input: bool) -> int:
@@ -101,7 +107,7 @@ def attached(refs: Sequence[str], detach_keys: str | None, *, with_input: bool) 
     if len(refs) > 1:
         raise click.UsageError("you cannot start and attach multiple containers at once")
     from cli import session
-    from cli.container import calls, foreground
+    from cli.container import foreground
     from cli.streams import keys
 
     client = session.connect()

@@ -74,7 +74,11 @@ def container(*, stopped: bool = False, name: str = "db", **mode: bool) -> Servi
             image="postgres:15", args=("postgres", "-c", "a=b"), env=("A=1",), labels={"a": "1"}
         ),
         resources=Resources(limits=Limits(memory_bytes=1 << 30, nano_cpus=1_500_000_000)),
-        restart_policy=RestartPolicy(condition=RestartCondition.ON_FAILURE, max_attempts=3),
+        restart_policy=RestartPolicy(
+            condition=RestartCondition.NONE
+            if mode.get("auto_remove")
+            else RestartCondition.ON_FAILURE
+        ),
         networks=(NetworkAttachment(target=NET, aliases=("sql",)),),
     )
     ports = (PortConfig(target_port=80, published_port=8080),)
@@ -264,6 +268,18 @@ def test_a_container_that_cannot_start_is_named_with_the_reason(
     assert (ran.code, ran.out, ran.err) == (1, "", "Error: db: no such image: x\n")
 
 
+def test_the_end_of_the_task_before_is_not_that_of_the_start(
+    fleet: Script, pyswarm: Pyswarm
+) -> None:
+    again = replace(container(stopped=True), spec_version=4)
+    fleet.on("UpdateService", service_reply(again))
+    fleet.on("GetContainer", reply(again, TaskState.REJECTED))
+    old = progress(0, 1, state=TaskState.REJECTED, error="the earlier one")
+    fleet.on("WatchService", [old, progress(0, 1), progress(1, 1)])
+    ran = pyswarm("start", "db")
+    assert (ran.code, ran.out, ran.err) == (0, "db\n", "")
+
+
 def test_an_ended_task_cannot_be_started(fleet: Script, pyswarm: Pyswarm) -> None:
     fleet.on("GetContainer", of_a_task(TaskState.FAILED))
     assert "its slot has a new task" in pyswarm("start", "web.1").err
@@ -275,6 +291,18 @@ def test_restart_stops_and_starts_a_container(fleet: Script, pyswarm: Pyswarm) -
     fleet.on("WatchService", [pb.ServiceProgress(converged=True)], [progress(1, 1)])
     assert pyswarm("restart", "db").out == "db\n"
     assert [spec.stopped for spec in updates(fleet)] == [True, False]
+
+
+def test_a_container_that_would_remove_itself_is_kept_while_it_restarts(
+    fleet: Script, pyswarm: Pyswarm
+) -> None:
+    service = container(auto_remove=True)
+    fleet.on("GetContainer", reply(service)).on("GetService", service_reply(service))
+    fleet.on("WatchService", [pb.ServiceProgress(converged=True)], [progress(1, 1)])
+    ran = pyswarm("restart", "db")
+    assert (ran.out, ran.err) == ("db\n", "")
+    first, *_, last = updates(fleet)
+    assert (first.mode, last.mode) == (ContainerMode(), ContainerMode(auto_remove=True))
 
 
 def test_restart_of_a_task_replaces_it(fleet: Script, pyswarm: Pyswarm) -> None:
@@ -448,6 +476,13 @@ def test_logs_of_a_container_have_no_prefix(fleet: Script, pyswarm: Pyswarm) -> 
     assert (ran.code, ran.out) == (0, "ready\n")
     (asked,) = fleet.requests("Logs")
     assert (asked.ref, asked.tail) == (SERVICE_ID, 10)
+
+
+def test_what_ended_at_once_was_started(fleet: Script, pyswarm: Pyswarm) -> None:
+    fleet.on("CreateService", service_reply(container()))
+    fleet.on("GetContainer", reply(state=TaskState.COMPLETE))
+    fleet.on("WatchService", [pb.ServiceProgress(completed=1, converged=True)])
+    assert pyswarm("run", "-d", "web").out == f"{SERVICE_ID}\n"
 
 
 def test_what_a_start_waits_for_is_told_once(fleet: Script, pyswarm: Pyswarm) -> None:

@@ -8,13 +8,13 @@ import pytest
 from msgspec.structs import replace
 
 from controller.api import streams
-from controller.api.streams import EventQuery, Send, certain, follow_events, watch_service
+from controller.api.streams import Send, certain, follow_events, watch_service
 from controller.leader.watches import Seen
 from pyswarm_core.decision import Writes
 from pyswarm_core.limits import EVENTS_TOLD, TOLD_AT_ONCE
 from pyswarm_core.objects import UpdateStatus
 from pyswarm_core.states import UpdateState
-from pyswarm_core.views import Event, ServiceProgress
+from pyswarm_core.views import Event, EventQuery, ServiceProgress
 from tests.fixtures import build
 from tests.fixtures.build import Numbered
 from tests.fixtures.desk import Desk, StoppedClock, Term
