@@ -3,6 +3,7 @@
 Invariant: a pid that the kernel has reused for another process is never signalled or awaited.
 """
 
+import errno
 import os
 import select
 import signal as signals
@@ -38,13 +39,26 @@ def is_alive(process: Process) -> bool:
     return process.pid > 0 and _start_time(process.pid) == process.started
 
 
-def open_process(process: Process) -> int | None:
-    """A pidfd of this process, or None if it has ended. The caller closes it."""
-    if process.pid <= 0:
+def _open(pid: int) -> int | None:
+    """A pidfd; None if there is no such process. The number may still be that of a process group or
+    session whose other processes live, in the host's PID namespace: then some kernels say EINVAL.
+    """
+    if pid <= 0:
         return None
     try:
-        descriptor = os.pidfd_open(process.pid)
+        return os.pidfd_open(pid)
     except ProcessLookupError:
+        return None
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return None
+
+
+def open_process(process: Process) -> int | None:
+    """A pidfd of this process, or None if it has ended. The caller closes it."""
+    descriptor = _open(process.pid)
+    if descriptor is None:
         return None
     if _start_time(process.pid) != process.started:
         os.close(descriptor)
@@ -80,11 +94,8 @@ def wait_gone(process: Process, timeout_s: float) -> bool:
 
 def open_ended(process: Process) -> int | None:
     """Like `open_process`, and also for a zombie."""
-    if process.pid <= 0:
-        return None
-    try:
-        descriptor = os.pidfd_open(process.pid)
-    except ProcessLookupError:
+    descriptor = _open(process.pid)
+    if descriptor is None:
         return None
     if _start_time(process.pid) in (0, process.started):
         return descriptor
