@@ -184,11 +184,14 @@ class Updates:
         """
         before = state.tasks_of_service(new.id).slots.get(number, ())
         before = tuple(task for task in before if task.desired_state is not TaskState.REMOVE)
-        made = any(task.id not in state.tasks and is_new(new, task) for task in tasks)
         status = new.update_status
-        if not made or not before or status is None or any(is_new(new, t) for t in before):
+        if not before or status is None or any(is_new(new, t) for t in before):
             return False
         last = before[-1]
+        # One that refused limits is followed by one of its version, as in a paused update.
+        made = [t for t in tasks if t.id not in state.tasks and is_new(new, t)]
+        if all(task.spec_version == last.spec_version for task in made):
+            return False
         if last.id in self._stops.before_start.get(new.id, ()) or any(map(should_run, before)):
             return False
         if last.created_at < new.started_at:  # a start that is not stored yet
