@@ -4,7 +4,7 @@ import msgspec
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import TaskId
-from pyswarm_core.objects import UpdateStatus
+from pyswarm_core.objects import Task, UpdateStatus
 
 
 class Slot(msgspec.Struct):
@@ -24,6 +24,10 @@ class Slot(msgspec.Struct):
     """Its first new task was told to end before it ended: its node was down, for example."""
     ended: bool = False
     """Its first new task ended by itself: the slot is no longer in flight."""
+
+    def failed_before(self, task: Task) -> bool:
+        """Whether the task restarts one, or users started it after the first new one had failed."""
+        return task.restarts > 0 or (self.ended and self.may_have_failed and task.id != self.first)
 
 
 class Rollout(msgspec.Struct):

@@ -9,12 +9,13 @@ from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND
 from pyswarm_core.decision import Decision, Writes
-from pyswarm_core.ids import NetworkId
+from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import Service, Task, TaskAddress, TaskDetail
 from pyswarm_core.specs import RestartCondition, UpdateConfig, UpdateOrder
 from pyswarm_core.states import NodeState, TaskState, UpdateState
 from tests.fixtures import build
 from tests.sim.drills import ends_unreplaced
+from tests.sim.followed import Rollout, Slot
 from tests.sim.hosts import Host
 from tests.sim.marks import Marks
 from tests.sim.placement import after, misplaced
@@ -23,7 +24,7 @@ from tests.sim.rules import Rule
 from tests.sim.settled import Settled
 from tests.sim.stops import Stops
 from tests.sim.unique import TaskAddresses
-from tests.sim.updates import start_first
+from tests.sim.updates import completed, start_first
 from tests.sim.view import Change, View
 
 SHUTDOWN = TaskState.SHUTDOWN
@@ -75,6 +76,32 @@ def test_an_old_task_needs_no_successor_if_the_new_one_beside_it_is_not_restarte
     assert ends_unreplaced(web, old, [old, new]) is last
     assert not ends_unreplaced(web, old, [old]), "there is no new one"
     assert not ends_unreplaced(web, new, [old, new]), "it is no old one"
+
+
+FIRST = TaskId("first")
+
+
+@pytest.mark.parametrize(
+    ("slot", "restarts", "broken"),
+    [
+        (Slot(), 0, 1),
+        (Slot(), 1, 0),
+        (Slot(FIRST, may_have_failed=True, ended=True), 0, 0),
+        (Slot(FIRST, ended=True), 0, 1),
+        (Slot(FIRST, may_have_failed=True, told=True), 0, 1),
+        (Slot(TaskId("web.1"), may_have_failed=True, ended=True), 0, 1),
+    ],
+)
+def test_a_completed_update_waits_for_new_tasks_but_not_in_slots_whose_first_failed(
+    slot: Slot, restarts: int, broken: int
+) -> None:
+    old, new = _updated(), _updated(state=UpdateState.COMPLETED)
+    task = build.task("web.1", node="n1", version=2, state=TaskState.ASSIGNED)
+    task = replace(task, restarts=restarts)
+    state = build.state(nodes=[build.node("n1")], services=[old])
+    known = Rollout((0, 0), {1: slot})
+    found = [rule for rule, _ in completed(state, old, new, {1: [task]}, build.NOW, known=known)]
+    assert found == [Rule.COMPLETED] * broken
 
 
 NET = NetworkId("net")

@@ -174,7 +174,7 @@ class Updates:
                 rollout.slot(number).stopped = True
             yield from _on_paused(state, new, begun)
             yield from _in_flight(state, decision, new, rollout, after, begun, now)
-        yield from _completed(state, old, new, after, now)
+        yield from completed(state, old, new, after, now, known=known)
         yield from start_first(state, old, new, decision)
 
     def _begins_ended(self, state: State, new: Service, number: int, tasks: list[Task]) -> bool:
@@ -409,11 +409,18 @@ def _flies(state: State, service: Service, slot: Slot, tasks: list[Task], now: I
     )
 
 
-def _completed(
-    state: State, old: Service, new: Service, after: dict[int, list[Task]], now: Instant
+def completed(
+    state: State,
+    old: Service,
+    new: Service,
+    after: dict[int, list[Task]],
+    now: Instant,
+    *,
+    known: Rollout,
 ) -> Iterator[Problem]:
     """A completed update has left no old task, and its new tasks have run long enough. As in
     Swarm, neither slots whose new task failed nor paused nodes of a global service hold it up.
+    Users may have started what follows the failed task: then it is not a restart.
     """
     before, status = old.update_status, new.update_status
     if before is None or status is None or before.state is status.state:
@@ -423,17 +430,18 @@ def _completed(
     name, monitor = new.spec.name, settings(old).monitor
     if new.spec.stopped:
         yield Rule.COMPLETED, f"the update of {name} is completed, and {name} is stopped"
-    for tasks in after.values():
+    for number, tasks in after.items():
         for task in filter(should_run, tasks):
+            awaited = not known.slot(number).failed_before(task)
             is_kept = is_new(new, task) and task.spec_version < status.to_version
             beside = not is_new(new, task) and is_beside_failed(new, tasks)
             if is_kept or beside or is_on_paused_node(state, new, task):
                 continue
             if not is_new(new, task):
                 yield Rule.COMPLETED, f"the update of {name} is completed, and {task.id} is old"
-            elif task.state is not TaskState.RUNNING and not task.restarts:
+            elif task.state is not TaskState.RUNNING and awaited:
                 yield Rule.COMPLETED, f"the update of {name} is completed, {task.id} does not run"
-            elif task.status_at + monitor > now and not task.restarts:
+            elif task.status_at + monitor > now and awaited:
                 yield (
                     Rule.COMPLETED,
                     f"the update of {name} is completed before {task.id} is proven",

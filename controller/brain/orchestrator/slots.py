@@ -398,7 +398,8 @@ def _present(plan: Plan, state: State, number: int, now: Instant) -> list[Task]:
             and not is_desired(kept)
             and not ends_by_itself(kept.state)
         )
-        if gone or (kept.desired_state is _S.REMOVE and is_forgettable(kept)):
+        unsent = kept.state < _S.ASSIGNED and not lives(kept.desired_state)  # no agent will end it
+        if gone or unsent or (kept.desired_state is _S.REMOVE and is_forgettable(kept)):
             plan.remove(kept)
         else:
             tasks.append(kept)

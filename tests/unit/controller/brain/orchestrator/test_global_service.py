@@ -94,6 +94,21 @@ def test_an_outdated_task_that_waits_for_its_node_is_deleted_since_no_agent_can_
     assert [(t.slot, t.spec_version, t.state) for t in writes.tasks] == [(1, 2, TaskState.ASSIGNED)]
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_task_that_waits_for_its_node_is_deleted_and_replaced_once_users_restart_it(
+    version: int,
+) -> None:
+    """No agent will end it, whether or not another template has followed since."""
+    told = task("agent.1", node="n1", state=TaskState.PENDING, desired=TaskState.SHUTDOWN)
+    agent = service(
+        "agent", replicas=None, spec=build.template(), version=version, template_version=version
+    )
+    world = BrainWorld(build.state(nodes=nodes(1), services=[agent], tasks=[told]))
+    writes = world.decide(dirty("agent")).writes
+    assert writes.removed_tasks == [told.id]
+    assert [(t.slot, t.node_id, t.state) for t in writes.tasks] == [(1, "n1", TaskState.ASSIGNED)]
+
+
 def _updating(order: UpdateOrder, *tasks: Task) -> BrainWorld:
     """On three nodes, of which the second is paused; version 2 of the template is the current."""
     before = _agent()
