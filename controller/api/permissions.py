@@ -153,7 +153,9 @@ def _require_power(caller: Caller, rule: Rule, task: Task, state: State) -> None
     its files may run with.
     """
     service = state.services.get(task.service_id)
-    if service is None:
+    if service is None:  # it cannot be read
+        why = "that is about a task whose options are unknown"
+        require_role(caller, Role.ADMIN, rule.verb, why)
         return
     made_from = service.made_from(task.spec_version)
     for spec in (made_from, service.spec, *_specs_of_layer(service)):

@@ -120,3 +120,13 @@ def test_the_layer_of_a_container_that_was_given_power_while_stopped_is_an_admin
         previous_specs=earlier,
     )
     _refused(rpc, request_, _state(stopped, 1, TaskState.COMPLETE))
+
+
+@pytest.mark.parametrize(("rpc", "request_"), STREAMS, ids=[rpc for rpc, _ in STREAMS])
+def test_a_task_whose_service_cannot_be_read_is_an_admin_s(rpc: str, request_: Any) -> None:
+    state = build.state(nodes=build.nodes(1), tasks=[build.task("box.1", node="n1")])
+    asked = type(request_).FromString(request_.SerializeToString())
+    asked.ref = "box.1"
+    with pytest.raises(PermissionDenied, match=r"whose options are unknown and needs the role"):
+        _ask(OPERATOR, rpc, asked, state)
+    _ask(ADMIN, rpc, asked, state)
