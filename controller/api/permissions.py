@@ -88,6 +88,17 @@ def authorize_request(caller: Caller, method: str, request: Any, state: State) -
         yield from _program(caller, rule, request, state)
 
 
+def authorize_task(caller: Caller, method: str, task: Task, state: State) -> None:
+    """Decide about the task that a request turned out to name: names may mean other objects than
+    when `authorize_request` looked them up. Raises PermissionDenied.
+    """
+    rule = authorize(caller, method)
+    if caller.stacks:
+        _require_task(caller, rule, task, state)
+    if caller.role is not Role.ADMIN and rule.named in (Named.PROGRAM, Named.FILES):
+        _require_power(caller, rule, task, state)
+
+
 # Options
 
 
@@ -98,15 +109,25 @@ def _new_service(caller: Caller, rule: Rule, request: Any, state: State) -> None
 
 def _changed_service(caller: Caller, rule: Rule, request: Any, state: State) -> None:
     """An operator may scale, stop and start a service that an admin gave such an option."""
-    spec, old = _read(ServiceSpec, request.spec), find(state, SERVICE, request.ref).spec
-    if spec.task_template != old.task_template or request.query_registry:
-        require_conditions(caller, rule, spec, SERVICE_CONDITIONS)
+    spec, service = _read(ServiceSpec, request.spec), find(state, SERVICE, request.ref)
+    if spec.task_template != service.spec.task_template or request.query_registry:
+        for one in (spec, *_specs_of_layer(service)):
+            require_conditions(caller, rule, one, SERVICE_CONDITIONS)
 
 
 def _earlier_service(caller: Caller, rule: Rule, request: Any, state: State) -> None:
     service = find(state, SERVICE, request.ref)
-    spec = rollback_target(service, request.to).spec
-    require_conditions(caller, rule, spec, SERVICE_CONDITIONS)
+    for spec in (rollback_target(service, request.to).spec, *_specs_of_layer(service)):
+        require_conditions(caller, rule, spec, SERVICE_CONDITIONS)
+
+
+def _specs_of_layer(service: Service) -> list[ServiceSpec]:
+    """The specs with which files written now may run: a container keeps its writable layer when its
+    spec changes, also when a rollback returns to an earlier one. None of other services.
+    """
+    if not service.spec.mode.is_container:
+        return []
+    return [service.spec, *(one.spec for one in service.previous_specs)]
 
 
 def _new_network(caller: Caller, rule: Rule, request: Any, state: State) -> None:
@@ -114,8 +135,8 @@ def _new_network(caller: Caller, rule: Rule, request: Any, state: State) -> None
 
 
 def _program(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
-    """Who runs programs in a task, or reads and writes its files, has the power that its options
-    give.
+    """Who runs programs in a task, connects to its ports, or reads and writes its files, has the
+    power that its options give.
     """
     if getattr(request, "privileged", False):
         verb = f"{rule.verb} with --privileged"
@@ -124,10 +145,22 @@ def _program(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[N
         task = yield from find_container(state, request.ref)
     else:
         task = yield from requested_task(state, request)
+    _require_power(caller, rule, task, state)
+
+
+def _require_power(caller: Caller, rule: Rule, task: Task, state: State) -> None:
+    """The options of the spec that the task was made from, of the present one, and of those that
+    its files may run with.
+    """
     service = state.services.get(task.service_id)
-    spec = service.made_from(task.spec_version) if service else None
-    if spec is not None:
-        require_conditions(caller, rule, spec, SERVICE_CONDITIONS)
+    if service is None:  # it cannot be read
+        why = "that is about a task whose options are unknown"
+        require_role(caller, Role.ADMIN, rule.verb, why)
+        return
+    made_from = service.made_from(task.spec_version)
+    for spec in (made_from, service.spec, *_specs_of_layer(service)):
+        if spec is not None:
+            require_conditions(caller, rule, spec, SERVICE_CONDITIONS)
 
 
 def _self(caller: Caller, rule: Rule, request: Any, state: State) -> None:

@@ -1,7 +1,8 @@
 """What a caller may request: checks each request of users with its fields. SHELL.
 
 The innermost interceptor: the request has been read and decoded, and the call counts against its
-caller's limits. Changes are checked again on the state that they change.
+caller's limits. Changes are checked again on the state that they change, and byte streams on the
+task that they are about.
 """
 
 from collections.abc import Awaitable, Callable
@@ -9,16 +10,19 @@ from typing import Any
 
 import grpc
 
-from controller.api.permissions import authorize_request, current
+from controller.api.permissions import authorize_request, authorize_task, current
 from controller.brain.slices import finish
-from controller.grpc.callers import current_caller, set_check
+from controller.grpc.callers import current_caller, set_check, set_task_check
 from controller.grpc.calls import Context, handler_kind
 from controller.identity.caller import CallerKind
 from controller.identity.policy import CONTROL, Named, authorize
 from controller.leader.leadership import Leadership
+from pyswarm_core.objects import Task
 from pyswarm_core.state import State
 
 _NO_OBJECTS = (Named.NOTHING, Named.FLEET)
+_LOOKED_UP = (Named.PROGRAM, Named.FILES)
+"""Of every caller the task is looked up, which may take many slices."""
 
 
 class Authorization(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no generic at run time
@@ -54,7 +58,7 @@ class Authorization(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no 
             return  # a controller that does not lead answers some of these itself
         leader = self._leadership.current()
         work = authorize_request(current(caller, leader.state), method, request, leader.state)
-        if caller.stacks or authorize(caller, method).named is Named.PROGRAM:
+        if caller.stacks or authorize(caller, method).named in _LOOKED_UP:
             await leader.watches.runner.run(work)
         else:
             finish(work)
@@ -64,4 +68,8 @@ class Authorization(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no 
             if authorize(now, method).named is not Named.TASK:  # found by comparing many ids
                 finish(authorize_request(now, method, request, state))
 
+        def check_task(state: State, task: Task) -> None:
+            authorize_task(current(caller, state), method, task, state)
+
         set_check(check)
+        set_task_check(check_task)

@@ -6,7 +6,7 @@ leader's `submit`.
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -37,7 +37,7 @@ from controller.grpc.parts import parts
 from controller.grpc.servicers.containers import ContainerCalls
 from controller.grpc.streams.calls import StreamCalls
 from controller.grpc.users import UserCalls
-from controller.identity.caller import Role
+from controller.identity.caller import Caller, Role
 from controller.leader.leadership import Leadership
 from pyswarm_core.api.v1 import audit_pb2, stats_pb2
 from pyswarm_core.api.v1 import containers_pb2 as cp
@@ -51,7 +51,6 @@ from pyswarm_core.kinds import NETWORK, NODE, SERVICE
 from pyswarm_core.limits import EVENTS_KEPT
 from pyswarm_core.objects import Network, Node, Service, Version
 from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
-from pyswarm_core.state import State
 from pyswarm_core.views import AuditRecords, Event, EventQuery
 
 K = TypeVar("K")
@@ -181,7 +180,7 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
 
     async def ListContainers(self, request: cp.ListContainersRequest, context: Context) -> None:  # type: ignore[override]
         query = read(containers.ContainerQuery, request)
-        found = listings.containers(self._leader(), query)
+        found = listings.containers(self._leader(), query, _seen_by(current_caller()))
         await self._list(found, cp.ListContainersReply, "containers", context)
 
     async def GetContainer(self, request: pb.RefRequest, context: Context) -> pb.ContainerReply:
@@ -321,10 +320,7 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
         await gather.send_logs(self._leadership, read(gather.LogsQuery, request), send)
 
     async def Stats(self, request: stats_pb2.StatsRequest, context: Context) -> None:  # type: ignore[override]
-        caller, write = current_caller(), in_turn(context.write)
-
-        def shown(state: State, task_id: str) -> bool:
-            return sees(caller, state, task_id)
+        shown, write = _seen_by(current_caller()), in_turn(context.write)
 
         async def send(told: stats.StatsPart) -> None:
             await write(_stats(told))
@@ -383,6 +379,11 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
 
 def _as_it_is(view: V) -> V:
     return view
+
+
+def _seen_by(caller: Caller) -> lookup.Sees:
+    """Whether the caller may see the object of an id."""
+    return partial(sees, caller)
 
 
 def _login(request: pb.CreateServiceRequest | pb.UpdateServiceRequest) -> RegistryLogin | None:

@@ -40,7 +40,7 @@ class Named(Enum):
     SERVICE_OR_TASK = "a service or task"
     SERVICES_OR_TASKS = "services and tasks, by default those of a list"
     TARGET = "a task that runs, or the service of it"
-    PROGRAM = "a task in which programs run as it requests"
+    PROGRAM = "a task in which programs run, or ports are connected to, as it requests"
     """It needs the role admin if the task has an option that does, or the request asks for more."""
     CONTAINER = "a task that runs or has run, or the service of it"
     FILES = "the files of a container, which may be those of its host"
@@ -113,7 +113,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}Export": _change("export containers", Named.FILES),
         f"{CONTROL}Exec": _change("execute commands in tasks", Named.PROGRAM),
         f"{CONTROL}Attach": _change("attach to tasks", Named.PROGRAM),
-        f"{CONTROL}PortForward": _change("forward ports of tasks", Named.TARGET),
+        f"{CONTROL}PortForward": _change("forward ports of tasks", Named.PROGRAM),
         f"{CONTROL}GetNode": _read("read nodes", Named.FLEET),
         f"{CONTROL}ListNodes": _read("list nodes", Named.FLEET),
         f"{CONTROL}UpdateNode": _admin("update nodes"),

@@ -13,5 +13,11 @@ STREAMS_PER_NODE = 256
 """Byte streams that one agent serves at once; a command takes 2 MB for its OCI runtime."""
 ATTACH_WAIT = MINUTE
 """A program that waits for a client starts without one after this long."""
+EXEC_BYTES = 128 * 1024
+"""Arguments and environment of one command, each with the NUL that ends it. Linux accepts 128 KiB
+of one argument. The leader masks them for the audit log: 4 MB held up its event loop for a second.
+"""
+COPY_PATH_BYTES = 4096
+"""A path of a copy: Linux's PATH_MAX."""
 CONNECTIONS_PER_STREAM = 128
 """Connections of one port-forward: each takes a file descriptor of its task's agent."""

@@ -10,7 +10,7 @@ import msgspec
 
 from controller.api.queries import filters
 from controller.api.queries.filters import Filters, Key
-from controller.api.queries.lookup import find_service_or_task
+from controller.api.queries.lookup import Sees, find_service_or_task
 from controller.api.queries.views import task_view
 from controller.brain.slices import Slices, batches
 from pyswarm_core.clock import Instant
@@ -214,13 +214,13 @@ KEYS: Mapping[str, Key[Container]] = {
 _TIMES = ("before", "since")
 
 
-def find_containers(state: State, query: ContainerQuery) -> Slices[list[str]]:
-    """The ids of the containers, newest first.
+def find_containers(state: State, query: ContainerQuery, sees: Sees) -> Slices[list[str]]:
+    """The ids of the containers that the caller may see, newest first.
 
     Raises InvalidArgument for a filter, or for more than LIST_MAX containers; NotFound for one that
     `before` or `since` names.
     """
-    parsed = yield from _with_times(state, filters.parse(query.filters, KEYS, "container"))
+    parsed = yield from _with_times(state, filters.parse(query.filters, KEYS, "container"), sees)
     every = query.all or query.last > 0 or "status" in parsed
     at_once = max(1, SLICE_TASKS // (1 + sum(map(len, parsed.values()))))
     runs: list[list[Container]] = []
@@ -230,7 +230,9 @@ def find_containers(state: State, query: ContainerQuery) -> Slices[list[str]]:
         found = [
             one
             for one in part
-            if (every or one.does.is_shown) and filters.matches(one, parsed, KEYS)
+            if (every or one.does.is_shown)
+            and sees(state, one.id)
+            and filters.matches(one, parsed, KEYS)
         ]
         count += len(found)
         if count > LIST_MAX and not query.last:
@@ -248,7 +250,7 @@ def _newest_first(item: Container) -> tuple[int, str]:
     return -item.created_at, item.id
 
 
-def _with_times(state: State, parsed: Filters) -> Slices[Filters]:
+def _with_times(state: State, parsed: Filters, sees: Sees) -> Slices[Filters]:
     """The filters with times in place of the containers that `before` and `since` name."""
     times = {}
     for key in _TIMES:
@@ -256,6 +258,8 @@ def _with_times(state: State, parsed: Filters) -> Slices[Filters]:
             named = []
             for ref in parsed[key]:
                 found = yield from find_container(state, ref)
+                if not sees(state, found.service.id):
+                    raise NotFound(f"No such container: {ref}")
                 named.append(str(found.created_at))
             times[key] = named
     for key in ("publish", "expose"):

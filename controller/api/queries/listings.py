@@ -8,7 +8,7 @@ import msgspec
 
 from controller.api.queries import lists, views
 from controller.api.queries.containers import ContainerQuery, container_view, find_containers
-from controller.api.queries.lookup import kind_named
+from controller.api.queries.lookup import Sees, kind_named
 from controller.brain.slices import Slices
 from controller.leader.leadership import Leader
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
@@ -40,10 +40,10 @@ def tasks(leader: Leader, query: lists.TaskQuery) -> Listing[TaskId]:
     return _listing(leader, lists.find_tasks(leader.state, query), view)
 
 
-def containers(leader: Leader, query: ContainerQuery) -> Listing[str]:
-    """Containers and tasks of services, newest first."""
+def containers(leader: Leader, query: ContainerQuery, sees: Sees) -> Listing[str]:
+    """Containers and tasks of services that the caller may see, newest first."""
     view = partial(container_view, leader.state)
-    return _listing(leader, find_containers(leader.state, query), view)
+    return _listing(leader, find_containers(leader.state, query, sees), view)
 
 
 def nodes(leader: Leader, filters: Sequence[str]) -> Listing[NodeId]:

@@ -18,6 +18,8 @@ from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
 
 K = TypeVar("K", bound=str)
+Sees = Callable[[State, str], bool]
+"""Whether the caller may see the service, task or network of that id."""
 _CANDIDATES = 5
 HAS_PROCESS = (TaskState.STARTING, TaskState.RUNNING)
 """The states of tasks that may have a process."""

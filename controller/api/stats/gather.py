@@ -6,11 +6,11 @@ warning until it answers again.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from controller.api.queries.lookup import task_name
+from controller.api.queries.lookup import Sees, task_name
 from controller.api.stats.sources import Targets, named_targets, stats_sources
 from controller.api.streams import Send, while_leading
 from controller.leader.exchanges import STATS, StatsOptions
@@ -20,7 +20,6 @@ from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.limits import STATS_NODES_MAX
 from pyswarm_core.objects import Node
-from pyswarm_core.state import State
 from pyswarm_core.states import is_terminal
 from pyswarm_core.views import TaskStats
 
@@ -29,9 +28,6 @@ LOOK_FOR_NODES_EVERY_S = 2.0
 READ_TIMEOUT_S = 10.0
 NODES_AT_ONCE = 32
 """Nodes of a request without `follow` that are read at once."""
-
-Sees = Callable[[State, str], bool]
-"""Whether the caller may see the task of that id."""
 
 
 class StatsQuery(msgspec.Struct, frozen=True):
@@ -134,7 +130,7 @@ class _Gatherer:
     async def _look(self) -> Sequence[Node]:
         """The nodes to read. Sends warnings about those that cannot be read, and idle tasks."""
         state, idle = self._leader.state, self._query.all
-        work = stats_sources(state, self._targets, idle=idle)
+        work = stats_sources(state, self._targets, self._sees, idle=idle)
         found = await self._leader.watches.runner.run(work)
         for node_id, text in found.missing.items():
             if (node := state.nodes.get(node_id)) is not None:
@@ -145,7 +141,7 @@ class _Gatherer:
             await self._warn(NodeId(""), "", text)
         self._wanted = {node.id for node in found.nodes}
         if idle:
-            shown = [self._idle(task_id) for task_id in found.idle if self._sees(state, task_id)]
+            shown = [self._idle(task_id) for task_id in found.idle]
             await self._send(StatsPart(tasks=[one for one in shown if one is not None]))
         return found.nodes
 

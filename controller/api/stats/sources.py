@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from controller.api.queries.lookup import find_service_or_task
+from controller.api.queries.lookup import Sees, find_service_or_task
 from controller.brain.slices import Slices
 from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
@@ -52,8 +52,9 @@ def named_targets(state: State, refs: Sequence[str]) -> Slices[Targets]:
     return Targets(frozenset(services), frozenset(tasks))
 
 
-def stats_sources(state: State, targets: Targets, *, idle: bool) -> Slices[Sources]:
-    """The nodes of the tasks that have a container; with `idle` also the tasks that have none.
+def stats_sources(state: State, targets: Targets, sees: Sees, *, idle: bool) -> Slices[Sources]:
+    """The nodes of the tasks that have a container; with `idle` also the tasks that have none. Of
+    tasks that the caller may see.
 
     Raises InvalidArgument if those are more than LIST_MAX.
     """
@@ -65,6 +66,8 @@ def stats_sources(state: State, targets: Targets, *, idle: bool) -> Slices[Sourc
             examined = 0
             yield
         for task in tasks:
+            if not sees(state, task.id):
+                continue
             if not _has_container(task):
                 others += [task.id] if idle else []
                 continue

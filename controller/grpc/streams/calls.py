@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from controller.api.queries.lookup import find_container, requested_task, task_name
 from controller.api.relaying.relay import Caller, Chosen, relay
 from controller.brain.slices import Slices
-from controller.grpc.callers import current_caller
+from controller.grpc.callers import check_task, current_caller
 from controller.grpc.calls import Context, read, received
 from controller.leader.exchanges import (
     ATTACH,
@@ -127,9 +127,12 @@ def _container(state: State, request: StreamRequest) -> Slices[Task]:
 
 
 def _recorded(leader: Leader, verb: str, about: list[FieldChange]) -> Callable[[Task], None]:
-    """Makes the record when the operation begins: it may last longer than this controller."""
+    """Checks the task, and makes the record when the operation begins: it may last longer than this
+    controller.
+    """
 
     def record(task: Task) -> None:
+        check_task(leader.state, task)
         name = f"task/{task_name(leader.state, task)}"
         leader.audit.note(current_caller(), verb, name, about)
 

@@ -2,8 +2,11 @@
 
 import pytest
 
+from pyswarm_core.streams.limits import COPY_PATH_BYTES, EXEC_BYTES
 from pyswarm_core.streams.requests import (
     AttachRequest,
+    CopyInRequest,
+    CopyOutRequest,
     ExecRequest,
     PortForwardRequest,
     StreamRequest,
@@ -42,3 +45,29 @@ def test_what_is_valid(request_: StreamRequest) -> None:
 def test_what_is_not(request_: StreamRequest, said: str) -> None:
     (problem,) = stream_problems(request_)
     assert problem.field == said
+
+
+def test_a_command_is_bounded() -> None:
+    env = ("A=" + "é" * 1000,)
+    most = EXEC_BYTES - len(env[0].encode()) - 2  # each ends with a NUL
+    assert list(stream_problems(ExecRequest(ref="web", args=("x" * most,), env=env))) == []
+    too_long = ExecRequest(ref="web", args=("x" * (most + 1),), env=env)
+    too_many = ExecRequest(ref="web", args=("sh", *[""] * EXEC_BYTES))
+    for request in (too_long, too_many):
+        (problem,) = stream_problems(request)
+        assert problem.field == "COMMAND and --env"
+        assert f"expected at most {EXEC_BYTES} bytes" in str(problem)
+
+
+def test_the_paths_of_a_copy_are_bounded() -> None:
+    most = "é" * (COPY_PATH_BYTES // 2)
+    assert list(stream_problems(CopyOutRequest(ref="web", path=most))) == []
+    assert list(stream_problems(CopyInRequest(ref="web", path=most, name=most))) == []
+    for field, request in (
+        ("SRC_PATH", CopyOutRequest(ref="web", path=most + "x")),
+        ("DEST_PATH", CopyInRequest(ref="web", path=most + "x")),
+        ("SRC_PATH", CopyInRequest(ref="web", path="/", name=most + "x")),
+    ):
+        (problem,) = stream_problems(request)
+        assert problem.field == field
+        assert str(problem).endswith(f"expected at most {COPY_PATH_BYTES} bytes")

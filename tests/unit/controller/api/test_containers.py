@@ -70,8 +70,31 @@ def state() -> State:
     )
 
 
+def everything(_: State, __: str) -> bool:
+    return True
+
+
 def ids(state: State, *filters: str, every: bool = True, last: int = 0) -> list[str]:
-    return finish(find_containers(state, ContainerQuery(every, last, filters)))
+    return finish(find_containers(state, ContainerQuery(every, last, filters), everything))
+
+
+def test_containers_that_the_caller_may_not_see_are_neither_listed_nor_named(state: State) -> None:
+    def sees(_: State, object_id: str) -> bool:
+        return object_id in ("web", "old", "bad", SECOND_ID)
+
+    def seen(*filters: str, last: int = 0) -> list[str]:
+        return finish(
+            find_containers(state, ContainerQuery(all=True, last=last, filters=filters), sees)
+        )
+
+    assert seen() == ["bad", "old", SECOND_ID]
+    assert seen(last=1) == ["bad"]
+    assert seen("before=bad") == ["old", SECOND_ID]
+    assert seen("since=web.1") == ["bad", "old"]
+    for key in ("before", "since"):
+        for ref in ("db", "new", "nosuch"):
+            with pytest.raises(NotFound, match=f"^No such container: {ref}$"):
+                seen(f"{key}={ref}")
 
 
 def test_running_containers_are_listed_newest_first_others_on_request(state: State) -> None:

@@ -32,10 +32,14 @@ def state() -> State:
     return found
 
 
+def everything(_: State, __: str) -> bool:
+    return True
+
+
 def names(state: State, *refs: str, idle: bool = False) -> tuple[list[str], list[str], list[str]]:
     """Nodes to sample, those that cannot be, tasks that do not run."""
     targets = finish(named_targets(state, refs))
-    found = finish(stats_sources(state, targets, idle=idle))
+    found = finish(stats_sources(state, targets, everything, idle=idle))
     return sorted(node.id for node in found.nodes), sorted(found.missing), sorted(found.idle)
 
 
@@ -60,8 +64,16 @@ def test_tasks_that_do_not_run_are_found_on_request(state: State) -> None:
 
 
 def test_a_missing_node_is_named_with_its_state(state: State) -> None:
-    found = finish(stats_sources(state, Targets(), idle=False))
+    found = finish(stats_sources(state, Targets(), everything, idle=False))
     assert found.missing == {"n2": "stats of node n2 are missing: it is down"}
+
+
+def test_nodes_are_those_of_tasks_that_the_caller_may_see(state: State) -> None:
+    def sees(_: State, task_id: str) -> bool:
+        return task_id in ("db.1", "old")
+
+    found = finish(stats_sources(state, Targets(), sees, idle=True))
+    assert ([node.id for node in found.nodes], found.missing, found.idle) == (["n3"], {}, ("old",))
 
 
 def test_a_task_belongs_to_the_request_that_names_it_or_its_service(state: State) -> None:
@@ -91,5 +103,5 @@ def test_tasks_that_do_not_run_are_bounded(state: State, monkeypatch: pytest.Mon
 
 def test_many_tasks_are_examined_in_slices(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "SLICE_TASKS", 1)
-    assert len(list(stats_sources(state, Targets(), idle=True))) == 4  # slots
-    assert len(list(stats_sources(state, Targets(), idle=False))) == 4  # nodes
+    assert len(list(stats_sources(state, Targets(), everything, idle=True))) == 4  # slots
+    assert len(list(stats_sources(state, Targets(), everything, idle=False))) == 4  # nodes

@@ -279,7 +279,9 @@ def test_programs_in_a_task_with_power_over_the_host_need_an_admin(
     _refused(OPERATOR, "Export", state, streams_pb2.ExportRequest(ref="x"))
     _ask(OPERATOR, "Changes", state, files_pb2.ChangesRequest(ref="x"))
     _ask(ADMIN, "CopyIn", state, copy)
-    _ask(OPERATOR, "PortForward", state, streams_pb2.PortForwardRequest(ref="x"))
+    told = _refused(OPERATOR, "PortForward", state, streams_pb2.PortForwardRequest(ref="x"))
+    assert f"may not forward ports of tasks with {option}" in told
+    _ask(ADMIN, "PortForward", state, streams_pb2.PortForwardRequest(ref="x"))
 
 
 def test_privileged_commands_need_an_admin(state: State) -> None:
