@@ -46,7 +46,7 @@ class Layers:
         self._creating = {one.task_id for one in preparing if one.layer}
 
     def released(self, task_id: TaskId) -> None:
-        """The task has no container, as far as it was prepared."""
+        """The task has no container, as far as it was prepared, or is gone."""
         self._creating.discard(task_id)
 
     async def acquire(self, record: Record, report: Callable[[str], None]) -> None:

@@ -391,9 +391,8 @@ class Worker:
                     return
             except Exception as error:
                 if pause == POLL_FIRST_S:  # log once, not every second
-                    _log.warning(
-                        "task.listening_check_failed", task=task_id, error=_error_text(error)
-                    )
+                    text = _error_text(error)
+                    _log.warning("task.listening_check_failed", task=task_id, error=text)
             await asyncio.sleep(pause)
             pause = min(POLL_MAX_S, 1.5 * pause)
 
@@ -465,6 +464,7 @@ class Worker:
 
     def _forget(self, record: Record) -> None:
         del self._records[record.task_id]
+        self._layers.released(record.task_id)
         self._timers.set(record.task_id, NEVER)
         try:
             self._store.forget(record.task_id)

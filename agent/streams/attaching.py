@@ -4,7 +4,8 @@ The program goes on when its caller leaves.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 
 from agent.runtime.base import Attachment, Runtime, RuntimeFailed
@@ -20,6 +21,7 @@ from pyswarm_core.streams.frames import (
     STDOUT,
     Detach,
     Exit,
+    Frame,
     Resize,
     Signal,
     Started,
@@ -27,8 +29,12 @@ from pyswarm_core.streams.frames import (
 from pyswarm_core.streams.limits import STREAM_WINDOW_NODE
 from pyswarm_core.streams.requests import AttachRequest
 
-_POLL_S = 0.005
-"""Between looks at a record that is about to change."""
+_POLL_S = 0.05
+"""Between attempts to attach; a program that is to be attached to first waits for it."""
+_EXIT_POLL_S = 0.005
+"""Between looks at the record of a program that has just ended."""
+_EARLY_FRAMES = 256
+"""Kept of a caller while it waits for the program. The rest waits on the way."""
 _ASSIGNED_WITHIN_S = 10.0
 """A task that the controller names reaches its agent in this time."""
 
@@ -42,16 +48,19 @@ async def serve_attach(
     """Serve the caller until the program ends or the caller leaves. Raises Conflict if the program
     does not run, and is not to be waited for.
     """
-    attachment = await _attached(runtime, find, wait=request.wait)
+    early: list[Frame] = []
+    attachment = await _first(_attached(runtime, find, wait=request.wait), _hear(link, early))
     record = find()
     if attachment is None or record is None:
-        await link.send(await _exit(find))
+        if attachment is not None:
+            attachment.close()
+        await link.send(Exit() if Detach() in early else await _exit(find))
         return
     spec = record.spec.container_spec
     takes_stdin = request.stdin and spec.open_stdin
     if spec.tty and request.rows and request.columns:
         attachment.resize(request.rows, request.columns)
-    conversation = _Conversation(runtime, record, attachment, link)
+    conversation = _Conversation(runtime, record, attachment, _after(early, link))
     try:
         with attachments.attached(record.task_id):
             await link.send(Started(terminal=spec.tty, stdin=takes_stdin))
@@ -59,6 +68,50 @@ async def serve_attach(
     finally:
         attachment.close()
     await link.send(await _exit(find) if is_over else Exit())
+
+
+async def _first(
+    attaching: Coroutine[None, None, Attachment | None], hearing: Coroutine[None, None, None]
+) -> Attachment | None:
+    """The attachment; None if the caller detached before. Raises what either raises, as a group."""
+    made: Attachment | None = None
+
+    async def attach() -> None:
+        nonlocal made
+        made = await attaching
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = group.create_task(attach()), group.create_task(hearing)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                task.cancel()
+    except BaseException:
+        if made is not None:
+            made.close()
+        raise
+    return made
+
+
+async def _hear(link: Link, early: list[Frame]) -> None:
+    """Add the caller's frames to `early`; return when it detaches. Raises Unavailable once it is
+    gone.
+    """
+    while len(early) < _EARLY_FRAMES:
+        early.append(await link.receive())
+        if isinstance(early[-1], Detach):
+            return
+    await asyncio.Event().wait()
+
+
+def _after(early: list[Frame], link: Link) -> Link:
+    """The link, which gives these frames first."""
+    left = deque(early)
+
+    async def receive() -> Frame:
+        return left.popleft() if left else await link.receive()
+
+    return Link(link.send, receive)
 
 
 async def _attached(runtime: Runtime, find: Find, *, wait: bool) -> Attachment | None:
@@ -92,7 +145,7 @@ async def _exit(find: Find) -> Exit:
         if record.ended:
             never_ran = not record.started_at
             return Exit(record.detail.exit_code, record.detail.error if never_ran else "")
-        await asyncio.sleep(_POLL_S)
+        await asyncio.sleep(_EXIT_POLL_S)
 
 
 class _Conversation:

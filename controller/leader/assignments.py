@@ -129,8 +129,15 @@ def full_assignments(
     used: _Used = {}
     yield from message.add_tasks(tuple(source.state.tasks_of_node(node_id)), used)
     yield from message.add_overlays(_networks_of_tasks(source, used), sent)
-    message.keep_layers(source.state.layers.of_node(node_id))
+    if _knows_all_services(source.state):
+        message.keep_layers(source.state.layers.of_node(node_id))
     yield message.end()
+
+
+def _knows_all_services(state: State) -> bool:
+    """Whether no service is unreadable: where the layer of such a one is, only its agent knows."""
+    prefix = SERVICE.object_name(ServiceId(""))
+    return not any(name.startswith(prefix) for name in state.unreadable)
 
 
 def changed_assignments(source: Source, node_id: NodeId, changes: Unsent, revision: int) -> Parts:

@@ -125,11 +125,14 @@ async def attach(bundle: Path, pid: int, monitor: int) -> Attached:
     before = _sockets(monitor)
     made = _connected(bundle, pid)
     give_up_at = asyncio.get_running_loop().time() + _ACCEPTED_WITHIN_S
-    while (now := _sockets(monitor)) and now <= before:
-        if asyncio.get_running_loop().time() > give_up_at:
-            made.close()
-            raise RuntimeFailed("cannot attach to the container: its monitor hangs")
-        await asyncio.sleep(_POLL_S)
+    try:
+        while (now := _sockets(monitor)) and now <= before:
+            if asyncio.get_running_loop().time() > give_up_at:
+                raise RuntimeFailed("cannot attach to the container: its monitor hangs")
+            await asyncio.sleep(_POLL_S)
+    except BaseException:
+        made.close()
+        raise
     return made
 
 

@@ -16,6 +16,7 @@ from controller.brain.orchestrator.restart import is_restart, refusal
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.decision import EventKind
 from pyswarm_core.ids import NodeId
+from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import AUTO_REMOVE_SHOWN
 from pyswarm_core.objects import Endpoint, Service, Task, Version
 from pyswarm_core.specs import ContainerMode, RestartCondition
@@ -38,8 +39,11 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
 
 
 def has_lost_layer(state: State, service: Service) -> bool:
-    """Whether the node with the container's writable layer was removed."""
-    return bool(service.pinned_node) and service.pinned_node not in state.nodes
+    """Whether the node with the container's writable layer was removed: not if it is unreadable."""
+    node_id = service.pinned_node
+    if not node_id or node_id in state.nodes:
+        return False
+    return NODE.object_name(node_id) not in state.unreadable
 
 
 def _runs_anew(service: Service) -> bool:

@@ -69,6 +69,8 @@ def message(ledger: Ledger, demand: Demand) -> str:
 def _on_host(ledger: Ledger, layer: KeptLayer, found: list[Exclusion]) -> str:
     """Why a container cannot run on the node that has its writable layer."""
     kept = f"container {layer.container} keeps its writable layer on {layer.host}"
+    if not layer.rows.any():
+        return f"{kept}, which cannot be read from the store or whose agent keeps no layers"
     row = int(np.flatnonzero(layer.rows)[0])
     node = ledger.table.nodes[row]
     by = next((one for one in found if one.rows[row]), None)

@@ -72,8 +72,8 @@ def kept_layer(table: NodeTable, service: Service) -> KeptLayer | None:
         return KeptLayer(name, rows)
     only = np.zeros(len(table.number), np.bool_)
     row = table.rows.get(service.pinned_node)
-    if row is None:  # its node was removed, and the layer with it
-        return KeptLayer(name, rows)
+    if row is None:  # its node is unreadable: of a removed one nothing is to be placed
+        return KeptLayer(name, only, service.pinned_node)
     only[row] = rows[row]
     node = table.nodes[row]
     return KeptLayer(name, only, node.description.hostname if node else "")

@@ -124,6 +124,7 @@ class Unsaved:
         for kind, ids in self.objects.items():
             yield from (f"{kind}/{object_id}" for object_id in ids)
         yield from (f"chunk/{key.service_id}/{key.block:08d}" for key in self.chunks)
+        yield from (f"event/{number:012d}" for number in self.pages)
 
     def add_tasks(self, tasks: Iterable[Task]) -> None:
         """These tasks were observed to have changed."""
@@ -245,8 +246,7 @@ class Encoder:
             yield from self._deletes_of(kind, unsaved)
         yield from ([self._of_entry(entry)] for entry in unsaved.records.get("", ()))
         for number, make in unsaved.pages.items():
-            key, page = self._keys.event_page(number), make()
-            yield [Delete(key) if page is None else Put(key, page)]
+            yield self._try(self._keys.event_page(number), make)
 
     def _deletes_of(self, kind: Kind[Any, Any], unsaved: Unsaved) -> Iterator[Group]:
         objects = self._state.of(kind)
@@ -271,12 +271,15 @@ class Encoder:
         made = self._try(key, partial(self._envelope.encode, item))
         return [*made, *self._records_with(key, unsaved)]
 
-    def _try(self, key: bytes, make: Callable[[], bytes]) -> Group:
+    def _try(self, key: bytes, make: Callable[[], bytes | None]) -> Group:
+        """The put of what it makes, or a delete if that is None; nothing if it cannot be stored."""
         try:
             value = make()
         except Exception as error:
             self.failed[self._keys.name_of(key)] = told(error)
             return []
+        if value is None:
+            return [Delete(key)]
         if len(value) > VALUE_BYTES_MAX:
             why = f"it takes {len(value)} bytes in the store, at most {VALUE_BYTES_MAX} fit"
             self.failed[self._keys.name_of(key)] = why

@@ -2,12 +2,18 @@
 
 grpc.aio cancels the whole call when a read or a write of it is cancelled. Here one task reads, and
 a write that its caller does not wait for any more is still completed.
+
+A write of grpc.aio that fails because the server has ended the call sets the call's status to
+INTERNAL: frames that wait to be read, and the server's own status, are lost. No public call writes
+otherwise (one with an iterator of requests fails in the same way). So this writes to the call
+beneath, `_cython_call`, and leaves the status to the reader.
 """
 
 import asyncio
 from typing import Any
 
 import grpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 ENDED = (grpc.RpcError, asyncio.InvalidStateError)
 """What reading and writing raise once the call has ended."""
@@ -39,7 +45,14 @@ class Framed:
 
     async def _write(self, message: Any) -> None:
         async with self._turn:
-            await self._call.write(message)
+            call = self._call
+            await call.wait_for_connection()
+            if call.done():
+                raise asyncio.InvalidStateError("the call has ended")
+            try:
+                await call._cython_call.send_serialized_message(message.SerializeToString())
+            except cygrpc.InternalError as error:
+                raise asyncio.InvalidStateError(str(error)) from None
 
     async def pull(self) -> None:
         """Read until the call ends."""

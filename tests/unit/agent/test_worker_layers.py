@@ -198,6 +198,20 @@ async def _is_gone(records: object) -> bool:
     return not records
 
 
+async def test_tasks_that_are_assigned_again_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """What they had was gone with their records."""
+    host = host_of(tmp_path)
+    async with host.worker() as worker:
+        for name in (T1, T2):
+            await worker.assign(keeping(container(name)), NODE)
+            await host.reaches(name, RUNNING)
+            await worker.assign(keeping(), NODE)
+            await until(lambda: _is_gone(worker.records))
+        await worker.assign(keeping(container(T1), container(T2)), NODE)
+        async with asyncio.timeout(30):
+            await host.reaches(T1, RUNNING)
+
+
 async def test_a_layer_that_cannot_be_deleted_is_tried_again(tmp_path: Path) -> None:
     host = host_of(tmp_path)
     host.runtime.layer_files = {"old": set()}

@@ -2,6 +2,7 @@
 
 from msgspec.structs import replace
 
+from agent.assignment import parse_assignment
 from controller.leader.assignments import Source, Templates, full_assignments
 from controller.leader.overlays import OverlayMessages
 from controller.leader.persistence.turn import Turn
@@ -11,7 +12,7 @@ from pyswarm_core.api.v1.dispatcher_pb2 import Assignments
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.indexes.columns import unpack_ids
-from pyswarm_core.kinds import SERVICE
+from pyswarm_core.kinds import NODE, SERVICE
 from pyswarm_core.objects import Service
 from pyswarm_core.state import State
 from tests.fixtures import build
@@ -44,6 +45,19 @@ def test_a_full_set_names_the_layers_of_its_node_and_also_that_it_has_none() -> 
     assert sorted(map(str, unpack_ids(message.layers.kept))) == [DB, WEB]
     assert full(state, N2).HasField("layers")
     assert full(state, N2).layers.kept == b""
+
+
+def test_while_a_service_is_unreadable_no_agent_deletes_layers() -> None:
+    """Such a service may be a container, whose layer an agent would delete: it is not named."""
+    state = build.state(nodes=build.nodes(1), services=[pinned(DB, N1)])
+    state.unreadable[NODE.object_name(N2)] = "garbage"
+    assert full(state, N1).HasField("layers")
+    state.unreadable[SERVICE.object_name(WEB)] = "garbage"
+    message = full(state, N1)
+    assert not message.HasField("layers")
+    assert parse_assignment(message).kept_layers is None
+    state.unreadable.clear()
+    assert full(state, N1).HasField("layers")
 
 
 def test_a_node_is_told_of_a_removed_container_and_of_one_that_is_pinned_elsewhere() -> None:

@@ -5,8 +5,10 @@ from itertools import chain
 import pytest
 from msgspec.structs import replace
 
+from controller.brain.orchestrator.quarantine import Failure, Stage
 from controller.leader.audit.log import Entry
 from controller.leader.election import Term
+from controller.leader.events.made import quarantine_event
 from controller.leader.persistence import saving
 from controller.leader.persistence.loading import Loaded, load
 from controller.leader.persistence.saving import Deposed, Saver, Unsaved
@@ -429,6 +431,33 @@ async def test_the_record_of_an_object_that_cannot_be_stored_is_stored(
     unsaved.add_records(SERVICE.object_name(web.id), records(1))
     assert list(await saver.save(rig.state, unsaved)) == [SERVICE.object_name(web.id)]
     assert [entry.sequence for entry in (await rig.load()).records] == [1]
+
+
+async def test_a_page_of_events_that_cannot_be_made_costs_itself(rig: Rig) -> None:
+    def broken() -> bytes:
+        raise ValueError("garbage")
+
+    saver = await rig.start()
+    web = service("web")
+    unsaved = rig.write(Writes(objects=(web,)))
+    unsaved.add_page(1, lambda: b"older")
+    await saver.save(rig.state, unsaved)
+    unsaved = Unsaved()
+    for number, make in enumerate((lambda: b"newer", broken, lambda: b"newest")):
+        unsaved.add_page(number, make)
+    failed = await saver.save(rig.state, unsaved)
+    (name,) = failed
+    assert name == KEYS.name_of(KEYS.event_page(1))
+    assert name in unsaved.names()
+    assert "garbage" in failed[name]
+    stored = [await rig.store.get(KEYS.event_page(number)) for number in range(3)]
+    assert [one.value for one in stored if one] == [b"newer", b"older", b"newest"]
+    unsaved = Unsaved()
+    unsaved.add_page(1, lambda: None)
+    assert not await saver.save(rig.state, unsaved)
+    assert await rig.store.get(KEYS.event_page(1)) is None
+    told = quarantine_event(rig.state, Failure(Stage.SAVE, name, "garbage"))
+    assert (told.type, told.action, told.id) == ("event", "quarantine", "000000000001")
 
 
 def test_another_record_of_an_object_waits_if_its_transaction_is_full() -> None:

@@ -243,6 +243,22 @@ def test_without_its_node_a_container_that_removes_itself_is_removed() -> None:
     assert DB not in world.state.services
 
 
+def test_an_unreadable_node_keeps_its_layer() -> None:
+    """The container waits for it: it is neither placed anew nor removed."""
+    for service in (build.container("db", condition=ANY), build.container("db", auto_remove=True)):
+        world = world_of(service)
+        pinned = world.state.services[DB].pinned_node
+        name = NODE.object_name(pinned)
+        world.state.apply(Writes(removed=(name,)))
+        world.state.unreadable[name] = "garbage"
+        told = events(world)
+        world.converge()
+        assert EventKind.LAYER_LOST.value not in dict(told)
+        assert world.state.services[DB].pinned_node == pinned
+        assert not [task for task in tasks(world) if task.node_id not in ("", pinned)]
+        assert not any("was removed" in one for one in why(world.state, "db", world.now))
+
+
 def test_a_node_that_keeps_layers_is_removed_by_force_only() -> None:
     world = world_of(build.container("db"))
     node_id = world.state.services[DB].pinned_node
