@@ -15,3 +15,5 @@ ATTACH_WAIT = MINUTE
 """A program that waits for a client starts without one after this long."""
 CONNECTIONS_PER_STREAM = 128
 """Connections of one port-forward: each takes a file descriptor of its task's agent."""
+CONNECTIONS_PER_NODE = 1024
+"""Those of all port-forwards to tasks of one node: each may hold a window and its buffers."""
