@@ -295,8 +295,8 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         resolv_conf=config.resolv_conf,
         log_limits=LogLimits(max_size=config.log_max_size, max_file=config.log_max_file),
     )
-    open_socket = network.namespaces.tcp_socket
-    stack.callback((probes := Probes(runtime, open_socket)).close)
+    namespaces = network.namespaces
+    stack.callback((probes := Probes(runtime, namespaces.tcp_socket)).close)
     restarts = Restarts()
     worker = Worker(
         clock=UnsteppedClock(),
@@ -312,7 +312,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     )
     tracer = _tracer(network, worker, images)
     stack.callback(tracer.close)
-    streams = Streams(runtime, attachments, lambda: worker.records, open_socket)
+    streams = Streams(runtime, attachments, lambda: worker.records, namespaces.tcp_socket_in)
     await stack.enter_async_context(streams)
     meter = KernelMeter(Reader(host.hierarchies), layout.cgroup, Names(config.fleet))
     sampler = Sampler(meter, lambda: worker.records, config.memory_bytes)

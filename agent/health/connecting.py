@@ -10,22 +10,21 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-from agent.health.base import Target
-
 _LOOPBACK = "127.0.0.1"
 
 OpenSocket = Callable[[int], socket.socket]
-"""A TCP socket, not blocking, in the network namespace of this process. Raises NetworkFailed or
-OSError."""
+"""A TCP socket, not blocking, in the network namespace of a process or of a descriptor. Raises
+NetworkFailed or OSError."""
 
 
-async def connect(open_socket: OpenSocket, target: Target, port: int) -> socket.socket:
-    """A connection to the port on the loopback address, or else on the task's own one. Raises
-    ConnectionRefusedError, other OSErrors, and NetworkFailed.
+async def connect(make: Callable[[], socket.socket], own: str, port: int) -> socket.socket:
+    """A connection to the port on the loopback address, or else on the task's own one, if any, with
+    a socket from the task's network namespace. Raises ConnectionRefusedError, other OSErrors, and
+    NetworkFailed.
     """
-    addresses = [_LOOPBACK, target.address] if target.address else [_LOOPBACK]
+    addresses = [_LOOPBACK, own] if own else [_LOOPBACK]
     for address in addresses:
-        connection = open_socket(target.pid)
+        connection = make()
         try:
             await _establish(connection, (address, port))
             if connection.getsockname() == (address, port):

@@ -6,6 +6,7 @@ import asyncio
 import re
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from agent.fitness import is_host_error
 from agent.health import http2
@@ -95,7 +96,8 @@ class Probes:
         connection: socket.socket | None = None
         try:
             async with asyncio.timeout(seconds(config.timeout)):
-                connection = await connect(self._open_socket, target, int(port))
+                make = partial(self._open_socket, target.pid)
+                connection = await connect(make, target.address, int(port))
                 return await talk(connection)
         finally:
             if connection is not None:

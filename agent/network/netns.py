@@ -135,11 +135,15 @@ class Namespaces:
         """
         descriptor = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            with self._away():
-                _check(_libc.setns(descriptor, _NEWNET), "enter a task's network namespace")
-                return socket.socket(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            return self.tcp_socket_in(descriptor)
         finally:
             os.close(descriptor)
+
+    def tcp_socket_in(self, descriptor: int) -> socket.socket:
+        """The same in the network namespace of a descriptor."""
+        with self._away():
+            _check(_libc.setns(descriptor, _NEWNET), "enter a task's network namespace")
+            return socket.socket(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 
     def keep(self, name: str, descriptor: int) -> None:
         """Bind a namespace to its file."""

@@ -458,6 +458,13 @@ class Runtime(Protocol):
         """What the container uses now; None if it does not exist."""
         ...
 
+    def process(self, container_id: str) -> tuple[int, int]:
+        """The first process of a running container: a pidfd, which the caller closes, and its pid.
+
+        Raises NotRunning.
+        """
+        ...
+
     async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
         """The processes of a running container, by `ps` with these options.
 

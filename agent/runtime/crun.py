@@ -199,6 +199,10 @@ class ConmonRuntime:
         usage = await self._run(self._ending, self._reader.read, cgroup)
         return usage.stats if usage else None
 
+    def process(self, container_id: str) -> tuple[int, int]:
+        """See `Runtime`."""
+        return self._steps.process(container_id)
+
     async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
         """See `Runtime`."""
         return await self._run(self._ending, self._steps.top, container_id, options)

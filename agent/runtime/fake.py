@@ -367,6 +367,13 @@ class FakeRuntime:
             raise RuntimeFailed(f"container {container_id} is not running")
         return container
 
+    def process(self, container_id: str) -> tuple[int, int]:
+        """See `Runtime`. It is this process."""
+        container = self._containers.get(container_id)
+        if container is None or container.exit:
+            raise NotRunning(f"container {container_id} is not running")
+        return os.pidfd_open(os.getpid()), os.getpid()
+
     async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
         """See `Runtime`. A fake container is one process."""
         container = self._containers.get(container_id)

@@ -1,7 +1,7 @@
 """The files of containers: bundles, records and exit files. SHELL over the file system.
 
-    state/writable/<id>/  upper/ work/: what the container writes
-    state/layers/<layer>/ upper/ work/: a kept writable layer, and holder: its last container
+    state/writable/<id>/  upper/ work/: what the container writes, and range: its ids, if it has any
+    state/layers/<layer>/ the same of a kept writable layer, and holder: its last container
     state/logs/<id>       the log, and .1 (newer) ... .N (oldest) once rotated
     run/bundles/<id>/     config.json rootfs/ files/ record; conmon's pid, ctl, oom
     run/exits/<id>        the exit code, written by conmon when the container ends

@@ -218,7 +218,9 @@ class Steps:
             start = idmaps.start_of(writable)
             if not start:
                 start = idmaps.choose(config.layer or config.id, taken)
-                os.chown(writable / "upper", start, start)
+                idmaps.assign(writable, start)
+        if not (writable / "upper").stat().st_uid:  # root of the container may have changed it
+            os.chown(writable / "upper", start, start)
         os.chown(bundle, 0, start)
         bundle.chmod(0o710)  # root of the container passes through, and changes nothing
         for owned in (writable / "work", *(bundle / "files").iterdir()):
@@ -329,6 +331,14 @@ class Steps:
         if not record or not started or not procs.is_alive(record.container):
             raise RuntimeFailed(f"container {container_id} is not running")
         return freezer.is_frozen(self._hierarchies, self._layout.cgroup(container_id))
+
+    def process(self, container_id: str) -> tuple[int, int]:
+        """See `Runtime.process`."""
+        record = self._layout.read_record(container_id)
+        descriptor = procs.open_process(record.container) if record else None
+        if record is None or descriptor is None:
+            raise NotRunning(f"container {container_id} is not running")
+        return descriptor, record.container.pid
 
     def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
         """See `Runtime.top`."""

@@ -5,14 +5,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from agent.health.base import Target
 from agent.health.connecting import OpenSocket
-from agent.runtime.base import Runtime
+from agent.runtime.base import NotRunning, Runtime
 from agent.runtime.running.attachments import Attachments
 from agent.streams.attaching import serve_attach
 from agent.streams.base import Link
 from agent.streams.commands import serve_command
-from agent.streams.forwarding import serve_forward
+from agent.streams.forwarding import Forwards, destination
 from agent.tasks.record import Record
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.errors import Conflict, Exhausted
@@ -38,7 +37,8 @@ Request = ExecRequest | AttachRequest | PortForwardRequest | CopyRequest
 
 class Streams:
     """Serves the byte streams of one host, at most STREAMS_PER_NODE at once. `records` returns the
-    host's tasks. Used as a context manager.
+    host's tasks, `open_socket` takes a descriptor of a network namespace. Used as a context
+    manager.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Streams:
     ) -> None:
         self._runtime = runtime
         self._attachments = attachments
-        self._open_socket = open_socket
+        self._forwards = Forwards(open_socket)
         self._records = records
         self._copies: Copies | None = None
         self._group = asyncio.TaskGroup()
@@ -108,11 +108,18 @@ class Streams:
             case ExecRequest():
                 await serve_command(self._runtime, request, link, self._keep)
             case PortForwardRequest():
-                address = next((one.address for one in record.detail.addresses), "")
-                target = Target(record.task_id, record.detail.pid, address)
-                await serve_forward(self._open_socket, target, request.port, link)
+                await self._forward(record, request, link)
             case _:
                 await self._copy(record, request, link)
+
+    async def _forward(self, record: Record, request: PortForwardRequest, link: Link) -> None:
+        try:
+            process, pid = self._runtime.process(request.ref)
+        except NotRunning as error:
+            raise Conflict(str(error)) from error
+        address = next((one.address for one in record.detail.addresses), "")
+        with destination(process, pid, address) as to:
+            await self._forwards.serve(to, request.port, link)
 
     async def _copy(self, record: Record, request: CopyRequest, link: Link) -> None:
         # Imported with the first copy: archives take 1.4 MB of memory, which most agents never use.

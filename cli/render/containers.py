@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from cli.render.listing import Layout, Row, ellipsis
+from cli.render.listing import Layout, Row, ellipsis, visible
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker import ports
 from pyswarm_core.docker.containers.views import ContainerState, ContainerView
@@ -55,7 +55,7 @@ def rows(
 
 
 def _row(one: ContainerView, now: Instant, *, truncate: bool) -> Row:
-    command = " ".join(one.command)
+    command = visible(" ".join(one.command))
     labels = one.labels
     return {
         "ID": short(one.id) if truncate else one.id,

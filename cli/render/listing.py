@@ -77,6 +77,16 @@ def one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
+def visible(text: str) -> str:
+    """The text with escapes such as `\\x1b` in place of characters that a terminal obeys."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 def _template(form: str) -> tuple[bool, str]:
     is_table = form.startswith(("table ", "table{"))
     template = form.removeprefix("table").lstrip() if is_table else form

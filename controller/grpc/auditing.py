@@ -53,6 +53,7 @@ CHANGES: Mapping[str, str] = MappingProxyType(
 ACTIONS: Mapping[str, str] = MappingProxyType(
     {
         "SignalTask": "task signal",
+        "Top": "container top",
         "PauseContainer": "container pause",
         "UnpauseContainer": "container unpause",
         "Exec": "exec",
@@ -91,7 +92,6 @@ READS = frozenset(
         "GetContainer",
         "Why",
         "TaskChecks",
-        "Top",
         "Changes",
         "WaitContainer",
         "GetNode",

@@ -21,3 +21,5 @@ COPY_PATH_BYTES = 4096
 """A path of a copy: Linux's PATH_MAX."""
 CONNECTIONS_PER_STREAM = 128
 """Connections of one port-forward: each takes a file descriptor of its task's agent."""
+CONNECTIONS_PER_NODE = 1024
+"""Those of all port-forwards to tasks of one node: each may hold a window and its buffers."""

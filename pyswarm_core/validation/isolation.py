@@ -70,7 +70,7 @@ def _tmpfs_problems(mounts: Mapping[str, str]) -> Iterable[Problem]:
         text = f"{path}:{options}" if options else path
         if not is_mount_path(path):
             yield Problem("--tmpfs", text, "expected an absolute path without . and ..")
-        elif path in _TAKEN or path.startswith(_INSIDE):
+        elif (path.rstrip("/") or "/") in _TAKEN or path.startswith(_INSIDE):
             yield Problem(
                 "--tmpfs", text, "expected a path outside of /proc and /sys, not / or /dev"
             )

@@ -19,6 +19,7 @@ from agent.runtime.base import (
     ContainerExit,
     ContainerState,
     FoundContainer,
+    NotRunning,
     OpenCommand,
     ProcessTable,
     Rootfs,
@@ -271,6 +272,9 @@ class SimRuntime:
             raise RuntimeFailed("cannot change the memory limit: more is in use")
         container.limits = limits
         await self._takes(0, 5)
+
+    def process(self, container_id: str) -> tuple[int, int]:
+        raise NotRunning("containers of the simulator have no processes")
 
     async def top(self, container_id: str, options: tuple[str, ...]) -> ProcessTable:
         raise RuntimeFailed("containers of the simulator have no processes")

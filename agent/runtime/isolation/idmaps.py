@@ -2,8 +2,9 @@
 open_tree(2), mount_setattr(2) and move_mount(2).
 
 A layer is mounted a second time with its owners shifted into the range (an idmapped mount), and the
-container's overlay lies over these mounts: nothing is copied or changed. Invariant: the owner of a
-container's upper directory is in its range, so the disk says which ranges are taken.
+container's overlay lies over these mounts: nothing is copied or changed. Invariant: a file beside a
+container's upper directory, which no container sees, has its range from before its first file until
+both are removed, so the disk says which ranges are taken.
 """
 
 import ctypes
@@ -25,6 +26,7 @@ SIZE = 65_536
 FIRST, RANGES = 1_879_048_192, 4_096
 """The ids up to 2^31 that no other program assigns (systemd's UIDS-GIDS)."""
 
+_RANGE = "range"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 # The same on every machine.
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
@@ -63,14 +65,20 @@ def taken(*writables: Path) -> set[int]:
 
 
 def start_of(writable: Path) -> int:
-    """The first id of the range of a writable layer; 0 if it has none. Root of a container may give
-    its root directory to any id of its range.
+    """The first id of the range of a writable layer; 0 if it has none. Owners of its files say
+    nothing: root of a container without a user namespace gives them to any id.
     """
     try:
-        owner = (writable / "upper").stat().st_uid
+        return int((writable / _RANGE).read_text())
     except FileNotFoundError:
         return 0
-    return owner - (owner - FIRST) % SIZE if owner >= FIRST else 0
+
+
+def assign(writable: Path, start: int) -> None:
+    """Give the writable layer the range."""
+    draft = writable / f"{_RANGE}.draft"
+    draft.write_text(str(start))
+    draft.replace(writable / _RANGE)
 
 
 def mappings(start: int) -> dict[str, list[dict[str, int]]]:

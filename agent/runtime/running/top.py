@@ -1,40 +1,39 @@
 """Processes of a container, as `docker top` lists them: `ps` of the host. SHELL.
 
-As in Docker, the options are those of ps(1) (default `-ef`), and the answer has the lines of
-processes that are in the container's cgroup. Pids and users are the host's.
+As in Docker, the options are those of ps(1) (default `-ef`). The processes are selected here alone,
+by the pids in the container's cgroup: what the host otherwise runs is never shown. Pids and users
+are the host's.
 """
 
-import re
 import subprocess
 from collections.abc import Collection, Sequence
 
 from agent.runtime import conmon
 from agent.runtime.base import ProcessTable, RuntimeFailed
+from agent.runtime.running import psoptions
 from pyswarm_core.errors import InvalidArgument, invalid
 
-DEFAULT = ("-ef",)
 _TIMEOUT_S = 10.0
 _OUTPUT_MAX = 1 << 20
 _PID = "PID"
-_RENAMED = re.compile(r"(^|,)\s*pid\s*=", re.IGNORECASE)
-"""Docker refuses a column PID of another name or content: by it lines are recognised."""
+_ONE_WORD = frozenset(("F", "S", "UID", "USER", "PPID"))
+"""Columns before that of the pids, whose values have no spaces."""
 
 
 def top(pids: Collection[int], options: Sequence[str]) -> ProcessTable:
     """The processes with these pids. Raises InvalidArgument for the options, RuntimeFailed if the
     host has no ps.
     """
-    words = tuple(options) or DEFAULT
-    _check(words)
-    done = _run((*words, "-q", ",".join(map(str, sorted(pids)))))
-    if done.returncode:  # some options, such as `f`, exclude -q
-        done = _run(words)
-    if done.returncode:
+    form = psoptions.read(options)
+    chosen = ("-o", ",".join(("pid", *form.columns))) if form.columns else ()
+    done = _run(("-p", ",".join(map(str, sorted(pids))), *form.words, *chosen))
+    if done.returncode and done.stderr:
         said = " ".join(done.stderr.decode(errors="replace").split())
-        raise invalid("PS_OPTIONS", " ".join(words), f"ps: {said.removeprefix('error: ')}")
+        raise invalid("PS_OPTIONS", " ".join(options), f"ps: {said.removeprefix('error: ')}")
     if len(done.stdout) > _OUTPUT_MAX:
         raise InvalidArgument(f"ps wrote more than {_OUTPUT_MAX} bytes: use fewer columns")
-    return parse(done.stdout.decode(errors="replace"), pids)
+    text = done.stdout.decode(errors="replace")
+    return parse(text, pids, is_first_ours=bool(chosen))
 
 
 def _run(words: Sequence[str]) -> "subprocess.CompletedProcess[bytes]":
@@ -53,28 +52,22 @@ def _run(words: Sequence[str]) -> "subprocess.CompletedProcess[bytes]":
         raise RuntimeFailed(f"ps did not end within {_TIMEOUT_S:g} s") from None
 
 
-def _check(words: Sequence[str]) -> None:
-    for word in words:
-        if _RENAMED.search(word.lstrip("-").removeprefix("o")):
-            reason = 'expected the column "pid" with its own header'
-            raise invalid("PS_OPTIONS", word, reason)
-
-
-def parse(text: str, pids: Collection[int]) -> ProcessTable:
+def parse(text: str, pids: Collection[int], *, is_first_ours: bool = False) -> ProcessTable:
     """The table that `ps` wrote, with these pids alone. The last column holds the rest of a line.
+    `is_first_ours`: the first column has the pids and is not shown.
 
-    Raises InvalidArgument without a column PID.
+    Raises InvalidArgument if the lines of the processes cannot be told by their pid.
     """
     header, _, body = text.partition("\n")
     titles = tuple(header.split())
-    if _PID not in titles:
-        raise invalid("PS_OPTIONS", header, "expected output with a column PID; add `-o pid`")
-    column = titles.index(_PID)
+    column = titles.index(_PID) if _PID in titles else -1
+    if column < 0 or not _ONE_WORD.issuperset(titles[:column]):
+        raise invalid("PS_OPTIONS", header, "expected a column PID after columns of one word each")
     rows = (tuple(line.split(None, len(titles) - 1)) for line in body.split("\n"))
     return ProcessTable(
-        titles=titles,
+        titles=titles[is_first_ours:],
         rows=tuple(
-            row
+            row[is_first_ours:]
             for row in rows
             if len(row) > column and row[column].isdecimal() and int(row[column]) in pids
         ),

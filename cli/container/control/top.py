@@ -4,7 +4,7 @@ import click
 
 from cli import session
 from cli.lazy import Verb
-from cli.render.listing import table
+from cli.render.listing import table, visible
 
 
 @click.command(
@@ -21,5 +21,6 @@ def top(*, container: str, options: tuple[str, ...]) -> None:
     from cli.container.control import calls
 
     found = calls.top(client, container, options)
-    for line in table([found.titles, *(row.cells for row in found.rows)]):
+    rows = [tuple(map(visible, row.cells)) for row in found.rows]
+    for line in table([found.titles, *rows]):
         click.echo(line)

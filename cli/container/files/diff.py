@@ -4,6 +4,7 @@ import click
 
 from cli import session
 from cli.lazy import Verb
+from cli.render.listing import visible
 
 
 @click.command(
@@ -18,4 +19,4 @@ def diff(*, container: str) -> None:
     from cli.container.control import calls
 
     for change in calls.changes(client, container):
-        click.echo(f"{change.kind} {change.path}")
+        click.echo(f"{change.kind} {visible(change.path)}")

@@ -44,10 +44,13 @@ def export(*, output: str, container: str) -> None:
     # A file is there once it is complete.
     draft = target.with_name(f".{target.name}.{token_hex(4)}")
     try:
-        with draft.open("xb", buffering=0) as file:
+        with open(draft, "xb", buffering=0, opener=_private) as file:
             local.export(session.connect(), container, file.fileno())
-            os.fchmod(file.fileno(), 0o600)
         draft.replace(target)
     finally:
         with suppress(OSError):
             draft.unlink()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

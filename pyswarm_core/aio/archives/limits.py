@@ -10,6 +10,10 @@ ARCHIVE_DEPTH_MAX = 256
 """Directories of one path: each holds a descriptor open."""
 ARCHIVE_HEADER_MAX = 1024 * 1024
 """Bytes of one entry's headers (names, attributes, the map of a sparse file), held in memory."""
+ARCHIVE_GLOBAL_RECORDS_MAX = 64
+ARCHIVE_GLOBAL_BYTES_MAX = 64 * 1024
+"""Records and bytes of all global PAX headers of an archive: they apply to each entry after them.
+git writes one record."""
 ARCHIVE_LINKS_MAX = 100_000
 """Files with several names that one archive recognises; further ones become separate files."""
 ARCHIVE_EXTENTS_MAX = 16_384

@@ -16,6 +16,7 @@ from pyswarm_core.aio.archives.limits import (
     ARCHIVE_FILE_MAX,
     ARCHIVE_HEADER_MAX,
 )
+from pyswarm_core.aio.archives.paxheaders import Globals, records_of
 from pyswarm_core.errors import quoted
 
 XATTR = "SCHILY.xattr."
@@ -70,18 +71,35 @@ class Source:
             size -= len(part)
         return b"".join(parts)
 
+    def unread(self, data: bytes) -> None:
+        """Have these bytes, which were read last, read again."""
+        self._buffer = memoryview(data + bytes(self._buffer))
+        self._position -= len(data)
+
     def drain(self) -> None:
         """Read what follows the archive's end."""
         while self.take(_CHUNK):
             pass
 
 
+class _Entry(tarfile.TarInfo):
+    """An entry whose PAX headers are valid, which its base does not require."""
+
+    def _proc_pax(self, reader: "Reader") -> tarfile.TarInfo:
+        reader.check_pax(self)
+        found: tarfile.TarInfo = super()._proc_pax(reader)  # type: ignore[misc]  # has no stub
+        return found
+
+
 class Reader(tarfile.TarFile):
     """The entries of an archive, one at a time. Use `entries`, not the methods of the base."""
+
+    tarinfo = _Entry
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._opened = False
+        self._globals = Globals()
         super().__init__(
             fileobj=source,  # type: ignore[arg-type]  # tell, seek and read are all that is used
             mode="r",
@@ -89,6 +107,16 @@ class Reader(tarfile.TarFile):
             errors="surrogateescape",
         )
         self._opened = True
+
+    def check_pax(self, info: tarfile.TarInfo) -> None:
+        """Raise Refused for a PAX header, of which the source has the records next."""
+        header = self._source.read(max(info.size, 0))
+        if len(header) < info.size:
+            raise Refused("the archive is cut off")
+        count = records_of(info.name, header)
+        if info.type == tarfile.XGLTYPE:
+            self._globals.add(info.name, count, len(header))
+        self._source.unread(header)
 
     def next(self) -> tarfile.TarInfo | None:
         """The next entry; None at the end of the archive. Raises Refused for a damaged one."""

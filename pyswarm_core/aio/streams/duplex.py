@@ -127,6 +127,8 @@ class _Incoming:
         self._arrived = asyncio.Event()
 
     def put(self, data: bytes) -> None:
+        if not data:  # which needs no credit, and would be held
+            return
         self.window.received(len(data))
         self._queue.append(data)
         self._arrived.set()

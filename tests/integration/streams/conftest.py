@@ -190,7 +190,7 @@ async def rig(world: RealWorld, host: Preflight) -> AsyncIterator[Rig]:
         server.add_insecure_port(address)
         await server.start()
         namespaces = stack.enter_context(closing(Namespaces(Path(base) / "netns")))
-        made = Rig(world, address, desk, namespaces.tcp_socket)
+        made = Rig(world, address, desk, namespaces.tcp_socket_in)
         desk.tunnels._ask = made.dial_back
         async with (
             grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel,

@@ -62,8 +62,8 @@ async def test_a_terminal_has_the_size_of_the_callers(
     monkeypatch.setattr(terminal, "size", lambda: (33, 99))
     await rig.run()
     script = "until [ \"$(busybox stty size 2>&1)\" = '33 99' ]; do :; done; echo ok"
-    _, seen = await rig.exec("/bin/sh", "-c", script, terminal=True)
-    assert bytes(seen.out) == b"ok\r\n"
+    ended, seen = await rig.exec("/bin/sh", "-c", script, terminal=True)
+    assert (ended.code, ended.message, bytes(seen.out)) == (0, "", b"ok\r\n")
 
 
 async def until_refused(rig: Rig) -> None:

@@ -1,10 +1,12 @@
 """pause, top, diff, wait, port, kill, update, cp and export: requests, output and bad input."""
 
+import os
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from cli.container.files import local
 from cli.container.files.cp import Place, place
 from cli.exits import ExitCode
 from pyswarm_core.api.v1 import control_pb2 as pb
@@ -64,6 +66,15 @@ def test_changed_files_are_lines(script: Script, pyswarm: Pyswarm) -> None:
     ]
     script.on("Changes", parts)
     assert pyswarm("diff", "web.1").out == "C /etc\nA /etc/new\n"
+
+
+def test_control_characters_of_containers_are_escaped(script: Script, pyswarm: Pyswarm) -> None:
+    evil, shown = "a\x1b]0;x\x07\nb", r"a\x1b]0;x\x07\nb"
+    change = files_pb2.FileChange(kind="A", path=f"/é{evil}")
+    script.on("Changes", [files_pb2.ChangesReply(changes=[change])])
+    assert pyswarm("diff", "web.1").out == f"A /é{shown}\n"
+    script.on("Top", files_pb2.TopReply(titles=["CMD"], rows=[files_pb2.TopRow(cells=[evil])]))
+    assert pyswarm("top", "web.1").out.split("\n")[1] == shown
 
 
 def test_a_wait_prints_exit_codes(script: Script, pyswarm: Pyswarm) -> None:
@@ -217,6 +228,24 @@ def test_a_source_that_does_not_exist_calls_nobody(
 ) -> None:
     ran = pyswarm("cp", str(tmp_path / "none"), "a:/x")
     assert (ran.code, "no such file" in ran.err) == (1, True)
+
+
+def test_nobody_else_reads_a_file_that_is_exported(
+    script: Script, pyswarm: Pyswarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = []
+
+    def export(_client: object, _container: str, output: int) -> None:
+        modes.append(os.fstat(output).st_mode & 0o777)
+
+    monkeypatch.setattr(local, "export", export)
+    before = os.umask(0)
+    try:
+        assert pyswarm("export", "-o", str(tmp_path / "tar"), "web").code == 0
+    finally:
+        os.umask(before)
+    assert modes == [0o600]
+    assert (tmp_path / "tar").stat().st_mode & 0o777 == 0o600
 
 
 def test_an_export_needs_a_place(script: Script, pyswarm: Pyswarm, tmp_path: Path) -> None:

@@ -159,6 +159,11 @@ def test_ps(name: str, flags: str, fleet: Script, pyswarm: Pyswarm) -> None:
     )
 
 
+def test_control_characters_of_commands_are_escaped(fleet: Script, pyswarm: Pyswarm) -> None:
+    fleet.on("ListContainers", listed(replace(VIEW, command=("sh", "\x1b[2J"))))
+    assert pyswarm("ps", "--format", "{{.Command}}").out == '"sh \\x1b[2J"\n'
+
+
 STATUS = {
     (ContainerState.RUNNING, HealthState.NONE): "Up 2 minutes",
     (ContainerState.RUNNING, HealthState.HEALTHY): "Up 2 minutes (healthy)",

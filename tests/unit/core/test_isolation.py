@@ -304,6 +304,7 @@ def test_what_a_runtime_accepts_is_allowed(changes: dict[str, Any]) -> None:
         ({"tmpfs": {"/a/../b": ""}}, "--tmpfs: .* expected an absolute path"),
         ({"tmpfs": {"/": ""}}, "outside of /proc and /sys"),
         ({"tmpfs": {"/proc/x": ""}}, "outside of /proc and /sys"),
+        ({"tmpfs": {"/dev/": ""}}, "outside of /proc and /sys"),
         ({"tmpfs": {"/run": "bind"}}, '"/run:bind" is not valid: expected size='),
         ({"tmpfs": {f"/{n}": "" for n in range(65)}}, "--tmpfs: count 65 .* at most 64"),
         ({"shm_size": 1}, "--shm-size: value 1 is not valid: expected 0, or 4KiB to 256TiB"),

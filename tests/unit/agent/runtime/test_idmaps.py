@@ -1,10 +1,21 @@
 """Which range of ids a container gets."""
 
 import errno
+import os
+from pathlib import Path
 
 import pytest
 
-from agent.runtime.isolation.idmaps import FIRST, RANGES, SIZE, choose, mappings
+from agent.runtime.isolation.idmaps import (
+    FIRST,
+    RANGES,
+    SIZE,
+    assign,
+    choose,
+    mappings,
+    start_of,
+    taken,
+)
 
 ALL = {FIRST + number * SIZE for number in range(RANGES)}
 
@@ -32,3 +43,13 @@ def test_no_free_range_is_an_error() -> None:
 def test_mappings_are_of_users_and_groups() -> None:
     row = {"containerID": 0, "hostID": FIRST, "size": SIZE}
     assert mappings(FIRST) == {"uidMappings": [row], "gidMappings": [row]}
+
+
+def test_only_a_range_that_was_assigned_is_one(tmp_path: Path) -> None:
+    for name in ("shared", "own"):
+        (tmp_path / name / "upper").mkdir(parents=True)
+        # Root of a container may do so with its root directory.
+        os.chown(tmp_path / name / "upper", FIRST + 7, FIRST + 7)
+    assign(tmp_path / "own", FIRST + SIZE)
+    assert [start_of(tmp_path / name) for name in ("shared", "own", "none")] == [0, FIRST + SIZE, 0]
+    assert taken(tmp_path) == {FIRST + SIZE}

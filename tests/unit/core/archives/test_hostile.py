@@ -27,6 +27,8 @@ from pyswarm_core.aio.archives.limits import (
     ARCHIVE_DEPTH_MAX,
     ARCHIVE_ENTRIES_MAX,
     ARCHIVE_FILE_MAX,
+    ARCHIVE_GLOBAL_BYTES_MAX,
+    ARCHIVE_GLOBAL_RECORDS_MAX,
     ARCHIVE_HEADER_MAX,
 )
 from pyswarm_core.errors import InvalidArgument, NotFound
@@ -219,6 +221,60 @@ def test_a_map_of_data_that_is_not_valid_is_refused(tmp_path: Path, text: str) -
     with pytest.raises(Refused, match=r"not valid|damaged"):
         unpacked(archive, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def pax(records: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
+    """A PAX header of these records."""
+    info = tarfile.TarInfo("header")
+    info.type, info.size = kind, len(records)
+    return info.tobuf(tarfile.USTAR_FORMAT) + records.ljust(-(-len(records) // 512) * 512, b"\0")
+
+
+def record(key: str, value: str) -> bytes:
+    """A PAX record of 100 to 99,999 bytes, or of less than 10."""
+    rest = len(key) + len(value) + 3
+    size = next(size for size in range(rest, rest + 7) if size == rest + len(str(size)))
+    return f"{size} {key}={value}\n".encode()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [b"".join(record(f"k{number}", "v") for number in range(65))],
+        [record(f"k{number}", "v") for number in range(65)],
+        [record("a", "x" * 40_000), record("a", "x" * 40_000)],
+    ],
+)
+def test_global_headers_are_bounded(tmp_path: Path, headers: list[bytes]) -> None:
+    assert (ARCHIVE_GLOBAL_RECORDS_MAX, ARCHIVE_GLOBAL_BYTES_MAX) == (64, 65_536)
+    good = tar((entry("good"), b"x"))
+    first = [pax(records, tarfile.XGLTYPE) for records in headers]
+    with pytest.raises(Refused, match='entry "header" exceeds the limit of 64 records and 65536'):
+        unpacked(b"".join((*first, good)), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    few = b"".join(pax(record(f"k{number}", "v"), tarfile.XGLTYPE) for number in range(64))
+    unpacked(few + good, tmp_path)
+    assert (tmp_path / "good").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE])
+@pytest.mark.parametrize(
+    "records",
+    [
+        b"2 " * 1000 + b"=",
+        b"1" * 1000 + b" a=b\n",
+        b"6 a=b\n!",
+        b"9 a=b\n",
+        b"7 abcd\n",
+        b"5 =b\n",
+        record("a", "1" * 256),
+    ],
+)
+def test_records_made_for_the_parser_are_refused(
+    tmp_path: Path, records: bytes, kind: bytes
+) -> None:
+    with pytest.raises(Refused, match=r'entry "header" has a PAX record (that is not|with a num)'):
+        unpacked(pax(records, kind) + tar((entry("evil"), b"x")), tmp_path)
 
 
 def test_an_archive_too_deep_to_pack_is_an_error(tmp_path: Path) -> None:

@@ -106,3 +106,16 @@ def test_frames_of_other_channels_are_ignored_and_others_are_not_taken() -> None
     assert not ends.receiver.take(Resize(1, 2))
     ends.receiver.close(1)
     assert ends.receiver.take(Data(1, b"x"))
+
+
+async def test_data_of_no_bytes_is_not_held() -> None:
+    ends, received = Ends(10), list[bytes]()
+
+    async def write(data: bytes) -> None:
+        received.append(data)
+
+    for _ in range(1000):
+        ends.receiver.take(Data(1, b""))
+    ends.receiver.take(HalfClose(1))
+    await ends.receiver.drain(1, write)
+    assert received == []
