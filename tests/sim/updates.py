@@ -150,8 +150,8 @@ class Updates:
         self, state: State, decision: Decision, old: Service, new: Service, now: Instant
     ) -> Iterator[Problem]:
         after = _slots_after(state, decision, new.id)
-        known = self._rollouts.get(new.id)
-        if known is None or new.update_status is None or known.key != key_of(new.update_status):
+        known, status = self._rollouts.get(new.id), new.update_status
+        if known is None or status is None or known.key != key_of(status):
             known = Rollout((0, 0))
         begun = [
             n
@@ -161,7 +161,6 @@ class Updates:
         ]
         name = new.spec.name
         if begun and not is_rolling(new):
-            status = new.update_status
             assert status is not None
             yield Rule.PAUSED, f"slots {begun} of {name} are updated, which is {status.state}"
         if begun:
@@ -179,8 +178,7 @@ class Updates:
 
     def _begins_ended(self, state: State, new: Service, number: int, tasks: list[Task]) -> bool:
         """Whether the decision updates a slot whose old task had ended by itself, for good, before
-        the update began; in a paused update, however and whenever it ended. The slots of a global
-        service, and those whose restart is due, get their new task at once.
+        the update began; in a paused update, however and whenever it ended.
         """
         before = state.tasks_of_service(new.id).slots.get(number, ())
         before = tuple(task for task in before if task.desired_state is not TaskState.REMOVE)
@@ -188,9 +186,8 @@ class Updates:
         if not before or status is None or any(is_new(new, t) for t in before):
             return False
         last = before[-1]
-        # One that refused limits is followed by one of its version, as in a paused update.
         made = [t for t in tasks if t.id not in state.tasks and is_new(new, t)]
-        if all(task.spec_version == last.spec_version for task in made):
+        if all(t.spec_version == last.spec_version for t in made):  # the last one refused limits
             return False
         if last.id in self._stops.before_start.get(new.id, ()) or any(map(should_run, before)):
             return False
