@@ -24,6 +24,7 @@ from pyswarm_core.api.v1 import (
     control_pb2,
     dispatcher_pb2,
     dispatcher_pb2_grpc,
+    files_pb2,
     objects_pb2,
 )
 from pyswarm_core.clock import Instant
@@ -156,6 +157,20 @@ async def test_a_refused_change_is_recorded_and_stored_a_little_later(
         assert len(found) == 1
         record = (await listed(stub))[-1]
         assert told(record) == ("root", "service create", "service/web", error)
+
+
+async def test_a_list_of_processes_that_was_refused_is_recorded(
+    tmp_path: Path, store: Store
+) -> None:
+    async with term(config(tmp_path), store) as (_, stub):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Top(files_pb2.TopRequest(ref="none.1"), timeout=10)
+        async with asyncio.timeout(15):
+            while not (found := await listed(stub)):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        record = found[-1]
+        assert (record.caller, record.verb) == ("root", "container top")
+        assert record.result == refused.value.details()
 
 
 async def test_a_join_is_recorded_with_its_address(tmp_path: Path, store: Store) -> None:
