@@ -90,7 +90,9 @@ def prepare() -> tuple[str, ...]:
     Raises Unavailable if a controller cannot be mounted.
     """
     done: list[str] = []
-    for name in controllers_to_mount(cgroups.mounted(), _controllers()):
+    mounted = cgroups.mounted()
+    unseen = mounted_elsewhere(mounted, Path("/proc/self/cgroup").read_text())
+    for name in controllers_to_mount(mounted, (*_controllers(), *unseen)):
         target = Path("/sys/fs/cgroup") / name
         target.mkdir(exist_ok=True)
         words = ["mount", "-t", "cgroup", "-o", name, "none", str(target)]
@@ -140,6 +142,15 @@ def choose_runtime(crun_version: str, runc_version: str) -> tuple[str, str]:
 def controllers_to_mount(hierarchies: Hierarchies, unified: tuple[str, ...]) -> tuple[str, ...]:
     """The v2 controllers of a hybrid host, which must move to v1 before crun accepts it. PURE."""
     return unified if hierarchies.v1 and hierarchies.unified else ()
+
+
+def mounted_elsewhere(hierarchies: Hierarchies, cgroups_of_self: str) -> tuple[str, ...]:
+    """The v1 controllers that only other mount namespaces have mounted, from /proc/self/cgroup: the
+    OCI runtime would make plain directories in their place. PURE.
+    """
+    rows = [line.split(":", 2) for line in cgroups_of_self.splitlines()]
+    names = [name for row in rows for name in row[1].split(",") if name and "=" not in name]
+    return tuple(name for name in names if name not in hierarchies.v1)
 
 
 def cgroup_problems(hierarchies: Hierarchies, unified: tuple[str, ...]) -> tuple[str, ...]:

@@ -41,6 +41,15 @@ def test_controller_left_on_v2_of_a_hybrid_host_is_to_be_mounted() -> None:
     assert preflight.cgroup_problems(parse_mounts(V2), ("cpu", "memory", "pids")) == ()
 
 
+def test_controller_that_only_another_mount_namespace_has_mounted_is_found() -> None:
+    rows = "13:hugetlb:/\n9:name=systemd:/\n8:memory:/x\n2:cpu,cpuacct:/\n0::/\n"
+    hybrid = parse_mounts(V1 + UNIFIED)
+    unseen = [name for name in ("hugetlb", "memory", "cpu") if name not in hybrid.v1]
+    assert list(preflight.mounted_elsewhere(hybrid, rows)) == unseen
+    assert "hugetlb" in unseen
+    assert preflight.mounted_elsewhere(parse_mounts(V2), "0::/a\n") == ()
+
+
 def test_missing_controller_is_named() -> None:
     (problem,) = preflight.cgroup_problems(parse_mounts(V2), ("cpu", "pids"))
     assert "memory is not available" in problem
