@@ -148,7 +148,7 @@ def mounted_elsewhere(hierarchies: Hierarchies, cgroups_of_self: str) -> tuple[s
     """The v1 controllers that only other mount namespaces have mounted, from /proc/self/cgroup: the
     OCI runtime would make plain directories in their place. PURE.
     """
-    rows = [line.split(":", 2) for line in cgroups_of_self.splitlines()]
+    rows = [line.split(":", 2) for line in cgroups_of_self.split("\n") if line]
     names = [name for row in rows for name in row[1].split(",") if name and "=" not in name]
     return tuple(name for name in names if name not in hierarchies.v1)
 
