@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from agent.streams.base import Link
-from agent.streams.serving import Request, Streams
+from agent.streams.serving import Streams
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.status import name_of
 from pyswarm_core.aio.streams.framed import ENDED, Framed
@@ -13,26 +13,12 @@ from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import PyswarmError, Unavailable, causes
 from pyswarm_core.streams.frames import Frame, decode, encode
-from pyswarm_core.streams.requests import (
-    AttachRequest,
-    CopyInRequest,
-    CopyOutRequest,
-    ExecRequest,
-    ExportRequest,
-    PortForwardRequest,
-)
+from pyswarm_core.streams.requests import OPERATIONS, OpeningRequest
 
 _log = EventLog("agent.session.streams")
 
-REQUESTS: Mapping[str, type[Request]] = MappingProxyType(
-    {
-        "exec": ExecRequest,
-        "attach": AttachRequest,
-        "port_forward": PortForwardRequest,
-        "copy_out": CopyOutRequest,
-        "copy_in": CopyInRequest,
-        "export": ExportRequest,
-    }
+REQUESTS: Mapping[str, type[OpeningRequest]] = MappingProxyType(
+    {one.field: one.request for one in OPERATIONS}
 )
 """The kinds of OpenTunnel that open a byte stream."""
 

@@ -16,16 +16,14 @@ from pyswarm_core.errors import Conflict, PyswarmError, causes, reason_of
 from pyswarm_core.streams.failures import exit_of
 from pyswarm_core.streams.frames import STDIN, STDOUT, Exit, Started
 from pyswarm_core.streams.limits import STREAM_WINDOW_NODE
-from pyswarm_core.streams.requests import CopyInRequest, CopyOutRequest, ExportRequest
+from pyswarm_core.streams.requests import CopyInRequest, CopyOutRequest, ExportRequest, FileRequest
 
 _READ_S = 5.0
 """How long a caller may take to read the exit of a copy that failed."""
 
-CopyRequest = CopyOutRequest | CopyInRequest | ExportRequest
-
 
 async def serve_copy(
-    runtime: Runtime, copies: Copies, record: Record, request: CopyRequest, link: Link
+    runtime: Runtime, copies: Copies, record: Record, request: FileRequest, link: Link
 ) -> None:
     """Copy until the archive has ended. The exit says what failed."""
     try:
@@ -49,7 +47,7 @@ async def _until_gone(link: Link) -> None:
 
 
 async def _copy(
-    runtime: Runtime, copies: Copies, record: Record, request: CopyRequest, link: Link
+    runtime: Runtime, copies: Copies, record: Record, request: FileRequest, link: Link
 ) -> None:
     writable = isinstance(request, CopyInRequest)
     try:

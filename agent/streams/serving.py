@@ -19,10 +19,9 @@ from pyswarm_core.ids import TaskId
 from pyswarm_core.streams.limits import STREAMS_PER_NODE
 from pyswarm_core.streams.requests import (
     AttachRequest,
-    CopyInRequest,
-    CopyOutRequest,
     ExecRequest,
-    ExportRequest,
+    FileRequest,
+    OpeningRequest,
     PortForwardRequest,
 )
 
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
     from agent.files.copying import Copies
 
 _log = EventLog("agent.streams")
-
-CopyRequest = CopyOutRequest | CopyInRequest | ExportRequest
-Request = ExecRequest | AttachRequest | PortForwardRequest | CopyRequest
 
 
 class Streams:
@@ -76,7 +72,7 @@ class Streams:
             task.cancel()
         await self._group.__aexit__(kind, error, traceback)
 
-    async def serve(self, request: Request, link: Link) -> None:
+    async def serve(self, request: OpeningRequest, link: Link) -> None:
         """Serve one stream until it ends. Cancelling it ends what it began.
 
         Raises PyswarmError, which becomes the end of the caller's stream.
@@ -91,7 +87,7 @@ class Streams:
         finally:
             self.open -= 1
 
-    async def _serve(self, request: Request, link: Link) -> None:
+    async def _serve(self, request: OpeningRequest, link: Link) -> None:
         task_id = TaskId(request.ref)
 
         def find() -> Record | None:
@@ -101,8 +97,7 @@ class Streams:
             await serve_attach(self._runtime, self._attachments, request, find, link)
             return
         record = find()
-        is_copy = isinstance(request, CopyOutRequest | CopyInRequest | ExportRequest)
-        if record is None or not (record.process_runs or is_copy):
+        if record is None or not (record.process_runs or isinstance(request, FileRequest)):
             raise Conflict("the task's process does not run")
         match request:
             case ExecRequest():
@@ -121,7 +116,7 @@ class Streams:
         with destination(process, pid, address) as to:
             await self._forwards.serve(to, request.port, link)
 
-    async def _copy(self, record: Record, request: CopyRequest, link: Link) -> None:
+    async def _copy(self, record: Record, request: FileRequest, link: Link) -> None:
         # Imported with the first copy: archives take 1.4 MB of memory, which most agents never use.
         from agent.files.copying import Copies
         from agent.streams.copying import serve_copy

@@ -7,7 +7,7 @@ import click
 from cli import session
 from cli.lazy import Verb
 from cli.streams import keys
-from pyswarm_core.streams.requests import AttachRequest
+from pyswarm_core.streams.requests import ATTACH, AttachRequest
 
 
 @click.command(
@@ -33,9 +33,9 @@ def attach(*, detach_keys: str, no_stdin: bool, sig_proxy: bool, target: str) ->
     sequence = keys.parse("--detach-keys", detach_keys)
     request = AttachRequest(ref=target, stdin=not no_stdin)
     client = session.connect()
-    from cli.streams import call, program
+    from cli.streams import program
 
     stdio = program.Stdio(not no_stdin, os.isatty(0), sequence)
     if sig_proxy:
         stdio = stdio._replace(signals=program.PROXIED)
-    return program.run(client, call.ATTACH, request, stdio)
+    return program.run(client, ATTACH, request, stdio)

@@ -9,7 +9,7 @@ from cli import session
 from cli.lazy import Verb
 from cli.service.spec.environment import environment
 from cli.streams import keys
-from pyswarm_core.streams.requests import ExecRequest
+from pyswarm_core.streams.requests import EXEC, ExecRequest
 
 
 @click.command(
@@ -81,8 +81,8 @@ def exec_(
         detach=detach,
     )
     client = session.connect()
-    from cli.streams import call, program, replicas
+    from cli.streams import program, replicas
 
     if everywhere:
         return replicas.run(client, request)
-    return program.run(client, call.EXEC, request, program.Stdio(interactive, tty, sequence))
+    return program.run(client, EXEC, request, program.Stdio(interactive, tty, sequence))

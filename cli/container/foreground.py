@@ -21,7 +21,7 @@ from cli.container import calls
 from cli.container.lifecycle import starting, watching
 from cli.container.lifecycle.change import NotStarted
 from cli.converge import Watched
-from cli.streams import call, keys, program
+from cli.streams import keys, program
 from cli.streams.program import Stdio
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import MINUTE, Instant, after
@@ -29,7 +29,7 @@ from pyswarm_core.errors import Conflict, InvalidArgument, NotFound
 from pyswarm_core.objects import Service
 from pyswarm_core.states import TaskState
 from pyswarm_core.streams.frames import Exit
-from pyswarm_core.streams.requests import AttachRequest
+from pyswarm_core.streams.requests import ATTACH, AttachRequest
 
 ATTACHED_WITHIN = MINUTE
 """How long a container waits for this process; agents wait no longer."""
@@ -119,7 +119,7 @@ async def _talk(client: Client, request: AttachRequest, stdio: Stdio, start: "_S
     """Attach; while its task has no node, once it has one."""
     while True:
         try:
-            return await program.converse(client, call.ATTACH, request, stdio)
+            return await program.converse(client, ATTACH, request, stdio)
         except Conflict:
             if start.placed.is_set():
                 raise

@@ -4,37 +4,26 @@ Errors are those of `cli/client.py`, and Broken for a stream that ends before it
 """
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
-from typing import NamedTuple
+from typing import TypeVar
 
 import grpc
 
-from cli.client import RESTART_TIMEOUT_S, STREAM_TIMEOUT_S, Client
+from cli.client import LEADER_POLL_S, RESTART_TIMEOUT_S, STREAM_TIMEOUT_S, Client
 from cli.context.credentials import credentials_of
 from cli.errors import Broken
 from pyswarm_core.aio.credentials import channel
 from pyswarm_core.aio.streams.framed import ENDED, Framed
 from pyswarm_core.api.v1 import control_pb2_grpc, streams_pb2
 from pyswarm_core.codec import to_proto
-from pyswarm_core.errors import PermissionDenied, PyswarmError, Unavailable
+from pyswarm_core.errors import NO_LEADER, PermissionDenied, PyswarmError, Unavailable, causes
 from pyswarm_core.streams.frames import Frame, decode, encode
-from pyswarm_core.streams.requests import StreamRequest
+from pyswarm_core.streams.requests import Operation, StreamRequest
 
-
-class Operation(NamedTuple):
-    """An RPC, and the field of its first frame that holds the request."""
-
-    method: str
-    field: str
-
-
-EXEC = Operation("Exec", "exec")
-ATTACH = Operation("Attach", "attach")
-COPY_OUT = Operation("CopyOut", "copy_out")
-COPY_IN = Operation("CopyIn", "copy_in")
-EXPORT = Operation("Export", "export")
-PORT_FORWARD = Operation("PortForward", "port_forward")
+T = TypeVar("T")
 
 
 class Call:
@@ -111,3 +100,25 @@ class Opened:
         traceback: TracebackType | None,
     ) -> None:
         await self._stack.__aexit__(kind, error, traceback)
+
+
+async def conversing(
+    client: Client,
+    operation: Operation,
+    request: StreamRequest,
+    converse: Callable[[Call], Awaitable[T]],
+) -> T:
+    """Converse over a new stream; again while there is no leader. Raises the first error."""
+    give_up_at = time.monotonic() + RESTART_TIMEOUT_S
+    while True:
+        begun: Call | None = None
+        try:
+            async with Opened(client, operation, request) as begun:
+                return await converse(begun)
+        except BaseExceptionGroup as errors:
+            error = next(causes(errors))
+            waits = isinstance(error, Unavailable) and NO_LEADER in str(error)
+            is_new = begun is None or not begun.begun
+            if not (waits and is_new and time.monotonic() < give_up_at):
+                raise error from None
+        await asyncio.sleep(LEADER_POLL_S)

@@ -3,22 +3,21 @@ SHELL.
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
 
-from cli.client import LEADER_POLL_S, RESTART_TIMEOUT_S, Client
+from cli.client import Client
 from cli.errors import Broken
-from cli.streams.call import COPY_IN, COPY_OUT, EXPORT, Call, Opened, Operation
+from cli.streams.call import Call, conversing
 from pyswarm_core.aio.streams.duplex import Duplex, Read, Write
-from pyswarm_core.errors import NO_LEADER, Unavailable, causes
 from pyswarm_core.streams.failures import error_in
 from pyswarm_core.streams.frames import STDIN, STDOUT, Exit, HalfClose
 from pyswarm_core.streams.limits import STREAM_WINDOW
 from pyswarm_core.streams.requests import (
+    COPY_IN,
+    COPY_OUT,
+    EXPORT,
     CopyInRequest,
     CopyOutRequest,
     ExportRequest,
-    StreamRequest,
 )
 
 
@@ -37,7 +36,7 @@ async def receive(client: Client, request: CopyOutRequest | ExportRequest, write
             duplex.take(HalfClose(STDOUT))
             await drain
 
-    await _opened(client, operation, request, converse)
+    await conversing(client, operation, request, converse)
 
 
 async def send(client: Client, request: CopyInRequest, read: Read) -> None:
@@ -50,7 +49,7 @@ async def send(client: Client, request: CopyInRequest, read: Read) -> None:
             await _until_exit(call, duplex)
             pump.cancel()
 
-    await _opened(client, COPY_IN, request, converse)
+    await conversing(client, COPY_IN, request, converse)
 
 
 async def _until_exit(call: Call, duplex: Duplex) -> None:
@@ -60,26 +59,3 @@ async def _until_exit(call: Call, duplex: Duplex) -> None:
             if error := error_in(frame):
                 raise error
             return
-
-
-async def _opened(
-    client: Client,
-    operation: Operation,
-    request: StreamRequest,
-    converse: Callable[[Call], Awaitable[None]],
-) -> None:
-    """Converse over a new stream; again while there is no leader. Raises the first error."""
-    give_up_at = time.monotonic() + RESTART_TIMEOUT_S
-    while True:
-        begun: Call | None = None
-        try:
-            async with Opened(client, operation, request) as begun:
-                await converse(begun)
-                return
-        except BaseExceptionGroup as errors:
-            error = next(causes(errors))
-            waits = isinstance(error, Unavailable) and NO_LEADER in str(error)
-            is_new = begun is None or not begun.begun
-            if not (waits and is_new and time.monotonic() < give_up_at):
-                raise error from None
-        await asyncio.sleep(LEADER_POLL_S)

@@ -11,11 +11,11 @@ import click
 
 from cli.client import Client
 from cli.errors import Broken
-from cli.streams.call import PORT_FORWARD, Call, Opened
+from cli.streams.call import Call, conversing
 from pyswarm_core.aio.streams.carrying import Carrier
-from pyswarm_core.errors import PyswarmError, causes, reason_of
+from pyswarm_core.errors import PyswarmError, reason_of
 from pyswarm_core.streams.frames import Close, Connect, Exit, Started
-from pyswarm_core.streams.requests import PortForwardRequest
+from pyswarm_core.streams.requests import PORT_FORWARD, PortForwardRequest
 
 
 def run(client: Client, request: PortForwardRequest, address: str, port: int) -> None:
@@ -26,11 +26,11 @@ def run(client: Client, request: PortForwardRequest, address: str, port: int) ->
 
 async def forward(client: Client, request: PortForwardRequest, listener: socket.socket) -> None:
     """The same for a socket that listens, in a running event loop."""
-    try:
-        async with Opened(client, PORT_FORWARD, request) as call:
-            await _serve(call, request.port, listener)
-    except BaseExceptionGroup as errors:
-        raise next(causes(errors)) from None
+
+    async def serve(call: Call) -> None:
+        await _serve(call, request.port, listener)
+
+    await conversing(client, PORT_FORWARD, request, serve)
 
 
 def _listener(address: str, port: int) -> socket.socket:

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import NamedTuple
@@ -12,12 +11,12 @@ from typing import NamedTuple
 import click
 from msgspec.structs import replace
 
-from cli.client import LEADER_POLL_S, RESTART_TIMEOUT_S, Client
+from cli.client import Client
 from cli.streams import keys, terminal
-from cli.streams.call import Call, Opened, Operation
+from cli.streams.call import Call, conversing
 from cli.streams.stdio import Input, Output
 from pyswarm_core.aio.streams.duplex import Duplex, Write
-from pyswarm_core.errors import NO_LEADER, Unavailable, causes
+from pyswarm_core.errors import causes
 from pyswarm_core.streams.frames import (
     STDERR,
     STDIN,
@@ -30,7 +29,7 @@ from pyswarm_core.streams.frames import (
     Started,
 )
 from pyswarm_core.streams.limits import STREAM_WINDOW
-from pyswarm_core.streams.requests import AttachRequest, ExecRequest
+from pyswarm_core.streams.requests import AttachRequest, ExecRequest, Operation
 
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 """Signals that end this process, which first restores its terminal."""
@@ -105,22 +104,10 @@ async def converse(
     client: Client, operation: Operation, request: ExecRequest | AttachRequest, stdio: Stdio
 ) -> Exit:
     """The same in a running event loop; returns how the program ended."""
-    give_up_at = time.monotonic() + RESTART_TIMEOUT_S
     if stdio.terminal:
         rows, columns = terminal.size()
         request = replace(request, rows=rows, columns=columns)
-    while True:
-        begun: Call | None = None
-        try:
-            async with Opened(client, operation, request) as begun:
-                return await _Program(begun, stdio).run()
-        except BaseExceptionGroup as errors:
-            error = next(causes(errors))
-            waits = isinstance(error, Unavailable) and NO_LEADER in str(error)
-            is_new = begun is None or not begun.begun
-            if not (waits and is_new and time.monotonic() < give_up_at):
-                raise error from None
-        await asyncio.sleep(LEADER_POLL_S)
+    return await conversing(client, operation, request, lambda call: _Program(call, stdio).run())
 
 
 class _Program:

@@ -9,13 +9,12 @@ from msgspec.structs import replace
 from cli.client import Client
 from cli.exits import ExitCode
 from cli.streams import program
-from cli.streams.call import EXEC
 from cli.streams.program import Stdio
 from cli.streams.stdio import Output
 from pyswarm_core.aio.streams.duplex import Write
 from pyswarm_core.errors import Conflict, PyswarmError
 from pyswarm_core.states import TaskState
-from pyswarm_core.streams.requests import ExecRequest
+from pyswarm_core.streams.requests import EXEC, ExecRequest
 
 AT_ONCE = 64
 """Commands that run at once."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from controller.api.queries.lookup import find_container, find_target, task_name
+from controller.api.queries.lookup import find_container_task, find_target, task_name
 from controller.api.streams import Send
 from controller.api.tasks import ANSWER_TIMEOUT_S
 from controller.brain.slices import Slices, WatchResult
@@ -90,7 +90,7 @@ async def wait(leader: Leader, ref: str) -> ContainerEnd:
     """How the container ended, once it has. Raises NotFound also if it is removed meanwhile, and
     Unavailable when leadership is lost.
     """
-    task = await leader.watches.runner.run(find_container(leader.state, ref))
+    task = await leader.watches.runner.run(find_container_task(leader.state, ref))
     with leader.watches.watching(task.service_id, look_at_end, task.id) as watcher:
         while True:
             seen = await watcher.next()
@@ -118,7 +118,7 @@ async def _running(leader: Leader, ref: str) -> Task:
 
 
 async def _with_node(leader: Leader, ref: str) -> Task:
-    task = await leader.watches.runner.run(find_container(leader.state, ref))
+    task = await leader.watches.runner.run(find_container_task(leader.state, ref))
     if not task.node_id:
         name = task_name(leader.state, task)
         raise Conflict(f"container {name} has no files yet: it is {task.state.word}")

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from controller.api.changes.services import rollback_target
 from controller.api.queries.lookup import (
     find,
-    find_container,
+    find_container_task,
     find_service_or_task,
     find_task,
     kind_named,
@@ -142,7 +142,7 @@ def _program(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[N
         verb = f"{rule.verb} with --privileged"
         require_role(caller, Role.ADMIN, verb, f"that {POWER}")
     if rule.named is Named.FILES:
-        task = yield from find_container(state, request.ref)
+        task = yield from find_container_task(state, request.ref)
     else:
         task = yield from requested_task(state, request)
     _require_power(caller, rule, task, state)

@@ -39,10 +39,13 @@ from pyswarm_core.limits import (
     STREAMS_MAX,
     STREAMS_PER_CALLER,
 )
+from pyswarm_core.streams.requests import OPERATIONS
 
 LASTING = frozenset(
-    "WatchService Events ListAudit Logs Stats PullImage Exec Attach PortForward CopyOut CopyIn"
-    " Export WaitContainer".split()
+    (
+        *"WatchService Events ListAudit Logs Stats PullImage WaitContainer".split(),
+        *(one.method for one in OPERATIONS),
+    )
 )
 """Calls that may stay open; all others count as requests, lists too."""
 OF_HOSTS = frozenset(f"{DISPATCHER}{name}" for name in ("Join", "RenewCertificate", "Leave"))

@@ -16,7 +16,6 @@ from pyswarm_core.limits import NODE_CPUS_MAX, NODE_MEMORY_MAX
 
 INT64_MAX = 2**63 - 1
 NANO_CPUS = 1_000_000_000
-DAY = 24 * HOUR
 
 _LENGTH_MAX = 28
 """Decimal keeps 28 digits; no valid value is longer."""

@@ -3,6 +3,8 @@
 The structs have the fields of their messages in proto/pyswarm_core/api/v1/streams.proto.
 """
 
+from typing import NamedTuple
+
 import msgspec
 
 
@@ -65,3 +67,26 @@ class CopyInRequest(StreamRequest, frozen=True, kw_only=True):
 
 class ExportRequest(StreamRequest, frozen=True, kw_only=True):
     """The archive of all files of a container."""
+
+
+FileRequest = CopyOutRequest | CopyInRequest | ExportRequest
+"""Of a container's files: it need not run."""
+OpeningRequest = ExecRequest | AttachRequest | PortForwardRequest | FileRequest
+
+
+class Operation(NamedTuple):
+    """An RPC of Control that is a byte stream."""
+
+    method: str
+    field: str
+    """Of the first frame, and of OpenTunnel: it has the request."""
+    request: type[OpeningRequest]
+
+
+EXEC = Operation("Exec", "exec", ExecRequest)
+ATTACH = Operation("Attach", "attach", AttachRequest)
+PORT_FORWARD = Operation("PortForward", "port_forward", PortForwardRequest)
+COPY_OUT = Operation("CopyOut", "copy_out", CopyOutRequest)
+COPY_IN = Operation("CopyIn", "copy_in", CopyInRequest)
+EXPORT = Operation("Export", "export", ExportRequest)
+OPERATIONS = (EXEC, ATTACH, PORT_FORWARD, COPY_OUT, COPY_IN, EXPORT)

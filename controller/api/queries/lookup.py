@@ -110,7 +110,7 @@ def find_service_or_task(state: State, ref: str) -> Slices[Service | Task]:
         raise NotFound(f"no such service or task{missing}") from None
 
 
-def find_container(state: State, ref: str) -> Slices[Task]:
+def find_container_task(state: State, ref: str) -> Slices[Task]:
     """As `find_target`, but the task may have ended: of a service with one slot the newest one."""
     found = yield from find_service_or_task(state, ref)
     if isinstance(found, Task):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from controller.api.queries.lookup import find_container, requested_task, task_name
+from controller.api.queries.lookup import find_container_task, requested_task, task_name
 from controller.api.relaying.relay import Caller, Chosen, relay
 from controller.brain.slices import Slices
 from controller.grpc.callers import check_task, current_caller
@@ -32,30 +32,20 @@ from pyswarm_core.identity.audit import FieldChange
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
 from pyswarm_core.streams.requests import (
+    OPERATIONS,
     AttachRequest,
     CopyInRequest,
     CopyOutRequest,
     ExecRequest,
     ExportRequest,
+    FileRequest,
     PortForwardRequest,
     StreamRequest,
 )
 
 R = TypeVar("R", bound=StreamRequest)
 
-_FILES = (CopyOutRequest, CopyInRequest, ExportRequest)
-"""Of a container that need not run."""
-
-OPENINGS: Mapping[str, str] = MappingProxyType(
-    {
-        "Exec": "exec",
-        "Attach": "attach",
-        "PortForward": "port_forward",
-        "CopyOut": "copy_out",
-        "CopyIn": "copy_in",
-        "Export": "export",
-    }
-)
+OPENINGS: Mapping[str, str] = MappingProxyType({one.method: one.field for one in OPERATIONS})
 """By RPC, the kind of its first frame."""
 
 
@@ -118,12 +108,12 @@ class StreamCalls(control_pb2_grpc.ControlServicer):
         leader = self._leadership.current()
         caller = Caller(partial(_next, context), context.write)
         begun = _recorded(leader, verb, about)
-        find = _container if isinstance(request, _FILES) else requested_task
+        find = _container if isinstance(request, FileRequest) else requested_task
         await relay(leader, exchange, request, caller, Chosen(find, begun))
 
 
 def _container(state: State, request: StreamRequest) -> Slices[Task]:
-    return find_container(state, request.ref)
+    return find_container_task(state, request.ref)
 
 
 def _recorded(leader: Leader, verb: str, about: list[FieldChange]) -> Callable[[Task], None]:

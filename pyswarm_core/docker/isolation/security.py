@@ -13,7 +13,6 @@ NAMESPACES = ("--pid", "--ipc", "--uts", "--cgroupns")
 POWERS = ("--privileged", *NAMESPACES, "--device", "--device-cgroup-rule", "--security-opt")
 """The flags of `powers`."""
 UNCONFINED = "unconfined"
-NO_NEW_PRIVILEGES = "no-new-privileges"
 SECCOMP, APPARMOR, LABEL, SYSTEMPATHS = "seccomp", "apparmor", "label", "systempaths"
 
 _OPTION = re.compile(r"(?P<name>[a-z-]+)(?:[=:](?P<value>.*))?", re.DOTALL)

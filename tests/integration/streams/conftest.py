@@ -19,7 +19,6 @@ from agent.runtime.running.attachments import Attachments
 from agent.session.streams import serve_stream
 from agent.streams.serving import Streams
 from cli.client import Client
-from cli.streams import call
 from cli.streams.program import Stdio, converse
 from controller.api.queries.info import ControllerFacts
 from controller.grpc.admission import Admission
@@ -35,7 +34,7 @@ from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.specs import ContainerSpec, TaskSpec
 from pyswarm_core.states import TaskState
 from pyswarm_core.streams.frames import Exit
-from pyswarm_core.streams.requests import AttachRequest, ExecRequest
+from pyswarm_core.streams.requests import ATTACH, EXEC, AttachRequest, ExecRequest
 from tests.fixtures import build
 from tests.fixtures.desk import Desk, StoppedClock, Term
 from tests.fixtures.envelopes import FixedAutolock
@@ -157,7 +156,7 @@ class Rig:
         stdio = Stdio(stdin, self.spec.tty, stdout=seen.take_out, stderr=seen.take_err)
         with Client(self.address) as client:
             async with asyncio.timeout(WAIT_S):
-                return await converse(client, call.ATTACH, request, stdio), seen
+                return await converse(client, ATTACH, request, stdio), seen
 
     async def exec(
         self, *words: str, ref: str = "web.1", stdin: bool = False, **options: Any
@@ -169,7 +168,7 @@ class Rig:
         stdio = Stdio(stdin, terminal, stdout=seen.take_out, stderr=seen.take_err)
         with Client(self.address) as client:
             async with asyncio.timeout(WAIT_S):
-                return await converse(client, call.EXEC, request, stdio), seen
+                return await converse(client, EXEC, request, stdio), seen
 
 
 @pytest.fixture

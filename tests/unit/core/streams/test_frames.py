@@ -5,6 +5,7 @@ import pytest
 from pyswarm_core.api.v1 import streams_pb2
 from pyswarm_core.streams import frames
 from pyswarm_core.streams.frames import Frame, decode, encode
+from pyswarm_core.streams.requests import OPERATIONS
 
 EVERY: list[Frame] = [
     frames.Data(2, b"\x00\xff"),
@@ -36,4 +37,4 @@ def test_frames_of_unknown_kinds_are_none() -> None:
 def test_every_kind_of_the_message_is_a_frame_or_opens_a_stream() -> None:
     kinds = {field.name for field in streams_pb2.StreamFrame.DESCRIPTOR.fields}
     known = {encode(frame).WhichOneof("kind") for frame in EVERY}
-    assert kinds - known == {"exec", "attach", "port_forward", "copy_out", "copy_in", "export"}
+    assert kinds - known == {one.field for one in OPERATIONS}
