@@ -48,7 +48,6 @@ from pyswarm_core.codec import to_proto
 from pyswarm_core.errors import Conflict
 from pyswarm_core.identity.audit import AuditRecord
 from pyswarm_core.kinds import NETWORK, NODE, SERVICE
-from pyswarm_core.limits import EVENTS_KEPT
 from pyswarm_core.objects import Network, Node, Service, Version
 from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 from pyswarm_core.views import AuditRecords, Event, EventQuery
@@ -56,6 +55,9 @@ from pyswarm_core.views import AuditRecords, Event, EventQuery
 K = TypeVar("K")
 V = TypeVar("V")
 R = TypeVar("R", bound=Message)
+
+EVENTS_ENCODED = 1_000
+"""Events kept as messages: those that many streams receive at about the same time."""
 
 
 class Control(UserCalls, ContainerCalls, StreamCalls):
@@ -400,9 +402,9 @@ def _network(network: Network) -> pb.NetworkReply:
     return pb.NetworkReply(network=to_proto(network, pb.NetworkReply().network))
 
 
-@lru_cache(EVENTS_KEPT)
+@lru_cache(EVENTS_ENCODED)
 def _event(event: Event) -> pb.Event:
-    """Encoded once, however many streams follow."""
+    """Encoded once for all streams that follow."""
     return to_proto(event, pb.Event())
 
 
