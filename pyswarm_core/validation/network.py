@@ -29,6 +29,7 @@ _LAN = (
 )
 _ONE = 'only one instance of "{}" network is allowed; services and containers join --network {}'
 _REFUSED = {
+    "bridge": "expected overlay, for which the word stands on the command line alone",
     "macvlan": _LAN,
     "ipvlan": _LAN,
     "host": _ONE.format("host", "host"),

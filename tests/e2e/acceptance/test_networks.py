@@ -122,6 +122,18 @@ def test_a_container_is_on_the_predefined_network_of_its_host(
         fleet("rm", "-f", name)
 
 
+def test_a_container_joins_several_networks(fleet: Fleet, service: str, network: str) -> None:
+    fleet("network", "create", network)
+    run(fleet, f"{service}-db", "--network", network, "--network", "app")
+    run(fleet, f"{service}-web", "--network", "app")
+    page = fleet("exec", f"{service}-web", "wget", "-q", "-O", "-", f"http://{service}-db{PAGE}")
+    assert "client" in page
+    form = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}"
+    assert fleet("inspect", "-f", form, f"{service}-db").split() == ["app", network]
+    beside = fleet.run("run", "-d", "--network", "bridge", "--network", network, IMAGE)
+    assert (beside.code, "expected no other network beside it" in beside.err) == (125, True)
+
+
 def test_a_container_with_ports_is_on_the_ingress_network_with_or_without_bridge(
     fleet: Fleet, service: str
 ) -> None:
