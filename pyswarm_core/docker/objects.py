@@ -14,7 +14,7 @@ from pyswarm_core.docker.units import format_time
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.objects import Network, Service
 from pyswarm_core.specs import PREDEFINED_NETWORKS, IpamConfig, NetworkSpec, ipv4_config
-from pyswarm_core.views import NetworkMembers, NodeView, TaskCheck, TaskView
+from pyswarm_core.views import NetworkMembers, NetworkTask, NodeView, TaskCheck, TaskView
 
 Addresses = Callable[[NetworkId, str], Sequence[str]]
 """An address on a network and, if the network has IPv6, the IPv6 address that belongs to it."""
@@ -174,13 +174,11 @@ def _options(spec: NetworkSpec) -> dict[str, str]:
 
 
 def _containers(members: NetworkMembers) -> dict[str, Any]:
-    """Docker's map of containers by id; a task of a service has the name SERVICE.SLOT.TASK."""
+    """Docker's map of containers by id."""
     network = members.network
     return {
         task.container_id or task.task_id: {
-            "Name": task.name
-            if task.container_id not in ("", task.task_id)
-            else f"{task.name}.{task.task_id}",
+            "Name": _container_name(task),
             "EndpointID": "",
             "MacAddress": "",
             "IPv4Address": _in_subnet(task.address, network.subnet),
@@ -189,6 +187,12 @@ def _containers(members: NetworkMembers) -> dict[str, Any]:
         for service in members.services
         for task in service.tasks
     }
+
+
+def _container_name(task: NetworkTask) -> str:
+    """The name that lists of containers show: `db`, or SERVICE.SLOT.TASK of a task of a service."""
+    is_task = task.container_id in ("", task.task_id)
+    return f"{task.name}.{task.task_id}" if is_task else task.name
 
 
 def _in_subnet(address: str, subnet: str) -> str:
