@@ -111,8 +111,8 @@ async def test_unused_networks_are_those_of_the_stacks(fleet: Identified) -> Non
         assert await listed("dangling=true") == ["web_net"]
         assert await listed("type=builtin") == ["bridge", "host", "none"]
         for name in ("db_net", "bridge"):
-            request = pb.ObjectRequest(kind="network", ref=name)
-            assert await stub.RemoveObject(request, metadata=metadata).code() is DENIED
+            other = pb.ObjectRequest(kind="network", ref=name)
+            assert await stub.RemoveObject(other, metadata=metadata).code() is DENIED
         web_net = pb.ObjectRequest(kind="network", ref="web_net")
         viewers = (("authorization", f"Bearer {viewer}"),)
         assert await stub.RemoveObject(web_net, metadata=viewers).code() is DENIED

@@ -67,6 +67,10 @@ def test_predefined_networks_are_listed_as_docker_does(script: Script, pyswarm: 
     assert pyswarm("network", "ls", "--format", form).out.startswith(
         "app true false false tier=back\nbridge true false false \n"
     )
+    form = 'table {{.Name}}\\t{{.Label "com.example.tier"}}{{.Label "tier"}}'
+    assert pyswarm("network", "ls", "-f", "name=app", "--format", form).out.startswith(
+        "NAME      tiertier\napp       back\nbridge\n"
+    )
 
 
 def test_inspect_shows_containers_by_id_with_their_addresses(
