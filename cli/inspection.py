@@ -11,7 +11,7 @@ import click
 
 from cli.client import Client
 from pyswarm_core.addresses import address6
-from pyswarm_core.docker import documents
+from pyswarm_core.docker import documents, objects
 from pyswarm_core.errors import NotFound
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.objects import Network
@@ -43,8 +43,25 @@ class Networks:
             return None
 
 
-def inspect_all(refs: Sequence[str], form: str, read: Callable[[str], dict[str, Any]]) -> None:
-    """Print the documents that `read` returns. Raises NotFound with all names that do not exist."""
+def network_document(
+    client: Client, ref: str, *, verbose: bool = False, whole: bool = False
+) -> dict[str, Any]:
+    """The document of a network; see `objects.of_network`."""
+    return objects.of_network(client.network_members(ref), verbose=verbose, whole=whole)
+
+
+def is_template(form: str) -> bool:
+    """Whether `--format` is a template, which may name any key."""
+    return form not in ("", "json")
+
+
+def inspect_all(
+    refs: Sequence[str], form: str, read: Callable[[str], dict[str, Any]], *, whole: bool = False
+) -> None:
+    """Print the documents that `read` returns; JSON without their empty fields unless `whole`.
+
+    Raises NotFound with all names that do not exist.
+    """
     found, missing = [], []
     for ref in refs:
         try:
@@ -52,7 +69,7 @@ def inspect_all(refs: Sequence[str], form: str, read: Callable[[str], dict[str, 
         except NotFound as error:
             missing.append(str(error))
     if found or not form:
-        for line in documents.show(found, form):
+        for line in documents.show(found, form, whole=whole):
             click.echo(line)
     if missing:
         raise NotFound("; ".join(missing))

@@ -65,8 +65,7 @@ UNSUPPORTED: Mapping[str, str] = {
             "the state is in etcd, which has the flags --max-snapshots and --snapshot-count",
         ),
         (
-            "--force-new-cluster --aux-address --ipam-driver --ipam-opt --ipv4 --scope"
-            " --config-only --config-from --details --rotate",
+            "--force-new-cluster --details --rotate",
             "",
         ),
     )
@@ -86,6 +85,15 @@ REFUSED: Mapping[str, str] = {
             "--ip6",
             "the IPv6 address of a task follows from its IPv4 address; use --ip on a network made"
             " with --ipv6",
+        ),
+        (
+            "--aux-address",
+            "addresses of --subnet outside --ip-range are assigned to no task; use --ip-range",
+        ),
+        ("--ipam-opt", "agents assign the addresses; use --subnet, --ip-range and --gateway"),
+        (
+            "--config-only --config-from",
+            "a network has one configuration for all hosts; give `network create` its options",
         ),
         (
             "--cpu-count --cpu-percent --io-maxbandwidth --io-maxiops",

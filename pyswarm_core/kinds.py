@@ -31,6 +31,7 @@ from pyswarm_core.objects import (
     PreviousSpec,
     Service,
 )
+from pyswarm_core.specs import PREDEFINED_NETWORKS
 
 Item = TypeVar("Item", bound=Object)
 Id = TypeVar("Id", bound=str)
@@ -102,9 +103,10 @@ def _spec(item: Any) -> Any:
 
 def _check_network(network: Network) -> None:
     """Raise ValueError for subnets that are none: every comparison with the subnets of all networks
-    would fail at them.
+    would fail at them. Lists also have predefined networks, which have none.
     """
-    IPv4Network(network.subnet)
+    if network.subnet or network.id not in PREDEFINED_NETWORKS:
+        IPv4Network(network.subnet)
     if network.subnet6:
         IPv6Network(network.subnet6)
 

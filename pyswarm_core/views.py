@@ -139,6 +139,8 @@ class NetworkTask(msgspec.Struct, frozen=True):
     node_name: str
     address: str
     state: TaskState
+    container_id: str = ""
+    """The id by which `ps` lists it; empty: of a controller of an earlier version."""
 
 
 class NetworkService(msgspec.Struct, frozen=True):

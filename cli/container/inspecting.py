@@ -8,7 +8,7 @@ import click
 from cli import session
 from cli.client import Client
 from cli.container import calls
-from cli.inspection import Networks
+from cli.inspection import Networks, is_template, network_document
 from cli.node.self_ import node_of
 from cli.task.inspect import checks_of
 from pyswarm_core.docker import documents, images, objects
@@ -24,12 +24,12 @@ def show(names: Sequence[str], form: str, kinds: Sequence[str], *, with_size: bo
     if with_size:
         raise InvalidArgument("--size is not supported yet: `pyswarm diff` lists changed files")
     client = session.connect()
-    reader = _Reader(client)
+    reader = _Reader(client, whole=is_template(form))
     found: list[Document] = []
     missing = []
     for name in names:
         try:
-            found.append(reader.read(name, kinds, whole=bool(form) and form != "json"))
+            found.append(reader.read(name, kinds))
         except NotFound as error:
             missing.append(str(error))
     if found or not form:
@@ -40,23 +40,23 @@ def show(names: Sequence[str], form: str, kinds: Sequence[str], *, with_size: bo
 
 
 class _Reader:
-    """Reads the documents of one command; each network is read once."""
+    """Reads the documents of one command, `whole` for templates; each network is read once."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, client: Client, *, whole: bool) -> None:
+        self._client, self._whole = client, whole
         self._networks = Networks(client)
         self._of: Mapping[str, Callable[[str], Document]] = {
             "container": self._container,
             "image": self._image,
-            "network": lambda ref: objects.of_network(client.network(ref)),
+            "network": lambda ref: network_document(client, ref, whole=whole),
             "node": lambda ref: objects.of_node(node_of(client, ref)),
             "service": self._service,
             "task": self._task,
             "user": lambda ref: documents.document(client.object(USER, ref)),
         }
 
-    def read(self, name: str, kinds: Sequence[str], *, whole: bool) -> Document:
-        """The first object of that name; without empty fields unless `whole`, or a container."""
+    def read(self, name: str, kinds: Sequence[str]) -> Document:
+        """The first object of that name; without empty fields unless Docker's document has them."""
         for kind in kinds:
             try:
                 document = self._of[kind](name)
@@ -64,7 +64,8 @@ class _Reader:
                 if "ambiguous" in str(error):
                     raise
                 continue
-            return document if whole or kind == "container" else documents.without_unset(document)
+            is_done = self._whole or kind in ("container", "network")
+            return document if is_done else documents.without_unset(document)
         what = kinds[0] if len(kinds) == 1 else "object"
         raise NotFound(f"No such {what}: {name}")
 

@@ -5,12 +5,13 @@ import click
 from cli.lazy import LazyGroup
 
 VERBS = {
-    "create": ("cli.network.create:create", "Create an overlay network"),
+    "create": ("cli.network.create:create", "Create a network"),
     "inspect": (
         "cli.network.inspect:inspect",
         "Display detailed information on one or more networks",
     ),
     "ls": ("cli.network.ls:ls_", "List networks"),
+    "prune": ("cli.network.prune:prune", "Remove all unused networks"),
     "rm": ("cli.network.rm:rm", "Remove one or more networks"),
 }
 

@@ -8,14 +8,15 @@ import click
 from cli import session
 from cli.lazy import Verb
 from pyswarm_core.docker import entries, networking
+from pyswarm_core.errors import invalid
 from pyswarm_core.specs import Ipam, NetworkSpec
 from pyswarm_core.validation import network_problems, require
 
 
 @click.command(
     cls=Verb,
-    help="Create an overlay network\n\n"
-    "Example: pyswarm network create -d overlay --subnet 10.20.0.0/16 app",
+    help="Create a network, which reaches every host\n\n"
+    "Example: pyswarm network create --subnet 10.20.0.0/16 app",
 )
 @click.option(
     "-d", "--driver", default="overlay", show_default=True, help="Driver to manage the network"
@@ -29,12 +30,17 @@ from pyswarm_core.validation import network_problems, require
 @click.option(
     "--ip-range", multiple=True, metavar="CIDR", help="Allocate addresses from a sub-range"
 )
+@click.option(
+    "--ipam-driver", default="default", show_default=True, help="IP Address Management Driver"
+)
+@click.option("--ipv4/--no-ipv4", default=True, help="Enable IPv4 address assignment (always on)")
 @click.option("--ipv6", is_flag=True, help="Enable IPv6 (default subnet a /64 of fd00::/8)")
 @click.option("--internal", is_flag=True, help="Restrict external access to the network")
 @click.option(
     "--attachable", is_flag=True, help="Accepted for compatibility: services can use every network"
 )
 @click.option("--ingress", is_flag=True, help="Create the network of the routing mesh")
+@click.option("--scope", default="swarm", show_default=True, help="Control the network's scope")
 @click.option("--label", multiple=True, metavar="KEY=VALUE", help="Set metadata on a network")
 @click.option(
     "-o",
@@ -47,22 +53,39 @@ from pyswarm_core.validation import network_problems, require
 def create(*, name: str, **given: Any) -> None:
     spec = spec_of(name, given)
     require(network_problems(spec))
-    click.echo(session.connect().create_network(spec).id)
+    network = session.connect().create_network(spec)
+    if notice := networking.driver(given["driver"]).notice:
+        click.echo(f"network {name}: {notice}", err=True)
+    click.echo(network.id)
 
 
 def spec_of(name: str, given: Mapping[str, Any]) -> NetworkSpec:
     """The spec of the flags. Raises InvalidArgument."""
+    _require_only(given)
     options = networking.options(given["opt"])
     return NetworkSpec(
         name=name,
-        driver=given["driver"],
+        driver=networking.driver(given["driver"]).name,
         labels=entries.labels("--label", given["label"]),
         internal=given["internal"],
         attachable=given["attachable"],
         ingress=given["ingress"],
         enable_ipv6=given["ipv6"],
         encrypted=options.encrypted,
-        ipam=Ipam(config=networking.pools(given["subnet"], given["gateway"], given["ip_range"])),
+        ipam=Ipam(
+            driver=given["ipam_driver"],
+            config=networking.pools(given["subnet"], given["gateway"], given["ip_range"]),
+        ),
         mtu=options.mtu,
         block_metadata=options.block_metadata,
     )
+
+
+def _require_only(given: Mapping[str, Any]) -> None:
+    """Raise InvalidArgument for a restriction that Docker has flags for, and networks do not."""
+    if not given["ipv4"]:
+        reason = "expected true: IPv6 addresses follow from IPv4 addresses"
+        raise invalid("--ipv4", "false", reason)
+    if given["scope"] != "swarm":
+        reason = "expected swarm: a network reaches every host; the network bridge is of one host"
+        raise invalid("--scope", given["scope"], reason)

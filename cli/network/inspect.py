@@ -6,7 +6,6 @@ import click
 
 from cli import flags, inspection, session
 from cli.lazy import Verb
-from pyswarm_core.docker import objects
 
 
 @click.command(
@@ -15,14 +14,14 @@ from pyswarm_core.docker import objects
     "Example: pyswarm network inspect app --format '{{.Subnet}}'",
 )
 @flags.inspect_format
-@click.option("-v", "--verbose", is_flag=True, help="Include services, tasks and nodes")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Verbose output for diagnostics: services and nodes"
+)
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
 def inspect(*, form: str, verbose: bool, networks: tuple[str, ...]) -> None:
-    client = session.connect()
+    client, whole = session.connect(), inspection.is_template(form)
 
     def read(ref: str) -> dict[str, Any]:
-        if verbose:
-            return objects.of_members(client.network_members(ref))
-        return objects.of_network(client.network(ref))
+        return inspection.network_document(client, ref, verbose=verbose, whole=whole)
 
-    inspection.inspect_all(networks, form, read)
+    inspection.inspect_all(networks, form, read, whole=True)

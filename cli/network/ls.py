@@ -6,6 +6,7 @@ from cli import flags, session
 from cli.lazy import Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
+from pyswarm_core.docker import networking
 from pyswarm_core.docker.units import format_time
 from pyswarm_core.ids import short
 from pyswarm_core.kinds import NETWORK
@@ -19,6 +20,7 @@ LAYOUT = Layout(
         "Scope": "SCOPE",
         "Subnet": "SUBNET",
         "VNI": "VNI",
+        "IPv4": "IPV4",
         "IPv6": "IPV6",
         "Internal": "INTERNAL",
         "Ingress": "INGRESS",
@@ -26,7 +28,7 @@ LAYOUT = Layout(
         "Labels": "LABELS",
         "CreatedAt": "CREATED AT",
     },
-    columns=("ID", "Name", "Driver", "Scope", "Subnet"),
+    columns=("ID", "Name", "Driver", "Scope"),
 )
 
 
@@ -53,9 +55,10 @@ def row(network: Network, *, long: bool) -> Row:
         "ID": network.id if long else short(network.id),
         "Name": network.spec.name,
         "Driver": network.spec.driver,
-        "Scope": "swarm",
+        "Scope": networking.scope_of(network),
         "Subnet": network.subnet,
         "VNI": network.vni,
+        "IPv4": True,
         "IPv6": network.spec.enable_ipv6,
         "Internal": network.spec.internal,
         "Ingress": network.spec.ingress,

@@ -214,7 +214,9 @@ def _services_or_tasks(caller: Caller, rule: Rule, request: Any, state: State) -
 
 
 def _network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
-    _require(caller, rule, NETWORK, find(state, NETWORK, request.ref))
+    network = find(state, NETWORK, request.ref)
+    if network.id not in PREDEFINED_NETWORKS:
+        _require(caller, rule, NETWORK, network)
     yield from ()
 
 
@@ -330,8 +332,10 @@ def _read(cls: type[S], message: Message) -> S:
 
 
 def sees(caller: Caller, state: State, object_id: str) -> bool:
-    """Whether lists show the caller the service, task or network of that id."""
-    if not caller.stacks:
+    """Whether lists show the caller the service, task or network of that id. Everybody sees the
+    predefined networks, which services of any stack may join.
+    """
+    if not caller.stacks or object_id in PREDEFINED_NETWORKS:
         return True
     if (task := state.tasks.get(TaskId(object_id))) is not None:
         service = state.services.get(task.service_id)

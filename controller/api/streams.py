@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from controller.api.queries.filters import event_keys, event_passes, parse
-from controller.api.queries.lookup import find
+from controller.api.queries.lookup import Sees, find
 from controller.api.queries.members import network_peers, network_service, services_on
 from controller.api.queries.progress import look_at_progress
 from controller.leader.events.history import MISSED
@@ -117,10 +117,15 @@ class Members(NamedTuple):
     found: Iterator[msgspec.Struct | None]
 
 
-async def send_members(leader: Leader, network_id: NetworkId, send: Send[Members]) -> None:
-    """Send one service after the other with its tasks on the network, then the hosts."""
+async def send_members(
+    leader: Leader, network_id: NetworkId, sees: Sees, send: Send[Members]
+) -> None:
+    """Send one service after the other that the caller may see, with its tasks on the network; then
+    the hosts.
+    """
     state = leader.state
-    for service_id in await leader.watches.runner.run(services_on(state, network_id)):
+    found = await leader.watches.runner.run(services_on(state, network_id))
+    for service_id in (one for one in found if sees(state, one)):
         await send(Members("services", network_service(state, network_id, service_id)))
     await send(Members("peers", network_peers(state, network_id, leader.acknowledged)))
 

@@ -267,7 +267,8 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
         network = lookup.find(leader.state, NETWORK, request.ref)
         await context.write(_network(network))
         if request.verbose:
-            await streams.send_members(leader, network.id, send)
+            sees_one = _seen_by(current_caller())
+            await streams.send_members(leader, network.id, sees_one, send)
 
     async def TraceNetwork(
         self, request: pb.TraceNetworkRequest, context: Context

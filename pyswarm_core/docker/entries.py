@@ -88,6 +88,16 @@ def preferences(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(map(parse_preference, texts))
 
 
+_NOT_OF_NETWORKS = {
+    "ip6": "the IPv6 address follows from the IPv4 address; use ip=ADDRESS",
+    "link-local-ip": "networks assign one address per IP version; use ip=ADDRESS",
+    "mac-address": "use --mac-address, which is of the first network",
+    "driver-opt": "options are of the network; use `network create --opt`",
+    "gw-priority": "the default route is by the first network that is not internal; name it first",
+}
+"""Docker's keys of `--network`, and what to use instead."""
+
+
 def network(text: str) -> NetworkAttachment:
     """`NAME`, or `name=NAME,alias=A,alias=B,ip=ADDRESS`. Raises InvalidArgument."""
     if "=" not in text:
@@ -101,6 +111,8 @@ def network(text: str) -> NetworkAttachment:
             aliases.append(value)
         elif key == "ip" and value and not ip:
             ip = value
+        elif (instead := _NOT_OF_NETWORKS.get(key)) is not None:
+            raise invalid("--network", text, f"{key} is not supported: {instead}")
         else:
             raise invalid("--network", text, "expected NAME or name=NAME,alias=ALIAS,ip=ADDRESS")
     if not target:

@@ -1,15 +1,93 @@
-"""Networks in flags: names, address pools, driver options -> parts of a spec. PURE."""
+"""Networks as Docker users name them: predefined ones, drivers, address pools, options. PURE."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from pyswarm_core.clock import Instant
 from pyswarm_core.errors import invalid
+from pyswarm_core.ids import NetworkId
 from pyswarm_core.objects import Network
-from pyswarm_core.specs import PREDEFINED_NETWORKS, IpamConfig
+from pyswarm_core.specs import PREDEFINED_NETWORKS, IpamConfig, NetworkSpec
 from pyswarm_core.validation.network import MTU_MAX, MTU_MIN
 
 BLOCK_METADATA = "com.pyswarm.block-metadata"
-_MTU = frozenset({"mtu", "com.docker.network.driver.mtu"})
+MTU = "com.docker.network.driver.mtu"
+_MTU = frozenset({"mtu", MTU})
+_DRIVERS = {"bridge": "bridge", "host": "host", "none": "null"}
+"""The drivers of predefined networks, in Docker's words."""
+_PUBLISHED = "use `--publish ADDRESS:PORT:PORT` of a service or container"
+_BRIDGE = "com.docker.network.bridge"
+_DOCKER: Mapping[str, tuple[Sequence[str], str]] = {
+    f"{_BRIDGE}.default_bridge": (("false",), "every host has the network bridge already"),
+    f"{_BRIDGE}.enable_icc": (
+        ("true",),
+        "tasks of one network reach each other; give tasks that must not networks of their own",
+    ),
+    f"{_BRIDGE}.enable_ip_masquerade": (
+        ("true",),
+        "tasks reach the outside with their host's address; --internal closes the way out",
+    ),
+    f"{_BRIDGE}.gateway_mode_ipv4": (("nat",), _PUBLISHED),
+    f"{_BRIDGE}.gateway_mode_ipv6": (("nat",), _PUBLISHED),
+    f"{_BRIDGE}.host_binding_ipv4": (("0.0.0.0",), _PUBLISHED),
+    f"{_BRIDGE}.inhibit_ipv4": (("false",), "--internal closes the way out"),
+    f"{_BRIDGE}.name": (
+        (),
+        "each agent names its devices; `ip link show` has a network's name as the alias",
+    ),
+    f"{_BRIDGE}.trusted_host_interfaces": ((), _PUBLISHED),
+    "com.docker.network.container_iface_prefix": (("eth",), "interfaces are eth0, eth1 and so on"),
+    "com.docker.network.container_interface_prefix": (
+        ("eth",),
+        "interfaces are eth0, eth1 and so on",
+    ),
+    "com.docker.network.driver.overlay.vxlanid_list": (
+        (),
+        "the controller assigns each network a VNI, which `network inspect` shows",
+    ),
+    "com.docker.network.enable_ipv4": (("true",), "IPv6 addresses follow from IPv4 addresses"),
+    "com.docker.network.enable_ipv6": ((), "use --ipv6"),
+    "com.docker.network.host_ipv4": ((), "tasks reach the outside with their host's address"),
+    "com.docker.network.host_ipv6": ((), "tasks reach the outside with their host's address"),
+    "com.docker.network.internal": ((), "use --internal"),
+}
+"""Docker's options of networks: the values that change nothing here, and the alternative to the
+others.
+"""
+
+
+def scope_of(network: Network) -> str:
+    """Docker's scope: `local` of a predefined network, `swarm` of any other."""
+    return "local" if network.id in PREDEFINED_NETWORKS else "swarm"
+
+
+def predefined(created_at: Instant) -> tuple[Network, ...]:
+    """The predefined networks as objects, which have their words as ids. No store holds them."""
+    return tuple(
+        Network(
+            id=NetworkId(word),
+            spec=NetworkSpec(name=word, driver=driver),
+            subnet="",
+            vni=0,
+            created_at=created_at,
+            updated_at=created_at,
+        )
+        for word, driver in _DRIVERS.items()
+    )
+
+
+class Driver(NamedTuple):
+    """The driver of a new network, and what its user is told about it; empty: nothing."""
+
+    name: str
+    notice: str = ""
+
+
+def driver(word: str) -> Driver:
+    """The driver that Docker's word means here. Validation refuses those that do not exist."""
+    if word != "bridge":
+        return Driver(word)
+    return Driver("overlay", "driver bridge means overlay: the network reaches every host")
 
 
 def target(ref: str, find: Callable[[str], Network]) -> str:
@@ -56,6 +134,8 @@ def options(texts: Iterable[str]) -> Options:
             found = found._replace(encrypted=value != "false")
         elif key == BLOCK_METADATA and value in ("", "true", "false"):
             found = found._replace(block_metadata=value != "false")
+        elif key in _DOCKER:
+            _require_default(text, key, value)
         elif key not in _MTU:
             expected = f"expected encrypted, mtu=BYTES or {BLOCK_METADATA}=true (or =false)"
             raise invalid("--opt", text, expected)
@@ -64,3 +144,10 @@ def options(texts: Iterable[str]) -> Options:
         else:
             found = found._replace(mtu=int(value))
     return found
+
+
+def _require_default(text: str, key: str, value: str) -> None:
+    accepted, alternative = _DOCKER[key]
+    if value not in accepted:
+        expected = f"expected {' or '.join(accepted)}; " if accepted else ""
+        raise invalid("--opt", text, f"{expected}{alternative}")

@@ -8,13 +8,13 @@ from typing import Any
 
 from pyswarm_core.addresses import address6
 from pyswarm_core.clock import after
-from pyswarm_core.docker.documents import document
-from pyswarm_core.docker.networking import BLOCK_METADATA
+from pyswarm_core.docker.documents import document, without_unset
+from pyswarm_core.docker.networking import BLOCK_METADATA, MTU, scope_of
 from pyswarm_core.docker.units import format_time
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.objects import Network, Service
-from pyswarm_core.specs import IpamConfig, NetworkSpec, ipv4_config
-from pyswarm_core.views import NetworkMembers, NodeView, TaskCheck, TaskView
+from pyswarm_core.specs import PREDEFINED_NETWORKS, IpamConfig, NetworkSpec, ipv4_config
+from pyswarm_core.views import NetworkMembers, NetworkTask, NodeView, TaskCheck, TaskView
 
 Addresses = Callable[[NetworkId, str], Sequence[str]]
 """An address on a network and, if the network has IPv6, the IPv6 address that belongs to it."""
@@ -123,42 +123,89 @@ def manager_status(view: NodeView) -> str:
     return "Unreachable" if view.node.spec.role == "manager" else ""
 
 
-def of_network(network: Network) -> dict[str, Any]:
-    """The network with Docker's keys, then with those of pyswarm alone."""
-    found = document(network)
-    spec = network.spec
-    pools = [_pool(network.subnet, ipv4_config(spec))]
-    if network.subnet6:
-        pools.append(_pool(network.subnet6, IpamConfig()))
+def of_network(
+    members: NetworkMembers, *, verbose: bool = False, whole: bool = False
+) -> dict[str, Any]:
+    """Docker's document of a network, with the containers of all hosts, then the keys of pyswarm
+    alone; with `verbose` also services, and of each host its blocks and the revision that it
+    acknowledged.
+
+    `whole`: for templates, with Docker's second name of the id and with unset keys of pyswarm.
+    """
+    network, spec = members.network, members.network.spec
+    own = document(network)
+    created, _ = own.pop("CreatedAt"), own.pop("ID")
     return {
         "Name": spec.name,
-        "ID": network.id,
-        "Created": found.pop("CreatedAt"),
-        "Scope": "swarm",
+        "Id": network.id,
+        **({"ID": network.id} if whole else {}),
+        "Created": created,
+        "Scope": scope_of(network),
         "Driver": spec.driver,
+        "EnableIPv4": True,
         "EnableIPv6": spec.enable_ipv6,
-        "IPAM": {"Driver": spec.ipam.driver, "Config": pools},
+        "IPAM": {"Driver": spec.ipam.driver, "Options": None, "Config": _pools(network)},
         "Internal": spec.internal,
         "Attachable": spec.attachable,
         "Ingress": spec.ingress,
+        "ConfigFrom": {"Network": ""},
+        "ConfigOnly": False,
+        "Containers": _containers(members),
         "Options": _options(spec),
         "Labels": spec.labels,
-        **{key: value for key, value in found.items() if key != "ID"},
+        **(own if whole else {} if network.id in PREDEFINED_NETWORKS else without_unset(own)),
+        **(_services(members) if verbose else {}),
     }
 
 
+def _pools(network: Network) -> list[dict[str, str]]:
+    """The subnets; none of a predefined network, as each agent has its own."""
+    pools = [_pool(network.subnet, ipv4_config(network.spec))] if network.subnet else []
+    return [*pools, _pool(network.subnet6, IpamConfig())] if network.subnet6 else pools
+
+
 def _options(spec: NetworkSpec) -> dict[str, str]:
-    encrypted = {"encrypted": ""} if spec.encrypted else {}
-    return encrypted | ({BLOCK_METADATA: "true"} if spec.block_metadata else {})
+    given = {
+        "encrypted": "" if spec.encrypted else None,
+        MTU: str(spec.mtu) if spec.mtu else None,
+        BLOCK_METADATA: "true" if spec.block_metadata else None,
+    }
+    return {key: value for key, value in given.items() if value is not None}
 
 
-def of_members(members: NetworkMembers) -> dict[str, Any]:
-    """The network with its services and hosts; each host also with its blocks and the revision that
-    it acknowledged. A network with IPv6 has additional keys.
-    """
+def _containers(members: NetworkMembers) -> dict[str, Any]:
+    """Docker's map of containers by id."""
     network = members.network
     return {
-        **of_network(network),
+        task.container_id or task.task_id: {
+            "Name": _container_name(task),
+            "EndpointID": "",
+            "MacAddress": "",
+            "IPv4Address": _in_subnet(task.address, network.subnet),
+            "IPv6Address": _in_subnet(_six(network, "", task.address).get("", ""), network.subnet6),
+        }
+        for service in members.services
+        for task in service.tasks
+    }
+
+
+def _container_name(task: NetworkTask) -> str:
+    """The name that lists of containers show: `db`, or SERVICE.SLOT.TASK of a task of a service."""
+    is_task = task.container_id in ("", task.task_id)
+    return f"{task.name}.{task.task_id}" if is_task else task.name
+
+
+def _in_subnet(address: str, subnet: str) -> str:
+    """`10.128.0.2/16`; without the prefix length if the subnet is unknown."""
+    prefix = subnet.partition("/")[2]
+    return f"{address}/{prefix}" if address and prefix else address
+
+
+def _services(members: NetworkMembers) -> dict[str, Any]:
+    """A network with IPv6 has additional keys."""
+    network = members.network
+    hosts = {peer.node_name: peer.addr for peer in members.peers}
+    return {
         "Services": {
             service.name: {
                 "VIP": service.vip,
@@ -171,10 +218,12 @@ def of_members(members: NetworkMembers) -> dict[str, Any]:
                     {
                         "Name": task.name,
                         "ID": task.task_id,
+                        "EndpointID": "",
                         "EndpointIP": task.address,
                         **_six(network, "EndpointIPv6", task.address),
                         "Node": task.node_name,
                         "State": task.state.word,
+                        "Info": {"Host IP": hosts.get(task.node_name, "")},
                     }
                     for task in service.tasks
                 ],

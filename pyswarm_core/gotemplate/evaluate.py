@@ -26,6 +26,7 @@ PADDING_MAX = 1000
 _VARIADIC = 4
 """CO_VARARGS of inspect, whose import would slow every command."""
 _VERB = re.compile(r"%([-+0 ]*[0-9]{0,3}(?:\.[0-9]{0,3})?)([vsqtdfx%])")
+_NEXT_LABEL = re.compile(",(?=[^,=]+=)")
 _FREE_FORM = ("Labels", "Sysctls")
 """Maps whose keys users choose: a missing key is no error."""
 
@@ -163,7 +164,7 @@ def _known(value: Any) -> str:
 
 def _call(call: Call, dot: Any, scope: Scope, last: tuple[Any, ...]) -> Any:
     if call.name not in FUNCTIONS:
-        known = ", ".join(sorted(FUNCTIONS))
+        known = ", ".join(sorted(name for name in FUNCTIONS if name[0] != "."))
         raise invalid("--format", call.name, f"expected one of {known}", "function")
     arguments = [*(_value(argument, dot, scope) for argument in call.arguments), *last]
     function = FUNCTIONS[call.name]
@@ -244,6 +245,18 @@ def _join(values: Any, separator: str) -> str:
     return separator.join(go_text(value) for value in values)
 
 
+def _label(labels: Any, key: str) -> str:
+    """The value of a label in a map, or in the text `a=1,b=2` of a row. In the row of headings,
+    whose text has no `=`, the last part of the key, as in Docker.
+    """
+    if isinstance(labels, dict):
+        return str(labels.get(key, ""))
+    if labels and "=" not in labels:
+        return re.sub("[-_]", " ", key.rpartition(".")[2])
+    found: dict[str, str] = dict(part.partition("=")[::2] for part in _NEXT_LABEL.split(labels))
+    return found.get(key, "")
+
+
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "json": _json,
     "upper": lambda text: text.upper(),
@@ -267,4 +280,5 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "and": _and,
     "or": _or,
     "not": lambda value: not truth(value),
+    ".Label": _label,
 }

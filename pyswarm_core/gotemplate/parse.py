@@ -2,8 +2,9 @@
 
 Supported: `{{.A.B}}`, `{{index .A "k"}}`, pipelines, `$variables`, `if`/`else if`/`else`, `range`,
 `with`, `end`, comments, trimming with `{{-` and `-}}`, string, character-free numbers and `true`,
-`false`, `nil`. Not supported: `define`, `template`, `block`, `break`, `continue`, method calls;
-they are refused by name. Raises InvalidArgument that shows the place.
+`false`, `nil`, and of methods `{{.Label "k"}}`. Not supported: `define`, `template`, `block`,
+`break`, `continue`, other methods; they are refused by name. Raises InvalidArgument that shows the
+place.
 """
 
 import json
@@ -28,6 +29,8 @@ _TOKEN = re.compile(
 )
 _REFUSED = frozenset({"define", "template", "block", "break", "continue"})
 _BLOCKS = frozenset({"if", "range", "with"})
+METHODS = {"Label": "Labels"}
+"""Methods of a row and the field that each reads: `{{.Label "tier"}}` is the call `.Label`."""
 _CONSTANTS = {"true": True, "false": False, "nil": None}
 
 
@@ -226,14 +229,17 @@ class _Tokens:
 
     def _command(self, depth: int) -> Expression:
         first = self._operand(depth)
-        if not isinstance(first, Call):
-            if self._peek() not in ("|", ")", ""):
-                raise self._wrong("a value takes no arguments")
-            return first
         arguments = []
         while self._peek() not in ("|", ")", ""):
             arguments.append(self._operand(depth))
-        return Call(first.name, tuple(arguments))
+        if isinstance(first, Call):
+            return Call(first.name, tuple(arguments))
+        if not arguments:
+            return first
+        if isinstance(first, Path) and (field := METHODS.get("".join(first.fields[-1:]))):
+            value = Path(first.variable, (*first.fields[:-1], field))
+            return Call(f".{first.fields[-1]}", (value, *arguments))
+        raise self._wrong("a value takes no arguments")
 
     def _operand(self, depth: int) -> Expression:
         if self._at >= len(self._tokens):

@@ -72,7 +72,10 @@ def attachment_problems(networks: Sequence[NetworkAttachment]) -> Iterable[Probl
         seen.add(network.target)
         if network.target in PREDEFINED_NETWORKS:
             if len(networks) > 1:
-                yield Problem("--network", network.target, "expected no other network beside it")
+                expected = "expected no other network beside it"
+                if network.target == "bridge":
+                    expected += "; every other network that is not internal leads outside as well"
+                yield Problem("--network", network.target, expected)
             yield from _nameless_problems(network)
         elif network.ip and (":" in network.ip or not is_address(network.ip)):
             expected = "expected an IPv4 address of the network"

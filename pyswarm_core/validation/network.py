@@ -21,6 +21,22 @@ SUBNET_PREFIX_MIN = 8
 SUBNET_PREFIX_MAX = 29
 """A smaller subnet has no address left for a task."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_RESERVED = (*PREDEFINED_NETWORKS, "default")
+"""Names of predefined networks; `default` is Docker's other word for bridge."""
+_LAN = (
+    "tasks have no addresses of the hosts' LAN; use overlay and --publish ports, or run on the"
+    " network host"
+)
+_ONE = 'only one instance of "{}" network is allowed; services and containers join --network {}'
+_REFUSED = {
+    "bridge": "expected overlay, for which the word stands on the command line alone",
+    "macvlan": _LAN,
+    "ipvlan": _LAN,
+    "host": _ONE.format("host", "host"),
+    "none": _ONE.format("null", "none"),
+    "null": _ONE.format("null", "none"),
+}
+"""Docker's other drivers, and why they are refused."""
 UNICAST6 = (ipaddress.IPv6Network("2000::/3"), ipaddress.IPv6Network("fc00::/7"))
 """Global unicast (RFC 4291) and unique local (RFC 4193) addresses."""
 
@@ -39,10 +55,12 @@ def network_problems(spec: NetworkSpec) -> list[Problem]:
     if len(spec.name) > NAME_LENGTH_MAX or not _NAME.fullmatch(spec.name):
         expected = f"expected 1 to {NAME_LENGTH_MAX} of a-z A-Z 0-9 _ . -, a letter or digit first"
         problems.append(Problem("name", spec.name, expected))
-    elif spec.name in PREDEFINED_NETWORKS:
-        problems.append(Problem("name", spec.name, "it is the name of a predefined network"))
+    elif spec.name in _RESERVED:
+        reason = f"operation is not permitted on predefined {spec.name} network"
+        problems.append(Problem("name", spec.name, reason))
     if spec.driver != "overlay":
-        problems.append(Problem("--driver", spec.driver, "expected overlay"))
+        expected = "expected overlay, or bridge, which means overlay: there are no plugins"
+        problems.append(Problem("--driver", spec.driver, _REFUSED.get(spec.driver, expected)))
     least, why = (MTU_MIN6, " with --ipv6") if spec.enable_ipv6 else (MTU_MIN, "")
     if spec.mtu and not least <= spec.mtu <= MTU_MAX:
         expected = f"expected 0 or {least} to {MTU_MAX}{why}"

@@ -26,6 +26,7 @@ from pyswarm_core.identity.tokens import parse_join_token
 from pyswarm_core.kinds import NETWORK, USER, Kind
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.specs import (
+    PREDEFINED_NETWORKS,
     ContainerSpec,
     GlobalMode,
     NetworkSpec,
@@ -278,7 +279,7 @@ class Load:
                     ),
                 )
         for network in await self._objects(NETWORK):
-            if network.spec.name != "ingress":
+            if network.id not in PREDEFINED_NETWORKS and network.spec.name != "ingress":
                 await self._remove(NETWORK.name, network.id)
         for user in await self._objects(USER):
             await self._remove(USER.name, user.id)

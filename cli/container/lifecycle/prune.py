@@ -3,8 +3,9 @@
 import click
 
 from cli.lazy import Verb
+from cli.verbs import pruning
 
-_WARNING = "WARNING! This will remove all stopped containers of the fleet."
+_WARNING = "This will remove all stopped containers of the fleet."
 
 
 @click.command(
@@ -12,24 +13,20 @@ _WARNING = "WARNING! This will remove all stopped containers of the fleet."
     help="Remove all stopped containers, with their files; ended tasks of services stay\n\n"
     "Example: pyswarm container prune --force",
 )
-@click.option("-f", "--force", is_flag=True, help="Do not prompt for confirmation")
-@click.option(
-    "--filter", "filters", multiple=True, metavar="KEY=VALUE",
-    help="Provide filter values: until=TIME, label=KEY[=VALUE]",
-)  # fmt: skip
+@pruning.force
+@pruning.filters
 def prune(*, force: bool, filters: tuple[str, ...]) -> None:
     from cli import converge, session
     from cli.container import calls
-    from cli.container.lifecycle.pruning import chosen
     from cli.converge import Watched
 
-    choose = chosen(filters)
-    if not force and not click.confirm(f"{_WARNING}\nAre you sure you want to continue?"):
+    choose = pruning.chosen(filters)
+    if not force and not pruning.confirmed(_WARNING):
         return
     client = session.connect()
     states = tuple(f"status={word}" for word in ("created", "exited", "dead"))
     found = calls.containers(client, every=True, filters=(*states, "is-task=false"))
-    gone = [one for one in found if choose(one)]
+    gone = [one for one in found if choose(one.created_at, one.labels)]
     watched = [Watched.of(client.remove_service(one.service_id)) for one in gone]
     if gone:
         click.echo("Deleted Containers:")

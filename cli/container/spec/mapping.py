@@ -17,6 +17,7 @@ from cli.service.create import spec_of as service_spec_of
 from cli.service.spec.template import put, with_single
 from pyswarm_core.clock import MILLISECOND, MINUTE
 from pyswarm_core.docker import entries
+from pyswarm_core.docker.containers.views import DEFAULT_NETWORK
 from pyswarm_core.errors import InvalidArgument, as_flag, invalid
 from pyswarm_core.ids import ID_LENGTH
 from pyswarm_core.specs import (
@@ -184,15 +185,20 @@ def _exposed(given: Mapping[str, Any]) -> Iterable[str]:
 
 def networks_of(given: Mapping[str, Any]) -> tuple[NetworkAttachment, ...]:
     """The networks of `--network`, `--network-alias` and `--ip`; an address is the container's, not
-    a virtual one. Raises InvalidArgument.
+    a virtual one. The network bridge alone is the same as none: the container is on its host's
+    bridge, or on the ingress network if it publishes ports. Raises InvalidArgument.
     """
     found = []
     for text in given["network"]:
         if text.startswith("container:"):
-            expected = "expected a network: containers share no network namespace"
+            expected = (
+                "expected a network: containers share no network namespace; give both --network"
+                " NAME, and they find each other by name"
+            )
             raise invalid("--network", text, expected)
-        joined = entries.network("bridge" if text == "default" else text)
-        found.append(replace(joined, ip="", task_ip=joined.ip))
+        joined = entries.network(text)
+        target = DEFAULT_NETWORK if joined.target == "default" else joined.target
+        found.append(replace(joined, target=target, ip="", task_ip=joined.ip))
     if given["network_alias"] or given["ip"]:
         if not found or found[0].target in PREDEFINED_NETWORKS:
             flag = "--network-alias" if given["network_alias"] else "--ip"
@@ -203,7 +209,7 @@ def networks_of(given: Mapping[str, Any]) -> tuple[NetworkAttachment, ...]:
             aliases=(*found[0].aliases, *given["network_alias"]),
             task_ip=given["ip"] or found[0].task_ip,
         )
-    return tuple(found)
+    return () if found == [NetworkAttachment(target=DEFAULT_NETWORK)] else tuple(found)
 
 
 def _hostname(given: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ import msgspec
 
 from controller.api.changes.unreadable import NAME, remove_unreadable
 from controller.api.queries.lookup import find
+from controller.api.queries.members import networks_of
 from controller.brain.allocator.encryption import with_first_key
 from controller.brain.allocator.subnets import (
     check_subnet,
@@ -25,7 +26,7 @@ from pyswarm_core.errors import AlreadyExists, Conflict, Unavailable, invalid, q
 from pyswarm_core.ids import IdSource, NetworkId
 from pyswarm_core.kinds import NETWORK
 from pyswarm_core.objects import Network, Version
-from pyswarm_core.specs import NetworkSpec, ServiceSpec, ipv4_config, ipv6_config
+from pyswarm_core.specs import PREDEFINED_NETWORKS, NetworkSpec, ipv4_config, ipv6_config
 from pyswarm_core.state import State
 from pyswarm_core.validation import network_problems, require
 
@@ -79,12 +80,14 @@ def create_network(
 def remove_network(state: State, ref: str) -> tuple[Writes, Network]:
     """Remove a network; with the last encrypted one, the keys.
 
-    Raises NotFound, and Conflict naming the services that still use it.
+    Raises NotFound, and Conflict for a predefined one, or naming the services that still use it.
     """
     if (unreadable := remove_unreadable(state, NETWORK, ref)) is not None:
         writes, network_id = unreadable
         return writes, Network(id=network_id, spec=NetworkSpec(name=NAME), subnet="", vni=0)
     network = find(state, NETWORK, ref)
+    if network.id in PREDEFINED_NETWORKS:
+        raise Conflict(f"{network.id} is a pre-defined network and cannot be removed")
     users = list(islice(_users(state, network.id), _NAMED + 1))
     if users:
         more = " and others" if len(users) > _NAMED else ""
@@ -102,7 +105,7 @@ def remove_network(state: State, ref: str) -> tuple[Writes, Network]:
 def _require_new(state: State, spec: NetworkSpec) -> None:
     if spec.name in state.network_of_name:
         taken = state.network_of_name[spec.name]
-        raise AlreadyExists(f"network {quoted(spec.name)} exists already, with the id {taken}")
+        raise AlreadyExists(f"network with name {spec.name} already exists, with the id {taken}")
     if spec.ingress and state.ingress_network is not None:
         name = state.networks[state.ingress_network].spec.name
         raise AlreadyExists(f"network {quoted(name)} is the ingress network: there can be only one")
@@ -142,13 +145,6 @@ def _allocate(state: State, spec: NetworkSpec, routes: Iterable[str]) -> Allocat
 def _users(state: State, network_id: NetworkId) -> Iterator[str]:
     """Services that join it, and those with tasks, not ended, made from a spec that did."""
     for service in state.services.values():
-        versions = state.tasks_of_service(service.id).unfinished
-        is_mixed = any(version < service.spec_version for version in versions)
-        previous = [one.spec for one in service.previous_specs] if is_mixed else ()
-        if any(_joins(spec, network_id) for spec in (service.spec, *previous)):
+        if network_id in networks_of(state, service):
             leaving = " (being removed)" if service.removing else ""
             yield f"service {quoted(service.spec.name)}{leaving}"
-
-
-def _joins(spec: ServiceSpec, network_id: NetworkId) -> bool:
-    return any(joined.target == network_id for joined in spec.task_template.networks)

@@ -98,14 +98,10 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def _name_is(item: Container, value: str) -> bool:
-    """Docker's regular expression as far as it is used: `^` and `$` bind a part of the name."""
-    name, part = containers.name_of(item.service, item.task), value.removeprefix("^")
-    part = part.removeprefix("/")
-    begins, ends = value.startswith("^"), part.endswith("$")
-    part = part.removesuffix("$")
-    if begins and ends:
-        return name == part
-    return name.startswith(part) if begins else name.endswith(part) if ends else part in name
+    """Docker's names begin with a slash, which its users may leave out."""
+    begins, part = value.startswith("^"), value.removeprefix("^").removeprefix("/")
+    name = containers.name_of(item.service, item.task)
+    return filters.has_part(name, f"^{part}" if begins else part)
 
 
 def _made_from(item: Container, value: str) -> bool:

@@ -62,6 +62,17 @@ def has_label(labels: Mapping[str, str], label: str) -> bool:
     return key in labels and (not equals or labels[key] == value)
 
 
+def has_part(name: str, value: str) -> bool:
+    """Docker's regular expression of a name as far as it is used: a part of the name, which `^` and
+    `$` bind to its ends.
+    """
+    begins, ends = value.startswith("^"), value.endswith("$")
+    part = value.removeprefix("^").removesuffix("$")
+    if begins and ends:
+        return name == part
+    return name.startswith(part) if begins else name.endswith(part) if ends else part in name
+
+
 class Happening(Protocol):
     """The fields of an event that filters test."""
 

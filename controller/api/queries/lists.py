@@ -14,15 +14,17 @@ import msgspec
 from controller.api.changes.unreadable import unreadable_services
 from controller.api.queries import filters
 from controller.api.queries.filters import Filters, Key
-from controller.api.queries.lookup import find, find_task, task_name
+from controller.api.queries.lookup import find, find_task, predefined_networks, task_name
+from controller.api.queries.members import networks_in_use
 from controller.brain.slices import Slices, batches
+from pyswarm_core.docker import networking
 from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.identity.users import Role, User
-from pyswarm_core.ids import ServiceId, TaskId
+from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.kinds import NETWORK, NODE, SERVICE, USER, Id, Item, Kind
 from pyswarm_core.limits import LIST_MAX, REFS_MAX, SLICE_TASKS
 from pyswarm_core.objects import Network, Node, Service, Task
-from pyswarm_core.specs import ROLES, SERVICE_MODES
+from pyswarm_core.specs import PREDEFINED_NETWORKS, ROLES, SERVICE_MODES
 from pyswarm_core.state import State
 from pyswarm_core.states import DESIRED_STATES, Availability, NodeState, TaskState
 
@@ -40,10 +42,15 @@ _NODE_KEYS: dict[str, Key[Node]] = {
     "status": Key(lambda node, value: node.status.state == value, tuple(NodeState)),
 }
 _NETWORK_KEYS: dict[str, Key[Network]] = {
-    "name": Key(lambda network, value: value in network.spec.name),
+    "name": Key(lambda network, value: filters.has_part(network.spec.name, value)),
     "driver": Key(lambda network, value: network.spec.driver == value),
-    "scope": Key(lambda _, value: value == "swarm", ("swarm", "global", "local")),
-    "type": Key(lambda _, value: value == "custom", ("custom", "builtin")),
+    "scope": Key(
+        lambda network, value: networking.scope_of(network) == value, ("swarm", "global", "local")
+    ),
+    "type": Key(
+        lambda network, value: (network.id in PREDEFINED_NETWORKS) == (value == "builtin"),
+        ("custom", "builtin"),
+    ),
 }
 _USER_KEYS: dict[str, Key[User]] = {
     "role": Key(lambda user, value: user.spec.role == value, tuple(Role)),
@@ -117,10 +124,43 @@ def _keys_of(kind: Kind[Item, Id]) -> Mapping[str, Key[Item]]:
 
 def find_all(state: State, kind: Kind[Item, Id], given: Sequence[str]) -> Slices[list[Id]]:
     """The ids of a kind's objects that pass the filters, in the kind's order."""
-    keys = _keys_of(kind)
+    keys = yield from _keys_in(state, kind, given)
     parsed = filters.parse(given, keys, kind.name)
     found = yield from _passing(_LISTED.get(kind.name, _all)(state, kind), parsed, keys)
     return [kind.id_type(item.id) for item in sorted(found, key=kind.order)]
+
+
+def _keys_in(
+    state: State, kind: Kind[Item, Id], given: Sequence[str]
+) -> Slices[Mapping[str, Key[Item]]]:
+    """The keys of the kind, with those that compare with other objects of the state."""
+    keys = _keys_of(kind)
+    if (related := _RELATED.get(kind.name)) is None:
+        return keys
+    return {**keys, **(yield from related(state, given))}
+
+
+def _network_keys(state: State, given: Sequence[str]) -> Slices[Mapping[str, Key[Network]]]:
+    """`dangling`: used by no service, container or task, and neither predefined nor the ingress
+    network. What is in use is looked up only if the filters have that key.
+    """
+    has_key = any(text.partition("=")[0].strip(" ").lower() == "dangling" for text in given)
+    used = (yield from networks_in_use(state)) if has_key else set()
+
+    def is_dangling(network: Network) -> bool:
+        is_kept = network.spec.ingress or network.id in PREDEFINED_NETWORKS
+        return not is_kept and network.id not in used
+
+    def matches(network: Network, value: str) -> bool:
+        return is_dangling(network) == (value in ("true", "1"))
+
+    return {"dangling": Key(matches, ("true", "false", "1", "0"))}
+
+
+_RELATED: Mapping[str, Callable[[State, Sequence[str]], Slices[Mapping[str, Key[Any]]]]] = {
+    NETWORK.name: _network_keys
+}
+"""Filters of single kinds whose answer depends on other objects."""
 
 
 def _all(state: State, kind: Kind[Item, Id]) -> list[Item]:
@@ -133,8 +173,14 @@ def _listed_services(state: State, kind: Kind[Service, ServiceId]) -> list[Servi
     return [*left, *unreadable_services(state)]
 
 
+def _listed_networks(state: State, kind: Kind[Network, NetworkId]) -> list[Network]:
+    """Networks, with the predefined ones."""
+    return [*_all(state, kind), *predefined_networks(state).values()]
+
+
 _LISTED: Mapping[str, Callable[[State, Kind[Any, Any]], list[Any]]] = {
-    SERVICE.name: _listed_services
+    SERVICE.name: _listed_services,
+    NETWORK.name: _listed_networks,
 }
 """Kinds whose list differs from the objects in the state."""
 

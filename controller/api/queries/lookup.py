@@ -9,11 +9,13 @@ from itertools import islice
 from typing import Any, TypeVar, cast
 
 from controller.brain.slices import Slices, batches
+from pyswarm_core.docker import networking
 from pyswarm_core.errors import Conflict, NotFound, invalid, quoted
-from pyswarm_core.ids import ID_ALPHABET, ID_LENGTH, NodeId, TaskId, short
-from pyswarm_core.kinds import KINDS, NODE, SERVICE, Id, Item, Kind
+from pyswarm_core.ids import ID_ALPHABET, ID_LENGTH, NetworkId, NodeId, TaskId, short
+from pyswarm_core.kinds import KINDS, NETWORK, NODE, SERVICE, Id, Item, Kind
 from pyswarm_core.limits import SLICE_TASKS
-from pyswarm_core.objects import Node, Object, Service, Task
+from pyswarm_core.objects import Network, Node, Object, Service, Task
+from pyswarm_core.specs import PREDEFINED_NETWORKS
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
 
@@ -46,7 +48,7 @@ def kind_named(word: str) -> Kind[Any, Any]:
 
 def find(state: State, kind: Kind[Item, Id], ref: str) -> Item:
     """The object of that id, name or prefix. The name of a service that is being removed is free:
-    it is found by its id.
+    it is found by its id. Predefined networks are found by their names.
     """
     objects = state.of(kind)
     found = objects.get(kind.id_type(ref)) or _named(state, kind, ref)
@@ -58,6 +60,23 @@ def _named(state: State, kind: Kind[Item, Id], ref: str) -> Item | None:
         return cast(Item | None, by_name(state, ref))
     object_id = state.ids_of_names(kind).get(ref)
     return None if object_id is None else state.of(kind)[object_id]
+
+
+def predefined_networks(state: State) -> dict[NetworkId, Network]:
+    """The networks that every host has, as old as the fleet."""
+    return {one.id: one for one in networking.predefined(state.cluster.created_at)}
+
+
+def object_of(state: State, kind: Kind[Item, Id], object_id: Id) -> Item | None:
+    """The object of that id, which may be a predefined network; None if it is gone."""
+    found = state.of(kind).get(object_id)
+    if found is None and kind.name == NETWORK.name and object_id in PREDEFINED_NETWORKS:
+        return cast(Item, predefined_networks(state)[NetworkId(object_id)])
+    return found
+
+
+def _network_named(state: State, ref: str) -> Network | None:
+    return object_of(state, NETWORK, state.network_of_name.get(ref, NetworkId(ref)))
 
 
 def _living_node(state: State, ref: str) -> Node | None:
@@ -222,6 +241,8 @@ def _only(what: str, ref: str, matches: Sequence[K]) -> K:
 
 
 def _missing(what: str, ref: str) -> NotFound:
+    if what == NETWORK.name:  # Docker's words, with which clients compare
+        return NotFound(f"network {quoted(ref)[1:-1]} not found")
     return NotFound(f"no such {what}: {quoted(ref)}")
 
 
@@ -235,5 +256,8 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_CANDIDATES]) + more
 
 
-_BY_NAME: Mapping[str, Callable[[State, str], Object | None]] = {NODE.name: _living_node}
-"""Kinds of which several objects may have the same name."""
+_BY_NAME: Mapping[str, Callable[[State, str], Object | None]] = {
+    NODE.name: _living_node,
+    NETWORK.name: _network_named,
+}
+"""Kinds of which several objects may have the same name, or some are not stored."""

@@ -1,14 +1,17 @@
 """The members of a network: services, their tasks, and hosts. PURE."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from controller.api.changes.unreadable import unreadable_services
 from controller.api.queries.lookup import task_name
 from controller.brain.slices import Slices, batches
+from pyswarm_core.docker.containers import views as containers
+from pyswarm_core.docker.containers.views import DEFAULT_NETWORK
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.objects import Node, Service, Task
-from pyswarm_core.specs import PublishMode
+from pyswarm_core.specs import PublishMode, TaskSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import occupies
 from pyswarm_core.views import NetworkPeer, NetworkService, NetworkTask
@@ -17,6 +20,32 @@ SERVICES_AT_ONCE = 500
 """Services whose specs, also previous ones, one slice examines."""
 TASKS_AT_ONCE = 500
 """Tasks of a service on a network in one part of the answer."""
+
+
+def joined(template: TaskSpec) -> tuple[NetworkId, ...]:
+    """The networks of a task of the template: ids, or the word of a predefined one."""
+    targets = (attachment.target for attachment in template.networks)
+    return tuple(map(NetworkId, targets)) or (NetworkId(DEFAULT_NETWORK),)
+
+
+def networks_of(state: State, service: Service) -> set[NetworkId]:
+    """The networks that the service joins, and those of earlier specs while tasks made from one
+    have not ended.
+    """
+    versions = state.tasks_of_service(service.id).unfinished
+    is_mixed = any(version < service.spec_version for version in versions)
+    previous = [one.spec for one in service.previous_specs] if is_mixed else ()
+    specs = (service.spec, *previous)
+    return {network_id for spec in specs for network_id in joined(spec.task_template)}
+
+
+def networks_in_use(state: State) -> Slices[set[NetworkId]]:
+    """The networks that services, containers or tasks use; all, if a service cannot be read."""
+    found: set[NetworkId] = set()
+    for services in batches(list(state.services.values()), SERVICES_AT_ONCE):
+        yield
+        found.update(*(networks_of(state, service) for service in services))
+    return set(state.networks) if any(unreadable_services(state)) else found
 
 
 def services_on(state: State, network_id: NetworkId) -> Slices[list[ServiceId]]:
@@ -53,7 +82,7 @@ def network_service(
         tasks = tuple(_on_network(state, network_id, held))
         is_alone = is_alone and not tasks
         yield msgspec.structs.replace(found, tasks=tasks) if tasks else None
-    if is_alone and network_id in service.spec.task_template.overlays:
+    if is_alone and network_id in joined(service.spec.task_template):
         yield found
 
 
@@ -85,24 +114,35 @@ def _peer(node: Node, blocks: Sequence[str], acknowledged: Mapping[NodeId, int])
 
 def _may_be_on(service: Service, network_id: NetworkId) -> bool:
     specs = (service.spec, *(previous.spec for previous in service.previous_specs))
-    return any(network_id in spec.task_template.overlays for spec in specs)
+    return any(network_id in joined(spec.task_template) for spec in specs)
 
 
 def _on_network(
     state: State, network_id: NetworkId, tasks: Iterable[Task]
 ) -> Iterator[NetworkTask]:
     for task in tasks:
-        if occupies(task.state) and network_id in state.footprint(task).networks:
+        if occupies(task.state) and network_id in _networks_of_task(state, task):
             yield _task(state, network_id, task)
+
+
+def _networks_of_task(state: State, task: Task) -> Collection[NetworkId]:
+    networks = state.footprint(task).networks
+    service = state.services.get(task.service_id)
+    if networks or service is None:
+        return networks
+    template = service.template(task.spec_version)
+    return joined(template) if template else ()
 
 
 def _task(state: State, network_id: NetworkId, task: Task) -> NetworkTask:
     node = state.nodes.get(task.node_id)
+    service = state.services.get(task.service_id)
     addresses = (one.address for one in task.detail.addresses if one.network_id == network_id)
     return NetworkTask(
         name=task_name(state, task),
         task_id=task.id,
         node_name=node.description.hostname if node else "",
         address=next(addresses, "").partition("/")[0],
+        container_id=containers.id_of(service, task) if service else task.id,
         state=task.state,
     )

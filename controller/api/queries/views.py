@@ -5,7 +5,7 @@ from collections.abc import Collection, Container, Sequence
 import msgspec
 
 from controller.api.changes.unreadable import unreadable_service
-from controller.api.queries.lookup import task_name
+from controller.api.queries.lookup import object_of, task_name
 from controller.brain.nodes import runs_controller
 from controller.brain.orchestrator.modes import orchestrator_of
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
@@ -75,7 +75,7 @@ def listed_service(
 
 def listed(state: State, kind: Kind[Item, Id], object_id: Id) -> EncodedObject | None:
     """The object by its id; None if it is gone."""
-    item = state.of(kind).get(object_id)
+    item = object_of(state, kind, object_id)
     return encoded(kind, item) if item is not None else None
 
 

@@ -1056,11 +1056,14 @@ class NetworkTask(_message.Message):
     NODE_NAME_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     task_id: _builtins.str
     node_name: _builtins.str
     address: _builtins.str
     state: _objects_pb2.TaskState.ValueType
+    container_id: _builtins.str
+    """The id by which lists of containers have it."""
     def __init__(
         self,
         *,
@@ -1069,10 +1072,11 @@ class NetworkTask(_message.Message):
         node_name: _builtins.str = ...,
         address: _builtins.str = ...,
         state: _objects_pb2.TaskState.ValueType = ...,
+        container_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "name", b"name", "node_name", b"node_name", "state", b"state", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "container_id", b"container_id", "name", b"name", "node_name", b"node_name", "state", b"state", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

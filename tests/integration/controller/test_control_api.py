@@ -172,7 +172,7 @@ async def test_networks_come_and_go_and_are_kept_while_used(api: Api) -> None:
     assert '"web"' in used
     api.desk.put(Writes(removed=(SERVICE.object_name(service.id),)))
     await api.stub.RemoveObject(app)
-    left = api.stub.ListObjects(pb.ListObjectsRequest(kind="network"))
+    left = api.stub.ListObjects(pb.ListObjectsRequest(kind="network", filters=["type=custom"]))
     assert not (await whole(pb.ListObjectsReply, left)).objects
 
 

@@ -13,8 +13,10 @@ from controller.identity.policy import STACK_LABEL
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, stats_pb2
 from pyswarm_core.api.v1.containers_pb2 import ListContainersRequest
+from pyswarm_core.codec import to_proto
 from pyswarm_core.identity.users import Role
-from pyswarm_core.kinds import USER
+from pyswarm_core.kinds import NETWORK, USER
+from pyswarm_core.specs import NetworkSpec
 from tests.fixtures import build
 from tests.integration.controller.fleet import WAIT_S, web
 from tests.integration.controller.identified import Identified, identified
@@ -86,6 +88,44 @@ async def test_stats_are_of_the_stacks(fleet: Identified) -> None:
         for refs in (["db_main"], ["web_main", "plain_main.1"]):
             call = stub.Stats(stats_pb2.StatsRequest(refs=refs), metadata=metadata)
             assert await call.code() is DENIED
+
+
+async def test_unused_networks_are_those_of_the_stacks(fleet: Identified) -> None:
+    async with fleet.as_root() as root:
+        for stack in ("web", "db"):
+            request = pb.CreateNetworkRequest()
+            spec = NetworkSpec(name=f"{stack}_net", labels={STACK_LABEL: stack})
+            to_proto(spec, request.spec)
+            await _users(root).CreateNetwork(request)
+    _, metadata = await _ci(fleet, "web")
+    viewer = await fleet.token(await fleet.user("viewer", Role.VIEWER))
+    async with fleet.dial(fleet.guest) as channel:
+        stub = _users(channel)
+
+        async def listed(text: str) -> list[str]:
+            asked = pb.ListObjectsRequest(kind="network", filters=[text])
+            parts = await _all(stub.ListObjects(asked, metadata=metadata))
+            found = [one for part in parts for one in part.objects]
+            return [NETWORK.decode(one.value).spec.name for one in found]
+
+        assert await listed("dangling=true") == ["web_net"]
+        assert await listed("type=builtin") == ["bridge", "host", "none"]
+        for name in ("db_net", "bridge"):
+            other = pb.ObjectRequest(kind="network", ref=name)
+            assert await stub.RemoveObject(other, metadata=metadata).code() is DENIED
+        web_net = pb.ObjectRequest(kind="network", ref="web_net")
+        viewers = (("authorization", f"Bearer {viewer}"),)
+        assert await stub.RemoveObject(web_net, metadata=viewers).code() is DENIED
+        await stub.RemoveObject(web_net, metadata=metadata)
+        assert await listed("dangling=true") == []
+
+
+async def test_members_of_a_predefined_network_are_those_of_the_stacks(fleet: Identified) -> None:
+    _, metadata = await _ci(fleet, "web")
+    async with fleet.dial(fleet.guest) as channel:
+        asked = pb.GetNetworkRequest(ref="bridge", verbose=True)
+        parts = await _all(_users(channel).GetNetwork(asked, metadata=metadata))
+        assert {one.name for part in parts for one in part.services} == {"web_main"}
 
 
 async def test_events_of_a_removed_service_still_have_its_stack(fleet: Identified) -> None:

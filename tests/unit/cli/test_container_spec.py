@@ -179,9 +179,52 @@ def test_networks(fleet: Script, pyswarm: Pyswarm) -> None:
         NetworkAttachment(target="app", aliases=("db", "sql"), task_ip="10.128.0.9"),
         NetworkAttachment(target="back", task_ip="10.129.0.9"),
     )
-    assert made(fleet, pyswarm, "--network default web").task_template.networks == (
-        NetworkAttachment(target="bridge"),
-    )
+
+
+@pytest.mark.parametrize(
+    ("line", "joined"),
+    [
+        ("", ()),
+        ("--network default -p 8080:80", ()),
+        ("--network bridge", ()),
+        ("--network name=bridge", ()),
+        ("--network host", ("host",)),
+        ("--network none", ("none",)),
+        ("--network app --network back", ("app", "back")),
+    ],
+)
+def test_the_network_bridge_is_the_same_as_none(
+    line: str, joined: tuple[str, ...], fleet: Script, pyswarm: Pyswarm
+) -> None:
+    template = made(fleet, pyswarm, f"{line} web").task_template
+    assert template.networks == tuple(NetworkAttachment(target=name) for name in joined)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("--network container:db", "give both --network NAME, and they find each other by name"),
+        ("--network bridge --network app", "every other network that is not internal leads"),
+        ("--network host --network app", "expected no other network beside it"),
+        ("--network app --network app", "expected each network once"),
+        ("--network bridge --network-alias db", "expected --network NAME of an overlay network"),
+        ("--network none --ip 10.0.0.9", "expected --network NAME of an overlay network"),
+        ("--network name=bridge,alias=db", "network bridge has no names"),
+        ("--network name=app,mac-address=02:42:ac:11:00:09", "use --mac-address"),
+        ("--network name=app,ip6=fd00::9", "the IPv6 address follows from the IPv4 address"),
+        ("--network name=app,gw-priority=1", "name it first"),
+        ("--network name=app,driver-opt=a=b", "use `network create --opt`"),
+        ("--network host -p 8080:80", "expected mode=host with network host"),
+        ("--network none -p 8080:80", "expected no published port with network none"),
+    ],
+)
+def test_what_a_network_cannot_do_is_refused_with_the_alternative(
+    line: str, told: str, script: Script, pyswarm: Pyswarm
+) -> None:
+    ran = pyswarm("run", *line.split(), "web")
+    assert (ran.code, ran.out) == (125, "")
+    assert told in ran.err
+    assert script.asked == []
 
 
 def test_placement(fleet: Script, pyswarm: Pyswarm) -> None:

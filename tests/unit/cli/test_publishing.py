@@ -29,6 +29,7 @@ from pyswarm_core.specs import (
     ServiceSpec,
     TaskSpec,
 )
+from pyswarm_core.views import NetworkMembers
 from tests.unit.cli.conftest import Pyswarm
 from tests.unit.cli.objects import (
     CREATED,
@@ -282,17 +283,20 @@ def test_network_create_sends_what_docker_has(script: Script, pyswarm: Pyswarm) 
         IpamConfig(subnet="fd00:9::/64"),
         IpamConfig(subnet="10.9.0.0/16", gateway="10.9.0.1", ip_range="10.9.4.0/24"),
     )
-    shown_as = of_network(
-        Network(
-            id=network.id, spec=spec, subnet="10.9.0.0/16", subnet6="fd00:9::/64", vni=1,
-            created_at=CREATED,
-        )
+    made = Network(
+        id=network.id, spec=spec, subnet="10.9.0.0/16", subnet6="fd00:9::/64", vni=1,
+        created_at=CREATED,
     )  # fmt: skip
+    shown_as = of_network(NetworkMembers(made, (), ()))
     assert shown_as["IPAM"]["Config"] == [
         {"Subnet": "10.9.0.0/16", "IPRange": "10.9.4.0/24", "Gateway": "10.9.0.1"},
         {"Subnet": "fd00:9::/64"},
     ]
-    expected = {"encrypted": "", "com.pyswarm.block-metadata": "true"}
+    expected = {
+        "encrypted": "",
+        "com.docker.network.driver.mtu": "1400",
+        "com.pyswarm.block-metadata": "true",
+    }
     assert spec.block_metadata
     assert shown_as["Options"] == expected
 
@@ -342,7 +346,7 @@ def test_a_network_is_shown_with_who_is_on_it(script: Script, pyswarm: Pyswarm) 
     script.on("GetNetwork", reply)
     assert "Services" not in json.loads(pyswarm("network", "inspect", "app").out)[0]
     (found,) = json.loads(pyswarm("network", "inspect", "-v", "app").out)
-    assert [request.verbose for request in script.requests("GetNetwork")] == [False, True]
+    assert [request.verbose for request in script.requests("GetNetwork")] == [True, True]
     assert found["Services"]["web"] == {
         "VIP": "10.9.255.254",
         "Ports": ["Target: 80/tcp, Publish: 8080"],
@@ -350,9 +354,11 @@ def test_a_network_is_shown_with_who_is_on_it(script: Script, pyswarm: Pyswarm) 
             {
                 "Name": "web.1",
                 "ID": "t",
+                "EndpointID": "",
                 "EndpointIP": "10.9.0.2",
                 "Node": "host1",
                 "State": "running",
+                "Info": {"Host IP": "192.0.2.1"},
             }
         ],
     }

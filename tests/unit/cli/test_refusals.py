@@ -182,7 +182,7 @@ WRONG = [
         ["node", "update", "--availability", "asleep", "host1"],
         '--availability: value "asleep" is not valid: expected one of active, pause, drain',
     ),
-    (["network", "create", "-d", "bridge", "app"], '--driver: value "bridge"'),
+    (["network", "create", "-d", "macvlan", "app"], '--driver: value "macvlan"'),
     (["network", "create", "--subnet", "10.0.0.1/16", "app"], '--subnet: value "10.0.0.1/16"'),
     (["network", "create", "-o", "mtu=big", "app"], '--opt: value "mtu=big"'),
     (["network", "create", "-o", "encrypted=maybe", "app"], "expected encrypted, mtu=BYTES or com"),

@@ -31,6 +31,8 @@ DATA = {
         ("{{.Spec.Labels.app}}", "shop"),
         ("{{.Spec.Labels.none}}", "<no value>"),
         ('{{index .Spec.Labels "app"}}', "shop"),
+        ('{{.Spec.Label "app"}}{{.Spec.Label "none"}}', "shop"),
+        ('{{$spec := .Spec}}{{$spec.Label "app" | upper}}', "SHOP"),
         ('{{index .Spec.Labels "none"}}', "<no value>"),
         ("{{index .Spec.Args 1}}", "b"),
         ("{{json .Spec.Args}}", '["a","b"]'),
@@ -132,4 +134,36 @@ def test_bad_template_is_refused_with_a_reason(template: str, told: str) -> None
 @given(st.text(alphabet='{}.()|$:=,"`- /*NameSpcindxjofrg01%', max_size=40))
 def test_prop_any_text_is_rendered_or_refused(template: str) -> None:
     with contextlib.suppress(InvalidArgument):
+        render(parse(template), DATA)
+
+
+@pytest.mark.parametrize(
+    ("labels", "key", "text"),
+    [
+        ("a=1,b=2", "a", "1"),
+        ("a=1,2,b=3", "a", "1,2"),
+        ("a=x=y,b=", "a", "x=y"),
+        ("a=x=y,b=", "b", ""),
+        ("a=1", "c", ""),
+        ("", "a", ""),
+        ("LABELS", "com.example.my-tier", "my tier"),
+    ],
+)
+def test_a_label_of_a_row_is_shown_and_its_heading_is_the_keys_last_part(
+    labels: str, key: str, text: str
+) -> None:
+    assert render(parse(f'{{{{.Label "{key}"}}}}'), {"Labels": labels}) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ('{{.Name "x"}}', "a value takes no arguments"),
+        ('{{.Label "x"}}', "field .Labels does not exist"),
+        ('{{.Spec.Label "x" "y"}}', "wrong number of args for .Label"),
+        ("{{label}}", "expected one of and, eq"),
+    ],
+)
+def test_other_methods_are_refused(template: str, told: str) -> None:
+    with pytest.raises(InvalidArgument, match=told):
         render(parse(template), DATA)

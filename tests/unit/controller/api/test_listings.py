@@ -54,5 +54,15 @@ async def test_a_networks_services_are_sent_by_name_then_its_hosts() -> None:
         sent.append(told.kind)
         sent.extend(getattr(one, "name", "") for one in told.found if one is not None)
 
-    await send_members(desk(), NET, send)
+    await send_members(desk(), NET, lambda *_: True, send)
     assert sent == ["services", "db", "services", "web", "peers"]
+
+
+async def test_a_caller_is_sent_the_services_that_it_may_see() -> None:
+    sent: list[str] = []
+
+    async def send(told: Members) -> None:
+        sent.extend(getattr(one, "name", "") for one in told.found if one is not None)
+
+    await send_members(desk(), NET, lambda _, service_id: service_id == "web", send)
+    assert sent == ["web"]

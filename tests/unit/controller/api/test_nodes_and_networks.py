@@ -102,7 +102,7 @@ def test_a_subnet_avoids_the_hosts_routes() -> None:
 def test_a_networks_name_is_taken_once() -> None:
     state = build.state()
     create(state, "a")
-    with pytest.raises(AlreadyExists, match='network "a" exists already'):
+    with pytest.raises(AlreadyExists, match="network with name a already exists"):
         create(state, "a")
 
 

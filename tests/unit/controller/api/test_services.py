@@ -91,7 +91,7 @@ def test_networks_are_stored_by_id() -> None:
     with pytest.raises(InvalidArgument, match="expected each network once"):
         create(state, twice)
     missing = replace(SPEC, name="three", task_template=build.template(networks=["db"]))
-    with pytest.raises(NotFound, match='no such network: "db"'):
+    with pytest.raises(NotFound, match="network db not found"):
         create(state, missing)
 
 

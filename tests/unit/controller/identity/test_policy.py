@@ -397,6 +397,10 @@ def test_networks_of_a_stack(state: State) -> None:
     for name in ("db_net", "shared", "mesh"):
         told = _refused(WEB, "GetNetwork", state, pb.GetNetworkRequest(ref=name))
         assert f'network "{name}"' in told
+    for word in ("bridge", "host", "none"):
+        assert sees(WEB, state, word)
+        _ask(WEB, "GetNetwork", state, pb.GetNetworkRequest(ref=word))
+        _refused(WEB, "RemoveObject", state, pb.ObjectRequest(kind="network", ref=word))
     request = pb.CreateNetworkRequest()
     to_proto(NetworkSpec(name="x"), request.spec)
     assert "expected the label" in _refused(WEB, "CreateNetwork", state, request)
