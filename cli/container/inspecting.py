@@ -13,10 +13,12 @@ from cli.node.self_ import node_of
 from cli.task.inspect import checks_of
 from pyswarm_core.docker import documents, images, objects
 from pyswarm_core.docker.containers.document import Inspected, of_container
-from pyswarm_core.errors import InvalidArgument, NotFound
+from pyswarm_core.errors import InvalidArgument, NotFound, no_such_container, shown
 from pyswarm_core.kinds import USER
 
 Document = dict[str, Any]
+_LISTINGS = {"task": "pyswarm ps --all"}
+"""The command that lists the objects of a kind, where it is not `pyswarm KIND ls`."""
 
 
 def show(names: Sequence[str], form: str, kinds: Sequence[str], *, with_size: bool) -> None:
@@ -61,17 +63,20 @@ class _Reader:
             try:
                 document = self._of[kind](name)
             except NotFound as error:
-                if "ambiguous" in str(error):
+                if "ambiguous" in str(error) or kinds == ("container",):
                     raise
                 continue
             return document if whole or kind == "container" else documents.without_unset(document)
-        what = kinds[0] if len(kinds) == 1 else "object"
-        raise NotFound(f"No such {what}: {name}")
+        if len(kinds) == 1:
+            listing = _LISTINGS.get(kinds[0], f"pyswarm {kinds[0]} ls")
+            raise NotFound(f"No such {kinds[0]}: {shown(name)}: `{listing}` lists all {kinds[0]}s")
+        expected = f"expected a {', '.join(kinds[:-1])} or {kinds[-1]}"
+        raise NotFound(f"No such object: {shown(name)}: {expected}")
 
     def _container(self, ref: str) -> Document:
         named = calls.named(self._client, ref)
         if named.is_service:
-            raise NotFound(f"No such container: {ref}")
+            raise no_such_container(ref)
         checks = checks_of(self._client, named.task) if named.task else ()
         found = Inspected(named.service, named.task, named.networks, tuple(checks))
         return of_container(found, self._networks.addresses)

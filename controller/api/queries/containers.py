@@ -8,16 +8,16 @@ from typing import NamedTuple
 
 import msgspec
 
-from controller.api.queries import filters
+from controller.api.queries import filters, lookup
 from controller.api.queries.filters import Filters, Key
-from controller.api.queries.lookup import Sees, find_service_or_task
+from controller.api.queries.lookup import Sees
 from controller.api.queries.views import task_view
 from controller.brain.slices import Slices, batches
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker.containers import views as containers
 from pyswarm_core.docker.containers.views import DEFAULT_NETWORK, ContainerState, ContainerView
 from pyswarm_core.docker.reference import Reference, parse_reference
-from pyswarm_core.errors import InvalidArgument, NotFound, invalid
+from pyswarm_core.errors import InvalidArgument, invalid, no_such_container
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.kinds import SERVICE
 from pyswarm_core.limits import LIST_MAX, SLICE_TASKS
@@ -259,7 +259,7 @@ def _with_times(state: State, parsed: Filters, sees: Sees) -> Slices[Filters]:
             for ref in parsed[key]:
                 found = yield from find_container(state, ref)
                 if not sees(state, found.service.id):
-                    raise NotFound(f"No such container: {ref}")
+                    raise no_such_container(ref)
                 named.append(str(found.created_at))
             times[key] = named
     for key in ("publish", "expose"):
@@ -290,15 +290,10 @@ def find_container(state: State, ref: str) -> Slices[Container]:
 
     Raises NotFound in Docker's words.
     """
-    try:
-        found = yield from find_service_or_task(state, ref)
-    except NotFound as error:
-        if "ambiguous" in str(error):
-            raise
-        raise NotFound(f"No such container: {ref}") from None
+    found = yield from lookup.find_container(state, ref)
     service = found if isinstance(found, Service) else state.services.get(found.service_id)
     if service is None:
-        raise NotFound(f"No such container: {ref}")
+        raise no_such_container(ref)
     task = None if isinstance(found, Service) else found
     return _container(state, service, task)
 

@@ -90,7 +90,7 @@ def test_a_container_answers_on_every_host_and_is_stopped_started_renamed_and_re
     assert fleet("rm", "-f", old) == old
     assert fleet("rm", "-f", name) == name
     assert names(fleet, "-a") == []
-    assert fleet.refused("stop", name).strip() == f"Error: No such container: {name}"
+    assert f"No such container: {name}: " in fleet.refused("stop", name)
 
 
 def test_its_files_stay_over_stop_start_and_restart(fleet: Fleet, name: str) -> None:
@@ -398,21 +398,16 @@ def test_it_is_paused_updated_waited_for_and_killed(fleet: Fleet, name: str) -> 
     assert (row["State"], row["Status"][:6]) == ("exited", "Exited")
 
 
-def test_verbs_on_what_does_not_exist(fleet: Fleet) -> None:
-    for words in (
-        ("pause", "nothing"),
-        ("unpause", "nothing"),
-        ("top", "nothing"),
-        ("diff", "nothing"),
-        ("wait", "nothing"),
-        ("port", "nothing"),
-        ("kill", "nothing"),
-        ("update", "--memory", "1g", "nothing"),
-        ("cp", "nothing:/etc", "."),
-        ("cp", ".", "nothing:/etc"),
-        ("export", "-o", "/dev/null", "nothing"),
-    ):
-        assert "o such" in fleet.refused(*words), words
+def test_all_ports_of_the_image_are_published(fleet: Fleet, name: str) -> None:
+    fleet("run", "-d", "--name", name, "-P", "--expose", "53/udp", IMAGE)
+    lines = fleet("port", name).splitlines()
+    assert [line.partition(" -> ")[0] for line in lines] == ["53/udp", "80/tcp"]
+    port = int(fleet("port", name, "80").rpartition(":")[2])
+    reached(fleet, "lan", HOSTS[0], port)
+    missing = "10.99.0.250:5000/library/nothing:1"
+    said = fleet.refused("create", "-P", "--name", f"{name}x", missing)
+    assert f"--publish-all: the ports that image {missing} exposes are not known: " in said
+    assert "No such container" in fleet.refused("container", "inspect", f"{name}x")
 
 
 def test_a_running_container_is_looked_at_changed_and_killed(

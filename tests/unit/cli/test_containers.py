@@ -212,7 +212,8 @@ def test_what_does_not_exist_is_named_as_docker_names_it(
         fleet.on(rpc, NotFound("no such thing"))
     what = "object" if verb == "inspect" else "container"
     ran = pyswarm(verb, "nothing")
-    assert (ran.code, ran.err) == (1, f"Error: No such {what}: nothing\n")
+    assert ran.code == 1
+    assert ran.err.startswith(f"Error: No such {what}: nothing")
 
 
 def test_several_containers_are_stopped_although_one_does_not_exist(

@@ -66,8 +66,14 @@ def test_inspect_finds_any_kind_and_names_what_does_not_exist(
     fleet.on("ListTasks", NotFound("no such task"))
     ran = pyswarm("inspect", "web", "nothing")
     assert [one["ID"] for one in json.loads(ran.out)] == [SERVICE_ID]
-    assert (ran.code, ran.err) == (1, "Error: No such object: nothing\n")
-    assert pyswarm("inspect", "--type", "network", "web").err == "Error: No such network: web\n"
+    assert (ran.code, ran.err) == (
+        1,
+        "Error: No such object: nothing: expected a container, network, node, service, task, user"
+        " or image\n",
+    )
+    assert pyswarm("inspect", "--type", "network", "web").err == (
+        "Error: No such network: web: `pyswarm network ls` lists all networks\n"
+    )
     fleet.on("GetNode", pb.NodeReply(node=node_view()))
     assert pyswarm("inspect", "-f", "{{.Description.Hostname}}", "host1").out == "host1\n"
 

@@ -115,11 +115,11 @@ def test_a_node_that_is_gone_costs_one_line(script: Script, pyswarm: Pyswarm) ->
 
 
 def test_an_unknown_name_is_refused(script: Script, pyswarm: Pyswarm) -> None:
-    script.on("Stats", NotFound('no such service or task: "nosuch"'))
+    script.on("Stats", NotFound("No such container: nosuch"))
     for words in (("stats", "nosuch"), ("stats", "--no-stream", "nosuch")):
         ran = pyswarm(*words)
         assert (ran.code, ran.out) == (1, "")
-        assert ran.err == 'Error: no such service or task: "nosuch"\n'
+        assert ran.err == "Error: No such container: nosuch\n"
 
 
 def test_a_stream_that_breaks_says_so(script: Script, pyswarm: Pyswarm) -> None:
