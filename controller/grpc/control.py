@@ -116,6 +116,8 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
         warnings: tuple[str, ...] = ()
         if request.query_registry:
             spec, warnings = await digests.pinned(self._leader(), spec, login)
+        if request.publish_all:
+            spec = await digests.published(self._leader(), spec, login)
         routes = self._routes()
         service = await self._submit(
             lambda state, now, ids: services.create_service(

@@ -65,7 +65,7 @@ class ImagePull(msgspec.Struct, frozen=True):
 
 
 class ImageResolve(msgspec.Struct, frozen=True):
-    """Look up the digest of an image at its registry."""
+    """Look up the digest of an image at its registry, or the ports that it exposes."""
 
     reference: str
     username: str = ""
@@ -160,6 +160,9 @@ IMAGE_PULL = Exchange[ImagePull, ImageProgress](
 IMAGE_LIST = Exchange[ImageList, Sequence[Image]]("image_list", _images)
 IMAGE_REMOVE = Exchange[ImageRemove, Sequence[Image]]("image_remove", _images)
 IMAGE_RESOLVE = Exchange[ImageResolve, Sequence[Image]]("image_resolve", _images)
+IMAGE_PORTS = Exchange[ImageResolve, Sequence[str]](
+    "image_ports", lambda frame: tuple(frame.exposed_ports.ports)
+)
 TRACE = Exchange[TraceProbe, Facts]("trace", lambda frame: from_proto(Facts, frame.trace_facts))
 TASK_CHECKS = Exchange[TaskChecksRequest, tuple[TaskCheck, ...]]("task_checks", _checks)
 STATS = Exchange[StatsOptions, Sequence[TaskStats]]("stats", _stats)
