@@ -75,7 +75,7 @@ class Dialer:
         self._sampler = sampler
         self._images = HostImages(images, worker.images_in_use)
         self._runtime = runtime
-        self._containers = Containers(worker, runtime)
+        self._containers = Containers(worker, runtime, images)
         self._slots = asyncio.Semaphore(TUNNELS_AT_ONCE)
 
     def close(self) -> None:

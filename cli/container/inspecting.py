@@ -13,7 +13,8 @@ from cli.node.self_ import node_of
 from cli.task.inspect import checks_of
 from pyswarm_core.docker import documents, images, objects
 from pyswarm_core.docker.containers.document import Inspected, of_container
-from pyswarm_core.errors import InvalidArgument, NotFound, no_such_container, shown
+from pyswarm_core.docker.containers.views import SIZE_UNKNOWN
+from pyswarm_core.errors import NotFound, no_such_container, shown
 from pyswarm_core.kinds import USER
 
 Document = dict[str, Any]
@@ -23,10 +24,8 @@ _LISTINGS = {"task": "pyswarm ps --all"}
 
 def show(names: Sequence[str], form: str, kinds: Sequence[str], *, with_size: bool) -> None:
     """Print the documents; raise NotFound in Docker's words with all names that do not exist."""
-    if with_size:
-        raise InvalidArgument("--size is not supported yet: `pyswarm diff` lists changed files")
     client = session.connect()
-    reader = _Reader(client)
+    reader = _Reader(client, with_size=with_size)
     found: list[Document] = []
     missing = []
     for name in names:
@@ -44,8 +43,9 @@ def show(names: Sequence[str], form: str, kinds: Sequence[str], *, with_size: bo
 class _Reader:
     """Reads the documents of one command; each network is read once."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, with_size: bool) -> None:
         self._client = client
+        self._with_size = with_size
         self._networks = Networks(client)
         self._of: Mapping[str, Callable[[str], Document]] = {
             "container": self._container,
@@ -79,7 +79,19 @@ class _Reader:
             raise no_such_container(ref)
         checks = checks_of(self._client, named.task) if named.task else ()
         found = Inspected(named.service, named.task, named.networks, tuple(checks))
-        return of_container(found, self._networks.addresses)
+        document = of_container(found, self._networks.addresses)
+        return document | self._sizes(document["Id"]) if self._with_size else document
+
+    def _sizes(self, container_id: str) -> Document:
+        """Docker's fields; null if the node did not measure."""
+        found = calls.containers(
+            self._client, every=True, filters=(f"id={container_id}",), size=True
+        )
+        known = found[0] if found and found[0].size_rw != SIZE_UNKNOWN else None
+        return {
+            "SizeRw": known.size_rw if known else None,
+            "SizeRootFs": known.size_root_fs if known else None,
+        }
 
     def _service(self, ref: str) -> Document:
         return objects.of_service(self._client.service(ref), self._networks.addresses)

@@ -25,6 +25,7 @@ from pyswarm_core.streams.requests import (
 )
 from pyswarm_core.traces import Facts, TraceProbe
 from pyswarm_core.views import (
+    ContainerSize,
     FileChange,
     Image,
     ImageProgress,
@@ -129,6 +130,12 @@ class PauseRequest(msgspec.Struct, frozen=True):
     paused: bool
 
 
+class SizesRequest(msgspec.Struct, frozen=True):
+    """Measure the files of the containers of these tasks."""
+
+    task_ids: tuple[str, ...]
+
+
 def _checks(frame: Any) -> tuple[TaskCheck, ...]:
     """As many as a task has; an agent is not trusted."""
     try:
@@ -170,6 +177,7 @@ TOP = Exchange[TopRequest, ProcessTable]("top", lambda frame: from_proto(Process
 CHANGES = Exchange[ChangesRequest, Sequence[FileChange]](
     "changes", lambda frame: frame.changes.changes
 )
+SIZES = Exchange[SizesRequest, Sequence[ContainerSize]]("sizes", lambda frame: frame.sizes.sizes)
 PAUSE = Exchange[PauseRequest, None]("pause", lambda _: None)
 EXEC = Exchange[ExecRequest, Any]("exec", lambda frame: frame.stream)
 ATTACH = Exchange[AttachRequest, Any]("attach", lambda frame: frame.stream)

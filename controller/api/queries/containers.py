@@ -36,6 +36,8 @@ class ContainerQuery(msgspec.Struct, frozen=True):
     last: int = 0
     """The newest ones of any state; 0: no bound."""
     filters: tuple[str, ...] = ()
+    size: bool = False
+    """Whether their files are measured."""
 
 
 class Container(NamedTuple):
@@ -308,9 +310,20 @@ def _container(state: State, service: Service, task: Task | None) -> Container:
 
 def container_view(state: State, container_id: str) -> ContainerView | None:
     """The container by the id that `find_containers` returned; None if it is gone."""
+    found = _by_id(state, container_id)
+    return None if found is None else _view(found)
+
+
+def container_task(state: State, container_id: str) -> Task | None:
+    """The task of the container by that id; None if it was never started, or is gone."""
+    found = _by_id(state, container_id)
+    return None if found is None else found.task
+
+
+def _by_id(state: State, container_id: str) -> Container | None:
     task = state.tasks.get(TaskId(container_id))
     service = state.services.get(task.service_id if task else ServiceId(container_id))
-    return None if service is None else _view(_container(state, service, task))
+    return None if service is None else _container(state, service, task)
 
 
 def _view(item: Container) -> ContainerView:

@@ -988,6 +988,7 @@ class OpenTunnel(_message.Message):
     TOP_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     PAUSE_FIELD_NUMBER: _builtins.int
+    SIZES_FIELD_NUMBER: _builtins.int
     COPY_OUT_FIELD_NUMBER: _builtins.int
     COPY_IN_FIELD_NUMBER: _builtins.int
     EXPORT_FIELD_NUMBER: _builtins.int
@@ -1030,6 +1031,10 @@ class OpenTunnel(_message.Message):
         """The answer is the end."""
 
     @_builtins.property
+    def sizes(self) -> _files_pb2.SizesRequest:
+        """The answer is SizesReply messages."""
+
+    @_builtins.property
     def copy_out(self) -> _streams_pb2.CopyOutRequest: ...
     @_builtins.property
     def copy_in(self) -> _streams_pb2.CopyInRequest: ...
@@ -1060,6 +1065,7 @@ class OpenTunnel(_message.Message):
         top: _files_pb2.TopRequest | None = ...,
         changes: _files_pb2.ChangesRequest | None = ...,
         pause: _files_pb2.PauseRequest | None = ...,
+        sizes: _files_pb2.SizesRequest | None = ...,
         copy_out: _streams_pb2.CopyOutRequest | None = ...,
         copy_in: _streams_pb2.CopyInRequest | None = ...,
         export: _streams_pb2.ExportRequest | None = ...,
@@ -1067,11 +1073,11 @@ class OpenTunnel(_message.Message):
         attach: _streams_pb2.AttachRequest | None = ...,
         port_forward: _streams_pb2.PortForwardRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "image_list", b"image_list", "image_ports", b"image_ports", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "port_forward", b"port_forward", "signal_task", b"signal_task", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "image_list", b"image_list", "image_ports", b"image_ports", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "port_forward", b"port_forward", "signal_task", b"signal_task", "sizes", b"sizes", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "image_list", b"image_list", "image_ports", b"image_ports", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "port_forward", b"port_forward", "signal_task", b"signal_task", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "image_list", b"image_list", "image_ports", b"image_ports", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "port_forward", b"port_forward", "signal_task", b"signal_task", "sizes", b"sizes", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "image_resolve", "image_ports", "trace", "task_checks", "signal_task", "stats", "top", "changes", "pause", "copy_out", "copy_in", "export", "exec", "attach", "port_forward"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "image_resolve", "image_ports", "trace", "task_checks", "signal_task", "stats", "top", "changes", "pause", "sizes", "copy_out", "copy_in", "export", "exec", "attach", "port_forward"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1267,6 +1273,7 @@ class TunnelFrame(_message.Message):
     STATS_FIELD_NUMBER: _builtins.int
     TOP_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
+    SIZES_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
     EXPOSED_PORTS_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
@@ -1291,6 +1298,8 @@ class TunnelFrame(_message.Message):
     @_builtins.property
     def changes(self) -> _files_pb2.ChangesReply: ...
     @_builtins.property
+    def sizes(self) -> _files_pb2.SizesReply: ...
+    @_builtins.property
     def stream(self) -> _streams_pb2.StreamFrame: ...
     @_builtins.property
     def exposed_ports(self) -> Global___ExposedPorts: ...
@@ -1308,14 +1317,15 @@ class TunnelFrame(_message.Message):
         stats: _stats_pb2.StatsSample | None = ...,
         top: _files_pb2.TopReply | None = ...,
         changes: _files_pb2.ChangesReply | None = ...,
+        sizes: _files_pb2.SizesReply | None = ...,
         stream: _streams_pb2.StreamFrame | None = ...,
         exposed_ports: Global___ExposedPorts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "exposed_ports", b"exposed_ports", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "stats", b"stats", "stream", b"stream", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "exposed_ports", b"exposed_ports", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "sizes", b"sizes", "stats", b"stats", "stream", b"stream", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "exposed_ports", b"exposed_ports", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "stats", b"stats", "stream", b"stream", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "exposed_ports", b"exposed_ports", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "sizes", b"sizes", "stats", b"stats", "stream", b"stream", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end", "trace_facts", "task_checks", "stats", "top", "changes", "stream", "exposed_ports"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end", "trace_facts", "task_checks", "stats", "top", "changes", "sizes", "stream", "exposed_ports"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

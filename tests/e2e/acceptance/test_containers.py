@@ -398,6 +398,21 @@ def test_it_is_paused_updated_waited_for_and_killed(fleet: Fleet, name: str) -> 
     assert (row["State"], row["Status"][:6]) == ("exited", "Exited")
 
 
+def test_its_files_are_measured_while_it_runs_and_when_it_is_stopped(
+    fleet: Fleet, name: str
+) -> None:
+    fleet("run", "-d", "--name", name, *AT_ONCE, "--entrypoint", "sleep", IMAGE, "1000")
+    fleet("exec", name, "sh", "-c", "head -c 3000000 /dev/zero >/big; ln /big /same")
+    for _ in range(2):
+        (row,) = fleet.rows("ps", "-a", "--size", "-f", f"name=^{name}$")
+        assert re.fullmatch(r"3MB \(virtual [0-9.]+MB\)", row["Size"])
+        (document,) = json.loads(fleet("inspect", "--size", name))
+        assert document["SizeRw"] >= 3_000_000
+        (image,) = json.loads(fleet("inspect", "--type", "image", IMAGE))
+        assert document["SizeRootFs"] == document["SizeRw"] + image["Size"]
+        fleet("stop", name)
+
+
 def test_all_ports_of_the_image_are_published(fleet: Fleet, name: str) -> None:
     fleet("run", "-d", "--name", name, "-P", "--expose", "53/udp", IMAGE)
     lines = fleet("port", name).splitlines()
