@@ -19,6 +19,7 @@ from agent.health.probes import Probes
 from agent.images.base import Images
 from agent.images.settings import ImageSettings
 from agent.images.store import open_images
+from agent.layers import kept_addresses
 from agent.listening import accepted, listening
 from agent.metrics import (
     AgentCollector,
@@ -310,6 +311,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         accepted=accepted,
         probe=probes,
     )
+    overlays.kept = lambda: kept_addresses(worker.records.values())
     tracer = _tracer(network, worker, images)
     stack.callback(tracer.close)
     streams = Streams(runtime, attachments, lambda: worker.records, namespaces.tcp_socket_in)

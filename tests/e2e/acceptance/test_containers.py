@@ -159,6 +159,9 @@ def test_address_mac_and_cpus_are_those_that_were_chosen_also_after_a_restart(
         assert (f"inet {address}/" in shown, mac in shown) == (True, True)
         assert "Cpus_allowed_list:\t0\n" in fleet("exec", name, "cat", "/proc/1/status")
         fleet("restart", "-t", "0", name)
+    fleet("stop", name)
+    said = fleet.refused("create", "--network", "app", "--ip", address, IMAGE)
+    assert f'address {address} of network "app" is already that of container "{name}"' in said
 
 
 def test_a_terminal_is_typed_on_and_nothing_is_left(fleet: Fleet) -> None:
