@@ -228,7 +228,9 @@ async def _converse(
     )
     served.session = session
     parts.reading.registry.register(
-        AgentCollector(parts.worker, parts.overlays, session, parts.dataplane)
+        AgentCollector(
+            parts.worker, parts.overlays, session, parts.dataplane, parts.reading.streams
+        )
     )
     group.create_task(_check_room(config, parts.worker))
     group.create_task(renewal.run())
