@@ -19,6 +19,7 @@ from agent.health.probes import Probes
 from agent.images.base import Images
 from agent.images.settings import ImageSettings
 from agent.images.store import open_images
+from agent.layers import kept_addresses
 from agent.listening import accepted, listening
 from agent.metrics import (
     AgentCollector,
@@ -227,7 +228,9 @@ async def _converse(
     )
     served.session = session
     parts.reading.registry.register(
-        AgentCollector(parts.worker, parts.overlays, session, parts.dataplane)
+        AgentCollector(
+            parts.worker, parts.overlays, session, parts.dataplane, parts.reading.streams
+        )
     )
     group.create_task(_check_room(config, parts.worker))
     group.create_task(renewal.run())
@@ -310,6 +313,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         accepted=accepted,
         probe=probes,
     )
+    overlays.kept = lambda: kept_addresses(worker.records.values())
     tracer = _tracer(network, worker, images)
     stack.callback(tracer.close)
     streams = Streams(runtime, attachments, lambda: worker.records, namespaces.tcp_socket_in)

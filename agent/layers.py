@@ -7,13 +7,13 @@ another one removes it; never because no task has it.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 
 from agent.assignment import Assignment
 from agent.runtime.base import Runtime
 from agent.tasks.record import Record
 from pyswarm_core.aio.logs import EventLog
-from pyswarm_core.ids import TaskId
+from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.states import TaskState
 
 _log = EventLog("agent.layers")
@@ -22,6 +22,13 @@ REMOVING_AT_ONCE = 1
 """A layer may have very many files, and threads that remove containers must not wait for it."""
 REMOVE_RETRY_S = (0.2, 1.0, 5.0, 30.0)
 _BEFORE_CREATION = frozenset({TaskState.ACCEPTED, TaskState.PREPARING})
+
+
+def kept_addresses(records: Iterable[Record]) -> list[tuple[NetworkId, str]]:
+    """The addresses that users chose for containers which have their layer here, also those that do
+    not run.
+    """
+    return [one for record in records if record.layer for one in record.spec.task_ips.items()]
 
 
 class Layers:

@@ -7,6 +7,7 @@ pyswarm_agent_checks_total{kind,result}       health and readiness checks of tas
 pyswarm_agent_check_seconds{kind}             duration of those checks
 pyswarm_agent_names_queries_total{outcome}    DNS queries of tasks
 pyswarm_agent_names_forward_seconds           response time of other name servers
+pyswarm_agent_streams                         byte streams that are open to tasks of this node
 pyswarm_agent_session_connected               1 if the session with the leader is established
 pyswarm_agent_network_revision                revision of which the kernel is configured
 pyswarm_agent_network_sync_seconds            duration of configuring the kernel's network
@@ -43,6 +44,7 @@ from agent.stats.exposition import exposition
 from agent.stats.families import Reading
 from agent.stats.restarts import Restarts
 from agent.stats.sampler import Sampler
+from agent.streams.serving import Streams
 from agent.tasks.record import Record
 from agent.worker import Worker
 from pyswarm_core.clock import SECOND, seconds
@@ -224,8 +226,14 @@ class AgentCollector(Collector):
     """Reads worker, networks and session at each scrape."""
 
     def __init__(
-        self, worker: Worker, overlays: Overlays, session: Session, dataplane: Dataplane
+        self,
+        worker: Worker,
+        overlays: Overlays,
+        session: Session,
+        dataplane: Dataplane,
+        streams: Streams,
     ) -> None:
+        self._streams = streams
         self._network = dataplane.parts
         self._worker = worker
         self._overlays = overlays
@@ -239,6 +247,12 @@ class AgentCollector(Collector):
             if tally[state]:
                 tasks.add_metric([state.word], tally[state])
         yield tasks
+        yield GaugeMetricFamily(
+            "pyswarm_agent_streams",
+            "Byte streams (exec, attach, cp, export, port-forward) that are open to tasks of this"
+            " node",
+            value=self._streams.open,
+        )
         yield GaugeMetricFamily(
             "pyswarm_agent_session_connected",
             "1 if the session with the leader is established",

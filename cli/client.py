@@ -154,14 +154,20 @@ class Client:
         self._ask(self._stub.Unlock, pb.UnlockRequest(unlock_key=key))
 
     def create_service(
-        self, spec: ServiceSpec, login: RegistryLogin | None = None, *, query_registry: bool = False
+        self,
+        spec: ServiceSpec,
+        login: RegistryLogin | None = None,
+        *,
+        query_registry: bool = False,
+        publish_all: bool = False,
     ) -> tuple[Service, Sequence[str]]:
         """Create a service; return it with the controller's warnings. Without a name it gets a
         random one.
 
-        With `query_registry` the controller looks up and stores the image's digest.
+        With `query_registry` the controller looks up and stores the image's digest, with
+        `publish_all` it publishes the ports that the image exposes.
         """
-        request = pb.CreateServiceRequest(query_registry=query_registry)
+        request = pb.CreateServiceRequest(query_registry=query_registry, publish_all=publish_all)
         to_proto(spec, request.spec)
         if login is not None:
             to_proto(login, request.registry_login)

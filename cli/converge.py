@@ -15,11 +15,12 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from cli.errors import ConvergenceFailed, NoAnswer, NotConverged
+from cli.errors import ConvergenceFailed, NotConverged
 from cli.render.progress import Places, Screen, changes, key_of, lines, verdict
+from cli.resuming import PAUSE_S, resumed
 from cli.terminal import width
 from pyswarm_core.clock import SECOND
-from pyswarm_core.errors import NotFound, Unavailable
+from pyswarm_core.errors import NotFound
 from pyswarm_core.objects import Service
 from pyswarm_core.states import UpdateState
 from pyswarm_core.views import ServiceProgress
@@ -27,9 +28,6 @@ from pyswarm_core.views import ServiceProgress
 if TYPE_CHECKING:
     from cli.client import Client
 
-RECONNECT_S = 60.0
-"""Time to reach the controller again before the wait ends."""
-PAUSE_S = 0.5
 _QUEUE = 100
 _TICK_S = 1.0
 """Period at which the time that is left is drawn again."""
@@ -242,20 +240,15 @@ def _watch(
     removing: bool,
 ) -> None:
     """Queue the progress until the wait for the service ends; the last item may be an error."""
-    deadline = time.monotonic() + RECONNECT_S
     follow = removing or service.while_paused
-    while True:
-        try:
-            for progress in client.watch_service(service.id, follow=follow):
-                deadline = time.monotonic() + RECONNECT_S
+    try:
+        while True:
+            for progress in resumed(
+                client, lambda: client.watch_service(service.id, follow=follow)
+            ):
                 updates.put((service, progress))
                 if _has_ended(service, progress, removing=removing):
                     return
-        except Unavailable as error:
-            if time.monotonic() > deadline or isinstance(error, NoAnswer):
-                updates.put((service, error))
-                return
-        except Exception as error:  # the thread that waits raises it
-            updates.put((service, error))
-            return
-        time.sleep(PAUSE_S)
+            time.sleep(PAUSE_S)
+    except Exception as error:  # the thread that waits raises it
+        updates.put((service, error))

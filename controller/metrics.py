@@ -29,6 +29,15 @@ class SessionState(Protocol):
         ...
 
 
+class StreamState(Protocol):
+    """What the metrics read of the streams to agents."""
+
+    @property
+    def operations(self) -> dict[str, int]:
+        """How many are open, by what was requested."""
+        ...
+
+
 class LeaderState(Protocol):
     """What the metrics read of the leader's loop."""
 
@@ -48,6 +57,11 @@ class LeaderState(Protocol):
     @property
     def sessions(self) -> Iterable["SessionState"]:
         """The connected agents."""
+        ...
+
+    @property
+    def tunnels(self) -> StreamState:
+        """The streams to agents."""
         ...
 
     @property
@@ -154,6 +168,8 @@ class _Leading(Collector):
         counts = ((s.word, tasks[s]) for s in TaskState)
         yield _by("tasks", "Tasks by state", "state", counts)
         yield _by("queue_depth", "Length of a queue", "queue", loop.queue_depths.items())
+        streams = list(loop.tunnels.operations.items())
+        yield _by("streams", "Open streams to agents", "operation", streams)
         yield _one("services", "Services", len(state.services))
         updates = Tally(
             service.update_status.state

@@ -103,6 +103,16 @@ def quoted(value: object) -> str:
     return text if len(text) <= _QUOTED_MAX else text[:_QUOTED_MAX] + "..."
 
 
+def shown(text: str) -> str:
+    """A user's value as it is if it is short and printable, else `quoted`."""
+    return text if text.isprintable() and 0 < len(text) <= _QUOTED_MAX else quoted(text)
+
+
+def no_such_container(ref: str) -> NotFound:
+    """Docker's words for a container that does not exist, and what lists those that do."""
+    return NotFound(f"No such container: {shown(ref)}: `pyswarm ps --all` lists all containers")
+
+
 def as_flag(name: str) -> str:
     """`--health-start-period` of `health_start_period`."""
     return "--" + name.replace("_", "-")

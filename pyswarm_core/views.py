@@ -395,6 +395,16 @@ class Ca(Model, frozen=True):
     was_rotated: bool = False
 
 
+class ContainerSize(msgspec.Struct, frozen=True):
+    """The bytes of a task's container: of its writable layer (negative: it has too many files to
+    be measured), and of its image.
+    """
+
+    task_id: str
+    written_bytes: int
+    image_bytes: int
+
+
 class FileChange(Model, frozen=True):
     """A file of a container that differs from its image. `kind` is A, C or D, as in Docker."""
 

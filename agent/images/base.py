@@ -158,6 +158,14 @@ class Images(Protocol):
         """The digest of the registry's current manifest; pulls no layer. Raises ImageError."""
         ...
 
+    async def configuration(
+        self, reference: str, credentials: Credentials | None = None
+    ) -> ImageConfig:
+        """The run configuration of the local image, else of the registry's current one; pulls no
+        layer. Raises ImageError.
+        """
+        ...
+
     async def list(self) -> tuple[Image, ...]:
         """Every complete image that has a name, in the order of ids."""
         ...

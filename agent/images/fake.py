@@ -102,6 +102,13 @@ class FakeImages:
         """See `Images.resolve_digest`."""
         return (await self._registry.fetch(parse_reference(reference), credentials)).digest
 
+    async def configuration(
+        self, reference: str, credentials: Credentials | None = None
+    ) -> ImageConfig:
+        """See `Images.configuration`."""
+        ref = parse_reference(reference)
+        return (self._find(ref) or await self._registry.fetch(ref, credentials)).config
+
     async def list(self) -> tuple[Image, ...]:
         """See `Images.list`."""
         return tuple(sorted(_each_once(self._local), key=lambda image: image.id))

@@ -78,10 +78,26 @@ class Skopeo:
         self, endpoint: Endpoint, reference: Reference, credentials: Credentials | None
     ) -> str:
         """The digest of the manifest, or of the list of manifests. Raises ImageError."""
+        manifest = await self._inspect(endpoint, reference, credentials, "--raw")
+        return f"sha256:{sha256(manifest).hexdigest()}"
+
+    async def configuration(
+        self, endpoint: Endpoint, reference: Reference, credentials: Credentials | None
+    ) -> bytes:
+        """The configuration of the image for this host's platform. Raises ImageError."""
+        return await self._inspect(endpoint, reference, credentials, "--config", "--raw")
+
+    async def _inspect(
+        self,
+        endpoint: Endpoint,
+        reference: Reference,
+        credentials: Credentials | None,
+        *what: str,
+    ) -> bytes:
         timeouts = Timeouts(self._settings.stall_s, _MANIFEST_TIMEOUT_S)
         with _login(endpoint, credentials, self._settings.auth_file) as login:
             command = (
-                *(*self._base(), "inspect", "--raw", *login.flags("")),
+                *(*self._base(), "inspect", *what, *login.flags("")),
                 f"--tls-verify={str(endpoint.verify_tls).lower()}",
                 f"docker://{endpoint.source}",
             )
@@ -90,7 +106,7 @@ class Skopeo:
             except TimeoutError:
                 raise silent(reference.familiar, endpoint.registry, timeouts.stall_s) from None
         self._check(output, endpoint, reference)
-        return f"sha256:{sha256(output.out).hexdigest()}"
+        return output.out
 
     def _check(self, output: Output, endpoint: Endpoint, reference: Reference) -> None:
         if output.code:

@@ -6,14 +6,16 @@ registry, so that a registry that hangs does not delay images of other registrie
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from agent.images.base import (
     Credentials,
     DiskFull,
     Image,
+    ImageConfig,
     ImageError,
     ImageInUse,
     ImageNotFound,
@@ -27,6 +29,7 @@ from agent.images.base import (
 )
 from agent.images.endpoint import Endpoint, endpoints
 from agent.images.failure import combined
+from agent.images.imageconfig import parse_configuration
 from agent.images.settings import ImageSettings
 from agent.images.sharing import SharedPulls
 from agent.images.skopeo import Skopeo
@@ -35,6 +38,8 @@ from agent.images.tool import Timeouts, run_tool
 from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.docker.reference import Reference, parse_reference
 from pyswarm_core.plaintext import split_lines
+
+T = TypeVar("T")
 
 # A removal waits while a pull unpacks a layer, so its timeout is longer than its own work takes.
 _STORAGE_TIMEOUTS = Timeouts(stall_s=120.0, total_s=120.0)
@@ -105,14 +110,19 @@ class StoredImages:
     async def resolve_digest(self, reference: str, credentials: Credentials | None = None) -> str:
         """See `Images.resolve_digest`."""
         ref = parse_reference(reference)
-        errors: list[ImageError] = []
-        places = self._endpoints(ref)
-        for place in places:
-            try:
-                return await self._skopeo.digest(place, ref, credentials)
-            except ImageError as error:
-                errors.append(error)
-        raise combined(errors, [place.registry for place in places])
+        return await self._asked(ref, lambda place: self._skopeo.digest(place, ref, credentials))
+
+    async def configuration(
+        self, reference: str, credentials: Credentials | None = None
+    ) -> ImageConfig:
+        """See `Images.configuration`."""
+        ref = parse_reference(reference)
+        if image := self._storage.find(ref):
+            return image.config
+        blob = await self._asked(
+            ref, lambda place: self._skopeo.configuration(place, ref, credentials)
+        )
+        return parse_configuration(blob).run
 
     async def list(self) -> tuple[Image, ...]:
         """See `Images.list`."""
@@ -132,6 +142,17 @@ class StoredImages:
             raise ImageInUse(f"image {ref.familiar} is used by a task on this host")
         else:
             await self._change("delete-image", image.id)
+
+    async def _asked(self, ref: Reference, ask: Callable[[Endpoint], Awaitable[T]]) -> T:
+        """The answer of the first registry that has one. Raises ImageError."""
+        errors: list[ImageError] = []
+        places = self._endpoints(ref)
+        for place in places:
+            try:
+                return await ask(place)
+            except ImageError as error:
+                errors.append(error)
+        raise combined(errors, [place.registry for place in places])
 
     def _endpoints(self, ref: Reference) -> tuple[Endpoint, ...]:
         settings = self._settings

@@ -1,6 +1,6 @@
 """The addresses that this host's tasks hold on its networks. PURE (mutable)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
 from typing import NamedTuple
@@ -61,9 +61,11 @@ class Addresses:
         task_id: TaskId,
         networks: Sequence[NetworkId],
         chosen: Mapping[NetworkId, str] = NONE_CHOSEN,
+        kept: Collection[tuple[NetworkId, str]] = (),
     ) -> tuple[TaskAddress, ...] | NoAddressFree | AddressTaken:
         """One address on each of these networks, the `chosen` ones first. If a network has none
-        left, or the chosen one is not free, return that network; the task then holds nothing.
+        left, or the chosen one is not free, return that network; the task then holds nothing. The
+        `kept` ones only a task that chose them gets.
         """
         given: list[TaskAddress] = []
         for network_id in networks:
@@ -74,7 +76,7 @@ class Addresses:
                     return AddressTaken(network_id, self._holder(network_id, address, pool))
                 given.append(TaskAddress(network_id=network_id, address=address))
                 continue
-            found = pool.allocate()
+            found = _allocated(pool, [address for of, address in kept if of == network_id])
             if isinstance(found, Exhausted):
                 self._release(given)
                 return NoAddressFree(network_id, found)
@@ -115,3 +117,12 @@ class Addresses:
         for address in addresses:
             if pool := self._pools.get(address.network_id):
                 pool.release(address.address)
+
+
+def _allocated(pool: Pool, kept: Iterable[str]) -> str | Exhausted:
+    """A free address of the pool that is not one of these."""
+    held = [address for address in kept if pool.take(address)]
+    found = pool.allocate()
+    for address in held:
+        pool.release(address)
+    return found

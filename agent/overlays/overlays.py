@@ -5,7 +5,7 @@ controller, or without one. A power loss may destroy the files, but then no task
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -85,6 +85,8 @@ class Overlays:
         self._synced = 0
         """The version of the plan that the kernel implements."""
         self._changed = asyncio.Condition()
+        self.kept: Callable[[], Collection[tuple[NetworkId, str]]] = tuple
+        """Returns the addresses that are given only to tasks that chose them."""
         plan.restore(self._files.load())
 
     def adopt(
@@ -131,7 +133,7 @@ class Overlays:
         if desired is None:
             return Attached()
         await self.ready(networks, is_new=not self._plan.addresses(task_id))
-        addresses = self._plan.join(task_id, desired, interfaces.addresses)
+        addresses = self._plan.join(task_id, desired, interfaces.addresses, self.kept())
         if calls_api and self._plan.allow_api(task_id):
             await self._notify()
             await self.settled()

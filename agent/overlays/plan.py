@@ -6,7 +6,7 @@ are still attached, and of the host ports that tasks hold. `take_work` returns w
 has to do; `overlays.py` does it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 
 import msgspec
@@ -259,13 +259,15 @@ class Plan:
         task_id: TaskId,
         networks: tuple[NetworkId, ...],
         chosen: Mapping[NetworkId, str] = NONE_CHOSEN,
+        kept: Collection[tuple[NetworkId, str]] = (),
     ) -> tuple[TaskAddress, ...]:
         """One address on each of these networks, the `chosen` ones first, held until the task
-        leaves. Raises NetworkFailed if a chosen one is not free, or none is.
+        leaves; none of the `kept` ones, unless chosen. Raises NetworkFailed if a chosen one is not
+        free, or none is.
         """
         if held := self._addresses.of(task_id):
             return held
-        given = self._addresses.allocate(task_id, networks, chosen)
+        given = self._addresses.allocate(task_id, networks, chosen, kept)
         if isinstance(given, NoAddressFree | AddressTaken):
             raise NetworkFailed(f"network {self.name(given.network_id)}: {given.why}")
         return given

@@ -454,10 +454,6 @@ class Runtime(Protocol):
         """
         ...
 
-    async def stats(self, container_id: str) -> Stats | None:
-        """What the container uses now; None if it does not exist."""
-        ...
-
     def process(self, container_id: str) -> tuple[int, int]:
         """The first process of a running container: a pidfd, which the caller closes, and its pid.
 

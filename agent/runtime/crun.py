@@ -25,7 +25,6 @@ from agent.runtime.base import (
     ProcessTable,
     Rootfs,
     RuntimeFailed,
-    Stats,
 )
 from agent.runtime.cgroups import Hierarchies
 from agent.runtime.conmon import Binaries
@@ -35,7 +34,6 @@ from agent.runtime.running import attached, execs
 from agent.runtime.running.execs import Running
 from agent.runtime.running.opened import Opened
 from agent.runtime.steps import Steps
-from agent.runtime.usage.reading import Reader
 from agent.runtime.watch import FileWatch, MonitorWatch
 from pyswarm_core.aio.logs import EventLog
 
@@ -56,7 +54,6 @@ class ConmonRuntime:
     def __init__(self, binaries: Binaries, layout: Layout, hierarchies: Hierarchies) -> None:
         self._layout = layout
         self._hierarchies = hierarchies
-        self._reader = Reader(hierarchies)
         self._loop = asyncio.get_running_loop()
         self._monitors = MonitorWatch(self._monitor_ended)
         self._steps = Steps(binaries, layout, hierarchies, self._watch_monitor)
@@ -192,12 +189,6 @@ class ConmonRuntime:
     async def update(self, container_id: str, limits: CgroupLimits) -> None:
         """See `Runtime`."""
         await self._run(self._ending, self._steps.update, container_id, limits)
-
-    async def stats(self, container_id: str) -> Stats | None:
-        """See `Runtime`."""
-        cgroup = self._layout.cgroup(container_id)
-        usage = await self._run(self._ending, self._reader.read, cgroup)
-        return usage.stats if usage else None
 
     def process(self, container_id: str) -> tuple[int, int]:
         """See `Runtime`."""

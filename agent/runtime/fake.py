@@ -28,7 +28,6 @@ from agent.runtime.base import (
     ProcessTable,
     Rootfs,
     RuntimeFailed,
-    Stats,
 )
 from pyswarm_core.limits import EXEC_OUTPUT_MAX
 
@@ -353,13 +352,9 @@ class FakeRuntime:
             raise NotRunning(f"cannot update container {container_id}: it is not running")
         container.limits = limits
 
-    async def stats(self, container_id: str) -> Stats | None:
-        """See `Runtime`. A fake container is one process that uses nothing."""
-        container = self._containers.get(container_id)
-        if container is None:
-            return None
-        memory = container.limits.memory_bytes
-        return Stats(memory_limit_bytes=memory, pids=0 if container.exit else 1)
+    def limits(self, container_id: str) -> CgroupLimits:
+        """The limits of a container that exists."""
+        return self._containers[container_id].limits
 
     def _running(self, container_id: str) -> _Container:
         container = self._containers.get(container_id)

@@ -1,4 +1,4 @@
-"""What users request of one container: its processes, changed files, pauses. SHELL.
+"""What users request of containers: processes, changed files, sizes, pauses. SHELL.
 
 A pause is in the task's record before the processes freeze: from then on no check is made, which
 would fail. Where an agent dies in between, the next one takes over what the container is.
@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
 
 from agent.files.changes import Change, changes
+from agent.files.sizes import TooMany, written
+from agent.images.base import Images
 from agent.runtime.base import NotRunning, Runtime, RuntimeFailed
 from agent.tasks.events import PauseChanged
 from agent.tasks.record import Record
@@ -23,7 +25,7 @@ from pyswarm_core.plaintext import as_utf8
 _THREADS = 2
 _CHANGES_PER_FRAME = 500
 
-CONTAINER_KINDS = frozenset({"top", "changes", "pause"})
+CONTAINER_KINDS = frozenset({"top", "changes", "pause", "sizes"})
 """The kinds of OpenTunnel that are answered here."""
 
 Frame = dispatcher_pb2.TunnelFrame
@@ -33,8 +35,9 @@ Put = Callable[[dispatcher_pb2.TunnelFrame], Awaitable[None]]
 class Containers:
     """The containers of this host's tasks. Close it at the end."""
 
-    def __init__(self, worker: Worker, runtime: Runtime) -> None:
+    def __init__(self, worker: Worker, runtime: Runtime, images: Images) -> None:
         self._worker = worker
+        self._images = images
         self._runtime = runtime
         self._threads = ThreadPoolExecutor(_THREADS, "files")
 
@@ -53,6 +56,10 @@ class Containers:
                 await put(await self.top(request.top))
             case "changes":
                 async with aclosing(self.changes(request.changes)) as parts:
+                    async for part in parts:
+                        await put(part)
+            case "sizes":
+                async with aclosing(self.sizes(request.sizes)) as parts:
                     async for part in parts:
                         await put(part)
             case _:
@@ -84,6 +91,37 @@ class Containers:
             async with aclosing(pulled(self._threads, work)) as parts:
                 async for part in parts:
                     yield Frame(changes=files_pb2.ChangesReply(changes=map(_change, part)))
+
+    async def sizes(
+        self, request: files_pb2.SizesRequest
+    ) -> AsyncGenerator[dispatcher_pb2.TunnelFrame]:
+        """The sizes of the containers that have files here, each as it is measured."""
+        of_images = {image.id: image.size_bytes for image in await self._images.list()}
+        for task_id in request.task_ids:
+            record = self._worker.records.get(TaskId(task_id))
+            if record is None or (size := await self._written(record)) is None:
+                continue
+            image = of_images.get(record.image_id, 0)
+            found = files_pb2.ContainerSize(task_id=task_id, written_bytes=size, image_bytes=image)
+            yield Frame(sizes=files_pb2.SizesReply(sizes=[found]))
+
+    async def _written(self, record: Record) -> int | None:
+        """The bytes of its writable layer; None: it has none; negative: it has too many files."""
+        try:
+            rootfs = await self._runtime.rootfs(record.task_id, record.layer)
+        except RuntimeFailed:
+            return None
+        size = 0
+        with closing(rootfs):
+            try:
+                async with aclosing(pulled(self._threads, written(rootfs))) as parts:
+                    async for so_far in parts:
+                        size = so_far
+            except TooMany:
+                return -1
+            except OSError:  # it was removed meanwhile
+                return None
+        return size
 
     async def pause(self, request: files_pb2.PauseRequest, group: asyncio.TaskGroup) -> None:
         """Freeze its processes, or have them go on; also if the caller leaves in between.

@@ -1,5 +1,5 @@
-"""Streams that the controller requests: logs, images, traces, checks, signals, stats. SHELL. Byte
-streams are in `streams.py`.
+"""Streams that the controller requests: logs, traces, checks, signals, stats. SHELL. Those about
+images are in `images.py`, about containers in `containers.py`; byte streams are in `streams.py`.
 
 The agent dials back, so no host needs an inbound port. The first frame has the tunnel's id; the
 last one is an error or the end: without it, the agent died. A broken tunnel does not end the
@@ -14,17 +14,11 @@ from pathlib import Path
 
 import grpc
 
-from agent.images.base import (
-    Credentials,
-    ImageError,
-    ImageInUse,
-    ImageNotFound,
-    Images,
-    PullProgress,
-)
+from agent.images.base import ImageError, ImageInUse, ImageNotFound, Images
 from agent.runtime.base import Runtime, RuntimeFailed
 from agent.runtime.logs import LogEntry, LogQuery, read_log
 from agent.session.containers import CONTAINER_KINDS, Containers
+from agent.session.images import IMAGE_KINDS, HostImages
 from agent.session.streams import REQUESTS, serve_stream
 from agent.stats.base import Sample, Traffic
 from agent.stats.sampler import Measured, Sampler
@@ -79,9 +73,9 @@ class Dialer:
         self._streams = streams
         self._trace = trace
         self._sampler = sampler
-        self._images = images
+        self._images = HostImages(images, worker.images_in_use)
         self._runtime = runtime
-        self._containers = Containers(worker, runtime)
+        self._containers = Containers(worker, runtime, images)
         self._slots = asyncio.Semaphore(TUNNELS_AT_ONCE)
 
     def close(self) -> None:
@@ -118,8 +112,11 @@ class Dialer:
         """Queue the answer's frames; the last is the end, or an error."""
         last = Frame(end=dispatcher_pb2.TunnelEnd())
         try:
-            if request.WhichOneof("kind") in CONTAINER_KINDS:
+            kind = request.WhichOneof("kind")
+            if kind in CONTAINER_KINDS:
                 await self._containers.answer(request, queue.put, group)
+            elif kind in IMAGE_KINDS:
+                await self._images.answer(request, queue)
             else:
                 await self._answer(request, queue)
         except (ImageError, PyswarmError, OSError) as error:
@@ -133,16 +130,6 @@ class Dialer:
         match request.WhichOneof("kind"):
             case "logs":
                 await self._logs(request.logs, queue)
-            case "image_pull":
-                await self._pull(request.image_pull, queue)
-            case "image_resolve":
-                await queue.put(await self._resolve(request.image_resolve))
-            case "image_list":
-                await queue.put(await self._list())
-            case "image_remove":
-                reference = request.image_remove.reference
-                await self._images.remove(reference, self._worker.images_in_use())
-                await queue.put(Frame(image_report=dispatcher_pb2.ImageReport()))
             case "trace":
                 facts = await self._trace(from_proto(TraceProbe, request.trace))
                 await queue.put(Frame(trace_facts=to_proto(facts, dispatcher_pb2.TraceFacts())))
@@ -209,37 +196,6 @@ class Dialer:
             async for lines in batches:
                 for part in _parts(lines):
                     await queue.put(_log_frame(task_id, part))
-
-    async def _pull(self, request: dispatcher_pb2.ImagePull, queue: Queue) -> None:
-        image = await self._images.pull(request.reference, _credentials(request), _reporter(queue))
-        digest = dispatcher_pb2.ImageProgress(status=f"digest: {image.digest}")
-        await queue.put(Frame(image_progress=digest))
-
-    async def _resolve(self, request: dispatcher_pb2.ImageResolve) -> dispatcher_pb2.TunnelFrame:
-        digest = await self._images.resolve_digest(request.reference, _credentials(request))
-        found = dispatcher_pb2.Image(digest=digest)
-        return Frame(image_report=dispatcher_pb2.ImageReport(images=[found]))
-
-    async def _list(self) -> dispatcher_pb2.TunnelFrame:
-        images = [
-            dispatcher_pb2.Image(
-                id=image.id,
-                digest=image.digest,
-                names=image.names,
-                size_bytes=image.size_bytes,
-                created=image.created,
-            )
-            for image in await self._images.list()
-        ]
-        return Frame(image_report=dispatcher_pb2.ImageReport(images=images))
-
-
-def _credentials(
-    request: dispatcher_pb2.ImagePull | dispatcher_pb2.ImageResolve,
-) -> Credentials | None:
-    if not request.username:
-        return None
-    return Credentials(username=request.username, password=request.password)
 
 
 async def _framed(tunnel_id: str, queue: Queue) -> Frames:
@@ -313,19 +269,6 @@ def _task_stats(task_id: TaskId, sample: Sample, memory_bytes: int) -> stats_pb2
         read_bytes=stats.io_read_bytes,
         written_bytes=stats.io_write_bytes,
     )
-
-
-def _reporter(queue: Queue) -> Callable[[PullProgress], None]:
-    def report(progress: PullProgress) -> None:
-        frame = Frame(
-            image_progress=dispatcher_pb2.ImageProgress(
-                status=progress.phase.value, done_bytes=progress.bytes
-            )
-        )
-        if not queue.full():
-            queue.put_nowait(frame)
-
-    return report
 
 
 def _error(kind: str, message: str) -> dispatcher_pb2.TunnelFrame:

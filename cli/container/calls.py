@@ -2,15 +2,19 @@
 
 from collections.abc import Iterable
 
+import click
 import msgspec
 
-from cli.client import Client, _whole
+from cli.client import CALL_TIMEOUT_S, Client, _whole
 from pyswarm_core.api.v1 import containers_pb2 as cp
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.codec import from_proto
 from pyswarm_core.docker.containers.views import ContainerView
 from pyswarm_core.objects import Service
 from pyswarm_core.views import TaskView
+
+SIZES_TIMEOUT_S = 120.0
+"""Time limit of a list with sizes: nodes measure for a minute, not all at the same time."""
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -34,11 +38,21 @@ class Named(msgspec.Struct, frozen=True):
 
 
 def containers(
-    client: Client, *, every: bool = False, last: int = 0, filters: Iterable[str] = ()
+    client: Client,
+    *,
+    every: bool = False,
+    last: int = 0,
+    filters: Iterable[str] = (),
+    size: bool = False,
 ) -> list[ContainerView]:
-    """The containers that pass the filters, newest first."""
-    request = cp.ListContainersRequest(all=every, last=last, filters=filters)
-    reply = client._ask(_whole(client._stub.ListContainers, cp.ListContainersReply), request)
+    """The containers that pass the filters, newest first. With `size` their nodes measure their
+    files; prints a warning for those that do not.
+    """
+    request = cp.ListContainersRequest(all=every, last=last, filters=filters, size=size)
+    method = _whole(client._stub.ListContainers, cp.ListContainersReply)
+    reply = client._ask(method, request, SIZES_TIMEOUT_S if size else CALL_TIMEOUT_S)
+    for warning in reply.warnings:
+        click.echo(f"warning: {warning}", err=True)
     return [from_proto(ContainerView, item) for item in reply.containers]
 
 

@@ -70,15 +70,25 @@ def created(
     _require_node(client, given["node"])
     query = given["pull"] == "always"
     with digests.lookup(spec, announced=query and not given["quiet"]):
-        service = _made(client, spec, login, query=query)
+        service = _made(client, spec, login, query=query, publish_all=_publishes_all(spec, given))
     if cidfile:
         _write(cidfile, service.id)
     return Created(client, service)
 
 
-def _made(client: Client, spec: ServiceSpec, login: Any, *, query: bool) -> Service:
+def _publishes_all(spec: ServiceSpec, given: Mapping[str, Any]) -> bool:
+    """Whether the image's ports are to be published: as in Docker not on networks without ports."""
+    joined = [one.target for one in spec.task_template.networks]
+    return bool(given["publish_all"]) and not {"host", "none"}.intersection(joined)
+
+
+def _made(
+    client: Client, spec: ServiceSpec, login: Any, *, query: bool, publish_all: bool
+) -> Service:
     try:
-        service, warnings = client.create_service(spec, login, query_registry=query)
+        service, warnings = client.create_service(
+            spec, login, query_registry=query, publish_all=publish_all
+        )
     except AlreadyExists as error:
         if not str(error).startswith("service "):
             raise

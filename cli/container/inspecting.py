@@ -13,18 +13,19 @@ from cli.node.self_ import node_of
 from cli.task.inspect import checks_of
 from pyswarm_core.docker import documents, images, objects
 from pyswarm_core.docker.containers.document import Inspected, of_container
-from pyswarm_core.errors import InvalidArgument, NotFound
+from pyswarm_core.docker.containers.views import SIZE_UNKNOWN
+from pyswarm_core.errors import NotFound, no_such_container, shown
 from pyswarm_core.kinds import USER
 
 Document = dict[str, Any]
+_LISTINGS = {"task": "pyswarm ps --all"}
+"""The command that lists the objects of a kind, where it is not `pyswarm KIND ls`."""
 
 
 def show(names: Sequence[str], form: str, kinds: Sequence[str], *, with_size: bool) -> None:
     """Print the documents; raise NotFound in Docker's words with all names that do not exist."""
-    if with_size:
-        raise InvalidArgument("--size is not supported yet: `pyswarm diff` lists changed files")
     client = session.connect()
-    reader = _Reader(client, whole=is_template(form))
+    reader = _Reader(client, whole=is_template(form), with_size=with_size)
     found: list[Document] = []
     missing = []
     for name in names:
@@ -42,8 +43,9 @@ def show(names: Sequence[str], form: str, kinds: Sequence[str], *, with_size: bo
 class _Reader:
     """Reads the documents of one command, `whole` for templates; each network is read once."""
 
-    def __init__(self, client: Client, *, whole: bool) -> None:
+    def __init__(self, client: Client, *, whole: bool, with_size: bool) -> None:
         self._client, self._whole = client, whole
+        self._with_size = with_size
         self._networks = Networks(client)
         self._of: Mapping[str, Callable[[str], Document]] = {
             "container": self._container,
@@ -61,21 +63,36 @@ class _Reader:
             try:
                 document = self._of[kind](name)
             except NotFound as error:
-                if "ambiguous" in str(error):
+                if "ambiguous" in str(error) or kinds == ("container",):
                     raise
                 continue
             is_done = self._whole or kind in ("container", "network")
             return document if is_done else documents.without_unset(document)
-        what = kinds[0] if len(kinds) == 1 else "object"
-        raise NotFound(f"No such {what}: {name}")
+        if len(kinds) == 1:
+            listing = _LISTINGS.get(kinds[0], f"pyswarm {kinds[0]} ls")
+            raise NotFound(f"No such {kinds[0]}: {shown(name)}: `{listing}` lists all {kinds[0]}s")
+        expected = f"expected a {', '.join(kinds[:-1])} or {kinds[-1]}"
+        raise NotFound(f"No such object: {shown(name)}: {expected}")
 
     def _container(self, ref: str) -> Document:
         named = calls.named(self._client, ref)
         if named.is_service:
-            raise NotFound(f"No such container: {ref}")
+            raise no_such_container(ref)
         checks = checks_of(self._client, named.task) if named.task else ()
         found = Inspected(named.service, named.task, named.networks, tuple(checks))
-        return of_container(found, self._networks.addresses)
+        document = of_container(found, self._networks.addresses)
+        return document | self._sizes(document["Id"]) if self._with_size else document
+
+    def _sizes(self, container_id: str) -> Document:
+        """Docker's fields; null if the node did not measure."""
+        found = calls.containers(
+            self._client, every=True, filters=(f"id={container_id}",), size=True
+        )
+        known = found[0] if found and found[0].size_rw != SIZE_UNKNOWN else None
+        return {
+            "SizeRw": known.size_rw if known else None,
+            "SizeRootFs": known.size_root_fs if known else None,
+        }
 
     def _service(self, ref: str) -> Document:
         return objects.of_service(self._client.service(ref), self._networks.addresses)

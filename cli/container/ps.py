@@ -4,7 +4,6 @@ import click
 
 from cli import flags, session
 from cli.lazy import Verb
-from pyswarm_core.errors import InvalidArgument
 
 LAST_MAX = 1_000_000
 
@@ -44,10 +43,15 @@ def ps(
     from cli.render import containers, listing
     from pyswarm_core.aio.system import SystemClock
 
-    if size:
-        raise InvalidArgument("--size is not supported yet: `pyswarm diff` lists changed files")
     count = 1 if latest else max(0, last)
-    found = calls.containers(session.connect(), every=every, last=count, filters=filters)
+    listing.show(containers.layout(with_size=size), [], form, quiet=quiet)  # refuses a wrong format
+    found = calls.containers(
+        session.connect(),
+        every=every,
+        last=count,
+        filters=filters,
+        size=not quiet and (size or ".Size" in form),
+    )
     rows = containers.rows(found, SystemClock().now(), truncate=not no_trunc)
     for line in listing.show(containers.layout(with_size=size), rows, form, quiet=quiet):
         click.echo(line)

@@ -16,6 +16,7 @@ from cli.lazy import Verb
 from cli.render import listing, usage
 from cli.render.progress import Screen
 from cli.render.usage import Usage, fitting
+from cli.resuming import resumed
 from cli.terminal import size_of_stdout
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.views import StatsPart
@@ -25,7 +26,9 @@ _FIRST_S = 0.2
 """How long after its first sample a table is drawn: other nodes' samples come about then."""
 _QUEUE = 1_000
 
-_Item = StatsPart | Exception | None
+_Part = tuple[StatsPart, bool]
+"""A part, and whether it is the first of a stream."""
+_Item = _Part | Exception | None
 
 
 @click.command(
@@ -57,8 +60,13 @@ def stats(*, all_: bool, no_stream: bool, form: str, no_trunc: bool, refs: tuple
         for line in lines():
             click.echo(line)
         return
+
+    def stream() -> Iterator[_Part]:
+        for number, part in enumerate(client.stats(refs, all=all_, follow=True)):
+            yield part, number == 0
+
     try:
-        _follow(lambda: client.stats(refs, all=all_, follow=True), found, lines)
+        _follow(lambda: resumed(client, stream), found, lines)
     except Unavailable as error:
         raise Unavailable(f"the stream of stats ended: {error}") from None
 
@@ -70,7 +78,7 @@ def _take(found: Usage, part: StatsPart) -> None:
 
 
 def _follow(
-    parts: Callable[[], Iterator[StatsPart]], found: Usage, lines: Callable[[], list[str]]
+    parts: Callable[[], Iterator[_Part]], found: Usage, lines: Callable[[], list[str]]
 ) -> None:
     """Draw once per second until the stream ends."""
     items: queue.Queue[_Item] = queue.Queue(_QUEUE)
@@ -87,7 +95,7 @@ def _follow(
     draw()
 
 
-def _read(parts: Callable[[], Iterator[StatsPart]], items: "queue.Queue[_Item]") -> None:
+def _read(parts: Callable[[], Iterator[_Part]], items: "queue.Queue[_Item]") -> None:
     try:
         for part in parts():
             items.put(part)
@@ -102,7 +110,10 @@ def _taken(found: Usage, item: _Item) -> bool:
     if isinstance(item, Exception):
         raise item
     if item is not None:
-        _take(found, item)
+        part, is_first = item
+        if is_first:
+            found.begin()
+        _take(found, part)
     return item is not None
 
 

@@ -1,14 +1,14 @@
 """The rows of `ps`, in Docker's words. PURE."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from msgspec.structs import replace
 
 from cli.render.listing import Layout, Row, ellipsis, visible
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker import ports
-from pyswarm_core.docker.containers.views import ContainerState, ContainerView
-from pyswarm_core.docker.units import ago, format_time, human_duration
+from pyswarm_core.docker.containers.views import SIZE_UNKNOWN, ContainerState, ContainerView
+from pyswarm_core.docker.units import ago, decimal_size, format_time, human_duration
 from pyswarm_core.ids import short
 from pyswarm_core.objects import HealthState
 
@@ -44,14 +44,9 @@ def layout(*, with_size: bool) -> Layout:
     return Layout(headings=HEADINGS, columns=(*COLUMNS, "Size") if with_size else COLUMNS)
 
 
-def rows(
-    containers: Iterable[ContainerView], now: Instant, *, truncate: bool, sizes: Sequence[str] = ()
-) -> list[Row]:
-    """A row per container. `sizes`: of each, or none."""
-    shown = [_row(one, now, truncate=truncate) for one in containers]
-    if not sizes:
-        return shown
-    return [{**row, "Size": size} for row, size in zip(shown, sizes, strict=True)]
+def rows(containers: Iterable[ContainerView], now: Instant, *, truncate: bool) -> list[Row]:
+    """A row per container."""
+    return [_row(one, now, truncate=truncate) for one in containers]
 
 
 def _row(one: ContainerView, now: Instant, *, truncate: bool) -> Row:
@@ -74,7 +69,7 @@ def _row(one: ContainerView, now: Instant, *, truncate: bool) -> Row:
         "Networks": ",".join(one.networks),
         "Mounts": "",
         "LocalVolumes": 0,
-        "Size": "0B",
+        "Size": _size(one),
         "Platform": "",
     }
 
@@ -97,6 +92,14 @@ def status(one: ContainerView, now: Instant) -> str:
             return "Dead"
         case ContainerState.CREATED:
             return "Created"
+
+
+def _size(one: ContainerView) -> str:
+    """As in Docker: `1.09kB (virtual 4.27MB)`."""
+    if one.size_rw == SIZE_UNKNOWN:
+        return "N/A"
+    virtual = f" (virtual {decimal_size(one.size_root_fs)})" if one.size_root_fs else ""
+    return f"{decimal_size(one.size_rw)}{virtual}"
 
 
 def _bracketed(one: ContainerView) -> str:

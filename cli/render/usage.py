@@ -30,6 +30,8 @@ class Usage:
     def __init__(self) -> None:
         self._newest: dict[str, Sequence[NamedStats]] = {}
         """By node; those of tasks that do not run by the empty name."""
+        self._former: dict[str, Sequence[NamedStats]] = {}
+        """Those of a stream that ended, for the rates of the first samples of the next one."""
         self._before: dict[str, dict[str, TaskStats]] = {}
         """By node and task."""
         self._rated = False
@@ -39,9 +41,14 @@ class Usage:
         """Whether there are two samples of some node, or nothing to rate."""
         return self._rated or not any(self._newest.values())
 
+    def begin(self) -> None:
+        """A stream begins: its nodes are those that it brings."""
+        self._former, self._newest = self._newest, {}
+
     def take(self, part: StatsPart) -> None:
         """A node's sample replaces its former one; a warning removes it."""
-        former = self._newest.pop(part.node_name, ())
+        former = self._former.pop(part.node_name, ())
+        former = self._newest.pop(part.node_name, former)
         if part.warning:
             return
         before = {one.stats.task_id: one.stats for one in former if one.stats.at}

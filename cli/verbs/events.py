@@ -1,6 +1,5 @@
 """`pyswarm events`."""
 
-import time
 from collections.abc import Callable, Iterator
 
 import click
@@ -9,15 +8,14 @@ from msgspec.structs import replace
 
 from cli import flags, session
 from cli.client import Client
-from cli.converge import PAUSE_S, RECONNECT_S
-from cli.errors import NoAnswer
 from cli.lazy import Verb
 from cli.render.listing import Row, one_line
+from cli.resuming import resumed
 from cli.times import instant
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker.units import format_time
-from pyswarm_core.errors import Unavailable, invalid
+from pyswarm_core.errors import invalid
 from pyswarm_core.views import Event, EventQuery
 
 Printer = Callable[[Row], str]
@@ -57,37 +55,37 @@ def events(
         filters=filters,
         follow=not end or end > SystemClock().now(),
     )
-    for event in resumed(session.connect(), query):
+    client = session.connect()
+    for event in followed(client, query) if query.follow else client.events(query):
         click.echo(show(row(event)))
 
 
-def resumed(client: Client, query: EventQuery) -> Iterator[Event]:
-    """The events that were asked for. A stream that follows is resumed under the next
-    leader, where it ended.
-    """
+def followed(client: Client, query: EventQuery) -> Iterator[Event]:
+    """The events that were asked for, and under the next leader those that follow them."""
     seen: set[Event] = set()
     newest, began = 0, SystemClock().now()
-    deadline = time.monotonic() + RECONNECT_S
-    while True:
-        try:
-            for event in client.events(query):
-                deadline = time.monotonic() + RECONNECT_S
-                if event in seen:
-                    continue
-                if event.revision > newest:
-                    newest = event.revision
-                    seen.clear()
-                seen.add(event)
-                yield event
-            return
-        except Unavailable as error:
-            if not query.follow or time.monotonic() > deadline or isinstance(error, NoAnswer):
-                raise
-        if newest:
-            query = replace(query, since=Instant(0), since_revision=newest)
-        elif not query.since and not query.since_revision:
-            query = replace(query, since=began)
-        time.sleep(PAUSE_S)
+    is_first = True
+
+    def stream() -> Iterator[Event]:
+        nonlocal is_first
+        asked, is_first = (query if is_first else _after(query, newest, began)), False
+        return client.events(asked)
+
+    for event in resumed(client, stream):
+        if event in seen:
+            continue
+        if event.revision > newest:
+            newest = event.revision
+            seen.clear()
+        seen.add(event)
+        yield event
+
+
+def _after(query: EventQuery, newest: int, began: Instant) -> EventQuery:
+    """What a stream that ended is to go on with: `newest` is its last revision, 0: none."""
+    if newest:
+        return replace(query, since=Instant(0), since_revision=newest)
+    return query if query.since or query.since_revision else replace(query, since=began)
 
 
 def row(event: Event) -> Row:

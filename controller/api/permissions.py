@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from controller.api.changes.services import rollback_target
 from controller.api.queries.lookup import (
     find,
+    find_container,
     find_container_task,
     find_service_or_task,
     find_task,
@@ -208,9 +209,13 @@ def _service_or_task(caller: Caller, rule: Rule, request: Any, state: State) -> 
     yield from _end(caller, rule, request.ref, state)
 
 
-def _services_or_tasks(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+def _container(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    _require_end(caller, rule, (yield from find_container(state, request.ref)), state)
+
+
+def _containers(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
     for ref in request.refs:
-        yield from _end(caller, rule, ref, state)
+        _require_end(caller, rule, (yield from find_container(state, ref)), state)
 
 
 def _network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
@@ -268,11 +273,11 @@ _STACKS: Mapping[Named, Callable[[Caller, Rule, Any, State], Slices[None]]] = {
     Named.SERVICE: _service,
     Named.TASK: _task,
     Named.SERVICE_OR_TASK: _service_or_task,
-    Named.SERVICES_OR_TASKS: _services_or_tasks,
-    Named.TARGET: _service_or_task,
-    Named.PROGRAM: _service_or_task,
-    Named.CONTAINER: _service_or_task,
-    Named.FILES: _service_or_task,
+    Named.CONTAINERS: _containers,
+    Named.TARGET: _container,
+    Named.PROGRAM: _container,
+    Named.CONTAINER: _container,
+    Named.FILES: _container,
     Named.NETWORK: _network,
     Named.OBJECT: _object,
     Named.NEW_SERVICE: _of_new_service,
@@ -285,7 +290,10 @@ _STACKS: Mapping[Named, Callable[[Caller, Rule, Any, State], Slices[None]]] = {
 
 
 def _end(caller: Caller, rule: Rule, ref: str, state: State) -> Slices[None]:
-    named = yield from find_service_or_task(state, ref)
+    _require_end(caller, rule, (yield from find_service_or_task(state, ref)), state)
+
+
+def _require_end(caller: Caller, rule: Rule, named: Service | Task, state: State) -> None:
     if isinstance(named, Service):
         _require(caller, rule, SERVICE, named)
     else:

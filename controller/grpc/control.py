@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from google.protobuf.message import Message
 
-from controller.api import settings, streams, tasks
+from controller.api import settings, sizes, streams, tasks
 from controller.api.audit import AuditQuery, list_audit
 from controller.api.changes import cluster, networks, nodes, services, swarm
 from controller.api.changes.removal import remove_object
@@ -118,6 +118,8 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
         warnings: tuple[str, ...] = ()
         if request.query_registry:
             spec, warnings = await digests.pinned(self._leader(), spec, login)
+        if request.publish_all:
+            spec = await digests.published(self._leader(), spec, login)
         routes = self._routes()
         service = await self._submit(
             lambda state, now, ids: services.create_service(
@@ -183,6 +185,9 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
     async def ListContainers(self, request: cp.ListContainersRequest, context: Context) -> None:  # type: ignore[override]
         query = read(containers.ContainerQuery, request)
         found = listings.containers(self._leader(), query, _seen_by(current_caller()))
+        if query.size:
+            found, warnings = await sizes.measured(self._leader(), found)
+            await context.write(cp.ListContainersReply(warnings=warnings))
         await self._list(found, cp.ListContainersReply, "containers", context)
 
     async def GetContainer(self, request: pb.RefRequest, context: Context) -> pb.ContainerReply:

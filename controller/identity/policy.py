@@ -13,7 +13,7 @@ import msgspec
 
 from controller.identity.caller import Caller, CallerKind, Role
 from pyswarm_core.docker.isolation import security
-from pyswarm_core.errors import PermissionDenied, quoted
+from pyswarm_core.errors import PermissionDenied, quoted, shown
 from pyswarm_core.specs import NetworkSpec, ServiceSpec
 
 T = TypeVar("T")
@@ -38,11 +38,11 @@ class Named(Enum):
     SERVICE = "a service"
     TASK = "a task"
     SERVICE_OR_TASK = "a service or task"
-    SERVICES_OR_TASKS = "services and tasks, by default those of a list"
+    CONTAINERS = "services and tasks, by default those of a list"
     TARGET = "a task that runs, or the service of it"
     PROGRAM = "a task in which programs run, or ports are connected to, as it requests"
     """It needs the role admin if the task has an option that does, or the request asks for more."""
-    CONTAINER = "a task that runs or has run, or the service of it"
+    CONTAINER = "a task that runs or has run, or a service"
     FILES = "the files of a container, which may be those of its host"
     """It needs the role admin if the task has an option that does."""
     NETWORK = "a network"
@@ -98,7 +98,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}WatchService": _read("watch services", Named.SERVICE),
         f"{CONTROL}ListTasks": _read("list tasks", Named.LISTED),
         f"{CONTROL}ListContainers": _read("list containers", Named.LISTED),
-        f"{CONTROL}GetContainer": _read("read containers", Named.SERVICE_OR_TASK),
+        f"{CONTROL}GetContainer": _read("read containers", Named.CONTAINER),
         f"{CONTROL}Why": _read("explain services and tasks", Named.SERVICE_OR_TASK),
         f"{CONTROL}RestartTask": _change("restart tasks", Named.TASK),
         f"{CONTROL}TaskChecks": _read("read the checks of tasks", Named.TASK),
@@ -135,7 +135,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}Events": _read("read events", Named.LISTED),
         f"{CONTROL}ListAudit": _admin("read the audit log"),
         f"{CONTROL}Logs": _read("read logs", Named.SERVICE_OR_TASK),
-        f"{CONTROL}Stats": _read("read stats", Named.SERVICES_OR_TASKS),
+        f"{CONTROL}Stats": _read("read stats", Named.CONTAINERS),
         f"{CONTROL}PullImage": _change("pull images", Named.FLEET),
         f"{CONTROL}ListImages": _read("list images", Named.FLEET),
         f"{CONTROL}RemoveImage": _change("remove images", Named.FLEET),
@@ -306,8 +306,7 @@ def require_conditions(
     """Raise PermissionDenied naming the first option of the spec that the caller may not set."""
     for condition in conditions:
         for value in condition.found(spec):
-            shown = value if len(value) <= 80 and value.isprintable() else quoted(value)
-            verb = f"{rule.verb} with {condition.option} {shown}"
+            verb = f"{rule.verb} with {condition.option} {shown(value)}"
             require_role(caller, Role.ADMIN, verb, f"that {condition.why}")
 
 

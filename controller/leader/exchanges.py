@@ -25,6 +25,7 @@ from pyswarm_core.streams.requests import (
 )
 from pyswarm_core.traces import Facts, TraceProbe
 from pyswarm_core.views import (
+    ContainerSize,
     FileChange,
     Image,
     ImageProgress,
@@ -65,7 +66,7 @@ class ImagePull(msgspec.Struct, frozen=True):
 
 
 class ImageResolve(msgspec.Struct, frozen=True):
-    """Look up the digest of an image at its registry."""
+    """Look up the digest of an image at its registry, or the ports that it exposes."""
 
     reference: str
     username: str = ""
@@ -129,6 +130,12 @@ class PauseRequest(msgspec.Struct, frozen=True):
     paused: bool
 
 
+class SizesRequest(msgspec.Struct, frozen=True):
+    """Measure the files of the containers of these tasks."""
+
+    task_ids: tuple[str, ...]
+
+
 def _checks(frame: Any) -> tuple[TaskCheck, ...]:
     """As many as a task has; an agent is not trusted."""
     try:
@@ -160,6 +167,9 @@ IMAGE_PULL = Exchange[ImagePull, ImageProgress](
 IMAGE_LIST = Exchange[ImageList, Sequence[Image]]("image_list", _images)
 IMAGE_REMOVE = Exchange[ImageRemove, Sequence[Image]]("image_remove", _images)
 IMAGE_RESOLVE = Exchange[ImageResolve, Sequence[Image]]("image_resolve", _images)
+IMAGE_PORTS = Exchange[ImageResolve, Sequence[str]](
+    "image_ports", lambda frame: tuple(frame.exposed_ports.ports)
+)
 TRACE = Exchange[TraceProbe, Facts]("trace", lambda frame: from_proto(Facts, frame.trace_facts))
 TASK_CHECKS = Exchange[TaskChecksRequest, tuple[TaskCheck, ...]]("task_checks", _checks)
 STATS = Exchange[StatsOptions, Sequence[TaskStats]]("stats", _stats)
@@ -167,6 +177,7 @@ TOP = Exchange[TopRequest, ProcessTable]("top", lambda frame: from_proto(Process
 CHANGES = Exchange[ChangesRequest, Sequence[FileChange]](
     "changes", lambda frame: frame.changes.changes
 )
+SIZES = Exchange[SizesRequest, Sequence[ContainerSize]]("sizes", lambda frame: frame.sizes.sizes)
 PAUSE = Exchange[PauseRequest, None]("pause", lambda _: None)
 EXEC = Exchange[ExecRequest, Any]("exec", lambda frame: frame.stream)
 ATTACH = Exchange[AttachRequest, Any]("attach", lambda frame: frame.stream)

@@ -21,6 +21,10 @@ from pyswarm_core.limits import TUNNELS_MAX
 
 R = TypeVar("R", bound=msgspec.Struct)
 A = TypeVar("A")
+OPERATIONS = tuple(
+    field.name for field in dispatcher_pb2.OpenTunnel.DESCRIPTOR.oneofs_by_name["kind"].fields
+)
+"""What can be requested of an agent."""
 DIAL_TIMEOUT_S = 5.0
 """The time in which an agent has to open the stream."""
 
@@ -72,6 +76,8 @@ class Tunnels:
         self._ask = ask
         self._awaited: dict[str, tuple[NodeId, asyncio.Future[Tunnel]]] = {}
         self._open: dict[Tunnel, NodeId] = {}
+        self.operations = dict.fromkeys(OPERATIONS, 0)
+        """How many are open, or awaited, by what was requested."""
 
     def __len__(self) -> int:
         return len(self._awaited) + len(self._open)
@@ -89,6 +95,17 @@ class Tunnels:
             raise errors.Exhausted(
                 f"{TUNNELS_MAX} streams to agents are open already, which is the limit"
             )
+        self.operations[exchange.field] += 1
+        try:
+            tunnel = await self._dialled(node_id, exchange, request)
+            try:
+                yield Answers(tunnel, exchange)
+            finally:
+                self._end(tunnel)
+        finally:
+            self.operations[exchange.field] -= 1
+
+    async def _dialled(self, node_id: NodeId, exchange: Exchange[R, A], request: R) -> Tunnel:
         (tunnel_id,) = self._ids.draw(1)
         message = dispatcher_pb2.OpenTunnel(tunnel_id=tunnel_id)
         field = getattr(message, exchange.field)
@@ -99,7 +116,7 @@ class Tunnels:
         try:
             self._ask(node_id, message)
             async with asyncio.timeout(DIAL_TIMEOUT_S):
-                tunnel = await awaited
+                return await awaited
         except BaseException as error:
             if _has_result(awaited):  # it arrived as the wait ended
                 self._end(awaited.result())
@@ -110,10 +127,6 @@ class Tunnels:
             ) from None
         finally:
             del self._awaited[tunnel_id]
-        try:
-            yield Answers(tunnel, exchange)
-        finally:
-            self._end(tunnel)
 
     def accept(self, tunnel_id: str, node_id: NodeId, tunnel: Tunnel) -> None:
         """The node's agent dialled back. Raises NotFound if no request waits for its tunnel."""

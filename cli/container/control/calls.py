@@ -29,11 +29,10 @@ def changes(client: Client, ref: str) -> Iterator[views.FileChange]:
         yield from part.changes
 
 
-def wait(client: Client, ref: str) -> views.ContainerEnd:
-    """How the container ended, once it has."""
+def wait(client: Client, ref: str) -> Iterator[views.ContainerEnd]:
+    """How the container ended, once it has: one item."""
     request = files_pb2.WaitRequest(ref=ref)
-    stream = client._stream(views.ContainerEnd, client._stub.WaitContainer, request)
-    return next(stream)
+    return client._stream(views.ContainerEnd, client._stub.WaitContainer, request)
 
 
 class _Changes(Model, frozen=True):

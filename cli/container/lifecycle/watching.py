@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from cli import converge
 from cli.client import Client
-from cli.converge import RECONNECT_S, Watched
-from cli.errors import NoAnswer, NotConverged
-from pyswarm_core.errors import NotFound, Unavailable
+from cli.converge import Watched
+from cli.errors import NotConverged
+from cli.resuming import PAUSE_S, resumed
+from pyswarm_core.errors import NotFound
 from pyswarm_core.views import ServiceProgress
 
-_PAUSE_S = 0.5
 _GONE = ServiceProgress(gone=True)
 
 
@@ -22,23 +22,17 @@ def progress_of(client: Client, service_id: str) -> Iterator[ServiceProgress]:
 
     Raises NotConverged when interrupted, Unavailable without a controller for RECONNECT_S.
     """
-    deadline = time.monotonic() + RECONNECT_S
-    while True:
-        try:
-            for progress in client.watch_service(service_id, follow=True):
-                deadline = time.monotonic() + RECONNECT_S
+    try:
+        while True:
+            for progress in resumed(client, lambda: client.watch_service(service_id, follow=True)):
                 yield progress
                 if progress.gone:
                     return
-        except NotFound:
-            yield _GONE
-            return
-        except KeyboardInterrupt:
-            raise NotConverged("no longer waiting: the change continues") from None
-        except Unavailable as error:
-            if time.monotonic() > deadline or isinstance(error, NoAnswer):
-                raise
-        time.sleep(_PAUSE_S)
+            time.sleep(PAUSE_S)
+    except NotFound:
+        yield _GONE
+    except KeyboardInterrupt:
+        raise NotConverged("no longer waiting: the change continues") from None
 
 
 def until_stopped(client: Client, watched: Sequence[Watched]) -> Mapping[str, str]:

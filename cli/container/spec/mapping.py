@@ -165,12 +165,7 @@ def _placement(given: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _exposed(given: Mapping[str, Any]) -> Iterable[str]:
-    """The ports of `--expose` that `-P` publishes; those of the image are not known here."""
-    if given["publish_all"] and not given["expose"]:
-        raise InvalidArgument(
-            "--publish-all: expected --expose PORT as well, or --publish PORT: the ports that an"
-            " image exposes are known only to the node that pulls it"
-        )
+    """The ports of `--expose` that `-P` publishes; the controller adds those of the image."""
     for text in given["expose"]:
         match = _EXPOSED.fullmatch(text)
         if match is None:

@@ -69,7 +69,7 @@ OWN: Sequence[Callable[[Any], Any]] = (
         help="Publish a container's port(s) on every host: [[IP:]PUBLISHED:]TARGET[/PROTOCOL]",
     ),
     click.option(
-        "-P", "--publish-all", is_flag=True, help="Publish all ports of --expose to random ports"
+        "-P", "--publish-all", is_flag=True, help="Publish all exposed ports to random ports"
     ),
     many("--expose", metavar="PORT", help="Expose a port or a range of ports"),
     many("--network", "--net", metavar="NETWORK", help="Connect a container to a network"),

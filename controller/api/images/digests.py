@@ -1,27 +1,33 @@
-"""Looks up, through agents, the digest of a service's image. SHELL.
+"""Looks up, through agents, the digest of a service's image and the ports that it exposes. SHELL.
 
 A tag may move, and each host that pulls it later would get another image: so the digest goes into
 the spec. One agent is asked, the next one when it fails or is slow, because not every host reaches
-every registry. If none finds the digest, the service is created with the tag and a warning.
+every registry. If none finds the digest, the service is created with the tag and a warning; if none
+finds the ports that are to be published, it is refused.
 """
 
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
+from typing import TypeVar
 from zlib import crc32
 
 from msgspec.structs import replace
 
 from controller.api.images.targets import eligible_nodes
-from controller.leader.exchanges import IMAGE_RESOLVE, ImageResolve
+from controller.leader.exchanges import IMAGE_PORTS, IMAGE_RESOLVE, Exchange, ImageResolve
 from controller.leader.leadership import Leader
+from pyswarm_core.docker import publishing
 from pyswarm_core.docker.reference import Reference, parse_reference
-from pyswarm_core.errors import PyswarmError
+from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
 from pyswarm_core.ids import NodeId
 from pyswarm_core.limits import RESOLVERS_ASKED, RESOLVES_AT_ONCE
 from pyswarm_core.specs import RegistryLogin, ServiceSpec
 from pyswarm_core.validation import require, service_problems
+from pyswarm_core.validation.endpoint import PORTS_MAX
 
+A = TypeVar("A")
 TIMEOUT_S = 5.0
 """The longest wait of a user for a registry."""
 PATIENCE_S = 1.5
@@ -37,19 +43,45 @@ async def pinned(
 
     Raises InvalidArgument for a spec that is not valid.
     """
-    require(service_problems(spec if spec.name else replace(spec, name="unnamed")))
-    image = parse_reference(spec.task_template.container_spec.image)
+    image = _image(spec)
     if image.digest:
         return spec, ()
-    nodes = _in_turn(eligible_nodes(leader.state, spec), image)
     digest = ""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(TIMEOUT_S), _slots:
-            digest = await _first_answer(leader, nodes, _request(image, login))
+    with suppress(PyswarmError):
+        images = await _asked(leader, spec, login, IMAGE_RESOLVE)
+        digest = next((one.digest for one in images), "")
     if not digest:
         return spec, (_warning(image.familiar),)
     container = replace(spec.task_template.container_spec, image=image.pinned(digest).familiar)
     return replace(spec, task_template=replace(spec.task_template, container_spec=container)), ()
+
+
+async def published(leader: Leader, spec: ServiceSpec, login: RegistryLogin | None) -> ServiceSpec:
+    """The spec with the ports that its image exposes published as well, as ports that are free.
+    None if the image exposes none.
+
+    Raises InvalidArgument for a spec that is not valid, and Unavailable if no agent finds them.
+    """
+    image = _image(spec).familiar
+    try:
+        exposed = await _asked(leader, spec, login, IMAGE_PORTS)
+    except PyswarmError as error:
+        text = f"--publish-all: the ports that image {image} exposes are not known: {error}"
+        raise Unavailable(f"{text}; use --publish PORT") from None
+    try:
+        each = (port for text in exposed for port in publishing.ports((text,), "EXPOSE"))
+        ports = tuple(islice(each, PORTS_MAX + 1))  # an agent is not trusted with their number
+    except InvalidArgument as error:
+        raise InvalidArgument(f"--publish-all: image {image}: {error}") from None
+    given = spec.endpoint_spec.ports
+    known = {(port.target_port, port.protocol) for port in given}
+    added = (port for port in ports if (port.target_port, port.protocol) not in known)
+    return replace(spec, endpoint_spec=replace(spec.endpoint_spec, ports=(*given, *added)))
+
+
+def _image(spec: ServiceSpec) -> Reference:
+    require(service_problems(spec if spec.name else replace(spec, name="unnamed")))
+    return parse_reference(spec.task_template.container_spec.image)
 
 
 def _warning(image: str) -> str:
@@ -58,6 +90,26 @@ def _warning(image: str) -> str:
         f" access {image} independently, possibly leading to different nodes running different"
         " versions of the image."
     )
+
+
+async def _asked(
+    leader: Leader,
+    spec: ServiceSpec,
+    login: RegistryLogin | None,
+    exchange: Exchange[ImageResolve, A],
+) -> A:
+    """The first answer of an agent about the image. Raises the error of the last one."""
+    image = _image(spec)
+    nodes = _in_turn(eligible_nodes(leader.state, spec), image)
+    request = _request(image, login)
+    try:
+        async with asyncio.timeout(TIMEOUT_S), _slots:
+            found = await _first_answer(leader, nodes, exchange, request)
+    except TimeoutError:
+        raise Unavailable(f"no agent answered within {TIMEOUT_S:g} s") from None
+    if isinstance(found, PyswarmError):
+        raise found
+    return found
 
 
 def _in_turn(nodes: Sequence[NodeId], image: Reference) -> list[NodeId]:
@@ -72,13 +124,23 @@ def _request(image: Reference, login: RegistryLogin | None) -> ImageResolve:
     return ImageResolve(str(image), login.username, login.password)
 
 
-async def _first_answer(leader: Leader, nodes: Sequence[NodeId], request: ImageResolve) -> str:
-    """The first digest that an agent finds; empty if none does."""
-    answers: asyncio.Queue[str] = asyncio.Queue(RESOLVERS_ASKED)
-    digest, answered = "", 0
+async def _first_answer(
+    leader: Leader,
+    nodes: Sequence[NodeId],
+    exchange: Exchange[ImageResolve, A],
+    request: ImageResolve,
+) -> A | PyswarmError:
+    """The first answer of an agent that is no error; the last error if all fail."""
+    answers: asyncio.Queue[A | PyswarmError] = asyncio.Queue(RESOLVERS_ASKED)
+    found: A | PyswarmError = Unavailable("no node is ready")
+    answered = 0
 
     async def ask(node_id: NodeId) -> None:
-        await answers.put(await _ask(leader, node_id, request))
+        try:
+            answer = await _ask(leader, node_id, exchange, request)
+            await answers.put(answer)
+        except PyswarmError as error:
+            await answers.put(error)
 
     async with asyncio.TaskGroup() as group:
         asked = []
@@ -86,22 +148,23 @@ async def _first_answer(leader: Leader, nodes: Sequence[NodeId], request: ImageR
             asked.append(group.create_task(ask(node_id)))
             with suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE_S):
-                    digest = await answers.get()
+                    found = await answers.get()
                 answered += 1
-            if digest:
+            if not isinstance(found, PyswarmError):
                 break
-        while not digest and answered < len(asked):
-            digest = await answers.get()
+        while isinstance(found, PyswarmError) and answered < len(asked):
+            found = await answers.get()
             answered += 1
         for task in asked:
             task.cancel()
-    return digest
+    return found
 
 
-async def _ask(leader: Leader, node_id: NodeId, request: ImageResolve) -> str:
-    with suppress(PyswarmError):
-        async with leader.tunnels.open(node_id, IMAGE_RESOLVE, request) as tunnel:
-            while (images := await tunnel.read(TIMEOUT_S)) is not None:
-                for image in images:
-                    return image.digest
-    return ""
+async def _ask(
+    leader: Leader, node_id: NodeId, exchange: Exchange[ImageResolve, A], request: ImageResolve
+) -> A:
+    async with leader.tunnels.open(node_id, exchange, request) as tunnel:
+        answer = await tunnel.read(TIMEOUT_S)
+    if answer is None:
+        raise Unavailable("an agent sent no answer")
+    return answer

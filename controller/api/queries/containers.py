@@ -8,16 +8,16 @@ from typing import NamedTuple
 
 import msgspec
 
-from controller.api.queries import filters
+from controller.api.queries import filters, lookup
 from controller.api.queries.filters import Filters, Key
-from controller.api.queries.lookup import Sees, find_service_or_task
+from controller.api.queries.lookup import Sees
 from controller.api.queries.views import task_view
 from controller.brain.slices import Slices, batches
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker.containers import views as containers
 from pyswarm_core.docker.containers.views import DEFAULT_NETWORK, ContainerState, ContainerView
 from pyswarm_core.docker.reference import Reference, parse_reference
-from pyswarm_core.errors import InvalidArgument, NotFound, invalid
+from pyswarm_core.errors import InvalidArgument, invalid, no_such_container
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.kinds import SERVICE
 from pyswarm_core.limits import LIST_MAX, SLICE_TASKS
@@ -36,6 +36,8 @@ class ContainerQuery(msgspec.Struct, frozen=True):
     last: int = 0
     """The newest ones of any state; 0: no bound."""
     filters: tuple[str, ...] = ()
+    size: bool = False
+    """Whether their files are measured."""
 
 
 class Container(NamedTuple):
@@ -255,7 +257,7 @@ def _with_times(state: State, parsed: Filters, sees: Sees) -> Slices[Filters]:
             for ref in parsed[key]:
                 found = yield from find_container(state, ref)
                 if not sees(state, found.service.id):
-                    raise NotFound(f"No such container: {ref}")
+                    raise no_such_container(ref)
                 named.append(str(found.created_at))
             times[key] = named
     for key in ("publish", "expose"):
@@ -286,15 +288,10 @@ def find_container(state: State, ref: str) -> Slices[Container]:
 
     Raises NotFound in Docker's words.
     """
-    try:
-        found = yield from find_service_or_task(state, ref)
-    except NotFound as error:
-        if "ambiguous" in str(error):
-            raise
-        raise NotFound(f"No such container: {ref}") from None
+    found = yield from lookup.find_container(state, ref)
     service = found if isinstance(found, Service) else state.services.get(found.service_id)
     if service is None:
-        raise NotFound(f"No such container: {ref}")
+        raise no_such_container(ref)
     task = None if isinstance(found, Service) else found
     return _container(state, service, task)
 
@@ -309,9 +306,20 @@ def _container(state: State, service: Service, task: Task | None) -> Container:
 
 def container_view(state: State, container_id: str) -> ContainerView | None:
     """The container by the id that `find_containers` returned; None if it is gone."""
+    found = _by_id(state, container_id)
+    return None if found is None else _view(found)
+
+
+def container_task(state: State, container_id: str) -> Task | None:
+    """The task of the container by that id; None if it was never started, or is gone."""
+    found = _by_id(state, container_id)
+    return None if found is None else found.task
+
+
+def _by_id(state: State, container_id: str) -> Container | None:
     task = state.tasks.get(TaskId(container_id))
     service = state.services.get(task.service_id if task else ServiceId(container_id))
-    return None if service is None else _view(_container(state, service, task))
+    return None if service is None else _container(state, service, task)
 
 
 def _view(item: Container) -> ContainerView:

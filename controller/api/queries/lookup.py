@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from controller.brain.slices import Slices, batches
 from pyswarm_core.docker import networking
-from pyswarm_core.errors import Conflict, NotFound, invalid, quoted
+from pyswarm_core.errors import Conflict, NotFound, invalid, no_such_container, quoted
 from pyswarm_core.ids import ID_ALPHABET, ID_LENGTH, NetworkId, NodeId, TaskId, short
 from pyswarm_core.kinds import KINDS, NETWORK, NODE, SERVICE, Id, Item, Kind
 from pyswarm_core.limits import SLICE_TASKS
@@ -23,6 +23,8 @@ K = TypeVar("K", bound=str)
 Sees = Callable[[State, str], bool]
 """Whether the caller may see the service, task or network of that id."""
 _CANDIDATES = 5
+_AMBIGUOUS = "is ambiguous"
+"""In the text of a NotFound for the beginning of several ids."""
 HAS_PROCESS = (TaskState.STARTING, TaskState.RUNNING)
 """The states of tasks that may have a process."""
 WILL_HAVE_PROCESS = (
@@ -129,9 +131,19 @@ def find_service_or_task(state: State, ref: str) -> Slices[Service | Task]:
         raise NotFound(f"no such service or task{missing}") from None
 
 
+def find_container(state: State, ref: str) -> Slices[Service | Task]:
+    """As `find_service_or_task`; what does not exist is missing in Docker's words."""
+    try:
+        return (yield from find_service_or_task(state, ref))
+    except NotFound as error:
+        if _AMBIGUOUS in str(error):
+            raise
+        raise no_such_container(ref) from None
+
+
 def find_container_task(state: State, ref: str) -> Slices[Task]:
     """As `find_target`, but the task may have ended: of a service with one slot the newest one."""
-    found = yield from find_service_or_task(state, ref)
+    found = yield from find_container(state, ref)
     if isinstance(found, Task):
         return found
     slots = [tasks[-1] for tasks in state.tasks_of_service(found.id).slots.values() if tasks]
@@ -153,7 +165,7 @@ def find_target(
 
     Raises NotFound, and Conflict if there is no such task or there are several.
     """
-    found = yield from find_service_or_task(state, ref)
+    found = yield from find_container(state, ref)
     if isinstance(found, Task):
         if found.state not in states:
             name = task_name(state, found)
@@ -248,7 +260,7 @@ def _missing(what: str, ref: str) -> NotFound:
 
 def _ambiguous(what: str, ref: str, candidates: Iterable[str]) -> NotFound:
     listed = _listed(list(islice(candidates, _CANDIDATES + 1)))
-    return NotFound(f"{what} {quoted(ref)} is ambiguous: it could be {listed}")
+    return NotFound(f"{what} {quoted(ref)} {_AMBIGUOUS}: it could be {listed}")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from controller.api.queries.lookup import Sees, find_service_or_task
+from controller.api.queries.lookup import Sees, find_container
 from controller.brain.slices import Slices
 from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
@@ -44,7 +44,7 @@ def named_targets(state: State, refs: Sequence[str]) -> Slices[Targets]:
         raise invalid("names", len(refs), f"expected at most {REFS_MAX}", "count")
     services, tasks = set[ServiceId](), set[TaskId]()
     for ref in refs:
-        named = yield from find_service_or_task(state, ref)
+        named = yield from find_container(state, ref)
         if isinstance(named, Task):
             tasks.add(named.id)
         else:

@@ -116,8 +116,9 @@ def _require_task_address(
             )
     for other in state.services.values():
         if other.id != service_id and other.spec.task_template.task_ips.get(network.id) == address:
+            kind = "container" if other.spec.mode.is_container else "service"
             raise Conflict(
-                f"address {address} of network {quoted(name)} is already that of service"
+                f"address {address} of network {quoted(name)} is already that of {kind}"
                 f" {quoted(other.spec.name)}"
             )
 

@@ -8,7 +8,12 @@ the task ended, not on the current time, so it never changes.
 from collections.abc import Iterable
 
 from pyswarm_core.clock import Instant, after
-from pyswarm_core.limits import RESTART_BACKOFF_RESET, RESTART_PERIOD_MIN, RESTARTS_REMEMBERED
+from pyswarm_core.limits import (
+    RESTART_BACKOFF_RESET,
+    RESTART_DOUBLED_MIN,
+    RESTART_PERIOD_MIN,
+    RESTARTS_REMEMBERED,
+)
 from pyswarm_core.objects import Service, Task, ended_unasked
 from pyswarm_core.specs import RestartCondition, RestartPolicy
 from pyswarm_core.states import TaskState, ends_by_itself
@@ -102,9 +107,12 @@ def starts_at(policy: RestartPolicy, replacement: Task) -> Instant:
 
 def replaced_at(policy: RestartPolicy, ended: Task) -> Instant:
     """The earliest time to replace a task that ended by itself: not before its own restart delay is
-    over, and with a shorter delay than RESTART_PERIOD_MIN not before it has existed that long.
+    over, and with a shorter delay than RESTART_PERIOD_MIN not before it has existed that long,
+    unless the delay doubles and so becomes longer.
     """
     at = starts_at(policy, ended) if ended.restarts else Instant(0)
+    if policy.delay >= RESTART_DOUBLED_MIN and policy.max_delay >= RESTART_PERIOD_MIN:
+        return at
     if delay_before(policy, consecutive_after(ended)) < RESTART_PERIOD_MIN:
         at = max(at, after(ended.created_at, RESTART_PERIOD_MIN))
     return at

@@ -20,6 +20,8 @@ ARCHIVE_EXTENTS_MAX = 16_384
 """Extents of one sparse file that are kept apart; what follows them is copied with its holes."""
 CHANGES_MAX = 100_000
 """Files of `diff`."""
+SIZE_ENTRIES_MAX = 1_000_000
+"""Files of one container whose size is measured: as many as an archive has."""
 COPIES_AT_ONCE = 8
 """Copies into containers of one host: each holds a thread while it waits for its sender."""
 COPY_IDLE_S = 300.0

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from pyswarm_core.api.v1 import specs_pb2 as pyswarm__core_dot_api_dot_v1_dot_specs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$pyswarm_core/api/v1/containers.proto\x12\npyswarm.v1\x1a\x1fpyswarm_core/api/v1/specs.proto\"C\n\x15ListContainersRequest\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08\x12\x0c\n\x04last\x18\x02 \x01(\r\x12\x0f\n\x07\x66ilters\x18\x03 \x03(\t\"\x9c\x03\n\rContainerView\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05image\x18\x03 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x04 \x03(\t\x12\x12\n\ncreated_at\x18\x05 \x01(\x03\x12\r\n\x05state\x18\x06 \x01(\t\x12\r\n\x05since\x18\x07 \x01(\x03\x12\x11\n\texit_code\x18\x08 \x01(\x05\x12\x0e\n\x06health\x18\t \x01(\t\x12%\n\x05ports\x18\n \x03(\x0b\x32\x16.pyswarm.v1.PortConfig\x12\x10\n\x08networks\x18\x0b \x03(\t\x12\x35\n\x06labels\x18\x0c \x03(\x0b\x32%.pyswarm.v1.ContainerView.LabelsEntry\x12\x11\n\tnode_name\x18\r \x01(\t\x12\x0f\n\x07task_id\x18\x0e \x01(\t\x12\x12\n\nservice_id\x18\x0f \x01(\t\x12\x14\n\x0cservice_name\x18\x10 \x01(\t\x12\x0f\n\x07node_id\x18\x11 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"D\n\x13ListContainersReply\x12-\n\ncontainers\x18\x01 \x03(\x0b\x32\x19.pyswarm.v1.ContainerViewb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$pyswarm_core/api/v1/containers.proto\x12\npyswarm.v1\x1a\x1fpyswarm_core/api/v1/specs.proto\"Q\n\x15ListContainersRequest\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08\x12\x0c\n\x04last\x18\x02 \x01(\r\x12\x0f\n\x07\x66ilters\x18\x03 \x03(\t\x12\x0c\n\x04size\x18\x04 \x01(\x08\"\xc3\x03\n\rContainerView\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05image\x18\x03 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x04 \x03(\t\x12\x12\n\ncreated_at\x18\x05 \x01(\x03\x12\r\n\x05state\x18\x06 \x01(\t\x12\r\n\x05since\x18\x07 \x01(\x03\x12\x11\n\texit_code\x18\x08 \x01(\x05\x12\x0e\n\x06health\x18\t \x01(\t\x12%\n\x05ports\x18\n \x03(\x0b\x32\x16.pyswarm.v1.PortConfig\x12\x10\n\x08networks\x18\x0b \x03(\t\x12\x35\n\x06labels\x18\x0c \x03(\x0b\x32%.pyswarm.v1.ContainerView.LabelsEntry\x12\x11\n\tnode_name\x18\r \x01(\t\x12\x0f\n\x07task_id\x18\x0e \x01(\t\x12\x12\n\nservice_id\x18\x0f \x01(\t\x12\x14\n\x0cservice_name\x18\x10 \x01(\t\x12\x0f\n\x07node_id\x18\x11 \x01(\t\x12\x0f\n\x07size_rw\x18\x12 \x01(\x03\x12\x14\n\x0csize_root_fs\x18\x13 \x01(\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"V\n\x13ListContainersReply\x12-\n\ncontainers\x18\x01 \x03(\x0b\x32\x19.pyswarm.v1.ContainerView\x12\x10\n\x08warnings\x18\x02 \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTAINERVIEW_LABELSENTRY']._loaded_options = None
   _globals['_CONTAINERVIEW_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_LISTCONTAINERSREQUEST']._serialized_start=85
-  _globals['_LISTCONTAINERSREQUEST']._serialized_end=152
-  _globals['_CONTAINERVIEW']._serialized_start=155
-  _globals['_CONTAINERVIEW']._serialized_end=567
-  _globals['_CONTAINERVIEW_LABELSENTRY']._serialized_start=522
-  _globals['_CONTAINERVIEW_LABELSENTRY']._serialized_end=567
-  _globals['_LISTCONTAINERSREPLY']._serialized_start=569
-  _globals['_LISTCONTAINERSREPLY']._serialized_end=637
+  _globals['_LISTCONTAINERSREQUEST']._serialized_end=166
+  _globals['_CONTAINERVIEW']._serialized_start=169
+  _globals['_CONTAINERVIEW']._serialized_end=620
+  _globals['_CONTAINERVIEW_LABELSENTRY']._serialized_start=575
+  _globals['_CONTAINERVIEW_LABELSENTRY']._serialized_end=620
+  _globals['_LISTCONTAINERSREPLY']._serialized_start=622
+  _globals['_LISTCONTAINERSREPLY']._serialized_end=708
 # @@protoc_insertion_point(module_scope)

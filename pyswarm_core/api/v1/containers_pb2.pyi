@@ -28,10 +28,13 @@ class ListContainersRequest(_message.Message):
     ALL_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
     FILTERS_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
     all: _builtins.bool
     """Also containers that do not run."""
     last: _builtins.int
     """The newest ones, whether they run or not; 0: no bound."""
+    size: _builtins.bool
+    """Whether their files are to be measured, by their nodes."""
     @_builtins.property
     def filters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -40,10 +43,11 @@ class ListContainersRequest(_message.Message):
         all: _builtins.bool = ...,
         last: _builtins.int = ...,
         filters: _abc.Iterable[_builtins.str] | None = ...,
+        size: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "filters", b"filters", "last", b"last"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "filters", b"filters", "last", b"last", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -90,6 +94,8 @@ class ContainerView(_message.Message):
     SERVICE_ID_FIELD_NUMBER: _builtins.int
     SERVICE_NAME_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
+    SIZE_RW_FIELD_NUMBER: _builtins.int
+    SIZE_ROOT_FS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Of a container its service's id, which stays over stop and start; of a replica its task's."""
     name: _builtins.str
@@ -107,6 +113,9 @@ class ContainerView(_message.Message):
     service_name: _builtins.str
     """Empty: it is a container, not a task of a service."""
     node_id: _builtins.str
+    size_rw: _builtins.int
+    """Bytes of its writable layer, and of this and its image. -1: not measured; 0: it has none, or none were requested."""
+    size_root_fs: _builtins.int
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -137,10 +146,12 @@ class ContainerView(_message.Message):
         service_id: _builtins.str = ...,
         service_name: _builtins.str = ...,
         node_id: _builtins.str = ...,
+        size_rw: _builtins.int = ...,
+        size_root_fs: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "created_at", b"created_at", "exit_code", b"exit_code", "health", b"health", "id", b"id", "image", b"image", "labels", b"labels", "name", b"name", "networks", b"networks", "node_id", b"node_id", "node_name", b"node_name", "ports", b"ports", "service_id", b"service_id", "service_name", b"service_name", "since", b"since", "state", b"state", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "created_at", b"created_at", "exit_code", b"exit_code", "health", b"health", "id", b"id", "image", b"image", "labels", b"labels", "name", b"name", "networks", b"networks", "node_id", b"node_id", "node_name", b"node_name", "ports", b"ports", "service_id", b"service_id", "service_name", b"service_name", "since", b"since", "size_root_fs", b"size_root_fs", "size_rw", b"size_rw", "state", b"state", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -151,16 +162,22 @@ class ListContainersReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTAINERS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerView]: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Nodes that did not measure."""
+
     def __init__(
         self,
         *,
         containers: _abc.Iterable[Global___ContainerView] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -408,8 +408,11 @@ class CreateServiceRequest(_message.Message):
     SPEC_FIELD_NUMBER: _builtins.int
     REGISTRY_LOGIN_FIELD_NUMBER: _builtins.int
     QUERY_REGISTRY_FIELD_NUMBER: _builtins.int
+    PUBLISH_ALL_FIELD_NUMBER: _builtins.int
     query_registry: _builtins.bool
     """Whether the image's tag is to be replaced by the digest that its registry has for it now."""
+    publish_all: _builtins.bool
+    """Whether the ports that the image exposes are to be published too, through the routing mesh as ports that are free."""
     @_builtins.property
     def spec(self) -> _specs_pb2.ServiceSpec: ...
     @_builtins.property
@@ -420,10 +423,11 @@ class CreateServiceRequest(_message.Message):
         spec: _specs_pb2.ServiceSpec | None = ...,
         registry_login: _specs_pb2.RegistryLogin | None = ...,
         query_registry: _builtins.bool = ...,
+        publish_all: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registry_login", b"registry_login", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["query_registry", b"query_registry", "registry_login", b"registry_login", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["publish_all", b"publish_all", "query_registry", b"query_registry", "registry_login", b"registry_login", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

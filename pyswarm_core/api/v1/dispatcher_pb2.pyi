@@ -980,6 +980,7 @@ class OpenTunnel(_message.Message):
     IMAGE_LIST_FIELD_NUMBER: _builtins.int
     IMAGE_REMOVE_FIELD_NUMBER: _builtins.int
     IMAGE_RESOLVE_FIELD_NUMBER: _builtins.int
+    IMAGE_PORTS_FIELD_NUMBER: _builtins.int
     TRACE_FIELD_NUMBER: _builtins.int
     TASK_CHECKS_FIELD_NUMBER: _builtins.int
     SIGNAL_TASK_FIELD_NUMBER: _builtins.int
@@ -987,6 +988,7 @@ class OpenTunnel(_message.Message):
     TOP_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     PAUSE_FIELD_NUMBER: _builtins.int
+    SIZES_FIELD_NUMBER: _builtins.int
     COPY_OUT_FIELD_NUMBER: _builtins.int
     COPY_IN_FIELD_NUMBER: _builtins.int
     EXPORT_FIELD_NUMBER: _builtins.int
@@ -1004,6 +1006,10 @@ class OpenTunnel(_message.Message):
     def image_remove(self) -> Global___ImageRemove: ...
     @_builtins.property
     def image_resolve(self) -> Global___ImageResolve: ...
+    @_builtins.property
+    def image_ports(self) -> Global___ImageResolve:
+        """The answer is one ExposedPorts."""
+
     @_builtins.property
     def trace(self) -> Global___TraceProbe: ...
     @_builtins.property
@@ -1023,6 +1029,10 @@ class OpenTunnel(_message.Message):
     @_builtins.property
     def pause(self) -> _files_pb2.PauseRequest:
         """The answer is the end."""
+
+    @_builtins.property
+    def sizes(self) -> _files_pb2.SizesRequest:
+        """The answer is SizesReply messages."""
 
     @_builtins.property
     def copy_out(self) -> _streams_pb2.CopyOutRequest: ...
@@ -1047,6 +1057,7 @@ class OpenTunnel(_message.Message):
         image_list: Global___ImageList | None = ...,
         image_remove: Global___ImageRemove | None = ...,
         image_resolve: Global___ImageResolve | None = ...,
+        image_ports: Global___ImageResolve | None = ...,
         trace: Global___TraceProbe | None = ...,
         task_checks: Global___TaskChecksRequest | None = ...,
         signal_task: Global___TaskSignal | None = ...,
@@ -1054,6 +1065,7 @@ class OpenTunnel(_message.Message):
         top: _files_pb2.TopRequest | None = ...,
         changes: _files_pb2.ChangesRequest | None = ...,
         pause: _files_pb2.PauseRequest | None = ...,
+        sizes: _files_pb2.SizesRequest | None = ...,
         copy_out: _streams_pb2.CopyOutRequest | None = ...,
         copy_in: _streams_pb2.CopyInRequest | None = ...,
         export: _streams_pb2.ExportRequest | None = ...,
@@ -1061,11 +1073,11 @@ class OpenTunnel(_message.Message):
         attach: _streams_pb2.AttachRequest | None = ...,
         port_forward: _streams_pb2.PortForwardRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "port_forward", b"port_forward", "signal_task", b"signal_task", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "image_list", b"image_list", "image_ports", b"image_ports", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "port_forward", b"port_forward", "signal_task", b"signal_task", "sizes", b"sizes", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "port_forward", b"port_forward", "signal_task", b"signal_task", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "image_list", b"image_list", "image_ports", b"image_ports", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "port_forward", b"port_forward", "signal_task", b"signal_task", "sizes", b"sizes", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "image_resolve", "trace", "task_checks", "signal_task", "stats", "top", "changes", "pause", "copy_out", "copy_in", "export", "exec", "attach", "port_forward"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "image_resolve", "image_ports", "trace", "task_checks", "signal_task", "stats", "top", "changes", "pause", "sizes", "copy_out", "copy_in", "export", "exec", "attach", "port_forward"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1261,7 +1273,9 @@ class TunnelFrame(_message.Message):
     STATS_FIELD_NUMBER: _builtins.int
     TOP_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
+    SIZES_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
+    EXPOSED_PORTS_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
     @_builtins.property
     def log_lines(self) -> Global___LogLines: ...
@@ -1284,7 +1298,11 @@ class TunnelFrame(_message.Message):
     @_builtins.property
     def changes(self) -> _files_pb2.ChangesReply: ...
     @_builtins.property
+    def sizes(self) -> _files_pb2.SizesReply: ...
+    @_builtins.property
     def stream(self) -> _streams_pb2.StreamFrame: ...
+    @_builtins.property
+    def exposed_ports(self) -> Global___ExposedPorts: ...
     def __init__(
         self,
         *,
@@ -1299,13 +1317,15 @@ class TunnelFrame(_message.Message):
         stats: _stats_pb2.StatsSample | None = ...,
         top: _files_pb2.TopReply | None = ...,
         changes: _files_pb2.ChangesReply | None = ...,
+        sizes: _files_pb2.SizesReply | None = ...,
         stream: _streams_pb2.StreamFrame | None = ...,
+        exposed_ports: Global___ExposedPorts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "stats", b"stats", "stream", b"stream", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "exposed_ports", b"exposed_ports", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "sizes", b"sizes", "stats", b"stats", "stream", b"stream", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "stats", b"stats", "stream", b"stream", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "exposed_ports", b"exposed_ports", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "sizes", b"sizes", "stats", b"stats", "stream", b"stream", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end", "trace_facts", "task_checks", "stats", "top", "changes", "stream"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end", "trace_facts", "task_checks", "stats", "top", "changes", "sizes", "stream", "exposed_ports"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1545,6 +1565,28 @@ class Image(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Image: _TypeAlias = Image  # noqa: Y015
+
+@_typing.final
+class ExposedPorts(_message.Message):
+    """The ports that an image exposes, as in its configuration: `80/tcp`, `8000-8010/udp`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        ports: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ports", b"ports"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExposedPorts: _TypeAlias = ExposedPorts  # noqa: Y015
 
 @_typing.final
 class ImageReport(_message.Message):

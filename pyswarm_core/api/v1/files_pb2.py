@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpyswarm_core/api/v1/files.proto\x12\npyswarm.v1\"*\n\nTopRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07options\x18\x02 \x03(\t\"\x17\n\x06TopRow\x12\r\n\x05\x63\x65lls\x18\x01 \x03(\t\"<\n\x08TopReply\x12\x0e\n\x06titles\x18\x01 \x03(\t\x12 \n\x04rows\x18\x02 \x03(\x0b\x32\x12.pyswarm.v1.TopRow\"\x1d\n\x0e\x43hangesRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\"(\n\nFileChange\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"7\n\x0c\x43hangesReply\x12\'\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x16.pyswarm.v1.FileChange\"+\n\x0cPauseRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0e\n\x06paused\x18\x02 \x01(\x08\"\x0c\n\nPauseReply\"\x1a\n\x0bWaitRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\"-\n\tWaitReply\x12\x11\n\texit_code\x18\x01 \x01(\x05\x12\r\n\x05\x65rror\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpyswarm_core/api/v1/files.proto\x12\npyswarm.v1\"*\n\nTopRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07options\x18\x02 \x03(\t\"\x17\n\x06TopRow\x12\r\n\x05\x63\x65lls\x18\x01 \x03(\t\"<\n\x08TopReply\x12\x0e\n\x06titles\x18\x01 \x03(\t\x12 \n\x04rows\x18\x02 \x03(\x0b\x32\x12.pyswarm.v1.TopRow\"\x1d\n\x0e\x43hangesRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\"(\n\nFileChange\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"7\n\x0c\x43hangesReply\x12\'\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x16.pyswarm.v1.FileChange\" \n\x0cSizesRequest\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"L\n\rContainerSize\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x15\n\rwritten_bytes\x18\x02 \x01(\x03\x12\x13\n\x0bimage_bytes\x18\x03 \x01(\x03\"6\n\nSizesReply\x12(\n\x05sizes\x18\x01 \x03(\x0b\x32\x19.pyswarm.v1.ContainerSize\"+\n\x0cPauseRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0e\n\x06paused\x18\x02 \x01(\x08\"\x0c\n\nPauseReply\"\x1a\n\x0bWaitRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\"-\n\tWaitReply\x12\x11\n\texit_code\x18\x01 \x01(\x05\x12\r\n\x05\x65rror\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,12 +43,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FILECHANGE']._serialized_end=249
   _globals['_CHANGESREPLY']._serialized_start=251
   _globals['_CHANGESREPLY']._serialized_end=306
-  _globals['_PAUSEREQUEST']._serialized_start=308
-  _globals['_PAUSEREQUEST']._serialized_end=351
-  _globals['_PAUSEREPLY']._serialized_start=353
-  _globals['_PAUSEREPLY']._serialized_end=365
-  _globals['_WAITREQUEST']._serialized_start=367
-  _globals['_WAITREQUEST']._serialized_end=393
-  _globals['_WAITREPLY']._serialized_start=395
-  _globals['_WAITREPLY']._serialized_end=440
+  _globals['_SIZESREQUEST']._serialized_start=308
+  _globals['_SIZESREQUEST']._serialized_end=340
+  _globals['_CONTAINERSIZE']._serialized_start=342
+  _globals['_CONTAINERSIZE']._serialized_end=418
+  _globals['_SIZESREPLY']._serialized_start=420
+  _globals['_SIZESREPLY']._serialized_end=474
+  _globals['_PAUSEREQUEST']._serialized_start=476
+  _globals['_PAUSEREQUEST']._serialized_end=519
+  _globals['_PAUSEREPLY']._serialized_start=521
+  _globals['_PAUSEREPLY']._serialized_end=533
+  _globals['_WAITREQUEST']._serialized_start=535
+  _globals['_WAITREQUEST']._serialized_end=561
+  _globals['_WAITREPLY']._serialized_start=563
+  _globals['_WAITREPLY']._serialized_end=608
 # @@protoc_insertion_point(module_scope)

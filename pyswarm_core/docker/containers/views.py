@@ -19,6 +19,9 @@ DEFAULT_NETWORK = "bridge"
 """The network of a container that names none."""
 
 
+SIZE_UNKNOWN = -1
+
+
 class ContainerState(StrEnum):
     """The state of a container, in Docker's words."""
 
@@ -62,6 +65,10 @@ class ContainerView(msgspec.Struct, frozen=True):
     service_name: str = ""
     """Empty: it is a container, not a task of a service."""
     node_id: str = ""
+    size_rw: int = 0
+    """Bytes of its writable layer; SIZE_UNKNOWN: not measured; 0: none, or none were requested."""
+    size_root_fs: int = 0
+    """Bytes of its writable layer and its image."""
 
 
 def id_of(service: Service, task: Task | None) -> str:

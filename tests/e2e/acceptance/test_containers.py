@@ -90,7 +90,7 @@ def test_a_container_answers_on_every_host_and_is_stopped_started_renamed_and_re
     assert fleet("rm", "-f", old) == old
     assert fleet("rm", "-f", name) == name
     assert names(fleet, "-a") == []
-    assert fleet.refused("stop", name).strip() == f"Error: No such container: {name}"
+    assert f"No such container: {name}: " in fleet.refused("stop", name)
 
 
 def test_its_files_stay_over_stop_start_and_restart(fleet: Fleet, name: str) -> None:
@@ -159,6 +159,9 @@ def test_address_mac_and_cpus_are_those_that_were_chosen_also_after_a_restart(
         assert (f"inet {address}/" in shown, mac in shown) == (True, True)
         assert "Cpus_allowed_list:\t0\n" in fleet("exec", name, "cat", "/proc/1/status")
         fleet("restart", "-t", "0", name)
+    fleet("stop", name)
+    said = fleet.refused("create", "--network", "app", "--ip", address, IMAGE)
+    assert f'address {address} of network "app" is already that of container "{name}"' in said
 
 
 def test_a_terminal_is_typed_on_and_nothing_is_left(fleet: Fleet) -> None:
@@ -398,21 +401,31 @@ def test_it_is_paused_updated_waited_for_and_killed(fleet: Fleet, name: str) -> 
     assert (row["State"], row["Status"][:6]) == ("exited", "Exited")
 
 
-def test_verbs_on_what_does_not_exist(fleet: Fleet) -> None:
-    for words in (
-        ("pause", "nothing"),
-        ("unpause", "nothing"),
-        ("top", "nothing"),
-        ("diff", "nothing"),
-        ("wait", "nothing"),
-        ("port", "nothing"),
-        ("kill", "nothing"),
-        ("update", "--memory", "1g", "nothing"),
-        ("cp", "nothing:/etc", "."),
-        ("cp", ".", "nothing:/etc"),
-        ("export", "-o", "/dev/null", "nothing"),
-    ):
-        assert "o such" in fleet.refused(*words), words
+def test_its_files_are_measured_while_it_runs_and_when_it_is_stopped(
+    fleet: Fleet, name: str
+) -> None:
+    fleet("run", "-d", "--name", name, *AT_ONCE, "--entrypoint", "sleep", IMAGE, "1000")
+    fleet("exec", name, "sh", "-c", "head -c 3000000 /dev/zero >/big; ln /big /same")
+    for _ in range(2):
+        (row,) = fleet.rows("ps", "-a", "--size", "-f", f"name=^{name}$")
+        assert re.fullmatch(r"3MB \(virtual [0-9.]+MB\)", row["Size"])
+        (document,) = json.loads(fleet("inspect", "--size", name))
+        assert document["SizeRw"] >= 3_000_000
+        (image,) = json.loads(fleet("inspect", "--type", "image", IMAGE))
+        assert document["SizeRootFs"] == document["SizeRw"] + image["Size"]
+        fleet("stop", name)
+
+
+def test_all_ports_of_the_image_are_published(fleet: Fleet, name: str) -> None:
+    fleet("run", "-d", "--name", name, "-P", "--expose", "53/udp", IMAGE)
+    lines = fleet("port", name).splitlines()
+    assert [line.partition(" -> ")[0] for line in lines] == ["53/udp", "80/tcp"]
+    port = int(fleet("port", name, "80").rpartition(":")[2])
+    reached(fleet, "lan", HOSTS[0], port)
+    missing = "10.99.0.250:5000/library/nothing:1"
+    said = fleet.refused("create", "-P", "--name", f"{name}x", missing)
+    assert f"--publish-all: the ports that image {missing} exposes are not known: " in said
+    assert "No such container" in fleet.refused("container", "inspect", f"{name}x")
 
 
 def test_a_running_container_is_looked_at_changed_and_killed(

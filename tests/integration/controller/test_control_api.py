@@ -238,7 +238,7 @@ async def test_containers_are_those_of_mode_container_and_tasks(api: Api) -> Non
     told = await refused(
         api.stub.GetContainer(pb.RefRequest(ref="nothing")), grpc.StatusCode.NOT_FOUND
     )
-    assert told == "No such container: nothing"
+    assert told == "No such container: nothing: `pyswarm ps --all` lists all containers"
 
 
 async def test_why_takes_names_and_beginnings_of_ids(api: Api) -> None:

@@ -7,12 +7,15 @@ import grpc
 import pytest
 from msgspec.structs import replace
 
+from controller.api import sizes
+from pyswarm_core.api.v1 import containers_pb2 as cp
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2 as dp
 from pyswarm_core.api.v1 import files_pb2
 from pyswarm_core.decision import Writes
+from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import NO_DETAIL, TaskDetail
-from pyswarm_core.states import TaskState
+from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
 from tests.integration.controller.conftest import Api
 from tests.integration.controller.test_control_tasks import prepare
@@ -65,7 +68,7 @@ async def test_a_pause_is_passed_to_the_agent_and_is_an_event(api: Api) -> None:
 
 @pytest.mark.parametrize(
     ("ref", "code", "words"),
-    [("web.2", "ABORTED", "does not run"), ("web.9", "NOT_FOUND", "no such")],
+    [("web.2", "ABORTED", "does not run"), ("web.9", "NOT_FOUND", "No such container")],
 )
 async def test_a_container_that_does_not_run_is_refused(
     api: Api, ref: str, code: str, words: str
@@ -121,3 +124,63 @@ async def test_a_container_that_is_removed_meanwhile_ends_the_wait(api: Api) -> 
     api.desk.put(Writes(removed_tasks=[build.task("web.1").id]))
     with pytest.raises(grpc.aio.AioRpcError, match="was removed"):
         await waiting
+
+
+def measured(*found: tuple[str, int, int]) -> dp.TunnelFrame:
+    sizes = [
+        files_pb2.ContainerSize(task_id=task_id, written_bytes=written, image_bytes=image)
+        for task_id, written, image in found
+    ]
+    return dp.TunnelFrame(sizes=files_pb2.SizesReply(sizes=sizes))
+
+
+async def sizes_of(api: Api) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    request = cp.ListContainersRequest(all=True, size=True)
+    whole = cp.ListContainersReply()
+    async for part in api.stub.ListContainers(request):
+        whole.MergeFrom(part)
+    found = {one.task_id: (one.size_rw, one.size_root_fs) for one in whole.containers}
+    return found, list(whole.warnings)
+
+
+async def test_nodes_measure_their_containers_of_a_list_with_sizes(api: Api) -> None:
+    first, second, third = (build.task(f"web.{number}").id for number in (1, 2, 3))
+    asked = prepare(api, measured((first, 10, 100)), measured(("db.1", 7, 7)))
+    found, warnings = await sizes_of(api)
+    assert found == {first: (10, 110), second: (0, 0), third: (0, 0)}
+    assert warnings == []
+    assert sorted(asked[0].sizes.task_ids) == sorted([first, second])
+
+
+@pytest.mark.parametrize("sent", [(-1, 100), (1 << 62, 1), (1, -1)])
+async def test_what_a_node_cannot_measure_is_unknown(sent: tuple[int, int], api: Api) -> None:
+    first = build.task("web.1").id
+    prepare(api, measured((first, *sent)))
+    found, warnings = await sizes_of(api)
+    assert found[first] == (-1, -1)
+    assert warnings == []
+
+
+async def test_a_node_that_does_not_measure_costs_a_warning(api: Api) -> None:
+    first, second, third = (build.task(f"web.{number}").id for number in (1, 2, 3))
+    prepare(api, measured((first, 10, 100)), None)
+    found, warnings = await sizes_of(api)
+    assert found == {first: (10, 110), second: (-1, -1), third: (0, 0)}
+    (warning,) = warnings
+    assert warning.startswith("sizes of node n2 are missing: ")
+    node = api.desk.state.nodes[NodeId("n2")]
+    down = replace(node, status=replace(node.status, state=NodeState.DOWN))
+    api.desk.put(Writes(objects=(down,)))
+    found, warnings = await sizes_of(api)
+    assert found[first] == (-1, -1)
+    assert warnings == ["sizes of node n2 are missing: it is down"]
+
+
+async def test_a_node_measures_for_a_bounded_time(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(api)
+    monkeypatch.setattr(sizes, "SIZES_TIMEOUT_S", 0)
+    found, warnings = await sizes_of(api)
+    assert found[build.task("web.1").id] == (-1, -1)
+    assert warnings == ["sizes of node n2 are missing: it measures for over 0 s"]

@@ -2,18 +2,22 @@
 
 import asyncio
 
+import grpc
 import pytest
 
 from controller.api.images import digests
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2 as dp
 from pyswarm_core.api.v1 import specs_pb2
+from pyswarm_core.codec import to_proto
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.limits import RESOLVERS_ASKED
+from pyswarm_core.specs import EndpointSpec, PortConfig
 from tests.fixtures import build
 from tests.fixtures.desk import Answer
 from tests.integration.controller.conftest import Api
 from tests.integration.controller.fleet import web
+from tests.integration.controller.test_control_api import refused
 
 OLD, NEW = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 LOGIN = specs_pb2.RegistryLogin(registry="docker.io", username="ann", password="secret")
@@ -24,6 +28,7 @@ class Registry:
 
     def __init__(self, api: Api) -> None:
         self.digest = OLD
+        self.ports = ["80/tcp", "53/udp", "8000-8001/tcp"]
         self.asked: list[dp.ImageResolve] = []
         self._api = api
 
@@ -34,10 +39,13 @@ class Registry:
 
     def _agent(self, *, works: bool) -> Answer:
         def answer(request: dp.OpenTunnel) -> list[dp.TunnelFrame]:
-            self.asked.append(request.image_resolve)
+            is_about_ports = request.HasField("image_ports")
+            self.asked.append(request.image_ports if is_about_ports else request.image_resolve)
             if not works:
                 error = dp.TunnelError(kind="RegistryUnavailable", message="no answer")
                 return [dp.TunnelFrame(error=error)]
+            if is_about_ports:
+                return [dp.TunnelFrame(exposed_ports=dp.ExposedPorts(ports=self.ports))]
             report = dp.ImageReport(images=[dp.Image(digest=self.digest)])
             return [dp.TunnelFrame(image_report=report)]
 
@@ -135,11 +143,11 @@ async def test_a_silent_agent_holds_up_nobody_for_long(
     asked: list[NodeId] = []
     ask = digests._ask
 
-    def silent_first(leader: object, node_id: NodeId, request: dp.ImageResolve) -> object:
+    def silent_first(leader: object, node_id: NodeId, *about: object) -> object:
         asked.append(node_id)
         if len(asked) == 1 or everybody:
             return asyncio.Event().wait()
-        return ask(leader, node_id, request)  # type: ignore[arg-type]
+        return ask(leader, node_id, *about)  # type: ignore[arg-type]
 
     everybody = False
     monkeypatch.setattr(digests, "_ask", silent_first)
@@ -179,3 +187,54 @@ async def test_who_may_run_the_tasks_is_asked_first(api: Api, registry: Registry
     registry.reachable_from("n3")
     assert image_of(await api.stub.CreateService(request)) == f"web:1@{OLD}"
     assert len(registry.asked) == 1
+
+
+async def test_the_ports_of_the_image_are_published_beside_those_of_the_spec(
+    api: Api, registry: Registry
+) -> None:
+    request = creation(publish_all=True)
+    given = PortConfig(target_port=80, published_port=8080)
+    to_proto(EndpointSpec(ports=(given,)), request.spec.endpoint_spec)
+    service = (await api.stub.CreateService(request)).service
+    ports = {(one.target_port, one.protocol): one.published_port for one in service.endpoint.ports}
+    assert list(ports) == [(80, "tcp"), (53, "udp"), (8000, "tcp"), (8001, "tcp")]
+    assert ports[80, "tcp"] == 8080
+    assert all(ports.values())
+    assert [one.reference for one in registry.asked] == [
+        "docker.io/library/web:1",
+        f"docker.io/library/web:1@{OLD}",
+    ]
+
+
+async def test_an_image_without_ports_publishes_none(api: Api, registry: Registry) -> None:
+    registry.ports = []
+    request = creation(publish_all=True)
+    request.query_registry = False
+    assert not (await api.stub.CreateService(request)).service.endpoint.ports
+
+
+@pytest.mark.parametrize(
+    ("ports", "said"),
+    [(["x/tcp"], 'image web:1: EXPOSE: value "x/tcp"'), (["1-65535/tcp"], "at most 1000")],
+)
+async def test_ports_that_are_not_valid_are_refused(
+    ports: list[str], said: str, api: Api, registry: Registry
+) -> None:
+    registry.ports = ports
+    request = creation(publish_all=True)
+    request.query_registry = False
+    told = await refused(api.stub.CreateService(request), grpc.StatusCode.INVALID_ARGUMENT)
+    assert said in told
+
+
+async def test_ports_that_nobody_knows_refuse_the_service(api: Api, registry: Registry) -> None:
+    registry.reachable_from()
+    request = creation(publish_all=True)
+    request.query_registry = False
+    told = await refused(api.stub.CreateService(request), grpc.StatusCode.UNAVAILABLE)
+    assert told == (
+        "--publish-all: the ports that image web:1 exposes are not known: no answer; use --publish"
+        " PORT"
+    )
+    assert not api.desk.state.services
+    assert len(registry.asked) == RESOLVERS_ASKED

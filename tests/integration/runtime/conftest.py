@@ -12,11 +12,12 @@ from agent import preflight
 from agent.images.base import ImageConfig
 from agent.preflight import Preflight
 from agent.runtime import cgroups
-from agent.runtime.base import Command, ContainerConfig, LogLimits
+from agent.runtime.base import Command, ContainerConfig, LogLimits, Stats
 from agent.runtime.conmon import Binaries
 from agent.runtime.crun import ConmonRuntime
 from agent.runtime.isolation import devices
 from agent.runtime.layout import Layout
+from agent.runtime.usage.reading import Reader
 from agent.tasks.ocispec import Surroundings, oci_config
 from pyswarm_core.specs import ContainerSpec, Limits, Resources, TaskSpec
 from tests.fixtures import leaks
@@ -66,6 +67,12 @@ class RealWorld:
     def another(self) -> ConmonRuntime:
         """A second runtime over the same state, as a restarted agent has."""
         return ConmonRuntime(self.binaries, self.layout, self.host.hierarchies)
+
+    async def stats(self, container_id: str) -> Stats | None:
+        """What the container uses now; None if it does not exist."""
+        reader = Reader(self.host.hierarchies)
+        usage = await asyncio.to_thread(reader.read, self.layout.cgroup(container_id))
+        return usage.stats if usage else None
 
     def config(self, container_id: str, behaviour: Behaviour) -> ContainerConfig:
         """A container that behaves as the contract says."""

@@ -122,7 +122,7 @@ async def test_fork_bomb_stays_in_its_limit_and_is_removed(world: RealWorld) -> 
     await world.runtime.start("a1")
 
     async def is_full() -> bool:
-        stats = await world.runtime.stats("a1")
+        stats = await world.stats("a1")
         return stats is not None and 45 <= stats.pids <= 50
 
     await until(is_full)
@@ -134,7 +134,7 @@ async def test_stats_count_memory_processes_and_cpu(world: RealWorld) -> None:
     config = world.custom("a1", ("/bin/sleep", "1000"), memory=64 << 20)
     await world.runtime.create(config)
     await world.runtime.start("a1")
-    stats = await world.runtime.stats("a1")
+    stats = await world.stats("a1")
     assert stats
     assert stats.pids == 1
     assert stats.memory_limit_bytes == 64 << 20

@@ -210,9 +210,9 @@ async def test_a_paused_container_uses_no_cpu_and_is_paused_for_the_next_agent(
     await world.runtime.create(world.custom("a1", ("/bin/sh", "-c", "while :; do :; done")))
     await world.runtime.start("a1")
     await world.runtime.pause("a1")
-    first = await world.runtime.stats("a1")
+    first = await world.stats("a1")
     await asyncio.sleep(0.2)
-    second = await world.runtime.stats("a1")
+    second = await world.stats("a1")
     assert first
     assert second
     assert second.cpu_ns == first.cpu_ns
@@ -225,7 +225,7 @@ async def test_a_paused_container_uses_no_cpu_and_is_paused_for_the_next_agent(
         after.close()
 
     async def goes_on() -> bool:
-        now = await world.runtime.stats("a1")
+        now = await world.stats("a1")
         return now is not None and now.cpu_ns > second.cpu_ns
 
     await until(goes_on)
@@ -243,7 +243,7 @@ async def test_all_limits_change_and_are_taken_away(world: RealWorld) -> None:
     await world.runtime.update("a1", CgroupLimits())
     assert limit(world, "pids/pids.max", "pids.max") == "max"
     assert limit(world, "cpu/cpu.cfs_quota_us", "cpu.max").split()[0] in ("-1", "max")
-    stats = await world.runtime.stats("a1")
+    stats = await world.stats("a1")
     assert stats
     assert stats.memory_limit_bytes == 0
 

@@ -130,6 +130,28 @@ async def test_changed_files_are_sent(tmp_path: Path) -> None:
     assert end.HasField("end")
 
 
+async def test_the_sizes_of_the_containers_that_have_files_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, upper = Host(tmp_path), tmp_path / "upper"
+    upper.mkdir()
+    (upper / "file").write_bytes(b"x" * 100)
+    request = pb.OpenTunnel(sizes=files_pb2.SizesRequest(task_ids=["t9", "t1"]))
+    ((end,),) = await asked(host, request)
+    assert end.HasField("end")
+    host = Host(tmp_path / "other")
+    host.directory.mkdir()
+    host.runtime.roots["t1"] = str(upper)
+    ((sizes, end),) = await asked(host, request)
+    (one,) = sizes.sizes.sizes
+    assert (one.task_id, one.written_bytes, one.image_bytes) == ("t1", 100, 0)
+    monkeypatch.setattr("agent.files.sizes.SIZE_ENTRIES_MAX", 0)
+    host.directory = tmp_path / "third"
+    host.directory.mkdir()
+    ((sizes, end),) = await asked(host, request)
+    assert sizes.sizes.sizes[0].written_bytes == -1
+
+
 @pytest.mark.parametrize(
     "request_",
     [

@@ -26,6 +26,7 @@ def measured(dataplane: FakeDataplane) -> dict[str, float]:
         SimpleNamespace(programmed=7),  # type: ignore[arg-type]
         SimpleNamespace(connected=True),  # type: ignore[arg-type]
         dataplane,
+        SimpleNamespace(open=3),  # type: ignore[arg-type]
     )
     return {
         sample.name: sample.value for metric in collector.collect() for sample in metric.samples
@@ -42,6 +43,11 @@ async def test_what_uses_the_fast_path_is_measured(on: bool) -> None:
     found = measured(dataplane)
     use = [found[f"pyswarm_agent_fast_path_{name}"] for name in ("on", "networks", "interfaces")]
     assert use == ([1, 1, 1] if on else [0, 0, 0])
+
+
+def test_open_streams_are_measured() -> None:
+    dataplane = FakeDataplane(Fabric(), Underlay(address="192.0.2.1"))
+    assert measured(dataplane)["pyswarm_agent_streams"] == 3
 
 
 async def test_path_mtus_are_measured_by_peer() -> None:

@@ -8,12 +8,13 @@ import pytest
 from msgspec.structs import replace
 
 from agent.assignment import AssignedTask, Assignment
+from agent.layers import kept_addresses
 from agent.runtime.base import ContainerConfig, RuntimeFailed
 from agent.runtime.fake import Script
 from pyswarm_core.ids import ServiceId, TaskId
-from pyswarm_core.specs import ContainerMode
+from pyswarm_core.specs import ContainerMode, NetworkAttachment
 from pyswarm_core.states import TaskState
-from tests.unit.agent.test_worker import IMAGE, NODE, Host, assigned, task
+from tests.unit.agent.test_worker import IMAGE, NET, NODE, Host, assigned, task
 
 T1, T2 = TaskId("t1"), TaskId("t2")
 RUNNING, SHUTDOWN = TaskState.RUNNING, TaskState.SHUTDOWN
@@ -266,3 +267,26 @@ async def test_a_host_whose_layers_cannot_be_listed_runs_its_tasks(tmp_path: Pat
     async with host.worker() as worker:
         await worker.assign(keeping(container()), NODE)
         await host.reaches(T1, RUNNING)
+
+
+async def test_a_stopped_container_keeps_the_address_that_was_chosen_for_it(
+    tmp_path: Path,
+) -> None:
+    def chosen(desired: TaskState) -> AssignedTask:
+        made = container(desired=desired)
+        joined = NetworkAttachment(target=NET, task_ip="10.128.0.9")
+        spec = replace(made.template.spec, networks=(joined,))
+        return replace(made, template=replace(made.template, spec=spec))
+
+    host, kept = host_of(tmp_path), [(NET, "10.128.0.9")]
+    async with host.worker() as worker:
+        await host.overlays.assign(assigned())
+        for state in (RUNNING, SHUTDOWN):
+            await worker.assign(keeping(chosen(state)), NODE)
+            await host.reaches(T1, state)
+            assert kept_addresses(worker.records.values()) == kept
+    async with host.worker() as worker:
+        assert kept_addresses(worker.records.values()) == kept
+        await worker.assign(keeping(layers=()), NODE)
+        await until(lambda: has_layers(host))
+        assert kept_addresses(worker.records.values()) == []

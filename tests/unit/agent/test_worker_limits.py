@@ -33,9 +33,7 @@ async def test_limits_change_in_the_running_container_and_a_restarted_worker_kno
         await host.until(lambda seen: seen[TaskId("t1")].detail.limits_version == 2)
         await worker.assign(assigned(with_limits(3, 32)), NODE)
         await host.until(lambda seen: seen[TaskId("t1")].detail.limits_version == 3)
-    stats = await host.runtime.stats("t1")
-    assert stats
-    assert stats.memory_limit_bytes == 32
+    assert host.runtime.limits("t1").memory_bytes == 32
     async with host.worker() as worker:
         await worker.assign(assigned(with_limits(3, 32)), NODE)
         (status,) = worker.report()

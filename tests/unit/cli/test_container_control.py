@@ -83,7 +83,7 @@ def test_a_wait_prints_exit_codes(script: Script, pyswarm: Pyswarm) -> None:
 
 
 def test_a_wait_for_a_missing_container_is_an_error(script: Script, pyswarm: Pyswarm) -> None:
-    script.on("WaitContainer", NotFound('no such service or task: "a"'))
+    script.on("WaitContainer", NotFound("No such container: a"))
     ran = pyswarm("wait", "a")
     assert (ran.code, ran.out) == (1, "")
 

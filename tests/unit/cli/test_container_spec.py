@@ -170,6 +170,18 @@ def test_ports(fleet: Script, pyswarm: Pyswarm) -> None:
     assert made(fleet, pyswarm, "--expose 9000 web").endpoint_spec.ports == ()
 
 
+@pytest.mark.parametrize(
+    ("line", "publishes"),
+    [("web", False), ("-P web", True), ("-P --network app web", True),
+     ("-P --network host web", False), ("-P --network none web", False)],
+)  # fmt: skip
+def test_the_image_s_ports_are_published_where_there_are_ports(
+    line: str, publishes: bool, fleet: Script, pyswarm: Pyswarm
+) -> None:
+    assert made(fleet, pyswarm, line).endpoint_spec.ports == ()
+    assert fleet.requests("CreateService")[-1].publish_all is publishes
+
+
 def test_networks(fleet: Script, pyswarm: Pyswarm) -> None:
     line = (
         "--network app --network-alias db --network-alias sql --ip 10.128.0.9"
@@ -271,7 +283,6 @@ WRONG = {
     "--entrypoint '' web": ('--entrypoint: value ""', "expected a COMMAND as well"),
     "--expose x web": ('--expose: value "x"', "expected PORT[-PORT][/PROTOCOL]"),
     "--expose 0 web": ('--expose: value "0"', "expected ports of 1 to 65535"),
-    "-P web": ("--publish-all: expected --expose PORT as well", "--publish PORT"),
     "--platform / web": ('--platform: value "/"', "expected OS/ARCH"),
     "--network container:a web": ("--network: ", "containers share no network namespace"),
     "--ip 10.0.0.1 web": ('--ip: value "10.0.0.1"', "expected --network NAME"),

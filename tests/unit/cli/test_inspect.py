@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.errors import NotFound
@@ -11,7 +12,7 @@ from tests.unit.cli.conftest import Pyswarm
 from tests.unit.cli.golden import assert_golden
 from tests.unit.cli.objects import SERVICE_ID, node_view, service_reply
 from tests.unit.cli.scripted import Script
-from tests.unit.cli.test_containers import answer_for, container, reply
+from tests.unit.cli.test_containers import VIEW, answer_for, container, listed, reply
 
 
 @pytest.fixture
@@ -56,6 +57,19 @@ def test_inspect_prints_dockers_document(fleet: Script, pyswarm: Pyswarm) -> Non
     assert document["State"]["Error"] == ""
 
 
+def test_inspect_shows_sizes_on_request(fleet: Script, pyswarm: Pyswarm) -> None:
+    fleet.on("GetContainer", reply())
+    fleet.on("ListContainers", listed(replace(VIEW, size_rw=5, size_root_fs=9)))
+    form = "{{.SizeRw}} {{.SizeRootFs}}"
+    assert pyswarm("inspect", "-s", "-f", form, "db").out == "5 9\n"
+    (asked,) = fleet.requests("ListContainers")
+    assert (asked.all, asked.size, list(asked.filters)) == (True, True, [f"id={SERVICE_ID}"])
+    fleet.on("ListContainers", listed(replace(VIEW, size_rw=-1, size_root_fs=-1)))
+    (document,) = json.loads(pyswarm("container", "inspect", "--size", "db").out)
+    assert (document["SizeRw"], document["SizeRootFs"]) == (None, None)
+    assert "SizeRw" not in json.loads(pyswarm("inspect", "db").out)[0]
+
+
 def test_inspect_finds_any_kind_and_names_what_does_not_exist(
     fleet: Script, pyswarm: Pyswarm
 ) -> None:
@@ -66,8 +80,14 @@ def test_inspect_finds_any_kind_and_names_what_does_not_exist(
     fleet.on("ListTasks", NotFound("no such task"))
     ran = pyswarm("inspect", "web", "nothing")
     assert [one["ID"] for one in json.loads(ran.out)] == [SERVICE_ID]
-    assert (ran.code, ran.err) == (1, "Error: No such object: nothing\n")
-    assert pyswarm("inspect", "--type", "network", "web").err == "Error: No such network: web\n"
+    assert (ran.code, ran.err) == (
+        1,
+        "Error: No such object: nothing: expected a container, network, node, service, task, user"
+        " or image\n",
+    )
+    assert pyswarm("inspect", "--type", "network", "web").err == (
+        "Error: No such network: web: `pyswarm network ls` lists all networks\n"
+    )
     fleet.on("GetNode", pb.NodeReply(node=node_view()))
     assert pyswarm("inspect", "-f", "{{.Description.Hostname}}", "host1").out == "host1\n"
 
@@ -94,4 +114,5 @@ def test_an_image_is_inspected_with_the_nodes_that_have_it(
         "Size": 7,
         "Nodes": ["host1", "host2"],
     }
-    assert pyswarm("inspect", "--type", "image", "db").err == "Error: No such image: db\n"
+    said = "Error: No such image: db: `pyswarm image ls` lists all images\n"
+    assert pyswarm("inspect", "--type", "image", "db").err == said

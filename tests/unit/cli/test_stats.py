@@ -8,6 +8,7 @@ from cli.container import stats
 from cli.render.usage import Usage, fitting
 from pyswarm_core.api.v1 import stats_pb2
 from pyswarm_core.clock import SECOND
+from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import NotFound, Unavailable
 from pyswarm_core.views import NamedStats, StatsPart, TaskStats
 from tests.unit.cli.conftest import Pyswarm
@@ -115,20 +116,52 @@ def test_a_node_that_is_gone_costs_one_line(script: Script, pyswarm: Pyswarm) ->
 
 
 def test_an_unknown_name_is_refused(script: Script, pyswarm: Pyswarm) -> None:
-    script.on("Stats", NotFound('no such service or task: "nosuch"'))
+    script.on("Stats", NotFound("No such container: nosuch"))
     for words in (("stats", "nosuch"), ("stats", "--no-stream", "nosuch")):
         ran = pyswarm(*words)
         assert (ran.code, ran.out) == (1, "")
-        assert ran.err == 'Error: no such service or task: "nosuch"\n'
+        assert ran.err == "Error: No such container: nosuch\n"
 
 
-def test_a_stream_that_breaks_says_so(script: Script, pyswarm: Pyswarm) -> None:
-    script.on("Stats", [*TWICE, Unavailable("another term of leadership began: try again")])
+LEADER_GONE = Unavailable("another term of leadership began: try again")
+
+
+def test_a_live_table_goes_on_under_the_next_leader(
+    script: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.resuming.PAUSE_S", 0.0)
+    script.on("Stats", [*TWICE, LEADER_GONE], LEADER_GONE, [part(3, "host1", "web.1")])
+    ran = pyswarm("stats", "--format", "{{.Name}} {{.CPUPerc}}")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.splitlines()[-1] == "web.1 25.00%"
+    assert len(script.requests("Stats")) == 3
+    assert all(one.follow for one in script.requests("Stats"))
+
+
+def test_a_stream_that_is_not_taken_up_again_says_so(
+    script: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.resuming.RECONNECT_S", -1.0)
+    script.on("Stats", [*TWICE, LEADER_GONE])
     ran = pyswarm("stats")
     assert ran.code == 1
     assert ran.err == (
         "Error: the stream of stats ended: another term of leadership began: try again\n"
     )
+
+
+def test_samples_of_the_next_leader_have_rates_and_replace_all_nodes() -> None:
+    found = Usage()
+
+    def shown() -> dict[str, str]:
+        return {row["Name"]: row["CPUPerc"] for row in found.rows(truncate=True)}
+
+    for one in TWICE:
+        found.take(from_proto(StatsPart, one))
+    assert len(shown()) == 3
+    found.begin()
+    found.take(from_proto(StatsPart, part(3, "host2", "web.2")))
+    assert shown() == {"web.2": "25.00%"}
 
 
 def test_a_live_table_in_a_pipe_has_no_control_codes(script: Script, pyswarm: Pyswarm) -> None:

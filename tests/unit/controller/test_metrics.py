@@ -1,20 +1,28 @@
 """How full networks are is told before tasks have to wait."""
 
+from unittest.mock import Mock
+
+import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from controller.brain.allocator.usage import Usage, usage
+from controller.leader.exchanges import EXEC
+from controller.leader.tunnels import Tunnels
 from controller.metrics import LeaderState, Metrics, SessionState
+from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.decision import EventKind, Writes
-from pyswarm_core.ids import NetworkId
+from pyswarm_core.errors import Unavailable
+from pyswarm_core.ids import NetworkId, NodeId
 from pyswarm_core.objects import Endpoint, Network, UpdateStatus, VirtualIp
 from pyswarm_core.specs import Ipam, IpamConfig
 from pyswarm_core.state import State
 from pyswarm_core.states import UpdateState
+from pyswarm_core.streams.requests import ExecRequest
 from pyswarm_core.views import Event
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
-from tests.fixtures.build import dirty, nodes, service
+from tests.fixtures.build import Numbered, dirty, nodes, service
 
 SPEC = build.template(networks=["net"])
 NET = NetworkId("net")
@@ -29,6 +37,7 @@ class Leading:
         self.quarantine = ()
         self.sessions: list[SessionState] = []
         self.tasks_withheld = 0
+        self.tunnels = Tunnels(Numbered(), lambda *_: None)
 
 
 def full_world(subnet: str) -> BrainWorld:
@@ -55,6 +64,31 @@ def test_a_network_without_free_blocks_shows_before_tasks_wait_for_it() -> None:
     told = {use: scraped(metrics.registry, "blocks", use) for use in ("nodes", "services", "free")}
     assert told == {"nodes": 2, "services": 0, "free": 0}
     assert scraped(metrics.registry, "addresses", "tasks") == 10
+
+
+async def test_streams_to_agents_are_counted_by_operation_while_they_are_open() -> None:
+    metrics, leading = Metrics(), Leading(build.state())
+    metrics.watch(lambda: leading)
+
+    def count(operation: str) -> float | None:
+        name = "pyswarm_controller_streams"
+        return metrics.registry.get_sample_value(name, {"operation": operation})
+
+    def dialled(node_id: NodeId, request: dispatcher_pb2.OpenTunnel) -> None:
+        leading.tunnels.accept(request.tunnel_id, node_id, Mock())
+
+    def refused(*_: object) -> None:
+        raise Unavailable("no session")
+
+    leading.tunnels = Tunnels(Numbered(), dialled)
+    assert [count(one) for one in ("exec", "stats", "image_ports")] == [0, 0, 0]
+    async with leading.tunnels.open(NodeId("n1"), EXEC, ExecRequest(ref="t", args=("x",))):
+        assert [count(one) for one in ("exec", "stats")] == [1, 0]
+    leading.tunnels._ask = refused
+    with pytest.raises(Unavailable):
+        async with leading.tunnels.open(NodeId("n1"), EXEC, ExecRequest(ref="t", args=("x",))):
+            pass
+    assert count("exec") == 0
 
 
 def test_virtual_addresses_and_the_gateway_close_blocks() -> None:

@@ -218,7 +218,7 @@ async def test_a_token_of_a_stack_does_nothing_outside_it(fleet: Identified) -> 
     """Lists are filtered instead: test_stacks.py."""
     ci = await fleet.user("ci", Role.OPERATOR, "web")
     token = await fleet.token(ci)
-    filtered = (Named.LISTED, Named.SERVICES_OR_TASKS)
+    filtered = (Named.LISTED, Named.CONTAINERS)
     lists = [name for name, rule in RULES.items() if rule.named in filtered]
     async with fleet.dial(fleet.guest) as guest:
         ends = {

@@ -106,14 +106,27 @@ class ImagesContract:
         assert image.digest == digest
         assert image.names == (host.name(f"web@{digest}"),)
 
+    async def test_a_configuration_is_read_without_a_pull(self, host: Host) -> None:
+        given = ImageConfig(exposed_ports=("53/udp", "80/tcp"), user="web")
+        host.push("web:1", given)
+        assert await host.images.configuration(host.name("web:1")) == given
+        assert host.pulls() == 0
+        await host.images.resolve(host.name("web:1"))
+        host.push("web:1", ImageConfig())
+        assert await host.images.configuration(host.name("web:1")) == given
+        digest = await host.images.resolve_digest(host.name("web:1"))
+        there = await host.images.configuration(host.name(f"web@{digest}"))
+        assert there.exposed_ports == ()
+
     async def test_an_unknown_image_is_not_found(self, host: Host) -> None:
         host.push("web:1", ImageConfig())
         for missing in ("web:2", "other:1"):
             with pytest.raises(ImageNotFound, match=missing) as caught:
                 await host.images.resolve(host.name(missing))
             assert not caught.value.temporary
-        with pytest.raises(ImageNotFound):
-            await host.images.resolve_digest(host.name("web:2"))
+        for ask in (host.images.resolve_digest, host.images.configuration):
+            with pytest.raises(ImageNotFound):
+                await ask(host.name("web:2"))
         assert await host.images.list() == ()
 
     async def test_a_registry_that_requires_a_login_refuses_others(self, host: Host) -> None:
@@ -157,7 +170,8 @@ class ImagesContract:
         "hostile", ["", "../../etc/passwd", "--help", "web;reboot", "docker://web", "web:1\n"]
     )
     async def test_a_malformed_reference_asks_nobody(self, host: Host, hostile: str) -> None:
-        for call in (host.images.resolve, host.images.remove, host.images.resolve_digest):
+        images = host.images
+        for call in (images.resolve, images.remove, images.resolve_digest, images.configuration):
             with pytest.raises(InvalidArgument):
                 await call(hostile)
         assert host.pulls() == 0

@@ -103,6 +103,18 @@ def test_a_task_keeps_its_addresses_and_one_that_gets_none_holds_none() -> None:
     assert plan.join(B, (OTHER,))[0].address == first[1].address
 
 
+def test_a_kept_address_goes_to_the_task_that_chose_it() -> None:
+    plan = planned(overlay(NET, 29))
+    kept = ((OTHER, "10.1.0.2"), (NET, "10.1.0.3"), (NET, "10.9.0.1"))
+    given = [plan.join(TaskId(f"t{n}"), (NET,), kept=kept)[0].address for n in range(4)]
+    assert given == ["10.1.0.2", "10.1.0.4", "10.1.0.5", "10.1.0.6"]
+    with pytest.raises(NetworkFailed, match="no free address"):
+        plan.join(A, (NET,), kept=kept)
+    assert plan.join(A, (NET,), {NET: "10.1.0.3"}, kept)[0].address == "10.1.0.3"
+    plan.leave(A)
+    assert plan.join(B, (NET,))[0].address == "10.1.0.3"
+
+
 def test_how_a_task_is_attached_follows_from_its_addresses() -> None:
     plan = planned(msgspec.structs.replace(overlay(NET), subnet6="fd00:1::/112"))
     plan.join(A, (NET,))

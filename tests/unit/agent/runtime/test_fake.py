@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.runtime.base import Command, ContainerConfig
+from agent.runtime.base import Command, ContainerConfig, Stats
 from agent.runtime.fake import CommandScript, FakeRuntime, Script
 from tests.fixtures.runtime_contract import Behaviour, CommandBehaviour, RuntimeContract
 
@@ -33,6 +33,14 @@ class FakeWorld:
 
     def command(self, behaviour: CommandBehaviour) -> Command:
         return Command(args=(behaviour.name,))
+
+    async def stats(self, container_id: str) -> Stats | None:
+        """A fake container is one process that uses nothing."""
+        found = {one.id: one for one in await self.runtime.found()}
+        if container_id not in found:
+            return None
+        memory = self.runtime.limits(container_id).memory_bytes
+        return Stats(memory_limit_bytes=memory, pids=0 if found[container_id].exit else 1)
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_a_task_belongs_to_the_request_that_names_it_or_its_service(state: State
 
 
 def test_an_unknown_name_is_refused(state: State) -> None:
-    with pytest.raises(NotFound, match='no such service or task: "nosuch"'):
+    with pytest.raises(NotFound, match="No such container: nosuch: "):
         finish(named_targets(state, ["web", "nosuch"]))
 
 

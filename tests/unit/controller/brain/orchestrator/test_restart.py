@@ -90,6 +90,32 @@ def test_without_a_delay_a_task_is_replaced_once_per_second(delay: int) -> None:
     assert max(held.restarts for held in world.state.tasks.values()) in (9, 10)
 
 
+def _restarts(delay: int, longest: int) -> list[int]:
+    """When a task that fails at once runs again, in milliseconds."""
+    spec = build.template(delay=delay)
+    policy = replace(spec.restart_policy, max_delay=longest)
+    web = service("web", spec=replace(spec, restart_policy=policy))
+    world = BrainWorld(build.state(nodes=nodes(1), services=[web], history=20))
+    runs: dict[str, int] = {}
+    for passed in range(0, 6_000, 50):
+        world.now = Instant(NOW + passed * (SECOND // 1_000))
+        world.settle(dirty("web"))
+        for held in world.desired("web"):
+            if held.desired_state is TaskState.RUNNING:
+                runs[held.id] = passed
+                world.report("n1", held, FAILED)
+        world.settle(dirty("web"))
+    return list(runs.values())[1:]
+
+
+def test_a_delay_that_doubles_counts_from_the_first_restart() -> None:
+    assert _restarts(SECOND // 10, 60 * SECOND) == [100, 300, 700, 1_500, 3_100]
+    for delay, longest in ((SECOND // 10, SECOND // 2), (SECOND // 20, 60 * SECOND)):
+        first, second, *_ = _restarts(delay, longest)
+        assert first >= 1_000
+        assert second >= first + 1_000
+
+
 def _failing(max_delay: int, seconds: int) -> list[Task]:
     """The tasks of a slot that fail as soon as they are to run."""
     spec = build.template(delay=SECOND)
