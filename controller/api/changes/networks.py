@@ -24,7 +24,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, Unavailable, invalid, quoted
 from pyswarm_core.ids import IdSource, NetworkId
 from pyswarm_core.kinds import NETWORK
-from pyswarm_core.objects import Network, Version
+from pyswarm_core.objects import Network, Service, Version
 from pyswarm_core.specs import NetworkSpec, ServiceSpec, ipv4_config, ipv6_config
 from pyswarm_core.state import State
 from pyswarm_core.validation import network_problems, require
@@ -140,15 +140,21 @@ def _allocate(state: State, spec: NetworkSpec, routes: Iterable[str]) -> Allocat
 
 
 def _users(state: State, network_id: NetworkId) -> Iterator[str]:
-    """Services that join it, and those with tasks, not ended, made from a spec that did."""
+    """Services that join it, and those with tasks, not ended, that do."""
     for service in state.services.values():
         versions = state.tasks_of_service(service.id).unfinished
-        is_mixed = any(version < service.spec_version for version in versions)
-        previous = [one.spec for one in service.previous_specs] if is_mixed else ()
-        if any(_joins(spec, network_id) for spec in (service.spec, *previous)):
+        specs = [service.spec, *(filter(None, map(service.made_from, versions)))]
+        if any(_joins(spec, network_id) for spec in specs) or _leaves(state, service, network_id):
             leaving = " (being removed)" if service.removing else ""
-            yield f"service {quoted(service.spec.name)}{leaving}"
+            kind = "container" if service.spec.mode.is_container else "service"
+            yield f"{kind} {quoted(service.spec.name)}{leaving}"
 
 
 def _joins(spec: ServiceSpec, network_id: NetworkId) -> bool:
     return any(joined.target == network_id for joined in spec.task_template.networks)
+
+
+def _leaves(state: State, service: Service, network_id: NetworkId) -> bool:
+    """Whether a container was disconnected from it, and its agent has yet to do that."""
+    tasks = state.tasks_of_service(service.id) if service.spec.mode.is_container else ()
+    return any(network_id in state.networks_left(task) for task in tasks)

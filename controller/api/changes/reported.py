@@ -68,7 +68,9 @@ class Reports:
         joined = self._state.footprint(task).networks
         kept: dict[NetworkId, TaskAddress] = {}
         for address in told:
-            if self._has(node, joined, address) and address.network_id not in kept:
+            # One that it is leaving is known, and no network of its spec any more.
+            has = address in task.detail.addresses or self._has(node, joined, address)
+            if has and address.network_id not in kept:
                 kept[address.network_id] = address
             else:
                 self._refuse(task, f"address {address.address[:64]!r}")
