@@ -19,7 +19,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.indexes.endpoints import NO_ENDPOINT, EndpointIndex
-from pyswarm_core.indexes.joined import JoinedNetworks
+from pyswarm_core.indexes.joined import JoinedNetworks, networks_left
 from pyswarm_core.indexes.layers import KeptLayers
 from pyswarm_core.indexes.nodes import NodeTable
 from pyswarm_core.indexes.tasks import (
@@ -148,9 +148,7 @@ class State:
         return found
 
     def networks_left(self, task: Task) -> tuple[NetworkId, ...]:
-        """The networks that a container was disconnected from and its task still has addresses
-        on.
-        """
+        """The networks that a container was disconnected from, and its task may still be on."""
         return self._joined.left(task.id)
 
     def apply(self, writes: Writes) -> set[ChunkKey]:
@@ -202,7 +200,7 @@ class State:
         self.tasks_in_state[task.state] += 1
         group = self._of_service[task.service_id]
         group.put_living(old, task, self.cluster.spec.history_kept)
-        if (left := self._joined.left(task.id)) and self._joined.set_left(task, _held(task, left)):
+        if self._joined.left(task.id) and self._count_left(task, 1):
             self.node_table.free(task.node_id)
 
     def _put(self, item: Object) -> None:
@@ -319,12 +317,14 @@ class State:
             self._count_left(task, 1)
             self._joined.count(old, task.node_id, -1)
 
-    def _count_left(self, task: Task, sign: int) -> None:
-        """Count a container's task on the networks that it is leaving."""
-        held = [one.network_id for one in task.detail.addresses] if sign > 0 else ()
+    def _count_left(self, task: Task, sign: int) -> bool:
+        """Count a container's task on the networks that it is leaving, or no more; returns whether
+        it has left one.
+        """
+        service = self.services.get(task.service_id) if sign > 0 else None
         joined = self.footprint(task).networks
-        left = [one for one in held if one in self.networks and one not in joined]
-        self._joined.set_left(task, left)
+        left = networks_left(service, task, joined) if service is not None else []
+        return self._joined.set_left(task, [one for one in left if one in self.networks])
 
     def _put_tasks(self, tasks: Iterable[Task]) -> set[ChunkKey]:
         chunks: set[ChunkKey] = set()
@@ -479,12 +479,6 @@ class State:
         node_tasks.pop(task.id, None)
         if not node_tasks:
             del self._of_node[task.node_id]
-
-
-def _held(task: Task, networks: Iterable[NetworkId]) -> list[NetworkId]:
-    """Those of the networks on which the task has an address."""
-    held = [one.network_id for one in task.detail.addresses]
-    return [network_id for network_id in networks if network_id in held]
 
 
 _INDEXES: Mapping[str, Callable[[State, Any, Any, Any], None]] = {

@@ -1,16 +1,33 @@
 """How many tasks are on each network, by node. PURE (mutable: only `State` changes it).
 
 A task is on the networks of its spec, from when it has a node until it has ended. The networks of a
-container change while its task runs: the task is on a network that it leaves until its agent
-reports that it has no address there.
+container change while its task runs: the task is on a network that it leaves, too, until its agent
+reports that it has the networks of a later spec.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
-from pyswarm_core.objects import Task
+from pyswarm_core.objects import Service, Task
+from pyswarm_core.specs import PREDEFINED_NETWORKS
 
 NetworkLoad = dict[NetworkId, dict[NodeId, int]]
+
+
+def networks_left(service: Service, task: Task, joined: Collection[NetworkId]) -> list[NetworkId]:
+    """The networks that a container's task may be on beside those that it has joined: of the specs
+    since the one that its agent has acknowledged, and those on which it has addresses.
+    """
+    known = max(task.spec_version, task.detail.limits_version)
+    found = [one.network_id for one in task.detail.addresses]
+    found = [one for one in found if one not in PREDEFINED_NETWORKS]
+    if known < service.spec_version:
+        found += service.spec.task_template.overlays
+        for previous in service.previous_specs:
+            found += previous.spec.task_template.overlays
+            if previous.version <= known:
+                break
+    return [one for one in dict.fromkeys(found) if one not in joined]
 
 
 class JoinedNetworks:
@@ -50,8 +67,8 @@ class JoinedNetworks:
         return self._left.get(task_id, ())
 
     def set_left(self, task: Task, networks: Iterable[NetworkId]) -> bool:
-        """The task still has addresses on these networks, which its spec does not name. Returns
-        whether it is no more on one of those before.
+        """The task may still be on these networks, which its spec does not name. Returns whether
+        it is no more on one of those before.
         """
         before, now = self.left(task.id), tuple(networks)
         if before == now:

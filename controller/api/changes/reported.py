@@ -65,12 +65,10 @@ class Reports:
     ) -> tuple[TaskAddress, ...]:
         if told == task.detail.addresses:
             return told
-        joined = self._state.footprint(task).networks
+        joined = (*self._state.footprint(task).networks, *self._state.networks_left(task))
         kept: dict[NetworkId, TaskAddress] = {}
         for address in told:
-            # One that it is leaving is known, and no network of its spec any more.
-            has = address in task.detail.addresses or self._has(node, joined, address)
-            if has and address.network_id not in kept:
+            if self._has(node, joined, address) and address.network_id not in kept:
                 kept[address.network_id] = address
             else:
                 self._refuse(task, f"address {address.address[:64]!r}")
