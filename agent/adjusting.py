@@ -5,6 +5,7 @@ kernel has it (NetworksJoining), and until the kernel has it no more, so a resta
 each. A change that fails is undone.
 """
 
+import asyncio
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -23,6 +24,8 @@ from pyswarm_core.objects import TaskAddress
 from pyswarm_core.specs import NetworkAttachment
 
 _log = EventLog("agent.adjusting")
+
+REATTACHING_AT_ONCE = 8
 
 
 def addresses_of(record: Record) -> tuple[TaskAddress, ...]:
@@ -44,16 +47,21 @@ class Adjusting:
         self._overlays = overlays
         self._preparation = preparation
         self._handle = handle
+        self._reattaching = asyncio.Semaphore(REATTACHING_AT_ONCE)
 
-    async def change(self, record: Record, new: NewLimits) -> tuple[Interface, ...] | None:
-        """Give the running container these limits and networks; return the interfaces that it has
-        then, None if they stay. Raises NotRunning, RuntimeFailed and NetworkFailed; then it has the
-        former ones.
+    async def limit(self, record: Record, new: NewLimits) -> None:
+        """Give the running container these limits. Raises NotRunning, RuntimeFailed and
+        NetworkFailed; then it has the former ones.
         """
         now, then = record.spec.resources, new.resources
         if (then.limits, then.swap_bytes) != (now.limits, now.swap_bytes):
             await self._runtime.update(record.task_id, cgroup_limits(then))
             await self._overlays.limit(record.task_id, bandwidth(then))
+
+    async def join(self, record: Record, new: NewLimits) -> tuple[Interface, ...] | None:
+        """Give the running container interfaces on these networks alone; return those that it has
+        then, None if they stay. Raises NetworkFailed and OSError; then it has the former ones.
+        """
         if new.networks is None or not _differ(record, new.networks):
             return None
         return await self._join(record, new, new.networks)
@@ -62,7 +70,8 @@ class Adjusting:
         """Attach an adopted task again: watch its interfaces, repair the host's side, and open its
         resolver, whose sockets closed with the former agent. Raises NetworkFailed.
         """
-        await self._attach(record, [one.network_id for one in record.held], _as_held(record))
+        async with self._reattaching:
+            await self._attach(record, [one.network_id for one in record.held], _as_held(record))
 
     async def _join(
         self, record: Record, new: NewLimits, networks: tuple[NetworkAttachment, ...]

@@ -44,7 +44,6 @@ from pyswarm_core.views import CheckResult
 _log = EventLog("agent.worker")
 
 CLEANING_AT_ONCE = 8
-REATTACHING_AT_ONCE = 8
 ASSIGNED_AT_ONCE = 32
 """New tasks per turn of the event loop: each costs a write to the disk."""
 WITHDRAW_MAX_S = 1.0
@@ -93,7 +92,6 @@ class Worker:
         self._checks = Checks(clock, probe, self._checked, observer)
         self._fitness = Fitness()
         self._cleaning = asyncio.Semaphore(CLEANING_AT_ONCE)
-        self._reattaching = asyncio.Semaphore(REATTACHING_AT_ONCE)
         self._group: asyncio.TaskGroup | None = None
         self._adopted = asyncio.Event()
 
@@ -311,8 +309,7 @@ class Worker:
 
     async def _reattach(self, record: Record) -> None:
         try:
-            async with self._reattaching:
-                await self._adjusting.reattach(record)
+            await self._adjusting.reattach(record)
         except Exception as error:
             _log.error("task.reattach_failed", task=record.task_id, error=_error_text(error))
 
@@ -417,24 +414,25 @@ class Worker:
             text = _error_text(error)
             _log.warning("task.signal_failed", task=record.task_id, signal=number, error=text)
 
-    async def _change_limits(
-        self, task_id: TaskId, before: asyncio.Task[None] | None = None
-    ) -> None:
+    async def _change_limits(self, task_id: TaskId, before: asyncio.Task[None] | None) -> None:
         """`before`: other work on the task's interfaces, which ends first."""
         if before is not None:
             await before
         record = self._records.get(task_id)
         if record is None or (limits := record.new_limits) is None:
             return
-        error, interfaces = "", None
+        error, interfaces, limited = "", None, False
         try:
-            interfaces = await self._adjusting.change(record, limits)
+            await self._adjusting.limit(record, limits)
+            limited = True
+            interfaces = await self._adjusting.join(record, limits)
         except NotRunning:
             return  # Exited follows, and a restarted agent repeats the change
         except Exception as failure:
             error = _error_text(failure)
             _log.warning("task.limits_refused", task=task_id, error=error)
-        self.handle(task_id, events.LimitsChanged(limits, error, interfaces))
+        refused = bool(error) and limited
+        self.handle(task_id, events.LimitsChanged(limits, error, refused, interfaces))
 
     async def _clean(self, task_id: TaskId) -> None:
         await self._remove_until_gone(task_id)

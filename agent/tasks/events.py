@@ -71,6 +71,8 @@ class LimitsChanged(TaskEvent, frozen=True):
 
     limits: NewLimits
     error: str = ""
+    networks_refused: bool = False
+    """The error is about the networks."""
     interfaces: tuple[Interface, ...] | None = None
     """Those that it has; None: they did not change."""
 

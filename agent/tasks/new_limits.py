@@ -48,7 +48,12 @@ def _changed(record: Record, event: LimitsChanged) -> Outcome:
     record = _refused(record) if event.error else _with(record, new, event.interfaces)
     if new != record.new_limits:
         return record, _CHANGE
-    detail = replace(record.detail, limits_version=new.version, limits_error=event.error)
+    detail = replace(
+        record.detail,
+        limits_version=new.version,
+        limits_error=event.error,
+        networks_refused=event.networks_refused,
+    )
     return replace(record, new_limits=None, detail=detail), ()
 
 

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 
-import click
-
 from cli import converge
 from cli.client import Client
 from cli.container import calls
 from cli.container.calls import Named
 from cli.container.lifecycle.stopping import runs
 from cli.converge import Watched
+from cli.errors import ConvergenceFailed
 from cli.network.connecting import Joined
 from cli.service.change import changed
-from pyswarm_core.errors import NotFound
+from cli.service.spec.template import put
+from pyswarm_core.errors import Conflict, NotFound
 from pyswarm_core.specs import PREDEFINED_NETWORKS, ServiceSpec
 
 
@@ -37,14 +37,23 @@ def change(
     wait: bool = True,
 ) -> None:
     """Change the container's spec; of one that runs, return once its node has changed the
-    container. Says on stderr if that took a restart.
+    container. Raises Conflict if the node refuses; then the container's spec is the former one
+    again.
     """
+    before = container.service.spec.task_template.networks
     service = changed(client, container.service.id, edit)
     if not wait or not runs(container):
         return
-    converge.until_converged(client, [Watched.of(service)], quiet=True)
-    now = calls.named(client, service.id)
-    before = container.task.task.id if container.task else ""
-    if now.task is not None and now.task.task.id != before:
-        name = service.spec.name
-        click.echo(f"container {name} was restarted: see `pyswarm why {name}`", err=True)
+    try:
+        converge.until_converged(client, [Watched.of(service)], quiet=True)
+    except ConvergenceFailed:
+        now = calls.named(client, service.id)
+        if now.task is None or not now.task.task.detail.networks_refused:
+            raise
+        if now.service.spec_version == service.spec_version:
+            former = changed(
+                client, service.id, lambda spec: put(spec, "task_template.networks", before)
+            )
+            converge.until_converged(client, [Watched.of(former)], quiet=True)
+        why = now.task.task.detail.limits_error
+        raise Conflict(f"node {now.task.node_name} refused: {why}") from None

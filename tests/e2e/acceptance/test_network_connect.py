@@ -1,6 +1,7 @@
 """`network connect` and `disconnect`: containers gain and lose interfaces while they run."""
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -212,6 +213,27 @@ def test_what_cannot_be_is_refused_in_dockers_words(fleet: Fleet, web: str, othe
     assert sorted(networks(fleet, web)) == sorted(["app", other])
 
 
+def test_a_container_whose_node_cannot_carry_a_network_runs_on_as_it_was(
+    fleet: Fleet, web: str, service: str
+) -> None:
+    (row,) = fleet.rows("ps", "--filter", f"name=^{web}$")
+    lan = ("ip", "route", "{}", "10.88.3.0/24", "dev", "lo")
+    before = identity(fleet, web)
+    fleet("network", "create", "--subnet", "10.88.0.0/16", f"{service}-lan")
+    added = fleet.on(row["Node"], *[word.format("add") for word in lan])
+    assert added.code == 0, added.err
+    try:
+        told = fleet.refused("network", "connect", f"{service}-lan", web)
+        assert f"node {row['Node']} refused: " in told
+        assert "overlaps a route of this host" in told
+        assert list(networks(fleet, web)) == ["app"]
+        assert interfaces(fleet, web) == ["eth0"]
+        assert identity(fleet, web) == before
+    finally:
+        fleet.on(row["Node"], *[word.format("del") for word in lan])
+        fleet("network", "rm", f"{service}-lan")
+
+
 def test_services_are_refused_with_the_alternative(fleet: Fleet, other: str, service: str) -> None:
     fleet("service", "create", "--name", service, "--network", "app", IMAGE)
     for ref in (service, f"{service}.1"):
@@ -252,8 +274,8 @@ def test_a_killed_agent_finishes_what_it_began(fleet: Fleet, web: str, other: st
             fleet.until(lambda: has_interfaces(fleet, web, 1), "it has left")
     assert identity(fleet, web) == before
     assert asks(fleet, web, web)
-    ports = fleet.on(row["Node"], "sh", "-c", "ip -o link show type veth | grep -cE -- '-t[0-9a-z]+@'")
-    assert int(ports.out) == 2, "no interface is left on the host"
+    ports = fleet.on(row["Node"], "ip", "-o", "link", "show", "type", "veth").out
+    assert len(re.findall(r"-t[0-9a-z]+@", ports)) == 2, "no interface is left on the host"
 
 
 def has_interfaces(fleet: Fleet, name: str, count: int) -> bool:
