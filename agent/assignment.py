@@ -30,7 +30,9 @@ class Template(msgspec.Struct, frozen=True, gc=False):
     ports: tuple[PortConfig, ...] = ()
     login: RegistryLogin | None = None
     new_limits: NewLimits | None = None
-    """Limits of a newer spec version than the tasks', which the spec has already."""
+    """Limits, and of a container networks, of a newer spec version than the tasks', which the spec
+    has already.
+    """
     container: ContainerMode | None = None
     """Set if its task is that of a container, whose writable layer is kept."""
 
@@ -136,6 +138,7 @@ def _template(data: bytes) -> Template:
     message = dispatcher_pb2.TaskTemplate.FromString(data)
     spec = from_proto(TaskSpec, message.spec)
     new = message.HasField("spec") and message.limits_version > message.spec_version
+    networks = spec.networks if message.HasField("container") else None
     return Template(
         ServiceId(message.service_id),
         message.service_name,
@@ -144,7 +147,7 @@ def _template(data: bytes) -> Template:
         spec,
         tuple(from_proto(PortConfig, port) for port in message.ports),
         _login(message),
-        NewLimits(message.limits_version, spec.resources) if new else None,
+        NewLimits(message.limits_version, spec.resources, networks) if new else None,
         from_proto(ContainerMode, message.container) if message.HasField("container") else None,
     )
 

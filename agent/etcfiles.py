@@ -19,6 +19,19 @@ def hosts(names: Sequence[str], addresses: Iterable[str], extra: Iterable[str] =
     return _text([*LOCAL, *own, *extra])
 
 
+def edited(present: bytes, before: bytes, after: bytes) -> bytes:
+    """A file that was made as `before` and that the container may have edited, with the lines in
+    which `after` differs.
+    """
+    if present == before:
+        return after
+    was, now = split_lines(before.decode()), split_lines(after.decode())
+    lines = split_lines(present.decode(errors="surrogateescape"))
+    kept = [line for line in lines if line not in was or line in now]
+    new = [line for line in now if line not in was]
+    return "".join(f"{line}\n" for line in (*kept, *new)).encode(errors="surrogateescape")
+
+
 def hosts_of_host(of_host: str, extra: Iterable[str] = ()) -> bytes:
     """/etc/hosts of a container in its host's network."""
     return _text([*(split_lines(of_host) or LOCAL), *extra])

@@ -140,9 +140,7 @@ class Preparation:
         ports = self._overlays.claim(record.task_id, record.ports)
         in_host = not attached.netns_path
         container = spec.container_spec
-        hostname = _hostname(
-            record, self._hostname if in_host else short(record.layer or record.task_id)
-        )
+        hostname = self._name(record, in_host=in_host)
         files = self._files(record, hostname, attached)
         passwd, group = _accounts(image.config, record, image.layers)
         around = Surroundings(
@@ -171,6 +169,28 @@ class Preparation:
             )
         )
         return _prepared(record, image, pid, attached, ports)
+
+    def networks_changed(self, record: Record, before: Attached, after: Attached) -> None:
+        """Change the files in /etc of a running container that name its addresses and its resolver.
+        A resolv.conf that the container has edited stays as it is. Raises OSError.
+        """
+        hostname = self._name(record, in_host=False)
+        was, now = (self._files(record, hostname, one) for one in (before, after))
+        for name in ("hosts", "resolv.conf"):
+            if was[name] == now[name]:
+                continue
+
+            def edit(present: bytes, name: str = name) -> bytes:
+                if name == "resolv.conf" and present != was[name]:
+                    return present
+                return etcfiles.edited(present, was[name], now[name])
+
+            self._runtime.edit_file(record.task_id, name, edit)
+
+    def _name(self, record: Record, *, in_host: bool) -> str:
+        return _hostname(
+            record, self._hostname if in_host else short(record.layer or record.task_id)
+        )
 
     def _files(self, record: Record, hostname: str, attached: Attached) -> dict[str, bytes]:
         spec = record.spec.container_spec

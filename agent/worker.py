@@ -10,6 +10,7 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 
+from agent.adjusting import Adjusting, addresses_of
 from agent.assignment import Assignment
 from agent.fitness import Fitness, after_check, after_failure, after_start, is_host_error
 from agent.health.base import Probe
@@ -27,7 +28,6 @@ from agent.runtime.base import HostFailed, NotRunning, Runtime, RuntimeFailed
 from agent.tasks import events, machine
 from agent.tasks.events import Effect, TaskEvent
 from agent.tasks.ocispec_process import stop_signal_number
-from agent.tasks.ocispec_resources import bandwidth, cgroup_limits, interfaces
 from agent.tasks.reconcile import adopt, exited
 from agent.tasks.record import Record, TaskObserver
 from agent.timers import Timers
@@ -44,7 +44,6 @@ from pyswarm_core.views import CheckResult
 _log = EventLog("agent.worker")
 
 CLEANING_AT_ONCE = 8
-REATTACHING_AT_ONCE = 8
 ASSIGNED_AT_ONCE = 32
 """New tasks per turn of the event loop: each costs a write to the disk."""
 WITHDRAW_MAX_S = 1.0
@@ -79,6 +78,7 @@ class Worker:
         self._runtime = runtime
         self._overlays = overlays
         self._preparation = preparation
+        self._adjusting = Adjusting(runtime, overlays, preparation, self.handle)
         self._outbox = outbox
         self._observer = observer
         self._listening = listening
@@ -92,7 +92,6 @@ class Worker:
         self._checks = Checks(clock, probe, self._checked, observer)
         self._fitness = Fitness()
         self._cleaning = asyncio.Semaphore(CLEANING_AT_ONCE)
-        self._reattaching = asyncio.Semaphore(REATTACHING_AT_ONCE)
         self._group: asyncio.TaskGroup | None = None
         self._adopted = asyncio.Event()
 
@@ -261,6 +260,9 @@ class Worker:
                 self._spawn(self._signal(record, kill=effect is Effect.KILL))
             case Effect.FORGET:
                 self._forget(record)
+            case Effect.CHANGE_LIMITS:
+                former = self._repairing.get(record.task_id)
+                self._repair(record.task_id, self._change_limits(record.task_id, former))
             case _:
                 self._spawn(_WORK[effect](self, record.task_id))
 
@@ -272,7 +274,7 @@ class Worker:
         for record in self._records.values():
             self._timers.set(record.task_id, record.wake_at)  # checks begin with Started
             if not record.clean:
-                self._overlays.adopt(record.task_id, record.detail.addresses, record.detail.ports)
+                self._overlays.adopt(record.task_id, addresses_of(record), record.detail.ports)
         found = await self._runtime.found()
         networks = await self._overlays.found() | self._overlays.named
         adoption = adopt(self._records, found, networks)
@@ -287,9 +289,8 @@ class Worker:
         for task_id in adoption.unclean:
             self._spawn(self._clean(task_id))
         for record in self._records.values():
-            if not record.ended and record.detail.addresses:
-                work = self._repairing[record.task_id] = self._spawn(self._reattach(record))
-                work.add_done_callback(partial(self._repaired, record.task_id))
+            if not record.ended and record.held:
+                self._repair(record.task_id, self._reattach(record))
         for name in sorted({*adoption.stray_containers, *adoption.stray_networks}):
             _log.warning("agent.stray_removed", id=name)
             self._spawn(self._clean(TaskId(name)))
@@ -307,25 +308,19 @@ class Worker:
         self.handle(task_id, events.Accepted())
 
     async def _reattach(self, record: Record) -> None:
-        """Attach an adopted task again: watch its interfaces, repair the host's side, and open its
-        resolver, whose sockets closed with the former agent.
-        """
-        networks = [address.network_id for address in record.detail.addresses]
         try:
-            dns = record.spec.container_spec.dns_config
-            async with self._reattaching:
-                await self._overlays.attach(
-                    record.task_id,
-                    networks,
-                    dns.nameservers,
-                    calls_api=record.spec.allow_fleet_api,
-                    interfaces=interfaces(record.spec),
-                )
+            await self._adjusting.reattach(record)
         except Exception as error:
             _log.error("task.reattach_failed", task=record.task_id, error=_error_text(error))
 
-    def _repaired(self, task_id: TaskId, _: asyncio.Task[None]) -> None:
-        del self._repairing[task_id]
+    def _repair(self, task_id: TaskId, work: Coroutine[None, None, None]) -> None:
+        """Work on the task's interfaces, which ends before they are removed."""
+        begun = self._repairing[task_id] = self._spawn(work)
+        begun.add_done_callback(partial(self._repaired, task_id))
+
+    def _repaired(self, task_id: TaskId, work: asyncio.Task[None]) -> None:
+        if self._repairing.get(task_id) is work:
+            del self._repairing[task_id]
 
     async def _watch_exits(self) -> None:
         while True:
@@ -419,20 +414,25 @@ class Worker:
             text = _error_text(error)
             _log.warning("task.signal_failed", task=record.task_id, signal=number, error=text)
 
-    async def _change_limits(self, task_id: TaskId) -> None:
+    async def _change_limits(self, task_id: TaskId, before: asyncio.Task[None] | None) -> None:
+        """`before`: other work on the task's interfaces, which ends first."""
+        if before is not None:
+            await before
         record = self._records.get(task_id)
         if record is None or (limits := record.new_limits) is None:
             return
-        error = ""
+        error, interfaces, limited = "", None, False
         try:
-            await self._runtime.update(task_id, cgroup_limits(limits.resources))
-            await self._overlays.limit(task_id, bandwidth(limits.resources))
+            await self._adjusting.limit(record, limits)
+            limited = True
+            interfaces = await self._adjusting.join(record, limits)
         except NotRunning:
             return  # Exited follows, and a restarted agent repeats the change
         except Exception as failure:
             error = _error_text(failure)
             _log.warning("task.limits_refused", task=task_id, error=error)
-        self.handle(task_id, events.LimitsChanged(limits, error))
+        refused = bool(error) and limited
+        self.handle(task_id, events.LimitsChanged(limits, error, refused, interfaces))
 
     async def _clean(self, task_id: TaskId) -> None:
         await self._remove_until_gone(task_id)
@@ -484,7 +484,6 @@ _WORK: Mapping[Effect, Callable[[Worker, TaskId], Coroutine[None, None, None]]] 
     Effect.START: Worker._start,
     Effect.AWAIT_LISTENING: Worker._await_listening,
     Effect.WITHDRAW: Worker._withdraw,
-    Effect.CHANGE_LIMITS: Worker._change_limits,
     Effect.CLEAN: Worker._clean,
 }
 """The effects that need a task's id alone."""

@@ -143,7 +143,9 @@ class Service(Object, frozen=True):
     those tasks.
     """
     limits_version: int = 0
-    """The spec version at which its tasks' limits last changed (indexes/limited.py); 0: never."""
+    """The spec version at which its tasks' limits last changed, or a container's networks
+    (indexes/limited.py); 0: never.
+    """
     started_at: Instant = Instant(0)
     """When it was last started after a stop: tasks that ended before then run again; 0: never."""
     pinned_node: NodeId = NodeId("")
@@ -238,7 +240,9 @@ class TaskDetail(Model, frozen=True):
     ran: int = 0
     """Nanoseconds that it was running; 0 until it has ended, and if it never became healthy."""
     limits_version: int = 0
-    """The spec version whose limits it has, or refused; 0: those that it was made with."""
+    """The spec version whose limits it has (of a container, and networks), or refused; 0: those
+    that it was made with.
+    """
     limits_error: str = ""
     """Why its limits could not be changed to those of `limits_version`."""
     told_to_end: bool = False
@@ -247,6 +251,8 @@ class TaskDetail(Model, frozen=True):
     """Its processes are frozen, as a user requested; it receives no connections meanwhile."""
     command: str = ""
     """Its command line as shell words, cut, if the image decides a part; empty: the spec's."""
+    networks_refused: bool = False
+    """`limits_error` is why a running container could not join its networks."""
 
 
 NO_DETAIL = TaskDetail()

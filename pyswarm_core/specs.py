@@ -165,8 +165,10 @@ class Placement(Model, frozen=True):
 
 
 PREDEFINED_NETWORKS = ("host", "none", "bridge")
-"""Networks that every host has. They are not objects, and a service that names one names no other.
+"""Networks that every host has. They are not objects, and a service that names one names no other;
+a container may have others beside `bridge`.
 """
+HOST_NETWORK, NO_NETWORK, BRIDGE_NETWORK = PREDEFINED_NETWORKS
 
 
 class NetworkAttachment(Model, frozen=True):

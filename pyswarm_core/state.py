@@ -9,7 +9,6 @@ decisions.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import IPv4Address
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, cast
@@ -19,6 +18,8 @@ import numpy as np
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
+from pyswarm_core.indexes.endpoints import NO_ENDPOINT, EndpointIndex
+from pyswarm_core.indexes.joined import JoinedNetworks, networks_left
 from pyswarm_core.indexes.layers import KeptLayers
 from pyswarm_core.indexes.nodes import NodeTable
 from pyswarm_core.indexes.tasks import (
@@ -49,7 +50,6 @@ from pyswarm_core.kinds import (
 from pyswarm_core.limits import CHUNK_SLOTS
 from pyswarm_core.objects import (
     Cluster,
-    Endpoint,
     Network,
     Node,
     Object,
@@ -58,7 +58,6 @@ from pyswarm_core.objects import (
     TaskStatus,
     reported,
 )
-from pyswarm_core.specs import PortConfig, Protocol
 from pyswarm_core.states import TaskState, ends_by_itself, is_terminal, occupies, reported_by_agent
 
 _RUNNING = TaskState.RUNNING
@@ -72,9 +71,6 @@ _Loads = dict[NodeId, list[int]]
 
 _NO_TASKS = ServiceTasks()
 _NO_NODE_TASKS: Mapping[TaskId, Task] = {}
-
-
-_NO_ENDPOINT = Endpoint()
 
 
 class State:
@@ -108,15 +104,17 @@ class State:
         self.network_load: dict[NetworkId, dict[NodeId, int]] = {}
         """How many tasks that occupy a node are on each network, by node."""
         self.idle_blocks = IdleBlocks(self.node_of_number, self.node_table, self.network_load)
+        self._joined = JoinedNetworks(self.network_load, self._refresh_blocks)
         self.roomier: dict[NetworkId, int] = {}
         """Networks in which an address was released, each with the node table's version at that
         time, the latest last.
         """
         self.ingress_network: NetworkId | None = None
         """The ingress network, if there is one."""
-        self.virtual_ips: dict[NetworkId, dict[int, ServiceId]] = {}
+        self._endpoints = EndpointIndex()
+        self.virtual_ips = self._endpoints.virtual_ips
         """The service of each virtual address of a network; addresses as numbers."""
-        self.published: dict[tuple[Protocol, int], dict[ServiceId, tuple[PortConfig, ...]]] = {}
+        self.published = self._endpoints.published
         """The services that publish a port, in either mode, without ports whose number the agent
         chooses.
         """
@@ -148,6 +146,10 @@ class State:
                 return NO_FOOTPRINT
             found = self._footprints[key] = footprint_of(spec)
         return found
+
+    def networks_left(self, task: Task) -> tuple[NetworkId, ...]:
+        """The networks that a container was disconnected from, and its task may still be on."""
+        return self._joined.left(task.id)
 
     def apply(self, writes: Writes) -> set[ChunkKey]:
         """Apply the writes; return the chunks whose content changed."""
@@ -198,6 +200,8 @@ class State:
         self.tasks_in_state[task.state] += 1
         group = self._of_service[task.service_id]
         group.put_living(old, task, self.cluster.spec.history_kept)
+        if self._joined.left(task.id) and self._count_left(task, 1):
+            self.node_table.free(task.node_id)
 
     def _put(self, item: Object) -> None:
         kind = kind_of(item)
@@ -278,11 +282,11 @@ class State:
         self, service_id: ServiceId, old: Service | None, service: Service | None
     ) -> None:
         self.layers.put(service_id, old, service)
-        self._put_endpoint(
-            service_id,
-            old.endpoint if old is not None else _NO_ENDPOINT,
-            service.endpoint if service is not None else _NO_ENDPOINT,
-        )
+        had = old.endpoint if old is not None else NO_ENDPOINT
+        has = service.endpoint if service is not None else NO_ENDPOINT
+        for network_id in self._endpoints.put(service_id, had, has):
+            if network_id in self.networks:
+                self._make_room(network_id)
         if service is None:
             remaining = self._of_service.pop(service_id, None)
             assert old is None or remaining is None or not remaining.slots, (
@@ -295,35 +299,32 @@ class State:
             return
         if (group := self._of_service.get(service_id)) is not None:
             group.expect(service)
+            if service.spec.mode.is_container:
+                self._rejoin(service, group)
         self.unplaced.respecified(service_id)
         if service.spec.mode.per_node:
             self.global_services[service_id] = None
         else:
             self.global_services.pop(service_id, None)
 
-    def _put_endpoint(self, service_id: ServiceId, old: Endpoint, new: Endpoint) -> None:
-        if new == old:
-            return
-        for vip in old.virtual_ips:
-            addresses = self.virtual_ips.get(vip.network_id, {})
-            drop(addresses, int(IPv4Address(vip.addr)), service_id)
-            if not addresses:
-                self.virtual_ips.pop(vip.network_id, None)
-            if vip.network_id in self.networks:
-                self._make_room(vip.network_id)
-        for vip in new.virtual_ips:
-            addresses = self.virtual_ips.setdefault(vip.network_id, {})
-            addresses[int(IPv4Address(vip.addr))] = service_id
-        for port in old.ports:
-            holders = self.published.get((port.protocol, port.published_port), {})
-            holders.pop(service_id, None)
-            if not holders:
-                self.published.pop((port.protocol, port.published_port), None)
-        for port in new.ports:
-            if port.published_port:
-                key = (port.protocol, port.published_port)
-                holders = self.published.setdefault(key, {})
-                holders[service_id] = (*holders.get(service_id, ()), port)
+    def _rejoin(self, container: Service, group: ServiceTasks) -> None:
+        """Count the container's task on the networks that it joins now."""
+        known = self._footprints
+        before = {key: known.pop(key) for key in [key for key in known if key[0] == container.id]}
+        for task in [task for task in group if _ASSIGNED <= task.state <= _RUNNING]:
+            old = before.get((task.service_id, task.spec_version), NO_FOOTPRINT).networks
+            self._joined.add(self.footprint(task).networks, (task.node_id,))
+            self._count_left(task, 1)
+            self._joined.count(old, task.node_id, -1)
+
+    def _count_left(self, task: Task, sign: int) -> bool:
+        """Count a container's task on the networks that it is leaving, or no more; returns whether
+        it has left one.
+        """
+        service = self.services.get(task.service_id) if sign > 0 else None
+        joined = self.footprint(task).networks
+        left = networks_left(service, task, joined) if service is not None else []
+        return self._joined.set_left(task, [one for one in left if one in self.networks])
 
     def _put_tasks(self, tasks: Iterable[Task]) -> set[ChunkKey]:
         chunks: set[ChunkKey] = set()
@@ -363,6 +364,9 @@ class State:
         for version in dict.fromkeys([task.spec_version for task in tasks]):
             alike = [task for task in tasks if task.spec_version == version]
             self._occupy(self.footprint(alike[0]), [task.node_id for task in alike])
+        if group.service is not None and group.service.spec.mode.is_container:
+            for task in tasks:
+                self._count_left(task, 1)
 
     def _occupy(self, footprint: Footprint, node_ids: list[NodeId]) -> None:
         """Count one more desired task on each of these nodes, which may repeat."""
@@ -370,13 +374,7 @@ class State:
         taken = np.array(rows, np.int64)
         self.node_table.occupy(taken, footprint.nano_cpus, footprint.memory_bytes)
         self.node_table.hold(taken, footprint.ports, 1)
-        for network_id in footprint.networks:
-            on_network = self.network_load.setdefault(network_id, {})
-            for node_id in node_ids:
-                on_network[node_id] = on_network.get(node_id, 0) + 1
-            if network_id in self.idle_blocks.networks:
-                for node_id in node_ids:
-                    self._refresh_blocks(network_id, node_id)
+        self._joined.add(footprint.networks, node_ids)
 
     def _put_task(self, task: Task, group: ServiceTasks, loads: _Loads) -> None:
         old = self.tasks.get(task.id)
@@ -429,6 +427,8 @@ class State:
                 load[0] += sign
             if state >= _ASSIGNED:
                 self._count_occupied(task, sign, load)
+                if group.service is not None and group.service.spec.mode.is_container:
+                    self._count_left(task, sign)
 
     def _update_unplaced(self, task: Task, group: ServiceTasks) -> None:
         if group.pending:
@@ -443,15 +443,7 @@ class State:
         load[1] += sign
         load[2] += sign * footprint.nano_cpus
         load[3] += sign * footprint.memory_bytes
-        for network_id in footprint.networks:
-            on_network = self.network_load.setdefault(network_id, {})
-            left = on_network.get(task.node_id, 0) + sign
-            if left:
-                on_network[task.node_id] = left
-            else:
-                del on_network[task.node_id]
-            if left == (sign > 0):  # the first one was added, or the last one removed
-                self._refresh_blocks(network_id, task.node_id)
+        self._joined.count(footprint.networks, task.node_id, sign)
         if footprint.ports and (row := self.node_table.rows.get(task.node_id)) is not None:
             self.node_table.hold(np.array([row]), footprint.ports, sign)
 

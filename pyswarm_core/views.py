@@ -197,6 +197,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """The stack of the object; empty: it belongs to none."""
     node: str = ""
     """The host of a container; empty for other objects."""
+    container: str = ""
+    """The name of a container that joined or left a network; empty for other events."""
 
     @classmethod
     def of(

@@ -177,12 +177,14 @@ UNLIMITED = Bandwidth()
 
 
 class Interfaces(msgspec.Struct, frozen=True, kw_only=True):
-    """What a task requests of its interfaces: the MAC of the first, addresses by network, and the
-    bandwidth of each. Empty: derived or chosen.
+    """What a task requests of its interfaces: the MAC of `eth0`, addresses and names by network,
+    and the bandwidth of each. Empty: derived or chosen.
     """
 
     mac: str = ""
     addresses: dict[NetworkId, str] = {}
+    names: dict[NetworkId, str] = {}
+    """Of the interfaces that the task has; others get the lowest free name."""
     bandwidth: Bandwidth = UNLIMITED
 
 

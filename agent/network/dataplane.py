@@ -32,7 +32,7 @@ from agent.network.overlay.base import Overlay
 from agent.network.pathmtu.base import LOOK_PERIOD_S, PathMtu
 from agent.network.vips.base import Vips
 from pyswarm_core.aio.logs import EventLog
-from pyswarm_core.ids import TaskId
+from pyswarm_core.ids import NetworkId, TaskId
 
 _log = EventLog("agent.dataplane")
 
@@ -124,14 +124,22 @@ class Dataplane:
                 )
             return self._faults(carried.values(), await self._vips.sync(networks))
 
-    async def attach(self, task_id: TaskId, attachments: Sequence[Attachment]) -> str:
+    async def attach(
+        self,
+        task_id: TaskId,
+        attachments: Sequence[Attachment],
+        gone: Sequence[NetworkId] = (),
+    ) -> str:
         """Create the task's network namespace with these interfaces, and return its path.
 
         The default route uses the first network that is not internal. Without attachments there is
-        only `lo`. In a namespace that exists (an adopted task), only what is missing on the host's
-        side is repaired. After a failure nothing is left of it.
+        only `lo`. After a failure nothing is left of it. In a namespace that exists (an adopted
+        task, or one whose networks change), the interfaces that are missing are made, and those on
+        the networks that are `gone` removed.
         """
-        wired = await self._overlay.attach(task_id, attachments, self._vips)
+        if gone:
+            self._fast_path.moved(self._overlay.plugs_of(task_id))
+        wired = await self._overlay.attach(task_id, attachments, self._vips, gone)
         self._fast_path.moved(wired.plugs)
         if self._fast_path.forwards_to(wired.made):
             async with self._lock:

@@ -82,12 +82,7 @@ class Namespaces:
         with self._away():
             _check(_libc.unshare(_NEWNET), "create a network namespace")
             descriptor = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
-            # Skip duplicate address detection and router solicitation on every interface: addresses
-            # are unique, and there are no routers.
-            for setting in ("accept_dad", "accept_ra") if six else ():
-                _write(f"/proc/sys/net/ipv6/conf/default/{setting}", b"0")
-            disabled = b"0" if six else b"1"
-            _write("/proc/sys/net/ipv6/conf/default/disable_ipv6", disabled)
+            _set_ipv6(six)
             _write(_HALF_CLOSED, _HALF_CLOSED_S)
             _write(_UNANSWERED, _UNANSWERED_S)
             for path, value in _OPEN.items():
@@ -117,6 +112,11 @@ class Namespaces:
             inside = Netlink()
         with inside:
             yield inside
+
+    def enable_ipv6(self, name: str) -> None:
+        """New interfaces of an existing namespace have IPv6; those that it has stay as they are."""
+        with self.entered(name):
+            _set_ipv6(True)
 
     def netfilter(self, descriptor: int) -> Netlink:
         """A netfilter socket in a namespace that exists at least as long as the socket."""
@@ -172,6 +172,15 @@ class Namespaces:
         finally:
             if _libc.setns(self._host, _NEWNET):
                 os.abort()
+
+
+def _set_ipv6(six: bool) -> None:
+    """Whether new interfaces of the thread's namespace have IPv6."""
+    # Skip duplicate address detection and router solicitation on every interface: addresses are
+    # unique, and there are no routers.
+    for setting in ("accept_dad", "accept_ra") if six else ():
+        _write(f"/proc/sys/net/ipv6/conf/default/{setting}", b"0")
+    _write("/proc/sys/net/ipv6/conf/default/disable_ipv6", b"0" if six else b"1")
 
 
 def _check(result: int, what: str) -> None:

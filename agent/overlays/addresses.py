@@ -63,26 +63,47 @@ class Addresses:
         chosen: Mapping[NetworkId, str] = NONE_CHOSEN,
         kept: Collection[tuple[NetworkId, str]] = (),
     ) -> tuple[TaskAddress, ...] | NoAddressFree | AddressTaken:
-        """One address on each of these networks, the `chosen` ones first. If a network has none
-        left, or the chosen one is not free, return that network; the task then holds nothing. The
+        """One address on each of these networks: the one that the task holds, unless another one is
+        `chosen`. What it holds besides stays its own until `keep`. If a network has none left, or
+        the chosen one is not free, return that network; the task then holds what it held. The
         `kept` ones only a task that chose them gets.
         """
-        given: list[TaskAddress] = []
+        held = self._held.get(task_id, ())
+        found, given = [], list[TaskAddress]()
         for network_id in networks:
-            pool = self._pools.get(network_id, Pool())
-            if address := chosen.get(network_id):
-                if not pool.take(address):
+            address = chosen.get(network_id)
+            has = [a for a in held if a.network_id == network_id and address in (None, a.address)]
+            if not has:
+                new = self._allocate(network_id, address, kept)
+                if not isinstance(new, TaskAddress):
                     self._release(given)
-                    return AddressTaken(network_id, self._holder(network_id, address, pool))
-                given.append(TaskAddress(network_id=network_id, address=address))
-                continue
-            found = _allocated(pool, [address for of, address in kept if of == network_id])
-            if isinstance(found, Exhausted):
-                self._release(given)
-                return NoAddressFree(network_id, found)
-            given.append(TaskAddress(network_id=network_id, address=found))
-        self._held[task_id] = tuple(given)
-        return self._held[task_id]
+                    return new
+                given.append(new)
+                has = [new]
+            found.append(has[0])
+        self._held[task_id] = (*found, *[a for a in held if a not in found])
+        return tuple(found)
+
+    def _allocate(
+        self, network_id: NetworkId, chosen: str | None, kept: Collection[tuple[NetworkId, str]]
+    ) -> TaskAddress | NoAddressFree | AddressTaken:
+        pool = self._pools.get(network_id, Pool())
+        if chosen is not None:
+            if not pool.take(chosen):
+                return AddressTaken(network_id, self._holder(network_id, chosen, pool))
+            return TaskAddress(network_id=network_id, address=chosen)
+        found = _allocated(pool, [address for of, address in kept if of == network_id])
+        if isinstance(found, Exhausted):
+            return NoAddressFree(network_id, found)
+        return TaskAddress(network_id=network_id, address=found)
+
+    def keep(self, task_id: TaskId, addresses: Sequence[TaskAddress]) -> bool:
+        """Release the task's other addresses. Returns whether there were any."""
+        others = [a for a in self._held.get(task_id, ()) if a not in addresses]
+        if others:
+            self._release(others)
+            self._held[task_id] = tuple(addresses)
+        return bool(others)
 
     def is_held(self, task_id: TaskId, addresses: Mapping[NetworkId, str]) -> bool:
         """Whether another task holds one of these addresses."""

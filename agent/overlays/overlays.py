@@ -22,8 +22,10 @@ from agent.network.base import (
     Resolvers,
 )
 from agent.network.dataplane import Dataplane
+from agent.overlays.addresses import NONE_CHOSEN
 from agent.overlays.files import NetworkFiles
 from agent.overlays.plan import Attached, Plan, Work, own_networks
+from agent.tasks.record import FIRST_INTERFACE, names_of
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import SECOND, Instant, seconds
 from pyswarm_core.controlplane import ControlHost
@@ -124,36 +126,65 @@ class Overlays:
         interfaces: Interfaces = ANY_INTERFACES,
     ) -> Attached:
         """Give the task addresses, a network namespace and, on overlays, a resolver that forwards
-        unknown names to `servers` (none: the host's servers). A task that has them keeps them.
-        `calls_api`: the controllers' API is open to it.
+        unknown names to `servers` (none: the host's servers). What a task has of these it keeps;
+        it leaves other networks. `calls_api`: the controllers' API is open to it.
 
         Raises NetworkFailed: no address is free, or the kernel refused.
         """
         desired = own_networks(networks)
         if desired is None:
             return Attached()
-        await self.ready(networks, is_new=not self._plan.addresses(task_id))
-        addresses = self._plan.join(task_id, desired, interfaces.addresses, self.kept())
+        addresses = await self.join(task_id, networks, interfaces.addresses)
+        gone = [a for a in self._plan.addresses(task_id) if a not in addresses]
         if calls_api and self._plan.allow_api(task_id):
             await self._notify()
             await self.settled()
+        names = names_of([a.network_id for a in addresses], interfaces.names)
         path = await self._dataplane.attach(
             task_id,
             tuple(
                 Attachment(
                     network_id=a.network_id,
                     address=a.address,
-                    ifname=f"eth{index}",
-                    mac="" if index else interfaces.mac,
+                    ifname=name,
+                    mac=interfaces.mac if name == FIRST_INTERFACE else "",
                     bandwidth=interfaces.bandwidth,
                 )
-                for index, a in enumerate(addresses)
+                for a, name in zip(addresses, names, strict=True)
             ),
+            [a.network_id for a in gone if a.network_id not in desired],
         )
         overlays = [network_id for network_id in desired if network_id != HOST_BRIDGE]
         if overlays:
             await self._resolvers.open(task_id, overlays, servers)
-        return self._plan.attached(task_id, path, has_resolver=bool(overlays))
+        else:
+            await self._resolvers.close(task_id)
+        if self._plan.stay(task_id, addresses):
+            await self._notify()
+        return self.attached(task_id, path)
+
+    async def join(
+        self,
+        task_id: TaskId,
+        networks: Iterable[NetworkId],
+        chosen: Mapping[NetworkId, str] = NONE_CHOSEN,
+    ) -> tuple[TaskAddress, ...]:
+        """The task's addresses on these networks, in this order. Raises NetworkFailed: one of the
+        networks is not ready (see `ready`), no address is free, or the `chosen` one is not.
+        """
+        desired = own_networks(networks) or ()
+        held = dict.fromkeys(a.network_id for a in self._plan.addresses(task_id))
+        if has := [network_id for network_id in desired if network_id in held]:
+            await self.ready(has, is_new=False)
+        if new := [network_id for network_id in desired if network_id not in held]:
+            await self.ready(new)
+        return self._plan.join(task_id, desired, chosen, self.kept())
+
+    def attached(self, task_id: TaskId, path: str) -> Attached:
+        """The network of an attached task with this namespace, as its container sees it."""
+        held = self._plan.addresses(task_id)
+        has_resolver = any(address.network_id != HOST_BRIDGE for address in held)
+        return self._plan.attached(task_id, path, has_resolver=has_resolver)
 
     async def released(self, task_id: TaskId, addresses: Mapping[NetworkId, str]) -> None:
         """Return once no other task holds these addresses, at the latest after ADDRESS_WAIT_S."""
@@ -169,7 +200,7 @@ class Overlays:
         """
         desired = own_networks(networks) or ()
         faults = self._plan.faults
-        if missing := self._plan.unassigned(desired):
+        if missing := self._plan.unassigned(desired, is_new=is_new):
             told = faults.blocking(missing)
             raise NetworkFailed(told or f"network {missing} is not assigned to this node")
         try:

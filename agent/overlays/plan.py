@@ -6,7 +6,7 @@ are still attached, and of the host ports that tasks hold. `take_work` returns w
 has to do; `overlays.py` does it.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
 import msgspec
@@ -233,9 +233,11 @@ class Plan:
         self.change()
         return True
 
-    def unassigned(self, networks: Iterable[NetworkId]) -> NetworkId | None:
-        """One of these networks that is not assigned to this host; None if all are."""
-        known = (HOST_BRIDGE, *self._assigned)
+    def unassigned(self, networks: Iterable[NetworkId], *, is_new: bool = True) -> NetworkId | None:
+        """One of these networks that is not assigned to this host; None if all are. Unless
+        `is_new`, networks count that the host had and tasks are still attached to.
+        """
+        known = (HOST_BRIDGE, *self._assigned, *(() if is_new else self._leaving))
         return next((network_id for network_id in networks if network_id not in known), None)
 
     def name(self, network_id: NetworkId) -> str:
@@ -262,15 +264,27 @@ class Plan:
         kept: Collection[tuple[NetworkId, str]] = (),
     ) -> tuple[TaskAddress, ...]:
         """One address on each of these networks, the `chosen` ones first, held until the task
-        leaves; none of the `kept` ones, unless chosen. Raises NetworkFailed if a chosen one is not
-        free, or none is.
+        leaves; those that it holds stay, and none of the `kept` ones, unless chosen. Raises
+        NetworkFailed if a chosen one is not free, or none is.
         """
-        if held := self._addresses.of(task_id):
-            return held
         given = self._addresses.allocate(task_id, networks, chosen, kept)
         if isinstance(given, NoAddressFree | AddressTaken):
             raise NetworkFailed(f"network {self.name(given.network_id)}: {given.why}")
         return given
+
+    def stay(self, task_id: TaskId, addresses: Sequence[TaskAddress]) -> bool:
+        """Release the task's other addresses: it has left their networks. Returns whether a sync is
+        required.
+        """
+        if not self._addresses.keep(task_id, addresses):
+            return False
+        anew = bool(self._leaving and self._drop_unused())
+        if (caller := self._callers.get(task_id)) and caller.addresses != tuple(addresses):
+            self._callers[task_id] = ApiCaller(task_id=task_id, addresses=tuple(addresses))
+            anew = True
+        if anew:
+            self.change()
+        return anew
 
     def is_held(self, task_id: TaskId, addresses: Mapping[NetworkId, str]) -> bool:
         """Whether another task of this host holds one of these addresses."""

@@ -358,6 +358,13 @@ class Runtime(Protocol):
         """The path on the host of `ContainerConfig.files[name]` of a container."""
         ...
 
+    def edit_file(self, container_id: str, name: str, edit: Callable[[bytes], bytes]) -> None:
+        """Change `ContainerConfig.files[name]` of a container in place: it sees the change at once.
+
+        Raises OSError, also if the container does not exist.
+        """
+        ...
+
     def log_path(self, container_id: str) -> str:
         """The path of a container's current log file; `logs.read_log` reads the older ones too."""
         ...

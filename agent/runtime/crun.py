@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from asyncinotify import Mask
@@ -81,6 +82,16 @@ class ConmonRuntime:
     def file_path(self, container_id: str, name: str) -> str:
         """See `Runtime`."""
         return str(self._layout.bundle(container_id) / "files" / name)
+
+    def edit_file(self, container_id: str, name: str, edit: Callable[[bytes], bytes]) -> None:
+        """See `Runtime`. A new file would not be the one that is mounted in the container."""
+        with Path(self.file_path(container_id, name)).open("r+b") as file:
+            before = file.read()
+            after = edit(before)
+            if after != before:
+                file.seek(0)
+                file.write(after)
+                file.truncate()
 
     def log_path(self, container_id: str) -> str:
         """See `Runtime`."""

@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal as signals
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 
 import msgspec
@@ -193,6 +193,12 @@ class FakeRuntime:
     def file_path(self, container_id: str, name: str) -> str:
         """See `Runtime`."""
         return f"/fake/{container_id}/files/{name}"
+
+    def edit_file(self, container_id: str, name: str, edit: Callable[[bytes], bytes]) -> None:
+        """See `Runtime`."""
+        if (container := self._containers.get(container_id)) is None:
+            raise FileNotFoundError(self.file_path(container_id, name))
+        container.config.files[name] = edit(container.config.files[name])
 
     def log_path(self, container_id: str) -> str:
         """See `Runtime`. The file never exists."""

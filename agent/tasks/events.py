@@ -5,7 +5,7 @@ from enum import Enum
 import msgspec
 
 from agent.health.verdict import CheckKind
-from agent.tasks.record import NewLimits
+from agent.tasks.record import Interface, NewLimits
 from pyswarm_core.clock import Instant
 from pyswarm_core.objects import TaskAddress
 from pyswarm_core.specs import HealthConfig, PortConfig, RegistryLogin
@@ -23,7 +23,8 @@ class Effect(Enum):
     PUBLISH = "publish"  # none: forwards the host ports to the task
     WITHDRAW = "withdraw"  # Withdrawn: host ports are not forwarded any more, or a second passed
     STOP = "stop"  # sends the stop signal; Exited follows the exit
-    CHANGE_LIMITS = "change limits"  # LimitsChanged: sets `Record.new_limits` in the container
+    CHANGE_LIMITS = "change limits"  # NetworksJoining if it needs other interfaces; LimitsChanged:
+    # sets `Record.new_limits` in the container
     KILL = "kill"  # sends SIGKILL to every process of the cgroup; Exited follows the exit
     CLEAN = "clean"  # Cleaned
     FORGET = "forget"  # none: removes record and log
@@ -59,11 +60,21 @@ class LoginReceived(TaskEvent, frozen=True):
     login: RegistryLogin | None
 
 
+class NetworksJoining(TaskEvent, frozen=True):
+    """Interfaces are about to be made or removed: from now on the container may have these."""
+
+    interfaces: tuple[Interface, ...]
+
+
 class LimitsChanged(TaskEvent, frozen=True):
-    """The container has these limits; with an error, it has the former ones."""
+    """The container has these limits and networks; with an error, it has the former ones."""
 
     limits: NewLimits
     error: str = ""
+    networks_refused: bool = False
+    """The error is about the networks."""
+    interfaces: tuple[Interface, ...] | None = None
+    """Those that it has; None: they did not change."""
 
 
 class Unassigned(TaskEvent, frozen=True):

@@ -34,6 +34,7 @@ from agent.tasks.events import (
     LimitsChanged,
     LimitsRequested,
     LoginReceived,
+    NetworksJoining,
     PauseChanged,
     PrepareAborted,
     Prepared,
@@ -86,7 +87,7 @@ def step(record: Record, event: TaskEvent, now: Instant) -> Step:
         case Desired(state=state, service_name=name):
             named = replace(record, service_name=name) if name else record
             return _desired(named, state, now)
-        case LimitsRequested() | LimitsChanged():
+        case LimitsRequested() | NetworksJoining() | LimitsChanged():
             return Step(*new_limits.step(record, event))
         case Unassigned():
             return _unassigned(record, now)

@@ -1,13 +1,15 @@
-"""The steps of a task whose service got other limits. PURE.
+"""The steps of a task whose service got other limits, or whose container other networks. PURE.
 
-The container has the new limits as soon as its process runs. One change is carried out at a time:
-two could finish in either order. Limits that were refused are not tried again.
+The container has the new ones as soon as its process runs. One change is carried out at a time: two
+could finish in either order. What was refused is not tried again. The record has the interfaces of
+a change before the kernel has them, so a restarted agent finds all.
 """
 
 from msgspec.structs import replace
 
-from agent.tasks.events import Effect, LimitsChanged, LimitsRequested
-from agent.tasks.record import NewLimits, Record
+from agent.tasks.events import Effect, LimitsChanged, LimitsRequested, NetworksJoining
+from agent.tasks.record import Interface, NewLimits, Record
+from pyswarm_core.objects import TaskAddress
 
 Outcome = tuple[Record, tuple[Effect, ...]]
 _CHANGE = (Effect.CHANGE_LIMITS,)
@@ -18,11 +20,16 @@ def due(record: Record) -> tuple[Effect, ...]:
     return _CHANGE if record.new_limits is not None and record.process_runs else ()
 
 
-def step(record: Record, event: LimitsRequested | LimitsChanged) -> Outcome:
+def step(record: Record, event: LimitsRequested | NetworksJoining | LimitsChanged) -> Outcome:
     """The record after the event, and the effects that follow."""
-    if isinstance(event, LimitsRequested):
-        return _requested(record, event.limits)
-    return _changed(record, event)
+    match event:
+        case LimitsRequested(limits=limits):
+            return _requested(record, limits)
+        case NetworksJoining(interfaces=interfaces):
+            joins = not record.ended and record.new_limits is not None
+            return replace(record, interfaces=interfaces) if joins else record, ()
+        case LimitsChanged():
+            return _changed(record, event)
 
 
 def _requested(record: Record, limits: NewLimits) -> Outcome:
@@ -38,12 +45,34 @@ def _changed(record: Record, event: LimitsChanged) -> Outcome:
     if record.ended or record.new_limits is None:
         return record, ()
     new = event.limits
-    if not event.error:
-        resources = replace(
-            record.spec.resources, limits=new.resources.limits, swap_bytes=new.resources.swap_bytes
-        )
-        record = replace(record, spec=replace(record.spec, resources=resources))
+    record = _refused(record) if event.error else _with(record, new, event.interfaces)
     if new != record.new_limits:
         return record, _CHANGE
-    detail = replace(record.detail, limits_version=new.version, limits_error=event.error)
+    detail = replace(
+        record.detail,
+        limits_version=new.version,
+        limits_error=event.error,
+        networks_refused=event.networks_refused,
+    )
     return replace(record, new_limits=None, detail=detail), ()
+
+
+def _with(record: Record, new: NewLimits, interfaces: tuple[Interface, ...] | None) -> Record:
+    spec = record.spec
+    resources = replace(
+        spec.resources, limits=new.resources.limits, swap_bytes=new.resources.swap_bytes
+    )
+    networks = spec.networks if new.networks is None else new.networks
+    record = replace(record, spec=replace(spec, resources=resources, networks=networks))
+    if interfaces is None:
+        return record
+    held = tuple([TaskAddress(network_id=i.network_id, address=i.address) for i in interfaces])
+    detail = replace(record.detail, addresses=held)
+    return replace(record, interfaces=interfaces, detail=detail)
+
+
+def _refused(record: Record) -> Record:
+    """The record with the interfaces that it had before the change."""
+    had = [(one.network_id, one.address) for one in record.detail.addresses]
+    former = [one for one in record.interfaces if (one.network_id, one.address) in had]
+    return replace(record, interfaces=tuple(former))

@@ -6,17 +6,21 @@ done twice.
 """
 
 import typing
+from collections.abc import Mapping, Sequence
+from itertools import count
+from types import MappingProxyType
 
 from msgspec.structs import replace
 
 from agent.health.base import CheckObserver, Due, Target
 from agent.health.verdict import Check, CheckKind, tolerance
 from pyswarm_core.clock import NEVER, Instant
-from pyswarm_core.ids import NodeId, ServiceId, TaskId
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.model import Model
 from pyswarm_core.objects import NO_DETAIL, HealthState, TaskDetail, TaskStatus
 from pyswarm_core.specs import (
     PREDEFINED_NETWORKS,
+    NetworkAttachment,
     PortConfig,
     Protocol,
     RegistryLogin,
@@ -26,12 +30,34 @@ from pyswarm_core.specs import (
 from pyswarm_core.states import TaskState, is_terminal
 from pyswarm_core.views import TaskCheck
 
+FIRST_INTERFACE = "eth0"
+
 
 class NewLimits(Model, frozen=True):
-    """The limits that a spec version set; other resources of it have no effect on a container."""
+    """What a spec version set that changes while a container runs: limits; other resources of it
+    have no effect on a container. `networks`: those that a container joins, None if they stay.
+    """
 
     version: int
     resources: Resources
+    networks: tuple[NetworkAttachment, ...] | None = None
+
+
+class Interface(Model, frozen=True):
+    """An interface of a task: its network, address, and name in the task's namespace."""
+
+    network_id: NetworkId
+    address: str
+    name: str
+
+
+def names_of(
+    networks: Sequence[NetworkId], known: Mapping[NetworkId, str] = MappingProxyType({})
+) -> list[str]:
+    """The names of interfaces on these networks: the `known` ones, of others the lowest free."""
+    taken = {known[network_id] for network_id in networks if network_id in known}
+    free = (name for name in map("eth{}".format, count()) if name not in taken)
+    return [known.get(network_id) or next(free) for network_id in networks]
 
 
 class Record(Model, frozen=True):
@@ -95,6 +121,10 @@ class Record(Model, frozen=True):
     """What it writes may be lost with the host's power."""
     new_limits: NewLimits | None = None
     """To be set in the container, as soon as its process runs; None: `spec` has those in force."""
+    interfaces: tuple[Interface, ...] = ()
+    """Once its networks were changed: all that it may have, also those that are being made or
+    removed. Empty before: see `held`.
+    """
 
     @property
     def name(self) -> str:
@@ -118,6 +148,16 @@ class Record(Model, frozen=True):
         """The newest spec version whose limits it has, is to get or could not get."""
         known = max(self.spec_version, self.detail.limits_version)
         return max(known, self.new_limits.version) if self.new_limits else known
+
+    @property
+    def held(self) -> tuple[Interface, ...]:
+        """The interfaces that it may have."""
+        if self.interfaces:
+            return self.interfaces
+        addresses = self.detail.addresses
+        names = names_of([one.network_id for one in addresses])
+        named = zip(addresses, names, strict=True)
+        return tuple(Interface(one.network_id, one.address, name) for one, name in named)
 
     @property
     def stops(self) -> bool:

@@ -5,7 +5,9 @@ import click
 from cli.lazy import LazyGroup
 
 VERBS = {
+    "connect": ("cli.network.connect:connect", "Connect a container to a network"),
     "create": ("cli.network.create:create", "Create a network"),
+    "disconnect": ("cli.network.disconnect:disconnect", "Disconnect a container from a network"),
     "inspect": (
         "cli.network.inspect:inspect",
         "Display detailed information on one or more networks",

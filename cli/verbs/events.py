@@ -101,6 +101,7 @@ def row(event: Event) -> Row:
         "Count": event.count,
         "Caller": event.caller,
         "Node": event.node,
+        "Container": event.container,
         "Stack": event.stack,
     }
 
@@ -110,6 +111,8 @@ def line(found: Row) -> str:
     attributes = [f"name={found['Name']}"] if found["Name"] else []
     if found["Count"] > 1:
         attributes.append(f"count={found['Count']}")
+    if found["Container"]:
+        attributes.append(f"container={found['Container']}")
     if found["Node"]:
         attributes.append(f"node={found['Node']}")
     if found["Caller"]:

@@ -52,6 +52,8 @@ class Draft:
         try:
             if plan.pending or plan.vacancies:
                 self.placing.place(plan)
+            if plan.joining is not None:
+                self.placing.join(plan.service, plan.joining)
         except Exception as error:
             self.failed[plan.service.id] = told(error)
             self._is_spoilt = True

@@ -125,6 +125,15 @@ class Placing:
         if plan.waits_for_room and all_placed:
             plan.cut(AFTER_ALL)
 
+    def join(self, service: Service, task: Task) -> None:
+        """Give the node of a container's task blocks of the networks that it has yet to join."""
+        node = self._state.nodes.get(task.node_id)
+        chosen = service.spec.task_template.task_ips
+        held = [one.network_id for one in task.detail.addresses]
+        for network_id in self._state.footprint(task).networks if node else ():
+            if network_id not in held and (blocks := self.blocks(network_id)) and node:
+                blocks.cover(node.id, node.number, chosen.get(network_id, ""))
+
     def explain(self) -> None:
         """Record why tasks have no node, after all other tasks have been placed."""
         for waiting in self._waiting:

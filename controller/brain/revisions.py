@@ -15,7 +15,9 @@ from pyswarm_core.errors import Conflict, quoted
 from pyswarm_core.indexes.tasks import ServiceTasks
 from pyswarm_core.kinds import encode
 from pyswarm_core.objects import PreviousSpec, Service, UpdateStatus, Version, VersionRange
+from pyswarm_core.ports import has_ingress_ports
 from pyswarm_core.specs import (
+    HOST_NETWORK,
     Limits,
     Placement,
     PortConfig,
@@ -105,7 +107,7 @@ def revised(state: State, service: Service, spec: ServiceSpec, since: Instant) -
     )
     if before.stopped and not spec.stopped:
         changed = replace(changed, started_at=service.updated_at)
-    new_limits = _limits(before) != _limits(spec)
+    new_limits = in_place(before) != in_place(spec)
     new_template = made_from(before) != made_from(spec)
     if new_limits:
         changed = replace(changed, limits_version=version)
@@ -197,7 +199,7 @@ def _specs_since(service: Service, target: PreviousSpec) -> list[ServiceSpec]:
 
 def _begins_update(before: ServiceSpec, after: ServiceSpec) -> bool:
     """Whether the change has to reach tasks that run: it is one of the template or of limits."""
-    return made_from(before) != made_from(after) or _limits(before) != _limits(after)
+    return made_from(before) != made_from(after) or in_place(before) != in_place(after)
 
 
 def outdated_slots(tasks: ServiceTasks, service: Service) -> int:
@@ -229,11 +231,16 @@ def _same_template(service: Service) -> tuple[VersionRange, ...]:
     return tuple(ranges)
 
 
-def made_from(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...]]:
+def made_from(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...], bool]:
     """The part of a spec that its tasks are made of: not their placement and replacement, limits,
-    ports of mode ingress or virtual addresses, but the networks of these.
+    ports of mode ingress or virtual addresses, but the networks of these. Of a container only what
+    it has a network namespace for, and whether it is on the ingress network.
     """
     networks = tuple(replace(joined, ip="") for joined in spec.task_template.networks)
+    meshed = False
+    if spec.mode.is_container:
+        networks = tuple(joined for joined in networks if joined.target == HOST_NETWORK)
+        meshed = has_ingress_ports(spec.endpoint_spec)
     template = replace(
         spec.task_template,
         placement=Placement(),
@@ -242,12 +249,18 @@ def made_from(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...]]:
         networks=networks,
     )
     ports = spec.endpoint_spec.ports
-    return template, tuple(port for port in ports if port.publish_mode is PublishMode.HOST)
+    of_host = tuple(port for port in ports if port.publish_mode is PublishMode.HOST)
+    return template, of_host, meshed
 
 
-def _limits(spec: ServiceSpec) -> tuple[Limits, int]:
-    resources = spec.task_template.resources
-    return resources.limits, resources.swap_bytes
+def in_place(spec: ServiceSpec) -> tuple[Limits, int, tuple[tuple[str, str], ...]]:
+    """The part of a spec that agents change in running containers: limits; of a container also its
+    networks, each with the address that it must have.
+    """
+    template = spec.task_template
+    networks = template.networks if spec.mode.is_container else ()
+    joined = tuple((one.target, one.task_ip) for one in networks)
+    return template.resources.limits, template.resources.swap_bytes, joined
 
 
 def _kept_specs(state: State, service: Service) -> tuple[PreviousSpec, ...]:

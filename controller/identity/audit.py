@@ -15,6 +15,7 @@ from controller.identity.differences import differences
 from controller.identity.masking import without_secrets
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
+from pyswarm_core.docker import networking
 from pyswarm_core.identity.audit import MASK, OK, AuditClass, AuditRecord, FieldChange
 from pyswarm_core.identity.author import Author
 from pyswarm_core.identity.limits import AUDIT_RECORD_BYTES, AUDIT_VALUE_BYTES
@@ -215,6 +216,11 @@ def update_verb(old: ServiceSpec, new: ServiceSpec) -> str:
     are_replicated = isinstance(old.mode, ReplicatedMode) and isinstance(new.mode, ReplicatedMode)
     if are_replicated and replace(old, mode=new.mode) == new:
         return "service scale"
+    networks = new.task_template.networks
+    if replace(old, task_template=replace(old.task_template, networks=networks)) == new:
+        joined, left = networking.moves(old, new)
+        if bool(joined) != bool(left):
+            return "network connect" if joined else "network disconnect"
     forced = replace(old.task_template, force_update=new.task_template.force_update)
     return "service restart" if replace(old, task_template=forced) == new else UPDATE
 

@@ -316,6 +316,8 @@ class Sessions:
             for node_id in state.tasks_of_service(service_id).placed:
                 if (session := self._of_node.get(node_id)) is not None:
                     session.limits_changed(service_id)
+                    if service.spec.mode.is_container:  # perhaps its networks
+                        session.overlays_changed()
 
     def overlays_changed(self, nodes: Iterable[NodeId]) -> None:
         """Networks changed for these nodes, see `OverlayMessages`."""

@@ -7,7 +7,14 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.errors import invalid
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.objects import Network
-from pyswarm_core.specs import PREDEFINED_NETWORKS, IpamConfig, NetworkSpec
+from pyswarm_core.specs import (
+    BRIDGE_NETWORK,
+    NO_NETWORK,
+    PREDEFINED_NETWORKS,
+    IpamConfig,
+    NetworkSpec,
+    ServiceSpec,
+)
 from pyswarm_core.validation.network import MTU_MAX, MTU_MIN
 
 BLOCK_METADATA = "com.pyswarm.block-metadata"
@@ -95,6 +102,27 @@ def target(ref: str, find: Callable[[str], Network]) -> str:
     what `find` raises.
     """
     return ref if ref in PREDEFINED_NETWORKS else find(ref).id
+
+
+class Moves(NamedTuple):
+    """The networks that a container joined and left, by id or predefined name."""
+
+    joined: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+
+
+def moves(before: ServiceSpec, after: ServiceSpec) -> Moves:
+    """How the networks of a container differ between two specs; none of a service, whose tasks are
+    replaced.
+    """
+    if not after.mode.is_container:
+        return Moves()
+    old, new = (
+        [one.target for one in spec.task_template.networks] or [BRIDGE_NETWORK]
+        for spec in (before, after)
+    )
+    joined = tuple(target for target in new if target not in (*old, NO_NETWORK))
+    return Moves(joined, tuple(target for target in old if target not in (*new, NO_NETWORK)))
 
 
 class Options(NamedTuple):

@@ -1,4 +1,6 @@
-"""Whether a task has the limits of its service, which agents change in running containers. PURE."""
+"""Whether a task has what agents change in running containers: the limits of its service, and the
+networks of a container. PURE.
+"""
 
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.states import TaskState
@@ -16,5 +18,16 @@ def refuses_limits(service: Service, task: Task) -> bool:
     """Whether the limits of a task of the current template cannot be changed: a task with the new
     ones has to replace it.
     """
+    return _refused(service, task) and not task.detail.networks_refused
+
+
+def refuses_networks(service: Service, task: Task) -> bool:
+    """Whether a container's task could not join the networks of its service. It stays as it is: a
+    network that its node cannot carry must not end it.
+    """
+    return _refused(service, task) and task.detail.networks_refused
+
+
+def _refused(service: Service, task: Task) -> bool:
     version, detail = service.limits_version, task.detail
     return bool(task.spec_version < version <= detail.limits_version and detail.limits_error)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from pyswarm_core.ports import overlaps, port_word, published_word
 from pyswarm_core.specs import (
+    BRIDGE_NETWORK,
     PREDEFINED_NETWORKS,
     DnsConfig,
     EndpointMode,
@@ -55,13 +56,17 @@ def endpoint_problems(
         if network.ip:
             expected = "expected none with --endpoint-mode dnsrr, which has no virtual address"
             yield Problem("--network", network.ip, expected, "ip")
-    predefined = [one.target for one in networks if one.target in PREDEFINED_NETWORKS]
-    for port in spec.ports if predefined else ():
-        yield from _unreachable_problems(port, predefined[0])
+    is_alone = len(networks) == 1 and networks[0].target in PREDEFINED_NETWORKS
+    for port in spec.ports if is_alone else ():
+        yield from _unreachable_problems(port, networks[0].target)
 
 
-def attachment_problems(networks: Sequence[NetworkAttachment]) -> Iterable[Problem]:
-    """The problems of a task template's networks."""
+def attachment_problems(
+    networks: Sequence[NetworkAttachment], *, is_container: bool = False
+) -> Iterable[Problem]:
+    """The problems of a task template's networks. A container may be on the network bridge and on
+    others.
+    """
     yield from at_most("--network", networks, NETWORKS_MAX)
     seen: set[str] = set()
     for network in networks:
@@ -71,9 +76,10 @@ def attachment_problems(networks: Sequence[NetworkAttachment]) -> Iterable[Probl
             yield Problem("--network", network.target, "expected each network once")
         seen.add(network.target)
         if network.target in PREDEFINED_NETWORKS:
-            if len(networks) > 1:
+            is_shared = is_container and network.target == BRIDGE_NETWORK
+            if len(networks) > 1 and not is_shared:
                 expected = "expected no other network beside it"
-                if network.target == "bridge":
+                if network.target == BRIDGE_NETWORK:
                     expected += "; every other network that is not internal leads outside as well"
                 yield Problem("--network", network.target, expected)
             yield from _nameless_problems(network)

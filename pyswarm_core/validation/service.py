@@ -61,7 +61,7 @@ def service_problems(spec: ServiceSpec) -> list[Problem]:
         *resources_problems(template.resources, template.container_spec, template.networks),
         *_restart_problems(template.restart_policy),
         *_placement_problems(template.placement, spec.mode),
-        *attachment_problems(template.networks),
+        *attachment_problems(template.networks, is_container=spec.mode.is_container),
         *endpoint_problems(spec.endpoint_spec, template.networks),
         *update_problems(spec),
         *within("--force-update", template.force_update, 0, 2**32 - 1),

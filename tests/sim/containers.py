@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from agent.network.overlay.plug import Plug
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import (
+    BRIDGE_NETWORK,
+    NO_NETWORK,
     ContainerMode,
+    NetworkAttachment,
     RestartCondition,
     RestartPolicy,
     ServiceSpec,
@@ -53,7 +57,13 @@ class ContainerUsers:
 
     def acts(self) -> list[Callable[[], None]]:
         """What they may do, the likely things several times."""
-        return [*[self.create] * 3, self.stop_or_start, self.restart, self.rename]
+        return [
+            *[self.create] * 3,
+            self.stop_or_start,
+            self.restart,
+            self.rename,
+            *[self.connect_or_disconnect] * 2,
+        ]
 
     def create(self) -> None:
         """`run`, some with --rm."""
@@ -82,6 +92,28 @@ class ContainerUsers:
             self._users.marks.hit("container renamed")
             self._users.update(service, replace(service.spec, name=name), f"name {name}")
 
+    def connect_or_disconnect(self) -> None:
+        """A network that it has is left, another one joined."""
+        networks = [n for n in self._view.networks.values() if not n.spec.ingress]
+        if not networks or (service := self._some()) is None:
+            return
+        network = self._chance.choice(networks)
+        joined = service.spec.task_template.networks
+        left = tuple(one for one in joined if one.target not in (network.id, NO_NETWORK))
+        is_left = any(one.target == network.id for one in joined)
+        then = left if is_left else (*left, NetworkAttachment(target=network.id))
+        if not is_left and not joined:
+            then = (NetworkAttachment(target=BRIDGE_NETWORK), *then)
+        then = then or (NetworkAttachment(target=NO_NETWORK),)
+        template = replace(service.spec.task_template, networks=then)
+        self._users.marks.hit(
+            "container left a network" if is_left else "container joined a network"
+        )
+        verb = "disconnect" if is_left else "connect"
+        self._users.update(
+            service, replace(service.spec, task_template=template), f"{verb} {network.spec.name}"
+        )
+
     def _some(self) -> Service | None:
         alive = [s for s in self._view.services.values() if is_container(s) and not s.removing]
         return self._chance.choice(alive) if alive else None
@@ -90,6 +122,20 @@ class ContainerUsers:
 def is_container(service: Service) -> bool:
     """Whether it has one task with a layer."""
     return isinstance(service.spec.mode, ContainerMode)
+
+
+def wrong_networks(service: Service, task: Task, plugs: Iterable[Plug]) -> Iterator[str]:
+    """The networks that a container should be on, what is stored of its task, and its interfaces
+    agree.
+    """
+    joined = [one.target for one in service.spec.task_template.networks] or [BRIDGE_NETWORK]
+    desired = [target for target in joined if target != NO_NETWORK]
+    held = [one.network_id for one in task.detail.addresses]
+    if held != desired:
+        yield f"container {service.spec.name} is on {held}, should be on {desired}"
+    has = {plug.addresses[0] for plug in plugs}
+    if has != {one.address for one in task.detail.addresses}:
+        yield f"container {service.spec.name} has {has}, not {task.detail.addresses}"
 
 
 def removes_itself(service: Service) -> bool:

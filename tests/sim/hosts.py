@@ -25,7 +25,7 @@ from agent.network.names import Names
 from agent.network.overlay.fake import Fabric
 from agent.outbox import Outbox
 from agent.overlays.overlays import Overlays
-from agent.overlays.plan import Plan
+from agent.overlays.plan import Attached, Plan
 from agent.preparation import ReportStatus
 from agent.runtime.base import ContainerConfig
 from agent.session.greeting import Greeting
@@ -178,6 +178,9 @@ class SimPreparation:
             addresses=attached.addresses,
             ports=ports,
         )
+
+    def networks_changed(self, record: Record, before: Attached, after: Attached) -> None:
+        """See `Preparation.networks_changed`. Nobody reads the files."""
 
 
 class Serving:

@@ -40,6 +40,8 @@ REQUIRED = (
     "service started",
     "container removed itself",
     "container renamed",
+    "container joined a network",
+    "container left a network",
     "layer deleted",
     "task stopped by its users",
     "a task left the backends before its agent stopped it",

@@ -26,7 +26,7 @@ from pyswarm_core.states import Availability, NodeState, TaskState, occupies
 from tests.sim.behaviours import is_restless
 from tests.sim.checked import spec_of
 from tests.sim.connections import wrong_endpoints
-from tests.sim.containers import is_container, left_over, wrong_layers
+from tests.sim.containers import is_container, left_over, wrong_layers, wrong_networks
 from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
 from tests.sim.placement import satisfies
@@ -318,6 +318,9 @@ class Settled:
                 yield f"{host.name}: task {task_id} has the limits {container.limits}"
             elif awaits_limits(service, task):
                 yield f"{host.name}: task {task_id} has new limits, which its agent did not report"
+            elif is_container(service):
+                plugs = host.dataplane.overlay.tasks.get(task_id, ())
+                yield from wrong_networks(service, task, plugs)
 
     def _belongs(self, task_id: str, services: set[ServiceId]) -> bool:
         task = self._view.tasks.get(task_id)  # type: ignore[call-overload]

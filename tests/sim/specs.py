@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import (
+    ContainerMode,
     Placement,
     PortConfig,
     PublishMode,
@@ -27,14 +28,19 @@ T = TypeVar("T")
 _U = UpdateState
 
 
-def template_of(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...]]:
-    """What a change of replaces tasks."""
+def template_of(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...], bool]:
+    """What a change of replaces tasks: of a container's networks only whether the mesh is one."""
     networks = tuple(replace(joined, ip="") for joined in spec.task_template.networks)
+    is_container = isinstance(spec.mode, ContainerMode)
     template = replace(
-        spec.task_template, placement=Placement(), restart_policy=RestartPolicy(), networks=networks
+        spec.task_template,
+        placement=Placement(),
+        restart_policy=RestartPolicy(),
+        networks=() if is_container else networks,
     )
     ports = spec.endpoint_spec.ports
-    return template, tuple(port for port in ports if port.publish_mode is PublishMode.HOST)
+    of_host = tuple(port for port in ports if port.publish_mode is PublishMode.HOST)
+    return template, of_host, is_container and len(of_host) < len(ports)
 
 
 def is_alike(service: Service, task: Task) -> bool:
@@ -55,17 +61,18 @@ def given_up(service: Service, ended: Task) -> bool:
     return used_up or (completed and policy.condition is RestartCondition.ON_FAILURE)
 
 
-def limits_of(spec: ServiceSpec) -> Resources:
+def in_place_of(spec: ServiceSpec) -> tuple[Resources, list[str]]:
     """What changes in running containers."""
-    resources = spec.task_template.resources
-    return Resources(limits=resources.limits, swap_bytes=resources.swap_bytes)
+    resources, networks = spec.task_template.resources, spec.task_template.networks
+    joined = [one.target for one in networks if isinstance(spec.mode, ContainerMode)]
+    return Resources(limits=resources.limits, swap_bytes=resources.swap_bytes), joined
 
 
 def rolled_back(old: Service, new: Service) -> Iterator[Problem]:
     """A decision changes a spec only for a rollback: to the one before the update, but for the
     number of its replicas, and whether it is stopped, if users set that since.
     """
-    changes = limits_of(old.spec) != limits_of(new.spec)
+    changes = in_place_of(old.spec) != in_place_of(new.spec)
     if new.limits_version != (new.spec_version if changes else old.limits_version):
         versions = f"{old.limits_version} to {new.limits_version}"
         yield Rule.RECORDED, f"limits_version of {new.spec.name} is decided: {versions}"

@@ -79,10 +79,15 @@ class Overlay(Protocol):
         ...
 
     async def attach(
-        self, task_id: TaskId, attachments: Sequence[Attachment], inside: InNamespace
+        self,
+        task_id: TaskId,
+        attachments: Sequence[Attachment],
+        inside: InNamespace,
+        gone: Sequence[NetworkId] = (),
     ) -> AttachedTask:
         """Create the task's namespace with these interfaces and with what `inside` programs in it.
-        If it exists, repair the host's side. After a failure nothing is left of it.
+        After a failure nothing is left of it. If it exists, make the interfaces that are missing,
+        and remove those on the networks that are `gone`.
         """
         ...
 

@@ -259,13 +259,15 @@ def _make(host: Netlink, link: Link, alias: str) -> list[Refusal]:
     return []
 
 
-def plug(host: Netlink, wiring: Sequence[Plug], inside: Netlink, host_fd: int) -> None:
-    """Create these interfaces of a task, in whose namespace the socket `inside` is. Raises
-    NetworkFailed.
+def plug(
+    host: Netlink, wiring: Sequence[Plug], inside: Netlink, host_fd: int, *, dual: bool
+) -> None:
+    """Create these interfaces of a task, in whose namespace the socket `inside` is; see
+    `inside_messages`. Raises NetworkFailed.
     """
     # Looked up first: a missing bridge is the likelier failure, and nothing has to be undone then.
     bridges = [(plug.port.name, _bridge_index(plug.bridge)) for plug in wiring]
-    inside.apply(inside_messages(wiring, host_fd))
+    inside.apply(inside_messages(wiring, host_fd, dual=dual))
     joins = [message.plug_in(port, bridge) for port, bridge in bridges]
     joins += [message.reflect(port) for port, _ in bridges]
     joins += _task_neighbours(wiring)

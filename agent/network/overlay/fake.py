@@ -90,7 +90,11 @@ class FakeOverlay:
         )
 
     async def attach(
-        self, task_id: TaskId, attachments: Sequence[Attachment], inside: InNamespace
+        self,
+        task_id: TaskId,
+        attachments: Sequence[Attachment],
+        inside: InNamespace,
+        gone: Sequence[NetworkId] = (),
     ) -> AttachedTask:
         """See Overlay. The path is made up."""
         for attachment in attachments:
@@ -104,7 +108,8 @@ class FakeOverlay:
         if taken := [plug.cidr for plug in wiring if plug.cidr in holders]:
             raise NetworkFailed(f"address {taken[0]} is in use")
         networks = tuple(a.network_id for a in attachments if a.network_id != HOST_BRIDGE)
-        made = () if task_id in self.tasks else wiring
+        former = {plug.port.name for plug in self.tasks.get(task_id, ())}
+        made = tuple(plug for plug in wiring if plug.port.name not in former)
         if task_id in self.tasks:
             inside.adopt(task_id, networks, _no_netfilter)
         else:

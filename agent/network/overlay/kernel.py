@@ -6,8 +6,10 @@ Attaching and detaching run concurrently with `sync`.
 
 import re
 import socket
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -28,7 +30,7 @@ from agent.network.names import Names
 from agent.network.netns import Namespaces
 from agent.network.overlay import devices, plan, refusal, shaping
 from agent.network.overlay.base import AttachedTask
-from agent.network.overlay.plug import Plug, plugs
+from agent.network.overlay.plug import Plug, plugs, rerouted
 from agent.network.state import KernelState
 from agent.network.threads import KernelThreads
 from agent.network.vips.base import InNamespace
@@ -71,6 +73,8 @@ class KernelOverlay:
         """Whether the kernel may hold IPv6 state of the fleet."""
         self._tasks: dict[TaskId, tuple[Plug, ...]] = {}
         self._encryption = Encryption(names)
+        self._one_at_a_time = threading.Lock()
+        """Held while interfaces in an existing namespace are made or removed."""
 
     def close(self) -> None:
         """Close the descriptor of the host's namespace. The kernel's state stays."""
@@ -126,7 +130,11 @@ class KernelOverlay:
         return drifts + (await self._threads.run(self._now_carriable) if self._set_aside else ())
 
     async def attach(
-        self, task_id: TaskId, attachments: Sequence[Attachment], inside: InNamespace
+        self,
+        task_id: TaskId,
+        attachments: Sequence[Attachment],
+        inside: InNamespace,
+        gone: Sequence[NetworkId] = (),
     ) -> AttachedTask:
         """See Overlay."""
         if not _TASK_ID.fullmatch(task_id):
@@ -139,7 +147,12 @@ class KernelOverlay:
             fast_path=self._fast_path,
         )  # fmt: skip
         networks = tuple(a.network_id for a in attachments if a.network_id != HOST_BRIDGE)
-        made = await self._threads.run(lambda: self._attach(task_id, wiring, networks, inside))
+        change = self._rewiring(task_id, wiring, gone)
+        if task_id in self._tasks:  # a concurrent sync repairs no interface that is removed
+            self._tasks[task_id] = change.kept
+        made = await self._threads.run(
+            lambda: self._attach(task_id, wiring, change, networks, inside)
+        )
         self._tasks[task_id] = wiring
         return AttachedTask(str(self.namespaces.path(task_id)), wiring, made)
 
@@ -264,17 +277,34 @@ class KernelOverlay:
             for name in (self._names.bridge(network_id), self._names.vxlan(network_id))
         }
 
+    def _rewiring(
+        self, task_id: TaskId, wiring: tuple[Plug, ...], gone: Sequence[NetworkId]
+    ) -> "_Rewiring":
+        """What becomes of the task's present interfaces."""
+        before = self._tasks.get(task_id, ())
+        now = {plug.port.name: plug for plug in wiring}
+        moved = [p for p in before if (q := now.get(p.port.name)) and p.identity != q.identity]
+        left = dict.fromkeys([self._names.veth(task_id, network_id) for network_id in gone])
+        left |= dict.fromkeys(plug.port.name for plug in moved)
+        return _Rewiring(
+            ports=tuple(left),
+            dropped=tuple(plug for plug in before if plug.port.name in left),
+            kept=tuple(plug for plug in before if plug.port.name not in left),
+            reroutes=bool(before or left),
+        )
+
     def _attach(
         self,
         task_id: TaskId,
         wiring: tuple[Plug, ...],
+        change: "_Rewiring",
         networks: tuple[NetworkId, ...],
         inside: InNamespace,
     ) -> Sequence[Plug]:
         """The interfaces that had to be created."""
         spaces, host = self.namespaces, self._threads.host()
         if spaces.exists(task_id):
-            made = self._mend(task_id, wiring)
+            made = self._rewire(task_id, wiring, change)
             devices.add_task_neighbours(host, wiring)
             inside.adopt(task_id, networks, lambda: spaces.netfilter_of(task_id))
             return made
@@ -284,7 +314,7 @@ class KernelOverlay:
         host.apply(left, ignore_missing=True)
         six = any(plug.six is not None for plug in wiring)
         with spaces.new(six=six) as (descriptor, task):
-            devices.plug(host, wiring, task, spaces.host)
+            devices.plug(host, wiring, task, spaces.host, dual=six)
             with inside.new(task_id, networks, lambda: spaces.netfilter(descriptor)):
                 spaces.keep(task_id, descriptor)
         return wiring
@@ -306,11 +336,33 @@ class KernelOverlay:
         self.namespaces.drop(task_id)
         inside.forget(task_id)
 
+    def _rewire(
+        self, task_id: TaskId, wiring: tuple[Plug, ...], change: "_Rewiring"
+    ) -> Sequence[Plug]:
+        """Remove and make interfaces in an existing namespace."""
+        host = self._threads.host()
+        with self._one_at_a_time:
+            host.apply([message.drop_link_named(n) for n in change.ports], ignore_missing=True)
+            devices.forget_neighbours(host, change.dropped)
+            if change.reroutes:
+                self._reroute(task_id, wiring, change.kept)
+            return self._mend(task_id, wiring)
+
+    def _reroute(self, task_id: TaskId, wiring: tuple[Plug, ...], kept: tuple[Plug, ...]) -> None:
+        host, before = self._threads.host(), {plug.port.name: plug for plug in kept}
+        stays = [plug for plug in wiring if devices.is_plugged(host, plug)]
+        changes = [m for plug in stays for m in rerouted(before.get(plug.port.name), plug)]
+        if changes:
+            with self.namespaces.inside(task_id) as inside:
+                inside.apply(changes, ignore_missing=True)
+
     def _mend_unless_detached(
         self, task_id: TaskId, wiring: tuple[Plug, ...]
     ) -> list[plan.Refusal]:
         try:
-            self._mend(task_id, wiring)
+            with self._one_at_a_time:
+                wiring = self._tasks.get(task_id, ())
+                self._mend(task_id, wiring)
         except (NetworkFailed, OSError) as error:
             if task_id in self._tasks:
                 return [plan.Refusal(p.bridge, p.port, f"task {task_id}: {error}") for p in wiring]
@@ -319,6 +371,19 @@ class KernelOverlay:
     def _mend(self, task_id: TaskId, wiring: tuple[Plug, ...]) -> Sequence[Plug]:
         host = self._threads.host()
         if lost := [plug for plug in wiring if not devices.is_plugged(host, plug)]:
+            dual = any(plug.six is not None for plug in wiring)
+            if any(plug.six is not None for plug in lost):
+                self.namespaces.enable_ipv6(task_id)
             with self.namespaces.inside(task_id) as inside:
-                devices.plug(host, lost, inside, self.namespaces.host)
+                devices.plug(host, lost, inside, self.namespaces.host, dual=dual)
         return lost
+
+
+class _Rewiring(NamedTuple):
+    """What a change of a task's networks does to the interfaces that it has."""
+
+    ports: tuple[str, ...]
+    """The host's ends to remove, whether they exist or not."""
+    dropped: tuple[Plug, ...]
+    kept: tuple[Plug, ...]
+    reroutes: bool

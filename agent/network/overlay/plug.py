@@ -60,6 +60,11 @@ class Plug(msgspec.Struct, frozen=True, kw_only=True):
     bandwidth: Bandwidth = UNLIMITED
 
     @property
+    def identity(self) -> tuple[str, str, str]:
+        """What an interface keeps: its name, MAC and address. With another one it is made anew."""
+        return self.inside.name, self.inside.mac, self.cidr
+
+    @property
     def addresses(self) -> tuple[str, ...]:
         """The task's addresses on this interface, of both versions."""
         cidrs = (self.cidr, self.six.cidr) if self.six else (self.cidr,)
@@ -108,7 +113,7 @@ def plugs(
         mac = attachment.mac or task_mac(attachment.address)
         neighbour = Neighbour(port, attachment.address, mac)
         plug = Plug(
-            index=_FIRST_INDEX + number,
+            index=_index(ifname),
             bridge=names.bridge(overlay.network_id),
             port=Link(name=port, kind="veth", mtu=mtu),
             inside=Link(name=ifname, mac=mac, mtu=mtu),
@@ -123,6 +128,11 @@ def plugs(
             _dual(plug, family, overlay, is_out=number == out6) if overlay.subnet6 else plug
         )
     return tuple(made)
+
+
+def _index(ifname: str) -> int:
+    """The index of an interface of that name; another one stays when the task leaves a network."""
+    return _FIRST_INDEX + int(ifname.removeprefix("eth"))
 
 
 def _dual(plug: Plug, family: _Family, overlay: DesiredOverlay, *, is_out: bool) -> Plug:
@@ -159,10 +169,11 @@ def _gateway(family: _Family, ifname: str, overlay: DesiredOverlay) -> Neighbour
     return Neighbour(ifname, family.next_hop, gateway_mac(overlay.network_id))
 
 
-def inside_messages(wiring: Sequence[Plug], host_fd: int) -> list[bytes]:
-    """The whole configuration inside the namespace: veth pairs first, then addresses and routes."""
+def inside_messages(wiring: Sequence[Plug], host_fd: int, *, dual: bool) -> list[bytes]:
+    """The configuration of these interfaces inside the namespace: veth pairs first, then addresses
+    and routes. `dual`: an interface of the task, one of these or another, has IPv6.
+    """
     messages = [message.up(_LOOPBACK)]
-    dual = any(plug.six for plug in wiring)
     for plug in wiring:
         messages.append(message.make_veth(plug.inside, plug.index, plug.port, host_fd))
         if dual and not plug.six:
@@ -174,6 +185,17 @@ def inside_messages(wiring: Sequence[Plug], host_fd: int) -> list[bytes]:
         messages += (message.route(plug.index, entry) for entry in plug.routes)
         messages += (message.rule(entry) for entry in plug.rules)
     return messages
+
+
+def rerouted(before: Plug | None, plug: Plug) -> list[bytes]:
+    """What changes the routes of an interface that stays while the task joins or leaves other
+    networks. None: they are not known, so all are set again, and none is removed.
+    """
+    old = before.routes if before is not None else ()
+    gone = [
+        message.route(plug.index, entry, add=False) for entry in old if entry not in plug.routes
+    ]
+    return gone + [message.route(plug.index, entry) for entry in plug.routes if entry not in old]
 
 
 def stale_neighbours(wiring: Sequence[Plug]) -> list[tuple[str, Neighbour]]:

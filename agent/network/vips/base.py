@@ -36,7 +36,7 @@ class InNamespace(Protocol):
     def adopt(
         self, task_id: TaskId, networks: tuple[NetworkId, ...], connect: Callable[[], Netlink]
     ) -> None:
-        """Program a namespace that exists, whoever created it."""
+        """Program a namespace that exists, whoever created it, for exactly these networks."""
         ...
 
     def forget(self, task_id: TaskId) -> None:

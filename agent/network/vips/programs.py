@@ -155,6 +155,7 @@ class NetlinkVips:
             task = self._tasks[task_id] = _Task(networks, connect())
         if task is not None:
             with task.lock:
+                task.networks = networks
                 self._follow(task, {})
 
     def forget(self, task_id: TaskId) -> None:

@@ -43,6 +43,20 @@ REFUSED: Mapping[str, str] = {
 """Names of a flag -> what to use instead, unless `service create` has the flag."""
 
 
+CONNECT: Mapping[str, str] = {
+    **{name: REFUSED[name] for name in ("--link", "--link-local-ip", "--ip6")},
+    "--driver-opt": "networks have no options for single containers; use `network create --opt`",
+    "--gw-priority": "the default route is by the first network that is not internal; connect the"
+    " container to that one first",
+}
+"""The same of `network connect`."""
+
+
+def options_of(names: Mapping[str, str]) -> list[click.Option]:
+    """The options of these flags."""
+    return [_refused(name.split(), why) for name, why in names.items()]
+
+
 def options(known: frozenset[str]) -> list[click.Option]:
     """The refused flags that are not among the known ones."""
     return [

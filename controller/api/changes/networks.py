@@ -143,8 +143,9 @@ def _allocate(state: State, spec: NetworkSpec, routes: Iterable[str]) -> Allocat
 
 
 def _users(state: State, network_id: NetworkId) -> Iterator[str]:
-    """Services that join it, and those with tasks, not ended, made from a spec that did."""
+    """Services that join it, and those with tasks, not ended, that do."""
     for service in state.services.values():
         if network_id in networks_of(state, service):
             leaving = " (being removed)" if service.removing else ""
-            yield f"service {quoted(service.spec.name)}{leaving}"
+            kind = "container" if service.spec.mode.is_container else "service"
+            yield f"{kind} {quoted(service.spec.name)}{leaving}"

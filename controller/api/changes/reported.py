@@ -65,7 +65,7 @@ class Reports:
     ) -> tuple[TaskAddress, ...]:
         if told == task.detail.addresses:
             return told
-        joined = self._state.footprint(task).networks
+        joined = (*self._state.footprint(task).networks, *self._state.networks_left(task))
         kept: dict[NetworkId, TaskAddress] = {}
         for address in told:
             if self._has(node, joined, address) and address.network_id not in kept:

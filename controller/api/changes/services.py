@@ -2,9 +2,9 @@
 
 Every accepted change increases `version.index` by one; an update names the index that it is based
 on and is refused if another came first. `spec_version` increases with every changed spec,
-`template_version` only if the change needs new tasks: not if only their limits change, which agents
-set in running containers. Previous specs are kept for a rollback and for the tasks still made from
-them, within the size of one stored value.
+`template_version` only if the change needs new tasks: not if only their limits change, or the
+networks of a container, which agents set in running containers. Previous specs are kept for a
+rollback and for the tasks still made from them, within the size of one stored value.
 
 Virtual addresses and ports are allocated here and not later, so that a conflict is the answer to
 the request. The first service that publishes through the routing mesh creates its network.
@@ -21,6 +21,7 @@ from controller.api.changes.networks import INGRESS, create_network
 from controller.api.changes.unreadable import remove_unreadable, unreadable_service
 from controller.api.queries.lookup import find
 from controller.brain.allocator.endpoints import allocate_endpoint
+from controller.brain.allocator.joining import require_joinable
 from controller.brain.orchestrator.container_service import has_lost_layer, removed
 from controller.brain.revisions import (
     RECORD_BYTES_MAX,
@@ -113,6 +114,7 @@ def update_service(
     mesh, ingress = _mesh(state, spec, routes, now, ids)
     spec, login = attached(state, spec, ingress, old.spec), login or old.registry_login
     endpoint = allocate_endpoint(state, old.id, spec, old.endpoint)
+    require_joinable(state, old, spec)
     service = replace(
         old,
         registry_login=login,
@@ -180,6 +182,7 @@ def rollback_service(
     target = rollback_target(old, rollback.to)
     mesh, ingress = _mesh(state, target.spec, routes, now, ids)
     target = replace(target, spec=attached(state, target.spec, ingress, target.spec))
+    require_joinable(state, old, target.spec)
     service = rolled_back(state, old, target, now, "manually requested rollback")
     return replace(mesh, objects=(*mesh.objects, service)), service
 

@@ -29,14 +29,15 @@ def joined(template: TaskSpec) -> tuple[NetworkId, ...]:
 
 
 def networks_of(state: State, service: Service) -> set[NetworkId]:
-    """The networks that the service joins, and those of earlier specs while tasks made from one
-    have not ended.
+    """The networks that the service joins, those of specs of its tasks that have not ended, and
+    those that a container was disconnected from and its agent has yet to leave.
     """
-    versions = state.tasks_of_service(service.id).unfinished
-    is_mixed = any(version < service.spec_version for version in versions)
-    previous = [one.spec for one in service.previous_specs] if is_mixed else ()
-    specs = (service.spec, *previous)
-    return {network_id for spec in specs for network_id in joined(spec.task_template)}
+    tasks = state.tasks_of_service(service.id)
+    specs = (service.spec, *filter(None, map(service.made_from, tasks.unfinished)))
+    found = {network_id for spec in specs for network_id in joined(spec.task_template)}
+    if service.spec.mode.is_container:
+        found.update(*map(state.networks_left, tasks))
+    return found
 
 
 def networks_in_use(state: State) -> Slices[set[NetworkId]]:

@@ -20,7 +20,7 @@ from controller.brain.orchestrator.restart import (
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker.units import format_duration, human_size, parse_duration
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.indexes.limited import awaits_limits, refuses_limits
+from pyswarm_core.indexes.limited import awaits_limits, refuses_limits, refuses_networks
 from pyswarm_core.indexes.rollout import is_outdated, serves
 from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.limits import CRASH_LOOP_RESTARTS
@@ -66,10 +66,7 @@ def why_on_node(state: State, service: Service, task: Task, now: Instant) -> lis
     if report and not (report == _STARTED and serves(task)):
         lines.append(report)
     lines += _why_no_connections(service, task)
-    if awaits_limits(service, task) and is_desired(task):
-        lines.append(
-            f"its agent is changing its limits to those of version {service.limits_version}"
-        )
+    lines += _why_unlike_its_spec(service, task)
     if task.desired_state is TaskState.FROZEN:
         lines.append("it is frozen: it receives no connections until its version is used again")
     elif not is_desired(task):
@@ -138,6 +135,16 @@ def _why_no_connections(service: Service, task: Task) -> list[str]:
         return []
     shown = ", ".join(map(str, tcp))
     return [f"it receives no connections until it listens on TCP port {shown} on all addresses"]
+
+
+def _why_unlike_its_spec(service: Service, task: Task) -> list[str]:
+    """That its container does not have, yet, what changes while it runs."""
+    if awaits_limits(service, task) and is_desired(task):
+        what = "limits and networks" if service.spec.mode.is_container else "limits"
+        return [f"its agent is changing its {what} to those of version {service.limits_version}"]
+    if refuses_networks(service, task):
+        return [f"it could not join its networks and has those before: {task.detail.limits_error}"]
+    return []
 
 
 def _why_undesired(state: State, service: Service, task: Task) -> str:

@@ -133,6 +133,18 @@ class Blocks:
         cidr = self._range.block(self._free_index(number))
         self._grant(Block(cidr=cidr, node_number=number))
 
+    def cover(self, node_id: NodeId, number: int, address: str = "") -> None:
+        """A task of the node, which is counted, joined the network while it runs: give the node the
+        block of its address, or one if its tasks outnumber its addresses. Without a free block its
+        agent refuses the change.
+        """
+        index = self._index_of(address) if address else -1
+        if address and not self._owners(index) and self._may_have(number, index):
+            self._grant(Block(cidr=self._range.block(index), node_number=number))
+        if self.held(node_id) > self._room(number) and not self.exhausted:
+            cidr = self._range.block(self._free_index(number))
+            self._grant(Block(cidr=cidr, node_number=number))
+
     def rooms(self, table: NodeTable, address: str = "") -> list[Room]:
         """What limits the nodes for more tasks: addresses, once the last block is allocated; ports
         of bridges, once a node has used all of them; whose block has the `address`.

@@ -10,12 +10,14 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from controller.brain.orchestrator import replicated_service
+from controller.brain.allocator.joining import running_task
+from controller.brain.orchestrator import replicated_service, update
 from controller.brain.orchestrator.plan import Plan
 from controller.brain.orchestrator.restart import is_restart, refusal
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.decision import EventKind
 from pyswarm_core.ids import NodeId
+from pyswarm_core.indexes.limited import awaits_limits, refuses_networks
 from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import AUTO_REMOVE_SHOWN
 from pyswarm_core.objects import Endpoint, Service, Task, Version
@@ -30,12 +32,23 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     if is_lost and _runs_anew(plan.service):
         plan.report(EventKind.LAYER_LOST, "its node was removed, and its writable layer with it")
         plan.record(replace(plan.service, pinned_node=NodeId("")))
+    task = running_task(state, plan.service)
+    if task is not None and _is_stuck(plan.service, task):
+        update.pause(plan, f"due to networks of task {task.id}: {task.detail.limits_error}", 0)
     replicated_service.reconcile(plan, state, looked_at, now)
     if is_lost and plan.service.pinned_node:
         plan.vacancies.clear()  # until its users start it
+    if task is not None and awaits_limits(plan.service, task):
+        plan.joining = task
     if _removes_itself(plan, state, is_lost=is_lost):
         plan.record(replace(removed(plan.service, now), updated_by=None))
         plan.cut(0)  # the next decision ends the removal, or waits for its time
+
+
+def _is_stuck(service: Service, task: Task) -> bool:
+    """Whether the update cannot go on: the task's node refused its networks."""
+    goes_on = service.is_updating and not service.is_paused
+    return goes_on and refuses_networks(service, task)
 
 
 def has_lost_layer(state: State, service: Service) -> bool:

@@ -61,6 +61,9 @@ class UpdateStep(Struct, gc=False):
 class Plan:
     """The changes that one service needs."""
 
+    joining: Task | None = None
+    """A container's task that runs and has yet to join networks."""
+
     def __init__(
         self,
         service: Service,

@@ -377,14 +377,14 @@ def _fail(plan: Plan, state: State, progress: UpdateProgress, now: Instant) -> N
         cause = f"due to failure of task {failed.id}: it runs and never served ({waits})"
     action = service.update_settings.failure_action
     if action is not FailureAction.ROLLBACK or status.state.is_rollback:
-        _pause(plan, cause, progress.failures)
+        pause(plan, cause, progress.failures)
         return
     message = f"update rolled back {cause}"
     try:
         target = failed_update_target(service)
         rolled = rolled_back(state, service, target, now, message, automatic=True)
     except PyswarmError as error:
-        _pause(plan, f"{cause}: it cannot be rolled back: {error}", progress.failures)
+        pause(plan, f"{cause}: it cannot be rolled back: {error}", progress.failures)
         return
     _decide_again(plan)
     plan.record(rolled)
@@ -399,7 +399,7 @@ def _decide_again(plan: Plan) -> None:
     plan.cut(0)
 
 
-def _pause(plan: Plan, reason: str, failures: int) -> None:
+def pause(plan: Plan, reason: str, failures: int) -> None:
     """Pause the update or the rollback."""
     _decide_again(plan)
     status = plan.service.update_status

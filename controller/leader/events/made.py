@@ -10,8 +10,9 @@ from controller.brain.orchestrator.quarantine import Failure
 from controller.identity.policy import STACK_LABEL
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import EventKind, Writes
-from pyswarm_core.ids import ServiceId
-from pyswarm_core.kinds import KINDS, NODE, SERVICE, Kind, kind_of, split_name
+from pyswarm_core.docker import networking
+from pyswarm_core.ids import NetworkId, ServiceId
+from pyswarm_core.kinds import KINDS, NETWORK, NODE, SERVICE, Kind, kind_of, split_name
 from pyswarm_core.limits import EVENTS_ALIKE
 from pyswarm_core.objects import Cluster, HealthState, Node, Object, Service, Task
 from pyswarm_core.state import State
@@ -35,8 +36,8 @@ def events_of(state: State, writes: Writes, caller: str = "") -> list[Event]:
         old = state.of(kind).get(item.id)
         told = tell(kind, old, item)
         events += (told,) if told else ()
-        if isinstance(item, Service) and (started := _update_started(old, item)):
-            events.append(started)
+        if isinstance(item, Service):
+            events += [*_update_started(old, item), *_network_moves(state, old, item)]
     for name in writes.removed:
         kind_name, object_id = split_name(name)
         events.append(
@@ -153,18 +154,31 @@ def _service_change(kind: Kind[Any, Any], old: Service | None, service: Service)
     return _change(kind, old, service)
 
 
-def _update_started(old: Object | None, service: Service) -> Event | None:
+def _network_moves(state: State, old: Object | None, service: Service) -> Iterator[Event]:
+    """The events of networks that a container joined or left."""
+    if not isinstance(old, Service) or old.spec is service.spec or service.removing:
+        return
+    moves = networking.moves(old.spec, service.spec)
+    for action, networks in (("connect", moves.joined), ("disconnect", moves.left)):
+        for target in networks:
+            network = state.networks.get(NetworkId(target))
+            name = network.spec.name if network else target
+            event = Event.of(f"{NETWORK.name}.{action}", target, name)
+            yield replace(event, container=service.spec.name)
+
+
+def _update_started(old: Object | None, service: Service) -> Iterator[Event]:
     """The event of an update or a rollback that began with this change."""
     before = old.update_status if isinstance(old, Service) else None
     status = service.update_status
     if status is None or service.removing or not status.state.is_unfinished:
-        return None
+        return
     if before is not None and before.started_at == status.started_at:
-        return None
+        return
     word = "rollback" if status.state.is_rollback else "update"
     slots = f"{status.slots} slot" + ("" if status.slots == 1 else "s")
     reason = f"{word} to version {status.to_version}, {slots}"
-    return Event.of(EventKind.UPDATE_STARTED, service.id, service.spec.name, reason)
+    yield Event.of(EventKind.UPDATE_STARTED, service.id, service.spec.name, reason)
 
 
 def _node_change(kind: Kind[Any, Any], old: Node | None, node: Node) -> Event | None:

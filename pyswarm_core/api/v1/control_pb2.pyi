@@ -1581,6 +1581,7 @@ class Event(_message.Message):
     CALLER_FIELD_NUMBER: _builtins.int
     STACK_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
     at: _builtins.int
     revision: _builtins.int
     type: _builtins.str
@@ -1596,6 +1597,8 @@ class Event(_message.Message):
     """The stack of the object (its label com.docker.stack.namespace)."""
     node: _builtins.str
     """The name of a container's host."""
+    container: _builtins.str
+    """The name of a container that joined or left a network."""
     def __init__(
         self,
         *,
@@ -1610,10 +1613,11 @@ class Event(_message.Message):
         caller: _builtins.str = ...,
         stack: _builtins.str = ...,
         node: _builtins.str = ...,
+        container: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "at", b"at", "caller", b"caller", "count", b"count", "id", b"id", "name", b"name", "node", b"node", "reason", b"reason", "revision", b"revision", "stack", b"stack", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "at", b"at", "caller", b"caller", "container", b"container", "count", b"count", "id", b"id", "name", b"name", "node", b"node", "reason", b"reason", "revision", b"revision", "stack", b"stack", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -380,6 +380,7 @@ class TaskDetail(_message.Message):
     TOLD_TO_END_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
+    NETWORKS_REFUSED_FIELD_NUMBER: _builtins.int
     message: _builtins.str
     error: _builtins.str
     exit_code: _builtins.int
@@ -392,7 +393,9 @@ class TaskDetail(_message.Message):
     ran: _builtins.int
     """Nanoseconds that it was running, once it has ended."""
     limits_version: _builtins.int
-    """The spec version whose limits are in force, or were refused: limits_error says why. 0: those of the task's own."""
+    """The spec version whose limits (of a container also: networks) are in force, or were refused: limits_error says why.
+    0: those of the task's own.
+    """
     limits_error: _builtins.str
     told_to_end: _builtins.bool
     """Set by the controller: it ended by itself, but only after the controller had told it to end: that is no failure."""
@@ -400,6 +403,8 @@ class TaskDetail(_message.Message):
     """Its processes are frozen, as a user requested."""
     command: _builtins.str
     """Its command line as shell words, cut, if the image decides a part of it; empty: that of the spec."""
+    networks_refused: _builtins.bool
+    """What limits_error says is why a running container could not join its networks; it is not replaced for that."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Address]: ...
     @_builtins.property
@@ -424,10 +429,11 @@ class TaskDetail(_message.Message):
         told_to_end: _builtins.bool = ...,
         paused: _builtins.bool = ...,
         command: _builtins.str = ...,
+        networks_refused: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "command", b"command", "error", b"error", "exit_code", b"exit_code", "health", b"health", "limits_error", b"limits_error", "limits_version", b"limits_version", "message", b"message", "oom", b"oom", "paused", b"paused", "pid", b"pid", "ports", b"ports", "ran", b"ran", "serving", b"serving", "told_to_end", b"told_to_end"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "command", b"command", "error", b"error", "exit_code", b"exit_code", "health", b"health", "limits_error", b"limits_error", "limits_version", b"limits_version", "message", b"message", "networks_refused", b"networks_refused", "oom", b"oom", "paused", b"paused", "pid", b"pid", "ports", b"ports", "ran", b"ran", "serving", b"serving", "told_to_end", b"told_to_end"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,143 @@
+"""Changes what a running container has: its limits and its networks. SHELL: called by the worker.
+
+One change of a task is carried out at a time. The task's record names an interface before the
+kernel has it (NetworksJoining), and until the kernel has it no more, so a restarted agent finds
+each. A change that fails is undone.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from agent.network.base import NO_NETWORK, Interfaces
+from agent.overlays.overlays import Overlays
+from agent.overlays.plan import own_networks
+from agent.preparation import Preparation
+from agent.runtime.base import Runtime
+from agent.tasks.events import NetworksJoining, TaskEvent
+from agent.tasks.ocispec_resources import bandwidth, cgroup_limits, interfaces
+from agent.tasks.record import Interface, NewLimits, Record, names_of
+from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.objects import TaskAddress
+from pyswarm_core.specs import NetworkAttachment
+
+_log = EventLog("agent.adjusting")
+
+REATTACHING_AT_ONCE = 8
+
+
+def addresses_of(record: Record) -> tuple[TaskAddress, ...]:
+    """The addresses of all interfaces that the task may have."""
+    return tuple(TaskAddress(network_id=i.network_id, address=i.address) for i in record.held)
+
+
+class Adjusting:
+    """Limits and networks of running containers."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        overlays: Overlays,
+        preparation: Preparation,
+        handle: Callable[[TaskId, TaskEvent], None],
+    ) -> None:
+        self._runtime = runtime
+        self._overlays = overlays
+        self._preparation = preparation
+        self._handle = handle
+        self._reattaching = asyncio.Semaphore(REATTACHING_AT_ONCE)
+
+    async def limit(self, record: Record, new: NewLimits) -> None:
+        """Give the running container these limits. Raises NotRunning, RuntimeFailed and
+        NetworkFailed; then it has the former ones.
+        """
+        now, then = record.spec.resources, new.resources
+        if (then.limits, then.swap_bytes) != (now.limits, now.swap_bytes):
+            await self._runtime.update(record.task_id, cgroup_limits(then))
+            await self._overlays.limit(record.task_id, bandwidth(then))
+
+    async def join(self, record: Record, new: NewLimits) -> tuple[Interface, ...] | None:
+        """Give the running container interfaces on these networks alone; return those that it has
+        then, None if they stay. Raises NetworkFailed and OSError; then it has the former ones.
+        """
+        if new.networks is None or not _differ(record, new.networks):
+            return None
+        return await self._join(record, new, new.networks)
+
+    async def reattach(self, record: Record) -> None:
+        """Attach an adopted task again: watch its interfaces, repair the host's side, and open its
+        resolver, whose sockets closed with the former agent. Raises NetworkFailed.
+        """
+        async with self._reattaching:
+            await self._attach(record, [one.network_id for one in record.held], _as_held(record))
+
+    async def _join(
+        self, record: Record, new: NewLimits, networks: tuple[NetworkAttachment, ...]
+    ) -> tuple[Interface, ...]:
+        task_id, held = record.task_id, record.held
+        before = self._overlays.attached(task_id, "")
+        targets = [NetworkId(joined.target) for joined in networks]
+        spec = replace(record.spec, networks=networks)
+        addresses = await self._overlays.join(task_id, targets, spec.task_ips)
+        names = names_of(
+            [one.network_id for one in addresses], {one.network_id: one.name for one in held}
+        )
+        joined = tuple(
+            Interface(one.network_id, one.address, name)
+            for one, name in zip(addresses, names, strict=True)
+        )
+        known = [one.network_id for one in held]
+        added = [one for one in joined if one.network_id not in known]
+        self._handle(task_id, NetworksJoining((*held, *added)))
+        wanted = replace(
+            interfaces(spec),
+            names={one.network_id: one.name for one in joined},
+            bandwidth=bandwidth(new.resources),
+        )
+        try:
+            path = await self._attach(record, targets, wanted)
+            after = self._overlays.attached(task_id, path)
+            self._preparation.networks_changed(record, replace(before, netns_path=path), after)
+        except Exception:
+            await self._undo(record)
+            raise
+        if record.detail.serving and record.detail.ports:
+            await self._overlays.publish(task_id, record.detail.ports)
+        return joined
+
+    async def _undo(self, record: Record) -> None:
+        try:
+            await self._attach(record, [one.network_id for one in record.held], _as_held(record))
+        except Exception as error:  # the first failure is the task's
+            _log.error("task.networks_not_restored", task=record.task_id, error=error)
+
+    async def _attach(self, record: Record, networks: list[NetworkId], wanted: Interfaces) -> str:
+        attached = await self._overlays.attach(
+            record.task_id,
+            networks or (NO_NETWORK,),
+            record.spec.container_spec.dns_config.nameservers,
+            calls_api=record.spec.allow_fleet_api,
+            interfaces=wanted,
+        )
+        return attached.netns_path
+
+
+def _as_held(record: Record) -> Interfaces:
+    return replace(
+        interfaces(record.spec),
+        names={one.network_id: one.name for one in record.held},
+        addresses={one.network_id: one.address for one in record.held},
+    )
+
+
+def _differ(record: Record, networks: tuple[NetworkAttachment, ...]) -> bool:
+    """Whether the container needs other interfaces than it may have, or others with names."""
+    desired = own_networks([NetworkId(joined.target) for joined in networks])
+    if desired is None:
+        return False
+    if [one.network_id for one in record.held] != list(desired):
+        return True
+    chosen = {joined.target: joined.task_ip for joined in networks if joined.task_ip}
+    return any(chosen.get(one.network_id, one.address) != one.address for one in record.held)
