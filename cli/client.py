@@ -378,12 +378,9 @@ class Client:
         for part in self._stream(views.AuditRecords, self._stub.ListAudit, request):
             yield from part.records
 
-    def logs(
-        self, ref: str, *, follow: bool = False, tail: int = -1, since: int = 0
-    ) -> Iterator[views.Logs]:
-        """The logs of a service or task; a negative `tail` is all lines."""
-        request = pb.LogsRequest(ref=ref, follow=follow, tail=tail, since=since)
-        return self._stream(views.Logs, self._stub.Logs, request)
+    def logs(self, query: views.LogsQuery) -> Iterator[views.Logs]:
+        """The logs of a service or task. The first part only says which of them it is."""
+        return self._stream(views.Logs, self._stub.Logs, to_proto(query, pb.LogsRequest()))
 
     def stats(self, refs: Sequence[str], *, all: bool, follow: bool) -> Iterator[views.StatsPart]:
         """Samples of the containers of these services and tasks (none: all), node by node."""

@@ -410,7 +410,7 @@ EVENTS_TOLD = 64
 TUNNEL_FRAME_BYTES = 4 * 1024 * 1024
 """The largest message that a controller accepts, from anybody: gRPC has one limit for all calls."""
 LOG_FRAME_BYTES = 1024 * 1024
-"""Text of the log lines in one frame; a longer line has its own."""
+"""Text of log lines of several tasks in one message. An agent's frame has a block of a file."""
 IMAGES_PER_NODE_MAX = 10_000
 """Images that one host may list."""
 TUNNELS_MAX = 1_000

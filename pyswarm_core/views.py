@@ -7,6 +7,7 @@ import msgspec
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.identity.audit import AuditRecord
+from pyswarm_core.logs.lines import LogLines
 from pyswarm_core.model import Model
 from pyswarm_core.objects import (
     Cluster,
@@ -19,6 +20,8 @@ from pyswarm_core.objects import (
 )
 from pyswarm_core.specs import HealthConfig, PortConfig, TaskSpec
 from pyswarm_core.states import TaskState, UpdateState
+
+ANY_TIME = Instant(0)
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -265,23 +268,44 @@ class UpdatedCluster(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
-class LogLine(msgspec.Struct, frozen=True):
-    """One line that a task wrote; `stream` is 1 for stdout, 2 for stderr."""
+class LogsQuery(msgspec.Struct, frozen=True):
+    """The logs to read. Has the fields of the request's message."""
 
-    task_id: str
-    at: Instant
-    stream: int
-    text: bytes
+    ref: str
+    follow: bool = False
+    tail: int = -1
+    """The last lines of each task, at most so many; all if negative."""
+    since: Instant = ANY_TIME
+    until: Instant = ANY_TIME
+    """No bound if 0. Following ends at `until`."""
+    grep: str = ""
+    """Lines that match this regular expression; empty: all."""
+    previous: bool = False
+    """The log of the task before the newest one of each slot."""
+    container: bool = False
+    """The ref is that of a container, as in `docker logs`."""
 
 
-class Logs(msgspec.Struct, frozen=True):
-    """Lines of one task, or a warning that some are missing."""
+class LogSource(msgspec.Struct, frozen=True):
+    """A task that has written lines."""
 
     task_id: str
     task_name: str
     node_name: str
-    lines: tuple[LogLine, ...]
-    warning: str
+    details: str = ""
+    """`KEY=VALUE,...`"""
+
+
+class Logs(msgspec.Struct, frozen=True):
+    """Lines, or a warning that some are missing."""
+
+    warning: str = ""
+    sources: tuple[LogSource, ...] = ()
+    source_of: tuple[int, ...] = ()
+    """The index of each line's source; empty: all are of the first."""
+    lines: LogLines = LogLines()
+    of_service: bool = False
+    """There may be lines of several tasks."""
 
 
 class TaskStats(msgspec.Struct, frozen=True):

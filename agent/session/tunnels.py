@@ -7,18 +7,17 @@ session.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from itertools import count
-from pathlib import Path
 
 import grpc
 
 from agent.images.base import ImageError, ImageInUse, ImageNotFound, Images
 from agent.runtime.base import Runtime, RuntimeFailed
-from agent.runtime.logs import LogEntry, LogQuery, read_log
 from agent.session.containers import CONTAINER_KINDS, Containers
 from agent.session.images import IMAGE_KINDS, HostImages
+from agent.session.logs import Logs
 from agent.session.streams import REQUESTS, serve_stream
 from agent.stats.base import Sample, Traffic
 from agent.stats.sampler import Measured, Sampler
@@ -35,16 +34,16 @@ from pyswarm_core.clock import seconds
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import TaskId
-from pyswarm_core.limits import LOG_FRAME_BYTES, STATS_PERIOD_MIN
+from pyswarm_core.limits import STATS_PERIOD_MIN
 from pyswarm_core.traces import Facts, TraceProbe
 
 _log = EventLog("agent.session.tunnels")
 
 TUNNELS_AT_ONCE = 64
 FRAMES_QUEUED = 64
-LINES_PER_FRAME = 500
+LOG_FRAMES_QUEUED = 2
+"""There may be many readers, and frames of logs are large."""
 _LAST = ("end", "error")
-STREAMS = {"stdout": 1, "stderr": 2}
 _IMAGE_ERRORS: dict[type[Exception], str] = {
     ImageNotFound: errors.NotFound.__name__,
     ImageInUse: errors.Conflict.__name__,
@@ -76,6 +75,7 @@ class Dialer:
         self._images = HostImages(images, worker.images_in_use)
         self._runtime = runtime
         self._containers = Containers(worker, runtime, images)
+        self._logs = Logs(worker, runtime)
         self._slots = asyncio.Semaphore(TUNNELS_AT_ONCE)
 
     def close(self) -> None:
@@ -91,8 +91,11 @@ class Dialer:
         if request.WhichOneof("kind") in REQUESTS:
             await serve_stream(self._streams, stub, request)
             return
-        queue: Queue = asyncio.Queue(FRAMES_QUEUED)
-        async with self._slots, asyncio.TaskGroup() as group:
+        # Readers of logs may stay for days; `Logs` has a limit of its own for them.
+        is_log = request.WhichOneof("kind") == "read_logs"
+        queue: Queue = asyncio.Queue(LOG_FRAMES_QUEUED if is_log else FRAMES_QUEUED)
+        slots = nullcontext() if is_log else self._slots
+        async with slots, asyncio.TaskGroup() as group:
             work = group.create_task(self._fill(request, queue, group))
             call = stub.Tunnel(_framed(request.tunnel_id, queue))
             try:
@@ -128,8 +131,8 @@ class Dialer:
 
     async def _answer(self, request: dispatcher_pb2.OpenTunnel, queue: Queue) -> None:
         match request.WhichOneof("kind"):
-            case "logs":
-                await self._logs(request.logs, queue)
+            case "read_logs":
+                await self._logs.send(request.read_logs, queue.put)
             case "trace":
                 facts = await self._trace(from_proto(TraceProbe, request.trace))
                 await queue.put(Frame(trace_facts=to_proto(facts, dispatcher_pb2.TraceFacts())))
@@ -180,23 +183,6 @@ class Dialer:
         except RuntimeFailed as error:
             raise errors.Unavailable(str(error)) from error
 
-    async def _logs(self, options: dispatcher_pb2.LogsOptions, queue: Queue) -> None:
-        async with asyncio.TaskGroup() as group:
-            for task_id in options.task_ids:
-                group.create_task(self._read(TaskId(task_id), options, queue))
-
-    async def _read(
-        self, task_id: TaskId, options: dispatcher_pb2.LogsOptions, queue: Queue
-    ) -> None:
-        query = LogQuery(tail=options.tail, since_ns=options.since, follow=options.follow)
-        ended = self._worker.ended(task_id)
-        log = Path(self._runtime.log_path(task_id))
-        # Closed here: a reader that waits for a full queue would keep the file open.
-        async with aclosing(read_log(log, query, ended)) as batches:
-            async for lines in batches:
-                for part in _parts(lines):
-                    await queue.put(_log_frame(task_id, part))
-
 
 async def _framed(tunnel_id: str, queue: Queue) -> Frames:
     """The frames that gRPC sends. It owns no resource: gRPC keeps the iterator of an ended call."""
@@ -212,34 +198,6 @@ def _end(queue: Queue) -> None:
     while not queue.empty():
         queue.get_nowait()
     queue.put_nowait(Frame())
-
-
-def _parts(lines: Sequence[LogEntry]) -> Iterator[Sequence[LogEntry]]:
-    """The lines in parts of one frame each."""
-    start = size = 0
-    for end, line in enumerate(lines):
-        size += len(line.text)
-        if end > start and (size > LOG_FRAME_BYTES or end - start == LINES_PER_FRAME):
-            yield lines[start:end]
-            start, size = end, len(line.text)
-    if lines:
-        yield lines[start:]
-
-
-def _log_frame(task_id: TaskId, lines: Sequence[LogEntry]) -> dispatcher_pb2.TunnelFrame:
-    return Frame(
-        log_lines=dispatcher_pb2.LogLines(
-            lines=[
-                dispatcher_pb2.LogLine(
-                    task_id=task_id,
-                    at=line.at_ns,
-                    stream=STREAMS.get(line.stream, 1),
-                    text=line.text,
-                )
-                for line in lines
-            ]
-        )
-    )
 
 
 def sample_period(options: stats_pb2.StatsOptions) -> int:

@@ -21,6 +21,7 @@ from controller.api.changes.tasks import restart_task
 from controller.api.images import digests
 from controller.api.images import nodes as images
 from controller.api.logs import gather
+from controller.api.logs.parts import LogPart
 from controller.api.permissions import sees, sees_event
 from controller.api.queries import containers, listings, lookup, views
 from controller.api.queries.info import ControllerFacts, info
@@ -48,9 +49,10 @@ from pyswarm_core.codec import to_proto
 from pyswarm_core.errors import Conflict
 from pyswarm_core.identity.audit import AuditRecord
 from pyswarm_core.kinds import NETWORK, NODE, SERVICE
+from pyswarm_core.logs.lines import LogLines
 from pyswarm_core.objects import Network, Node, Service, Version
 from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
-from pyswarm_core.views import AuditRecords, Event, EventQuery
+from pyswarm_core.views import AuditRecords, Event, EventQuery, LogsQuery
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -322,10 +324,11 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
     async def Logs(self, request: pb.LogsRequest, context: Context) -> None:  # type: ignore[override]
         write = in_turn(context.write)
 
-        async def send(told: gather.LogPart) -> None:
-            await write(pb.LogsReply(**msgspec.structs.asdict(told)))
+        async def send(told: LogPart) -> None:
+            await write(_logs_reply(told))
 
-        await gather.send_logs(self._leadership, read(gather.LogsQuery, request), send)
+        query = read(LogsQuery, request)
+        await gather.send_logs(self._leadership, query, self._clock, send)
 
     async def Stats(self, request: stats_pb2.StatsRequest, context: Context) -> None:  # type: ignore[override]
         shown, write = _seen_by(current_caller()), in_turn(context.write)
@@ -422,6 +425,19 @@ def _stats(told: stats.StatsPart) -> stats_pb2.StatsReply:
             sample = stats_pb2.TaskStats(task_id=one.task_id)
         reply.tasks.add(name=one.name, node_name=one.node_name, stats=sample)
     return reply
+
+
+def _logs_reply(told: LogPart) -> pb.LogsReply:
+    lines: Any = told.lines
+    if isinstance(lines, LogLines):
+        lines = dp.LogLines(**msgspec.structs.asdict(lines))
+    return pb.LogsReply(
+        warning=told.warning,
+        sources=[to_proto(source, pb.LogSource()) for source in told.sources],
+        source_of=told.source_of,
+        lines=lines,
+        of_service=told.of_service,
+    )
 
 
 def _images(told: images.ImagesOfNode) -> pb.NodeImages:

@@ -15,6 +15,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.limits import CHECK_RESULTS
+from pyswarm_core.logs.lines import LogLines, LogPlace
 from pyswarm_core.streams.requests import (
     AttachRequest,
     CopyInRequest,
@@ -29,7 +30,6 @@ from pyswarm_core.views import (
     FileChange,
     Image,
     ImageProgress,
-    LogLine,
     ProcessTable,
     TaskCheck,
     TaskStats,
@@ -49,12 +49,18 @@ class Exchange(NamedTuple, Generic[R, A]):
 
 
 class LogsOptions(msgspec.Struct, frozen=True):
-    """The lines of some tasks of one node, the last `tail` of each; all if negative."""
+    """The lines of some tasks of one node that pass the filters, the last `tail` of each; all if
+    negative.
+    """
 
     task_ids: tuple[str, ...]
     follow: bool
     tail: int
     since: Instant
+    until: Instant
+    grep: str
+    places: tuple[LogPlace, ...] = ()
+    """Of each task, in place of `tail`: where reading is resumed."""
 
 
 class ImagePull(msgspec.Struct, frozen=True):
@@ -150,8 +156,10 @@ def _images(frame: Any) -> Sequence[Image]:
     return images
 
 
-def _lines(frame: Any) -> Sequence[LogLine]:
-    lines: Sequence[LogLine] = frame.log_lines.lines
+def _lines(frame: Any) -> LogLines:
+    lines: LogLines = frame.log_lines
+    if not len(lines.at) == len(lines.marks) == len(lines.texts):
+        raise Unavailable("the agent sent lines without their times or marks")
     return lines
 
 
@@ -160,7 +168,7 @@ def _stats(frame: Any) -> Sequence[TaskStats]:
     return stats
 
 
-LOGS = Exchange[LogsOptions, Sequence[LogLine]]("logs", _lines)
+LOGS = Exchange[LogsOptions, LogLines]("read_logs", _lines)
 IMAGE_PULL = Exchange[ImagePull, ImageProgress](
     "image_pull", lambda frame: from_proto(ImageProgress, frame.image_progress)
 )

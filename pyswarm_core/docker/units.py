@@ -47,7 +47,7 @@ _RATIO = re.compile(r"[0-9]{1,9}(?:\.[0-9]{0,18})?|\.[0-9]{1,18}")
 _SECONDS = re.compile(r"([0-9]{1,11})(?:\.([0-9]{1,9}))?")
 _CALENDAR = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
-    r"(?:T([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:\.([0-9]{1,9}))?)?(Z|[+-][0-9]{2}:[0-9]{2})?"
+    r"(?:T([0-9]{2}(?::[0-9]{2}(?::[0-9]{2})?)?)(?:\.([0-9]{1,9}))?)?(Z|[+-][0-9]{2}:[0-9]{2})?"
 )
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -196,7 +196,7 @@ def parse_time(text: str, now: Instant, zone: datetime.tzinfo = datetime.UTC) ->
     """An instant as `--since` takes it.
 
     RFC 3339 or the beginning of it (in `zone` if it names none), seconds since 1970, or a duration
-    before `now`.
+    before `now`; as in Docker, a negative one is after it.
     """
     seconds = _SECONDS.fullmatch(text)
     if seconds:
@@ -205,7 +205,8 @@ def parse_time(text: str, now: Instant, zone: datetime.tzinfo = datetime.UTC) ->
     if calendar:
         return _calendar_time(text, calendar, zone)
     try:
-        return Instant(now - parse_duration(text))
+        sign = -1 if text.startswith("-") else 1
+        return Instant(now - sign * parse_duration(text.removeprefix("-")))
     except InvalidArgument:
         raise _invalid(
             "time", text, "2026-01-31T08:00:00Z, seconds since 1970, or a duration such as 10m"

@@ -49,6 +49,7 @@ _BITS = {
     _F.TYPE_INT64: (63, True),
     _F.TYPE_UINT64: (64, False),
     _F.TYPE_FIXED64: (64, False),
+    _F.TYPE_SFIXED64: (63, True),
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 from pyswarm_core import limits
 from pyswarm_core.aio.archives import limits as archive_limits
 from pyswarm_core.identity import limits as audit_limits
+from pyswarm_core.logs import limits as log_limits
 from pyswarm_core.streams import limits as stream_limits
 from tests.fixtures.source import PACKAGES, ROOT, sources
 from tests.sim.rules import Rule
@@ -21,7 +22,7 @@ NOT_HELD: list[str] = TABLE["not_held"]
 UNITS = ("HOUR", "MINUTE", "SECOND", "MILLISECOND")
 NAMES = [
     name
-    for module in (limits, audit_limits, stream_limits, archive_limits)
+    for module in (limits, audit_limits, stream_limits, archive_limits, log_limits)
     for name in vars(module)
     if name.isupper() and name not in UNITS
 ]

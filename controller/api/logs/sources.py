@@ -1,7 +1,8 @@
 """The tasks whose logs make up a service's or task's log, and their nodes. PURE."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
+from urllib.parse import quote_plus
 
 from controller.api.queries.lookup import task_name
 from controller.brain.slices import Slices, WatchResult
@@ -11,6 +12,7 @@ from pyswarm_core.limits import SLICE_TASKS
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState, is_terminal
+from pyswarm_core.views import LogSource as ShownSource
 
 
 class LogSource(NamedTuple):
@@ -20,6 +22,12 @@ class LogSource(NamedTuple):
     task_name: str
     node_id: NodeId
     node_name: str
+    details: str = ""
+
+    @property
+    def shown(self) -> ShownSource:
+        """As users get it."""
+        return ShownSource(self.task_id, self.task_name, self.node_name, self.details)
 
 
 class LogSources(NamedTuple):
@@ -29,6 +37,8 @@ class LogSources(NamedTuple):
     missing: dict[NodeId, str]
     ended: bool
     """No task will write more."""
+    absent: frozenset[TaskId] = frozenset()
+    """The tasks on the missing nodes."""
 
 
 def log_sources(state: State, named_id: str, now: Instant) -> Slices[WatchResult[LogSources]]:
@@ -36,20 +46,45 @@ def log_sources(state: State, named_id: str, now: Instant) -> Slices[WatchResult
 
     A task without a node has no log; the log of a task on a node that is not ready cannot be read.
     """
+    found = yield from _sources(state, _tasks(state, named_id))
+    return WatchResult(found._replace(ended=log_ended(state, named_id)))
+
+
+def previous_sources(state: State, named_id: str) -> Slices[LogSources]:
+    """The task before the newest one of each slot of a service, or of a task's slot."""
+    previous = filter(None, map(_previous, _slots(state, named_id)))
+    return (yield from _sources(state, previous))
+
+
+def _sources(state: State, tasks: Iterator[Task]) -> Slices[LogSources]:
     sources: list[LogSource] = []
     missing: dict[NodeId, str] = {}
-    for number, task in enumerate(_tasks(state, named_id), 1):
+    absent: list[TaskId] = []
+    for number, task in enumerate(tasks, 1):
         if number % SLICE_TASKS == 0:
             yield
         node = state.nodes.get(task.node_id)
-        if node is None or task.state < TaskState.PREPARING:
+        if node is None or not _has_log(task):
             continue
+        name = node.description.hostname
         if node.status.state is NodeState.READY:
-            name = f"{task_name(state, task)}.{task.id}"
-            sources.append(LogSource(task.id, name, node.id, node.description.hostname))
+            title = f"{task_name(state, task)}.{task.id}"
+            sources.append(LogSource(task.id, title, node.id, name))
         else:
-            missing[node.id] = f"node {node.description.hostname} is {node.status.state}"
-    return WatchResult(LogSources(tuple(sources), missing, log_ended(state, named_id)))
+            absent.append(task.id)
+            missing[node.id] = f"logs of node {name} are missing: it is {node.status.state}"
+    return LogSources(tuple(sources), missing, ended=True, absent=frozenset(absent))
+
+
+def _has_log(task: Task) -> bool:
+    return bool(task.node_id) and task.state >= TaskState.PREPARING
+
+
+def details(attributes: Mapping[str, str]) -> str:
+    """Attributes of a log as Docker prints them: sorted, `KEY=VALUE,...`, escaped as in URLs."""
+    return ",".join(
+        f"{quote_plus(key)}={quote_plus(value)}" for key, value in sorted(attributes.items())
+    )
 
 
 def log_ended(state: State, named_id: str) -> bool:
@@ -65,6 +100,22 @@ def _tasks(state: State, named_id: str) -> Iterator[Task]:
     if task is not None:
         yield task
         return
+    for tasks in _slots(state, named_id):
+        yield from tasks
+
+
+def _slots(state: State, named_id: str) -> Iterator[Sequence[Task]]:
+    """The tasks of each slot, oldest first; of a task those of its slot up to it."""
+    task = state.tasks.get(TaskId(named_id))
+    if task is not None:
+        held = state.tasks_of_service(task.service_id).slots.get(task.slot, ())
+        yield held[: held.index(task) + 1]
+        return
     slots = state.tasks_of_service(ServiceId(named_id)).slots
     for number in sorted(slots):
-        yield from slots.get(number, ())
+        yield slots.get(number, ())
+
+
+def _previous(tasks: Sequence[Task]) -> Task | None:
+    """The newest task before the last one that has a log."""
+    return next((task for task in reversed(tasks[:-1]) if _has_log(task)), None)

@@ -1631,11 +1631,24 @@ class LogsRequest(_message.Message):
     FOLLOW_FIELD_NUMBER: _builtins.int
     TAIL_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    GREP_FIELD_NUMBER: _builtins.int
+    PREVIOUS_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
     ref: _builtins.str
     """A service or a task."""
     follow: _builtins.bool
     tail: _builtins.int
+    """The last lines of each task that pass the filters; negative: all."""
     since: _builtins.int
+    """Nanoseconds since 1970; 0: no bound. Following ends at `until`."""
+    until: _builtins.int
+    grep: _builtins.str
+    """Lines that match this regular expression (RE2); empty: all."""
+    previous: _builtins.bool
+    """The log of the task before the newest one of each slot."""
+    container: _builtins.bool
+    """The ref names a container, as in `docker logs`: errors say so."""
     def __init__(
         self,
         *,
@@ -1643,43 +1656,85 @@ class LogsRequest(_message.Message):
         follow: _builtins.bool = ...,
         tail: _builtins.int = ...,
         since: _builtins.int = ...,
+        until: _builtins.int = ...,
+        grep: _builtins.str = ...,
+        previous: _builtins.bool = ...,
+        container: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "ref", b"ref", "since", b"since", "tail", b"tail"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "follow", b"follow", "grep", b"grep", "previous", b"previous", "ref", b"ref", "since", b"since", "tail", b"tail", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogsRequest: _TypeAlias = LogsRequest  # noqa: Y015
 
 @_typing.final
-class LogsReply(_message.Message):
+class LogSource(_message.Message):
+    """A task that has written lines of a reply."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TASK_ID_FIELD_NUMBER: _builtins.int
     TASK_NAME_FIELD_NUMBER: _builtins.int
     NODE_NAME_FIELD_NUMBER: _builtins.int
-    LINES_FIELD_NUMBER: _builtins.int
-    WARNING_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     task_name: _builtins.str
     node_name: _builtins.str
-    warning: _builtins.str
-    """A node that did not answer: its logs are missing, the others are complete."""
-    @_builtins.property
-    def lines(self) -> _containers.RepeatedCompositeFieldContainer[_dispatcher_pb2.LogLine]: ...
+    details: _builtins.str
+    """`KEY=VALUE,...`: the attributes that the log's options name."""
     def __init__(
         self,
         *,
         task_id: _builtins.str = ...,
         task_name: _builtins.str = ...,
         node_name: _builtins.str = ...,
-        lines: _abc.Iterable[_dispatcher_pb2.LogLine] | None = ...,
-        warning: _builtins.str = ...,
+        details: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "node_name", b"node_name", "task_id", b"task_id", "task_name", b"task_name", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "node_name", b"node_name", "task_id", b"task_id", "task_name", b"task_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogSource: _TypeAlias = LogSource  # noqa: Y015
+
+@_typing.final
+class LogsReply(_message.Message):
+    """Lines, or a warning that some are missing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WARNING_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    SOURCE_OF_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    OF_SERVICE_FIELD_NUMBER: _builtins.int
+    warning: _builtins.str
+    """A node that did not answer: its logs are missing, the others are complete."""
+    of_service: _builtins.bool
+    """The request named a service: there may be lines of several tasks."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogSource]: ...
+    @_builtins.property
+    def source_of(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The index of each line's source; empty: all are of the first."""
+
+    @_builtins.property
+    def lines(self) -> _dispatcher_pb2.LogLines: ...
+    def __init__(
+        self,
+        *,
+        warning: _builtins.str = ...,
+        sources: _abc.Iterable[Global___LogSource] | None = ...,
+        source_of: _abc.Iterable[_builtins.int] | None = ...,
+        lines: _dispatcher_pb2.LogLines | None = ...,
+        of_service: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "of_service", b"of_service", "source_of", b"source_of", "sources", b"sources", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -975,7 +975,7 @@ class OpenTunnel(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TUNNEL_ID_FIELD_NUMBER: _builtins.int
-    LOGS_FIELD_NUMBER: _builtins.int
+    READ_LOGS_FIELD_NUMBER: _builtins.int
     IMAGE_PULL_FIELD_NUMBER: _builtins.int
     IMAGE_LIST_FIELD_NUMBER: _builtins.int
     IMAGE_REMOVE_FIELD_NUMBER: _builtins.int
@@ -997,7 +997,7 @@ class OpenTunnel(_message.Message):
     PORT_FORWARD_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
     @_builtins.property
-    def logs(self) -> Global___LogsOptions: ...
+    def read_logs(self) -> Global___LogsOptions: ...
     @_builtins.property
     def image_pull(self) -> Global___ImagePull: ...
     @_builtins.property
@@ -1052,7 +1052,7 @@ class OpenTunnel(_message.Message):
         self,
         *,
         tunnel_id: _builtins.str = ...,
-        logs: Global___LogsOptions | None = ...,
+        read_logs: Global___LogsOptions | None = ...,
         image_pull: Global___ImagePull | None = ...,
         image_list: Global___ImageList | None = ...,
         image_remove: Global___ImageRemove | None = ...,
@@ -1073,11 +1073,11 @@ class OpenTunnel(_message.Message):
         attach: _streams_pb2.AttachRequest | None = ...,
         port_forward: _streams_pb2.PortForwardRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "image_list", b"image_list", "image_ports", b"image_ports", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "port_forward", b"port_forward", "signal_task", b"signal_task", "sizes", b"sizes", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "image_list", b"image_list", "image_ports", b"image_ports", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "pause", b"pause", "port_forward", b"port_forward", "read_logs", b"read_logs", "signal_task", b"signal_task", "sizes", b"sizes", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "image_list", b"image_list", "image_ports", b"image_ports", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "pause", b"pause", "port_forward", b"port_forward", "signal_task", b"signal_task", "sizes", b"sizes", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "image_list", b"image_list", "image_ports", b"image_ports", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "pause", b"pause", "port_forward", b"port_forward", "read_logs", b"read_logs", "signal_task", b"signal_task", "sizes", b"sizes", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "image_resolve", "image_ports", "trace", "task_checks", "signal_task", "stats", "top", "changes", "pause", "sizes", "copy_out", "copy_in", "export", "exec", "attach", "port_forward"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["read_logs", "image_pull", "image_list", "image_remove", "image_resolve", "image_ports", "trace", "task_checks", "signal_task", "stats", "top", "changes", "pause", "sizes", "copy_out", "copy_in", "export", "exec", "attach", "port_forward"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1146,12 +1146,23 @@ class LogsOptions(_message.Message):
     FOLLOW_FIELD_NUMBER: _builtins.int
     TAIL_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    GREP_FIELD_NUMBER: _builtins.int
+    PLACES_FIELD_NUMBER: _builtins.int
     follow: _builtins.bool
     tail: _builtins.int
-    """Lines from the end; -1 is all."""
+    """Lines from the end that pass the filters; negative: all."""
     since: _builtins.int
+    """Nanoseconds since 1970; 0: no bound."""
+    until: _builtins.int
+    grep: _builtins.str
+    """A regular expression (RE2); empty: all lines."""
     @_builtins.property
     def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def places(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogPlace]:
+        """Reading is resumed: of each task where, in place of `tail`."""
+
     def __init__(
         self,
         *,
@@ -1159,14 +1170,43 @@ class LogsOptions(_message.Message):
         follow: _builtins.bool = ...,
         tail: _builtins.int = ...,
         since: _builtins.int = ...,
+        until: _builtins.int = ...,
+        grep: _builtins.str = ...,
+        places: _abc.Iterable[Global___LogPlace] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "since", b"since", "tail", b"tail", "task_ids", b"task_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "grep", b"grep", "places", b"places", "since", b"since", "tail", b"tail", "task_ids", b"task_ids", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogsOptions: _TypeAlias = LogsOptions  # noqa: Y015
+
+@_typing.final
+class LogPlace(_message.Message):
+    """A place in a task's log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    position: _builtins.bytes
+    """A position that the agent sent; empty: the beginning."""
+    lines: _builtins.int
+    """Lines after it that are left out."""
+    def __init__(
+        self,
+        *,
+        position: _builtins.bytes = ...,
+        lines: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogPlace: _TypeAlias = LogPlace  # noqa: Y015
 
 @_typing.final
 class ImagePull(_message.Message):
@@ -1460,49 +1500,42 @@ class TunnelError(_message.Message):
 Global___TunnelError: _TypeAlias = TunnelError  # noqa: Y015
 
 @_typing.final
-class LogLine(_message.Message):
+class LogLines(_message.Message):
+    """Lines of one task in columns: a million lines are a million items of a list, not a million messages."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TASK_ID_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
-    STREAM_FIELD_NUMBER: _builtins.int
-    TEXT_FIELD_NUMBER: _builtins.int
+    MARKS_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
-    at: _builtins.int
-    stream: _builtins.int
-    """1 stdout, 2 stderr."""
-    text: _builtins.bytes
+    """In answers to users see `source_of`."""
+    marks: _builtins.bytes
+    """A byte per line: 1: of stderr; 2: without its newline, the next line of the stream continues it."""
+    position: _builtins.bytes
+    """Where reading can be resumed after these lines; empty: after the frames since the last position. The first frame
+    of a task has no lines. Only the agent's version of the same log reads it.
+    """
+    @_builtins.property
+    def at(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """When each line ended, nanoseconds since 1970."""
+
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     def __init__(
         self,
         *,
         task_id: _builtins.str = ...,
-        at: _builtins.int = ...,
-        stream: _builtins.int = ...,
-        text: _builtins.bytes = ...,
+        at: _abc.Iterable[_builtins.int] | None = ...,
+        marks: _builtins.bytes = ...,
+        texts: _abc.Iterable[_builtins.bytes] | None = ...,
+        position: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "stream", b"stream", "task_id", b"task_id", "text", b"text"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LogLine: _TypeAlias = LogLine  # noqa: Y015
-
-@_typing.final
-class LogLines(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LINES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogLine]: ...
-    def __init__(
-        self,
-        *,
-        lines: _abc.Iterable[Global___LogLine] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "marks", b"marks", "position", b"position", "task_id", b"task_id", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,7 +13,8 @@ import msgspec
 from agent.runtime import procs
 from agent.runtime.base import ContainerConfig, ContainerState
 from agent.runtime.layout import UNSEEN_EXIT_CODE
-from agent.runtime.logs import LogQuery, read_log
+from agent.runtime.logs.reading import read_log
+from agent.runtime.logs.selection import LogQuery
 from tests.fixtures.runtime_contract import Behaviour, exit_of, run, stop, until
 from tests.integration.runtime.conftest import RealWorld
 
@@ -157,6 +158,6 @@ async def test_kept_log_is_removed_when_asked_again(world: RealWorld) -> None:
     await world.runtime.remove("a1")
     log = Path(world.runtime.log_path("a1"))
     assert log.exists()
-    assert [batch async for batch in read_log(log, LogQuery())] == []
+    assert [batch.texts async for batch in read_log(log, LogQuery())] == [[]]
     await world.runtime.remove("a1", keep_logs=False)
     assert not log.exists()

@@ -2,13 +2,17 @@
 
 import asyncio
 import signal
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from agent.runtime import mounts
 from agent.runtime.base import LogLimits, RuntimeFailed
-from agent.runtime.logs import LogEntry, LogQuery, read_log
+from agent.runtime.logs.reading import read_log
+from agent.runtime.logs.selection import LogQuery
+from pyswarm_core.logs.lines import PARTIAL, STDERR
 from pyswarm_core.specs import Ulimit
 from tests.fixtures.runtime_contract import PATIENCE_S, Behaviour, exit_of, run, until
 from tests.integration.runtime.conftest import COMMANDS, RealWorld
@@ -16,20 +20,49 @@ from tests.integration.runtime.conftest import COMMANDS, RealWorld
 
 async def output(world: RealWorld, script: str, **spec: object) -> str:
     """What a shell script in a container prints, both streams."""
+    return written(await lines_of(world, script, **spec)).decode()
+
+
+async def lines_of(world: RealWorld, script: str, **spec: object) -> list["Line"]:
+    """The lines of a shell script in a container."""
     config = world.custom("a1", ("/bin/sh", "-c", script), **spec)  # type: ignore[arg-type]
     await world.runtime.create(config)
     await world.runtime.start("a1")
     await exit_of(world.runtime, "a1")
-    return "".join(line.text.decode() + "\n" for line in await lines(world, "a1"))
+    return await lines(world, "a1")
 
 
-async def lines(world: RealWorld, container_id: str) -> list[LogEntry]:
+class Line(NamedTuple):
+    """A line of a container: of which stream, and whether it has no newline."""
+
+    stream: str
+    is_partial: bool
+    text: bytes
+
+
+async def lines(world: RealWorld, container_id: str) -> list[Line]:
     log = Path(world.runtime.log_path(container_id))
-    return [line async for batch in read_log(log, LogQuery()) for line in batch]
+    return [
+        Line("stderr" if mark & STDERR else "stdout", bool(mark & PARTIAL), text)
+        async for batch in read_log(log, LogQuery())
+        for mark, text in zip(batch.marks, batch.texts, strict=True)
+    ]
+
+
+def written(lines: Iterable[Line]) -> bytes:
+    """The bytes that these lines are."""
+    return b"".join(line.text + b"\n" * (not line.is_partial) for line in lines)
+
+
+async def test_any_bytes_are_read_as_they_were_written(world: RealWorld) -> None:
+    octal = "".join(f"\\{byte:03o}" for byte in range(256))
+    script = f"printf '{octal}'; head -c 200000 /dev/zero; printf '\\nlast'"
+    everything = bytes(range(256)) + bytes(200_000) + b"\nlast"
+    assert written(await lines_of(world, script)) == everything
 
 
 async def test_output_without_a_final_newline_is_read(world: RealWorld) -> None:
-    assert await output(world, "echo one; printf two; printf oops >&2") == "one\ntwo\noops\n"
+    assert await output(world, "echo one; printf two; printf oops >&2") == "one\ntwooops"
 
 
 async def test_a_prompt_of_a_running_container_is_followed(world: RealWorld) -> None:
@@ -39,8 +72,9 @@ async def test_a_prompt_of_a_running_container_is_followed(world: RealWorld) -> 
     log = Path(world.runtime.log_path("a1"))
     async with asyncio.timeout(PATIENCE_S):
         async for batch in read_log(log, LogQuery(follow=True)):
-            assert [line.text for line in batch] == [b"name? "]
-            break
+            if batch:
+                assert batch.texts == [b"name? "]
+                break
 
 
 async def test_a_long_line_stays_whole(world: RealWorld) -> None:
@@ -176,8 +210,8 @@ async def test_log_rotates_and_loses_nothing(world: RealWorld) -> None:
         await world.runtime.create(config)
         await world.runtime.start("a1")
         async for batch in read_log(log, LogQuery(follow=True)):
-            seen += [line.text for line in batch]
-            if seen[-1] == b"line 300":
+            seen += batch.texts
+            if seen[-1:] == [b"line 300"]:
                 break
         await until(has_rotated)
         tending.cancel()
@@ -196,8 +230,8 @@ async def test_a_log_longer_than_all_of_its_files_is_followed_whole(world: RealW
         await world.runtime.create(config)
         await world.runtime.start("a1")
         async for batch in read_log(log, LogQuery(follow=True)):
-            seen += [line.text for line in batch]
-            if seen[-1] == b"line 4000":
+            seen += batch.texts
+            if seen[-1:] == [b"line 4000"]:
                 break
         tending.cancel()
     assert seen == [f"line {number}".encode() for number in range(1, 4001)]

@@ -6,17 +6,21 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import msgspec
+import pytest
 
 from agent.images.base import Image
 from agent.images.fake import FakeImages, FakeRegistry
 from agent.runtime.base import Stats
 from agent.runtime.fake import CommandScript, FakeRuntime, Script
-from agent.runtime.logs import LogEntry
+from agent.runtime.logs.beginning import BLOCK_BYTES
 from agent.runtime.running.attachments import Attachments
-from agent.session.tunnels import LINES_PER_FRAME, Dialer, _parts, sample_period
+from agent.session.logs import Logs
+from agent.session.tunnels import Dialer, sample_period
 from agent.stats.base import Traffic
 from agent.stats.fake import FakeMeter
 from agent.stats.sampler import Sampler
@@ -25,8 +29,10 @@ from agent.worker import Worker
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.api.v1 import dispatcher_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2_grpc, stats_pb2
+from pyswarm_core.errors import Exhausted
 from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.limits import LOG_FRAME_BYTES
+from pyswarm_core.logs.limits import LOG_READERS_PER_NODE
 from pyswarm_core.states import TaskState
 from pyswarm_core.traces import Facts, TraceProbe
 from tests.unit.agent.test_worker import CHECK, IMAGE, NODE, Host, assigned, task, with_check
@@ -130,35 +136,52 @@ async def test_a_pull_that_fails_says_why(tmp_path: Path) -> None:
 
 async def test_a_leader_that_hangs_up_on_a_log_ends_the_tunnel_alone(tmp_path: Path) -> None:
     (tmp_path / "t1").write_text(LINE)
-    request = pb.OpenTunnel(logs=pb.LogsOptions(task_ids=["t1"], follow=False, tail=-1))
-    frames = await ask(tmp_path, request, enough=2)
-    assert frames[-1].log_lines.lines[0].text == b"hello"
+    request = pb.OpenTunnel(read_logs=pb.LogsOptions(task_ids=["t1"], follow=False, tail=-1))
+    frames = await ask(tmp_path, request, enough=3)
+    assert list(frames[-1].log_lines.texts) == [b"hello"]
 
 
 async def test_a_frame_of_long_lines_is_bounded(tmp_path: Path) -> None:
-    head = LINE.removesuffix("hello\n")
-    long, short = "x" * (LOG_FRAME_BYTES // 4), "y"
-    texts = [long, long, long, short, long, long, short]
-    (tmp_path / "t1").write_text("".join(f"{head}{text}\n" for text in texts))
-    request = pb.OpenTunnel(logs=pb.LogsOptions(task_ids=["t1"], follow=False, tail=-1))
-    frames = [frame.log_lines.lines for frame in await ask(tmp_path, request)]
-    read = [[line.text.decode() for line in lines] for lines in frames if lines]
-    assert LOG_FRAME_BYTES == 1 << 20
-    assert [text for part in read for text in part] == texts
-    assert max(sum(map(len, lines)) for lines in read) <= LOG_FRAME_BYTES
-    assert len(read) < len(texts)
+    head = LINE.removesuffix("F hello\n")
+    long = f"{head}P {'x' * 8192}\n" * 100 + f"{head}F \n"
+    (tmp_path / "t1").write_text(long + LINE * 10_000)
+    request = pb.OpenTunnel(read_logs=pb.LogsOptions(task_ids=["t1"], follow=False, tail=-1))
+    frames = [frame.log_lines for frame in await ask(tmp_path, request)]
+    texts = [text for lines in frames for text in lines.texts]
+    assert b"".join(texts) == b"x" * 819_200 + b"hello" * 10_000
+    assert max(sum(map(len, lines.texts)) for lines in frames) <= 4 * BLOCK_BYTES <= LOG_FRAME_BYTES
 
 
-def test_lines_in_frames_keep_their_order_and_number() -> None:
-    lines = [LogEntry(number, "stdout", b"x") for number in range(2 * LINES_PER_FRAME + 1)]
-    large = LogEntry(-1, "stdout", b"x" * (LOG_FRAME_BYTES + 1))
-    for given in (lines, [large, *lines], [*lines, large], [large, large], []):
-        parts = list(_parts(given))
-        assert [line for part in parts for line in part] == given
-        assert all(parts)
-        assert max(map(len, parts), default=0) <= LINES_PER_FRAME
-        for part in parts:
-            assert len(part) == 1 or large not in part
+async def test_readers_beyond_the_limit_are_refused_and_others_go_on(tmp_path: Path) -> None:
+    assert LOG_READERS_PER_NODE == 256
+    (tmp_path / "t1").write_text(LINE)
+    following = pb.LogsOptions(task_ids=["t1"], follow=True, tail=-1)
+    ended = asyncio.Event()
+    worker: Any = SimpleNamespace(ended=lambda _: ended)
+    async with asyncio.TaskGroup() as group:
+        logs = Logs(worker, _Logs(tmp_path))
+        frames: asyncio.Queue[pb.TunnelFrame] = asyncio.Queue()
+        readers = [
+            group.create_task(logs.send(following, frames.put)) for _ in range(LOG_READERS_PER_NODE)
+        ]
+        for _ in range(2 * LOG_READERS_PER_NODE):
+            await frames.get()
+        with pytest.raises(Exhausted, match="256 readers"):
+            await logs.send(following, frames.put)
+        gone = readers.pop()
+        gone.cancel()
+        await asyncio.wait([gone])
+        await logs.send(pb.LogsOptions(task_ids=["t1"], tail=-1), frames.put)
+        ended.set()
+
+
+async def test_a_pattern_that_is_not_valid_is_refused(tmp_path: Path) -> None:
+    options = pb.LogsOptions(task_ids=["t1"], tail=-1, grep="(")
+    frames = await ask(tmp_path, pb.OpenTunnel(read_logs=options))
+    assert (frames[-1].error.kind, "missing )" in frames[-1].error.message) == (
+        "InvalidArgument",
+        True,
+    )
 
 
 class _Forever(FakeImages):
@@ -181,7 +204,7 @@ async def test_a_tunnel_that_was_hung_up_on_leaves_no_work_and_no_file_behind(
     (tmp_path / "t1").write_text(LINE * 100_000)
     host = Host(tmp_path)
     pull = pb.OpenTunnel(tunnel_id="p", image_pull=pb.ImagePull(reference=IMAGE))
-    logs = pb.OpenTunnel(logs=pb.LogsOptions(task_ids=["t1"], follow=True, tail=-1))
+    logs = pb.OpenTunnel(read_logs=pb.LogsOptions(task_ids=["t1"], follow=True, tail=-1))
     async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(1) as (stub, _):
         runtime = _Logs(tmp_path)
         images = _Forever(FakeRegistry(), group)

@@ -319,45 +319,6 @@ def test_node_update_edits_labels_and_availability(script: Script, pyswarm: Pysw
     assert (sent.spec.availability, dict(sent.spec.labels)) == ("drain", {"zone": "a"})
 
 
-def test_logs_keep_the_streams_apart(script: Script, pyswarm: Pyswarm) -> None:
-    batch = pb.LogsReply(task_id="t" * 25, task_name="web.1", node_name="host1")
-    batch.lines.add(at=1_700_000_000_000_000_000, stream=1, text=b"to out")
-    batch.lines.add(at=1_700_000_000_000_000_001, stream=2, text=b"to err\n")
-    script.on("Logs", [batch, pb.LogsReply(warning="logs of node host2 are missing: down")])
-    ran = pyswarm("service", "logs", "--tail", "5", "web")
-    assert ran.out == "web.1.tttttttttttt@host1    | to out\n"
-    assert ran.err.splitlines() == [
-        "web.1.tttttttttttt@host1    | to err",
-        "warning: logs of node host2 are missing: down",
-    ]
-    assert script.requests("Logs")[0].tail == 5
-
-
-@pytest.mark.parametrize(
-    ("flags", "line"),
-    [
-        ("--raw", "text\n"),
-        ("-t --raw", "2023-11-14T22:13:20.000000000Z text\n"),
-        ("--no-trunc", f"web.1.{'t' * 25}@host1    | text\n"),
-        ("--no-task-ids", "web.1@host1    | text\n"),
-    ],
-)
-def test_log_lines_have_the_requested_prefix(
-    flags: str, line: str, script: Script, pyswarm: Pyswarm
-) -> None:
-    batch = pb.LogsReply(task_id="t" * 25, task_name="web.1", node_name="host1")
-    batch.lines.add(at=1_700_000_000_000_000_000, stream=1, text=b"text")
-    script.on("Logs", [batch])
-    assert pyswarm("service", "logs", *flags.split(), "web").out == line
-
-
-def test_log_prefix_has_the_id_once(script: Script, pyswarm: Pyswarm) -> None:
-    batch = pb.LogsReply(task_id="t" * 25, task_name=f"web.1.{'t' * 25}", node_name="host1")
-    batch.lines.add(at=1, stream=1, text=b"text")
-    script.on("Logs", [batch])
-    assert pyswarm("service", "logs", "web").out == "web.1.tttttttttttt@host1    | text\n"
-
-
 def test_pull_tells_each_nodes_failure_and_fails(script: Script, pyswarm: Pyswarm) -> None:
     script.on(
         "PullImage",

@@ -17,7 +17,6 @@ LISTS = ("list", "map", "mount", "network", "ulimit")
 ONE_BY_ONE = ("--filter",)
 """Flags that Docker may repeat although its type is no list."""
 LATER = {
-    "docker logs": ("--details", "--until"),
     "docker start": ("--checkpoint", "--checkpoint-dir"),
 }
 """Unknown to the command; `No such option` names them."""

@@ -233,6 +233,7 @@ def test_what_does_not_exist_is_named_as_docker_names_it(
     verb: str, fleet: Script, pyswarm: Pyswarm
 ) -> None:
     fleet.on("GetContainer", NotFound("No such container: nothing"))
+    fleet.on("Logs", NotFound("No such container: nothing"))
     for rpc in ("GetNetwork", "GetNode", "GetService", "ListTasks", "GetObject"):
         fleet.on(rpc, NotFound("no such thing"))
     what = "object" if verb == "inspect" else "container"
@@ -447,16 +448,6 @@ def test_an_unknown_node_is_refused_at_once(fleet: Script, pyswarm: Pyswarm) -> 
     ran = pyswarm("run", "-d", "--node", "host9", "web")
     assert (ran.code, ran.err) == (125, 'Error: --node: no such node: "host9"\n')
     assert fleet.requests("CreateService") == []
-
-
-def test_logs_of_a_container_have_no_prefix(fleet: Script, pyswarm: Pyswarm) -> None:
-    batch = pb.LogsReply(task_name="db", task_id="t" * 25)
-    batch.lines.add(stream=1, text=b"ready", at=CREATED)
-    fleet.on("Logs", [batch])
-    ran = pyswarm("logs", "--tail", "10", "db")
-    assert (ran.code, ran.out) == (0, "ready\n")
-    (asked,) = fleet.requests("Logs")
-    assert (asked.ref, asked.tail) == (SERVICE_ID, 10)
 
 
 def test_what_ended_at_once_was_started(fleet: Script, pyswarm: Pyswarm) -> None:

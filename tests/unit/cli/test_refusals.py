@@ -176,6 +176,23 @@ WRONG = [
         ["service", "logs", "--since", "yesterday", "web"],
         '--since: value "yesterday" is not valid: expected 2026',
     ),
+    (
+        ["logs", "--until", "yesterday", "web"],
+        '--until: value "yesterday" is not valid: expected 2026',
+    ),
+    (
+        ["logs", "--since", "1m", "--until", "2m", "web"],
+        '--until: value "2m" is not valid: expected a time after --since 1m',
+    ),
+    (
+        ["logs", "--grep", "(", "web"],
+        '--grep: value "(" is not valid: expected a regular expression of RE2: missing ): (',
+    ),
+    (["logs", "--grep", "", "web"], '--grep: value "" is not valid: expected a regular'),
+    (
+        ["service", "logs", "--follow", "--previous", "web"],
+        "--follow and --previous cannot be used together",
+    ),
     (["service", "rm"], "SERVICE..."),
     (["node", "update", "host1"], "nothing to update"),
     (

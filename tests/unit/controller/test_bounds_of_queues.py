@@ -163,7 +163,7 @@ def test_messages_are_bounded_on_both_sides() -> None:
 
 async def test_a_frame_of_a_tunnel_is_bounded() -> None:
     frame = dispatcher_pb2.TunnelFrame()
-    frame.log_lines.lines.add(text=b"x" * (4 << 20))
+    frame.log_lines.texts.append(b"x" * (4 << 20))
 
     async def read() -> object:
         return frame

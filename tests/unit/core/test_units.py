@@ -167,7 +167,11 @@ def test_prop_written_cpus_read_back(nano_cpus: int) -> None:
         ("1970-01-02", 24 * HOUR),
         ("1970-01-01T00:01", MINUTE),
         ("1136073600.000000001", 1_136_073_600 * SECOND + 1),
+        ("1970-01-01T01", HOUR),
+        ("1970-01-01T02+01:00", HOUR),
         ("10m", NOW - 10 * MINUTE),
+        ("1h30m", NOW - 90 * MINUTE),
+        ("-10m", NOW + 10 * MINUTE),
     ],
 )
 def test_times_are_read_as_since_takes_them(text: str, at: int) -> None:
@@ -180,7 +184,17 @@ def test_a_time_without_zone_is_in_the_zone_of_its_reader() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "yesterday", "2026-02-30", "2026-01-01T25:00:00Z", "1969-01-01", "9999-01-01"]
+    "text",
+    [
+        "",
+        "yesterday",
+        "2026-02-30",
+        "2026-01-01T25:00:00Z",
+        "1969-01-01",
+        "9999-01-01",
+        "--1m",
+        "-",
+    ],
 )
 def test_other_times_are_refused(text: str) -> None:
     with pytest.raises(InvalidArgument, match=r"time: .* expected"):

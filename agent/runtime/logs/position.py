@@ -1,0 +1,62 @@
+"""A place in the files of a log, which survives rotations and the agent. SHELL over its files."""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from agent.runtime.logs import files
+
+_HEAD_BYTES = 29
+"""The time of a file's first record. Inodes are used again, times are not."""
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True):
+    """After `offset` bytes of a file, which end a record. Without an inode: before all files."""
+
+    inode: int = 0
+    offset: int = 0
+    head: str = ""
+    in_parts: list[str] = []
+    """Streams of whose last line a part was yielded."""
+    skip: int = 0
+    """Lines from there that are left out."""
+
+
+def encoded(position: Position) -> bytes:
+    """The position as readers get it."""
+    return msgspec.json.encode(position)
+
+
+def decoded(text: bytes) -> Position:
+    """The position; the beginning if it is of another version."""
+    try:
+        return msgspec.json.decode(text, type=Position) if text else Position()
+    except msgspec.MsgspecError:
+        return Position()
+
+
+def head_of(descriptor: int) -> str:
+    """What identifies a file beside its inode; empty if it has no record yet."""
+    return os.pread(descriptor, _HEAD_BYTES, 0).decode("ascii", "replace")
+
+
+def opened_at(log: Path, position: Position) -> int | None:
+    """Open the file at the position; None if it is not there any more."""
+    descriptor = files.opened(log, position.inode) if position.inode else None
+    if descriptor is None:
+        return None
+    is_same = head_of(descriptor).startswith(position.head)
+    if position.offset:
+        is_same = is_same and os.pread(descriptor, 1, position.offset - 1) == b"\n"
+    if is_same:
+        os.lseek(descriptor, position.offset, os.SEEK_SET)
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def position_in(descriptor: int, rest: int, in_parts: list[str], skip: int) -> Position:
+    """After what was read of a file, without the last `rest` bytes."""
+    offset = os.lseek(descriptor, 0, os.SEEK_CUR) - rest
+    return Position(files.inode_of(descriptor), offset, head_of(descriptor), in_parts, skip)

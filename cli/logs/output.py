@@ -1,0 +1,44 @@
+"""Prints logs on the streams to which they were written. SHELL."""
+
+import os
+import sys
+from collections.abc import Iterator
+from itertools import chain
+from typing import TextIO
+
+import click
+from msgspec.structs import replace
+
+from cli.client import Client
+from cli.render.loglines import Form, Renderer
+from pyswarm_core.errors import Unavailable
+from pyswarm_core.views import Logs, LogsQuery
+
+
+def show(client: Client, query: LogsQuery, form: Form) -> None:
+    """Request the lines and print them. Lines of a container have no prefix."""
+    try:
+        _print(client.logs(query), query, form)
+    except Unavailable as error:
+        if query.follow:
+            raise Unavailable(f"the log stream ended: {error}") from None
+        raise
+
+
+def _print(parts: Iterator[Logs], query: LogsQuery, form: Form) -> None:
+    first = next(parts, Logs())
+    if query.container and not first.of_service:
+        form = replace(form, prefix=False)
+    renderer = Renderer(form, colours=(_has_colours(sys.stdout), _has_colours(sys.stderr)))
+    streams = sys.stdout.buffer, sys.stderr.buffer
+    for part in chain((first,), parts):
+        if part.warning:
+            click.echo(f"warning: {part.warning}", err=True)
+        for stream, text in renderer.rendered(part):
+            streams[stream].write(text)
+            streams[stream].flush()
+
+
+def _has_colours(stream: TextIO) -> bool:
+    """Whether the stream is a terminal, and the user did not turn colours off (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")

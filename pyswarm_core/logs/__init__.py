@@ -1,0 +1,1 @@
+"""Logs of tasks, as agents, controllers and the CLI exchange them."""

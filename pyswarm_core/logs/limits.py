@@ -1,0 +1,13 @@
+"""Bounds of reading logs, with their reasons. PURE."""
+
+LOG_LINE_BYTES = 64 * 1024
+"""A longer line is sent in parts: a reader holds one per stream. Docker's parts have 16 KiB."""
+LOG_READERS_PER_NODE = 256
+"""Readers of logs that one agent serves at once; one that does not read holds up to four frames."""
+GREP_BYTES = 1024
+GREP_PROGRAM = 4_000
+"""Length of a pattern, and instructions that RE2 makes of it. Its slowest way through a text
+executes each of them for each byte.
+"""
+GREP_MEMORY = 1024 * 1024
+"""What RE2 may keep for one pattern; beyond that it forgets states, and takes the slowest way."""
