@@ -22,6 +22,7 @@ from agent.images.base import (
     PullPhase,
     PullProgress,
 )
+from agent.logdrivers.plan import log_limits
 from agent.network.base import RESOLVER_ADDRESS
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Attached
@@ -160,7 +161,7 @@ class Preparation:
                 id=record.task_id,
                 oci=oci_config(image.config, spec, self._host, around),
                 layers=image.layers,
-                log_limits=self._log_limits,
+                log_limits=log_limits(spec.log_driver, self._log_limits),
                 files=files,
                 terminal=spec.container_spec.tty,
                 limits=written_limits(spec.resources),

@@ -23,7 +23,8 @@ from controller.leader.exchanges import LOGS, LogsOptions
 from controller.leader.leadership import Leader, Leadership
 from controller.leader.watches import Watcher
 from pyswarm_core.clock import Instant
-from pyswarm_core.errors import PyswarmError
+from pyswarm_core.docker.logdrivers import NONE, UNREADABLE, driver_of
+from pyswarm_core.errors import Conflict, PyswarmError
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.views import LogLine
@@ -63,11 +64,13 @@ class LogPart(msgspec.Struct, frozen=True):
 async def send_logs(leadership: Leadership, query: LogsQuery, send: Send[LogPart]) -> None:
     """Send the lines, and a warning for every node whose lines are missing.
 
-    Raises NotFound, and Unavailable when leadership is lost while following.
+    Raises NotFound, Conflict if no lines are stored, and Unavailable when leadership is lost while
+    following.
     """
     leader = leadership.current()
     runner = leader.watches.runner
     named = await runner.run(find_service_or_task(leader.state, query.ref))
+    _require_stored(leader.state.services.get(_service_of(named)))
     if query.follow:
         await _Follower(leader, query, named.id, send).run(_service_of(named))
         return
@@ -78,6 +81,12 @@ async def send_logs(leadership: Leadership, query: LogsQuery, send: Send[LogPart
     for start in range(0, len(found.sources), MERGED_AT_ONCE):
         group = found.sources[start : start + MERGED_AT_ONCE]
         await _send_merged(leader, group, query, warned, send)
+
+
+def _require_stored(service: Service | None) -> None:
+    """Raises Conflict if the lines of its tasks are not stored."""
+    if service and driver_of(service.spec.task_template.log_driver) == NONE:
+        raise Conflict(UNREADABLE)
 
 
 async def _send_merged(
