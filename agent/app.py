@@ -20,6 +20,7 @@ from agent.images.base import Images
 from agent.images.settings import ImageSettings
 from agent.images.store import open_images
 from agent.listening import accepted, listening
+from agent.logdrivers.forwarder import Forwarder
 from agent.metrics import (
     AgentCollector,
     ContainerMetrics,
@@ -109,6 +110,7 @@ class _Parts(msgspec.Struct, frozen=True):
     reading: "_Reading"
     lacks: frozenset[Capability]
     """What this host lacks for some containers."""
+    forwarder: Forwarder
 
 
 class _Reading(msgspec.Struct, frozen=True):
@@ -231,6 +233,7 @@ async def _converse(
     )
     group.create_task(_check_room(config, parts.worker))
     group.create_task(renewal.run())
+    group.create_task(parts.forwarder.run())
     await parts.worker.adopted()
     group.create_task(session.run())
 
@@ -281,6 +284,8 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     disks.count_disks(host.hierarchies, layout.cgroup_parent)
     runtime = ConmonRuntime(host.binaries, layout, host.hierarchies)
     stack.callback(runtime.close)
+    forwarder = Forwarder(layout.logs, config.hostname, layout.writes_no_more)
+    stack.callback(forwarder.close)
     outbox = Outbox()
     network = await _network(config, stack, outbox, registry)
     overlays, dataplane = network.overlays, network.dataplane
@@ -294,6 +299,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         cgroup_parent=config.cgroup_parent,
         resolv_conf=config.resolv_conf,
         log_limits=LogLimits(max_size=config.log_max_size, max_file=config.log_max_file),
+        forward=forwarder.begin,
     )
     namespaces = network.namespaces
     stack.callback((probes := Probes(runtime, namespaces.tcp_socket)).close)
@@ -319,7 +325,9 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     containers = ContainerMetrics(sampler, restarts, config.hostname)
     reading = _Reading(registry, sampler, containers, streams)
     lacks = await asyncio.to_thread(_lacks, config, host)
-    return _Parts(images, runtime, overlays, dataplane, worker, outbox, tracer, reading, lacks)
+    return _Parts(
+        images, runtime, overlays, dataplane, worker, outbox, tracer, reading, lacks, forwarder
+    )
 
 
 def _lacks(config: Config, host: Preflight) -> frozenset[Capability]:

@@ -2,7 +2,9 @@
 
 import msgspec
 
+from agent.images.base import ImageConfig
 from agent.runtime.base import LogLimits
+from agent.tasks.ocispec_process import command_line
 from agent.tasks.record import Record
 from pyswarm_core.docker.logdrivers import (
     FORWARDED,
@@ -39,16 +41,9 @@ def log_limits(driver: LogDriver, default: LogLimits) -> LogLimits:
     )
 
 
-def forwarding(
-    record: Record,
-    *,
-    image_id: str,
-    labels: dict[str, str],
-    env: tuple[str, ...],
-    command: str,
-) -> Forwarding | None:
-    """Where the task's lines are sent; None: nowhere. `labels` and `env` are those of the image,
-    which the spec's replace.
+def forwarding(record: Record, image_id: str, image: ImageConfig) -> Forwarding | None:
+    """Where the task's lines are sent; None: nowhere. Labels and variables of the spec replace
+    those of the image.
     """
     spec = record.spec
     settings = settings_of(spec.log_driver)
@@ -56,17 +51,33 @@ def forwarding(
         return None
     container = spec.container_spec
     name = record.service_name if record.layer else f"{record.name}.{record.task_id}"
-    image = container.image.partition("@")[0]
     origin = Origin(
-        full_id=record.task_id, name=name, image_name=image, image_id=image_id, command=command
+        full_id=record.task_id,
+        name=name,
+        image_name=container.image.partition("@")[0],
+        image_id=image_id,
+        command=" ".join(command_line(image, container)),
     )
+    labels = {**image.labels, **container.labels, **_swarm_labels(record, name)}
     return Forwarding(
         settings=settings,
         tag=rendered_tag(settings.tag, origin),
         full_id=record.task_id,
         name=name,
-        image=image,
-        attributes=attributes(
-            spec.log_driver, {**labels, **container.labels}, (*env, *container.env), origin
-        ),
+        image=origin.image_name,
+        attributes=attributes(spec.log_driver, labels, (*image.env, *container.env), origin),
     )
+
+
+def _swarm_labels(record: Record, name: str) -> dict[str, str]:
+    """The labels that Docker Swarm adds to the containers of services."""
+    if record.layer:
+        return {}
+    labels = {
+        "node.id": record.node_id,
+        "service.id": record.service_id,
+        "service.name": record.service_name,
+        "task.id": record.task_id,
+        "task.name": name,
+    }
+    return {f"com.docker.swarm.{key}": value for key, value in labels.items()}

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from agent.runtime.base import LogLimits
 
+DRIVER, SENT, REMOVED = ".driver", ".sent", ".removed"
+"""Beside a log whose lines are sent somewhere: see `agent/logdrivers/forwarder.py`."""
 PERIOD_S = 1.0
 """How often logs are checked of which no notification came."""
 PAUSE_S = 0.005
@@ -90,6 +92,12 @@ def files(log: Path) -> tuple[Path, ...]:
 
 
 def remove(log: Path) -> None:
-    """Remove the log and its older files."""
+    """Remove the log and its older files; while its lines are being sent somewhere, request it."""
+    driver, removed = (log.with_name(f"{log.name}{suffix}") for suffix in (DRIVER, REMOVED))
+    if driver.exists():
+        removed.touch()
+        if driver.exists():
+            return
+        removed.unlink(missing_ok=True)
     for path in (*files(log), rotated(log, 0)):
         path.unlink(missing_ok=True)
