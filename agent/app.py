@@ -21,6 +21,7 @@ from agent.images.settings import ImageSettings
 from agent.images.store import open_images
 from agent.layers import kept_addresses
 from agent.listening import accepted, listening
+from agent.logdrivers.forwarder import Forwarder
 from agent.metrics import (
     AgentCollector,
     ContainerMetrics,
@@ -110,6 +111,7 @@ class _Parts(msgspec.Struct, frozen=True):
     reading: "_Reading"
     lacks: frozenset[Capability]
     """What this host lacks for some containers."""
+    forwarder: Forwarder
 
 
 class _Reading(msgspec.Struct, frozen=True):
@@ -234,6 +236,7 @@ async def _converse(
     )
     group.create_task(_check_room(config, parts.worker))
     group.create_task(renewal.run())
+    group.create_task(parts.forwarder.run())
     await parts.worker.adopted()
     group.create_task(session.run())
 
@@ -284,6 +287,8 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     disks.count_disks(host.hierarchies, layout.cgroup_parent)
     runtime = ConmonRuntime(host.binaries, layout, host.hierarchies)
     stack.callback(runtime.close)
+    forwarder = Forwarder(layout.logs, config.hostname, layout.writes_no_more)
+    stack.callback(forwarder.close)
     outbox = Outbox()
     network = await _network(config, stack, outbox, registry)
     overlays, dataplane = network.overlays, network.dataplane
@@ -297,6 +302,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         cgroup_parent=config.cgroup_parent,
         resolv_conf=config.resolv_conf,
         log_limits=LogLimits(max_size=config.log_max_size, max_file=config.log_max_file),
+        forward=forwarder.begin,
     )
     namespaces = network.namespaces
     stack.callback((probes := Probes(runtime, namespaces.tcp_socket)).close)
@@ -323,7 +329,9 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     containers = ContainerMetrics(sampler, restarts, config.hostname)
     reading = _Reading(registry, sampler, containers, streams)
     lacks = await asyncio.to_thread(_lacks, config, host)
-    return _Parts(images, runtime, overlays, dataplane, worker, outbox, tracer, reading, lacks)
+    return _Parts(
+        images, runtime, overlays, dataplane, worker, outbox, tracer, reading, lacks, forwarder
+    )
 
 
 def _lacks(config: Config, host: Preflight) -> frozenset[Capability]:

@@ -22,6 +22,7 @@ from agent.images.base import (
     PullPhase,
     PullProgress,
 )
+from agent.logdrivers.plan import Forwarding, forwarding, log_limits
 from agent.network.base import RESOLVER_ADDRESS
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Attached
@@ -67,6 +68,7 @@ class Preparation:
         resolv_conf: Path,
         log_limits: LogLimits,
         attachments: Attachments,
+        forward: Callable[[str, Forwarding], None],
     ) -> None:
         self._images = images
         self._overlays = overlays
@@ -77,6 +79,7 @@ class Preparation:
         self._resolv_conf = resolv_conf
         self._log_limits = log_limits
         self._attachments = attachments
+        self._forward = forward
         self._slots = asyncio.Semaphore(PREPARING_AT_ONCE)
 
     async def prepare(self, record: Record, report: ReportStatus) -> Prepared:
@@ -158,7 +161,7 @@ class Preparation:
                 id=record.task_id,
                 oci=oci_config(image.config, spec, self._host, around),
                 layers=image.layers,
-                log_limits=self._log_limits,
+                log_limits=log_limits(spec.log_driver, self._log_limits),
                 files=files,
                 terminal=spec.container_spec.tty,
                 limits=written_limits(spec.resources),
@@ -168,6 +171,8 @@ class Preparation:
                 volatile=record.volatile,
             )
         )
+        if (sent := forwarding(record, image.id, image.config)) is not None:
+            self._forward(record.task_id, sent)
         return _prepared(record, image, pid, attached, ports)
 
     def networks_changed(self, record: Record, before: Attached, after: Attached) -> None:

@@ -24,11 +24,6 @@ UNSUPPORTED: Mapping[str, str] = {
             "use --env or --env-file, or copy the file into the image",
         ),
         (
-            "--log-driver --log-opt",
-            "logs are files on the task's host, limited by its agent's --log-max-size and"
-            " --log-max-file",
-        ),
-        (
             "--generic-resource --generic-resource-add --generic-resource-rm",
             "label the nodes and use --constraint node.labels.NAME==VALUE",
         ),

@@ -183,6 +183,14 @@ class NetworkAttachment(Model, frozen=True):
     """The address of its only task on it; empty: the task's agent chooses one."""
 
 
+class LogDriver(Model, frozen=True):
+    """Where the output of a container goes."""
+
+    name: str = ""
+    """One of `docker.logdrivers.DRIVERS`; empty: json-file."""
+    options: dict[str, str] = {}
+
+
 class TaskSpec(Model, frozen=True):
     """The task template: what every task of a service is made from."""
 
@@ -195,6 +203,7 @@ class TaskSpec(Model, frozen=True):
     force_update: int = 0
     allow_fleet_api: bool = False
     """The tasks may connect to the controllers' API, which is closed to others."""
+    log_driver: LogDriver = LogDriver()
 
     @property
     def task_ips(self) -> dict[NetworkId, str]:

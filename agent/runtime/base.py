@@ -41,11 +41,12 @@ class ContainerState(StrEnum):
 
 class LogLimits(msgspec.Struct, frozen=True, kw_only=True):
     """As in Docker's json-file driver: `max_size` bytes per file (0: no limit), `max_file` files in
-    all.
+    all. Lines that are not `stored` reach attached clients alone.
     """
 
     max_size: int = 0
     max_file: int = 1
+    stored: bool = True
 
 
 class DeviceNode(msgspec.Struct, frozen=True, kw_only=True):

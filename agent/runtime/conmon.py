@@ -68,16 +68,15 @@ class _Report(msgspec.Struct):
 def arguments(binaries: Binaries, call: MonitorCall) -> list[str]:
     """conmon's command line. PURE.
 
-    `--sync` saves a fork: conmon is detached anyway, since it has a session of its own. The agent
-    alone rotates a log of several files: conmon's own size limit keeps counting when the agent has
-    it open a new file, and then truncates that file.
+    `--sync` saves a fork: conmon is detached anyway, since it has a session of its own. conmon
+    bounds the log, also while no agent runs; the agent keeps the files that conmon replaces.
     """
     words = [binaries.conmon, "--api-version", "1", "--sync", "--full-attach", "--no-sync-log"]
     words += ["-c", call.container_id, "-u", call.container_id, "-n", call.container_id]
     words += ["-r", binaries.oci, "--runtime-arg", "--root", "--runtime-arg", call.root]
     words += ["-b", call.bundle, "-p", f"{call.bundle}/pid", "--exit-dir", call.exits]
-    words += ["-l", f"k8s-file:{call.log_path}"]
-    if call.log_limits.max_size and call.log_limits.max_file <= 1:
+    words += ["-l", f"k8s-file:{call.log_path}" if call.log_limits.stored else "none"]
+    if call.log_limits.max_size:
         words += ["--log-size-max", str(call.log_limits.max_size)]
     if call.terminal:
         words.append("--terminal")

@@ -64,6 +64,8 @@ class ConmonRuntime:
         # A command may wait for a process that hangs in the kernel: it must not delay containers.
         self._commands = ThreadPoolExecutor(_THREADS, "exec", self._steps.enter_thread)
         self._ending_commands = ThreadPoolExecutor(_THREADS, "end-exec")
+        # A log file must be kept before conmon replaces the next one.
+        self._logging = ThreadPoolExecutor(1, "logs")
         # Signals have threads of their own: SIGKILL has a deadline.
         self._signalling = ThreadPoolExecutor(_SIGNAL_THREADS, "signal")
 
@@ -75,6 +77,7 @@ class ConmonRuntime:
             self._ending,
             self._commands,
             self._ending_commands,
+            self._logging,
             self._signalling,
         ):
             pool.shutdown(wait=True)
@@ -220,9 +223,11 @@ class ConmonRuntime:
 
     async def tend(self) -> None:
         """See `Runtime`."""
-        while True:
-            await asyncio.sleep(logrotate.PERIOD_S)
-            await self._run(self._ending, self._steps.rotate_logs)
+        with FileWatch(self._layout.logs, Mask.MOVED_TO) as watch:
+            while True:
+                await self._run(self._logging, self._steps.rotate_logs)
+                await asyncio.sleep(logrotate.PAUSE_S)
+                await watch.changed(logrotate.PERIOD_S)
 
     async def _run(
         self, pool: ThreadPoolExecutor, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs

@@ -195,6 +195,12 @@ class Layout:
             id=container_id, code=code, signal=signal, oom=oom, at_ns=at_ns, error=error
         )
 
+    def writes_no_more(self, container_id: str) -> bool:
+        """Whether nothing is added to the container's log any more: conmon writes the exit file
+        last.
+        """
+        return (self.exits / container_id).exists() or not self.bundle(container_id).exists()
+
     def write_unseen_exit(self, container_id: str) -> None:
         """Write the exit file of a container whose exit conmon did not record."""
         draft = self.exits / f"{container_id}.draft"

@@ -53,6 +53,7 @@ _CREATE_TIMEOUT_S = 60.0
 _DEATH_TIMEOUT_S = 10.0
 _MONITOR_TIMEOUT_S = 5.0
 _CLONE_FS = 0x200
+_LOG_TIMEOUT_S = 0.01
 _COPY_TIMEOUT_S = 30.0
 """How long a start or removal waits for a copy into the kept layer of a stopped container."""
 
@@ -95,7 +96,7 @@ class Steps:
                 self._settle(container_id, record)
 
     def rotate_logs(self) -> None:
-        """Rotate the logs that exceed their limits."""
+        """Keep the log files that conmon replaced since the last call."""
         self._limits = {
             container_id: limits
             for container_id in self._layout.ids()
@@ -103,10 +104,14 @@ class Steps:
         }
         for container_id, limits in self._limits.items():
             log = self._layout.log(container_id)
-            if logrotate.is_due(log, limits):
-                with self._alone(container_id):
-                    logrotate.rotate(log, limits)
-                    conmon.reopen_log(self._layout.bundle(container_id))
+            if not logrotate.is_kept(limits):
+                continue
+            if logrotate.is_due(log):
+                # An operation that takes long must not delay the logs of other containers.
+                with suppress(RuntimeFailed), self._alone(container_id, _LOG_TIMEOUT_S):
+                    logrotate.keep(log, limits)
+            if logrotate.exceeds(log, limits):
+                conmon.reopen_log(self._layout.bundle(container_id))
 
     def _limits_of(self, container_id: str) -> LogLimits | None:
         """The log limits of a container; None while it has no record. They never change, so each
@@ -200,6 +205,8 @@ class Steps:
             log_limits=config.log_limits,
             layers=config.layers,
         )
+        if logrotate.is_kept(config.log_limits):
+            logrotate.keep(self._layout.log(config.id), config.log_limits)
         self._layout.write_record(config.id, record)
         if key and not compiled:
             self._filters.learn(key, self._layout.oci_root / config.id / "seccomp.bpf")

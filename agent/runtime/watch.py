@@ -16,6 +16,7 @@ from agent.runtime import procs
 from agent.runtime.procs import Process
 
 _POLL_S = 0.25
+_READ_BYTES = 1 << 16
 
 
 class FileWatch:
@@ -51,18 +52,18 @@ class FileWatch:
         if self._inotify is None:
             await asyncio.sleep(min(_POLL_S, timeout_s))
             return
+        loop, descriptor = asyncio.get_running_loop(), self._inotify.fd
+        ready = asyncio.Event()
+        loop.add_reader(descriptor, ready.set)
         try:
             async with asyncio.timeout(timeout_s):
-                await self._inotify.get()
+                await ready.wait()
         except TimeoutError:
             return
-        # Discard the other queued events: the caller checks everything.
-        while True:
-            try:
-                async with asyncio.timeout(0):
-                    await self._inotify.get()
-            except TimeoutError:
-                return
+        finally:
+            loop.remove_reader(descriptor)
+        # Discard the queued events: the caller checks everything. Does not block: there are some.
+        os.read(descriptor, _READ_BYTES)
 
 
 class MonitorWatch:

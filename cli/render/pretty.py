@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from cli.render.listing import one_line
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker.isolation import security
+from pyswarm_core.docker.logdrivers import driver_of
 from pyswarm_core.docker.units import (
     ago,
     format_bitrate,
@@ -17,6 +18,7 @@ from pyswarm_core.objects import Service, UpdateStatus
 from pyswarm_core.specs import (
     ContainerSpec,
     HealthConfig,
+    LogDriver,
     PortConfig,
     ReplicatedMode,
     Resources,
@@ -48,6 +50,7 @@ def service_lines(service: Service, names: Mapping[str, str], now: Instant) -> I
     yield from _container(spec.task_template)
     yield from _check("Healthcheck", spec.task_template.container_spec.healthcheck)
     yield from _check("Readiness", spec.task_template.container_spec.readiness)
+    yield from _log_driver(spec.task_template)
     yield from _resources(spec.task_template.resources)
     yield from _restart(spec.task_template)
     joined = [network.target for network in spec.task_template.networks]
@@ -204,6 +207,17 @@ def _isolation(container: ContainerSpec) -> dict[str, str]:
             for option in container.security_opt
         ),
     }
+
+
+def _log_driver(template: TaskSpec) -> Iterator[str]:
+    driver = template.log_driver
+    if driver == LogDriver():
+        return
+    yield "Log Driver:"
+    yield f" Name:          {one_line(driver_of(driver))}"
+    if driver.options:
+        options = (f"{key}={value}" for key, value in sorted(driver.options.items()))
+        yield f" LogOpts:       {one_line(' '.join(options))}"
 
 
 def _resources(resources: Resources) -> Iterator[str]:

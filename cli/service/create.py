@@ -13,6 +13,7 @@ from cli.lazy import Verb
 from cli.service.spec import digests, logins, options, resource_options, security_options
 from cli.service.spec.checks import with_checks
 from cli.service.spec.environment import environment
+from cli.service.spec.log_options import with_log_driver
 from cli.service.spec.options import many
 from cli.service.spec.template import replicas, typed, with_replicas, with_single
 from pyswarm_core.docker import entries, publishing
@@ -112,7 +113,7 @@ def spec_of(given: Mapping[str, Any], own: Mapping[str, str]) -> ServiceSpec:
         ),
         endpoint_spec=EndpointSpec(ports=publishing.ports(given["publish"])),
     )
-    spec = with_checks(with_single(spec, given), given)
+    spec = with_log_driver(with_checks(with_single(spec, given), given), given)
     return resource_options.with_lists(with_replicas(spec, replicas(given)), given)
 
 

@@ -28,6 +28,7 @@ from pyswarm_core.validation.checks import check_problems
 from pyswarm_core.validation.container import container_problems
 from pyswarm_core.validation.endpoint import PORTS_MAX, attachment_problems, endpoint_problems
 from pyswarm_core.validation.isolation import isolation_problems
+from pyswarm_core.validation.logdriver import log_driver_problems
 from pyswarm_core.validation.problem import Problem, at_most, within
 from pyswarm_core.validation.ranges import DURATION, DURATION_MAX, range_problems
 from pyswarm_core.validation.resources import resources_problems
@@ -59,6 +60,7 @@ def service_problems(spec: ServiceSpec) -> list[Problem]:
         *check_problems(template.container_spec, template.networks, spec.endpoint_spec.ports),
         *isolation_problems(template.container_spec, template.networks),
         *resources_problems(template.resources, template.container_spec, template.networks),
+        *log_driver_problems(template.log_driver),
         *_restart_problems(template.restart_policy),
         *_placement_problems(template.placement, spec.mode),
         *attachment_problems(template.networks, is_container=spec.mode.is_container),

@@ -35,10 +35,6 @@ REFUSED: Mapping[str, str] = {
     "--io-maxbandwidth": _WINDOWS,
     "--io-maxiops": _WINDOWS,
     "--use-api-socket": "no socket is mounted; --allow-fleet-api permits connections to the API",
-    "--log-driver": "logs are files on the container's host, limited by its agent's --log-max-size"
-    " and --log-max-file",
-    "--log-opt": "logs are files on the container's host, limited by its agent's --log-max-size and"
-    " --log-max-file",
 }
 """Names of a flag -> what to use instead, unless `service create` has the flag."""
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import click
 
 from cli import flags
+from cli.service.spec.log_options import LOGGING
 from cli.service.spec.resource_options import RESOURCES
 from cli.service.spec.security_options import SECURITY
 from cli.service.spec.template import (
@@ -187,6 +188,7 @@ TEMPLATE = (
     *_updates("--rollback", "rolled back", "task rollbacks", ROLLBACK_ACTIONS),
     *SECURITY,
     *RESOURCES,
+    *LOGGING,
 )
 
 

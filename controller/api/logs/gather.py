@@ -13,7 +13,8 @@ from controller.api.streams import Send
 from controller.brain.slices import Slices
 from controller.leader.leadership import Leader, Leadership
 from pyswarm_core.clock import Clock
-from pyswarm_core.errors import InvalidArgument, NotFound, Unavailable, quoted
+from pyswarm_core.docker.logdrivers import NONE, UNREADABLE, driver_of
+from pyswarm_core.errors import Conflict, InvalidArgument, NotFound, Unavailable, quoted
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.logs.patterns import pattern
 from pyswarm_core.objects import Service, Task
@@ -26,12 +27,14 @@ async def send_logs(
 ) -> None:
     """Send the lines, and a warning for every node whose lines are missing.
 
-    Raises InvalidArgument, NotFound, also if no slot has a previous task, and Unavailable if
-    the lines of no node can be read, or when leadership is lost while following.
+    Raises InvalidArgument, NotFound, also if no slot has a previous task, Conflict if no lines are
+    stored, and Unavailable if the lines of no node can be read, or when leadership is lost while
+    following.
     """
     _check(query)
     leader = leadership.current()
     named = await leader.watches.runner.run(_named(leader.state, query))
+    _require_stored(leader.state.services.get(_service_of(named)))
     await send(LogPart(of_service=_is_service(named)))
     if query.follow:
         follower = Follower(leader, query, named.id, send)
@@ -53,6 +56,12 @@ def _check(query: LogsQuery) -> None:
         raise InvalidArgument(
             "--follow and --previous cannot be combined: previous tasks have ended"
         )
+
+
+def _require_stored(service: Service | None) -> None:
+    """Raises Conflict if the lines of its tasks are not stored."""
+    if service and driver_of(service.spec.task_template.log_driver) == NONE:
+        raise Conflict(UNREADABLE)
 
 
 def _named(state: State, query: LogsQuery) -> Slices[Service | Task]:

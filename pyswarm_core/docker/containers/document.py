@@ -12,6 +12,7 @@ import msgspec
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.docker.containers import views as containers
 from pyswarm_core.docker.containers.views import DEFAULT_NETWORK, ContainerState
+from pyswarm_core.docker.logdrivers import driver_of
 from pyswarm_core.docker.objects import Addresses, check_document
 from pyswarm_core.docker.units import format_time
 from pyswarm_core.ids import NetworkId
@@ -183,7 +184,10 @@ def _host_config(found: Inspected) -> dict[str, Any]:
         "PortBindings": _bindings(found.service.endpoint.ports),
         "RestartPolicy": _restart_policy(found),
         "AutoRemove": bool(getattr(found.service.spec.mode, "auto_remove", False)),
-        "LogConfig": {"Type": "json-file", "Config": {}},
+        "LogConfig": {
+            "Type": driver_of(template.log_driver),
+            "Config": template.log_driver.options,
+        },
         "CapAdd": list(spec.capability_add) or None,
         "CapDrop": list(spec.capability_drop) or None,
         "Dns": list(spec.dns_config.nameservers),

@@ -10,14 +10,14 @@ import pytest
 
 from tests.e2e.acceptance.fleet import IMAGE, PATIENT, PYSWARM, Fleet, playground
 
-FILES = 8
-SIZE = 32 * 1024
+FILES = 4
+SIZE = 192 * 1024
 TALK = "i=0; while :; do seq $i $((i+99)); i=$((i+100)); sleep 0.1; done"
 
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Two hosts that rotate logs every second."""
+    """Two hosts that rotate the talker's log every four seconds."""
     own = {
         **PATIENT,
         "PYSWARM_AGENT_LOG_MAX_SIZE": str(SIZE),
@@ -37,9 +37,10 @@ def talker(fleet: Fleet) -> str:
 
 
 def files(fleet: Fleet) -> list[Path]:
-    """The files of the talker's log."""
+    """The files of the talker's log, each by one name."""
     (task,) = fleet.running("talker")
-    return list((fleet.state_dir / task["Node"] / "logs").glob(f"{task['ID']}*"))
+    found = (fleet.state_dir / task["Node"] / "logs").glob(f"{task['ID']}*")
+    return list({path.stat().st_ino: path for path in found}.values())
 
 
 def numbers(lines: Sequence[str]) -> list[int]:
@@ -62,12 +63,11 @@ def test_a_rotated_log_is_whole_and_bounded(fleet: Fleet, talker: str) -> None:
     newest = newest_of(fleet, talker)
     found = whole()
     assert found[-1] >= newest
-    assert len(files(fleet)) <= FILES
-    # A file may grow past its size until its agent looks again, a second later.
-    assert all(path.stat().st_size < 8 * SIZE for path in files(fleet))
+    assert len(files(fleet)) <= FILES + 1
+    assert all(path.stat().st_size <= SIZE for path in files(fleet))
 
 
-@pytest.mark.parametrize("count", [0, 1, 700, 3000])
+@pytest.mark.parametrize("count", [0, 1, 700, 6000])
 def test_the_last_lines_may_lie_in_several_files(fleet: Fleet, talker: str, count: int) -> None:
     newest = newest_of(fleet, talker)
     lines = fleet("service", "logs", "--raw", "--tail", str(count), talker).splitlines()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from agent.runtime import mounts
-from agent.runtime.base import LogLimits, RuntimeFailed
+from agent.runtime.base import RuntimeFailed
 from agent.runtime.logs.reading import read_log
 from agent.runtime.logs.selection import LogQuery
 from pyswarm_core.logs.lines import PARTIAL, STDERR
@@ -193,48 +193,6 @@ async def test_image_file_is_read_from_the_uppermost_layer_that_has_it(
     assert mounts.read_from_layers(layers, "etc/passwd") == b"other"
     assert mounts.read_from_layers(layers, "etc/group") is not None
     assert mounts.read_from_layers(layers, "etc/nothing") is None
-
-
-async def test_log_rotates_and_loses_nothing(world: RealWorld) -> None:
-    script = "i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i; sleep 0.001; done; sleep 1000"
-    limits = LogLimits(max_size=2000, max_file=20)
-    config = world.custom("a1", ("/bin/sh", "-c", script), log_limits=limits)
-    log = Path(world.runtime.log_path("a1"))
-    seen: list[bytes] = []
-
-    async def has_rotated() -> bool:
-        return log.with_name("a1.1").exists()
-
-    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
-        tending = group.create_task(world.runtime.tend())
-        await world.runtime.create(config)
-        await world.runtime.start("a1")
-        async for batch in read_log(log, LogQuery(follow=True)):
-            seen += batch.texts
-            if seen[-1:] == [b"line 300"]:
-                break
-        await until(has_rotated)
-        tending.cancel()
-    assert seen == [f"line {number}".encode() for number in range(1, 301)]
-    assert [line.text for line in await lines(world, "a1")] == seen
-
-
-async def test_a_log_longer_than_all_of_its_files_is_followed_whole(world: RealWorld) -> None:
-    script = "i=0; while [ $i -lt 4000 ]; do i=$((i+1)); echo line $i; sleep 0.001; done; sleep 99"
-    limits = LogLimits(max_size=2000, max_file=3)
-    config = world.custom("a1", ("/bin/sh", "-c", script), log_limits=limits)
-    log = Path(world.runtime.log_path("a1"))
-    seen: list[bytes] = []
-    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
-        tending = group.create_task(world.runtime.tend())
-        await world.runtime.create(config)
-        await world.runtime.start("a1")
-        async for batch in read_log(log, LogQuery(follow=True)):
-            seen += batch.texts
-            if seen[-1:] == [b"line 4000"]:
-                break
-        tending.cancel()
-    assert seen == [f"line {number}".encode() for number in range(1, 4001)]
 
 
 async def test_thousand_lines_a_second_all_arrive_in_both_streams(world: RealWorld) -> None:

@@ -118,10 +118,11 @@ def test_missing_program_names_its_package() -> None:
     [
         (LogLimits(), None),
         (LogLimits(max_size=100, max_file=1), "100"),
-        (LogLimits(max_size=100, max_file=3), None),
+        (LogLimits(max_size=100, max_file=3), "100"),
+        (LogLimits(max_size=100, stored=False), "100"),
     ],
 )
-def test_monitor_bounds_only_a_log_of_one_file(limits: LogLimits, size: str | None) -> None:
+def test_monitor_bounds_the_log(limits: LogLimits, size: str | None) -> None:
     call = MonitorCall(
         container_id="a",
         bundle="/b",
@@ -134,6 +135,7 @@ def test_monitor_bounds_only_a_log_of_one_file(limits: LogLimits, size: str | No
     words = arguments(Binaries("/conmon", "/crun", "crun"), call)
     got = words[words.index("--log-size-max") + 1] if "--log-size-max" in words else None
     assert got == size
+    assert words[words.index("-l") + 1] == ("k8s-file:/l" if limits.stored else "none")
 
 
 def test_message_of_runc_is_unwrapped() -> None:

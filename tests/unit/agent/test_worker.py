@@ -15,6 +15,7 @@ from agent.assignment import AssignedTask, Assignment, Template
 from agent.health.probes import Probes
 from agent.images.base import Credentials, Image, ImageConfig
 from agent.images.fake import FakeImages, FakeRegistry
+from agent.logdrivers.plan import Forwarding
 from agent.network.base import DesiredOverlay, Published, Underlay
 from agent.network.dns.fake import FakeResolvers
 from agent.network.fake import FakeDataplane
@@ -83,6 +84,7 @@ class Host:
         self.registry = FakeRegistry()
         self.dataplane = FakeDataplane(Fabric(), Underlay(address="192.0.2.1"))
         self.published_when_signalled: dict[TaskId, bool] = {}
+        self.forwarded: dict[str, Forwarding] = {}
         self.runtime: FakeRuntime = _WatchedRuntime(self.dataplane, self.published_when_signalled)
         self.resolvers = FakeResolvers()
         self.outbox = Outbox()
@@ -116,6 +118,7 @@ class Host:
                 cgroup_parent="/test",
                 resolv_conf=self.directory / "resolv.conf",
                 log_limits=LogLimits(),
+                forward=self.forwarded.__setitem__,
             )
             worker = Worker(
                 clock=SystemClock(),

@@ -251,7 +251,9 @@ REFUSED = {
     "--restart-max-delay 9000h": "--restart-max-delay: value",
     "--mount x": "--mount is not supported yet: copy the files into the image",
     "--secret x": "--secret is not supported yet: use --env or --env-file",
-    "--log-driver x": "--log-driver is not supported yet: logs are files on the task's host",
+    "--log-driver fluentd": '--log-driver: value "fluentd" is not valid: expected json-file, loc',
+    "--log-opt max-size=x": '--log-opt: value "max-size=x" is not valid',
+    "--log-driver none --log-opt tag=x": '"tag=x" is not valid: expected an option of none: it has',
     "--generic-resource gpu=1": "use --constraint node.labels.NAME==VALUE",
 }
 

@@ -37,6 +37,18 @@ async def batches(
             yield batch
 
 
+LIMITS = LogLimits(max_size=1, max_file=3)
+
+
+def write_anew(log: Path, content: str, limits: LogLimits | None = LIMITS) -> None:
+    """As conmon replaces a log, and then the agent moves its files; None: no agent runs."""
+    draft = log.with_name(f"{log.name}.tmp")
+    draft.write_text(content)
+    draft.replace(log)
+    if limits is not None:
+        logrotate.keep(log, limits)
+
+
 async def texts(log: Path, query: LogQuery) -> list[str]:
     return [text.decode() async for batch in read_log(log, query) for text in batch.texts]
 
@@ -237,6 +249,7 @@ def rotated_log(tmp_path: Path) -> Path:
     log = tmp_path / "log"
     for path, first in ((log.with_name("log.2"), 1), (log.with_name("log.1"), 3), (log, 5)):
         path.write_text(record(first, f"line {first}") + record(first + 1, f"line {first + 1}"))
+    logrotate.keep(log, LIMITS)
     return log
 
 
@@ -268,16 +281,15 @@ async def test_missing_log_has_no_lines(tmp_path: Path) -> None:
 
 async def test_follow_goes_on_over_a_rotation_and_ends_when_told(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    log.write_text(record(1, "first"))
+    write_anew(log, record(1, "first"))
     ended = asyncio.Event()
     seen: list[str] = []
     async for batch in batches(log, LogQuery(follow=True), ended):
         seen += [text.decode() for text in batch.texts]
         if seen[-1] == "first":
-            logrotate.rotate(log, LogLimits(max_size=1, max_file=3))
-            with log.with_name("log.1").open("a") as late:
+            with log.open("a") as late:
                 late.write(record(2, "late"))
-            log.write_text(record(3, "second"))
+            write_anew(log, record(3, "second"), LogLimits(max_size=1, max_file=3))
         if seen[-1] == "second":
             ended.set()
     assert seen == ["first", "late", "second"]
@@ -401,8 +413,7 @@ async def test_a_rotation_just_before_a_file_is_opened_skips_nothing(
     def rotating(path: Any, flags: int, mode: int = 0o777) -> int:
         if waiting and Path(path) == rotated_log.with_name(name):
             waiting.clear()
-            logrotate.rotate(rotated_log, LogLimits(max_size=1, max_file=5))
-            rotated_log.write_text(record(7, "line 7"))
+            write_anew(rotated_log, record(7, "line 7"), LogLimits(max_size=1, max_file=5))
         return opened(path, flags, mode)
 
     monkeypatch.setattr(os, "open", rotating)
@@ -423,21 +434,60 @@ def test_a_log_is_whole_in_the_middle_of_a_rotation(rotated_log: Path) -> None:
 
 def test_rotation_drops_only_the_oldest(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    limits = LogLimits(max_size=1, max_file=3)
     for number in range(5):
-        log.write_text(str(number))
-        logrotate.rotate(log, limits)
-    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"log.1": "4", "log.2": "3"}
+        write_anew(log, str(number))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "log": "4",
+        "log.0": "4",
+        "log.1": "3",
+        "log.2": "2",
+    }
+    assert [path.name for path in logrotate.files(log)] == ["log.2", "log.1", "log"]
 
 
-def test_rotation_is_due_at_the_size_and_only_with_several_files(tmp_path: Path) -> None:
+def test_files_that_were_replaced_while_no_agent_ran_keep_their_bound(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    assert not logrotate.is_due(log, LogLimits(max_size=1, max_file=2))
+    for number in range(5):
+        write_anew(log, str(number))
+    for number in range(5, 9):
+        write_anew(log, str(number), None)
+    names = [path.name for path in logrotate.files(log)]
+    assert names == ["log.2", "log.1", "log.0", "log"]
+    assert [path.read_text() for path in logrotate.files(log)] == ["2", "3", "4", "8"]
+    logrotate.keep(log, LIMITS)
+    assert [path.read_text() for path in logrotate.files(log)] == ["3", "4", "8"]
+    logrotate.remove(log)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_log_is_due_until_its_current_file_has_a_second_name(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert not logrotate.is_due(log)
     log.write_text("12345")
-    assert logrotate.is_due(log, LogLimits(max_size=5, max_file=2))
-    assert not logrotate.is_due(log, LogLimits(max_size=6, max_file=2))
-    assert not logrotate.is_due(log, LogLimits(max_size=5, max_file=1))
-    assert not logrotate.is_due(log, LogLimits())
+    assert logrotate.is_due(log)
+    logrotate.keep(log, LIMITS)
+    assert not logrotate.is_due(log)
+    write_anew(log, "", None)
+    assert logrotate.is_due(log)
+    assert logrotate.exceeds(log.with_name("log.0"), LogLimits(max_size=4, max_file=2))
+    assert not logrotate.exceeds(log.with_name("log.0"), LogLimits(max_size=5, max_file=2))
+    assert not logrotate.exceeds(tmp_path / "none", LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("limits", "kept"),
+    [
+        (LogLimits(), False),
+        (LogLimits(max_size=5), False),
+        (LogLimits(max_size=5, max_file=2), True),
+        (LogLimits(max_file=2), False),
+        (LogLimits(max_size=5, max_file=2, stored=False), False),
+    ],
+)
+def test_replaced_files_are_kept_only_of_a_log_of_several_files(
+    limits: LogLimits, kept: bool
+) -> None:
+    assert logrotate.is_kept(limits) is kept
 
 
 def whole(found: Sequence[Lines], stream: int) -> bytes:
@@ -503,8 +553,8 @@ async def test_reading_is_resumed_at_any_batch_without_loss_or_repetition(
                     # Many records of one instant.
                     file.write(record(at, f"{number:06}" + "x" * size, stream, flag))
                 if rotates:
-                    logrotate.rotate(log, LogLimits(max_size=1, max_file=100))
-                    log.touch()
+                    logrotate.keep(log, LogLimits(max_size=1, max_file=100))
+                    write_anew(log, "", LogLimits(max_size=1, max_file=100))
 
         write(writes[:half], 1)
         expected = [batch async for batch in read_log(log, LogQuery(tail=tail))]

@@ -1,0 +1,205 @@
+"""Sends the lines of containers to the journal or to syslog, from their log files. SHELL.
+
+conmon writes the files whoever runs: so the death of the agent loses no line, and a server that
+does not answer stops no container. What a log's limits remove before it was sent is lost. Files
+beside the log of a container, in the directory of logs:
+
+    <id>.driver   where its lines are sent; removed with the last of them
+    <id>.sent     the position behind what was sent
+    <id>.removed  the container was removed: its log goes with the last line, or after LINGER_S
+
+Invariant: one task per `.driver` file, found again by a restarted agent.
+"""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from pathlib import Path
+
+import msgspec
+
+from agent.logdrivers.messages import rendering
+from agent.logdrivers.plan import Forwarding
+from agent.logdrivers.sinks import Sink, address_of, shown
+from agent.logdrivers.source import Source
+from agent.runtime import logrotate
+from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.errors import reason_of
+
+_log = EventLog("agent.logs")
+
+LINGER_S = 60.0
+"""How long a removed container's lines are still sent."""
+_POLL_S = 0.5
+_SCAN_S = 10.0
+_BATCH = 512
+"""Messages that one call sends: at most a few milliseconds of a thread."""
+_RETRY_S, _RETRY_MAX_S = 1.0, 30.0
+_THREADS = 4
+"""A server that does not answer holds one for TIMEOUT_S, twice a minute."""
+
+
+class _Outcome(Enum):
+    """What a call sent."""
+
+    MORE = "there may be more now"
+    IDLE = "there is nothing more yet"
+    DONE = "the container has ended, and everything was sent"
+
+
+class Forwarder:
+    """Forwards the logs of a directory. `ended` says whether a container writes no more."""
+
+    def __init__(self, logs: Path, hostname: str, ended: Callable[[str], bool]) -> None:
+        self._logs = logs
+        self._hostname = hostname
+        self._ended = ended
+        self._news = asyncio.Event()
+        self._running: set[str] = set()
+        self._pool = ThreadPoolExecutor(_THREADS, "forward")
+
+    def close(self) -> None:
+        """End the threads; a restarted agent goes on from the positions on disk."""
+        self._pool.shutdown(wait=True)
+
+    def begin(self, container_id: str, forwarding: Forwarding) -> None:
+        """Forward the log of a container, which exists and has not been started."""
+        draft = self._logs / f"{container_id}.draft"
+        draft.write_bytes(msgspec.json.encode(forwarding))
+        draft.replace(self._logs / f"{container_id}{logrotate.DRIVER}")
+        self._news.set()
+
+    async def run(self) -> None:
+        """Forward every log that has a driver, for ever."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._news.clear()
+                for container_id in await asyncio.to_thread(self._found):
+                    if container_id not in self._running:
+                        self._running.add(container_id)
+                        group.create_task(self._forward(container_id))
+                try:
+                    async with asyncio.timeout(_SCAN_S):
+                        await self._news.wait()
+                except TimeoutError:
+                    continue
+
+    def _found(self) -> list[str]:
+        return sorted(path.stem for path in self._logs.glob(f"*{logrotate.DRIVER}"))
+
+    async def _forward(self, container_id: str) -> None:
+        loop = asyncio.get_running_loop()
+        one = None
+        try:
+            one = await loop.run_in_executor(self._pool, self._opened, container_id)
+            await self._send_all(one)
+            await loop.run_in_executor(self._pool, one.finish)
+        except (OSError, msgspec.DecodeError) as error:
+            _log.error("logs.forward_failed", id=container_id, error=error)
+            await asyncio.sleep(_RETRY_MAX_S)
+        finally:
+            if one is not None:
+                # In a thread: one that still sends, of a cancelled task, has the lock.
+                self._pool.submit(one.close)
+            self._running.discard(container_id)
+
+    def _opened(self, container_id: str) -> "_Forwarded":
+        driver = self._logs / f"{container_id}{logrotate.DRIVER}"
+        forwarding = msgspec.json.decode(driver.read_bytes(), type=Forwarding)
+        return _Forwarded(self._logs / container_id, forwarding, self._hostname)
+
+    async def _send_all(self, one: "_Forwarded") -> None:
+        """Return once everything was sent, or the log of a removed container was given up."""
+        loop = asyncio.get_running_loop()
+        retry_s = _RETRY_S
+        while not one.is_given_up():
+            began = loop.time()
+            ended = self._ended(one.log.name)
+            try:
+                outcome = await loop.run_in_executor(self._pool, one.send, ended)
+            except OSError as error:
+                one.failed(error)
+                await asyncio.sleep(retry_s)
+                retry_s = min(2 * retry_s, _RETRY_MAX_S)
+                continue
+            retry_s = _RETRY_S
+            if outcome is _Outcome.DONE:
+                return
+            # A container that prints without a pause takes at most half of a processor.
+            took = loop.time() - began
+            await asyncio.sleep(_POLL_S if outcome is _Outcome.IDLE else took)
+
+
+class _Forwarded:
+    """The log of one container. Its methods block, except for `failed`."""
+
+    def __init__(self, log: Path, forwarding: Forwarding, hostname: str) -> None:
+        self.log = log
+        self._where = address_of(forwarding.settings)
+        self._sink = Sink(self._where)
+        self._render = rendering(forwarding, hostname, os.getpid())
+        self._source = Source(log, log.with_name(f"{log.name}{logrotate.SENT}"))
+        self._skipped = 0
+        self._is_failing = False
+        self._is_closed = False
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close the files and the connection, as soon as nothing is being sent."""
+        with self._lock:
+            self._is_closed = True
+            self._source.close()
+            self._sink.close()
+
+    def send(self, ended: bool) -> _Outcome:
+        """Send the next messages; `ended`: the container has ended. Raises OSError."""
+        with self._lock:
+            return _Outcome.DONE if self._is_closed else self._send(ended)
+
+    def _send(self, ended: bool) -> _Outcome:
+        self._sink.check()
+        for _ in range(_BATCH):
+            message = self._source.end() if ended else self._source.next()
+            if message is None:
+                return _Outcome.DONE if ended else _Outcome.IDLE
+            self._sink.send(self._render(message))
+            self._source.sent()
+            self._worked()
+        return _Outcome.MORE
+
+    def _worked(self) -> None:
+        if self._is_failing:
+            self._is_failing = False
+            _log.info("logs.forwarded_again", id=self.log.name, to=shown(self._where))
+        if self._source.skipped > self._skipped:
+            self._skipped = self._source.skipped
+            _log.warning("logs.skipped", id=self.log.name, to=shown(self._where))
+
+    def failed(self, error: OSError) -> None:
+        """Log the first of several failures in a row."""
+        if not self._is_failing:
+            self._is_failing = True
+            _log.warning(
+                "logs.unsent", id=self.log.name, to=shown(self._where), error=reason_of(error)
+            )
+
+    def is_given_up(self) -> bool:
+        """Whether the container was removed so long ago that the rest is not sent."""
+        try:
+            removed = self.log.with_name(f"{self.log.name}{logrotate.REMOVED}").stat().st_mtime
+        except FileNotFoundError:
+            return False
+        return time.time() - removed > LINGER_S
+
+    def finish(self) -> None:
+        """Forget the driver; of a removed container the log as well."""
+        self.log.with_name(f"{self.log.name}{logrotate.DRIVER}").unlink(missing_ok=True)
+        self.log.with_name(f"{self.log.name}{logrotate.SENT}").unlink(missing_ok=True)
+        removed = self.log.with_name(f"{self.log.name}{logrotate.REMOVED}")
+        if removed.exists():
+            logrotate.remove(self.log)
+            removed.unlink(missing_ok=True)
