@@ -91,7 +91,9 @@ class _Conversation:
     def __init__(self, opened: OpenCommand, link: Link) -> None:
         self._opened = opened
         self._link = link
-        self._duplex = Duplex(link.send, STREAM_WINDOW_NODE, (STDIN, STDOUT, STDERR))
+        self._duplex = Duplex(
+            link.send, STREAM_WINDOW_NODE, (STDIN, STDOUT, STDERR), frame_bytes=link.frame_bytes
+        )
         self._over = asyncio.Event()
         self.detached = False
 

@@ -122,7 +122,7 @@ class StreamData(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     channel: _builtins.int
     data: _builtins.bytes
-    """At most 60 KiB."""
+    """At most 512 KiB; from an agent, OpenTunnel.frame_bytes."""
     def __init__(
         self,
         *,
