@@ -178,8 +178,6 @@ class _Conversation:
     async def _show(self) -> None:
         while (found := await self._attachment.read()) is not None:
             await self._duplex.write(*found)
-        for channel in (STDOUT, STDERR):
-            await self._duplex.finish(channel)
 
     async def _feed(self) -> None:
         await self._duplex.drain(STDIN, self._attachment.write)

@@ -59,11 +59,15 @@ class Duplex:
         """Send what `read` returns until its end, then half-close the channel. Without credit it
         does not read.
         """
+        await self.copy(channel, read)
+        await self.finish(channel)
+
+    async def copy(self, channel: int, read: Read) -> None:
+        """The same without its end, for a stream of which the exit ends all channels."""
         outgoing = self._outgoing[channel]
         while data := await read(min(await outgoing.some(), self._frame_bytes)):
             outgoing.credit.take(len(data))
             await self._send(Data(channel, data))
-        await self.finish(channel)
 
     async def write(self, channel: int, data: bytes) -> None:
         """Send data, as there is credit for it."""

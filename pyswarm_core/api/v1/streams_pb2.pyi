@@ -66,7 +66,7 @@ class StreamFrame(_message.Message):
     def window(self) -> Global___StreamWindow: ...
     @_builtins.property
     def half_close(self) -> Global___StreamHalfClose:
-        """The sender sends no more data on the channel."""
+        """The sender sends no more data on the channel. `exit` implies it for all channels of the agent."""
 
     @_builtins.property
     def resize(self) -> Global___StreamResize: ...
