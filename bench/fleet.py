@@ -64,6 +64,11 @@ class Fleet:
         pid, *_ = daemons.daemon_pids(self.plan.host(host).run_dir / "agent.pid")
         return pid
 
+    def controller_pid(self) -> int:
+        """The pid of the controller."""
+        pid, *_ = daemons.daemon_pids(self.plan.hosts[0].run_dir / "controller.pid")
+        return pid
+
     def metrics(self, host: str, port: int) -> dict[str, float]:
         """The metrics of one of the host's daemons, by name with labels."""
         return Scraper.of(self.client).read(self.plan.host(host), port)

@@ -4,6 +4,7 @@ Every cgroup of the unified hierarchy counts its processor time, also beside v1 
 other processes of the machine do not count.
 """
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,6 +25,12 @@ def cpu_seconds(cgroup: str) -> float:
     """Processor time of all processes that were ever in the cgroup or below it."""
     first, *_ = (unified_root() / cgroup.lstrip("/") / "cpu.stat").read_text().splitlines()
     return int(first.removeprefix("usage_usec")) / 1e6
+
+
+def process_cpu_s(pid: int) -> float:
+    """Processor time of a process with all threads that it had."""
+    # clock_getcpuclockid(3), which Python does not have: CPUCLOCK_SCHED of the process.
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def resident_mib(pid: int) -> float:

@@ -86,10 +86,10 @@ def _scrapes(fleet: Fleet, replicas: int, count: int) -> Iterable[Figure]:
     sizes, taken, used = [], [], []
     for _ in range(count):
         time.sleep(1.2)  # longer than scrapes share a sample
-        cpu_s, began = _cpu_s(fleet.agent_pid(_HOST)), time.monotonic()
+        cpu_s, began = machine.process_cpu_s(fleet.agent_pid(_HOST)), time.monotonic()
         sizes.append(len(scraper.read(host, AGENT_METRICS_PORT)))
         taken.append(time.monotonic() - began)
-        used.append(_cpu_s(fleet.agent_pid(_HOST)) - cpu_s)
+        used.append(machine.process_cpu_s(fleet.agent_pid(_HOST)) - cpu_s)
     yield Figure(
         f"scrape with {replicas} containers",
         1e3 * median(taken),
@@ -103,15 +103,9 @@ def _scrapes(fleet: Fleet, replicas: int, count: int) -> Iterable[Figure]:
 def _used(fleet: Fleet, during: Callable[[], None]) -> tuple[float, float]:
     """Processor seconds of the agent, and of the whole fleet."""
     pid = fleet.agent_pid(_HOST)
-    agent_s, fleet_s = _cpu_s(pid), fleet.cpu_seconds()
+    agent_s, fleet_s = machine.process_cpu_s(pid), fleet.cpu_seconds()
     during()
-    return _cpu_s(pid) - agent_s, fleet.cpu_seconds() - fleet_s
-
-
-def _cpu_s(pid: int) -> float:
-    """Processor time of a process with all threads that it had."""
-    # clock_getcpuclockid(3), which Python does not have: CPUCLOCK_SCHED of the process.
-    return time.clock_gettime(~pid << 3 | 2)
+    return machine.process_cpu_s(pid) - agent_s, fleet.cpu_seconds() - fleet_s
 
 
 def _seconds(used: resource.struct_rusage) -> float:

@@ -1,25 +1,25 @@
 """Byte streams: the throughput of `exec` beside a plain gRPC stream, and the time of `exec true`.
 
-The plain stream is one of gRPC in Python between two processes of this machine, with messages as
-large as a frame. A byte stream passes the controller: four processes, three of them Python, share
-the processors.
+A byte stream passes the controller: over TLS from the agent's host to the controller's, over a Unix
+socket from there to the CLI, which writes to a pipe. Four processes, three of them Python, share
+the processors. The plain stream (`bench/plain.py`) takes the first of these ways, between the same
+two hosts, with TLS and messages as large as the largest frame.
 """
 
-import asyncio
+import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-import grpc
 import msgspec
 
+from bench import machine, plain
 from bench.fleet import Fleet, playground, service
 from bench.report import Figure
 from cli.daemons import entering
-from pyswarm_core.aio.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
 from pyswarm_core.specs import Resources, ServiceSpec
 from pyswarm_core.streams.limits import STREAM_FRAME_BYTES
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from io import BufferedReader
 
 _HOST = "host2"
-_METHOD = "/bench.Plain/Stream"
 _MIB = 1 << 20
+_PROCESSES = ("command", "agent", "controller", "CLI")
 
 
 def measure(quick: bool) -> Iterable[Figure]:
@@ -37,7 +37,7 @@ def measure(quick: bool) -> Iterable[Figure]:
     with playground() as fleet:
         created = fleet.create(_unlimited(service("box", 1, host=_HOST)))
         (replica,) = fleet.replicas(created)
-        yield _throughput(fleet, size, rounds)
+        yield from _throughput(fleet, size, rounds)
         yield _time(fleet, replica.task, times)
 
 
@@ -47,22 +47,55 @@ def _unlimited(spec: ServiceSpec) -> ServiceSpec:
     return msgspec.structs.replace(spec, task_template=template)
 
 
-def _throughput(fleet: Fleet, size: int, rounds: int) -> Figure:
-    ratios, ours, floor = [], 0.0, 0.0
-    for _ in range(rounds):
-        floor = _plain(size)
-        ours = _exec(fleet, size)
-        ratios.append(ours / floor)
-    note = f"{ours / _MIB:.0f} MiB/s, plain {floor / _MIB:.0f} MiB/s"
-    return Figure(
-        "exec's output, over a plain gRPC stream", median(ratios), "x", 0.5, True, note=note
+def _throughput(fleet: Fleet, size: int, rounds: int) -> Iterable[Figure]:
+    ends = [_side(fleet, _HOST), _side(fleet, fleet.plan.hosts[0].name)]
+    pairs = [
+        (plain.stream(size, STREAM_FRAME_BYTES, *ends), _exec(fleet, size)) for _ in range(rounds)
+    ]
+    rates = [(peer.rate / _MIB, ours.rate / _MIB) for peer, ours in pairs]
+    theirs, own = map(median, zip(*rates, strict=True))
+    yield Figure(
+        "exec's output, over a plain gRPC stream with TLS",
+        median(ours / peer for peer, ours in rates),
+        "x",
+        0.5,
+        True,
+        note=f"{own:.0f} MiB/s, plain {theirs:.0f} MiB/s, messages of"
+        f" {STREAM_FRAME_BYTES >> 10} KiB",
+    )
+    mib = size / _MIB
+    each = {name: 1e3 * median(ours.cpu_s[name] for _, ours in pairs) / mib for name in _PROCESSES}
+    peer_ms = 1e3 * median(peer.cpu_s for peer, _ in pairs) / mib
+    yield Figure(
+        "exec's output: processor time of a MiB, over the plain stream's",
+        sum(each.values()) / peer_ms,
+        "x",
+        note=", ".join(f"{name} {ms:.2f} ms" for name, ms in each.items())
+        + f"; both ends of the plain stream {peer_ms:.2f} ms",
     )
 
 
-def _exec(fleet: Fleet, size: int) -> float:
-    """Bytes per second of a command's output, without the time until its first byte."""
+def _side(fleet: Fleet, name: str) -> plain.Side:
+    host = fleet.plan.host(name)
+    return plain.Side(entering(host.netns_path, None), host.address)
+
+
+class _Copied(NamedTuple):
+    """The speed of a command's output."""
+
+    rate: float
+    """Bytes per second, without the time until its first byte."""
+    cpu_s: dict[str, float]
+    """Processor seconds by process; the CLI's with its start, the container's writing it."""
+
+
+def _exec(fleet: Fleet, size: int) -> _Copied:
     count = f"count={size // _MIB + 1}"
     words = _pyswarm(fleet, "exec", "box", "/bin/busybox", "dd", "if=/dev/zero", "bs=1M", count)
+    pids = {"agent": fleet.agent_pid(_HOST), "controller": fleet.controller_pid()}
+    containers = f"{fleet.plan.host(_HOST).cgroup}/containers"
+    used = {name: machine.process_cpu_s(pid) for name, pid in pids.items()}
+    used["command"] = machine.cpu_seconds(containers)
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         output = cast("BufferedReader", process.stdout)
@@ -71,48 +104,13 @@ def _exec(fleet: Fleet, size: int) -> float:
         while part := output.read1(_MIB):
             left -= len(part)
         took = time.perf_counter() - began
+        _, status, cli = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
     assert (process.returncode, left) == (0, 0)
-    return size / took
-
-
-def _plain(size: int) -> float:
-    """Bytes per second of a plain stream from another process."""
-    words = [sys.executable, "-m", "bench.streams", str(size)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        port = int(server.stdout.readline())
-        took = asyncio.run(_received(port, size))
-        server.terminate()
-    return size / took
-
-
-async def _received(port: int, size: int) -> float:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL_OPTIONS) as channel:
-        call: Any = channel.unary_stream(_METHOD, bytes, bytes)(b"")
-        left = size - len(await call.read())
-        began = time.perf_counter()
-        while left > 0:
-            left -= len(await call.read())
-        return time.perf_counter() - began
-
-
-async def _serve(size: int) -> None:
-    """Serve one stream of that many bytes, until the process is terminated."""
-
-    async def stream(_: bytes, context: object) -> AsyncIterator[bytes]:
-        message = bytes(STREAM_FRAME_BYTES)
-        for _number in range(-(-size // len(message)) + 1):
-            yield message
-
-    handler = grpc.unary_stream_rpc_method_handler(stream)
-    service_, method = _METHOD.strip("/").split("/")
-    server = grpc.aio.server(options=SERVER_OPTIONS)
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(service_, {method: handler}),)
-    )
-    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
-    await server.start()
-    await server.wait_for_termination()
+    after = {name: machine.process_cpu_s(pid) for name, pid in pids.items()}
+    after["command"] = machine.cpu_seconds(containers)
+    cpu_s = {name: after[name] - used[name] for name in after}
+    return _Copied(size / took, {**cpu_s, "CLI": cli.ru_utime + cli.ru_stime})
 
 
 def _time(fleet: Fleet, task: str, times: int) -> Figure:
@@ -144,7 +142,3 @@ def _wall_ms(words: Sequence[str], times: int) -> float:
 def _pyswarm(fleet: Fleet, *words: str) -> list[str]:
     start = "from cli.start import main; main()"
     return [sys.executable, "-P", "-c", start, "--host", fleet.client.host, *words]
-
-
-if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1])))

@@ -7,6 +7,7 @@ client cancels all.
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -96,9 +97,6 @@ class Client:
     def __init__(self, fleet: str | Context) -> None:
         self.context = Context(name="", host=fleet) if isinstance(fleet, str) else fleet
         self.host = checked(self.context.host)
-        credentials = credentials_of(self.context, RESTART_TIMEOUT_S)
-        self._channel = channel(self.host, credentials, aio=False)
-        self._stub = ControlStub(self._channel)
         self.has_answer = False
         """Whether the controller has answered a call."""
         self.is_outdated = False
@@ -115,9 +113,18 @@ class Client:
     ) -> None:
         self.close()
 
+    @cached_property
+    def _channel(self) -> grpc.Channel:
+        return channel(self.host, credentials_of(self.context, RESTART_TIMEOUT_S), aio=False)
+
+    @cached_property
+    def _stub(self) -> ControlStub:
+        return ControlStub(self._channel)
+
     def close(self) -> None:
         """Close the connection and cancel its streams."""
-        self._channel.close()
+        if "_channel" in vars(self):
+            self._channel.close()
 
     def info(self) -> views.Info:
         """Counts and settings of the fleet."""

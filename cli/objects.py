@@ -12,6 +12,7 @@ from cli.failures import Failures
 from cli.lazy import Group, Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
+from cli.render.output import echo_lines
 from pyswarm_core.docker import documents
 from pyswarm_core.docker.units import format_time
 from pyswarm_core.kinds import KINDS, Id, Item, Kind
@@ -45,8 +46,7 @@ def list_command(kind: Kind[Item, Id]) -> click.Command:
     @flags.format_
     def ls_(*, quiet: bool, filters: tuple[str, ...], form: str) -> None:
         rows = [row(kind, item) for item in session.connect().objects(kind, filters)]
-        for line in listing.show(LAYOUT, rows, form, quiet=quiet):
-            click.echo(line)
+        echo_lines(listing.show(LAYOUT, rows, form, quiet=quiet))
 
     return ls_
 

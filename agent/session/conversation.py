@@ -50,7 +50,7 @@ COALESCE_S = 0.01
 """Statuses of one task within this time are sent as one."""
 
 OpenTunnel = Callable[
-    ["dispatcher_pb2_grpc.DispatcherAsyncStub", dispatcher_pb2.OpenTunnel],
+    [grpc.aio.Channel, dispatcher_pb2.OpenTunnel],
     Coroutine[None, None, None],
 ]
 
@@ -141,7 +141,7 @@ class Session:
             call = stub.Session(self._outgoing(self._stream))
             try:
                 async for message in call:
-                    await self._receive(message, stub, tunnels)
+                    await self._receive(message, connection, tunnels)
             finally:
                 call.cancel()
             raise SessionEnded("the controller closed the session")
@@ -206,7 +206,7 @@ class Session:
     async def _receive(
         self,
         message: dispatcher_pb2.ControllerMessage,
-        stub: "dispatcher_pb2_grpc.DispatcherAsyncStub",
+        connection: grpc.aio.Channel,
         tunnels: asyncio.TaskGroup,
     ) -> None:
         match message.WhichOneof("kind"):
@@ -222,7 +222,7 @@ class Session:
                 probe = message.probe
                 self._probe(probe.node_id, probe.addr, probe.window)
             case "open_tunnel":
-                tunnels.create_task(self._dial_back(stub, message.open_tunnel))
+                tunnels.create_task(self._dial_back(connection, message.open_tunnel))
             case "redirect":
                 self._leader = message.redirect.leader
                 to = f"redirected to {self._leader}" if self._leader else "there is no leader yet"
@@ -231,17 +231,17 @@ class Session:
                 pass  # a message of a newer controller
 
     async def _dial_back(
-        self, stub: "dispatcher_pb2_grpc.DispatcherAsyncStub", request: dispatcher_pb2.OpenTunnel
+        self, connection: grpc.aio.Channel, request: dispatcher_pb2.OpenTunnel
     ) -> None:
         """Open a tunnel on the session's connection, or on another if the certificate that this
         was opened with is no longer the newest: the controller refuses calls with an older one.
         """
         newest = self._identity.certificate
         if newest.chain == self._shown:
-            await self._open_tunnel(stub, request)
+            await self._open_tunnel(connection, request)
             return
-        async with channel(self._dialled, newest.credentials, aio=True) as connection:
-            await self._open_tunnel(dispatcher_pb2_grpc.DispatcherStub(connection), request)
+        async with channel(self._dialled, newest.credentials, aio=True) as another:
+            await self._open_tunnel(another, request)
 
     async def _receive_part(self, message: dispatcher_pb2.Assignments) -> None:
         """Apply an assignment once its last part has arrived: only then is it complete."""

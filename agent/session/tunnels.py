@@ -84,12 +84,12 @@ class Dialer:
 
     async def open(
         self,
-        stub: "dispatcher_pb2_grpc.DispatcherAsyncStub",
+        connection: grpc.aio.Channel,
         request: dispatcher_pb2.OpenTunnel,
     ) -> None:
         """Dial back and stream until the last frame, or until the controller closes the stream."""
         if request.WhichOneof("kind") in REQUESTS:
-            await serve_stream(self._streams, stub, request)
+            await serve_stream(self._streams, connection, request)
             return
         # Readers of logs may stay for days; `Logs` has a limit of its own for them.
         is_log = request.WhichOneof("kind") == "read_logs"
@@ -97,7 +97,8 @@ class Dialer:
         slots = nullcontext() if is_log else self._slots
         async with slots, asyncio.TaskGroup() as group:
             work = group.create_task(self._fill(request, queue, group))
-            call = stub.Tunnel(_framed(request.tunnel_id, queue))
+            tunnel = dispatcher_pb2_grpc.DispatcherStub(connection).Tunnel
+            call = tunnel(_framed(request.tunnel_id, queue))
             try:
                 # The controller sends nothing; reading detects that it closed the stream.
                 async for _ in call:

@@ -111,7 +111,7 @@ def _after(early: list[Frame], link: Link) -> Link:
     async def receive() -> Frame:
         return left.popleft() if left else await link.receive()
 
-    return Link(link.send, receive)
+    return link._replace(receive=receive)
 
 
 async def _attached(runtime: Runtime, find: Find, *, wait: bool) -> Attachment | None:
@@ -158,7 +158,9 @@ class _Conversation:
         self._record = record
         self._attachment = attachment
         self._link = link
-        self._duplex = Duplex(link.send, STREAM_WINDOW_NODE, (STDIN, STDOUT, STDERR))
+        self._duplex = Duplex(
+            link.send, STREAM_WINDOW_NODE, (STDIN, STDOUT, STDERR), frame_bytes=link.frame_bytes
+        )
 
     async def run(self, *, takes_stdin: bool) -> bool:
         """Return whether the program ended; otherwise its caller detached."""
@@ -176,8 +178,6 @@ class _Conversation:
     async def _show(self) -> None:
         while (found := await self._attachment.read()) is not None:
             await self._duplex.write(*found)
-        for channel in (STDOUT, STDERR):
-            await self._duplex.finish(channel)
 
     async def _feed(self) -> None:
         await self._duplex.drain(STDIN, self._attachment.write)

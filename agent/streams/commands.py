@@ -91,7 +91,9 @@ class _Conversation:
     def __init__(self, opened: OpenCommand, link: Link) -> None:
         self._opened = opened
         self._link = link
-        self._duplex = Duplex(link.send, STREAM_WINDOW_NODE, (STDIN, STDOUT, STDERR))
+        self._duplex = Duplex(
+            link.send, STREAM_WINDOW_NODE, (STDIN, STDOUT, STDERR), frame_bytes=link.frame_bytes
+        )
         self._over = asyncio.Event()
         self.detached = False
 
@@ -106,7 +108,7 @@ class _Conversation:
         async with asyncio.TaskGroup() as group:
             listening = group.create_task(self._listen())
             feeding = group.create_task(self._feed())
-            pumps = [group.create_task(self._duplex.pump(*read)) for read in reads]
+            pumps = [group.create_task(self._duplex.copy(*read)) for read in reads]
             ending = group.create_task(self._wait())
             await asyncio.wait((listening, ending), return_when=asyncio.FIRST_COMPLETED)
             if not self.detached:

@@ -66,7 +66,7 @@ async def _copy(
 async def _copy_out(
     copies: Copies, rootfs: Rootfs, request: CopyOutRequest | ExportRequest, link: Link
 ) -> None:
-    duplex = Duplex(link.send, STREAM_WINDOW_NODE, (STDOUT,))
+    duplex = Duplex(link.send, STREAM_WINDOW_NODE, (STDOUT,), frame_bytes=link.frame_bytes)
     if isinstance(request, CopyOutRequest):
         archive = copies.out(rootfs, request.path, follow=request.follow)
     else:

@@ -16,7 +16,7 @@ from agent.tasks.record import Record
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.errors import Conflict, Exhausted
 from pyswarm_core.ids import TaskId
-from pyswarm_core.streams.limits import STREAMS_PER_NODE
+from pyswarm_core.streams.limits import STREAM_FRAMES_NODE, STREAMS_PER_NODE
 from pyswarm_core.streams.requests import (
     AttachRequest,
     ExecRequest,
@@ -24,6 +24,7 @@ from pyswarm_core.streams.requests import (
     OpeningRequest,
     PortForwardRequest,
 )
+from pyswarm_core.streams.windows import frame_bytes
 
 if TYPE_CHECKING:
     from agent.files.copying import Copies
@@ -82,8 +83,9 @@ class Streams:
                 f"{self.open} streams to tasks of this node are open, which is the limit: end some"
             )
         self.open += 1
+        frame_max = min(link.frame_bytes, frame_bytes(STREAM_FRAMES_NODE, self.open))
         try:
-            await self._serve(request, link)
+            await self._serve(request, link._replace(frame_bytes=frame_max))
         finally:
             self.open -= 1
 

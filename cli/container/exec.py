@@ -81,8 +81,10 @@ def exec_(
         detach=detach,
     )
     client = session.connect()
-    from cli.streams import program, replicas
+    from cli.streams import program
 
     if everywhere:
+        from cli.streams import replicas
+
         return replicas.run(client, request)
     return program.run(client, EXEC, request, program.Stdio(interactive, tty, sequence))

@@ -41,6 +41,7 @@ def ps(
 ) -> None:
     from cli.container import calls
     from cli.render import containers, listing
+    from cli.render.output import echo_lines
     from pyswarm_core.aio.system import SystemClock
 
     count = 1 if latest else max(0, last)
@@ -53,5 +54,4 @@ def ps(
         size=not quiet and (size or ".Size" in form),
     )
     rows = containers.rows(found, SystemClock().now(), truncate=not no_trunc)
-    for line in listing.show(containers.layout(with_size=size), rows, form, quiet=quiet):
-        click.echo(line)
+    echo_lines(listing.show(containers.layout(with_size=size), rows, form, quiet=quiet))

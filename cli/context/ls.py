@@ -9,6 +9,7 @@ from cli.context.show import selected_name
 from cli.lazy import Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
+from cli.render.output import echo_lines
 from pyswarm_core.errors import PyswarmError
 
 LAYOUT = Layout(
@@ -36,8 +37,7 @@ def ls_(*, quiet: bool, form: str) -> None:
     current = selected_name()
     mark = not quiet and form in ("", "table")
     rows = [_row(name, is_current=name == current, mark=mark) for name in store.names()]
-    for line in listing.show(LAYOUT, rows, form, quiet=quiet):
-        click.echo(line)
+    echo_lines(listing.show(LAYOUT, rows, form, quiet=quiet))
     if mark and (host := select(session.given()).host):
         click.echo(
             f"warning: --host or PYSWARM_HOST ({host}) overrides the current context", err=True

@@ -9,6 +9,7 @@ from cli.failures import Failures
 from cli.lazy import Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
+from cli.render.output import echo_lines
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker.reference import parse_reference
@@ -48,8 +49,7 @@ def ls_(*, quiet: bool, no_trunc: bool, filters: tuple[str, ...], form: str) -> 
     if quiet:
         # An image that several nodes have is printed once.
         found = list({row["ID"]: row for row in found}.values())
-    for line in listing.show(LAYOUT, found, form, quiet=quiet):
-        click.echo(line)
+    echo_lines(listing.show(LAYOUT, found, form, quiet=quiet))
     with Failures() as failures:
         for node in nodes:
             with failures.collected():

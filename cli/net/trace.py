@@ -9,6 +9,7 @@ from cli.exits import ExitCode
 from cli.lazy import Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row, one_line
+from cli.render.output import echo_lines
 from pyswarm_core.clock import MILLISECOND
 from pyswarm_core.errors import not_valid
 from pyswarm_core.traces import Hop
@@ -44,8 +45,7 @@ _TARGET = re.compile(r"([^:\[\]]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5})(?:/(tcp|ud
 def trace(ctx: click.Context, *, form: str, source: str, target: str) -> None:
     to, port, udp = split(target)
     hops = session.connect().trace_network(source, to, port, udp=udp)
-    for line in listing.show(LAYOUT, [row(hop) for hop in hops], form):
-        click.echo(line)
+    echo_lines(listing.show(LAYOUT, [row(hop) for hop in hops], form))
     last = hops[-1]
     if not last.ok:
         if form in ("", "table"):

@@ -6,6 +6,7 @@ from cli import flags, session
 from cli.lazy import Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
+from cli.render.output import echo_lines
 from pyswarm_core.docker import networking
 from pyswarm_core.docker.units import format_time
 from pyswarm_core.ids import short
@@ -44,8 +45,7 @@ LAYOUT = Layout(
 def ls_(*, quiet: bool, no_trunc: bool, filters: tuple[str, ...], form: str) -> None:
     found = session.connect().objects(NETWORK, filters)
     rows = [row(network, long=no_trunc) for network in found]
-    for line in listing.show(LAYOUT, rows, form, quiet=quiet):
-        click.echo(line)
+    echo_lines(listing.show(LAYOUT, rows, form, quiet=quiet))
 
 
 def row(network: Network, *, long: bool) -> Row:

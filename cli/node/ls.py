@@ -6,6 +6,7 @@ from cli import flags, session
 from cli.lazy import Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
+from cli.render.output import echo_lines
 from pyswarm_core.docker.objects import manager_status
 from pyswarm_core.docker.units import format_cpus, human_size
 from pyswarm_core.objects import NodeStatus
@@ -43,8 +44,7 @@ LAYOUT = Layout(
 def ls_(*, quiet: bool, filters: tuple[str, ...], form: str) -> None:
     found = session.connect().nodes(filters)
     mark = not quiet and form in ("", "table")
-    for line in listing.show(LAYOUT, [row(view, mark=mark) for view in found], form, quiet=quiet):
-        click.echo(line)
+    echo_lines(listing.show(LAYOUT, [row(view, mark=mark) for view in found], form, quiet=quiet))
 
 
 def _status(status: NodeStatus) -> str:

@@ -6,6 +6,7 @@ from cli import flags, session
 from cli.lazy import Verb
 from cli.node.self_ import node_of
 from cli.render import listing, tasks
+from cli.render.output import echo_lines
 from cli.render.tasks import LAYOUT, Style
 from pyswarm_core.aio.system import SystemClock
 
@@ -36,5 +37,4 @@ def ps(
     is_table = not form or form.startswith("table")
     style = Style(truncate=not no_trunc and not quiet, resolve=not no_resolve, tree=is_table)
     rows = list(tasks.rows(found, SystemClock().now(), style))
-    for line in listing.show(LAYOUT, rows, form, quiet=quiet):
-        click.echo(line)
+    echo_lines(listing.show(LAYOUT, rows, form, quiet=quiet))

@@ -6,6 +6,7 @@ from cli import flags, session
 from cli.lazy import Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
+from cli.render.output import echo_lines
 from pyswarm_core.docker import ports
 from pyswarm_core.ids import short
 from pyswarm_core.specs import ReplicatedMode
@@ -35,8 +36,7 @@ LAYOUT = Layout(
 def ls_(*, quiet: bool, filters: tuple[str, ...], form: str) -> None:
     found = session.connect().services(filters)
     long = quiet or bool(form)
-    for line in listing.show(LAYOUT, [row(s, long=long) for s in found], form, quiet=quiet):
-        click.echo(line)
+    echo_lines(listing.show(LAYOUT, [row(s, long=long) for s in found], form, quiet=quiet))
 
 
 def _desired(summary: ServiceSummary) -> int:

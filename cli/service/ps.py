@@ -5,6 +5,7 @@ import click
 from cli import flags, session
 from cli.lazy import Verb
 from cli.render import listing, tasks
+from cli.render.output import echo_lines
 from cli.render.tasks import LAYOUT, Style
 from pyswarm_core.aio.system import SystemClock
 
@@ -33,10 +34,8 @@ def ps(
     found = client.tasks(services=services, filters=filters)
     is_table = not form or form.startswith("table")
     style = Style(truncate=not no_trunc and not quiet, resolve=not no_resolve, tree=is_table)
-    for line in listing.show(
-        LAYOUT, list(tasks.rows(found, SystemClock().now(), style)), form, quiet=quiet
-    ):
-        click.echo(line)
+    rows = list(tasks.rows(found, SystemClock().now(), style))
+    echo_lines(listing.show(LAYOUT, rows, form, quiet=quiet))
     if is_table and not quiet:
         waiting = {view.task.service_id: None for view in found if view.task.state in tasks.WAITING}
         summaries = client.services([f"id={one}" for one in waiting]) if waiting else []

@@ -16,14 +16,16 @@ from cli.client import LEADER_POLL_S, RESTART_TIMEOUT_S, STREAM_TIMEOUT_S, Clien
 from cli.context.credentials import credentials_of
 from cli.errors import Broken
 from pyswarm_core.aio.credentials import channel
-from pyswarm_core.aio.streams.framed import ENDED, Framed
-from pyswarm_core.api.v1 import control_pb2_grpc, streams_pb2
+from pyswarm_core.aio.streams.framed import ENDED, Framed, opened
+from pyswarm_core.api.v1 import streams_pb2
 from pyswarm_core.codec import to_proto
 from pyswarm_core.errors import NO_LEADER, PermissionDenied, PyswarmError, Unavailable, causes
-from pyswarm_core.streams.frames import Frame, decode, encode
+from pyswarm_core.streams.frames import Frame
 from pyswarm_core.streams.requests import Operation, StreamRequest
+from pyswarm_core.streams.wire import packed, unpacked
 
 T = TypeVar("T")
+_SERVICE = "/pyswarm.v1.Control/"
 
 
 class Call:
@@ -40,7 +42,7 @@ class Call:
         dropped: `receive` raises the reason.
         """
         with suppress(*ENDED):
-            await self._wire.write(encode(frame))
+            await self._wire.write(packed(frame))
 
     async def receive(self) -> Frame:
         """The next frame. Raises Broken for a stream that was cut, and the controller's error."""
@@ -52,7 +54,7 @@ class Call:
             if message is None:
                 raise Broken("the stream ended without the program's exit code")
             self.begun = True
-            if (frame := decode(message)) is not None:
+            if (frame := unpacked(message)) is not None:
                 return frame
 
     def _error(self, error: grpc.RpcError) -> PyswarmError:
@@ -82,15 +84,13 @@ class Opened:
         credentials = credentials_of(client.context, RESTART_TIMEOUT_S)
         connection = channel(client.host, credentials, aio=True)
         await self._stack.enter_async_context(connection)
-        stub = control_pb2_grpc.ControlStub(connection)
-        call = getattr(stub, operation.method)()
         first = streams_pb2.StreamFrame()
         to_proto(self._request, getattr(first, operation.field))
-        wire = Framed(call)
+        wire = opened(connection, f"{_SERVICE}{operation.method}")
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
         self._stack.callback(group.create_task(wire.pull()).cancel)
         with suppress(*ENDED):  # reading raises the reason
-            await wire.write(first)
+            await wire.write(first.SerializeToString())
         return Call(client, wire)
 
     async def __aexit__(

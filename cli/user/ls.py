@@ -6,6 +6,7 @@ from cli import flags, session
 from cli.lazy import Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
+from cli.render.output import echo_lines
 from pyswarm_core.docker.units import format_time
 from pyswarm_core.identity.users import User
 from pyswarm_core.ids import short
@@ -36,8 +37,7 @@ LAYOUT = Layout(
 @flags.format_
 def ls_(*, quiet: bool, no_trunc: bool, filters: tuple[str, ...], form: str) -> None:
     rows = [row(user, long=no_trunc) for user in session.connect().objects(USER, filters)]
-    for line in listing.show(LAYOUT, rows, form, quiet=quiet):
-        click.echo(line)
+    echo_lines(listing.show(LAYOUT, rows, form, quiet=quiet))
 
 
 def row(user: User, *, long: bool) -> Row:

@@ -9,6 +9,7 @@ from cli.failures import Failures
 from cli.lazy import Group, Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
+from cli.render.output import echo_lines
 from pyswarm_core.docker.units import format_time, parse_lifetime
 from pyswarm_core.identity.users import UserToken
 from pyswarm_core.ids import short
@@ -85,8 +86,7 @@ def create(*, user: str, expires: str, description: str, quiet: bool) -> None:
 @click.argument("user")
 def ls_(*, user: str, quiet: bool, no_trunc: bool, form: str) -> None:
     rows = [row(one, long=no_trunc) for one in session.connect().user_tokens(user)]
-    for line in listing.show(LAYOUT, rows, form, quiet=quiet):
-        click.echo(line)
+    echo_lines(listing.show(LAYOUT, rows, form, quiet=quiet))
 
 
 @token.command(

@@ -14,6 +14,7 @@ import grpc
 import msgspec
 from google.protobuf.message import Message
 
+from controller.grpc.streams import passing
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.status import code_of
 from pyswarm_core.codec import from_proto
@@ -90,12 +91,13 @@ class ErrorsToStatus(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         if handler is None:
             return None
         make, behaviour = handler_kind(handler)
+        method = handler_call_details.method
         return make(
-            self._guarded(behaviour, handler_call_details.method),
+            self._guarded(behaviour, method),
             request_deserializer=_decoder(
-                handler.request_deserializer, _bytes_max(handler_call_details.method)
+                passing.decoder(method, handler.request_deserializer), _bytes_max(method)
             ),
-            response_serializer=handler.response_serializer,
+            response_serializer=passing.encoder(handler.response_serializer),
         )
 
     def _guarded(self, behaviour: Callable[[Any, Context], Awaitable[Any]], method: str) -> Any:

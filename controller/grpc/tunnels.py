@@ -17,6 +17,7 @@ from pyswarm_core import errors
 from pyswarm_core.aio.status import error_named
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.limits import TUNNEL_FRAME_BYTES
+from pyswarm_core.streams.wire import in_tunnel
 
 _RAW = ("log_lines", "stats")
 """The first are written by a program, and may be anything; of the others no text is shown."""
@@ -30,10 +31,12 @@ class GrpcTunnel:
         self._context = context
         self._closed = asyncio.Event()
 
-    async def read(self, timeout_s: float | None = None) -> dispatcher_pb2.TunnelFrame | None:
-        """The next frame, None at the end. Raises the error that the agent sent, Unavailable when
-        it is gone or silent. Without `timeout_s` it waits while the connection exists (keepalive
-        ends dead ones), as for followed logs.
+    async def read(
+        self, timeout_s: float | None = None
+    ) -> dispatcher_pb2.TunnelFrame | bytes | None:
+        """The next frame, None at the end; bytes: see `streams/passing.py`. Raises the error that
+        the agent sent, Unavailable when it is gone or silent. Without `timeout_s` it waits while
+        the connection exists (keepalive ends dead ones), as for followed logs.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -42,6 +45,8 @@ class GrpcTunnel:
             raise errors.Unavailable(f"the agent sent nothing for {timeout_s:g} s") from None
         except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
             raise errors.Unavailable("the agent's connection was lost") from error
+        if isinstance(frame, bytes):
+            return frame
         frame = received(frame, dispatcher_pb2.TunnelFrame)
         if frame is None:  # grpc.aio's EOF, also of dead connections
             raise errors.Unavailable("the agent's connection was lost")
@@ -58,8 +63,11 @@ class GrpcTunnel:
 
     async def write(self, frame: Any) -> None:
         """Send a frame of a byte stream. Raises Unavailable when the agent is gone."""
+        passed = isinstance(frame, bytes)
         try:
-            await self._context.write(dispatcher_pb2.TunnelFrame(stream=frame))
+            await self._context.write(
+                in_tunnel(frame) if passed else dispatcher_pb2.TunnelFrame(stream=frame)
+            )
         except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
             raise errors.Unavailable("the agent's connection was lost") from error
 

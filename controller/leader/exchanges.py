@@ -46,6 +46,8 @@ class Exchange(NamedTuple, Generic[R, A]):
     """The field of OpenTunnel that holds the request."""
     answer: Callable[[Any], A]
     """What a frame of the agent holds; empty values if the frame is of another kind."""
+    is_stream: bool = False
+    """Whether it is a byte stream, of which frames of data are bytes."""
 
 
 class LogsOptions(msgspec.Struct, frozen=True):
@@ -168,6 +170,10 @@ def _stats(frame: Any) -> Sequence[TaskStats]:
     return stats
 
 
+def _frame(frame: Any) -> Any:
+    return frame if isinstance(frame, bytes) else frame.stream
+
+
 LOGS = Exchange[LogsOptions, LogLines]("read_logs", _lines)
 IMAGE_PULL = Exchange[ImagePull, ImageProgress](
     "image_pull", lambda frame: from_proto(ImageProgress, frame.image_progress)
@@ -187,10 +193,10 @@ CHANGES = Exchange[ChangesRequest, Sequence[FileChange]](
 )
 SIZES = Exchange[SizesRequest, Sequence[ContainerSize]]("sizes", lambda frame: frame.sizes.sizes)
 PAUSE = Exchange[PauseRequest, None]("pause", lambda _: None)
-EXEC = Exchange[ExecRequest, Any]("exec", lambda frame: frame.stream)
-ATTACH = Exchange[AttachRequest, Any]("attach", lambda frame: frame.stream)
-COPY_OUT = Exchange[CopyOutRequest, Any]("copy_out", lambda frame: frame.stream)
-COPY_IN = Exchange[CopyInRequest, Any]("copy_in", lambda frame: frame.stream)
-EXPORT = Exchange[ExportRequest, Any]("export", lambda frame: frame.stream)
-PORT_FORWARD = Exchange[PortForwardRequest, Any]("port_forward", lambda frame: frame.stream)
+EXEC = Exchange[ExecRequest, Any]("exec", _frame, is_stream=True)
+ATTACH = Exchange[AttachRequest, Any]("attach", _frame, is_stream=True)
+COPY_OUT = Exchange[CopyOutRequest, Any]("copy_out", _frame, is_stream=True)
+COPY_IN = Exchange[CopyInRequest, Any]("copy_in", _frame, is_stream=True)
+EXPORT = Exchange[ExportRequest, Any]("export", _frame, is_stream=True)
+PORT_FORWARD = Exchange[PortForwardRequest, Any]("port_forward", _frame, is_stream=True)
 SIGNAL_TASK = Exchange[TaskSignal, None]("signal_task", lambda _: None)

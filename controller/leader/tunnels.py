@@ -18,6 +18,8 @@ from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import to_proto
 from pyswarm_core.ids import IdSource, NodeId
 from pyswarm_core.limits import TUNNELS_MAX
+from pyswarm_core.streams.limits import STREAM_FRAMES_LEADER
+from pyswarm_core.streams.windows import frame_bytes
 
 R = TypeVar("R", bound=msgspec.Struct)
 A = TypeVar("A")
@@ -32,9 +34,12 @@ DIAL_TIMEOUT_S = 5.0
 class Tunnel(Protocol):
     """One open stream to an agent."""
 
-    async def read(self, timeout_s: float | None = None) -> dispatcher_pb2.TunnelFrame | None:
-        """The next frame, None at the end. Raises the error that the agent sent, Unavailable when
-        it is gone or silent. Without `timeout_s` it waits while the connection exists.
+    async def read(
+        self, timeout_s: float | None = None
+    ) -> dispatcher_pb2.TunnelFrame | bytes | None:
+        """The next frame, None at the end; a frame of data of a byte stream as bytes. Raises the
+        error that the agent sent, Unavailable when it is gone or silent. Without `timeout_s` it
+        waits while the connection exists.
         """
         ...
 
@@ -57,10 +62,13 @@ class Answers(Generic[A]):
     def __init__(self, tunnel: Tunnel, exchange: Exchange[R, A]) -> None:
         self._tunnel = tunnel
         self._answer = exchange.answer
+        self._is_stream = exchange.is_stream
 
     async def read(self, timeout_s: float | None = None) -> A | None:
         """The next answer, None at the end; see `Tunnel.read`."""
         frame = await self._tunnel.read(timeout_s)
+        if isinstance(frame, bytes) and not self._is_stream:
+            frame = dispatcher_pb2.TunnelFrame()  # which nobody asked for
         return None if frame is None else self._answer(frame)
 
     async def write(self, frame: Any) -> None:
@@ -107,7 +115,8 @@ class Tunnels:
 
     async def _dialled(self, node_id: NodeId, exchange: Exchange[R, A], request: R) -> Tunnel:
         (tunnel_id,) = self._ids.draw(1)
-        message = dispatcher_pb2.OpenTunnel(tunnel_id=tunnel_id)
+        frames = frame_bytes(STREAM_FRAMES_LEADER, len(self) + 1)
+        message = dispatcher_pb2.OpenTunnel(tunnel_id=tunnel_id, frame_bytes=frames)
         field = getattr(message, exchange.field)
         field.SetInParent()
         to_proto(request, field)

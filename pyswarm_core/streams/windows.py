@@ -5,6 +5,12 @@ receiver therefore holds at most `size` bytes of a channel, whatever the sender 
 """
 
 from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.streams.limits import STREAM_FRAME_BYTES, STREAM_FRAME_BYTES_LEAST
+
+
+def frame_bytes(budget: int, streams: int) -> int:
+    """The most data in a frame of the newest of so many streams, which share a budget of memory."""
+    return max(STREAM_FRAME_BYTES_LEAST, min(STREAM_FRAME_BYTES, budget // streams))
 
 
 class Credit:

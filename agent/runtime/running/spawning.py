@@ -20,8 +20,8 @@ from agent.runtime.base import RuntimeFailed
 SPEC_FD, LOG_FD = 3, 4
 _SIZE_MAX = 0xFFFF
 _END_TIMEOUT_S = 10.0
-_PIPE_BYTES = 256 * 1024
-"""Of a pipe: two frames, so that one is filled while the other is sent."""
+_PIPE_BYTES = 1024 * 1024
+"""Of a pipe: two of the largest frames, so that one is filled while the other is sent."""
 _CONSOLE_TIMEOUT_S = 60.0
 
 

@@ -52,7 +52,7 @@ OPENINGS: Mapping[str, str] = MappingProxyType({one.method: one.field for one in
 def opening(method: str, frame: Any) -> Message:
     """The request in the first frame of a call. Raises InvalidArgument for another frame."""
     kind = OPENINGS[method.rpartition("/")[2]]
-    found = frame.WhichOneof("kind")
+    found = "data" if isinstance(frame, bytes) else frame.WhichOneof("kind")
     if found != kind:
         raise InvalidArgument(f"the first frame is {found or 'empty'}: expected {kind}")
     request: Message = getattr(frame, kind)
@@ -129,5 +129,6 @@ def _recorded(leader: Leader, verb: str, about: list[FieldChange]) -> Callable[[
     return record
 
 
-async def _next(context: Context) -> streams_pb2.StreamFrame | None:
-    return received(await context.read(), streams_pb2.StreamFrame)
+async def _next(context: Context) -> streams_pb2.StreamFrame | bytes | None:
+    message = await context.read()
+    return message if isinstance(message, bytes) else received(message, streams_pb2.StreamFrame)

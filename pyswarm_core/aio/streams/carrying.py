@@ -7,7 +7,7 @@ from contextlib import suppress
 from pyswarm_core.aio.streams.duplex import Duplex, Send
 from pyswarm_core.errors import causes, reason_of
 from pyswarm_core.streams.frames import Close, Frame
-from pyswarm_core.streams.limits import STREAM_WINDOW_NODE
+from pyswarm_core.streams.limits import STREAM_FRAME_BYTES_LEAST, STREAM_WINDOW_NODE
 
 
 class Carrier:
@@ -15,7 +15,7 @@ class Carrier:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._duplex = Duplex(send, STREAM_WINDOW_NODE)
+        self._duplex = Duplex(send, STREAM_WINDOW_NODE, frame_bytes=STREAM_FRAME_BYTES_LEAST)
         self._carried: dict[int, asyncio.Task[None] | None] = {}
 
     def __len__(self) -> int:

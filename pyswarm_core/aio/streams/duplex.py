@@ -13,6 +13,9 @@ from pyswarm_core.streams.frames import Window as WindowFrame
 from pyswarm_core.streams.limits import STREAM_FRAME_BYTES
 from pyswarm_core.streams.windows import Credit, Window
 
+_JOINED_MAX = 64 * 1024
+"""Bytes of frames that are written together. Copies of large frames would cost more than writes."""
+
 Send = Callable[[Frame], Awaitable[None]]
 """Sends one frame; several callers may call it at once."""
 Read = Callable[[int], Awaitable[bytes]]
@@ -22,11 +25,21 @@ Write = Callable[[bytes], Awaitable[None]]
 
 
 class Duplex:
-    """The channels of one stream. `window`: bytes that are held of each received channel."""
+    """The channels of one stream. `window`: bytes that are held of each received channel.
+    `frame_bytes`: the most data in a sent frame.
+    """
 
-    def __init__(self, send: Send, window: int, channels: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        send: Send,
+        window: int,
+        channels: Iterable[int] = (),
+        *,
+        frame_bytes: int = STREAM_FRAME_BYTES,
+    ) -> None:
         self._send = send
         self._window = window
+        self._frame_bytes = frame_bytes
         self._outgoing: dict[int, _Outgoing] = {}
         self._incoming: dict[int, _Incoming] = {}
         for channel in channels:
@@ -46,17 +59,21 @@ class Duplex:
         """Send what `read` returns until its end, then half-close the channel. Without credit it
         does not read.
         """
+        await self.copy(channel, read)
+        await self.finish(channel)
+
+    async def copy(self, channel: int, read: Read) -> None:
+        """The same without its end, for a stream of which the exit ends all channels."""
         outgoing = self._outgoing[channel]
-        while data := await read(min(await outgoing.some(), STREAM_FRAME_BYTES)):
+        while data := await read(min(await outgoing.some(), self._frame_bytes)):
             outgoing.credit.take(len(data))
             await self._send(Data(channel, data))
-        await self.finish(channel)
 
     async def write(self, channel: int, data: bytes) -> None:
         """Send data, as there is credit for it."""
         outgoing = self._outgoing[channel]
         while data:
-            size = min(await outgoing.some(), STREAM_FRAME_BYTES)
+            size = min(await outgoing.some(), self._frame_bytes)
             sent, data = data[:size], data[size:]
             outgoing.credit.take(len(sent))
             await self._send(Data(channel, sent))
@@ -138,12 +155,16 @@ class _Incoming:
         self._arrived.set()
 
     async def next(self) -> bytes | None:
-        """What arrived since the last call, as soon as it is something; None after the end."""
+        """Some of what arrived since the last call, as soon as it is something; None after the
+        end.
+        """
         while not self._queue:
             if self.ended:
                 return None
             self._arrived.clear()
             await self._arrived.wait()
-        found = self._queue[0] if len(self._queue) == 1 else b"".join(self._queue)
-        self._queue.clear()
-        return found
+        found = [self._queue.popleft()]
+        size = len(found[0])
+        while self._queue and (size := size + len(self._queue[0])) <= _JOINED_MAX:
+            found.append(self._queue.popleft())
+        return found[0] if len(found) == 1 else b"".join(found)

@@ -7,6 +7,8 @@ A write of grpc.aio that fails because the server has ended the call sets the ca
 INTERNAL: frames that wait to be read, and the server's own status, are lost. No public call writes
 otherwise (one with an iterator of requests fails in the same way). So this writes to the call
 beneath, `_cython_call`, and leaves the status to the reader.
+
+Messages are bytes: the call has neither serializer nor deserializer.
 """
 
 import asyncio
@@ -19,6 +21,12 @@ ENDED = (grpc.RpcError, asyncio.InvalidStateError)
 """What reading and writing raise once the call has ended."""
 
 
+def opened(connection: "grpc.aio.Channel", method: str) -> "Framed":
+    """A new call of the method (`/SERVICE/METHOD`)."""
+    stub: Any = connection.stream_stream
+    return Framed(stub(method)())
+
+
 class Framed:
     """The messages of one call. One of them waits for a reader; there is no other queue."""
 
@@ -28,7 +36,7 @@ class Framed:
         self._end: Any = None
         self._turn = asyncio.Lock()
 
-    async def read(self) -> Any:
+    async def read(self) -> bytes | None:
         """The next message; None at the end. Raises one of ENDED."""
         if self._end is None:
             found = await self._arrived.get()
@@ -39,20 +47,24 @@ class Framed:
             raise self._end
         return None
 
-    async def write(self, message: Any) -> None:
+    async def write(self, message: bytes) -> None:
         """Send a message; several callers may do so at once. Raises one of ENDED."""
         await asyncio.shield(self._write(message))
 
-    async def _write(self, message: Any) -> None:
+    async def _write(self, message: bytes) -> None:
         async with self._turn:
             call = self._call
             await call.wait_for_connection()
             if call.done():
                 raise asyncio.InvalidStateError("the call has ended")
             try:
-                await call._cython_call.send_serialized_message(message.SerializeToString())
+                await call._cython_call.send_serialized_message(message)
             except cygrpc.InternalError as error:
                 raise asyncio.InvalidStateError(str(error)) from None
+
+    def cancel(self) -> None:
+        """End the call."""
+        self._call.cancel()
 
     async def pull(self) -> None:
         """Read until the call ends."""
@@ -66,7 +78,7 @@ class Framed:
 
 
 class _Message:
-    def __init__(self, content: Any) -> None:
+    def __init__(self, content: bytes) -> None:
         self.content = content
 
 

@@ -995,7 +995,10 @@ class OpenTunnel(_message.Message):
     EXEC_FIELD_NUMBER: _builtins.int
     ATTACH_FIELD_NUMBER: _builtins.int
     PORT_FORWARD_FIELD_NUMBER: _builtins.int
+    FRAME_BYTES_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
+    frame_bytes: _builtins.int
+    """Of a byte stream: the most data in one StreamData of the agent; 0: 60 KiB."""
     @_builtins.property
     def read_logs(self) -> Global___LogsOptions: ...
     @_builtins.property
@@ -1072,10 +1075,11 @@ class OpenTunnel(_message.Message):
         exec: _streams_pb2.ExecRequest | None = ...,
         attach: _streams_pb2.AttachRequest | None = ...,
         port_forward: _streams_pb2.PortForwardRequest | None = ...,
+        frame_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "image_list", b"image_list", "image_ports", b"image_ports", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "pause", b"pause", "port_forward", b"port_forward", "read_logs", b"read_logs", "signal_task", b"signal_task", "sizes", b"sizes", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "image_list", b"image_list", "image_ports", b"image_ports", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "pause", b"pause", "port_forward", b"port_forward", "read_logs", b"read_logs", "signal_task", b"signal_task", "sizes", b"sizes", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "frame_bytes", b"frame_bytes", "image_list", b"image_list", "image_ports", b"image_ports", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "pause", b"pause", "port_forward", b"port_forward", "read_logs", b"read_logs", "signal_task", b"signal_task", "sizes", b"sizes", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["read_logs", "image_pull", "image_list", "image_remove", "image_resolve", "image_ports", "trace", "task_checks", "signal_task", "stats", "top", "changes", "pause", "sizes", "copy_out", "copy_in", "export", "exec", "attach", "port_forward"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015

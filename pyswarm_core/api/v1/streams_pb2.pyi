@@ -66,7 +66,7 @@ class StreamFrame(_message.Message):
     def window(self) -> Global___StreamWindow: ...
     @_builtins.property
     def half_close(self) -> Global___StreamHalfClose:
-        """The sender sends no more data on the channel."""
+        """The sender sends no more data on the channel. `exit` implies it for all channels of the agent."""
 
     @_builtins.property
     def resize(self) -> Global___StreamResize: ...
@@ -122,7 +122,7 @@ class StreamData(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     channel: _builtins.int
     data: _builtins.bytes
-    """At most 60 KiB."""
+    """At most 512 KiB; from an agent, OpenTunnel.frame_bytes."""
     def __init__(
         self,
         *,

@@ -97,7 +97,7 @@ class Rig:
         """Of the task's process, as its agent knows."""
         self.streams = Streams(world.runtime, self.attachments, self._records, open_socket)
         self.agent: asyncio.TaskGroup | None = None
-        self.stub: Any = None
+        self.to_controller: Any = None
 
     def _records(self) -> dict[TaskId, Any]:
         code = self.code or 0
@@ -127,7 +127,7 @@ class Rig:
     def dial_back(self, node_id: NodeId, request: dispatcher_pb2.OpenTunnel) -> None:
         """The agent gets the controller's request."""
         assert self.agent is not None
-        self.agent.create_task(serve_stream(self.streams, self.stub, request))
+        self.agent.create_task(serve_stream(self.streams, self.to_controller, request))
 
     async def create(self, *command: str, script: str = "exec sleep 1000", **spec: Any) -> None:
         """Make the container."""
@@ -196,9 +196,9 @@ async def rig(world: RealWorld, host: Preflight) -> AsyncIterator[Rig]:
             made.streams,
             asyncio.TaskGroup() as made.agent,
         ):
-            made.stub = dispatcher_pb2_grpc.DispatcherStub(channel)
+            made.to_controller = channel
             watching = made.agent.create_task(made.watch())
             yield made
             watching.cancel()
-            made.stub = None  # pytest holds on to what it passed, and this to sockets
+            made.to_controller = None  # pytest holds on to what it passed, and this to sockets
         await server.stop(None)

@@ -49,8 +49,8 @@ async def asked(
         measure = sampler(worker)
         dialer = Dialer(worker, images, host.runtime, _traced, streams, sampler=measure)
         for request in requests:
-            async with dialled() as (stub, at):
-                await dialer.open(stub, request)  # type: ignore[arg-type]
+            async with dialled() as (to, at):
+                await dialer.open(to, request)
             answers.append(at.frames[1:])
         if stopped:
             await worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)

@@ -82,14 +82,14 @@ class _Leader(dispatcher_pb2_grpc.DispatcherServicer):
 
 
 @asynccontextmanager
-async def dialled(enough: int = 1_000) -> AsyncIterator[tuple[object, _Leader]]:
+async def dialled(enough: int = 1_000) -> AsyncIterator[tuple[grpc.aio.Channel, _Leader]]:
     leader = _Leader(enough)  # type: ignore[abstract]
     server = grpc.aio.server()
     dispatcher_pb2_grpc.add_DispatcherServicer_to_server(leader, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield dispatcher_pb2_grpc.DispatcherStub(channel), leader
+        yield channel, leader
     await server.stop(0)
 
 
@@ -97,14 +97,14 @@ async def ask(tmp_path: Path, request: pb.OpenTunnel, enough: int = 1_000) -> li
     """What the leader received, its hanging up after `enough` frames included."""
     host, registry = Host(tmp_path), FakeRegistry()
     registry.push(IMAGE)
-    async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(enough) as (stub, at):
+    async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(enough) as (to, at):
         images = FakeImages(registry, group)
         await images.resolve(IMAGE)
         runtime = _Logs(tmp_path)
         tunnels = Dialer(
             worker, images, runtime, _traced, _streams(runtime), sampler=sampler(worker)
         )
-        await tunnels.open(stub, request)  # type: ignore[arg-type]
+        await tunnels.open(to, request)
     return at.frames
 
 
@@ -205,7 +205,7 @@ async def test_a_tunnel_that_was_hung_up_on_leaves_no_work_and_no_file_behind(
     host = Host(tmp_path)
     pull = pb.OpenTunnel(tunnel_id="p", image_pull=pb.ImagePull(reference=IMAGE))
     logs = pb.OpenTunnel(read_logs=pb.LogsOptions(task_ids=["t1"], follow=True, tail=-1))
-    async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(1) as (stub, _):
+    async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(1) as (to, _):
         runtime = _Logs(tmp_path)
         images = _Forever(FakeRegistry(), group)
         tunnels = Dialer(
@@ -213,7 +213,7 @@ async def test_a_tunnel_that_was_hung_up_on_leaves_no_work_and_no_file_behind(
         )
         running = asyncio.all_tasks()
         for request in (pull, logs):
-            await tunnels.open(stub, request)  # type: ignore[arg-type]
+            await tunnels.open(to, request)
             assert str(tmp_path / "t1") not in _open_files()
             async with asyncio.timeout(5):
                 while _ours(asyncio.all_tasks() - running):  # noqa: ASYNC110
@@ -252,14 +252,14 @@ async def checked_task(tmp_path: Path, request: pb.OpenTunnel) -> tuple[pb.Tunne
     t1 = TaskId("t1")
     script = CommandScript(output=b"fine")
     host.runtime.scripts[t1] = Script(commands={"check": script})
-    async with asyncio.TaskGroup() as group, host.worker() as worker, dialled() as (stub, at):
+    async with asyncio.TaskGroup() as group, host.worker() as worker, dialled() as (to, at):
         await worker.assign(assigned(with_check(task(), healthcheck=CHECK)), NODE)
         await host.until(lambda seen: t1 in seen and seen[t1].detail.serving)
         images = FakeImages(FakeRegistry(), group)
         tunnels = Dialer(
             worker, images, host.runtime, _traced, _streams(host.runtime), sampler=sampler(worker)
         )
-        await tunnels.open(stub, request)  # type: ignore[arg-type]
+        await tunnels.open(to, request)
         if request.signal_task.stop:
             await host.until(lambda seen: seen[t1].state is TaskState.FAILED)
     return at.frames[1], host
@@ -310,7 +310,7 @@ async def sampled_frames(
         "t2": Stats(),
     }
     meter.traffic = {"t1": Traffic(received_bytes=11, sent_bytes=12)}
-    async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(enough) as (stub, at):
+    async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(enough) as (to, at):
         other = task("t2")
         db = msgspec.structs.replace(other.template, service_id=ServiceId("db"))
         await worker.assign(assigned(task(), msgspec.structs.replace(other, template=db)), NODE)
@@ -326,7 +326,7 @@ async def sampled_frames(
             _streams(host.runtime),
             sampler=sampler(worker, meter),
         )
-        await dialer.open(stub, pb.OpenTunnel(tunnel_id="t", stats=options))  # type: ignore[arg-type]
+        await dialer.open(to, pb.OpenTunnel(tunnel_id="t", stats=options))
     return [list(frame.stats.tasks) for frame in at.frames if frame.HasField("stats")]
 
 

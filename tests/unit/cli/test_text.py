@@ -4,10 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from agent.etcfiles import hosts_of_host, nameservers
 from agent.runtime.program.users import resolve_user
+from cli.render.output import echo_lines
 from pyswarm_core.docker import entries
 from pyswarm_core.docker.entries import Entry
 from pyswarm_core.errors import InvalidArgument
@@ -166,3 +168,15 @@ def test_malformed_pieces_are_refused(flags: list[str], pyswarm: Pyswarm) -> Non
     ran = pyswarm("service", "create", *flags, "web")
     assert (ran.code, ran.out) == (2, "")
     assert "is not valid: " in ran.err or "is not a valid integer" in ran.err
+
+
+def test_lines_are_printed_as_they_are_with_few_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(click, "echo", written.append)
+    for lines in ([], [""], ["a", "", "b"], ["x" * 3_999, "y"], ["z" * 9_000, "é" * 50] * 100):
+        written.clear()
+        echo_lines(lines)
+        assert "".join(f"{text}\n" for text in written) == "".join(f"{line}\n" for line in lines)
+    written.clear()
+    echo_lines(["x" * 99] * 1_000)
+    assert len(written) == 25

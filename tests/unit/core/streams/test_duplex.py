@@ -7,7 +7,7 @@ import pytest
 from pyswarm_core.aio.streams.duplex import Duplex
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.streams.frames import Data, Frame, HalfClose, Resize, Window
-from pyswarm_core.streams.limits import STREAM_FRAME_BYTES
+from pyswarm_core.streams.limits import STREAM_FRAME_BYTES, STREAM_FRAME_BYTES_LEAST
 
 
 class Ends:
@@ -67,10 +67,41 @@ async def test_data_is_sent_in_frames_of_bounded_size() -> None:
 
     async with asyncio.TaskGroup() as group:
         group.create_task(ends.receiver.drain(1, write))
-        group.create_task(ends.sender.pump(1, Source(300 * 1024)))
+        group.create_task(ends.sender.pump(1, Source(1300 * 1024)))
     sizes = [len(frame.data) for frame in ends.sent if isinstance(frame, Data)]
-    assert max(sizes) == STREAM_FRAME_BYTES == 60 * 1024
-    assert sum(map(len, got)) == 300 * 1024
+    assert sizes == [512 * 1024, 512 * 1024, 276 * 1024]
+    assert STREAM_FRAME_BYTES == 512 * 1024
+    assert [*map(len, got)] == sizes, "large frames are not copied into one"
+
+
+async def test_frames_are_as_small_as_their_sender_has_to_make_them() -> None:
+    sent: list[Frame] = []
+
+    async def send(frame: Frame) -> None:
+        sent.append(frame)
+
+    sender = Duplex(send, 1, [1], frame_bytes=STREAM_FRAME_BYTES_LEAST)
+    sender.take(Window(1, 1 << 20))
+    await sender.pump(1, Source(100 * 1024))
+    assert [len(one.data) for one in sent if isinstance(one, Data)] == [60 * 1024, 40 * 1024]
+    assert STREAM_FRAME_BYTES_LEAST == 60 * 1024
+
+
+async def test_small_frames_that_wait_are_written_together() -> None:
+    ends, got = Ends(1 << 20), list[bytes]()
+    ends.receiver.take(Window(1, 0))
+
+    async def write(data: bytes) -> None:
+        got.append(data)
+
+    async with asyncio.TaskGroup() as group:
+        draining = group.create_task(ends.receiver.drain(1, write))
+        await until(ends)
+        for size in (10, 20, 64 * 1024, 5, 6):
+            ends.receiver.take(Data(1, bytes(size)))
+        ends.receiver.take(HalfClose(1))
+        await draining
+    assert [*map(len, got)] == [30, 64 * 1024, 11]
 
 
 async def test_a_sender_without_credit_does_not_read_its_source() -> None:

@@ -22,6 +22,9 @@ def frame(data: bytes) -> Frame:
     return Frame(data=streams_pb2.StreamData(channel=1, data=data))
 
 
+TYPED = frame(b"typed").SerializeToString()
+
+
 async def _serve(requests: AsyncIterator[Frame], context: Any) -> AsyncIterator[Frame]:
     """Frames, then the end, whatever the client still writes."""
     async for _ in requests:
@@ -50,17 +53,17 @@ async def _write(wire: Framed) -> None:
     """Write until the call has ended."""
     with suppress(*ENDED):
         while True:
-            await wire.write(frame(b"typed"))
+            await wire.write(TYPED)
 
 
 async def _read(wire: Framed, got: list[bytes]) -> None:
     while (message := await wire.read()) is not None:
-        got.append(message.data.data)
+        got.append(Frame.FromString(message).data.data)
 
 
 async def _converse(channel: Any) -> tuple[list[bytes], grpc.StatusCode, str | None]:
     """What a busy writer gets: the frames, and the status."""
-    call = channel.stream_stream(METHOD, Frame.SerializeToString, Frame.FromString)()
+    call = channel.stream_stream(METHOD)()
     wire, got = Framed(call), list[bytes]()
     pulling = asyncio.create_task(wire.pull())
     writing = asyncio.create_task(_write(wire))
@@ -78,12 +81,12 @@ async def test_a_busy_writer_gets_all_frames_and_the_servers_own_status(channel:
 
 
 async def test_a_write_after_the_end_says_so(channel: Any) -> None:
-    call = channel.stream_stream(METHOD, Frame.SerializeToString, Frame.FromString)()
+    call = channel.stream_stream(METHOD)()
     wire, got = Framed(call), list[bytes]()
     pulling = asyncio.create_task(wire.pull())
-    await wire.write(frame(b"typed"))
+    await wire.write(TYPED)
     with pytest.raises(grpc.aio.AioRpcError):
         await _read(wire, got)
     await pulling
     with pytest.raises(ENDED):
-        await wire.write(frame(b"typed"))
+        await wire.write(TYPED)

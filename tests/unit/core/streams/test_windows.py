@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.streams.limits import STREAM_WINDOW
-from pyswarm_core.streams.windows import Credit, Window
+from pyswarm_core.streams.limits import STREAM_FRAMES_LEADER, STREAM_FRAMES_NODE, STREAM_WINDOW
+from pyswarm_core.streams.windows import Credit, Window, frame_bytes
 
 
 def test_a_reader_that_does_not_read_holds_one_window() -> None:
@@ -14,7 +14,7 @@ def test_a_reader_that_does_not_read_holds_one_window() -> None:
     credit.grant(window.due())
     window.received(credit.left)
     credit.take(credit.left)
-    assert (window.held, credit.left, window.due()) == (1024 * 1024, 0, 0)
+    assert (window.held, credit.left, window.due()) == (2 * 1024 * 1024, 0, 0)
 
 
 def test_data_without_credit_is_refused() -> None:
@@ -53,3 +53,14 @@ def test_prop_a_channel_holds_at_most_its_window_and_never_stalls(
     window.consumed(window.held)
     credit.grant(window.due())
     assert credit.left > 0, "a reader that has read everything lets its sender go on"
+
+
+def test_many_streams_have_smaller_frames() -> None:
+    kib = 1024
+    assert (16 * kib * kib, 64 * kib * kib) == (STREAM_FRAMES_NODE, STREAM_FRAMES_LEADER)
+    assert [frame_bytes(STREAM_FRAMES_NODE, n) for n in (1, 32)] == [512 * kib] * 2
+    assert frame_bytes(STREAM_FRAMES_NODE, 64) == 256 * kib
+    assert frame_bytes(STREAM_FRAMES_NODE, 256) == 64 * kib
+    assert frame_bytes(STREAM_FRAMES_LEADER, 10_000) == 60 * kib
+    together = sum(frame_bytes(STREAM_FRAMES_LEADER, number) for number in range(1, 1_001))
+    assert together < 240 * kib * kib
