@@ -133,11 +133,12 @@ def _as_held(record: Record) -> Interfaces:
 
 
 def _differ(record: Record, networks: tuple[NetworkAttachment, ...]) -> bool:
-    """Whether the container needs other interfaces than it may have, or others with names."""
+    """Whether the container needs other interfaces than it has, or a change was begun."""
     desired = own_networks([NetworkId(joined.target) for joined in networks])
     if desired is None:
         return False
-    if [one.network_id for one in record.held] != list(desired):
+    is_begun = addresses_of(record) != record.detail.addresses
+    if is_begun or [one.network_id for one in record.held] != list(desired):
         return True
     chosen = {joined.target: joined.task_ip for joined in networks if joined.task_ip}
     return any(chosen.get(one.network_id, one.address) != one.address for one in record.held)

@@ -279,6 +279,9 @@ class Worker:
         networks = await self._overlays.found() | self._overlays.named
         adoption = adopt(self._records, found, networks)
         _log.info("agent.adopted", records=len(self._records), containers=len(found))
+        for record in self._records.values():  # before what the events begin
+            if not record.ended and record.held:
+                self._repair(record.task_id, self._reattach(record.task_id))
         for task_id, event in adoption.events:
             if isinstance(event, events.Accepted):
                 self._spawn(self._prepare_again(task_id))
@@ -288,9 +291,6 @@ class Worker:
             self._spawn(self._start(task_id))
         for task_id in adoption.unclean:
             self._spawn(self._clean(task_id))
-        for record in self._records.values():
-            if not record.ended and record.held:
-                self._repair(record.task_id, self._reattach(record))
         for name in sorted({*adoption.stray_containers, *adoption.stray_networks}):
             _log.warning("agent.stray_removed", id=name)
             self._spawn(self._clean(TaskId(name)))
@@ -307,11 +307,12 @@ class Worker:
         self._layers.released(task_id)
         self.handle(task_id, events.Accepted())
 
-    async def _reattach(self, record: Record) -> None:
+    async def _reattach(self, task_id: TaskId) -> None:
         try:
-            await self._adjusting.reattach(record)
+            if (record := self._records.get(task_id)) and not record.ended:
+                await self._adjusting.reattach(record)
         except Exception as error:
-            _log.error("task.reattach_failed", task=record.task_id, error=_error_text(error))
+            _log.error("task.reattach_failed", task=task_id, error=_error_text(error))
 
     def _repair(self, task_id: TaskId, work: Coroutine[None, None, None]) -> None:
         """Work on the task's interfaces, which ends before they are removed."""
