@@ -10,7 +10,6 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 
-from agent.adjusting import Adjusting, addresses_of
 from agent.assignment import Assignment
 from agent.fitness import Fitness, after_check, after_failure, after_start, is_host_error
 from agent.health.base import Probe
@@ -21,6 +20,7 @@ from agent.layers import Layers
 from agent.listening import POLL_FIRST_S, POLL_MAX_S
 from agent.network.base import NetworkFailed
 from agent.outbox import Outbox
+from agent.overlays.adjusting import Adjusting, addresses_of
 from agent.overlays.overlays import Overlays
 from agent.preparation import Preparation
 from agent.records import Records
@@ -78,7 +78,8 @@ class Worker:
         self._runtime = runtime
         self._overlays = overlays
         self._preparation = preparation
-        self._adjusting = Adjusting(runtime, overlays, preparation, self.handle)
+        files = preparation.networks_changed
+        self._adjusting = Adjusting(runtime, overlays, files, self.handle)
         self._outbox = outbox
         self._observer = observer
         self._listening = listening
@@ -419,8 +420,7 @@ class Worker:
         """`before`: other work on the task's interfaces, which ends first."""
         if before is not None:
             await before
-        record = self._records.get(task_id)
-        if record is None or (limits := record.new_limits) is None:
+        if not (record := self._records.get(task_id)) or (limits := record.new_limits) is None:
             return
         error, interfaces, limited = "", None, False
         try:
