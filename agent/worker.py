@@ -10,7 +10,6 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 
-from agent.adjusting import Adjusting, addresses_of
 from agent.assignment import Assignment
 from agent.fitness import Fitness, after_check, after_failure, after_start, is_host_error
 from agent.health.base import Probe
@@ -21,6 +20,7 @@ from agent.layers import Layers
 from agent.listening import POLL_FIRST_S, POLL_MAX_S
 from agent.network.base import NetworkFailed
 from agent.outbox import Outbox
+from agent.overlays.adjusting import Adjusting, addresses_of
 from agent.overlays.overlays import Overlays
 from agent.preparation import Preparation
 from agent.records import Records
@@ -78,7 +78,8 @@ class Worker:
         self._runtime = runtime
         self._overlays = overlays
         self._preparation = preparation
-        self._adjusting = Adjusting(runtime, overlays, preparation, self.handle)
+        files = preparation.networks_changed
+        self._adjusting = Adjusting(runtime, overlays, files, self.handle)
         self._outbox = outbox
         self._observer = observer
         self._listening = listening
@@ -279,6 +280,9 @@ class Worker:
         networks = await self._overlays.found() | self._overlays.named
         adoption = adopt(self._records, found, networks)
         _log.info("agent.adopted", records=len(self._records), containers=len(found))
+        for record in self._records.values():  # before what the events begin
+            if not record.ended and record.held:
+                self._repair(record.task_id, self._reattach(record.task_id))
         for task_id, event in adoption.events:
             if isinstance(event, events.Accepted):
                 self._spawn(self._prepare_again(task_id))
@@ -288,9 +292,6 @@ class Worker:
             self._spawn(self._start(task_id))
         for task_id in adoption.unclean:
             self._spawn(self._clean(task_id))
-        for record in self._records.values():
-            if not record.ended and record.held:
-                self._repair(record.task_id, self._reattach(record))
         for name in sorted({*adoption.stray_containers, *adoption.stray_networks}):
             _log.warning("agent.stray_removed", id=name)
             self._spawn(self._clean(TaskId(name)))
@@ -307,11 +308,12 @@ class Worker:
         self._layers.released(task_id)
         self.handle(task_id, events.Accepted())
 
-    async def _reattach(self, record: Record) -> None:
+    async def _reattach(self, task_id: TaskId) -> None:
         try:
-            await self._adjusting.reattach(record)
+            if (record := self._records.get(task_id)) and not record.ended:
+                await self._adjusting.reattach(record)
         except Exception as error:
-            _log.error("task.reattach_failed", task=record.task_id, error=_error_text(error))
+            _log.error("task.reattach_failed", task=task_id, error=_error_text(error))
 
     def _repair(self, task_id: TaskId, work: Coroutine[None, None, None]) -> None:
         """Work on the task's interfaces, which ends before they are removed."""
@@ -418,8 +420,7 @@ class Worker:
         """`before`: other work on the task's interfaces, which ends first."""
         if before is not None:
             await before
-        record = self._records.get(task_id)
-        if record is None or (limits := record.new_limits) is None:
+        if not (record := self._records.get(task_id)) or (limits := record.new_limits) is None:
             return
         error, interfaces, limited = "", None, False
         try:

@@ -113,10 +113,12 @@ class Namespaces:
         with inside:
             yield inside
 
-    def enable_ipv6(self, name: str) -> None:
-        """New interfaces of an existing namespace have IPv6; those that it has stay as they are."""
+    def set_ipv6(self, name: str, six: bool) -> None:
+        """Whether new interfaces of an existing namespace have IPv6; those that it has stay as they
+        are.
+        """
         with self.entered(name):
-            _set_ipv6(True)
+            _set_ipv6(six)
 
     def netfilter(self, descriptor: int) -> Netlink:
         """A netfilter socket in a namespace that exists at least as long as the socket."""

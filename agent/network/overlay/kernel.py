@@ -372,8 +372,7 @@ class KernelOverlay:
         host = self._threads.host()
         if lost := [plug for plug in wiring if not devices.is_plugged(host, plug)]:
             dual = any(plug.six is not None for plug in wiring)
-            if any(plug.six is not None for plug in lost):
-                self.namespaces.enable_ipv6(task_id)
+            self.namespaces.set_ipv6(task_id, dual)
             with self.namespaces.inside(task_id) as inside:
                 devices.plug(host, lost, inside, self.namespaces.host, dual=dual)
         return lost

@@ -26,7 +26,7 @@ from controller.brain.orchestrator.restart import is_restart, refusal
 from controller.brain.slices import Slices, WatchResult, finish
 from pyswarm_core.clock import NEVER, SECOND, Instant, after
 from pyswarm_core.ids import ServiceId
-from pyswarm_core.indexes.limited import awaits_limits
+from pyswarm_core.indexes.limited import awaits_limits, refuses_networks
 from pyswarm_core.indexes.rollout import is_outdated
 from pyswarm_core.indexes.tasks import runs_as_desired
 from pyswarm_core.limits import (
@@ -304,8 +304,10 @@ def _done(service: Service, task: Task) -> bool:
 
 
 def _is_new(service: Service, task: Task) -> bool:
-    """Whether it has the service's template and limits."""
-    return not is_outdated(service, task) and not awaits_limits(service, task)
+    """Whether it has the service's template and limits, and a container's networks."""
+    if awaits_limits(service, task) or refuses_networks(service, task):
+        return False
+    return not is_outdated(service, task)
 
 
 def _slot(state: State, task: Task) -> SlotProgress:

@@ -27,7 +27,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.docker.units import counted
 from pyswarm_core.errors import NotFound, quoted, told
 from pyswarm_core.ids import ServiceId, TaskId
-from pyswarm_core.indexes.limited import refuses_limits
+from pyswarm_core.indexes.limited import refuses_limits, refuses_networks
 from pyswarm_core.indexes.tasks import is_desired, waits_for_node
 from pyswarm_core.kinds import USER
 from pyswarm_core.limits import SLICE_TASKS
@@ -148,7 +148,8 @@ def _is_troubled(service: Service, task: Task) -> bool:
     """Whether it is to be shown: it does not run, or it runs and something is wrong with it."""
     if task.state is not TaskState.RUNNING:
         return not (service.spec.stopped and task.state is TaskState.SHUTDOWN)
-    return is_desired(task) and (not task.detail.serving or refuses_limits(service, task))
+    refuses = refuses_limits(service, task) or refuses_networks(service, task)
+    return is_desired(task) and (not task.detail.serving or refuses)
 
 
 def _why_task(case: _Case, task: Task) -> list[str]:

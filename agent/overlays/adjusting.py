@@ -12,8 +12,7 @@ from msgspec.structs import replace
 
 from agent.network.base import NO_NETWORK, Interfaces
 from agent.overlays.overlays import Overlays
-from agent.overlays.plan import own_networks
-from agent.preparation import Preparation
+from agent.overlays.plan import Attached, own_networks
 from agent.runtime.base import Runtime
 from agent.tasks.events import NetworksJoining, TaskEvent
 from agent.tasks.ocispec_resources import bandwidth, cgroup_limits, interfaces
@@ -23,7 +22,7 @@ from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import TaskAddress
 from pyswarm_core.specs import NetworkAttachment
 
-_log = EventLog("agent.adjusting")
+_log = EventLog("agent.overlays")
 
 REATTACHING_AT_ONCE = 8
 
@@ -40,12 +39,13 @@ class Adjusting:
         self,
         runtime: Runtime,
         overlays: Overlays,
-        preparation: Preparation,
+        networks_changed: Callable[[Record, Attached, Attached], None],
         handle: Callable[[TaskId, TaskEvent], None],
     ) -> None:
+        """`networks_changed` edits the files of a container that name what it had, and has now."""
         self._runtime = runtime
         self._overlays = overlays
-        self._preparation = preparation
+        self._networks_changed = networks_changed
         self._handle = handle
         self._reattaching = asyncio.Semaphore(REATTACHING_AT_ONCE)
 
@@ -99,7 +99,7 @@ class Adjusting:
         try:
             path = await self._attach(record, targets, wanted)
             after = self._overlays.attached(task_id, path)
-            self._preparation.networks_changed(record, replace(before, netns_path=path), after)
+            self._networks_changed(record, replace(before, netns_path=path), after)
         except Exception:
             await self._undo(record)
             raise
@@ -133,11 +133,12 @@ def _as_held(record: Record) -> Interfaces:
 
 
 def _differ(record: Record, networks: tuple[NetworkAttachment, ...]) -> bool:
-    """Whether the container needs other interfaces than it may have, or others with names."""
+    """Whether the container needs other interfaces than it has, or a change was begun."""
     desired = own_networks([NetworkId(joined.target) for joined in networks])
     if desired is None:
         return False
-    if [one.network_id for one in record.held] != list(desired):
+    is_begun = addresses_of(record) != record.detail.addresses
+    if is_begun or [one.network_id for one in record.held] != list(desired):
         return True
     chosen = {joined.target: joined.task_ip for joined in networks if joined.task_ip}
     return any(chosen.get(one.network_id, one.address) != one.address for one in record.held)
