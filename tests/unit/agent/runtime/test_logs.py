@@ -3,171 +3,19 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agent.runtime import logrotate
 from agent.runtime.base import LogLimits
-from agent.runtime.logs.lines import PAUSES_MAX, LineJoiner, Lines
-from agent.runtime.logs.reading import read_log
+from agent.runtime.logs.lines import LineJoiner
 from agent.runtime.logs.selection import LogQuery, Selection
-from pyswarm_core.logs.limits import LOG_LINE_BYTES
-from pyswarm_core.logs.lines import PARTIAL, STDERR, LogPlace
 from pyswarm_core.logs.patterns import pattern
-
-
-def record(second: int, text: str, stream: str = "stdout", flag: str = "F") -> str:
-    return f"2026-01-02T03:04:{second:02}.000000007+00:00 {stream} {flag} {text}\n"
-
-
-async def batches(
-    log: Path, query: LogQuery, ended: asyncio.Event | None = None
-) -> AsyncIterator[Lines]:
-    """Those with lines."""
-    async for batch in read_log(log, query, ended):
-        if batch:
-            yield batch
-
-
-async def texts(log: Path, query: LogQuery) -> list[str]:
-    return [text.decode() async for batch in read_log(log, query) for text in batch.texts]
-
-
-def at_ns(second: int) -> int:
-    return LineJoiner().feed(record(second, "x").encode()).at[0]
-
-
-def rows(lines: Lines) -> list[tuple[str, str]]:
-    """The marks and texts: `e` of stderr, `p` partial."""
-    return [
-        ("e" * bool(mark & STDERR) + "p" * bool(mark & PARTIAL), text.decode())
-        for mark, text in zip(lines.marks, lines.texts, strict=True)
-    ]
-
-
-def test_pieces_are_joined_per_stream() -> None:
-    joiner = LineJoiner()
-    block = (
-        record(1, "one ", flag="P")
-        + record(2, "err", stream="stderr")
-        + record(3, "line", flag="F")
-    )
-    assert rows(joiner.feed(block.encode())) == [("e", "err"), ("", "one line")]
-
-
-def test_blocks_may_end_anywhere() -> None:
-    whole = (record(1, "a b  c") + record(2, "") + record(3, "ü")).encode()
-    joiner = LineJoiner()
-    parts = [joiner.feed(whole[index : index + 1]) for index in range(len(whole))]
-    assert [row for part in parts for row in rows(part)] == [("", "a b  c"), ("", ""), ("", "ü")]
-
-
-def test_time_is_in_nanoseconds_whatever_the_zone() -> None:
-    joiner = LineJoiner()
-    block = b"1970-01-01T01:00:01.000000007+01:00 stdout F x\n"
-    assert joiner.feed(block).at == [1_000_000_007]
-
-
-def test_what_is_no_record_is_left_out() -> None:
-    block = b"nonsense\n\nnot-a-time-of-19-cha.123456789 stdout F x\n" + record(1, "a").encode()
-    assert rows(LineJoiner().feed(block)) == [("", "a")]
-
-
-def test_any_bytes_are_text() -> None:
-    text = bytes(byte for byte in range(256) if byte != ord("\n"))
-    block = record(1, "@").encode().replace(b"@", text)
-    assert LineJoiner().feed(block).texts == [text]
-
-
-def test_a_record_after_a_torn_one_is_read() -> None:
-    torn = record(1, "a")[:30]
-    block = torn + record(2, "b")
-    assert rows(LineJoiner().feed(block.encode())) == [("", "b")]
-
-
-def test_a_torn_last_record_is_no_line() -> None:
-    joiner = LineJoiner()
-    assert rows(joiner.feed((record(1, "a") + record(2, "b")[:-1]).encode())) == [("", "a")]
-    assert rows(joiner.flush()) == []
-
-
-def test_endless_line_is_cut_and_memory_bounded() -> None:
-    assert LOG_LINE_BYTES == 64 * 1024
-    joiner = LineJoiner()
-    piece = record(1, "x" * 8192, flag="P").encode()
-    got = [row for _ in range(10) for row in rows(joiner.feed(piece))]
-    assert [len(text) for _, text in got] == [LOG_LINE_BYTES, 8192, 8192]
-    assert {marks for marks, _ in got} == {"p"}
-    assert rows(joiner.feed((record(2, "end") + record(3, "next")).encode())) == [
-        ("", "end"),
-        ("", "next"),
-    ]
-
-
-def test_a_line_without_its_end_is_partial() -> None:
-    joiner = LineJoiner()
-    block = record(1, "whole") + record(2, "a", "stderr", "P") + record(3, "pro", flag="P")
-    block += record(4, "mpt> ", flag="P")
-    assert rows(joiner.feed(block.encode())) == [("", "whole")]
-    told = joiner.flush()
-    assert rows(told) == [("ep", "a"), ("p", "prompt> ")]
-    assert told.at[1] - told.at[0] == 2_000_000_000
-    assert not joiner.holds
-    assert rows(joiner.flush()) == []
-
-
-def test_the_rest_of_a_line_of_which_a_part_was_told_is_told_as_it_comes() -> None:
-    joiner = LineJoiner()
-    joiner.feed(record(1, "prompt> ", flag="P").encode())
-    joiner.flush()
-    rest = record(2, "y", flag="P") + record(2, "es") + record(3, "") + record(4, "t", flag="P")
-    assert rows(joiner.feed(rest.encode())) == [("p", "y"), ("", "es"), ("", "")]
-    assert rows(joiner.feed(record(5, "wo").encode())) == [("", "two")]
-
-
-def test_a_resumed_line_is_told_in_the_parts_in_which_it_was_written() -> None:
-    joiner = LineJoiner(at_ns(2), ["out", "err"])
-    block = record(1, "a", flag="P") + record(2, "b", flag="P") + record(3, "c", flag="P")
-    block += record(3, "err", "stderr") + record(4, "d") + record(5, "e", flag="P")
-    assert rows(joiner.feed(block.encode())) == [("p", "b"), ("p", "c"), ("e", "err"), ("", "d")]
-    assert joiner.holds
-
-
-def test_a_line_that_paused_is_told_whatever_the_other_stream_writes() -> None:
-    joiner = LineJoiner()
-    joiner.feed(record(1, "prompt> ", flag="P").encode())
-    assert rows(joiner.pause()) == []
-    joiner.feed((record(2, "busy", "stderr") + record(2, "more", "stderr", "P")).encode())
-    assert rows(joiner.pause()) == [("p", "prompt> ")]
-    assert rows(joiner.pause()) == [("ep", "more")]
-    assert not joiner.holds
-
-
-def test_a_line_that_never_pauses_is_told_after_a_while() -> None:
-    joiner = LineJoiner()
-    told = []
-    for _ in range(PAUSES_MAX):
-        assert rows(joiner.feed(record(1, ".", flag="P").encode())) == []
-        told += rows(joiner.pause())
-    assert told == [("p", "." * PAUSES_MAX)]
-    more = record(1, ".", flag="P") + record(2, "")
-    assert rows(joiner.feed(more.encode())) == [("p", "."), ("", "")]
-
-
-def test_a_line_that_ended_leaves_no_pause_to_the_next() -> None:
-    joiner = LineJoiner()
-    for _ in range(2 * PAUSES_MAX):
-        joiner.feed(record(1, "a", flag="P").encode())
-        assert rows(joiner.pause()) == []
-        assert rows(joiner.feed(record(1, "b").encode())) == [("", "ab")]
+from tests.unit.agent.runtime.logfiles import at_ns, batches, record, rows, texts
 
 
 async def test_a_prompt_beside_a_busy_stream_is_told(tmp_path: Path) -> None:
@@ -229,15 +77,6 @@ async def test_a_prompt_of_a_followed_task_is_told_and_a_long_line_stays_whole(
             elif seen[-1] == "last":
                 ended.set()
     assert seen == ["prompt> ", "", "x" * 4 * 8192 + "end", "last"]
-
-
-@pytest.fixture
-def rotated_log(tmp_path: Path) -> Path:
-    """Six lines in three files: .2 has 1-2, .1 has 3-4, the current one 5-6."""
-    log = tmp_path / "log"
-    for path, first in ((log.with_name("log.2"), 1), (log.with_name("log.1"), 3), (log, 5)):
-        path.write_text(record(first, f"line {first}") + record(first + 1, f"line {first + 1}"))
-    return log
 
 
 @pytest.mark.parametrize("tail", [0, 1, 2, 3, 5, 6, 9])
@@ -438,109 +277,3 @@ def test_rotation_is_due_at_the_size_and_only_with_several_files(tmp_path: Path)
     assert not logrotate.is_due(log, LogLimits(max_size=6, max_file=2))
     assert not logrotate.is_due(log, LogLimits(max_size=5, max_file=1))
     assert not logrotate.is_due(log, LogLimits())
-
-
-def whole(found: Sequence[Lines], stream: int) -> bytes:
-    """What a stream's lines are when they are printed."""
-    return b"".join(
-        text + b"\n" * (not mark & PARTIAL)
-        for lines in found
-        for mark, text in zip(lines.marks, lines.texts, strict=True)
-        if mark & STDERR == stream
-    )
-
-
-async def read_in_pieces(
-    log: Path, query: LogQuery, breaks: Iterator[int], meanwhile: Callable[[], None]
-) -> list[Lines]:
-    """Everything, though the reading breaks after so many batches, again and again."""
-    found: list[Lines] = []
-    place, left = None, next(breaks)
-    while True:
-        async with aclosing(read_log(log, replace(query, place=place))) as reading:
-            async for batch in reading:
-                found.append(batch)
-                if batch.position:
-                    place = LogPlace(batch.position)
-                else:
-                    assert place is not None
-                    place = replace(place, lines=place.lines + len(batch))
-                if left == 0:
-                    break
-                left -= 1
-            else:
-                return found
-        left = next(breaks)
-        meanwhile()
-
-
-@given(
-    writes=st.lists(
-        st.tuples(
-            st.sampled_from(["stdout", "stderr"]),
-            st.sampled_from("PPF"),
-            st.sampled_from([1, 8192]),
-            st.booleans(),
-        ),
-        min_size=1,
-        max_size=80,
-    ),
-    breaks=st.lists(st.integers(0, 3), max_size=12),
-    tail=st.sampled_from([-1, 0, 1, 3]),
-)
-@settings(deadline=None)
-async def test_reading_is_resumed_at_any_batch_without_loss_or_repetition(
-    writes: list[tuple[str, str, int, bool]], breaks: list[int], tail: int
-) -> None:
-    with TemporaryDirectory() as directory:
-        log = Path(directory) / "log"
-        log.touch()
-        half = len(writes) // 2
-
-        def write(part: Sequence[tuple[str, str, int, bool]], at: int) -> None:
-            for number, (stream, flag, size, rotates) in enumerate(part):
-                with log.open("a") as file:
-                    # Many records of one instant.
-                    file.write(record(at, f"{number:06}" + "x" * size, stream, flag))
-                if rotates:
-                    logrotate.rotate(log, LogLimits(max_size=1, max_file=100))
-                    log.touch()
-
-        write(writes[:half], 1)
-        expected = [batch async for batch in read_log(log, LogQuery(tail=tail))]
-        place = LogPlace([batch.position for batch in expected if batch.position][-1])
-        more = iter([writes[half:]])
-
-        def meanwhile() -> None:
-            write(next(more, []), 2)
-
-        meanwhile()
-        # What is resumed at the last position is what was written since.
-        query = LogQuery(tail=-1, place=place)
-        since = [batch async for batch in read_log(log, query)]
-        everything = [batch async for batch in read_log(log, LogQuery())]
-        if tail < 0:
-            for stream in (0, STDERR):
-                assert whole(expected + since, stream) == whole(everything, stream)
-        pieces = await read_in_pieces(
-            log, LogQuery(), iter([*breaks, -1]), lambda: write([("stdout", "F", 1, True)], 3)
-        )
-        final = [batch async for batch in read_log(log, LogQuery())]
-        for stream in (0, STDERR):
-            assert whole(pieces, stream) == whole(final, stream)
-
-
-async def test_a_place_in_a_file_that_is_gone_is_the_oldest_file(rotated_log: Path) -> None:
-    (first, *_) = [batch async for batch in read_log(rotated_log, LogQuery())][1:]
-    assert first.texts == [b"line 1", b"line 2"]
-    place = LogPlace(first.position)
-    assert await texts(rotated_log, LogQuery(place=place)) == [f"line {n}" for n in range(3, 7)]
-    rotated_log.with_name("log.2").unlink()
-    assert await texts(rotated_log, LogQuery(place=place)) == [f"line {n}" for n in range(3, 7)]
-    # Another file with the same inode.
-    newest = [batch async for batch in read_log(rotated_log, LogQuery(tail=1))][-1]
-    rotated_log.write_text(record(8, "line 8") + record(9, "line 9"))
-    again = await texts(rotated_log, LogQuery(place=LogPlace(newest.position)))
-    assert again == ["line 3", "line 4", "line 8", "line 9"]
-    broken = LogPlace(b'{"inode": "x"}')
-    assert len(await texts(rotated_log, LogQuery(place=broken))) == 4
