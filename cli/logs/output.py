@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from cli.client import Client
 from cli.render.loglines import Form, Renderer
-from pyswarm_core.errors import Unavailable
+from pyswarm_core.errors import Exhausted, Unavailable
 from pyswarm_core.views import Logs, LogsQuery
 
 
@@ -20,7 +20,7 @@ def show(client: Client, query: LogsQuery, form: Form) -> None:
     try:
         _print(client.logs(query), query, form)
     except Unavailable as error:
-        if query.follow:
+        if query.follow and not isinstance(error, Exhausted):
             raise Unavailable(f"the log stream ended: {error}") from None
         raise
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from pyswarm_core.clock import Instant
+from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.docker.units import format_time
 from pyswarm_core.ids import short
 from pyswarm_core.logs.lines import PARTIAL, STDERR
@@ -41,6 +41,7 @@ class Renderer:
         self._colours = colours
         self._is_plain = not (form.timestamps or form.details or form.prefix)
         self._colour_of: dict[str, int] = {}
+        self._second, self._date = -1, b""
         self._begun: tuple[str, int] | None = None
         """The task and stream of a line that has no newline yet."""
 
@@ -80,7 +81,12 @@ class Renderer:
     def _front(self, at: int, front: bytes) -> bytes:
         if not self._form.timestamps:
             return front
-        return f"{format_time(Instant(at))} ".encode() + front
+        second, fraction = divmod(at, SECOND)
+        if second != self._second:
+            # Formatting a date costs more than all else, and lines share seconds.
+            self._second = second
+            self._date = format_time(Instant(second * SECOND)).removesuffix("000000000Z").encode()
+        return b"%b%09dZ %b" % (self._date, fraction, front)
 
     def _fronts(self, source: LogSource) -> tuple[bytes, bytes]:
         """What is in front of a task's lines after the time, on stdout and stderr."""

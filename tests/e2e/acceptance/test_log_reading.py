@@ -1,0 +1,221 @@
+"""`logs` as users have it: filters, colours, bytes, crowds of readers, and hosts that fail."""
+
+import asyncio
+import itertools
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyswarm_core.aio.credentials import channel
+from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.api.v1.control_pb2_grpc import ControlStub
+from pyswarm_core.logs.limits import LOG_READERS_PER_NODE
+from tests.e2e.acceptance.fleet import COMMAND_LIMIT_S, IMAGE, PYSWARM, Fleet
+from tests.e2e.acceptance.terminal import Terminal
+
+FOLLOWERS = 200
+FLOOD_LINE = 1000
+FLOOD_BYTES = 1_000_000_000
+MEMORY_MAX = 200 << 20
+"""Of an agent or controller: a fifth of the flood, and far more than either takes."""
+
+
+@pytest.fixture(scope="module")
+def fleet(own_fleet: Fleet) -> Fleet:
+    """Hosts are cut off here."""
+    return own_fleet
+
+
+def run(fleet: Fleet, name: str, script: str, *flags: str) -> str:
+    """A container that runs a script; its name."""
+    fleet("run", "-d", "--name", name, *flags, "--entrypoint", "sh", IMAGE, "-c", script)
+    return name
+
+
+def raw(fleet: Fleet, *words: str) -> bytes:
+    """The bytes that `pyswarm logs` prints."""
+    done = subprocess.run(
+        [PYSWARM, "logs", *words],
+        env=fleet.environment,
+        capture_output=True,
+        timeout=COMMAND_LIMIT_S,
+        check=True,
+    )
+    return done.stdout
+
+
+@contextmanager
+def following(fleet: Fleet, out: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`pyswarm logs --follow` for the length of the block; stderr is beside `out`."""
+    with out.open("wb") as file, out.with_suffix(".err").open("wb") as errors:
+        process = subprocess.Popen(
+            [PYSWARM, "logs", "--follow", *words], env=fleet.environment, stdout=file, stderr=errors
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_all_bytes_come_out_as_they_were_written(fleet: Fleet) -> None:
+    octal = "".join(f"\\{byte:03o}" for byte in range(256))
+    name = run(
+        fleet,
+        "bytes",
+        f"printf '{octal}'; head -c 300000 /dev/zero; echo; printf 'no end'; sleep 1000",
+    )
+    fleet.until(lambda: raw(fleet, "-n", "1", name) == b"no end", "it has written")
+    everything = bytes(range(256)) + bytes(300_000) + b"\nno end"
+    assert raw(fleet, name) == everything
+    assert raw(fleet, "--until", "1h", name) == b""
+    fleet("rm", "-f", name)
+
+
+def test_lines_are_chosen_by_pattern_time_and_number(fleet: Fleet) -> None:
+    name = run(fleet, "count", "seq 1 2000; echo error >&2; seq 2001 3000; sleep 1000")
+    fleet.until(lambda: raw(fleet, "-n", "1", name) == b"3000\n", "it has counted")
+    done = fleet.run("logs", "--grep", "^(1.*9|error)$", "--tail", "3", name)
+    assert (done.out, done.err) == ("1989\n1999\n", "error\n")
+    stamped = raw(fleet, "-t", "--grep", "^(1000|1999)$", name).decode().splitlines()
+    first, last = (line.split()[0] for line in stamped)
+    between = raw(fleet, "--since", first, "--until", last, "--grep", "00$", name).split()
+    assert {b"1000", b"1900"} <= set(between)
+    assert raw(fleet, "--until", last, "--grep", "999$", "--tail", "1", name) == b"1999\n"
+    assert fleet.refused("logs", "--grep", "(", name).startswith(
+        'Error: --grep: value "(" is not valid: expected a regular expression of RE2'
+    )
+    assert fleet.refused("logs", "nothing") == "Error: No such container: nothing\n"
+    # The end that was requested, though it writes nothing more.
+    assert fleet("logs", "-f", "--until=-1s", "--tail", "1", name) == "3000"
+    fleet("rm", "-f", name)
+
+
+def test_previous_is_the_log_before_a_restart(fleet: Fleet) -> None:
+    name = run(fleet, "again", "echo >>/starts; wc -l </starts; exec sleep 1000")
+    fleet.until(lambda: raw(fleet, name) == b"1\n", "it has started")
+    assert fleet.refused("logs", "--previous", name) == (
+        f'Error: no previous container of "{name}": it was never restarted or replaced\n'
+    )
+    fleet("restart", "-t", "1", name)
+    fleet.until(lambda: raw(fleet, name) == b"1\n2\n", "it has started again")
+    assert raw(fleet, "--previous", name) == b"1\n"
+    fleet("rm", "-f", name)
+
+
+def test_each_replica_has_a_colour_on_a_terminal_alone(fleet: Fleet) -> None:
+    fleet("service", "create", "--name", "pair", "--replicas", "2", "--entrypoint", "sh",
+          IMAGE, "-c", "echo ready; sleep 1000")  # fmt: skip
+    fleet.until(lambda: raw(fleet, "pair").count(b"| ready\n") == 2, "both have written")
+    plain = raw(fleet, "pair").decode().splitlines()
+    assert "\x1b" not in "".join(plain)
+    prefixes = {line.removesuffix("ready") for line in plain}
+    with Terminal(fleet, "logs", "pair", columns=200) as terminal:
+        assert terminal.ended() == 0
+        seen = terminal.seen.decode()
+    for code, prefix in zip((36, 33), [line.removesuffix("ready") for line in plain], strict=True):
+        assert f"\x1b[{code}m{prefix}\x1b[0mready" in seen
+    own = fleet.environment
+    fleet.environment = {**own, "NO_COLOR": "1"}
+    try:
+        with Terminal(fleet, "logs", "pair", columns=200) as terminal:
+            assert terminal.ended() == 0
+            assert "\x1b" not in terminal.seen.decode()
+    finally:
+        fleet.environment = own
+    assert len(prefixes) == 2
+    assert raw(fleet, "--no-log-prefix", "pair") == b"ready\nready\n"
+    fleet("service", "rm", "pair")
+
+
+class Crowd:
+    """Followers of one container, on one connection; those of odd numbers are never read."""
+
+    def __init__(self, stub: Any, name: str, count: int) -> None:
+        request = pb.LogsRequest(ref=name, follow=True, tail=0, container=True)
+        self.calls = [stub.Logs(request) for _ in range(count)]
+
+    async def until_all_hear(self, text: bytes) -> None:
+        """Read until each follower that reads has had a line of this text."""
+        async with asyncio.timeout(COMMAND_LIMIT_S), asyncio.TaskGroup() as group:
+            for call in self.calls[::2]:
+                group.create_task(self._hear(call, text))
+
+    async def _hear(self, call: Any, text: bytes) -> None:
+        while text not in (await call.read()).lines.texts:
+            pass
+
+
+def memory(pid: int) -> int:
+    """The largest resident memory that a process has had, in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+async def test_a_crowd_follows_a_flood_and_memory_is_bounded(fleet: Fleet) -> None:
+    # It floods once it is told to, through a file of its own.
+    line = "x" * (FLOOD_LINE - 1)
+    name = run(
+        fleet,
+        "flood",
+        f"until [ -e /go ]; do echo waits; sleep 0.5; done; yes {line} | head -c {FLOOD_BYTES};"
+        " while :; do echo over; sleep 0.5; done",
+    )
+    (task,) = fleet.running(name)
+    socket = fleet.run_dir / "host1" / "controller.sock"
+    async with channel(f"unix:{socket}", None, aio=True) as connection:
+        stub = ControlStub(connection)
+        crowd = Crowd(stub, name, FOLLOWERS)
+        await crowd.until_all_hear(b"waits")
+        await asyncio.to_thread(fleet, "exec", name, "touch", "/go")
+        await crowd.until_all_hear(b"over")
+        # The container did not wait for those that do not read, and their turn may still come.
+        rest = Crowd(stub, name, LOG_READERS_PER_NODE - FOLLOWERS)
+        await rest.until_all_hear(b"over")
+        refused = await asyncio.to_thread(fleet.refused, "logs", "-f", name)
+        for call in (*crowd.calls, *rest.calls):
+            call.cancel()
+    host = task["Node"]
+    assert refused == (
+        f"Error: logs of node {host} are missing:"
+        f" {LOG_READERS_PER_NODE} readers read logs of this node already, which is the limit\n"
+    )
+    files = list((fleet.state_dir / host / "logs").glob(f"{task['ID']}*"))
+    assert sum(path.stat().st_size for path in files) < FLOOD_BYTES // 2
+    assert memory(fleet.daemon(host)) < MEMORY_MAX
+    assert memory(fleet.daemon("host1", "controller")) < MEMORY_MAX
+    fleet("rm", "-f", name)
+
+
+def test_a_follower_goes_on_though_a_host_is_gone(fleet: Fleet, tmp_path: Path) -> None:
+    fleet("service", "create", "--name", "both", "--mode", "global", "--entrypoint", "sh",
+          IMAGE, "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.2; done")  # fmt: skip
+    out = tmp_path / "out"
+
+    def told(host: str) -> list[int]:
+        lines = out.read_text().split("\n")[:-1]
+        return [int(line.rpartition(" ")[2]) for line in lines if f"@{host} " in line]
+
+    with following(fleet, out, "--tail", "1", "both") as process:
+        fleet.until(lambda: told("host2") and told("host3"), "both write")
+        fleet("playground", "cut", "host3")
+        fleet.until(lambda: b"host3" in out.with_suffix(".err").read_bytes(), "the loss is told")
+        seen = len(told("host2"))
+        fleet.until(lambda: len(told("host2")) > seen + 10, "the others go on")
+        done = fleet.run("logs", "--tail", "1", "both")
+        assert "@host2" in done.out
+        (warning,) = [line for line in done.err.split("\n") if "host3" in line]
+        assert warning.startswith("warning: logs of node host3 are missing: ")
+        fleet("playground", "heal", "host3")
+        seen = len(told("host3"))
+        fleet.until(lambda: len(told("host3")) > seen + 10, "it goes on after it came back")
+        assert process.poll() is None
+    # The tasks of the host that was cut off may have been replaced; each of them counts from 1.
+    for host in ("host1", "host2", "host3"):
+        for before, after in itertools.pairwise(told(host)):
+            assert after in (before + 1, 1)
+    fleet("service", "rm", "both")
