@@ -15,7 +15,7 @@ from pyswarm_core.kinds import KINDS, NODE, SERVICE, Id, Item, Kind
 from pyswarm_core.limits import SLICE_TASKS
 from pyswarm_core.objects import Node, Object, Service, Task
 from pyswarm_core.state import State
-from pyswarm_core.states import NodeState, TaskState
+from pyswarm_core.states import NodeState, TaskState, is_terminal
 
 K = TypeVar("K", bound=str)
 Allows = Callable[[State, Service | Task], None]
@@ -165,7 +165,7 @@ def find_target(
         yield
     name = found.spec.name
     if not running:
-        raise Conflict(f"service {name} has no running task: `pyswarm why {name}` says why")
+        raise Conflict(_idle(found, [held[-1] for held in slots.values() if held]))
     if len(running) > 1:
         names = [found.name_of(task) for task in running[: _CANDIDATES + 1]]
         raise Conflict(
@@ -174,6 +174,16 @@ def find_target(
         )
     allows(state, running[0])
     return running[0]
+
+
+def _idle(service: Service, newest: Sequence[Task]) -> str:
+    """Why a service has no running task, with what to do."""
+    name = service.spec.name
+    if not service.spec.mode.is_container:
+        return f"service {name} has no running task: `pyswarm why {name}` says why"
+    ended = service.spec.stopped or all(is_terminal(task.state) for task in newest)
+    hint = f"`pyswarm start {name}` starts it" if ended else f"`pyswarm why {name}` says why"
+    return f"container {name} is not running: {hint}"
 
 
 def task_name(state: State, task: Task) -> str:
