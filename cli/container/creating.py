@@ -89,6 +89,9 @@ def _made(
         service, warnings = client.create_service(
             spec, login, query_registry=query, publish_all=publish_all
         )
+    except NotFound as error:
+        listing = "`pyswarm network ls` lists all networks"
+        raise NotFound(f"--network: {error}: {listing}") from None
     except AlreadyExists as error:
         if not str(error).startswith("service "):
             raise
@@ -109,7 +112,7 @@ def _require_node(client: Client, node: str | None) -> None:
     try:
         client.node(node)
     except NotFound as error:
-        raise NotFound(f"--node: {error}") from None
+        raise NotFound(f"--node: {error}: `pyswarm node ls` lists all nodes") from None
     except PermissionDenied:
         return  # a user of a stack lists no nodes
 

@@ -7,6 +7,7 @@ from cli.lazy import Verb
 from pyswarm_core.docker.units import parse_integer
 from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.streams.requests import PortForwardRequest
+from pyswarm_core.validation.endpoint import is_address
 
 _PORT_MAX = 65_535
 
@@ -27,6 +28,8 @@ _PORT_MAX = 65_535
 @click.argument("ports", metavar="[LOCAL:]PORT")
 def port_forward(*, address: str, target: str, ports: str) -> None:
     local, remote = parse(ports)
+    if address != "localhost" and not is_address(address):
+        raise invalid("--address", address, "expected an IP address of this machine, or localhost")
     client = session.connect()
     from cli.streams import forwarding
 

@@ -30,6 +30,7 @@ _ABOUT_PROGRAM = re.compile(
     r"(?:(?:executable file|open executable|exec|chdir)\b|mkdir .*(?:not a directory|file exists)$)"
 )
 _CRUN_EXEC = re.compile(r"^exec container process (?:\([^)]*\) )?`(?P<path>.*)`: (?P<cause>.*)$")
+_CHDIR = re.compile(r"\bchdir (?:to cwd \()?[`\"](?P<path>.*)[`\"].*: (?P<cause>[^:]*)$")
 _KINDS = (
     (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISSOCK, "a socket"),
@@ -84,6 +85,8 @@ def fault(rootfs: Path, config: dict[str, Any]) -> str:
 
 def _with_path(message: str, name: str) -> str:
     """The runtime's message with the program's name, and without the runtime's guesses."""
+    if found := _CHDIR.search(message):
+        return f"working directory {_quoted(found['path'])}: {found['cause'].lower()}"
     if found := _CRUN_EXEC.match(message):
         return f"exec {_shown(found['path'])}: {found['cause'].lower()}"
     if message.startswith("open executable"):

@@ -151,17 +151,13 @@ class Execs:
         if opened.detached:
             words.insert(-1, "--detach")
             return spawning.spawn_without(words, process)
-        if opened.terminal and self._binaries.kind != "crun":
-            raise RuntimeFailed(
-                "a command with a terminal needs crun, and this node has"
-                f" {self._binaries.kind}: run it without --tty"
-            )
         if opened.terminal:
+            size = opened.rows, opened.columns
+            if self._binaries.kind == "runc":
+                return spawning.spawn_on_terminal(words, process, size)
             console = self._layout.consoles / f"{container_id}-{Path(cgroup).name}"
             console.unlink(missing_ok=True)
-            return spawning.spawn_with_terminal(
-                words, process, console, (opened.rows, opened.columns)
-            )
+            return spawning.spawn_with_terminal(words, process, console, size)
         return spawning.spawn(words, process, stdin=opened.interactive, errors=True)
 
     def leave(self, running: Running) -> None:

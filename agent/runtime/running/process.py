@@ -35,6 +35,8 @@ def process_of(bundle: Path, command: Command) -> dict[str, Any]:
     env = _variables(process.get("env", ()))
     if command.terminal:
         env.setdefault("TERM", "xterm")
+        if command.rows and command.columns:
+            process["consoleSize"] = {"height": command.rows, "width": command.columns}
     if command.user or command.capabilities:
         _change_user(process, env, bundle, command)
     env |= _variables(command.env)

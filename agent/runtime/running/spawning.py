@@ -103,7 +103,32 @@ def spawn_with_terminal(
     else:
         os.set_blocking(master, False)
         spawned.stdio = Stdio(stdin=master, output=master)
-        resize(spawned.stdio, *size)  # crun's exec does not, whatever `consoleSize` says
+        # crun 1.8's exec does not heed `consoleSize`: the program may run for a moment without a
+        # size, and gets a SIGWINCH.
+        resize(spawned.stdio, *size)
+    return spawned
+
+
+def spawn_on_terminal(
+    words: Sequence[str], process: dict[str, Any], size: tuple[int, int]
+) -> Spawned:
+    """The same for runc, which sends masters only of commands that it does not wait for: it gets a
+    terminal of the host as its own, and copies between this and the command's, also the size.
+    """
+    words = [*words[:-1], "--tty", words[-1]]
+    master, slave = os.openpty()
+    with ExitStack() as kept:
+        kept.callback(os.close, master)
+        try:
+            stdio = Stdio(stdin=master, output=master)
+            os.set_blocking(master, False)
+            resize(stdio, *size)
+            # The runtime begins a session; the first terminal that it opens is the session's.
+            actions = [(os.POSIX_SPAWN_OPEN, n, os.ttyname(slave), os.O_RDWR, 0) for n in range(3)]
+            spawned = _spawn(words, process, actions, stdio)
+        finally:
+            os.close(slave)
+        kept.pop_all()
     return spawned
 
 

@@ -28,7 +28,8 @@ def top(pids: Collection[int], options: Sequence[str]) -> ProcessTable:
     chosen = ("-o", ",".join(("pid", *form.columns))) if form.columns else ()
     done = _run(("-p", ",".join(map(str, sorted(pids))), *form.words, *chosen))
     if done.returncode and done.stderr:
-        said = " ".join(done.stderr.decode(errors="replace").split())
+        words = " ".join(done.stderr.decode(errors="replace").split())
+        said = words.partition(" Usage:")[0]
         raise invalid("PS_OPTIONS", " ".join(options), f"ps: {said.removeprefix('error: ')}")
     if len(done.stdout) > _OUTPUT_MAX:
         raise InvalidArgument(f"ps wrote more than {_OUTPUT_MAX} bytes: use fewer columns")

@@ -9,7 +9,7 @@ import click
 from cli import session
 from cli.lazy import Verb
 from pyswarm_core.docker.units import decimal_size
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import InvalidArgument, invalid
 
 
 class Place(NamedTuple):
@@ -78,4 +78,5 @@ def _check(here: Place, there: Place) -> None:
         raise InvalidArgument("must specify at least one container source: CONTAINER:PATH")
     for one, name in ((here, "source"), (there, "destination")):
         if not one.path:
-            raise InvalidArgument(f"{name}: value is not valid: expected a path after the colon")
+            text = f"{one.container}:" if one.container else ""
+            raise invalid(name, text, "expected a path, or CONTAINER:PATH")

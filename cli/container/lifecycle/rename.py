@@ -17,7 +17,7 @@ def rename(*, container: str, new_name: str) -> None:
     from cli import session
     from cli.container import calls
     from cli.service.change import changed
-    from pyswarm_core.errors import Conflict
+    from pyswarm_core.errors import Conflict, InvalidArgument
 
     client = session.connect()
     named = calls.named(client, container)
@@ -26,4 +26,7 @@ def rename(*, container: str, new_name: str) -> None:
         raise Conflict(f'cannot rename "{name}": names of services do not change')
     if new_name == name:
         raise Conflict("Renaming a container with the same name as its current name")
-    changed(client, named.service.id, lambda spec: replace(spec, name=new_name))
+    try:
+        changed(client, named.service.id, lambda spec: replace(spec, name=new_name))
+    except InvalidArgument as error:
+        raise InvalidArgument(str(error).replace("--name:", "NEW_NAME:", 1)) from None

@@ -16,6 +16,7 @@ from cli.container.spec.seconds import seconds
 from cli.service.create import spec_of as service_spec_of
 from cli.service.spec.template import put, with_single
 from pyswarm_core.clock import MILLISECOND, MINUTE
+from pyswarm_core.constraints import VALUES
 from pyswarm_core.docker import entries
 from pyswarm_core.docker.containers.views import DEFAULT_NETWORK
 from pyswarm_core.errors import InvalidArgument, as_flag, invalid
@@ -157,8 +158,10 @@ def _placement(given: Mapping[str, Any]) -> Iterable[str]:
         yield f"{key}=={node}"
     if platform := given["platform"]:
         system, slash, architecture = platform.partition("/")
-        if not system or (slash and not architecture):
-            raise invalid("--platform", platform, "expected OS/ARCH, as in linux/amd64")
+        systems = VALUES["node.platform.os"]
+        if system not in systems or (slash and not architecture):
+            expected = f"expected OS/ARCH, as in linux/amd64, OS one of {', '.join(systems)}"
+            raise invalid("--platform", platform, expected)
         yield f"node.platform.os=={system}"
         if architecture:
             yield f"node.platform.arch=={architecture.partition('/')[0]}"

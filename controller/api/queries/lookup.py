@@ -17,9 +17,11 @@ from pyswarm_core.limits import SLICE_TASKS
 from pyswarm_core.objects import Network, Node, Object, Service, Task
 from pyswarm_core.specs import PREDEFINED_NETWORKS
 from pyswarm_core.state import State
-from pyswarm_core.states import NodeState, TaskState
+from pyswarm_core.states import NodeState, TaskState, is_terminal
 
 K = TypeVar("K", bound=str)
+Allows = Callable[[State, Service | Task], None]
+"""Raises PermissionDenied unless the caller may make its request about the service or task."""
 Sees = Callable[[State, str], bool]
 """Whether the caller may see the service, task or network of that id."""
 _CANDIDATES = 5
@@ -157,15 +159,19 @@ def requested_task(state: State, request: Any) -> Slices[Task]:
 
 
 def find_target(
-    state: State, ref: str, states: Collection[TaskState] = HAS_PROCESS
+    state: State,
+    ref: str,
+    states: Collection[TaskState] = HAS_PROCESS,
+    allows: Allows = lambda *_: None,
 ) -> Slices[Task]:
     """The task with a process that the ref names, as a user names a container: by task id or
     prefix, `web.1`, `web.1.ID`, or the name of a service that has one such task. In slices.
-    `states`: of which state it may be.
+    `states`: of which state it may be. `allows` is called with what is named, and with the task.
 
-    Raises NotFound, and Conflict if there is no such task or there are several.
+    Raises NotFound, Conflict if there is no such task or there are several, and what `allows` does.
     """
     found = yield from find_container(state, ref)
+    allows(state, found)  # first: other errors tell of its tasks
     if isinstance(found, Task):
         if found.state not in states:
             name = task_name(state, found)
@@ -178,14 +184,25 @@ def find_target(
         yield
     name = found.spec.name
     if not running:
-        raise Conflict(f"service {name} has no running task: `pyswarm why {name}` says why")
+        raise Conflict(_idle(found, [held[-1] for held in slots.values() if held]))
     if len(running) > 1:
         names = [found.name_of(task) for task in running[: _CANDIDATES + 1]]
         raise Conflict(
             f"service {name} has {len(running)} running tasks: name one of them, as"
             f" {_listed(names)}"
         )
+    allows(state, running[0])
     return running[0]
+
+
+def _idle(service: Service, newest: Sequence[Task]) -> str:
+    """Why a service has no running task, with what to do."""
+    name = service.spec.name
+    if not service.spec.mode.is_container:
+        return f"service {name} has no running task: `pyswarm why {name}` says why"
+    ended = service.spec.stopped or all(is_terminal(task.state) for task in newest)
+    hint = f"`pyswarm start {name}` starts it" if ended else f"`pyswarm why {name}` says why"
+    return f"container {name} is not running: {hint}"
 
 
 def task_name(state: State, task: Task) -> str:

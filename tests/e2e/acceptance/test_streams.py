@@ -83,6 +83,9 @@ def test_output_and_exit_code_are_the_command_s(fleet: Fleet) -> None:
     done = fleet.run("exec", "-u", "nobody-here", "box", "true")
     assert done.code == 126
     assert "unable to find user nobody-here: no matching entries in passwd file" in done.err
+    done = fleet.run("exec", "-w", "/no/such", "box", "true")
+    assert (done.code, done.out) == (127, "")
+    assert done.err == 'Error: working directory "/no/such": no such file or directory\n'
     said = fleet.refused("exec", "-w", "relative", "box", "true")
     assert '--workdir: value "relative" is not valid: expected an absolute path' in said
     pipeline = f"{PYSWARM} exec box yes | head -1; exit ${{PIPESTATUS[0]}}"
@@ -108,7 +111,8 @@ def test_a_shell_at_a_terminal(fleet: Fleet) -> None:
         shell.kill(signal.SIGWINCH)
         shell.type("until [ \"$(busybox stty size)\" = '40 100' ]; do :; done; echo re''sized\r")
         shell.until("resized")
-        shell.type("echo beg''un; sleep 1000\r")
+        # Printed by the job: while the shell starts it, Ctrl-C may be lost.
+        shell.type("sh -c \"echo beg''un; exec sleep 1000\"\r")
         shell.until("begun")
         shell.type("\x03")
         shell.until("> ")

@@ -212,7 +212,8 @@ def test_the_ends_of_a_copy(text: str, expected: Place) -> None:
     [
         (("a:/x", "b:/y"), "copying between containers is not supported"),
         (("a", "b"), "at least one container"),
-        (("a:", "b"), "expected a path"),
+        (("a:", "b"), 'source: value "a:" is not valid: expected a path'),
+        (("", "b:/x"), 'source: value "" is not valid: expected a path'),
         (("a:/x", "/no/such/directory/b"), "no such directory"),
     ],
 )

@@ -284,6 +284,7 @@ WRONG = {
     "--expose x web": ('--expose: value "x"', "expected PORT[-PORT][/PROTOCOL]"),
     "--expose 0 web": ('--expose: value "0"', "expected ports of 1 to 65535"),
     "--platform / web": ('--platform: value "/"', "expected OS/ARCH"),
+    "--platform beos web": ('--platform: value "beos"', "OS one of linux, windows"),
     "--network container:a web": ("--network: ", "containers share no network namespace"),
     "--ip 10.0.0.1 web": ('--ip: value "10.0.0.1"', "expected --network NAME"),
     "--network-alias a --network host web": ("--network-alias: ", "of an overlay network"),

@@ -392,6 +392,7 @@ def test_rename(fleet: Script, pyswarm: Pyswarm) -> None:
     assert pyswarm("rename", "db", "old").code == 0
     assert [spec.name for spec in updates(fleet)] == ["old"]
     assert "same name as its current name" in pyswarm("rename", "db", "db").err
+    assert 'NEW_NAME: value "a b" is not valid' in pyswarm("rename", "db", "a b").err
     fleet.on("GetContainer", of_a_task())
     assert "names of services do not change" in pyswarm("rename", "web", "old").err
 
@@ -444,9 +445,10 @@ def test_run_without_a_controller_ends_with_125(fleet: Script, pyswarm: Pyswarm)
 
 
 def test_an_unknown_node_is_refused_at_once(fleet: Script, pyswarm: Pyswarm) -> None:
+    said = 'Error: --node: no such node: "host9": `pyswarm node ls` lists all nodes\n'
     fleet.on("GetNode", NotFound('no such node: "host9"'))
     ran = pyswarm("run", "-d", "--node", "host9", "web")
-    assert (ran.code, ran.err) == (125, 'Error: --node: no such node: "host9"\n')
+    assert (ran.code, ran.err) == (125, said)
     assert fleet.requests("CreateService") == []
 
 

@@ -73,6 +73,7 @@ def test_other_ports_are_refused(text: str) -> None:
         ("exec web", "Missing argument 'COMMAND...'"),
         ("attach --detach-keys xx web", '--detach-keys: value "xx" is not valid'),
         ("port-forward web 99999", 'PORT: value "99999" is not valid'),
+        ("port-forward --address x web 80", '--address: value "x" is not valid: expected an IP'),
     ],
 )
 def test_bad_input_is_refused(words: str, said: str, pyswarm: Pyswarm) -> None:

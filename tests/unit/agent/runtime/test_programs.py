@@ -9,7 +9,7 @@ import pytest
 
 from agent.runtime.program.beneath import Root
 from agent.runtime.program.binfmt import read_program
-from agent.runtime.program.inspection import fault
+from agent.runtime.program.inspection import _with_path, fault
 from pyswarm_core.plaintext import is_utf8
 from tests.fixtures.programs import CASES, PATH, Case, make_programs
 from tests.fixtures.rootfs import make_rootfs
@@ -84,3 +84,16 @@ def test_an_interpreter_is_named_as_the_kernel_reads_it() -> None:
     assert read_program(b"#! /usr/bin/env -S a b\nx", "x86_64").interpreter == "/usr/bin/env"
     assert read_program(b"#!/bin/sh\t-e\r\n", "x86_64").interpreter == "/bin/sh"
     assert read_program(b"#!/bin/sh\r\n", "x86_64").interpreter == "/bin/sh\r"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "chdir `/no/such`: No such file or directory",
+        'unable to start container process: chdir to cwd ("/no/such") set in config.json failed:'
+        " no such file or directory",
+    ],
+)
+def test_a_working_directory_that_is_missing_is_named(message: str) -> None:
+    said = 'working directory "/no/such": no such file or directory'
+    assert _with_path(message, "true") == said
