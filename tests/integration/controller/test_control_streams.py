@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import grpc
 import pytest
+from msgspec.structs import replace
 
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2 as dp
@@ -13,6 +14,7 @@ from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Task
+from pyswarm_core.specs import LogDriver
 from pyswarm_core.states import NodeState, TaskState
 from pyswarm_core.views import Event
 from tests.fixtures import build
@@ -62,6 +64,20 @@ async def test_the_logs_of_all_tasks_are_merged_by_time(api: Api) -> None:
     lines, warnings = await read_logs(api, ref="web", tail=-1)
     assert lines == ["1 a", "1 b", "2 c", "2 d", "1 e", "2 f"]
     assert warnings == []
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("ref", ["web", "web.1"])
+async def test_lines_that_are_not_stored_are_refused_in_docker_s_words(
+    api: Api, ref: str, follow: bool
+) -> None:
+    template = replace(WEB.spec.task_template, log_driver=LogDriver(name="none"))
+    silent = replace(WEB, spec=replace(WEB.spec, task_template=template))
+    with_tasks(api, build.task("web.1", node="n1"))
+    api.desk.put(Writes(objects=(silent,)))
+    with pytest.raises(grpc.RpcError) as refused:
+        await read_logs(api, ref=ref, tail=-1, follow=follow)
+    assert "configured logging driver does not support reading" in str(refused.value)
 
 
 async def test_a_node_that_cannot_be_asked_costs_a_warning_only(api: Api) -> None:

@@ -1,3 +1,5 @@
+"""Options of log drivers: their defaults, what is refused, attributes and tags."""
+
 import re
 
 import pytest
