@@ -282,13 +282,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         _log.info("host.prepared", what=change)
     host = preflight.probe()
     images = await stack.enter_async_context(open_images(_image_settings(config)))
-    layout = Layout(config.state_dir, config.run_dir, config.cgroup_parent)
-    layout.prepare()
-    disks.count_disks(host.hierarchies, layout.cgroup_parent)
-    runtime = ConmonRuntime(host.binaries, layout, host.hierarchies)
-    stack.callback(runtime.close)
-    forwarder = Forwarder(layout.logs, config.hostname, layout.writes_no_more)
-    stack.callback(forwarder.close)
+    layout, runtime, forwarder = _runtime(config, host, stack)
     outbox = Outbox()
     network = await _network(config, stack, outbox, registry)
     overlays, dataplane = network.overlays, network.dataplane
@@ -332,6 +326,20 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     return _Parts(
         images, runtime, overlays, dataplane, worker, outbox, tracer, reading, lacks, forwarder
     )
+
+
+def _runtime(
+    config: Config, host: Preflight, stack: AsyncExitStack
+) -> tuple[Layout, ConmonRuntime, Forwarder]:
+    """Containers, their files, and the sending of their logs."""
+    layout = Layout(config.state_dir, config.run_dir, config.cgroup_parent)
+    layout.prepare()
+    disks.count_disks(host.hierarchies, layout.cgroup_parent)
+    runtime = ConmonRuntime(host.binaries, layout, host.hierarchies)
+    stack.callback(runtime.close)
+    forwarder = Forwarder(layout.logs, config.hostname, layout.writes_no_more)
+    stack.callback(forwarder.close)
+    return layout, runtime, forwarder
 
 
 def _lacks(config: Config, host: Preflight) -> frozenset[Capability]:

@@ -51,6 +51,10 @@ class _Outcome(Enum):
     DONE = "the container has ended, and everything was sent"
 
 
+_Sent = tuple[_Outcome, float]
+"""An outcome, and the seconds of a processor that it took."""
+
+
 class Forwarder:
     """Forwards the logs of a directory. `ended` says whether a container writes no more."""
 
@@ -97,7 +101,7 @@ class Forwarder:
         try:
             one = await loop.run_in_executor(self._pool, self._opened, container_id)
             await self._send_all(one)
-            await loop.run_in_executor(self._pool, one.finish)
+            await loop.run_in_executor(self._pool, _finish, one.log)
         except (OSError, msgspec.DecodeError) as error:
             _log.error("logs.forward_failed", id=container_id, error=error)
             await asyncio.sleep(_RETRY_MAX_S)
@@ -108,19 +112,23 @@ class Forwarder:
             self._running.discard(container_id)
 
     def _opened(self, container_id: str) -> "_Forwarded":
-        driver = self._logs / f"{container_id}{logrotate.DRIVER}"
-        forwarding = msgspec.json.decode(driver.read_bytes(), type=Forwarding)
-        return _Forwarded(self._logs / container_id, forwarding, self._hostname)
+        log = self._logs / container_id
+        driver = log.with_name(f"{log.name}{logrotate.DRIVER}")
+        try:
+            forwarding = msgspec.json.decode(driver.read_bytes(), type=Forwarding)
+        except msgspec.DecodeError:  # a power loss damaged it
+            _finish(log)
+            raise
+        return _Forwarded(log, forwarding, self._hostname)
 
     async def _send_all(self, one: "_Forwarded") -> None:
         """Return once everything was sent, or the log of a removed container was given up."""
         loop = asyncio.get_running_loop()
         retry_s = _RETRY_S
         while not one.is_given_up():
-            began = loop.time()
             ended = self._ended(one.log.name)
             try:
-                outcome = await loop.run_in_executor(self._pool, one.send, ended)
+                outcome, took_s = await loop.run_in_executor(self._pool, one.send, ended)
             except OSError as error:
                 one.failed(error)
                 await asyncio.sleep(retry_s)
@@ -130,8 +138,7 @@ class Forwarder:
             if outcome is _Outcome.DONE:
                 return
             # A container that prints without a pause takes at most half of a processor.
-            took = loop.time() - began
-            await asyncio.sleep(_POLL_S if outcome is _Outcome.IDLE else took)
+            await asyncio.sleep(_POLL_S if outcome is _Outcome.IDLE else took_s)
 
 
 class _Forwarded:
@@ -155,10 +162,12 @@ class _Forwarded:
             self._source.close()
             self._sink.close()
 
-    def send(self, ended: bool) -> _Outcome:
+    def send(self, ended: bool) -> _Sent:
         """Send the next messages; `ended`: the container has ended. Raises OSError."""
+        began = time.thread_time()
         with self._lock:
-            return _Outcome.DONE if self._is_closed else self._send(ended)
+            outcome = _Outcome.DONE if self._is_closed else self._send(ended)
+        return outcome, time.thread_time() - began
 
     def _send(self, ended: bool) -> _Outcome:
         self._sink.check()
@@ -195,11 +204,12 @@ class _Forwarded:
             return False
         return time.time() - removed > LINGER_S
 
-    def finish(self) -> None:
-        """Forget the driver; of a removed container the log as well."""
-        self.log.with_name(f"{self.log.name}{logrotate.DRIVER}").unlink(missing_ok=True)
-        self.log.with_name(f"{self.log.name}{logrotate.SENT}").unlink(missing_ok=True)
-        removed = self.log.with_name(f"{self.log.name}{logrotate.REMOVED}")
-        if removed.exists():
-            logrotate.remove(self.log)
-            removed.unlink(missing_ok=True)
+
+def _finish(log: Path) -> None:
+    """Forget the driver; of a removed container the log as well."""
+    for suffix in (logrotate.DRIVER, logrotate.SENT):
+        log.with_name(f"{log.name}{suffix}").unlink(missing_ok=True)
+    removed = log.with_name(f"{log.name}{logrotate.REMOVED}")
+    if removed.exists():
+        logrotate.remove(log)
+        removed.unlink(missing_ok=True)

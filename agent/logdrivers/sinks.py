@@ -6,10 +6,9 @@ import socket
 from contextlib import suppress
 from typing import Any
 
-from pyswarm_core.docker.logdrivers import JOURNALD, Address, LogSettings
+from pyswarm_core.docker.logdrivers import HOST_SYSLOG, JOURNALD, Address, LogSettings
 
 JOURNAL = "/run/systemd/journal/socket"
-SYSLOG = "/dev/log"
 TIMEOUT_S = 5.0
 """Of a connection and of one message: a server that does not read must not block others' lines."""
 
@@ -21,7 +20,7 @@ def address_of(settings: LogSettings) -> Address:
     """Where the messages are sent: without an address the host's own syslog."""
     if settings.driver == JOURNALD:
         return Address("unixgram", path=JOURNAL)
-    return settings.address if settings.address.kind else Address("unixgram", path=SYSLOG)
+    return settings.address if settings.address.kind else Address("unixgram", path=HOST_SYSLOG)
 
 
 def shown(address: Address) -> str:

@@ -108,7 +108,8 @@ class Steps:
                 continue
             if logrotate.is_due(log):
                 # An operation that takes long must not delay the logs of other containers.
-                with suppress(RuntimeFailed), self._alone(container_id, _LOG_TIMEOUT_S):
+                # On a full disk the next call tries again.
+                with suppress(OSError, RuntimeFailed), self._alone(container_id, _LOG_TIMEOUT_S):
                     logrotate.keep(log, limits)
             if logrotate.exceeds(log, limits):
                 conmon.reopen_log(self._layout.bundle(container_id))

@@ -14,6 +14,7 @@ from cli.service.change import changed, rolled_back, tell_stopped
 from cli.service.spec import (
     digests,
     edits,
+    log_options,
     logins,
     options,
     resource_options,
@@ -155,6 +156,7 @@ def _updated(
         container = isolate(spec.task_template.container_spec)
         spec = put(spec, "task_template.container_spec", container)
         spec = _on_networks(client, spec, added, given)
+        spec = log_options.with_log_driver(spec, given)
         return resource_options.with_lists(spec, given)
 
     return changed(

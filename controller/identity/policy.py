@@ -13,6 +13,7 @@ import msgspec
 
 from controller.identity.caller import Caller, CallerKind, Role
 from pyswarm_core.docker.isolation import security
+from pyswarm_core.docker.logdrivers import host_socket
 from pyswarm_core.errors import PermissionDenied, quoted, shown
 from pyswarm_core.specs import NetworkSpec, ServiceSpec
 
@@ -286,6 +287,11 @@ SERVICE_CONDITIONS: Sequence[Condition[ServiceSpec]] = (
             str(score) for score in (spec.task_template.container_spec.oom_score_adj,) if score < 0
         ],
         "makes the kernel end other processes of the host first",
+    ),
+    Condition(
+        "--log-opt",
+        lambda spec: list(filter(None, [host_socket(spec.task_template.log_driver)])),
+        "sends a container's lines to a socket of its host",
     ),
     *map(_power, security.POWERS),
 )

@@ -26,6 +26,7 @@ FILE_SIZE, FILES = 20 << 20, 5
 """Of `local` and of the files behind `journald` and `syslog`: Docker's defaults."""
 FILES_MAX = 1_000
 SYSLOG_PORT = 514
+HOST_SYSLOG = "/dev/log"
 DAEMON_NAME = "pyswarm"
 TAG = "{{.ID}}"
 """Docker's default tag of journald and syslog."""
@@ -240,6 +241,19 @@ def read_option(driver: str, name: str, text: str) -> Any:
 def driver_of(driver: LogDriver) -> str:
     """The driver's name, or that of the default."""
     return driver.name or JSON_FILE
+
+
+def host_socket(driver: LogDriver) -> str:
+    """The option that has the agent connect to a socket of its host, as root; empty if none does.
+    The host's own syslog takes messages of everybody.
+    """
+    text = driver.options.get("syslog-address", "")
+    try:
+        address = _address(text) if text else Address()
+    except InvalidArgument:  # is refused for that
+        return ""
+    is_named = address.path and address != Address("unixgram", path=HOST_SYSLOG)
+    return f"syslog-address={text}" if is_named else ""
 
 
 def settings_of(driver: LogDriver) -> LogSettings:

@@ -34,6 +34,7 @@ from pyswarm_core.specs import (
     EndpointSpec,
     GlobalMode,
     Limits,
+    LogDriver,
     NetworkAttachment,
     NetworkSpec,
     Placement,
@@ -458,6 +459,7 @@ class Users:
                 placement=replace(placement, max_replicas=0) if is_global else placement,
                 networks=networks,
                 allow_fleet_api=name.endswith(("1", "4", "7")),
+                log_driver=LogDriver(name="none" if name.endswith("6") else ""),
             ),
             endpoint_spec=self._endpoint_spec(),
             mode=GlobalMode()

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from cli.service.spec.checks import with_checks
-from cli.service.spec.log_options import with_log_driver
 from cli.service.spec.template import put, replicas, with_replicas, with_single
 from pyswarm_core.docker import entries, publishing
 from pyswarm_core.docker.entries import Entry
@@ -25,7 +24,7 @@ def updated(spec: ServiceSpec, given: Mapping[str, Any], own: Mapping[str, str])
 
     Raises InvalidArgument.
     """
-    spec = with_log_driver(with_checks(with_single(spec, given), given), given)
+    spec = with_checks(with_single(spec, given), given)
     spec = with_replicas(spec, replicas(given))
     if given["args"] is not None:
         spec = put(spec, "task_template.container_spec.args", entries.command(given["args"]))

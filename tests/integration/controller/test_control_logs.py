@@ -15,7 +15,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Task
-from pyswarm_core.specs import ContainerMode
+from pyswarm_core.specs import ContainerMode, LogDriver
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.desk import Answer
@@ -283,3 +283,17 @@ async def test_a_node_at_its_limit_of_readers_is_told(api: Api) -> None:
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         f"logs of node n1 are missing: {text}",
     )
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("ref", ["web", "web.1"])
+async def test_lines_that_are_not_stored_are_refused_in_docker_s_words(
+    api: Api, ref: str, follow: bool
+) -> None:
+    template = replace(WEB.spec.task_template, log_driver=LogDriver(name="none"))
+    silent = replace(WEB, spec=replace(WEB.spec, task_template=template))
+    with_tasks(api, build.task("web.1", node="n1"))
+    api.desk.put(Writes(objects=(silent,)))
+    with pytest.raises(grpc.RpcError) as refused:
+        await read_logs(api, ref=ref, tail=-1, follow=follow)
+    assert "configured logging driver does not support reading" in str(refused.value)

@@ -19,7 +19,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.errors import PermissionDenied
 from pyswarm_core.identity.users import User, UserId, UserSpec
 from pyswarm_core.objects import PreviousSpec
-from pyswarm_core.specs import Device, NetworkAttachment, NetworkSpec, ServiceSpec
+from pyswarm_core.specs import Device, LogDriver, NetworkAttachment, NetworkSpec, ServiceSpec
 from pyswarm_core.state import State
 from pyswarm_core.views import Event
 from tests.fixtures import build
@@ -46,6 +46,12 @@ def _service(name: str, stack: str = "", **container: Any) -> Any:
         ),
     )
     return replace(made, spec=spec)
+
+
+def _logging(service: Any, address: str) -> Any:
+    driver = LogDriver(name="syslog", options={"syslog-address": address})
+    template = replace(service.spec.task_template, log_driver=driver)
+    return replace(service, spec=replace(service.spec, task_template=template))
 
 
 def _joining(service: Any, *targets: str) -> Any:
@@ -193,6 +199,7 @@ POWERS = [
     ("--sysctl net.core.somaxconn", _service("x", sysctls={"net.core.somaxconn": "9"})),
     ("--sysctl kernel.shmmax", _service("x", sysctls={"kernel.shmmax": "9"})),
     ("--oom-score-adj -1", _service("x", oom_score_adj=-1)),
+    ("--log-opt syslog-address=unix:///x", _logging(_service("x"), "unix:///x")),
     ("--privileged true", _service("x", privileged=True)),
     *((f"--{kind} host", _service("x", **{f"{kind}_mode": "host"})) for kind in NAMESPACES),
     ("--device /dev/kvm", _service("x", devices=(Device(path_on_host="/dev/kvm"),))),
