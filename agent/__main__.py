@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 import pyswarm_core
 from agent.config import Config, accepted_tasks, config_problems
@@ -39,6 +38,8 @@ _ANYWHERE = "192.0.2.1"
 def _from_file(context: click.Context, _: click.Parameter, path: Path | None) -> None:
     if path is None:
         return
+    import yaml  # most agents have no file, and keep the memory
+
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except OSError as error:

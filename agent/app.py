@@ -139,8 +139,8 @@ class _Served:
         stack.enter_context(serve_metrics(config.metrics_addr, registry, security, self._more))
         stack.enter_context(serve_health(config.health_addr, self._is_ready))
 
-    def _more(self, *, openmetrics: bool) -> bytes:
-        return self.containers.text(openmetrics=openmetrics) if self.containers else b""
+    def _more(self, *, openmetrics: bool) -> list[bytes]:
+        return self.containers.text(openmetrics=openmetrics) if self.containers else []
 
     def _credentials(self) -> bytes:
         if self.identity is None:

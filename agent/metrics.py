@@ -207,8 +207,8 @@ class ContainerMetrics:
         self._restarts = restarts
         self._node = node
 
-    def text(self, *, openmetrics: bool) -> bytes:
-        """Their metrics. Called in the thread of the scrape."""
+    def text(self, *, openmetrics: bool) -> list[bytes]:
+        """Their metrics, in parts. Called in the thread of the scrape."""
         readings = [
             Reading(
                 record,

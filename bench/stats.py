@@ -87,8 +87,10 @@ def _scrapes(fleet: Fleet, replicas: int, count: int) -> Iterable[Figure]:
     for _ in range(count):
         time.sleep(1.2)  # longer than scrapes share a sample
         cpu_s, began = machine.process_cpu_s(fleet.agent_pid(_HOST)), time.monotonic()
-        sizes.append(len(scraper.read(host, AGENT_METRICS_PORT)))
+        text = scraper.text(host, AGENT_METRICS_PORT)
         taken.append(time.monotonic() - began)
+        lines = text.split("\n")
+        sizes.append(sum(line[:1] not in ("", "#") for line in lines))
         used.append(machine.process_cpu_s(fleet.agent_pid(_HOST)) - cpu_s)
     yield Figure(
         f"scrape with {replicas} containers",

@@ -91,7 +91,9 @@ class _Copied(NamedTuple):
 
 def _exec(fleet: Fleet, size: int) -> _Copied:
     count = f"count={size // _MIB + 1}"
-    words = _pyswarm(fleet, "exec", "box", "/bin/busybox", "dd", "if=/dev/zero", "bs=1M", count)
+    words = pyswarm_words(
+        fleet, "exec", "box", "/bin/busybox", "dd", "if=/dev/zero", "bs=1M", count
+    )
     pids = {"agent": fleet.agent_pid(_HOST), "controller": fleet.controller_pid()}
     containers = f"{fleet.plan.host(_HOST).cgroup}/containers"
     used = {name: machine.process_cpu_s(pid) for name, pid in pids.items()}
@@ -120,7 +122,7 @@ def _time(fleet: Fleet, task: str, times: int) -> Figure:
     entered = _wall_ms([*entering(host.netns_path, host.mountns_path), "/bin/true"], times)
     imports = "import os, cli.main, cli.client, cli.container.exec, cli.streams.program"
     start = _wall_ms([sys.executable, "-P", "-c", f"{imports}; os._exit(0)"], times)
-    ours = _wall_ms(_pyswarm(fleet, "exec", "box", "/bin/busybox", "true"), times)
+    ours = _wall_ms(pyswarm_words(fleet, "exec", "box", "/bin/busybox", "true"), times)
     return Figure(
         "exec true: wall time above the CLI's start",
         ours - start,
@@ -139,6 +141,7 @@ def _wall_ms(words: Sequence[str], times: int) -> float:
     return median(found)
 
 
-def _pyswarm(fleet: Fleet, *words: str) -> list[str]:
+def pyswarm_words(fleet: Fleet, *words: str) -> list[str]:
+    """The command line of the CLI, without the start of its script."""
     start = "from cli.start import main; main()"
     return [sys.executable, "-P", "-c", start, "--host", fleet.client.host, *words]

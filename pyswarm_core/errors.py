@@ -15,7 +15,6 @@ status codes, in one table.
 """
 
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 
 _TEXT_MAX = 400
 """Characters kept of an error's text by `told`."""
@@ -145,6 +144,8 @@ def told(error: BaseException) -> str:
 
 def similar(word: str, words: Iterable[str]) -> str:
     """`; did you mean manager?`, to follow the list of valid words; empty if none is close."""
+    from difflib import get_close_matches  # daemons seldom need its memory
+
     close = get_close_matches(word[:64].casefold(), list(words), n=1)
     return f"; did you mean {close[0]}?" if close else ""
 

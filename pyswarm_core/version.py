@@ -5,7 +5,6 @@ The build executes this file alone, so it imports no module of this package.
 
 import subprocess
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 
 _BASE = "0.1.0"
@@ -70,6 +69,8 @@ def _as_built() -> str:
         return next(line.split('"')[1] for line in lines if line.startswith("VERSION = "))
     except (OSError, StopIteration, IndexError):
         pass
+    from importlib import metadata  # which takes memory, and is seldom needed
+
     try:
         return metadata.version("pyswarm-scheduler")
     except metadata.PackageNotFoundError:

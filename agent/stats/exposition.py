@@ -12,14 +12,10 @@ from agent.stats.families import FAMILIES, LABELS, PREFIX, Family, Reading
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
-def exposition(readings: Sequence[Reading], node: str, *, openmetrics: bool) -> bytes:
-    """Every metric of these containers; `node` is the name of their host."""
+def exposition(readings: Sequence[Reading], node: str, *, openmetrics: bool) -> list[bytes]:
+    """Every metric of these containers, a part for each; `node` is the name of their host."""
     common = [_labels(LABELS, _common(reading, node)) for reading in readings]
-    # One large block, which is given back when it is freed (pyswarm_core/aio/memory.py).
-    text = bytearray()
-    for family in FAMILIES:
-        text += "".join(_lines(family, readings, common, openmetrics)).encode()
-    return bytes(text)
+    return ["".join(_lines(family, readings, common, openmetrics)).encode() for family in FAMILIES]
 
 
 def _common(reading: Reading, node: str) -> tuple[str, ...]:

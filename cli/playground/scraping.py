@@ -31,13 +31,17 @@ class Scraper(msgspec.Struct, frozen=True):
 
     def read(self, host: Host, port: int) -> dict[str, float]:
         """The metrics at a port of the host, by name with labels. Raises OSError, HTTPException."""
+        lines = split_lines(self.text(host, port))
+        rows = (line.rpartition(" ") for line in lines if line[:1] not in ("", "#"))
+        return {name: float(value) for name, _, value in rows}
+
+    def text(self, host: Host, port: int) -> str:
+        """The text of the metrics at a port of the host. Raises OSError, HTTPException."""
         answer: Future[str] = Future()
         thread = threading.Thread(target=self._read_inside, args=(host, port, answer))
         thread.start()
         thread.join()
-        lines = split_lines(answer.result())
-        rows = (line.rpartition(" ") for line in lines if line[:1] not in ("", "#"))
-        return {name: float(value) for name, _, value in rows}
+        return answer.result()
 
     def _read_inside(self, host: Host, port: int, answer: Future[str]) -> None:
         """Runs on its own thread, which enters the host's network namespace."""

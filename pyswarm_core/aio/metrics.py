@@ -29,9 +29,9 @@ _GZIP = 31
 
 
 class More(Protocol):
-    """Metrics that are no registry's, as text in either format, without its end."""
+    """Metrics that are no registry's, as text in either format, without its end, in parts."""
 
-    def __call__(self, *, openmetrics: bool) -> bytes: ...
+    def __call__(self, *, openmetrics: bool) -> list[bytes]: ...
 
 
 class ScrapeSecurity(msgspec.Struct, frozen=True):
@@ -108,7 +108,7 @@ def _page(registry: CollectorRegistry, more: "More | None") -> "WSGIApplication"
         encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
         openmetrics = content_type.startswith(_OPENMETRICS)
         parts = [encode(registry).removesuffix(_EOF)]
-        parts += [more(openmetrics=openmetrics)] if more else []
+        parts += more(openmetrics=openmetrics) if more else []
         parts += [_EOF] if openmetrics else []
         headers = [("Content-Type", content_type)]
         if gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", "")):

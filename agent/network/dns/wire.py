@@ -1,20 +1,15 @@
 """Encodes and decodes DNS messages (RFC 1035, RFC 6891). PURE: bytes in, bytes out.
 
-dnslib parses the wire format. Only the header, the question and EDNS of a query are read, and
-malformed ones result in a value, never in an exception. An answer's records all belong to the
-question's name, so each is a pointer to it and ten fixed bytes: they are encoded here, because a
-library's object per record would cost a hundred times more.
+dnslib parses the wire format (`parsing.py`, imported with the first query). Only the header, the
+question and EDNS of a query are read, and malformed ones result in a value, never in an exception.
+An answer's records all belong to the question's name, so each is a pointer to it and ten fixed
+bytes: they are encoded here, because a library's object per record would cost a hundred times more.
 """
 
 import struct
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
-from dnslib import DNSError, DNSHeader, DNSQuestion
-from dnslib.buffer import BufferError as EndOfMessage
-from dnslib.dns import RR
-from dnslib.label import DNSBuffer, DNSLabel, DNSLabelError
 
 A, PTR, AAAA, OPT, ANY = 1, 12, 28, 41, 255
 INTERNET = 1
@@ -36,11 +31,10 @@ UDP_BYTES_MAX = 1232
 """
 TCP_BYTES = 65535
 
-_HEADER = struct.Struct("!HHHHHH")
+HEADER = struct.Struct("!HHHHHH")
 _ROW = struct.Struct("!HHHIH")
 _POINTER = 0xC00C
 _REPLY, _TRUNCATED, _DESIRED, _AVAILABLE = 0x8000, 0x0200, 0x0100, 0x0080
-_LABEL_MAX, _NAME_MAX = 63, 253
 
 
 class Query(msgspec.Struct, frozen=True, gc=False):
@@ -66,46 +60,21 @@ class Unreadable(msgspec.Struct, frozen=True, gc=False):
 
 def read(raw: bytes) -> Query | Unreadable:
     """Parse a message."""
-    if len(raw) < _HEADER.size:
+    if len(raw) < HEADER.size:
         return Unreadable()
-    ident, flags, questions, *_, additional = _HEADER.unpack_from(raw)
+    ident, flags, questions, *_, additional = HEADER.unpack_from(raw)
     if flags & _REPLY:
         return Unreadable()
     if flags & 0x7800:
         return Unreadable(_bare(ident, flags, NOT_IMPLEMENTED))
     if questions != 1 or len(raw) > QUERY_BYTES_MAX:
         return Unreadable(_bare(ident, flags, FORMAT_ERROR))
+    from agent.network.dns import parsing
+
     try:
-        return _query(raw, ident, flags, additional)
-    except (DNSError, DNSLabelError, EndOfMessage, RecursionError, ValueError):
+        return parsing.query(raw, ident, flags, additional)
+    except parsing.MALFORMED:
         return Unreadable(_bare(ident, flags, FORMAT_ERROR))
-
-
-def _query(raw: bytes, ident: int, flags: int, additional: int) -> Query:
-    buffer = DNSBuffer(raw)
-    buffer.offset = _HEADER.size
-    question = DNSQuestion.parse(buffer)
-    labels: tuple[bytes, ...] = question.qname.label
-    name = b".".join(labels)
-    if len(name) > _NAME_MAX or any(len(label) > _LABEL_MAX for label in labels):
-        raise ValueError("a label or a name is too long")
-    payload = 0
-    if additional:
-        record = RR.parse(buffer)
-        if record.rtype == OPT:
-            payload = max(UDP_BYTES, record.rclass)
-    again = DNSBuffer()
-    question.pack(again)
-    return Query(
-        raw=raw,
-        id=ident,
-        flags=flags,
-        name=name.decode().lower(),
-        kind=question.qtype,
-        klass=question.qclass,
-        question=bytes(again.data),
-        payload=payload,
-    )
 
 
 def datagram_bytes(query: Query) -> int:
@@ -115,7 +84,7 @@ def datagram_bytes(query: Query) -> int:
 
 def rows_that_fit(query: Query, row_bytes: int, limit_bytes: int) -> int:
     """How many records of that size fit into an answer."""
-    room = limit_bytes - _HEADER.size - len(query.question) - len(_edns(query))
+    room = limit_bytes - HEADER.size - len(query.question) - len(_edns(query))
     return max(room // (_ROW.size + row_bytes), 0)
 
 
@@ -128,7 +97,7 @@ def answer(
     flags = _REPLY | _AVAILABLE | query.flags & _DESIRED | code | (_TRUNCATED if more else 0)
     kind = A if query.kind == ANY else query.kind
     edns = _edns(query)
-    parts = [_HEADER.pack(query.id, flags, 1, len(rows), 0, bool(edns)), query.question]
+    parts = [HEADER.pack(query.id, flags, 1, len(rows), 0, bool(edns)), query.question]
     for row in rows:
         parts += (_ROW.pack(_POINTER, kind, INTERNET, TTL_S, len(row)), row)
     return b"".join((*parts, edns))
@@ -136,40 +105,31 @@ def answer(
 
 def encoded(name: str) -> bytes:
     """A name as the data of a record."""
-    buffer = DNSBuffer()
-    buffer.encode_name_nocompress(DNSLabel(name.encode()))
-    return bytes(buffer.data)
+    from agent.network.dns import parsing
+
+    return parsing.encoded(name)
 
 
 def is_reply(query: Query, raw: bytes) -> bool:
     """Whether the message answers this query. An error may omit the question."""
-    try:
-        buffer = DNSBuffer(raw)
-        header: Any = DNSHeader.parse(buffer)
-        if not header.qr or header.id != query.id:
-            return False
-        if header.q != 1:
-            return bool(header.q == 0 and header.rcode)
-        asked = DNSQuestion.parse(buffer)
-        mine = DNSQuestion.parse(DNSBuffer(query.question))
-    except (DNSError, DNSLabelError, EndOfMessage, RecursionError, ValueError):
-        return False
-    return bool(asked == mine)
+    from agent.network.dns import parsing
+
+    return parsing.is_reply(query, raw)
 
 
 def is_truncated(raw: bytes) -> bool:
     """Whether the message is truncated."""
-    return bool(_HEADER.unpack_from(raw)[1] & _TRUNCATED)
+    return bool(HEADER.unpack_from(raw)[1] & _TRUNCATED)
 
 
 def code_of(raw: bytes) -> int:
     """The message's response code."""
-    return int(_HEADER.unpack_from(raw)[1] & 0xF)
+    return int(HEADER.unpack_from(raw)[1] & 0xF)
 
 
 def _bare(ident: int, flags: int, code: int) -> bytes:
     kept = flags & (0x7800 | _DESIRED)
-    return _HEADER.pack(ident, _REPLY | _AVAILABLE | kept | code, 0, 0, 0, 0)
+    return HEADER.pack(ident, _REPLY | _AVAILABLE | kept | code, 0, 0, 0, 0)
 
 
 def _edns(query: Query) -> bytes:

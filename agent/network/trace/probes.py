@@ -13,8 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from dnslib import RCODE, DNSError, DNSRecord
-
 from agent.network.base import RESOLVER_ADDRESS
 from agent.network.dns.wire import NAME_ERROR, NO_ERROR
 from agent.network.netns import Namespaces
@@ -74,6 +72,8 @@ class Probes:
 
     def ask_name(self, name: str) -> Attempt:
         """Ask the task's resolver for a name."""
+        from dnslib import RCODE, DNSError, DNSRecord  # see network/dns/parsing.py
+
         began, error = time.monotonic_ns(), ""
         try:
             with self._socket(RESOLVER_ADDRESS, socket.SOCK_DGRAM) as asking:

@@ -83,9 +83,12 @@ def plain(port: int) -> http.client.HTTPConnection:
     return http.client.HTTPConnection("127.0.0.1", port, timeout=20)
 
 
-def more(*, openmetrics: bool) -> bytes:
+def more(*, openmetrics: bool) -> list[bytes]:
     described = "more" if openmetrics else "more_total"
-    return f"# HELP {described} More.\n# TYPE {described} counter\nmore_total 5\n".encode()
+    return [
+        f"# HELP {described} More.\n".encode(),
+        f"# TYPE {described} counter\nmore_total 5\n".encode(),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def scraped(
 
 def families(metrics: ContainerMetrics, *, is_open: bool = False) -> list[Metric]:
     """What Prometheus reads."""
-    text = metrics.text(openmetrics=is_open).decode()
+    text = b"".join(metrics.text(openmetrics=is_open)).decode()
     parse: Callable[[str], Iterable[Metric]] = openmetrics if is_open else plain
     return list(parse(f"{text}# EOF\n" if is_open else text))
 
