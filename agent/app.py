@@ -229,10 +229,9 @@ async def _converse(
         refused=renewal.refused,
     )
     served.session = session
-    parts.reading.registry.register(
-        AgentCollector(
-            parts.worker, parts.overlays, session, parts.dataplane, parts.reading.streams
-        )
+    reading = parts.reading
+    reading.registry.register(
+        AgentCollector(parts.worker, parts.overlays, session, parts.dataplane, reading.streams)
     )
     group.create_task(_check_room(config, parts.worker))
     group.create_task(renewal.run())

@@ -27,8 +27,8 @@ from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
 from pyswarm_core.codec import to_proto
 from pyswarm_core.identity.certificates import CertificateAuthority
+from pyswarm_core.identity.limits import CERT_EXPIRY
 from pyswarm_core.ids import ID_LENGTH
-from pyswarm_core.limits import CERT_EXPIRY
 from pyswarm_core.states import TaskState
 
 AgentMessage = dispatcher_pb2.AgentMessage

@@ -132,8 +132,7 @@ class Client:
 
     def scrape_token(self, *, rotate: bool = False) -> str:
         """The token that callers of metrics show; a new one with `rotate`."""
-        request = pb.GetScrapeTokenRequest(rotate=rotate)
-        return self._ask(self._stub.GetScrapeToken, request).token
+        return self._ask(self._stub.GetScrapeToken, pb.GetScrapeTokenRequest(rotate=rotate)).token
 
     def join_token(self) -> str:
         """The token with which hosts join as workers."""
@@ -141,8 +140,7 @@ class Client:
 
     def leave(self) -> int:
         """Drain the caller's node; returns how many of its tasks have not ended."""
-        stub = DispatcherStub(self._channel)
-        return self._ask(stub.Leave, dispatcher_pb2.LeaveRequest()).tasks
+        return self._ask(DispatcherStub(self._channel).Leave, dispatcher_pb2.LeaveRequest()).tasks
 
     def update_cluster(self, version: Version, spec: ClusterSpec) -> views.UpdatedCluster:
         """Replace the fleet's settings. Raises Conflict if they are not at `version` any more."""
@@ -153,8 +151,7 @@ class Client:
 
     def unlock_key(self, *, rotate: bool) -> str:
         """The unlock key, or a new one. Raises Conflict if autolock is off."""
-        request = pb.GetUnlockKeyRequest(rotate=rotate)
-        return str(self._ask(self._stub.GetUnlockKey, request).unlock_key)
+        return self._ask(self._stub.GetUnlockKey, pb.GetUnlockKeyRequest(rotate=rotate)).unlock_key
 
     def unlock(self, key: str) -> None:
         """Unlock the controller. Raises InvalidArgument for another key."""

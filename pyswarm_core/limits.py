@@ -409,8 +409,6 @@ EVENTS_TOLD = 64
 """Events in one message, and events compared with a stream's filters in one slice."""
 TUNNEL_FRAME_BYTES = 4 * 1024 * 1024
 """The largest message that a controller accepts, from anybody: gRPC has one limit for all calls."""
-LOG_FRAME_BYTES = 1024 * 1024
-"""Text of log lines of several tasks in one message. An agent's frame has a block of a file."""
 IMAGES_PER_NODE_MAX = 10_000
 """Images that one host may list."""
 TUNNELS_MAX = 1_000
@@ -486,18 +484,3 @@ HTTP_TIMEOUT = 10 * SECOND
 """A connection to metrics or health ends after this long, whatever it does."""
 HTTP_REQUEST_BYTES = 16 * 1024
 """Bytes of a request for metrics or health that are read."""
-
-CERT_EXPIRY = 90 * 24 * HOUR
-"""The lifetime of a certificate (Swarm's)."""
-CERT_EXPIRY_MIN = 5 * SECOND
-"""Renewal takes about a tenth of a second and begins after half of the lifetime."""
-CERT_EXPIRY_MAX = 365 * 24 * HOUR
-"""A stolen key is of use for so long at most, unless its node is removed."""
-RENEWED_WITHIN = 30 * 24 * HOUR
-"""How long after its end a certificate can be renewed by a proof of its key."""
-CLOCK_SKEW_MAX = 10 * SECOND
-"""A host whose clock differs by more has a fault. Certificates begin an hour before they are issued
-(Swarm's), so that a fault is seen long before a connection fails.
-"""
-CLOCK_SKEW_REFUSED = 50 * MINUTE
-"""A host whose clock differs by more may not join: its certificate would soon not be valid."""

@@ -11,8 +11,9 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.identity.limits import CERT_EXPIRY
 from pyswarm_core.ids import NetworkId
-from pyswarm_core.limits import AGENT_GRACE, CERT_EXPIRY, HISTORY_MAX
+from pyswarm_core.limits import AGENT_GRACE, HISTORY_MAX
 from pyswarm_core.model import Model
 from pyswarm_core.resources import Limits as Limits
 from pyswarm_core.resources import Reservations as Reservations

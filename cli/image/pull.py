@@ -8,7 +8,7 @@ from cli import session
 from cli.failures import Failures
 from cli.lazy import Verb
 from cli.render.progress import Screen
-from cli.terminal import width
+from cli.render.terminal import width
 from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.docker.units import decimal_size
 from pyswarm_core.errors import InvalidArgument, Unavailable

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import msgspec
 
-from cli import daemons, terminal
+from cli import daemons
 from cli.context.model import Context, Material
 from cli.daemons import Daemon
 from cli.errors import NotConverged
+from cli.render import terminal
 from cli.swarm.host import JOIN_LOG_LINES, Host, Supervisor
 from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.errors import PyswarmError, Unavailable, invalid

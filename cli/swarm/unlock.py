@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import session, terminal
+from cli import session
 from cli.errors import NotConverged
 from cli.lazy import Verb
+from cli.render import terminal
 from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from controller.identity.ca import Issuer, Subject, Unit
 from controller.identity.rotation import join_token
 from pyswarm_core.clock import Instant
 from pyswarm_core.identity.certificates import CertificateAuthority
+from pyswarm_core.identity.limits import CERT_EXPIRY
 from pyswarm_core.identity.tokens import digest_of, parse_join_token, scrape_token
 from pyswarm_core.identity.trust import SERVER_NAME
 from pyswarm_core.identity.users import UserId, UserToken
 from pyswarm_core.kinds import CLUSTER
-from pyswarm_core.limits import CERT_EXPIRY
 from pyswarm_core.objects import Cluster
 
 WITHOUT_CA = (

@@ -24,8 +24,8 @@ from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import Clock, Instant, seconds
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.identity.certificates import CertificateAuthority
+from pyswarm_core.identity.limits import CERT_EXPIRY
 from pyswarm_core.identity.trust import ETCD_NAME
-from pyswarm_core.limits import CERT_EXPIRY
 
 _log = EventLog("controller.identity.etcd")
 

@@ -1,6 +1,6 @@
-"""Limits of users and of the audit log. PURE. All others are in pyswarm_core/limits.py."""
+"""Limits of users, certificates and the audit log. PURE."""
 
-from pyswarm_core.clock import HOUR, SECOND
+from pyswarm_core.clock import HOUR, MINUTE, SECOND
 
 USERS_MAX = 1_000
 """Users of the API."""
@@ -44,3 +44,18 @@ CA_ROTATION_MIN = 10 * SECOND
 """Former roots are trusted for so long at least, so that commands that run meanwhile renew the
 certificates of their contexts.
 """
+
+CERT_EXPIRY = 90 * 24 * HOUR
+"""The lifetime of a certificate (Swarm's)."""
+CERT_EXPIRY_MIN = 5 * SECOND
+"""Renewal takes about a tenth of a second and begins after half of the lifetime."""
+CERT_EXPIRY_MAX = 365 * 24 * HOUR
+"""A stolen key is of use for so long at most, unless its node is removed."""
+RENEWED_WITHIN = 30 * 24 * HOUR
+"""How long after its end a certificate can be renewed by a proof of its key."""
+CLOCK_SKEW_MAX = 10 * SECOND
+"""A host whose clock differs by more has a fault. Certificates begin an hour before they are issued
+(Swarm's), so that a fault is seen long before a connection fails.
+"""
+CLOCK_SKEW_REFUSED = 50 * MINUTE
+"""A host whose clock differs by more may not join: its certificate would soon not be valid."""

@@ -8,7 +8,8 @@ import msgspec
 
 from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE
 from pyswarm_core.docker.units import human_size
-from pyswarm_core.limits import CERT_EXPIRY_MAX, CERT_EXPIRY_MIN, HISTORY_MAX, SPEC_BYTES_MAX
+from pyswarm_core.identity.limits import CERT_EXPIRY_MAX, CERT_EXPIRY_MIN
+from pyswarm_core.limits import HISTORY_MAX, SPEC_BYTES_MAX
 from pyswarm_core.specs import ROLES, ClusterSpec, NodeSpec
 from pyswarm_core.validation import text
 from pyswarm_core.validation.network import SUBNET_PREFIX_MAX, subnet_problems

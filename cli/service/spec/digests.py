@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import click
 
-from cli import terminal
+from cli.render import terminal
 from pyswarm_core.specs import ServiceSpec
 
 no_resolve_image = click.option(

@@ -14,8 +14,8 @@ from pyswarm_core.clock import HOUR, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Conflict, NotFound, PermissionDenied, quoted
 from pyswarm_core.identity.certificates import NodeCertificate
+from pyswarm_core.identity.limits import RENEWED_WITHIN
 from pyswarm_core.ids import NodeId
-from pyswarm_core.limits import RENEWED_WITHIN
 from pyswarm_core.objects import Cluster, Node
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState

@@ -22,11 +22,11 @@ from pyswarm_core.errors import (
     invalid,
     quoted,
 )
+from pyswarm_core.identity.limits import CLOCK_SKEW_REFUSED
 from pyswarm_core.ids import ID_LENGTH, IdSource, NodeId, short
 from pyswarm_core.limits import (
     ADDRESSES6_MAX,
     ADDRESSES_PER_TASK,
-    CLOCK_SKEW_REFUSED,
     DETAIL_LENGTH_MAX,
     NODES_MAX,
     PORTS_PER_TASK,

@@ -12,8 +12,9 @@ from itertools import islice
 from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.identity.limits import CLOCK_SKEW_MAX
 from pyswarm_core.ids import WHOLE_HOST, NetworkId, NodeId
-from pyswarm_core.limits import CLOCK_SKEW_MAX, DETAIL_LENGTH_MAX, FAULT_LENGTH_MAX, FAULTS_MAX
+from pyswarm_core.limits import DETAIL_LENGTH_MAX, FAULT_LENGTH_MAX, FAULTS_MAX
 from pyswarm_core.objects import Node, NodeFault, Task, TaskAddress, TaskStatus
 from pyswarm_core.ports import CHOSEN_BY_AGENTS
 from pyswarm_core.specs import PREDEFINED_NETWORKS, PortConfig, PublishMode

@@ -9,7 +9,7 @@ from controller.api.logs.sources import LogSource
 from controller.leader.exchanges import LogsOptions
 from pyswarm_core import views
 from pyswarm_core.errors import PyswarmError
-from pyswarm_core.limits import LOG_FRAME_BYTES
+from pyswarm_core.logs.limits import LOG_FRAME_BYTES
 from pyswarm_core.logs.lines import LogLines, LogPlace
 from pyswarm_core.views import LogsQuery
 

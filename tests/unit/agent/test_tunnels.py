@@ -31,8 +31,7 @@ from pyswarm_core.api.v1 import dispatcher_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2_grpc, stats_pb2
 from pyswarm_core.errors import Exhausted
 from pyswarm_core.ids import ServiceId, TaskId
-from pyswarm_core.limits import LOG_FRAME_BYTES
-from pyswarm_core.logs.limits import LOG_READERS_PER_NODE
+from pyswarm_core.logs.limits import LOG_FRAME_BYTES, LOG_READERS_PER_NODE
 from pyswarm_core.states import TaskState
 from pyswarm_core.traces import Facts, TraceProbe
 from tests.unit.agent.test_worker import CHECK, IMAGE, NODE, Host, assigned, task, with_check

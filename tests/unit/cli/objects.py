@@ -4,8 +4,8 @@ from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.clock import MINUTE, Instant
 from pyswarm_core.codec import to_proto
 from pyswarm_core.identity.certificates import NodeCertificate
+from pyswarm_core.identity.limits import CERT_EXPIRY
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
-from pyswarm_core.limits import CERT_EXPIRY
 from pyswarm_core.objects import (
     Network,
     Node,

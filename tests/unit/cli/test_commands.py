@@ -390,7 +390,7 @@ def test_what_the_controller_warns_of_is_told_on_stderr(fleet: Script, pyswarm: 
 def test_a_slow_registry_is_named_while_it_is_waited_for(
     fleet: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.terminal.ANNOUNCE_AFTER_S", 0.0)
+    monkeypatch.setattr("cli.render.terminal.ANNOUNCE_AFTER_S", 0.0)
     told = threading.Event()
     echo = click.echo
 
@@ -398,7 +398,7 @@ def test_a_slow_registry_is_named_while_it_is_waited_for(
         echo(*words, **options)  # type: ignore[arg-type]
         told.set()
 
-    monkeypatch.setattr("cli.terminal.click.echo", heard)
+    monkeypatch.setattr("cli.render.terminal.click.echo", heard)
     fleet.on("CreateService", lambda _: (told.wait(20), service_reply())[1])
     ran = pyswarm("service", "create", "-d", "web:1")
     assert ran.err == "resolving the digest of web:1\n"

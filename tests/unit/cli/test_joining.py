@@ -7,9 +7,10 @@ import click
 import pytest
 
 from agent.session.jointoken import refusal_recorded
-from cli import client, terminal
+from cli import client
 from cli.context.model import Context
 from cli.daemons import Daemon
+from cli.render import terminal
 from cli.swarm import joining
 from cli.swarm.host import Host
 from cli.swarm.leave import drain_node

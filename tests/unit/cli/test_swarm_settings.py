@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from cli import terminal
+from cli.render import terminal
 from cli.swarm import unlock
 from cli.swarm.host import Host
 from cli.swarm.init import settled

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from controller.api.logs.parts import behind, cut, merged
 from controller.api.logs.sources import details
-from pyswarm_core.limits import LOG_FRAME_BYTES
+from pyswarm_core.logs.limits import LOG_FRAME_BYTES
 from pyswarm_core.logs.lines import LogLines, LogPlace
 from pyswarm_core.views import LogSource
 

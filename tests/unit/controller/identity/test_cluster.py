@@ -14,10 +14,10 @@ from controller.identity.cluster import (
 from controller.identity.rotation import begun, progress
 from pyswarm_core.clock import HOUR, Instant
 from pyswarm_core.decision import Writes
+from pyswarm_core.identity.limits import CERT_EXPIRY
 from pyswarm_core.identity.tokens import digest_of, parse_join_token
 from pyswarm_core.identity.trust import ders_of
 from pyswarm_core.kinds import encode
-from pyswarm_core.limits import CERT_EXPIRY
 from pyswarm_core.objects import Cluster
 from pyswarm_core.specs import ClusterSpec
 from tests.fixtures import build

@@ -8,7 +8,7 @@ from controller.identity.ca import key_digest, parse, private_key
 from controller.identity.etcd import EtcdCertificates
 from controller.store.etcd_tls import NO_TLS
 from pyswarm_core.clock import HOUR, Instant
-from pyswarm_core.limits import CERT_EXPIRY
+from pyswarm_core.identity.limits import CERT_EXPIRY
 from tests.fixtures.identity import require_issued_by
 
 BEGIN = Instant(1_800_000_000 * 10**9)
