@@ -93,3 +93,4 @@ def test_an_edited_file_keeps_the_lines_of_the_container() -> None:
     present = b"9.9.9.9\town\n2.2.2.2\tb\n\xff raw\n"
     assert etcfiles.edited(present, before, after) == b"9.9.9.9\town\n\xff raw\n3.3.3.3\tc\n"
     assert etcfiles.edited(b"", before, after) == b"3.3.3.3\tc\n"
+    assert etcfiles.edited(after, before, after) == after, "a killed agent edited it already"
