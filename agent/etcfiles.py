@@ -28,7 +28,7 @@ def edited(present: bytes, before: bytes, after: bytes) -> bytes:
     was, now = split_lines(before.decode()), split_lines(after.decode())
     lines = split_lines(present.decode(errors="surrogateescape"))
     kept = [line for line in lines if line not in was or line in now]
-    new = [line for line in now if line not in was]
+    new = [line for line in now if line not in was and line not in lines]
     return "".join(f"{line}\n" for line in (*kept, *new)).encode(errors="surrogateescape")
 
 

@@ -6,7 +6,7 @@ each. A change that fails is undone.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
@@ -15,6 +15,7 @@ from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Attached, own_networks
 from agent.runtime.base import Runtime
 from agent.tasks.events import NetworksJoining, TaskEvent
+from agent.tasks.new_limits import held_before
 from agent.tasks.ocispec_resources import bandwidth, cgroup_limits, interfaces
 from agent.tasks.record import Interface, NewLimits, Record, names_of
 from pyswarm_core.aio.logs import EventLog
@@ -71,13 +72,12 @@ class Adjusting:
         resolver, whose sockets closed with the former agent. Raises NetworkFailed.
         """
         async with self._reattaching:
-            await self._attach(record, [one.network_id for one in record.held], _as_held(record))
+            await self._attach(record, record.held, _as_held(record, record.held))
 
     async def _join(
         self, record: Record, new: NewLimits, networks: tuple[NetworkAttachment, ...]
     ) -> tuple[Interface, ...]:
         task_id, held = record.task_id, record.held
-        before = self._overlays.attached(task_id, "")
         targets = [NetworkId(joined.target) for joined in networks]
         spec = replace(record.spec, networks=networks)
         addresses = await self._overlays.join(task_id, targets, spec.task_ips)
@@ -97,9 +97,9 @@ class Adjusting:
             bandwidth=bandwidth(new.resources),
         )
         try:
-            path = await self._attach(record, targets, wanted)
-            after = self._overlays.attached(task_id, path)
-            self._networks_changed(record, replace(before, netns_path=path), after)
+            after = await self._attach(record, joined, wanted)
+            before = self._overlays.attached(record.detail.addresses, after.netns_path)
+            self._networks_changed(record, before, after)
         except Exception:
             await self._undo(record)
             raise
@@ -108,27 +108,30 @@ class Adjusting:
         return joined
 
     async def _undo(self, record: Record) -> None:
+        former = held_before(record)
         try:
-            await self._attach(record, [one.network_id for one in record.held], _as_held(record))
+            await self._attach(record, former, _as_held(record, former))
         except Exception as error:  # the first failure is the task's
             _log.error("task.networks_not_restored", task=record.task_id, error=error)
 
-    async def _attach(self, record: Record, networks: list[NetworkId], wanted: Interfaces) -> str:
-        attached = await self._overlays.attach(
+    async def _attach(
+        self, record: Record, desired: Iterable[Interface], wanted: Interfaces
+    ) -> Attached:
+        return await self._overlays.attach(
             record.task_id,
-            networks or (NO_NETWORK,),
+            [one.network_id for one in desired] or (NO_NETWORK,),
             record.spec.container_spec.dns_config.nameservers,
             calls_api=record.spec.allow_fleet_api,
             interfaces=wanted,
         )
-        return attached.netns_path
 
 
-def _as_held(record: Record) -> Interfaces:
+def _as_held(record: Record, held: Iterable[Interface]) -> Interfaces:
+    held = tuple(held)
     return replace(
         interfaces(record.spec),
-        names={one.network_id: one.name for one in record.held},
-        addresses={one.network_id: one.address for one in record.held},
+        names={one.network_id: one.name for one in held},
+        addresses={one.network_id: one.address for one in held},
     )
 
 

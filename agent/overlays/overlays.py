@@ -161,7 +161,7 @@ class Overlays:
             await self._resolvers.close(task_id)
         if self._plan.stay(task_id, addresses):
             await self._notify()
-        return self.attached(task_id, path)
+        return self._plan.attached(addresses, path)
 
     async def join(
         self,
@@ -180,11 +180,11 @@ class Overlays:
             await self.ready(new)
         return self._plan.join(task_id, desired, chosen, self.kept())
 
-    def attached(self, task_id: TaskId, path: str) -> Attached:
-        """The network of an attached task with this namespace, as its container sees it."""
-        held = self._plan.addresses(task_id)
-        has_resolver = any(address.network_id != HOST_BRIDGE for address in held)
-        return self._plan.attached(task_id, path, has_resolver=has_resolver)
+    def attached(self, addresses: tuple[TaskAddress, ...], path: str) -> Attached:
+        """The network of a task with these addresses and this namespace, as its container sees
+        it.
+        """
+        return self._plan.attached(addresses, path)
 
     async def released(self, task_id: TaskId, addresses: Mapping[NetworkId, str]) -> None:
         """Return once no other task holds these addresses, at the latest after ADDRESS_WAIT_S."""

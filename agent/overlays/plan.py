@@ -290,9 +290,9 @@ class Plan:
         """Whether another task of this host holds one of these addresses."""
         return self._addresses.is_held(task_id, addresses)
 
-    def attached(self, task_id: TaskId, path: str, *, has_resolver: bool) -> Attached:
-        """The network of a task that has joined, as its container sees it."""
-        addresses = self._addresses.of(task_id)
+    def attached(self, addresses: tuple[TaskAddress, ...], path: str) -> Attached:
+        """The network of a task with these addresses, as its container sees it."""
+        has_resolver = any(held.network_id != HOST_BRIDGE for held in addresses)
         own: list[str] = []
         gateways: list[str] = []
         for held in addresses:

@@ -45,7 +45,10 @@ def _changed(record: Record, event: LimitsChanged) -> Outcome:
     if record.ended or record.new_limits is None:
         return record, ()
     new = event.limits
-    record = _refused(record) if event.error else _with(record, new, event.interfaces)
+    if event.error:
+        record = replace(record, interfaces=held_before(record))
+    else:
+        record = _with(record, new, event.interfaces)
     if new != record.new_limits:
         return record, _CHANGE
     detail = replace(
@@ -71,8 +74,7 @@ def _with(record: Record, new: NewLimits, interfaces: tuple[Interface, ...] | No
     return replace(record, interfaces=interfaces, detail=detail)
 
 
-def _refused(record: Record) -> Record:
-    """The record with the interfaces that it had before the change."""
+def held_before(record: Record) -> tuple[Interface, ...]:
+    """The interfaces that a task had before a change was begun."""
     had = [(one.network_id, one.address) for one in record.detail.addresses]
-    former = [one for one in record.interfaces if (one.network_id, one.address) in had]
-    return replace(record, interfaces=tuple(former))
+    return tuple([one for one in record.held if (one.network_id, one.address) in had])

@@ -64,4 +64,13 @@ NAMED_CONTAINERS: Mapping[str, tuple[Mutation, Rule]] = {
         ),
         Rule.SETTLED,
     ),
+    "a block taken back while its agent may not have left the network": (
+        Mutation(
+            "pyswarm_core.indexes.joined",
+            "networks_left",
+            "if known < service.spec_version:",
+            "if False:",
+        ),
+        Rule.BLOCKS_FREE,
+    ),
 }

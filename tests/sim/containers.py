@@ -62,7 +62,7 @@ class ContainerUsers:
             self.stop_or_start,
             self.restart,
             self.rename,
-            *[self.connect_or_disconnect] * 2,
+            *[self.connect_or_disconnect] * 4,
         ]
 
     def create(self) -> None:
@@ -95,9 +95,10 @@ class ContainerUsers:
     def connect_or_disconnect(self) -> None:
         """A network that it has is left, another one joined."""
         networks = [n for n in self._view.networks.values() if not n.spec.ingress]
-        if not networks or (service := self._some()) is None:
+        running = [one for one in self._alive() if self._runs(one)]
+        if not networks or not (alive := running or self._alive()):
             return
-        network = self._chance.choice(networks)
+        service, network = self._chance.choice(alive), self._chance.choice(networks)
         joined = service.spec.task_template.networks
         left = tuple(one for one in joined if one.target not in (network.id, NO_NETWORK))
         is_left = any(one.target == network.id for one in joined)
@@ -115,8 +116,15 @@ class ContainerUsers:
         )
 
     def _some(self) -> Service | None:
-        alive = [s for s in self._view.services.values() if is_container(s) and not s.removing]
+        alive = self._alive()
         return self._chance.choice(alive) if alive else None
+
+    def _alive(self) -> list[Service]:
+        return [s for s in self._view.services.values() if is_container(s) and not s.removing]
+
+    def _runs(self, service: Service) -> bool:
+        tasks = self._view.slots_of(service.id).get(1, [])
+        return any(task.state is TaskState.RUNNING for task in tasks)
 
 
 def is_container(service: Service) -> bool:

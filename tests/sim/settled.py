@@ -15,7 +15,7 @@ from controller.brain.decide import decide
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Dirty
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
-from pyswarm_core.indexes.limited import awaits_limits
+from pyswarm_core.indexes.limited import awaits_limits, refuses_networks
 from pyswarm_core.indexes.rollout import is_outdated
 from pyswarm_core.indexes.tasks import is_desired, waits_for_node
 from pyswarm_core.limits import PENDING_SHOWN
@@ -318,7 +318,7 @@ class Settled:
                 yield f"{host.name}: task {task_id} has the limits {container.limits}"
             elif awaits_limits(service, task):
                 yield f"{host.name}: task {task_id} has new limits, which its agent did not report"
-            elif is_container(service):
+            elif is_container(service) and not refuses_networks(service, task):
                 plugs = host.dataplane.overlay.tasks.get(task_id, ())
                 yield from wrong_networks(service, task, plugs)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Decision
 from pyswarm_core.ids import ServiceId
-from pyswarm_core.indexes.limited import refuses_limits
+from pyswarm_core.indexes.limited import refuses_limits, refuses_networks
 from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import (
@@ -205,10 +205,12 @@ class Updates:
         status, rollout = old.update_status, self._rollouts.get(old.id)
         if status is None or rollout is None or status.state not in ROLLING:
             return
-        if rollout.key != key_of(status) or new.update_status is None:
+        tasks = state.tasks_of_service(old.id)
+        is_refused = any(refuses_networks(old, task) for task in tasks)  # it pauses for that, too
+        if rollout.key != key_of(status) or new.update_status is None or is_refused:
             return
         # Neither a slot that was given up counts, nor a failure that only a deposed leader knows.
-        left = state.tasks_of_service(old.id).slots
+        left = tasks.slots
         least = sum(
             slot.failed
             for number, slot in rollout.slots.items()
@@ -220,15 +222,13 @@ class Updates:
         stops = new.update_status.state in (*PAUSED, _U.ROLLBACK_STARTED) and (
             new.update_status.state is not status.state
         )
-        name = new.spec.name
         if stops and most / slots <= config.max_failure_ratio:
             yield (
                 Rule.FAILURES,
-                f"{name} is {new.update_status.state}, and at most {most} of {slots} slots failed:"
-                f" {config.max_failure_ratio} may ({new.update_status})",
+                f"{new.spec.name} is {new.update_status.state}, and at most {most} of {slots} slots"
+                f" failed: {config.max_failure_ratio} may ({new.update_status})",
             )
-        waits = new.spec.stopped
-        if stops or waits or least / slots <= config.max_failure_ratio:
+        if stops or new.spec.stopped or least / slots <= config.max_failure_ratio:
             rollout.too_many_since = Instant(0)
             return
         if config.failure_action is FailureAction.CONTINUE:
@@ -239,7 +239,7 @@ class Updates:
         if now - rollout.too_many_since > REACTS:
             yield (
                 Rule.FAILURES,
-                f"{name} goes on though {least} of {slots} slots failed, and"
+                f"{new.spec.name} goes on though {least} of {slots} slots failed, and"
                 f" {config.max_failure_ratio} may",
             )
 

@@ -85,3 +85,12 @@ def test_a_task_in_the_hosts_network_has_the_hosts_file() -> None:
     found = etcfiles.hosts_of_host("127.0.0.1 localhost\n", ("192.0.2.5\tdb",))
     assert found == b"127.0.0.1 localhost\n192.0.2.5\tdb\n"
     assert b"localhost" in etcfiles.hosts_of_host("")
+
+
+def test_an_edited_file_keeps_the_lines_of_the_container() -> None:
+    before, after = b"1.1.1.1\ta\n2.2.2.2\tb\n", b"1.1.1.1\ta\n3.3.3.3\tc\n"
+    assert etcfiles.edited(before, before, after) == after
+    present = b"9.9.9.9\town\n2.2.2.2\tb\n\xff raw\n"
+    assert etcfiles.edited(present, before, after) == b"9.9.9.9\town\n\xff raw\n3.3.3.3\tc\n"
+    assert etcfiles.edited(b"", before, after) == b"3.3.3.3\tc\n"
+    assert etcfiles.edited(after, before, after) == after, "a killed agent edited it already"

@@ -107,14 +107,16 @@ async def test_a_task_without_an_overlay_gets_the_resolver_with_the_first(tmp_pa
         await worker.assign(assigned(on(2, "bridge", NET)), NODE)
         await host.acknowledged(2)
         assert "nameserver 127.0.0.11" in host.file("resolv.conf")
-        await worker.assign(assigned(on(3, "none")), NODE)
-        detail = await host.acknowledged(3)
+        await worker.assign(assigned(on(20)), NODE)
+        assert list(held(await host.acknowledged(20))) == ["bridge"], "no network is bridge"
+        assert list(host.interfaces()) == ["eth0"]
+        await worker.assign(assigned(on(30, "none")), NODE)
+        detail = await host.acknowledged(30)
         assert (held(detail), host.interfaces()) == ({}, {})
         assert T1 not in host.resolvers.open_for
         assert "9.9.9.9" in host.file("resolv.conf")
-        await worker.assign(assigned(on(4, "bridge")), NODE)
-        assert host.interfaces() == {} or held(await host.acknowledged(4))
-        await host.acknowledged(4)
+        await worker.assign(assigned(on(40, "bridge")), NODE)
+        await host.acknowledged(40)
         assert list(host.interfaces()) == ["eth0"]
 
 
@@ -286,3 +288,68 @@ async def test_a_task_that_ends_during_a_change_leaves_nothing(tmp_path: Path) -
         await worker.assign(assigned(on(1, NET, OTHER, name="t2")), NODE)
         status = await host.reaches(T2, TaskState.RUNNING)
         assert held(status.detail)[OTHER] in ("10.129.0.2", "10.129.0.3")
+
+
+async def test_an_agent_killed_before_it_edited_files_edits_them(tmp_path: Path) -> None:
+    (tmp_path / "resolv.conf").write_text("nameserver 9.9.9.9\n")
+    host = Networked(tmp_path)
+    real = host.dataplane.attach
+    begun = asyncio.Event()
+
+    async def hang(
+        task_id: TaskId, attachments: Sequence[Attachment], gone: Sequence[NetworkId] = ()
+    ) -> str:
+        path = await real(task_id, attachments, gone)
+        begun.set()
+        await asyncio.Event().wait()
+        return path
+
+    async with host.worker() as worker:
+        await host.overlays.assign(assigned())
+        await worker.assign(assigned(on(1)), NODE)
+        await host.reaches(T1, TaskState.RUNNING)
+        host.dataplane.attach = hang  # type: ignore[method-assign]
+        await worker.assign(assigned(on(2, "bridge", NET)), NODE)
+        await begun.wait()
+    assert "9.9.9.9" in host.file("resolv.conf")
+    host.dataplane.attach = real  # type: ignore[method-assign]
+    async with host.worker():
+        await host.overlays.assign(assigned())
+        await host.acknowledged(2)
+        assert "nameserver 127.0.0.11" in host.file("resolv.conf")
+        assert "10.128.0.2\t" in host.file("hosts")
+
+
+async def test_a_change_that_is_refused_after_a_kill_is_undone(tmp_path: Path) -> None:
+    host = Networked(tmp_path)
+    real = host.dataplane.attach
+    begun = asyncio.Event()
+
+    async def hang(
+        task_id: TaskId, attachments: Sequence[Attachment], gone: Sequence[NetworkId] = ()
+    ) -> str:
+        path = await real(task_id, attachments, gone)
+        begun.set()
+        await asyncio.Event().wait()
+        return path
+
+    async with host.worker() as worker:
+        await host.overlays.assign(assigned())
+        await worker.assign(assigned(on(1, NET)), NODE)
+        await host.reaches(T1, TaskState.RUNNING)
+        host.dataplane.attach = hang  # type: ignore[method-assign]
+        await worker.assign(assigned(on(2, NET, OTHER)), NODE)
+        await begun.wait()
+    host.dataplane.attach = real  # type: ignore[method-assign]
+
+    def refuse(container_id: str, name: str, edit: object) -> None:
+        raise OSError("no space left on device")
+
+    host.runtime.edit_file = refuse  # type: ignore[method-assign]
+    async with host.worker() as worker:
+        await host.overlays.assign(assigned())
+        detail = await host.acknowledged(2)
+        assert detail.networks_refused
+        assert held(detail) == {NET: "10.128.0.2"}
+        assert host.interfaces() == {"eth0": "10.128.0.2"}
+        assert [one.network_id for one in worker.records[T1].held] == [NET]

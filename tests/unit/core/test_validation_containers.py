@@ -7,6 +7,7 @@ from cli.service.spec.template import with_replicas
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import (
     ContainerMode,
+    NetworkAttachment,
     Placement,
     RestartCondition,
     ServiceSpec,
@@ -58,3 +59,24 @@ def test_it_has_no_maximum_per_node() -> None:
 def test_it_is_not_scaled() -> None:
     with pytest.raises(InvalidArgument, match="a container has one replica, which keeps its"):
         with_replicas(PLAIN, 2, given_as="db: scale")
+
+
+@pytest.mark.parametrize(
+    ("targets", "told"),
+    [
+        (("bridge", "app"), ""),
+        (("app", "bridge"), ""),
+        (("host", "app"), "--network: value 'host' is not valid: expected no other network"),
+        (("none", "app"), "expected no other network beside it"),
+        (("bridge", "host"), "expected no other network beside it"),
+        (("bridge", "bridge"), "expected each network once"),
+    ],
+)
+def test_a_container_may_be_on_bridge_and_on_networks(targets: tuple[str, ...], told: str) -> None:
+    networks = tuple(NetworkAttachment(target=target) for target in targets)
+    template = replace(PLAIN.task_template, networks=networks)
+    found = problems(replace(PLAIN, task_template=template))
+    assert bool(found) == bool(told)
+    assert told.replace("'", '"') in "; ".join(found)
+    service = replace(build.service("web").spec, task_template=template)
+    assert any("expected no other network" in one for one in problems(service))

@@ -117,10 +117,9 @@ def test_a_kept_address_goes_to_the_task_that_chose_it() -> None:
 
 def test_how_a_task_is_attached_follows_from_its_addresses() -> None:
     plan = planned(msgspec.structs.replace(overlay(NET), subnet6="fd00:1::/112"))
-    plan.join(A, (NET,))
-    attached = plan.attached(A, "/ns/a", has_resolver=True)
+    attached = plan.attached(plan.join(A, (NET,)), "/ns/a")
     assert (attached.own, attached.gateway) == (("10.1.0.2", "fd00:1::2"), "10.1.0.1")
-    assert plan.attached(B, "/ns/b", has_resolver=False).gateway == "127.0.0.1"
+    assert plan.attached((), "/ns/b").gateway == "127.0.0.1"
 
 
 def test_host_ports_are_given_once_and_never_the_meshs() -> None:

@@ -18,7 +18,9 @@ from pyswarm_core.identity.users import User, UserId, UserSpec, UserToken
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.objects import Version
 from pyswarm_core.specs import (
+    ContainerMode,
     GlobalMode,
+    NetworkAttachment,
     NetworkSpec,
     PortConfig,
     RegistryLogin,
@@ -66,6 +68,13 @@ SPEC = WEB.spec
 FORCED = replace(SPEC.task_template, force_update=SPEC.task_template.force_update + 1)
 STOPPED = replace(SPEC, stopped=True)
 SCALED = replace(SPEC, mode=ReplicatedMode(replicas=5))
+CONTAINER = replace(SPEC, mode=ContainerMode())
+
+
+def on(*targets: str) -> ServiceSpec:
+    """A container on these networks."""
+    networks = tuple(NetworkAttachment(target=target) for target in targets)
+    return replace(CONTAINER, task_template=replace(SPEC.task_template, networks=networks))
 
 
 @pytest.mark.parametrize(
@@ -80,6 +89,12 @@ SCALED = replace(SPEC, mode=ReplicatedMode(replicas=5))
         (SPEC, replace(SCALED, task_template=FORCED), "service update"),
         (SPEC, replace(SCALED, labels={"a": "1"}), "service update"),
         (SPEC, SPEC, "service update"),
+        (CONTAINER, on("bridge", "app"), "network connect"),
+        (on("none"), on("app"), "network connect"),
+        (on("app", "db"), on("db"), "network disconnect"),
+        (on("app"), on("none"), "network disconnect"),
+        (on("app"), on("db"), "service update"),
+        (SPEC, replace(SPEC, task_template=on("app").task_template), "service update"),
     ],
 )
 def test_an_update_has_the_verb_of_the_command_that_makes_it(

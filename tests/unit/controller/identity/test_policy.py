@@ -19,7 +19,14 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.errors import PermissionDenied
 from pyswarm_core.identity.users import User, UserId, UserSpec
 from pyswarm_core.objects import PreviousSpec
-from pyswarm_core.specs import Device, LogDriver, NetworkAttachment, NetworkSpec, ServiceSpec
+from pyswarm_core.specs import (
+    ContainerMode,
+    Device,
+    LogDriver,
+    NetworkAttachment,
+    NetworkSpec,
+    ServiceSpec,
+)
 from pyswarm_core.state import State
 from pyswarm_core.views import Event
 from tests.fixtures import build
@@ -392,6 +399,19 @@ def test_a_service_of_a_stack_joins_networks_of_its_stacks(state: State) -> None
         assert f'network "{target}" does not belong to it' in told
         told = _refused(WEB, "UpdateService", state, _update("web_front", spec))
         assert f'network "{target}" does not belong to it' in told
+
+
+def test_a_container_of_a_stack_is_connected_to_networks_of_its_stacks(state: State) -> None:
+    web = state.services[state.service_of_name["web_front"]]
+    web = replace(web, spec=replace(web.spec, mode=ContainerMode()))
+    state.apply(Writes(objects=(web,)))
+    _ask(WEB, "UpdateService", state, _update("web_front", _joining(web, "web_net").spec))
+    told = _refused(WEB, "UpdateService", state, _update("web_front", _joining(web, "db_net").spec))
+    assert 'network "db_net" does not belong to it' in told
+    told = _refused(WEB, "UpdateService", state, _update("db_main", _joining(web, "web_net").spec))
+    assert 'service "db_main" does not belong to it' in told
+    viewer = replace(WEB, role=Role.VIEWER)
+    _refused(viewer, "UpdateService", state, _update("web_front", _joining(web, "web_net").spec))
 
 
 def test_a_network_that_an_admin_had_a_service_join_stays(state: State) -> None:

@@ -23,6 +23,7 @@ from pyswarm_core.ids import ServiceId
 from pyswarm_core.kinds import NODE, SERVICE
 from pyswarm_core.limits import EVENT_PAGE, EVENTS_ALIKE, EVENTS_TOLD
 from pyswarm_core.objects import HealthState, Service, Task, UpdateStatus
+from pyswarm_core.specs import NetworkAttachment
 from pyswarm_core.states import TaskState, UpdateState
 from pyswarm_core.views import Event
 from tests.fixtures import build
@@ -268,3 +269,27 @@ def test_the_start_of_an_update_or_a_rollback_is_an_event_of_its_own() -> None:
     ]
     done = replace(back, state=UpdateState.ROLLBACK_COMPLETED, started_at=Instant(build.NOW + 2))
     assert told(replace(begun, update_status=done)) == [("service.update", "")]
+
+
+def test_networks_that_a_container_joins_and_leaves_are_events_of_the_networks() -> None:
+    web = build.container("web")
+    state = build.state(services=[web], networks=[build.network("app")])
+
+    def moved(service: Service, *targets: str) -> list[Event]:
+        networks = tuple(NetworkAttachment(target=target) for target in targets)
+        template = replace(service.spec.task_template, networks=networks)
+        changed = replace(service, spec=replace(service.spec, task_template=template))
+        events = events_of(state, Writes(objects=(changed,)), "ann")
+        state.apply(Writes(objects=(changed,)))
+        return [event for event in events if event.type == "network"]
+
+    (joined,) = moved(web, "bridge", "app")
+    assert (joined.kind, joined.name, joined.container) == ("network.connect", "app", "web")
+    assert joined.caller == "ann"
+    (left,) = moved(state.services[web.id], "app")
+    assert (left.kind, left.name, left.container) == ("network.disconnect", "bridge", "web")
+    assert [one.kind for one in moved(state.services[web.id], "none")] == ["network.disconnect"]
+    assert moved(state.services[web.id], "none") == []
+    shop = build.service("shop")
+    state.apply(Writes(objects=(shop,)))
+    assert moved(shop, "app") == [], "its tasks are replaced"

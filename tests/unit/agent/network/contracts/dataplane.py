@@ -5,7 +5,7 @@ from contextlib import suppress
 import msgspec
 import pytest
 
-from agent.network.base import NetworkFailed, Peer
+from agent.network.base import Attachment, NetworkFailed, Peer
 from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import ServiceId, TaskId
 from tests.unit.agent.network.contracts.bench import (
@@ -61,6 +61,25 @@ class DataplaneContract:
         path = attach(bench, 1, A, APP, "10.128.1.2")
         assert attach(bench, 1, A, APP, "10.128.1.2") == path
         assert found(bench, 1) == {A}
+        assert check(bench, 1) == ()
+
+    def test_a_task_joins_a_network_and_leaves_it(self, bench: Bench) -> None:
+        for number in (1, 2):
+            sync(bench, number, APP, OTHER)
+        attach(bench, 1, A, APP, "10.128.1.2")
+        attach(bench, 2, B, OTHER, "10.129.2.2")
+        assert not bench.reaches(1, A, "10.129.2.2")
+        joined = [
+            Attachment(network_id=APP, address="10.128.1.2"),
+            Attachment(network_id=OTHER, address="10.129.1.2", ifname="eth1"),
+        ]
+        dataplane = bench.dataplane(1)
+        bench.run(1, lambda: dataplane.attach(A, joined))
+        assert bench.reaches(1, A, "10.129.2.2")
+        bench.run(1, lambda: dataplane.attach(A, joined[:1], [OTHER]))
+        assert not bench.reaches(1, A, "10.129.2.2")
+        attach(bench, 1, TaskId("task-c"), OTHER, "10.129.1.2")
+        assert bench.reaches(1, TaskId("task-c"), "10.129.2.2")
         assert check(bench, 1) == ()
 
     def test_detaching_is_idempotent_and_frees_the_address(self, bench: Bench) -> None:
