@@ -3,11 +3,9 @@
 import asyncio
 import errno
 import itertools
-import json
 import random
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -32,6 +30,7 @@ from agent.network.vips.ruleset import Ruleset, Vip
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from tests.fixtures.netns import inside
 from tests.integration.network.hosts import Host, Rig, sh
+from tests.integration.network.tables import assert_same, table
 from tests.integration.network.traffic import PORT, Listeners, open_socket, outcome
 
 APP = NetworkId("netapp")
@@ -93,20 +92,6 @@ def tasks(rig: Rig) -> Iterator[Tasks]:
     for task in host.run(host.dataplane.found()):
         host.run(host.dataplane.detach(task))
     host.run(host.dataplane.sync(()))
-
-
-def table(netns: str) -> Any:
-    """The task's table as nft prints it, in a canonical order, without handles and recorded
-    addresses.
-    """
-    listed = json.loads(sh(f"nsenter --net={netns} nft -j list table inet pyswarm"))["nftables"][1:]
-    listed = [item for item in listed if "set" not in item]
-    for item in listed:
-        for thing in item.values():
-            thing.pop("handle", None)
-            if "elem" in thing:
-                thing["elem"].sort(key=json.dumps)
-    return sorted(listed, key=json.dumps)
 
 
 def test_nft_reads_our_bytes_as_they_were_meant(tasks: Tasks) -> None:
@@ -175,17 +160,6 @@ def test_every_change_results_in_what_a_replacement_would(tasks: Tasks) -> None:
                 one.commit(batch)
             other.commit(ruleset.replacement(now))
             assert_same(changed, replaced)
-
-
-def assert_same(one: str, other: str) -> None:
-    """The namespaces have the same table. The kernel rehashes large maps some time after a change,
-    and a listing meanwhile has elements twice or lacks them: tables that differ are listed again.
-    """
-    for _ in range(20):
-        if table(one) == table(other):
-            return
-        time.sleep(0.1)
-    assert table(one) == table(other)
 
 
 def netfilter(netns: str) -> Netlink:
