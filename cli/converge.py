@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from cli.errors import ConvergenceFailed, NotConverged
 from cli.render.progress import Places, Screen, changes, key_of, lines, verdict
 from cli.render.terminal import width
-from cli.resuming import PAUSE_S, resumed
+from cli.streams.resuming import PAUSE_S, resumed
 from pyswarm_core.clock import SECOND
 from pyswarm_core.errors import NotFound
 from pyswarm_core.objects import Service

@@ -189,10 +189,6 @@ RESTART_PERIOD_MIN = 1 * SECOND
 """With a shorter restart delay, a task that ended is replaced this long after its creation at the
 earliest: a task that fails at once costs a decision, a commit and a container per second.
 """
-RESTART_DOUBLED_MIN = 100 * MILLISECOND
-"""A restart delay of at least this that doubles to RESTART_PERIOD_MIN or more is not subject to it:
-four tasks in a row are replaced sooner. Docker's first delay.
-"""
 SERVE_DEADLINE = 600 * SECOND
 """An update that got no further for this long counts new tasks as failed that run and do not serve
 (progressDeadlineSeconds of Kubernetes).

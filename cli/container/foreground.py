@@ -118,10 +118,11 @@ async def _conversation(
 async def _talk(client: Client, request: AttachRequest, stdio: Stdio, start: "_Start") -> Exit:
     """Attach; while its task has no node, once it has one."""
     while True:
+        was_placed = start.placed.is_set()
         try:
             return await program.converse(client, ATTACH, request, stdio)
         except Conflict:
-            if start.placed.is_set():
+            if was_placed:
                 raise
             await start.placed.wait()
 

@@ -17,7 +17,7 @@ from cli.render import listing, usage
 from cli.render.progress import Screen
 from cli.render.terminal import size_of_stdout
 from cli.render.usage import Usage, fitting
-from cli.resuming import resumed
+from cli.streams.resuming import resumed
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.views import StatsPart
 

@@ -10,7 +10,7 @@ from cli import flags, session
 from cli.client import Client
 from cli.lazy import Verb
 from cli.render.listing import Row, one_line
-from cli.resuming import resumed
+from cli.streams.resuming import resumed
 from cli.times import instant
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import Instant

@@ -24,6 +24,6 @@ def _exit_code(ref: str) -> int:
     """A restart of the controller, or another leader, does not end the wait."""
     client = session.connect()
     from cli.container.control import calls
-    from cli.resuming import resumed
+    from cli.streams.resuming import resumed
 
     return next(resumed(client, lambda: calls.wait(client, ref))).exit_code

@@ -10,7 +10,7 @@ from cli import converge
 from cli.client import Client
 from cli.converge import Watched
 from cli.errors import NotConverged
-from cli.resuming import PAUSE_S, resumed
+from cli.streams.resuming import PAUSE_S, resumed
 from pyswarm_core.errors import NotFound
 from pyswarm_core.views import ServiceProgress
 

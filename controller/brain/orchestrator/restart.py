@@ -7,17 +7,16 @@ the task ended, not on the current time, so it never changes.
 
 from collections.abc import Iterable
 
-from pyswarm_core.clock import Instant, after
-from pyswarm_core.limits import (
-    RESTART_BACKOFF_RESET,
-    RESTART_DOUBLED_MIN,
-    RESTART_PERIOD_MIN,
-    RESTARTS_REMEMBERED,
-)
+from pyswarm_core.clock import MILLISECOND, Instant, after
+from pyswarm_core.limits import RESTART_BACKOFF_RESET, RESTART_PERIOD_MIN, RESTARTS_REMEMBERED
 from pyswarm_core.objects import Service, Task, ended_unasked
 from pyswarm_core.specs import RestartCondition, RestartPolicy
 from pyswarm_core.states import TaskState, ends_by_itself
 
+DOUBLED_MIN = 100 * MILLISECOND
+"""A restart delay of at least this that doubles to RESTART_PERIOD_MIN or more is not subject to it:
+four tasks in a row are replaced sooner. Docker's first delay.
+"""
 _DOUBLINGS_MAX = 62
 """A delay of one nanosecond is longer than any maximum then."""
 
@@ -111,7 +110,7 @@ def replaced_at(policy: RestartPolicy, ended: Task) -> Instant:
     unless the delay doubles and so becomes longer.
     """
     at = starts_at(policy, ended) if ended.restarts else Instant(0)
-    if policy.delay >= RESTART_DOUBLED_MIN and policy.max_delay >= RESTART_PERIOD_MIN:
+    if policy.delay >= DOUBLED_MIN and policy.max_delay >= RESTART_PERIOD_MIN:
         return at
     if delay_before(policy, consecutive_after(ended)) < RESTART_PERIOD_MIN:
         at = max(at, after(ended.created_at, RESTART_PERIOD_MIN))

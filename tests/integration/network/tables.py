@@ -1,4 +1,4 @@
-"""The nft table of a task."""
+"""The tables of virtual addresses in tasks' namespaces, as nft lists them."""
 
 import json
 import time

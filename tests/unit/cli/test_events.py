@@ -32,7 +32,7 @@ def test_events_go_on_under_the_next_leader_where_they_ended(
         )  # fmt: skip
 
     gone = Unavailable("another term of leadership began: try again")
-    monkeypatch.setattr("cli.resuming.PAUSE_S", 0.0)
+    monkeypatch.setattr("cli.streams.resuming.PAUSE_S", 0.0)
     script.on(
         "Events",
         [replied(7, "a"), replied(8, "b"), gone],

@@ -132,7 +132,9 @@ def test_a_container_that_removes_itself_is_waited_for(
     gone = pb.ServiceProgress(gone=True)
     fleet.on("WatchService", [progress(1, 1)], [progress(1, 1), gone])
     assert pyswarm("run", "--rm", "web").code == 5
-    assert len(fleet.requests("WatchService")) == 2
+    assert (
+        len(fleet.requests("WatchService")) >= 2
+    )  # of the start, which a thread watches, and of the removal
     assert spec(fleet).mode == container(auto_remove=True).spec.mode
 
 

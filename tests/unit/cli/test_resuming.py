@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cli import resuming
 from cli.errors import NoAnswer, Unreachable
-from cli.resuming import resumed
+from cli.streams import resuming
+from cli.streams.resuming import resumed
 from pyswarm_core.errors import Exhausted, NotFound, Unavailable
 
 GONE = Unavailable("another term of leadership began: try again")

@@ -129,7 +129,7 @@ LEADER_GONE = Unavailable("another term of leadership began: try again")
 def test_a_live_table_goes_on_under_the_next_leader(
     script: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.resuming.PAUSE_S", 0.0)
+    monkeypatch.setattr("cli.streams.resuming.PAUSE_S", 0.0)
     script.on("Stats", [*TWICE, LEADER_GONE], LEADER_GONE, [part(3, "host1", "web.1")])
     ran = pyswarm("stats", "--format", "{{.Name}} {{.CPUPerc}}")
     assert (ran.code, ran.err) == (0, "")
@@ -141,7 +141,7 @@ def test_a_live_table_goes_on_under_the_next_leader(
 def test_a_stream_that_is_not_taken_up_again_says_so(
     script: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.resuming.RECONNECT_S", -1.0)
+    monkeypatch.setattr("cli.streams.resuming.RECONNECT_S", -1.0)
     script.on("Stats", [*TWICE, LEADER_GONE])
     ran = pyswarm("stats")
     assert ran.code == 1
