@@ -16,9 +16,10 @@ from pyswarm_core.logs.limits import LOG_READERS_PER_NODE
 from tests.e2e.acceptance.fleet import COMMAND_LIMIT_S, IMAGE, PYSWARM, Fleet
 from tests.e2e.acceptance.terminal import Terminal
 
+pytestmark = pytest.mark.slow
+
 FOLLOWERS = 200
 FLOOD_LINE = 1000
-FLOOD_BYTES = 1_000_000_000
 MEMORY_MAX = 300 << 20
 """Of an agent or controller, which has 50 to 80 MiB without readers."""
 
@@ -112,8 +113,8 @@ def test_previous_is_the_log_before_a_restart(fleet: Fleet) -> None:
 
 
 def test_each_replica_has_a_colour_on_a_terminal_alone(fleet: Fleet) -> None:
-    fleet("service", "create", "--name", "pair", "--replicas", "2", "--entrypoint", "sh",
-          IMAGE, "-c", "echo ready; sleep 1000")  # fmt: skip
+    fleet("service", "create", "--name", "pair", "--replicas", "2", "--stop-grace-period", "0s",
+          "--entrypoint", "sh", IMAGE, "-c", "echo ready; sleep 1000")  # fmt: skip
     fleet.until(lambda: raw(fleet, "pair").count(b"| ready\n") == 2, "both have written")
     plain = raw(fleet, "pair").decode().splitlines()
     assert "\x1b" not in "".join(plain)
@@ -160,13 +161,16 @@ def memory(pid: int) -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
-async def test_a_crowd_follows_a_flood_and_memory_is_bounded(fleet: Fleet) -> None:
+@pytest.mark.parametrize(
+    "size", [200_000_000, pytest.param(1_000_000_000, marks=pytest.mark.nightly)]
+)
+async def test_a_crowd_follows_a_flood_and_memory_is_bounded(fleet: Fleet, size: int) -> None:
     # It floods once it is told to, through a file of its own.
     line = "x" * (FLOOD_LINE - 1)
     name = run(
         fleet,
         "flood",
-        f"until [ -e /go ]; do echo waits; sleep 0.5; done; yes {line} | head -c {FLOOD_BYTES};"
+        f"until [ -e /go ]; do echo waits; sleep 0.5; done; yes {line} | head -c {size};"
         " while :; do echo over; sleep 0.5; done",
     )
     (task,) = fleet.running(name)
@@ -189,15 +193,17 @@ async def test_a_crowd_follows_a_flood_and_memory_is_bounded(fleet: Fleet) -> No
         f" {LOG_READERS_PER_NODE} readers read logs of this node already, which is the limit\n"
     )
     files = list((fleet.state_dir / host / "logs").glob(f"{task['ID']}*"))
-    assert sum(path.stat().st_size for path in files) < FLOOD_BYTES // 2
+    assert len(files) <= 3
+    assert sum(path.stat().st_size for path in files) < 500_000_000
     assert memory(fleet.daemon(host)) < MEMORY_MAX
     assert memory(fleet.daemon("host1", "controller")) < MEMORY_MAX
     fleet("rm", "-f", name)
 
 
 def test_a_follower_goes_on_though_a_host_is_gone(fleet: Fleet, tmp_path: Path) -> None:
-    fleet("service", "create", "--name", "both", "--mode", "global", "--entrypoint", "sh",
-          IMAGE, "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.2; done")  # fmt: skip
+    fleet("service", "create", "--name", "both", "--mode", "global", "--stop-grace-period", "0s",
+          "--entrypoint", "sh", IMAGE,
+          "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.2; done")  # fmt: skip
     out = tmp_path / "out"
 
     def lines() -> list[tuple[str, int]]:
