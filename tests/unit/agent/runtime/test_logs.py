@@ -5,6 +5,7 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 
 from agent.runtime import logrotate
 from agent.runtime.base import LogLimits
+from agent.runtime.logs.beginning import beginning
 from agent.runtime.logs.lines import LineJoiner
 from agent.runtime.logs.selection import LogQuery, Selection
 from pyswarm_core.logs.patterns import pattern
@@ -277,3 +279,16 @@ def test_rotation_is_due_at_the_size_and_only_with_several_files(tmp_path: Path)
     assert not logrotate.is_due(log, LogLimits(max_size=6, max_file=2))
     assert not logrotate.is_due(log, LogLimits(max_size=5, max_file=1))
     assert not logrotate.is_due(log, LogLimits())
+
+
+def test_a_log_is_counted_no_further_once_its_reader_is_gone(rotated_log: Path) -> None:
+    query = LogQuery(tail=1, matches=pattern("--grep", "line"))
+    skips = []
+    abandoned = Event()
+    for _ in range(2):
+        begin = beginning(rotated_log, query, abandoned)
+        assert begin.descriptor is not None
+        os.close(begin.descriptor)
+        skips.append(begin.skip)
+        abandoned.set()
+    assert skips == [1, 0]
