@@ -37,3 +37,13 @@ def rows(lines: Lines) -> list[tuple[str, str]]:
         ("e" * bool(mark & STDERR) + "p" * bool(mark & PARTIAL), text.decode())
         for mark, text in zip(lines.marks, lines.texts, strict=True)
     ]
+
+
+def rotate(log: Path) -> None:
+    """Rename every file of a log to the next older name."""
+    number = 1
+    while log.with_name(f"{log.name}.{number}").exists():
+        number += 1
+    for older in range(number, 1, -1):
+        log.with_name(f"{log.name}.{older - 1}").replace(log.with_name(f"{log.name}.{older}"))
+    log.replace(log.with_name(f"{log.name}.1"))

@@ -9,13 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from agent.runtime import logrotate
-from agent.runtime.base import LogLimits
 from agent.runtime.logs.lines import Lines
 from agent.runtime.logs.reading import read_log
 from agent.runtime.logs.selection import LogQuery
 from pyswarm_core.logs.lines import PARTIAL, STDERR, LogPlace
-from tests.unit.agent.runtime.logfiles import record, texts
+from tests.unit.agent.runtime.logfiles import record, rotate, texts
 
 
 def whole(found: Sequence[Lines], stream: int) -> bytes:
@@ -66,7 +64,7 @@ async def read_in_pieces(
     breaks=st.lists(st.integers(0, 3), max_size=12),
     tail=st.sampled_from([-1, 0, 1, 3]),
 )
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 async def test_reading_is_resumed_at_any_batch_without_loss_or_repetition(
     writes: list[tuple[str, str, int, bool]], breaks: list[int], tail: int
 ) -> None:
@@ -81,7 +79,7 @@ async def test_reading_is_resumed_at_any_batch_without_loss_or_repetition(
                     # Many records of one instant.
                     file.write(record(at, f"{number:06}" + "x" * size, stream, flag))
                 if rotates:
-                    logrotate.rotate(log, LogLimits(max_size=1, max_file=100))
+                    rotate(log)
                     log.touch()
 
         write(writes[:half], 1)

@@ -11,13 +11,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from agent.runtime import logrotate
-from agent.runtime.base import LogLimits
 from agent.runtime.logs.beginning import beginning
 from agent.runtime.logs.lines import LineJoiner
 from agent.runtime.logs.selection import LogQuery, Selection
 from pyswarm_core.logs.patterns import pattern
-from tests.unit.agent.runtime.logfiles import at_ns, batches, record, rows, texts
+from tests.unit.agent.runtime.logfiles import at_ns, batches, record, rotate, rows, texts
 
 
 async def test_a_prompt_beside_a_busy_stream_is_told(tmp_path: Path) -> None:
@@ -115,7 +113,7 @@ async def test_follow_goes_on_over_a_rotation_and_ends_when_told(tmp_path: Path)
     async for batch in batches(log, LogQuery(follow=True), ended):
         seen += [text.decode() for text in batch.texts]
         if seen[-1] == "first":
-            logrotate.rotate(log, LogLimits(max_size=1, max_file=3))
+            rotate(log)
             with log.with_name("log.1").open("a") as late:
                 late.write(record(2, "late"))
             log.write_text(record(3, "second"))
@@ -242,7 +240,7 @@ async def test_a_rotation_just_before_a_file_is_opened_skips_nothing(
     def rotating(path: Any, flags: int, mode: int = 0o777) -> int:
         if waiting and Path(path) == rotated_log.with_name(name):
             waiting.clear()
-            logrotate.rotate(rotated_log, LogLimits(max_size=1, max_file=5))
+            rotate(rotated_log)
             rotated_log.write_text(record(7, "line 7"))
         return opened(path, flags, mode)
 
@@ -253,32 +251,6 @@ async def test_a_rotation_just_before_a_file_is_opened_skips_nothing(
     count = int(last) if tail < 0 else tail
     assert last in "67"
     assert got == [f"line {number}" for number in range(int(last) - count + 1, int(last) + 1)]
-
-
-def test_a_log_is_whole_in_the_middle_of_a_rotation(rotated_log: Path) -> None:
-    newer = rotated_log.with_name("log.1")
-    newer.replace(rotated_log.with_name("log.3"))
-    names = [path.name for path in logrotate.files(rotated_log)]
-    assert names == ["log.3", "log.2", "log"]
-
-
-def test_rotation_drops_only_the_oldest(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    limits = LogLimits(max_size=1, max_file=3)
-    for number in range(5):
-        log.write_text(str(number))
-        logrotate.rotate(log, limits)
-    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"log.1": "4", "log.2": "3"}
-
-
-def test_rotation_is_due_at_the_size_and_only_with_several_files(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    assert not logrotate.is_due(log, LogLimits(max_size=1, max_file=2))
-    log.write_text("12345")
-    assert logrotate.is_due(log, LogLimits(max_size=5, max_file=2))
-    assert not logrotate.is_due(log, LogLimits(max_size=6, max_file=2))
-    assert not logrotate.is_due(log, LogLimits(max_size=5, max_file=1))
-    assert not logrotate.is_due(log, LogLimits())
 
 
 def test_a_log_is_counted_no_further_once_its_reader_is_gone(rotated_log: Path) -> None:
