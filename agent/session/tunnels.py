@@ -41,7 +41,7 @@ _log = EventLog("agent.session.tunnels")
 
 TUNNELS_AT_ONCE = 64
 FRAMES_QUEUED = 64
-LOG_FRAMES_QUEUED = 2
+LOG_FRAMES_QUEUED = 1
 """There may be many readers, and frames of logs are large."""
 _LAST = ("end", "error")
 _IMAGE_ERRORS: dict[type[Exception], str] = {

@@ -3,7 +3,9 @@
 LOG_LINE_BYTES = 64 * 1024
 """A longer line is sent in parts: a reader holds one per stream. Docker's parts have 16 KiB."""
 LOG_READERS_PER_NODE = 256
-"""Readers of logs that one agent serves at once; one that does not read holds up to four frames."""
+"""Readers of logs that one agent serves at once; each has blocks of a file in memory,
+0.7 MB if it is slow.
+"""
 LOG_FRAME_BYTES = 1024 * 1024
 """Text of log lines of several tasks in one message. An agent's frame has a block of a file."""
 GREP_BYTES = 1024

@@ -6,7 +6,9 @@ files are read twice: first to count the lines that do.
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
+from threading import Event
 from typing import NamedTuple
 
 from agent.runtime.logs import files
@@ -29,8 +31,8 @@ class Beginning(NamedTuple):
     in_parts: Sequence[str] = ()
 
 
-def beginning(log: Path, query: LogQuery) -> Beginning:
-    """Before the first line of the query. Blocks: it may read the whole log."""
+def beginning(log: Path, query: LogQuery, abandoned: Event) -> Beginning:
+    """Before the first line of the query. Blocks: it may read the whole log, until `abandoned`."""
     if query.place is not None:
         return _resumed(log, query.place)
     if query.tail < 0:
@@ -40,7 +42,7 @@ def beginning(log: Path, query: LogQuery) -> Beginning:
             return Beginning(None)
         if query.tail == 0 or query.counts_all:
             return Beginning(os.dup(_seek_last(opened, query.tail)))
-        number, skip = _last_chosen(opened, query)
+        number, skip = _last_chosen(opened, query, abandoned)
         os.lseek(opened[number], 0, os.SEEK_SET)
         return Beginning(os.dup(opened[number]), skip)
 
@@ -68,7 +70,7 @@ def _first_since(log: Path, since_ns: int) -> int | None:
     return found
 
 
-def _last_chosen(opened: Sequence[int], query: LogQuery) -> tuple[int, int]:
+def _last_chosen(opened: Sequence[int], query: LogQuery, abandoned: Event) -> tuple[int, int]:
     """The number of the file in which the last `tail` of the chosen lines begin, and how many of
     the chosen ones in and after it come before them.
     """
@@ -78,7 +80,8 @@ def _last_chosen(opened: Sequence[int], query: LogQuery) -> tuple[int, int]:
     for descriptor in opened:
         begun.append(joiner.holds)
         os.lseek(descriptor, 0, os.SEEK_SET)
-        counts.append(sum(len(selection.of(joiner.feed(block))) for block in _blocks(descriptor)))
+        blocks = takewhile(lambda _: not abandoned.is_set(), _blocks(descriptor))
+        counts.append(sum(len(selection.of(joiner.feed(block))) for block in blocks))
     counts[-1] += len(selection.of(joiner.flush()))
     skip = max(sum(counts) - query.tail, 0)
     number = 0

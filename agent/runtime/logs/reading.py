@@ -10,6 +10,7 @@ a file is deleted before it was read.
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,8 +36,10 @@ _WAIT_S = 1.0
 _GATHER_S = 0.05
 _LATE_NS = 100_000_000
 """How much later than its time a line may be in the file."""
-_MATCHING = ThreadPoolExecutor(1, "grep")
-"""Patterns are matched beside the event loop, and never by more than one thread."""
+_MATCHING, _COUNTING = ThreadPoolExecutor(1, "grep"), ThreadPoolExecutor(1, "count")
+"""Lines are matched beside the event loop, and never by more than one thread for those that are
+read and one for those that are counted.
+"""
 
 
 class _End(msgspec.Struct, frozen=True):
@@ -74,11 +77,13 @@ async def read_log(
 
 
 async def _begun(log: Path, query: LogQuery) -> Beginning:
-    loop = asyncio.get_running_loop()
-    work = loop.run_in_executor(None, beginning, log, query)
+    loop, abandoned = asyncio.get_running_loop(), threading.Event()
+    executor = None if query.tail <= 0 or query.counts_all else _COUNTING
+    work = loop.run_in_executor(executor, beginning, log, query, abandoned)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
+        abandoned.set()
         work.add_done_callback(_close)
         raise
 

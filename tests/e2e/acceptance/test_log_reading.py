@@ -1,7 +1,6 @@
 """`logs` as users have it: filters, colours, bytes, crowds of readers, and hosts that fail."""
 
 import asyncio
-import itertools
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +16,12 @@ from pyswarm_core.logs.limits import LOG_READERS_PER_NODE
 from tests.e2e.acceptance.fleet import COMMAND_LIMIT_S, IMAGE, PYSWARM, Fleet
 from tests.e2e.acceptance.terminal import Terminal
 
+pytestmark = pytest.mark.slow
+
 FOLLOWERS = 200
 FLOOD_LINE = 1000
-FLOOD_BYTES = 1_000_000_000
-MEMORY_MAX = 200 << 20
-"""Of an agent or controller: a fifth of the flood, and far more than either takes."""
+MEMORY_MAX = 300 << 20
+"""Of an agent or controller, which has 50 to 80 MiB without readers."""
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +50,13 @@ def raw(fleet: Fleet, *words: str) -> bytes:
 
 @contextmanager
 def following(fleet: Fleet, out: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`pyswarm logs --follow` for the length of the block; stderr is beside `out`."""
+    """`pyswarm service logs --follow` for the length of the block; stderr is beside `out`."""
     with out.open("wb") as file, out.with_suffix(".err").open("wb") as errors:
         process = subprocess.Popen(
-            [PYSWARM, "logs", "--follow", *words], env=fleet.environment, stdout=file, stderr=errors
+            [PYSWARM, "service", "logs", "--follow", *words],
+            env=fleet.environment,
+            stdout=file,
+            stderr=errors,
         )
         try:
             yield process
@@ -77,7 +80,9 @@ def test_all_bytes_come_out_as_they_were_written(fleet: Fleet) -> None:
 
 
 def test_lines_are_chosen_by_pattern_time_and_number(fleet: Fleet) -> None:
-    name = run(fleet, "count", "seq 1 2000; echo error >&2; seq 2001 3000; sleep 1000")
+    # conmon reads both streams in no order.
+    script = "seq 1 2000; sleep 0.3; echo error >&2; sleep 0.3; seq 2001 3000; sleep 1000"
+    name = run(fleet, "count", script)
     fleet.until(lambda: raw(fleet, "-n", "1", name) == b"3000\n", "it has counted")
     done = fleet.run("logs", "--grep", "^(1.*9|error)$", "--tail", "3", name)
     assert (done.out, done.err) == ("1989\n1999\n", "error\n")
@@ -108,8 +113,8 @@ def test_previous_is_the_log_before_a_restart(fleet: Fleet) -> None:
 
 
 def test_each_replica_has_a_colour_on_a_terminal_alone(fleet: Fleet) -> None:
-    fleet("service", "create", "--name", "pair", "--replicas", "2", "--entrypoint", "sh",
-          IMAGE, "-c", "echo ready; sleep 1000")  # fmt: skip
+    fleet("service", "create", "--name", "pair", "--replicas", "2", "--stop-grace-period", "0s",
+          "--entrypoint", "sh", IMAGE, "-c", "echo ready; sleep 1000")  # fmt: skip
     fleet.until(lambda: raw(fleet, "pair").count(b"| ready\n") == 2, "both have written")
     plain = raw(fleet, "pair").decode().splitlines()
     assert "\x1b" not in "".join(plain)
@@ -133,7 +138,7 @@ def test_each_replica_has_a_colour_on_a_terminal_alone(fleet: Fleet) -> None:
 
 
 class Crowd:
-    """Followers of one container, on one connection; those of odd numbers are never read."""
+    """Followers of one container, on one connection; only every fifth is ever read."""
 
     def __init__(self, stub: Any, name: str, count: int) -> None:
         request = pb.LogsRequest(ref=name, follow=True, tail=0, container=True)
@@ -142,7 +147,7 @@ class Crowd:
     async def until_all_hear(self, text: bytes) -> None:
         """Read until each follower that reads has had a line of this text."""
         async with asyncio.timeout(COMMAND_LIMIT_S), asyncio.TaskGroup() as group:
-            for call in self.calls[::2]:
+            for call in self.calls[::5]:
                 group.create_task(self._hear(call, text))
 
     async def _hear(self, call: Any, text: bytes) -> None:
@@ -156,17 +161,20 @@ def memory(pid: int) -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
-async def test_a_crowd_follows_a_flood_and_memory_is_bounded(fleet: Fleet) -> None:
+@pytest.mark.parametrize(
+    "size", [200_000_000, pytest.param(1_000_000_000, marks=pytest.mark.nightly)]
+)
+async def test_a_crowd_follows_a_flood_and_memory_is_bounded(fleet: Fleet, size: int) -> None:
     # It floods once it is told to, through a file of its own.
     line = "x" * (FLOOD_LINE - 1)
     name = run(
         fleet,
         "flood",
-        f"until [ -e /go ]; do echo waits; sleep 0.5; done; yes {line} | head -c {FLOOD_BYTES};"
+        f"until [ -e /go ]; do echo waits; sleep 0.5; done; yes {line} | head -c {size};"
         " while :; do echo over; sleep 0.5; done",
     )
     (task,) = fleet.running(name)
-    socket = fleet.run_dir / "host1" / "controller.sock"
+    socket = fleet.run_dir / "pyswarm.sock"
     async with channel(f"unix:{socket}", None, aio=True) as connection:
         stub = ControlStub(connection)
         crowd = Crowd(stub, name, FOLLOWERS)
@@ -185,20 +193,26 @@ async def test_a_crowd_follows_a_flood_and_memory_is_bounded(fleet: Fleet) -> No
         f" {LOG_READERS_PER_NODE} readers read logs of this node already, which is the limit\n"
     )
     files = list((fleet.state_dir / host / "logs").glob(f"{task['ID']}*"))
-    assert sum(path.stat().st_size for path in files) < FLOOD_BYTES // 2
+    assert len(files) <= 3
+    assert sum(path.stat().st_size for path in files) < 500_000_000
     assert memory(fleet.daemon(host)) < MEMORY_MAX
     assert memory(fleet.daemon("host1", "controller")) < MEMORY_MAX
     fleet("rm", "-f", name)
 
 
 def test_a_follower_goes_on_though_a_host_is_gone(fleet: Fleet, tmp_path: Path) -> None:
-    fleet("service", "create", "--name", "both", "--mode", "global", "--entrypoint", "sh",
-          IMAGE, "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.2; done")  # fmt: skip
+    fleet("service", "create", "--name", "both", "--mode", "global", "--stop-grace-period", "0s",
+          "--entrypoint", "sh", IMAGE,
+          "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.2; done")  # fmt: skip
     out = tmp_path / "out"
 
+    def lines() -> list[tuple[str, int]]:
+        """The task with its host, and the number, of each line."""
+        found = [line.split() for line in out.read_text().split("\n")[:-1]]
+        return [(task, int(number)) for task, _, number in found]
+
     def told(host: str) -> list[int]:
-        lines = out.read_text().split("\n")[:-1]
-        return [int(line.rpartition(" ")[2]) for line in lines if f"@{host} " in line]
+        return [number for task, number in lines() if task.endswith(f"@{host}")]
 
     with following(fleet, out, "--tail", "1", "both") as process:
         fleet.until(lambda: told("host2") and told("host3"), "both write")
@@ -214,8 +228,8 @@ def test_a_follower_goes_on_though_a_host_is_gone(fleet: Fleet, tmp_path: Path) 
         seen = len(told("host3"))
         fleet.until(lambda: len(told("host3")) > seen + 10, "it goes on after it came back")
         assert process.poll() is None
-    # The tasks of the host that was cut off may have been replaced; each of them counts from 1.
-    for host in ("host1", "host2", "host3"):
-        for before, after in itertools.pairwise(told(host)):
-            assert after in (before + 1, 1)
+    # Nothing is lost or repeated. The task of the host that was cut off may have been replaced.
+    for one in {task for task, _ in lines()}:
+        numbers = [number for task, number in lines() if task == one]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     fleet("service", "rm", "both")

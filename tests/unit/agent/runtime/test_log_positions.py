@@ -9,8 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from agent.runtime import logrotate
-from agent.runtime.base import LogLimits
 from agent.runtime.logs.lines import Lines
 from agent.runtime.logs.reading import read_log
 from agent.runtime.logs.selection import LogQuery
@@ -66,7 +64,7 @@ async def read_in_pieces(
     breaks=st.lists(st.integers(0, 3), max_size=12),
     tail=st.sampled_from([-1, 0, 1, 3]),
 )
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 async def test_reading_is_resumed_at_any_batch_without_loss_or_repetition(
     writes: list[tuple[str, str, int, bool]], breaks: list[int], tail: int
 ) -> None:

@@ -5,12 +5,14 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from agent.runtime.base import LogLimits
+from agent.runtime.logs.beginning import beginning
 from agent.runtime.logs.lines import LineJoiner
 from agent.runtime.logs.selection import LogQuery, Selection
 from pyswarm_core.logs.patterns import pattern
@@ -248,3 +250,16 @@ async def test_a_rotation_just_before_a_file_is_opened_skips_nothing(
     count = int(last) if tail < 0 else tail
     assert last in "67"
     assert got == [f"line {number}" for number in range(int(last) - count + 1, int(last) + 1)]
+
+
+def test_a_log_is_counted_no_further_once_its_reader_is_gone(rotated_log: Path) -> None:
+    query = LogQuery(tail=1, matches=pattern("--grep", "line"))
+    skips = []
+    abandoned = Event()
+    for _ in range(2):
+        begin = beginning(rotated_log, query, abandoned)
+        assert begin.descriptor is not None
+        os.close(begin.descriptor)
+        skips.append(begin.skip)
+        abandoned.set()
+    assert skips == [1, 0]
