@@ -1,6 +1,7 @@
 """Connections to the journal and to syslog servers. SHELL over sockets; blocking."""
 
 import errno
+import os
 import select
 import socket
 from contextlib import suppress
@@ -9,6 +10,8 @@ from typing import Any
 from pyswarm_core.docker.logdrivers import HOST_SYSLOG, JOURNALD, Address, LogSettings
 
 JOURNAL = "/run/systemd/journal/socket"
+ANSWER_S = 0.05
+"""How long after its first datagram a server's host may answer that nobody listens."""
 TIMEOUT_S = 5.0
 """Of a connection and of one message: a server that does not read must not block others' lines."""
 
@@ -42,6 +45,7 @@ class Sink:
 
     def send(self, message: bytes) -> None:
         """Send one message. One that no datagram can hold is dropped."""
+        is_first = self._socket is None
         if self._socket is None:
             self._socket = self._connected()
         try:
@@ -49,6 +53,8 @@ class Sink:
                 self._socket.sendall(message)
             else:
                 self._socket.send(message)
+            if is_first and self._address.kind == "udp":
+                _require_accepted(self._socket)
         except OSError as error:
             self.close()
             if error.errno != errno.EMSGSIZE:
@@ -99,3 +105,13 @@ class Sink:
             made.close()
             raise
         return made
+
+
+def _require_accepted(made: socket.socket) -> None:
+    """Raises OSError if the host of the server answers that nobody listens."""
+    poll = select.poll()
+    poll.register(made, select.POLLERR)
+    if poll.poll(ANSWER_S * 1000) and (
+        error := made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    ):
+        raise OSError(error, os.strerror(error))

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from agent.runtime import conmon
 from agent.runtime.base import LogLimits, RuntimeFailed
+from agent.runtime.conmon import Binaries, MonitorCall, arguments
 from agent.runtime.logs.reading import read_log
 from agent.runtime.logs.selection import LogQuery
 from tests.fixtures.runtime_contract import PATIENCE_S, exit_of, until
@@ -120,6 +122,27 @@ async def test_a_flood_keeps_the_limits_while_no_agent_runs(world: RealWorld) ->
     most = await flood(world, FLOODS["lines"], limits)
     assert most <= 2 * limits.max_size
     assert (await texts(Path(world.runtime.log_path("a1"))))[-1] == b"4000000"
+
+
+async def test_a_container_of_an_earlier_agent_whose_conmon_has_no_limit_is_rotated(
+    world: RealWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unlimited(binaries: Binaries, call: MonitorCall) -> list[str]:
+        words = arguments(binaries, call)
+        place = words.index("--log-size-max")
+        return words[:place] + words[place + 2 :]
+
+    monkeypatch.setattr(conmon, "arguments", unlimited)
+    script = "i=0; while [ $i -lt 4000 ]; do i=$((i+1)); echo line $i; sleep 0.001; done"
+    limits = LogLimits(max_size=20_000, max_file=20)
+    config = world.custom("a1", ("/bin/sh", "-c", script), log_limits=limits)
+    await world.runtime.create(config)
+    async with tended(world):
+        await world.runtime.start("a1")
+        await exit_of(world.runtime, "a1")
+    log = Path(world.runtime.log_path("a1"))
+    assert log.with_name("a1.2").exists()
+    assert await texts(log) == [f"line {number}".encode() for number in range(1, 4001)]
 
 
 async def test_output_that_is_not_stored_reaches_attached_clients_alone(world: RealWorld) -> None:

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from agent.runtime import logrotate
+from agent.runtime.base import LogLimits
 from agent.runtime.logs.lines import Lines
 from agent.runtime.logs.reading import read_log
 from agent.runtime.logs.selection import LogQuery
