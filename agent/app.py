@@ -66,6 +66,7 @@ from pyswarm_core.aio.daemon import own_folder
 from pyswarm_core.aio.echo import Echoes
 from pyswarm_core.aio.http.health import serve_health
 from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.aio.memory import trim
 from pyswarm_core.aio.metrics import ScrapeSecurity, serve_metrics
 from pyswarm_core.aio.system import SystemClock, UnsteppedClock
 from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
@@ -136,7 +137,9 @@ class _Served:
     def listen(self, config: Config, stack: AsyncExitStack, registry: CollectorRegistry) -> None:
         """Begin to serve."""
         security = ScrapeSecurity(self._credentials, self._token_digest)
-        stack.enter_context(serve_metrics(config.metrics_addr, registry, security, self._more))
+        stack.enter_context(
+            serve_metrics(config.metrics_addr, registry, security, self._more, trim)
+        )
         stack.enter_context(serve_health(config.health_addr, self._is_ready))
 
     def _more(self, *, openmetrics: bool) -> list[bytes]:

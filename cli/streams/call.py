@@ -15,6 +15,7 @@ import grpc
 from cli.client import LEADER_POLL_S, RESTART_TIMEOUT_S, STREAM_TIMEOUT_S, Client
 from cli.context.credentials import credentials_of
 from cli.errors import Broken
+from pyswarm_core.aio.channel import STREAM_OPTIONS
 from pyswarm_core.aio.credentials import channel
 from pyswarm_core.aio.streams.framed import ENDED, Framed, opened
 from pyswarm_core.api.v1 import streams_pb2
@@ -82,7 +83,7 @@ class Opened:
     async def _open(self) -> Call:
         client, operation = self._client, self._operation
         credentials = credentials_of(client.context, RESTART_TIMEOUT_S)
-        connection = channel(client.host, credentials, aio=True)
+        connection = channel(client.host, credentials, aio=True, options=STREAM_OPTIONS)
         await self._stack.enter_async_context(connection)
         first = streams_pb2.StreamFrame()
         to_proto(self._request, getattr(first, operation.field))

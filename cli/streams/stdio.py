@@ -5,11 +5,20 @@ for ever: a thread does it, which nothing waits for when the process ends.
 """
 
 import asyncio
+import errno
+import fcntl
 import os
 import select
 import threading
 from contextlib import suppress
 from queue import SimpleQueue
+
+_SMALL = 64 * 1024
+_PIPE_BYTES = 1024 * 1024
+"""Of a pipe that gets large frames (`STREAM_FRAME_BYTES`): two fit into it."""
+_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+_UNSUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ESPIPE)
+"""Errors of RWF_NOWAIT where a terminal, a file or the kernel does not have it."""
 
 
 class Input:
@@ -40,29 +49,60 @@ class Input:
 
 
 class Output:
-    """Writes a descriptor. Raises OSError, BrokenPipeError if nobody reads the other end."""
+    """Writes a descriptor. Raises OSError, BrokenPipeError if nobody reads the other end.
+
+    What a pipe or socket takes at once is written at once; a thread writes the rest, in its turn.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._work: SimpleQueue[tuple[bytes, asyncio.Future[None]]] = SimpleQueue()
+        self._work: SimpleQueue[tuple[memoryview, asyncio.Future[None]]] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._waiting = 0
+        """Writes that the thread has not completed."""
+        self._takes_at_once = bool(_NOWAIT)
+        self._is_large = False
 
     async def __call__(self, data: bytes) -> None:
         """Return when the bytes were written."""
+        left = memoryview(data)
+        if self._takes_at_once and not self._waiting:
+            left = left[self._write_at_once(left) :]
+        if not left:
+            return
         if self._thread is None:
             loop = asyncio.get_running_loop()
             self._thread = threading.Thread(target=self._run, args=(loop,), daemon=True)
             self._thread.start()
         written = asyncio.get_running_loop().create_future()
-        self._work.put((data, written))
-        await written
+        self._waiting += 1
+        self._work.put((left, written))
+        try:
+            await written
+        finally:
+            self._waiting -= 1
+
+    def _write_at_once(self, data: memoryview) -> int:
+        """Write what does not block; returns how much that was."""
+        if len(data) > _SMALL and not self._is_large:
+            self._is_large = True
+            with suppress(OSError):  # it is no pipe, or has the size that this user may give it
+                fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        try:
+            return os.pwritev(self._descriptor, [data], -1, _NOWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            self._takes_at_once = False
+            return 0
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         while True:
-            data, written = self._work.get()
+            left, written = self._work.get()
             error: OSError | None = None
             try:
-                left = memoryview(data)
                 while left:
                     left = left[self._write(left) :]
             except OSError as raised:

@@ -21,6 +21,7 @@ from pyswarm_core.limits import (
     STREAMS_PER_CONNECTION,
     TUNNEL_FRAME_BYTES,
 )
+from pyswarm_core.streams.limits import STREAM_FRAME_BYTES
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES),
@@ -35,6 +36,15 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.enable_http_proxy", 0),
 )
+
+STREAM_OPTIONS: tuple[tuple[str, int], ...] = (
+    *CHANNEL_OPTIONS,
+    ("grpc.http2.max_frame_size", STREAM_FRAME_BYTES),
+    ("grpc.http2.lookahead_bytes", STREAM_FRAME_BYTES),
+)
+"""Of a client that receives byte streams: a frame arrives in one part, without a round trip per
+window of 64 KiB. The credit of the stream bounds what is under way.
+"""
 
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", TUNNEL_FRAME_BYTES),

@@ -21,6 +21,15 @@ TRIM_FROM_BYTES = 1024 * 1024
 ARENAS = 2
 
 
+def trim() -> None:
+    """Return what is free between blocks in use, after work that took much for a moment. It takes
+    1.5 ms in an agent, longer with a large heap. Does nothing where libc is not glibc.
+    """
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
 def give_back_freed_memory() -> None:
     """Call it once, before there are threads. Does nothing where libc is not glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

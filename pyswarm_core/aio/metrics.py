@@ -49,9 +49,10 @@ def serve_metrics(
     registry: CollectorRegistry,
     security: ScrapeSecurity,
     more: "More | None" = None,
+    sent: Callable[[], None] = lambda: None,
 ) -> Iterator[int]:
     """Serve `registry` and `more` at `host:port` while the block runs; yields the port (with port
-    0, the chosen one).
+    0, the chosen one). `sent` is called after each answer.
 
     An empty address serves nothing. Raises InvalidArgument if the address cannot be used.
     """
@@ -60,7 +61,7 @@ def serve_metrics(
         return
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
-    pages = _only_metrics(_page(registry, more))
+    pages = _only_metrics(_page(registry, more, sent))
     if is_loopback(address):
         with serving("--metrics-addr", address, pages) as port:
             yield port
@@ -101,7 +102,22 @@ def _guarded(pages: "WSGIApplication", digest: Callable[[], bytes]) -> "WSGIAppl
     return answer
 
 
-def _page(registry: CollectorRegistry, more: "More | None") -> "WSGIApplication":
+class _Parts(list[bytes]):
+    """The parts of an answer, which its server closes once it is sent."""
+
+    def __init__(self, parts: Iterable[bytes], sent: Callable[[], None]) -> None:
+        super().__init__(parts)
+        self._sent = sent
+
+    def close(self) -> None:
+        """See PEP 3333."""
+        self.clear()
+        self._sent()
+
+
+def _page(
+    registry: CollectorRegistry, more: "More | None", sent: Callable[[], None]
+) -> "WSGIApplication":
     """As `make_wsgi_app`, with more; and without a choice of names, which is of no use here."""
 
     def answer(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
@@ -117,7 +133,7 @@ def _page(registry: CollectorRegistry, more: "More | None") -> "WSGIApplication"
             parts = [*map(packing.compress, parts), packing.flush()]
             headers.append(("Content-Encoding", "gzip"))
         start("200 OK", [*headers, ("Content-Length", str(sum(map(len, parts))))])
-        return parts
+        return _Parts(parts, sent)
 
     return answer
 

@@ -5,6 +5,7 @@ import gzip
 import http.client
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -113,6 +114,14 @@ def test_metrics_of_no_registry_are_served_in_both_formats(
     found = {one.name: one.value for one in samples if one.name.endswith("s_total")}
     assert found["things_total"] == 3
     assert [one.value for one in samples if one.name == "more_total"] == [5]
+
+
+def test_what_follows_an_answer_is_called_once_it_is_sent() -> None:
+    sent = threading.Event()
+    with serve_metrics("127.0.0.1:0", registry(), NOBODY, more, sent.set) as port:
+        assert not sent.is_set()
+        assert get(plain(port), "/metrics")[0] == 200
+        assert sent.wait(20)
 
 
 def test_metrics_on_loopback_are_plain() -> None:
