@@ -123,7 +123,7 @@ class Turns:
         self._retry_s = 0.0
         self._not_before_s = 0.0
 
-    async def call(self, send: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]) -> T | None:
+    async def call(self, send: Callable[[Unpack[Ts]], T], *args: *Ts) -> T | None:
         """What `send` returns, in a thread. None, after the pause, if the address has failed.
         Raises OSError.
         """

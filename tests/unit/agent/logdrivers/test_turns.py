@@ -95,25 +95,25 @@ async def test_a_failure_is_a_pause_for_all_containers_of_its_address(
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    def fail(name: str) -> None:
+    def fail(name: str) -> str:
         calls.append(name)
-        raise OSError
+        raise OSError("gone")
 
     with ThreadPoolExecutor(1) as threads:
         turns = Turns(threads)
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="gone"):
             await turns.call(fail, "a")
         monkeypatch.setattr(asyncio, "sleep", sleep)
         assert await turns.call(fail, "b") is None
         assert calls == ["a"]
         assert 0 < slept[0] <= 1
         turns._not_before_s = 0.0
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="gone"):
             await turns.call(fail, "b")
         assert turns._retry_s == 2.0
         turns.worked()
         turns._not_before_s = 0.0
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="gone"):
             await turns.call(fail, "b")
         assert turns._retry_s == 1.0
 
