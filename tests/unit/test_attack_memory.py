@@ -32,17 +32,17 @@ def readings(
 
 
 @pytest.mark.parametrize(
-    "controller", [(80, 109, 133, 137), (80, 100, 100, 90), (80, 100, 130, 144)]
+    "controller", [(82, 122, 130, 140), (80, 100, 100, 90), (80, 100, 130, 144)]
 )
 def test_memory_that_flattens_is_no_leak(controller: tuple[int, ...]) -> None:
     assert grown(readings(controller)) == []
 
 
 def test_a_leak_during_the_warm_up_counts() -> None:
-    (found,) = grown(readings((80, 146, 146, 146)))
+    (found,) = grown(readings((80, 154, 154, 154)))
     assert found == (
-        "controller: 66.0 MiB more than at the start: 80 MiB at the start, 146 MiB after the"
-        " warm-up, 146 MiB at the half, 146 MiB at the end"
+        "controller: 74.0 MiB more than at the start: 80 MiB at the start, 154 MiB after the"
+        " warm-up, 154 MiB at the half, 154 MiB at the end"
     )
 
 
@@ -51,9 +51,9 @@ def test_a_leak_goes_on_growing() -> None:
     assert found.startswith("controller: 17.0 MiB more in the last 60 s: ")
 
 
-def test_agents_grow_little() -> None:
-    (found,) = grown(readings((80, 90, 100, 100), (50, 56, 58, 61)))
-    assert found.startswith("agent of host1: 11.0 MiB more than at the start")
+def test_agents_grow_by_what_their_tasks_and_tunnels_take() -> None:
+    (found,) = grown(readings((80, 90, 100, 100), (60, 106, 108, 109)))
+    assert found.startswith("agent of host1: 49.0 MiB more than at the start")
 
 
 def test_a_line_has_all_readings_of_a_daemon() -> None:
@@ -67,5 +67,5 @@ def test_the_bounds_are_those_of_the_stores() -> None:
     events, certificates = EVENTS_KEPT * 0.6 * 1024, PARSED * 2 * 1024
     audit = (AUDIT_BYTES + 2 * AUDIT_BYTES_OTHER) * 1.15
     assert abs(events + certificates + audit - STORES) < MIB
-    assert ALLOCATORS + STORES == 64 * MIB
-    assert (AGENT_GROWTH_MAX, LEAK_MAX, NOISE) == (10 * MIB, 8 * MIB, 8 * MIB)
+    assert ALLOCATORS + STORES == 72 * MIB
+    assert (AGENT_GROWTH_MAX, LEAK_MAX, NOISE) == (48 * MIB, 8 * MIB, 8 * MIB)
