@@ -11,8 +11,8 @@ The allocators of Python, glibc and gRPC keep parts of what a peak of calls took
 measured a controller grows from 82 MiB to 122, 130 and 140 MiB in 160 s under the load.
 
 An agent stores nothing of an attack. It holds up to NODE_TASKS_MAX = 1,000 tasks and some hundred
-tunnels at once, and its allocators keep parts of that. As measured it grows from 60 MiB to 96 to 100
-MiB in the first 40 s, and no further in the next 190 s: 48 MiB are allowed.
+tunnels at once, and its allocators keep parts of that. As measured it grows from 60 MiB to about 98
+in the first 40 s, and no further in the next 190 s: 48 MiB are allowed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
