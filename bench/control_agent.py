@@ -60,7 +60,7 @@ class Agent:
 
     def __init__(self, host: Host, authority: CertificateAuthority | None) -> None:
         self.host = host
-        self._credentials = _certified(host, authority) if authority else None
+        self._credentials = certified_credentials(host, authority) if authority else None
         self.connected = False
         self.lost = 0
         """Sessions that failed."""
@@ -144,7 +144,8 @@ class Agent:
             await self._call.write(message)
 
 
-def _certified(host: Host, authority: CertificateAuthority) -> ClientCredentials:
+def certified_credentials(host: Host, authority: CertificateAuthority) -> ClientCredentials:
+    """The credentials of a node, with a certificate for its `host_key`."""
     key = host_key(host.node_id)
     subject = Subject(Unit.WORKER, host.node_id, CLUSTER_ID)
     now = SystemClock().now()

@@ -407,8 +407,8 @@ TUNNEL_FRAME_BYTES = 4 * 1024 * 1024
 """The largest message that a controller accepts, from anybody: gRPC has one limit for all calls."""
 IMAGES_PER_NODE_MAX = 10_000
 """Images that one host may list."""
-TUNNELS_MAX = 1_000
-"""Streams to agents that one leader keeps open at once."""
+TUNNELS_MAX = 2_000
+"""Streams to agents that one leader keeps open at once; one caller has a quarter of them."""
 STATS_PERIOD_MIN = 100 * MILLISECOND
 """The shortest period of samples of containers: those of a thousand take a fifth of a second."""
 STATS_NODES_MAX = 256

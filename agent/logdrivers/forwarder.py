@@ -24,7 +24,7 @@ import msgspec
 
 from agent.logdrivers.messages import rendering
 from agent.logdrivers.plan import Forwarding
-from agent.logdrivers.sinks import Sink, address_of, shown
+from agent.logdrivers.sinks import Addresses, Sink, Turns, address_of, shown
 from agent.logdrivers.source import Source
 from agent.runtime import logrotate
 from pyswarm_core.aio.logs import EventLog
@@ -38,9 +38,12 @@ _POLL_S = 0.5
 _SCAN_S = 10.0
 _BATCH = 512
 """Messages that one call sends: at most a few milliseconds of a thread."""
-_RETRY_S, _RETRY_MAX_S = 1.0, 30.0
-_THREADS = 4
-"""A server that does not answer holds one for TIMEOUT_S, twice a minute."""
+_RETRY_S = 30.0
+"""Of a log that cannot be opened."""
+_THREADS = 64
+"""Made as needed. An address that does not answer holds one for TIMEOUT_S, twice a minute: 400 such
+addresses leave others a thread.
+"""
 
 
 class _Outcome(Enum):
@@ -65,6 +68,7 @@ class Forwarder:
         self._news = asyncio.Event()
         self._running: set[str] = set()
         self._pool = ThreadPoolExecutor(_THREADS, "forward")
+        self._addresses = Addresses(self._pool)
 
     def close(self) -> None:
         """End the threads; a restarted agent goes on from the positions on disk."""
@@ -100,11 +104,12 @@ class Forwarder:
         one = None
         try:
             one = await loop.run_in_executor(self._pool, self._opened, container_id)
-            await self._send_all(one)
+            with self._addresses.turns(one.where) as turns:
+                await self._send_all(one, turns)
             await loop.run_in_executor(self._pool, _finish, one.log)
         except (OSError, msgspec.DecodeError) as error:
             _log.error("logs.forward_failed", id=container_id, error=error)
-            await asyncio.sleep(_RETRY_MAX_S)
+            await asyncio.sleep(_RETRY_S)
         finally:
             if one is not None:
                 # In a thread: one that still sends, of a cancelled task, has the lock.
@@ -121,20 +126,20 @@ class Forwarder:
             raise
         return _Forwarded(log, forwarding, self._hostname)
 
-    async def _send_all(self, one: "_Forwarded") -> None:
+    async def _send_all(self, one: "_Forwarded", turns: Turns) -> None:
         """Return once everything was sent, or the log of a removed container was given up."""
-        loop = asyncio.get_running_loop()
-        retry_s = _RETRY_S
         while not one.is_given_up():
-            ended = self._ended(one.log.name)
+            messages = one.messages
             try:
-                outcome, took_s = await loop.run_in_executor(self._pool, one.send, ended)
+                sent = await turns.call(one.send, self._ended(one.log.name))
             except OSError as error:
                 one.failed(error)
-                await asyncio.sleep(retry_s)
-                retry_s = min(2 * retry_s, _RETRY_MAX_S)
                 continue
-            retry_s = _RETRY_S
+            if sent is None:  # the address failed meanwhile
+                continue
+            if one.messages > messages:
+                turns.worked()
+            outcome, took_s = sent
             if outcome is _Outcome.DONE:
                 return
             # A container that prints without a pause takes at most half of a processor.
@@ -146,10 +151,12 @@ class _Forwarded:
 
     def __init__(self, log: Path, forwarding: Forwarding, hostname: str) -> None:
         self.log = log
-        self._where = address_of(forwarding.settings)
-        self._sink = Sink(self._where)
+        self.where = address_of(forwarding.settings)
+        self._sink = Sink(self.where)
         self._render = rendering(forwarding, hostname, os.getpid())
         self._source = Source(log, log.with_name(f"{log.name}{logrotate.SENT}"))
+        self.messages = 0
+        """Sent so far."""
         self._skipped = 0
         self._is_failing = False
         self._is_closed = False
@@ -181,19 +188,20 @@ class _Forwarded:
         return _Outcome.MORE
 
     def _worked(self) -> None:
+        self.messages += 1
         if self._is_failing:
             self._is_failing = False
-            _log.info("logs.forwarded_again", id=self.log.name, to=shown(self._where))
+            _log.info("logs.forwarded_again", id=self.log.name, to=shown(self.where))
         if self._source.skipped > self._skipped:
             self._skipped = self._source.skipped
-            _log.warning("logs.skipped", id=self.log.name, to=shown(self._where))
+            _log.warning("logs.skipped", id=self.log.name, to=shown(self.where))
 
     def failed(self, error: OSError) -> None:
         """Log the first of several failures in a row."""
         if not self._is_failing:
             self._is_failing = True
             _log.warning(
-                "logs.unsent", id=self.log.name, to=shown(self._where), error=reason_of(error)
+                "logs.unsent", id=self.log.name, to=shown(self.where), error=reason_of(error)
             )
 
     def is_given_up(self) -> bool:

@@ -1,11 +1,16 @@
-"""Connections to the journal and to syslog servers. SHELL over sockets; blocking."""
+"""Connections to the journal and to syslog servers, and the turns of the containers that send to
+one address. SHELL over sockets; `Sink` blocks.
+"""
 
+import asyncio
 import errno
 import os
 import select
 import socket
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from pyswarm_core.docker.logdrivers import HOST_SYSLOG, JOURNALD, Address, LogSettings
 
@@ -15,8 +20,12 @@ ANSWER_S = 0.05
 TIMEOUT_S = 5.0
 """Of a connection and of one message: a server that does not read must not block others' lines."""
 
+_RETRY_S, _RETRY_MAX_S = 1.0, 30.0
 _READ_BYTES = 1024
 """Of what a server answers, which nobody needs."""
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 def address_of(settings: LogSettings) -> Address:
@@ -115,3 +124,57 @@ def _require_accepted(made: socket.socket) -> None:
         error := made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     ):
         raise OSError(error, os.strerror(error))
+
+
+class Turns:
+    """The containers that send to one address take turns: an address that does not answer holds one
+    thread, whatever the number of its containers, and each failure is a pause for all of them.
+    """
+
+    def __init__(self, threads: Executor) -> None:
+        self.users = 0
+        self._threads = threads
+        self._lock = asyncio.Lock()
+        self._retry_s = 0.0
+        self._not_before_s = 0.0
+
+    async def call(self, send: Callable[[Unpack[Ts]], T], *args: *Ts) -> T | None:
+        """What `send` returns, in a thread. None, after the pause, if the address has failed.
+        Raises OSError.
+        """
+        loop = asyncio.get_running_loop()
+        async with self._lock:
+            pause_s = self._not_before_s - loop.time()
+            if pause_s <= 0:
+                try:
+                    return await loop.run_in_executor(self._threads, send, *args)
+                except OSError:
+                    self._retry_s = min(2 * self._retry_s, _RETRY_MAX_S) or _RETRY_S
+                    self._not_before_s = loop.time() + self._retry_s
+                    raise
+        await asyncio.sleep(pause_s)
+        return None
+
+    def worked(self) -> None:
+        """A message was sent: the next failure is the first one again."""
+        self._retry_s = 0.0
+
+
+class Addresses:
+    """The turns of each address that containers send to. The threads are shared by all."""
+
+    def __init__(self, threads: Executor) -> None:
+        self._threads = threads
+        self._turns: dict[Address, Turns] = {}
+
+    @contextmanager
+    def turns(self, address: Address) -> Iterator[Turns]:
+        """Those of the address, for a container that sends to it in the block."""
+        turns = self._turns.setdefault(address, Turns(self._threads))
+        turns.users += 1
+        try:
+            yield turns
+        finally:
+            turns.users -= 1
+            if not turns.users:
+                del self._turns[address]

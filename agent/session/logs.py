@@ -15,9 +15,7 @@ from agent.runtime.logs.selection import LogQuery
 from agent.worker import Worker
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import from_proto
-from pyswarm_core.errors import Exhausted
 from pyswarm_core.ids import TaskId
-from pyswarm_core.logs.limits import LOG_READERS_PER_NODE
 from pyswarm_core.logs.lines import LogPlace
 from pyswarm_core.logs.patterns import pattern
 
@@ -30,15 +28,10 @@ class Logs:
     def __init__(self, worker: Worker, runtime: Runtime) -> None:
         self._worker = worker
         self._runtime = runtime
-        self._readers = 0
 
     async def send(self, options: dispatcher_pb2.LogsOptions, put: Put) -> None:
-        """Send the lines of the tasks. Raises InvalidArgument for a pattern, Exhausted."""
+        """Send the lines of the tasks. Raises InvalidArgument for a pattern."""
         matches = pattern("grep", options.grep) if options.grep else None
-        if self._readers >= LOG_READERS_PER_NODE:
-            raise Exhausted(
-                f"{LOG_READERS_PER_NODE} readers read logs of this node already, which is the limit"
-            )
         query = LogQuery(
             tail=options.tail,
             since_ns=options.since,
@@ -46,16 +39,12 @@ class Logs:
             matches=matches,
             follow=options.follow,
         )
-        self._readers += 1
-        try:
-            async with asyncio.TaskGroup() as group:
-                for task_id, place in zip_longest(options.task_ids, options.places):
-                    own = query
-                    if place is not None:
-                        own = replace(query, place=from_proto(LogPlace, place))
-                    group.create_task(self._read(TaskId(task_id), own, put))
-        finally:
-            self._readers -= 1
+        async with asyncio.TaskGroup() as group:
+            for task_id, place in zip_longest(options.task_ids, options.places):
+                own = query
+                if place is not None:
+                    own = replace(query, place=from_proto(LogPlace, place))
+                group.create_task(self._read(TaskId(task_id), own, put))
 
     async def _read(self, task_id: TaskId, query: LogQuery, put: Put) -> None:
         ended = self._worker.ended(task_id)

@@ -7,8 +7,8 @@ session.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import nullcontext
 from itertools import count
 
 import grpc
@@ -35,11 +35,11 @@ from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import TaskId
 from pyswarm_core.limits import STATS_PERIOD_MIN
+from pyswarm_core.streams.shares import Share, share_of
 from pyswarm_core.traces import Facts, TraceProbe
 
 _log = EventLog("agent.session.tunnels")
 
-TUNNELS_AT_ONCE = 64
 FRAMES_QUEUED = 64
 LOG_FRAMES_QUEUED = 1
 """There may be many readers, and frames of logs are large."""
@@ -76,7 +76,7 @@ class Dialer:
         self._runtime = runtime
         self._containers = Containers(worker, runtime, images)
         self._logs = Logs(worker, runtime)
-        self._slots = asyncio.Semaphore(TUNNELS_AT_ONCE)
+        self._open: Counter[Share] = Counter()
 
     def close(self) -> None:
         """End its threads."""
@@ -91,11 +91,9 @@ class Dialer:
         if request.WhichOneof("kind") in REQUESTS:
             await serve_stream(self._streams, connection, request)
             return
-        # Readers of logs may stay for days; `Logs` has a limit of its own for them.
         is_log = request.WhichOneof("kind") == "read_logs"
         queue: Queue = asyncio.Queue(LOG_FRAMES_QUEUED if is_log else FRAMES_QUEUED)
-        slots = nullcontext() if is_log else self._slots
-        async with slots, asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as group:
             work = group.create_task(self._fill(request, queue, group))
             tunnel = dispatcher_pb2_grpc.DispatcherStub(connection).Tunnel
             call = tunnel(_framed(request.tunnel_id, queue))
@@ -115,8 +113,15 @@ class Dialer:
     ) -> None:
         """Queue the answer's frames; the last is the end, or an error."""
         last = Frame(end=dispatcher_pb2.TunnelEnd())
+        kind = request.WhichOneof("kind")
+        share = share_of(kind or "")
+        self._open[share] += 1
         try:
-            kind = request.WhichOneof("kind")
+            if self._open[share] > share.per_node:
+                raise errors.Exhausted(
+                    f"{share.per_node} {share.what} of this node are in progress, which is the"
+                    " limit: try again later"
+                )
             if kind in CONTAINER_KINDS:
                 await self._containers.answer(request, queue.put, group)
             elif kind in IMAGE_KINDS:
@@ -128,6 +133,8 @@ class Dialer:
         except Exception as error:
             _log.error("tunnel.internal_error", trace=True, tunnel=request.tunnel_id, error=error)
             last = _error(name_of(error), f"internal error of the agent: {type(error).__name__}")
+        finally:
+            self._open[share] -= 1
         await queue.put(last)
 
     async def _answer(self, request: dispatcher_pb2.OpenTunnel, queue: Queue) -> None:

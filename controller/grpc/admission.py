@@ -27,6 +27,7 @@ from controller.grpc.calls import Context, Undecodable, handler_kind
 from controller.grpc.streams.calls import opening
 from controller.identity.caller import CallerKind
 from controller.identity.policy import CONTROL, DISPATCHER, HEALTH
+from controller.leader.tunnels import charged_to
 from pyswarm_core.errors import Exhausted, InvalidArgument, quoted
 from pyswarm_core.ids import short
 from pyswarm_core.limits import (
@@ -258,6 +259,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no gene
 
         async def call(_: object, context: Context) -> Any:
             caller = counted_as(context)
+            charged_to.set(caller)
             with gate.passing(caller):
                 request = await _request(context, self.receiving.place(caller))
                 if lasts:

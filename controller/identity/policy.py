@@ -13,7 +13,7 @@ import msgspec
 
 from controller.identity.caller import Caller, CallerKind, Role
 from pyswarm_core.docker.isolation import security
-from pyswarm_core.docker.logdrivers import host_socket
+from pyswarm_core.docker.logdrivers import FORWARDED, driver_of
 from pyswarm_core.errors import PermissionDenied, quoted, shown
 from pyswarm_core.specs import NetworkSpec, ServiceSpec
 
@@ -289,9 +289,12 @@ SERVICE_CONDITIONS: Sequence[Condition[ServiceSpec]] = (
         "makes the kernel end other processes of the host first",
     ),
     Condition(
-        "--log-opt",
-        lambda spec: list(filter(None, [host_socket(spec.task_template.log_driver)])),
-        "sends a container's lines to a socket of its host",
+        "--log-driver",
+        lambda spec: [
+            name for name in (driver_of(spec.task_template.log_driver),) if name in FORWARDED
+        ],
+        "has its host's root send the output to the host's log or to a server (json-file, local"
+        " and none do not)",
     ),
     *map(_power, security.POWERS),
 )

@@ -2,12 +2,14 @@
 SHELL.
 
 `Tunnels.open` sends a tunnel id over the agent's session and waits until the agent dials back with
-that id.
+that id. A caller has a share of each limit, so that others always find a place.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -19,6 +21,7 @@ from pyswarm_core.codec import to_proto
 from pyswarm_core.ids import IdSource, NodeId
 from pyswarm_core.limits import TUNNELS_MAX
 from pyswarm_core.streams.limits import STREAM_FRAMES_LEADER
+from pyswarm_core.streams.shares import Share, share_of
 from pyswarm_core.streams.windows import frame_bytes
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -29,6 +32,9 @@ OPERATIONS = tuple(
 """What can be requested of an agent."""
 DIAL_TIMEOUT_S = 5.0
 """The time in which an agent has to open the stream."""
+TUNNELS_PER_CALLER = TUNNELS_MAX // 4
+charged_to: ContextVar[str] = ContextVar("charged_to", default="this controller")
+"""Whose limits the tunnels of the current call count against, for errors too: `user "ci"`."""
 
 
 class Tunnel(Protocol):
@@ -76,6 +82,46 @@ class Answers(Generic[A]):
         await self._tunnel.write(frame)
 
 
+class _Places:
+    """Counts tunnels, of each caller and of all, and refuses those beyond a limit."""
+
+    def __init__(self) -> None:
+        self._of_callers: Counter[object] = Counter()
+        """By caller; by node and share; by caller, node and share."""
+
+    @contextmanager
+    def taken(self, caller: str, node_id: NodeId, share: Share, total: int) -> Iterator[None]:
+        """Count a tunnel in the block; `total` are open already. Raises Exhausted."""
+        counts, on_node = self._of_callers, (node_id, share)
+        own, all_own = counts[caller, on_node], counts[caller]
+        limit = "which is the limit for one caller"
+        if own >= share.per_caller:
+            raise errors.Exhausted(
+                f"{caller} has {own} {share.what} on node {node_id} in progress, {limit}:"
+                f" {share.remedy}"
+            )
+        if all_own >= TUNNELS_PER_CALLER:
+            raise errors.Exhausted(f"{caller} has {all_own} streams to agents open, {limit}")
+        if counts[on_node] >= share.per_node:
+            raise errors.Exhausted(
+                f"{share.per_node} {share.what} of all callers on node {node_id} are in progress,"
+                " which is the limit: try again later"
+            )
+        if total >= TUNNELS_MAX:
+            raise errors.Exhausted(
+                f"{TUNNELS_MAX} streams to agents are open already, which is the limit"
+            )
+        keys = (caller, on_node, (caller, on_node))
+        counts.update(keys)
+        try:
+            yield
+        finally:
+            counts.subtract(keys)
+            for key in keys:
+                if not counts[key]:
+                    del counts[key]
+
+
 class Tunnels:
     """The tunnels of one leadership."""
 
@@ -84,6 +130,7 @@ class Tunnels:
         self._ask = ask
         self._awaited: dict[str, tuple[NodeId, asyncio.Future[Tunnel]]] = {}
         self._open: dict[Tunnel, NodeId] = {}
+        self._places = _Places()
         self.operations = dict.fromkeys(OPERATIONS, 0)
         """How many are open, or awaited, by what was requested."""
 
@@ -96,22 +143,20 @@ class Tunnels:
     ) -> AsyncIterator[Answers[A]]:
         """Have the node's agent open a tunnel for `request`.
 
-        Raises Unavailable if the node has no session or does not answer within DIAL_TIMEOUT_S.
-        The tunnel is closed when the block is left.
+        Raises Unavailable if the node has no session or does not answer within DIAL_TIMEOUT_S, and
+        Exhausted at a limit. The tunnel is closed when the block is left.
         """
-        if len(self) >= TUNNELS_MAX:
-            raise errors.Exhausted(
-                f"{TUNNELS_MAX} streams to agents are open already, which is the limit"
-            )
-        self.operations[exchange.field] += 1
-        try:
-            tunnel = await self._dialled(node_id, exchange, request)
+        share = share_of(exchange.field)
+        with self._places.taken(charged_to.get(), node_id, share, len(self)):
+            self.operations[exchange.field] += 1
             try:
-                yield Answers(tunnel, exchange)
+                tunnel = await self._dialled(node_id, exchange, request)
+                try:
+                    yield Answers(tunnel, exchange)
+                finally:
+                    self._end(tunnel)
             finally:
-                self._end(tunnel)
-        finally:
-            self.operations[exchange.field] -= 1
+                self.operations[exchange.field] -= 1
 
     async def _dialled(self, node_id: NodeId, exchange: Exchange[R, A], request: R) -> Tunnel:
         (tunnel_id,) = self._ids.draw(1)

@@ -243,19 +243,6 @@ def driver_of(driver: LogDriver) -> str:
     return driver.name or JSON_FILE
 
 
-def host_socket(driver: LogDriver) -> str:
-    """The option that has the agent connect to a socket of its host, as root; empty if none does.
-    The host's own syslog takes messages of everybody.
-    """
-    text = driver.options.get("syslog-address", "")
-    try:
-        address = _address(text) if text else Address()
-    except InvalidArgument:  # is refused for that
-        return ""
-    is_named = address.path and address != Address("unixgram", path=HOST_SYSLOG)
-    return f"syslog-address={text}" if is_named else ""
-
-
 def settings_of(driver: LogDriver) -> LogSettings:
     """The settings of a valid driver."""
     name = driver_of(driver)

@@ -1,4 +1,4 @@
-"""Bounds of byte streams, with their reasons. PURE."""
+"""Bounds of byte streams and of other tunnels, with their reasons. PURE."""
 
 from pyswarm_core.clock import MINUTE
 
@@ -31,3 +31,13 @@ CONNECTIONS_PER_STREAM = 128
 """Connections of one port-forward: each takes a file descriptor of its task's agent."""
 CONNECTIONS_PER_NODE = 1024
 """Those of all port-forwards to tasks of one node: each may hold a window and its buffers."""
+REQUESTS_PER_NODE = 256
+"""Requests that one agent answers at once (top, signals, pauses, checks, traces, lists of images);
+each takes milliseconds. One caller has a quarter: `shares.py`.
+"""
+STATS_PER_NODE = 64
+"""Streams of stats of one node. They share the samples; each encodes them once per second."""
+PULLS_PER_NODE = 256
+"""Pulls on one node, and lookups at its registries; each waits for the network for minutes."""
+FILE_WALKS_PER_NODE = 16
+"""Walks through the files of containers; two threads take turns with them."""

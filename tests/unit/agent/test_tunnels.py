@@ -6,7 +6,6 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -19,7 +18,6 @@ from agent.runtime.base import Stats
 from agent.runtime.fake import CommandScript, FakeRuntime, Script
 from agent.runtime.logs.beginning import BLOCK_BYTES
 from agent.runtime.running.attachments import Attachments
-from agent.session.logs import Logs
 from agent.session.tunnels import Dialer, sample_period
 from agent.stats.base import Traffic
 from agent.stats.fake import FakeMeter
@@ -29,10 +27,10 @@ from agent.worker import Worker
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.api.v1 import dispatcher_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2_grpc, stats_pb2
-from pyswarm_core.errors import Exhausted
 from pyswarm_core.ids import ServiceId, TaskId
-from pyswarm_core.logs.limits import LOG_FRAME_BYTES, LOG_READERS_PER_NODE
+from pyswarm_core.logs.limits import LOG_FRAME_BYTES
 from pyswarm_core.states import TaskState
+from pyswarm_core.streams.shares import share_of
 from pyswarm_core.traces import Facts, TraceProbe
 from tests.unit.agent.test_worker import CHECK, IMAGE, NODE, Host, assigned, task, with_check
 
@@ -151,27 +149,61 @@ async def test_a_frame_of_long_lines_is_bounded(tmp_path: Path) -> None:
     assert max(sum(map(len, lines.texts)) for lines in frames) <= 4 * BLOCK_BYTES <= LOG_FRAME_BYTES
 
 
-async def test_readers_beyond_the_limit_are_refused_and_others_go_on(tmp_path: Path) -> None:
-    assert LOG_READERS_PER_NODE == 256
+LASTING = {
+    "read_logs": pb.OpenTunnel(read_logs=pb.LogsOptions(task_ids=["t1"], follow=True, tail=-1)),
+    "stats": pb.OpenTunnel(stats=stats_pb2.StatsOptions(period=10**9)),
+    "image_pull": pb.OpenTunnel(image_pull=pb.ImagePull(reference=IMAGE)),
+}
+"""Tunnels that stay open, and of which at once a first frame comes, except for the pull."""
+
+
+@pytest.mark.parametrize("kind", LASTING)
+async def test_tunnels_beyond_the_limit_of_their_kind_are_refused_and_others_go_on(
+    kind: str, tmp_path: Path
+) -> None:
     (tmp_path / "t1").write_text(LINE)
-    following = pb.LogsOptions(task_ids=["t1"], follow=True, tail=-1)
-    ended = asyncio.Event()
-    worker: Any = SimpleNamespace(ended=lambda _: ended)
-    async with asyncio.TaskGroup() as group:
-        logs = Logs(worker, _Logs(tmp_path))
-        frames: asyncio.Queue[pb.TunnelFrame] = asyncio.Queue()
-        readers = [
-            group.create_task(logs.send(following, frames.put)) for _ in range(LOG_READERS_PER_NODE)
-        ]
-        for _ in range(2 * LOG_READERS_PER_NODE):
-            await frames.get()
-        with pytest.raises(Exhausted, match="256 readers"):
-            await logs.send(following, frames.put)
-        gone = readers.pop()
+    host, lasting, share = Host(tmp_path), LASTING[kind], share_of(kind)
+    at_once = [pb.OpenTunnel(task_checks=pb.TaskChecksRequest(task_id="t1"))]
+    at_once += [
+        pb.OpenTunnel(stats=stats_pb2.StatsOptions(samples=1)),
+        pb.OpenTunnel(read_logs=pb.LogsOptions(task_ids=["t1"], tail=-1)),
+        pb.OpenTunnel(image_list=pb.ImageList()),
+    ]
+    async with host.worker() as worker, asyncio.TaskGroup() as group:
+        runtime = _Logs(tmp_path)
+        dialer = Dialer(
+            worker,
+            _Forever(FakeRegistry(), group),
+            runtime,
+            _traced,
+            _streams(runtime),
+            sampler=sampler(worker),
+        )
+
+        def begin(request: pb.OpenTunnel) -> tuple[asyncio.Task[None], asyncio.Queue[Any]]:
+            queue: asyncio.Queue[Any] = asyncio.Queue()
+            return group.create_task(dialer._fill(request, queue, group)), queue
+
+        open_ones = [begin(lasting)[0] for _ in range(share.per_node)]
+        await asyncio.sleep(0)
+        work, queue = begin(lasting)
+        await work
+        error = (await queue.get()).error
+        assert error.kind == "Exhausted"
+        assert f"{share.per_node} {share.what} of this node are in progress" in error.message
+        for request in at_once:
+            if request.WhichOneof("kind") != kind:
+                work, queue = begin(request)
+                await work
+                assert queue.get_nowait().WhichOneof("kind") != "error"
+        gone = open_ones.pop()
         gone.cancel()
         await asyncio.wait([gone])
-        await logs.send(pb.LogsOptions(task_ids=["t1"], tail=-1), frames.put)
-        ended.set()
+        work, queue = begin(lasting)
+        await asyncio.sleep(0)
+        assert not work.done()
+        for one in (work, *open_ones):
+            one.cancel()
 
 
 async def test_a_pattern_that_is_not_valid_is_refused(tmp_path: Path) -> None:

@@ -46,7 +46,6 @@ from pyswarm_core.limits import (
     REQUESTS_WAITING,
     SERVICES_MAX,
     TUNNEL_FRAME_BYTES,
-    TUNNELS_MAX,
     TXN_IN_FLIGHT,
 )
 from pyswarm_core.specs import NetworkSpec
@@ -112,16 +111,6 @@ def test_events_that_are_kept_are_bounded() -> None:
     log.record([Event.of(EventKind.TASK_UNPLACED, "web", reason="no " * 10_000)], NOW, 1)
     assert len(log.kept()[-1].reason) == DETAIL_LENGTH_MAX == 512
     assert len(list(log.kept())) == EVENTS_KEPT == 10_000
-
-
-async def test_tunnels_that_are_open_are_bounded() -> None:
-    tunnels = Tunnels(Numbered(), lambda node_id, request: None)
-    never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    tunnels._awaited.update({str(number): (NodeId("n1"), never) for number in range(TUNNELS_MAX)})
-    assert TUNNELS_MAX == 1_000
-    with pytest.raises(Unavailable, match="open already"):
-        async with tunnels.open(NodeId("n1"), IMAGE_LIST, ImageList()):
-            pass
 
 
 async def test_a_tunnel_that_comes_as_its_opener_gives_up_is_closed() -> None:

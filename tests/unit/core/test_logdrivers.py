@@ -14,7 +14,6 @@ from pyswarm_core.docker.logdrivers import (
     Origin,
     attributes,
     attributes_of,
-    host_socket,
     options_of,
     rendered_tag,
     settings_of,
@@ -192,23 +191,3 @@ def test_no_accepted_expression_is_slow_on_a_long_key() -> None:
     assert isinstance(pattern, re.Pattern)
     given = driver(labels_regex="a*a*b")
     assert attributes(given, {"a" * 255: "x"}, ()) == {}
-
-
-@pytest.mark.parametrize(
-    ("address", "is_named"),
-    [
-        ("udp://a", False),
-        ("tcp://a:1", False),
-        ("unixgram:///dev/log", False),
-        ("unix:///run/docker.sock", True),
-        ("unixgram:///dev/log/../x", True),
-        ("unixgram:/dev/log", False),
-        ("UNIX:///run/docker.sock", True),
-        ("un\tix:///run/docker.sock", True),
-        ("nonsense", False),
-    ],
-)
-def test_sockets_of_the_host_other_than_its_syslog_are_named(address: str, is_named: bool) -> None:
-    expected = f"syslog-address={address}" if is_named else ""
-    assert host_socket(driver("syslog", syslog_address=address)) == expected
-    assert host_socket(driver("syslog")) == ""

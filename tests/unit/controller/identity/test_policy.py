@@ -55,15 +55,17 @@ def _service(name: str, stack: str = "", **container: Any) -> Any:
     return replace(made, spec=spec)
 
 
-def _logging(service: Any, address: str) -> Any:
-    driver = LogDriver(name="syslog", options={"syslog-address": address})
-    template = replace(service.spec.task_template, log_driver=driver)
-    return replace(service, spec=replace(service.spec, task_template=template))
-
-
 def _joining(service: Any, *targets: str) -> Any:
     networks = tuple(NetworkAttachment(target=one) for one in targets)
     template = replace(service.spec.task_template, networks=networks)
+    return replace(service, spec=replace(service.spec, task_template=template))
+
+
+def _logging(service: Any, driver: str, **options: str) -> Any:
+    log_driver = LogDriver(
+        name=driver, options={key.replace("_", "-"): text for key, text in options.items()}
+    )
+    template = replace(service.spec.task_template, log_driver=log_driver)
     return replace(service, spec=replace(service.spec, task_template=template))
 
 
@@ -206,7 +208,17 @@ POWERS = [
     ("--sysctl net.core.somaxconn", _service("x", sysctls={"net.core.somaxconn": "9"})),
     ("--sysctl kernel.shmmax", _service("x", sysctls={"kernel.shmmax": "9"})),
     ("--oom-score-adj -1", _service("x", oom_score_adj=-1)),
-    ("--log-opt syslog-address=unix:///x", _logging(_service("x"), "unix:///x")),
+    ("--log-driver syslog", _logging(_service("x"), "syslog")),
+    *(
+        ("--log-driver syslog", _logging(_service("x"), "syslog", syslog_address=address))
+        for address in (
+            "tcp://127.0.0.1:2379",
+            "udp://169.254.169.254:80",
+            "unix:///run/docker.sock",
+            "unixgram:///dev/log",
+        )
+    ),
+    ("--log-driver journald", _logging(_service("x"), "journald", tag="sshd")),
     ("--privileged true", _service("x", privileged=True)),
     *((f"--{kind} host", _service("x", **{f"{kind}_mode": "host"})) for kind in NAMESPACES),
     ("--device /dev/kvm", _service("x", devices=(Device(path_on_host="/dev/kvm"),))),
@@ -225,6 +237,7 @@ POWERS = [
     ),
 ]
 HARMLESS = [
+    *(_logging(_service("x"), driver) for driver in ("", "json-file", "local", "none")),
     _joining(_service("x"), "bridge"),
     _joining(_service("x"), "none"),
     _service("x", capability_add=("CHOWN", "CAP_NET_RAW")),
