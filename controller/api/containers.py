@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from controller.api.queries.lookup import Allows, find_container_task, find_target, task_name
+from controller.api.queries.lookup import find_container_task, find_target, task_name
 from controller.api.streams import Send
 from controller.api.tasks import ANSWER_TIMEOUT_S
 from controller.brain.slices import Slices, WatchResult
@@ -31,13 +31,12 @@ WALK_TIMEOUT_S = 60.0
 """An agent that compares many files sends nothing meanwhile."""
 
 
-async def top(leader: Leader, request: TopRequest, allows: Allows) -> ProcessTable:
+async def top(leader: Leader, request: TopRequest) -> ProcessTable:
     """The processes of a running container.
 
-    Raises what `allows` does, NotFound, Conflict if it does not run, InvalidArgument for the
-    options, Unavailable.
+    Raises NotFound, Conflict if it does not run, InvalidArgument for the options, Unavailable.
     """
-    task = await _running(leader, request.ref, allows)
+    task = await _running(leader, request.ref)
     asked = TopRequest(task.id, request.options)
     async with leader.tunnels.open(task.node_id, TOP, asked) as tunnel:
         found = await tunnel.read(ANSWER_TIMEOUT_S)
@@ -57,12 +56,12 @@ async def send_changes(leader: Leader, ref: str, send: Send[Sequence[FileChange]
             await send(part)
 
 
-async def pause(leader: Leader, ref: str, allows: Allows, *, paused: bool) -> Task:
+async def pause(leader: Leader, ref: str, *, paused: bool) -> Task:
     """Pause a running container, or have it go on; return its task.
 
-    Raises what `allows` does, NotFound, Conflict if it does not run or is so already, Unavailable.
+    Raises NotFound, Conflict if it does not run or is so already, Unavailable.
     """
-    task = await _running(leader, ref, allows)
+    task = await _running(leader, ref)
     request = PauseRequest(task.id, paused)
     async with leader.tunnels.open(task.node_id, PAUSE, request) as tunnel:
         await tunnel.read(ANSWER_TIMEOUT_S)
@@ -114,8 +113,8 @@ def look_at_end(
     return WatchResult(ContainerEnd(task.detail.exit_code, task.detail.error))
 
 
-async def _running(leader: Leader, ref: str, allows: Allows) -> Task:
-    return await leader.watches.runner.run(find_target(leader.state, ref, allows=allows))
+async def _running(leader: Leader, ref: str) -> Task:
+    return await leader.watches.runner.run(find_target(leader.state, ref))
 
 
 async def _with_node(leader: Leader, ref: str) -> Task:

@@ -89,17 +89,15 @@ def authorize_request(caller: Caller, method: str, request: Any, state: State) -
         yield from _program(caller, rule, request, state)
 
 
-def authorize_found(caller: Caller, method: str, found: Service | Task, state: State) -> None:
-    """Decide about the service or task that a request turned out to name: names may mean other
-    objects than when `authorize_request` looked them up. Raises PermissionDenied.
+def authorize_task(caller: Caller, method: str, task: Task, state: State) -> None:
+    """Decide about the task that a request turned out to name: names may mean other objects than
+    when `authorize_request` looked them up. Raises PermissionDenied.
     """
     rule = authorize(caller, method)
     if caller.stacks:
-        _require_end(caller, rule, found, state)
-    if isinstance(found, Service) or caller.role is Role.ADMIN:
-        return
-    if rule.named in (Named.PROGRAM, Named.FILES):
-        _require_power(caller, rule, found, state)
+        _require_task(caller, rule, task, state)
+    if caller.role is not Role.ADMIN and rule.named in (Named.PROGRAM, Named.FILES):
+        _require_power(caller, rule, task, state)
 
 
 # Options

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from controller.api.queries.lookup import HAS_PROCESS, Allows, find_task, task_name
+from controller.api.queries.lookup import HAS_PROCESS, find_task, task_name
 from controller.leader.exchanges import (
     SIGNAL_TASK,
     TASK_CHECKS,
@@ -31,12 +31,12 @@ class SignalRequest(msgspec.Struct, frozen=True):
     """With `stop`: the grace period in nanoseconds; 0: the task's own."""
 
 
-async def task_checks(leader: Leader, ref: str, allows: Allows) -> tuple[TaskCheck, ...]:
+async def task_checks(leader: Leader, ref: str) -> tuple[TaskCheck, ...]:
     """The checks of the task with their last results; none if it has no node yet.
 
-    Raises what `allows` does, NotFound, and Unavailable if its agent does not answer.
+    Raises NotFound, and Unavailable if its agent does not answer.
     """
-    task = await _found(leader, ref, allows)
+    task = await leader.watches.runner.run(find_task(leader.state, ref))
     if not task.node_id:
         return ()
     request = TaskChecksRequest(task.id)
@@ -47,26 +47,20 @@ async def task_checks(leader: Leader, ref: str, allows: Allows) -> tuple[TaskChe
     return checks
 
 
-async def signal_task(leader: Leader, request: SignalRequest, allows: Allows) -> Task:
+async def signal_task(leader: Leader, request: SignalRequest) -> Task:
     """Have the task's agent send the signal, or begin to stop the process; return the task.
 
-    Raises InvalidArgument for the signal, what `allows` does, NotFound, Conflict if its process
-    does not run, and Unavailable if its agent does not answer.
+    Raises InvalidArgument for the signal, NotFound, Conflict if its process does not run, and
+    Unavailable if its agent does not answer.
     """
     require_signal(request)
-    task = await _found(leader, request.ref, allows)
+    task = await leader.watches.runner.run(find_task(leader.state, request.ref))
     if task.state not in HAS_PROCESS:
         name = task_name(leader.state, task)
         raise Conflict(f"task {name} does not run: it is {task.state.word}")
     signal = TaskSignal(task.id, request.signal, request.stop, request.timeout)
     async with leader.tunnels.open(task.node_id, SIGNAL_TASK, signal) as tunnel:
         await tunnel.read(ANSWER_TIMEOUT_S)
-    return task
-
-
-async def _found(leader: Leader, ref: str, allows: Allows) -> Task:
-    task = await leader.watches.runner.run(find_task(leader.state, ref))
-    allows(leader.state, task)
     return task
 
 

@@ -10,24 +10,17 @@ from typing import Any
 
 import grpc
 
-from controller.api.permissions import authorize_found, authorize_request, current
+from controller.api.permissions import authorize_request, authorize_task, current
 from controller.brain.slices import finish
-from controller.grpc.callers import (
-    current_caller,
-    is_found_checked,
-    set_check,
-    set_found_check,
-)
+from controller.grpc.callers import current_caller, set_check, set_task_check
 from controller.grpc.calls import Context, handler_kind
 from controller.identity.caller import CallerKind
 from controller.identity.policy import CONTROL, Named, authorize
 from controller.leader.leadership import Leadership
-from pyswarm_core.objects import Service, Task
+from pyswarm_core.objects import Task
 from pyswarm_core.state import State
 
 _NO_OBJECTS = (Named.NOTHING, Named.FLEET)
-_FOUND_LATER = (Named.TASK, Named.TARGET)
-"""The use case looks up the task, which may take many slices, and checks what it found."""
 _LOOKED_UP = (Named.PROGRAM, Named.FILES)
 """Of every caller the task is looked up, which may take many slices."""
 
@@ -50,10 +43,8 @@ class Authorization(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no 
         make, behaviour = handler_kind(handler)
 
         async def call(request: Any, context: Context) -> Any:
-            named = await self._authorize(method, request)
-            answer = await behaviour(request, context)
-            assert named not in _FOUND_LATER or is_found_checked(), f"{method} checked nothing"
-            return answer
+            await self._authorize(method, request)
+            return await behaviour(request, context)
 
         return make(
             call,
@@ -61,28 +52,24 @@ class Authorization(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no 
             response_serializer=handler.response_serializer,
         )
 
-    async def _authorize(self, method: str, request: Any) -> Named:
-        """What the request names."""
+    async def _authorize(self, method: str, request: Any) -> None:
         caller = current_caller()
-        named = authorize(caller, method).named
-        if caller.kind is CallerKind.ROOT and named in _NO_OBJECTS:
-            return named  # a controller that does not lead answers some of these itself
+        if caller.kind is CallerKind.ROOT and authorize(caller, method).named in _NO_OBJECTS:
+            return  # a controller that does not lead answers some of these itself
         leader = self._leadership.current()
+        work = authorize_request(current(caller, leader.state), method, request, leader.state)
+        if caller.stacks or authorize(caller, method).named in _LOOKED_UP:
+            await leader.watches.runner.run(work)
+        else:
+            finish(work)
 
         def check(state: State) -> None:
             now = current(caller, state)
-            authorize(now, method)
-            if named not in _FOUND_LATER:
+            if authorize(now, method).named is not Named.TASK:  # found by comparing many ids
                 finish(authorize_request(now, method, request, state))
 
-        def check_found(state: State, found: Service | Task) -> None:
-            authorize_found(current(caller, state), method, found, state)
+        def check_task(state: State, task: Task) -> None:
+            authorize_task(current(caller, state), method, task, state)
 
         set_check(check)
-        set_found_check(check_found)
-        if named not in _FOUND_LATER and (caller.stacks or named in _LOOKED_UP):
-            now = current(caller, leader.state)
-            await leader.watches.runner.run(authorize_request(now, method, request, leader.state))
-        else:
-            check(leader.state)
-        return named
+        set_task_check(check_task)

@@ -11,28 +11,27 @@ from controller.leader.leadership import Mutation
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import IdSource
-from pyswarm_core.objects import Service, Task
+from pyswarm_core.objects import Task
 from pyswarm_core.state import State
 
 T = TypeVar("T")
 Check = Callable[[State], None]
 """Raises an error unless the caller may still make its request."""
-FoundCheck = Callable[[State, Service | Task], None]
-"""Raises an error unless the caller may make its request about that service or task."""
+TaskCheck = Callable[[State, Task], None]
+"""Raises an error unless the caller may make its request about that task."""
 
 
 def _allows(_: State) -> None:
     pass
 
 
-def _allows_found(_: State, __: Service | Task) -> None:
+def _allows_task(_: State, __: Task) -> None:
     pass
 
 
 _caller: ContextVar[Caller] = ContextVar("caller", default=ANONYMOUS)
 _check: ContextVar[Check] = ContextVar("check", default=_allows)
-_found_check: ContextVar[FoundCheck] = ContextVar("found_check", default=_allows_found)
-_is_checked: ContextVar[bool] = ContextVar("is_checked", default=False)
+_task_check: ContextVar[TaskCheck] = ContextVar("task_check", default=_allows_task)
 
 
 def current_caller() -> Caller:
@@ -50,23 +49,16 @@ def set_check(check: Check) -> None:
     _check.set(check)
 
 
-def set_found_check(check: FoundCheck) -> None:
-    """What the current call names is to be checked once it is found."""
-    _found_check.set(check)
-    _is_checked.set(False)
+def set_task_check(check: TaskCheck) -> None:
+    """The task that the current call names is to be checked once it is found."""
+    _task_check.set(check)
 
 
-def check_found(state: State, found: Service | Task) -> None:
-    """Raise an error unless the current call may be about what it turned out to name: while that
-    was looked up, its name may have become that of another one.
+def check_task(state: State, task: Task) -> None:
+    """Raise an error unless the current call may be about the task: while it was looked up, its
+    name may have become that of another one.
     """
-    _is_checked.set(True)
-    _found_check.get()(state, found)
-
-
-def is_found_checked() -> bool:
-    """Whether the current call checked what it found."""
-    return _is_checked.get()
+    _task_check.get()(state, task)
 
 
 def checked(mutation: Mutation[T]) -> Mutation[T]:

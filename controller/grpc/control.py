@@ -32,7 +32,7 @@ from controller.api.queries.why_update import with_message
 from controller.api.settings import Autolock
 from controller.api.stats import gather as stats
 from controller.api.tracing import trace
-from controller.grpc.callers import check_found, current_caller
+from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, in_turn, read
 from controller.grpc.parts import parts
 from controller.grpc.servicers.containers import ContainerCalls
@@ -202,7 +202,6 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
     async def RestartTask(self, request: pb.RefRequest, context: Context) -> pb.TaskView:
         leader = self._leader()
         found = await leader.watches.runner.run(lookup.find_task(leader.state, request.ref))
-        check_found(leader.state, found)
         task = await self._submit(lambda state, now, ids: restart_task(state, found.id, now))
         view = views.task_view(leader.state, task, with_spec=False)
         return to_proto(view, pb.TaskView())
@@ -214,14 +213,13 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
         return pb.WhyReply(lines=await leader.watches.runner.run(work))
 
     async def TaskChecks(self, request: pb.RefRequest, context: Context) -> dp.TaskChecks:
-        checks = await tasks.task_checks(self._leader(), request.ref, check_found)
+        checks = await tasks.task_checks(self._leader(), request.ref)
         return dp.TaskChecks(checks=[to_proto(check, dp.TaskCheck()) for check in checks])
 
     async def SignalTask(
         self, request: pb.SignalTaskRequest, context: Context
     ) -> pb.SignalTaskReply:
-        asked = read(tasks.SignalRequest, request)
-        task = await tasks.signal_task(self._leader(), asked, check_found)
+        task = await tasks.signal_task(self._leader(), read(tasks.SignalRequest, request))
         if not request.stop:
             self._record("kill", task, f"signal {request.signal}")
         return pb.SignalTaskReply()

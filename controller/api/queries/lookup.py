@@ -20,8 +20,6 @@ from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState, is_terminal
 
 K = TypeVar("K", bound=str)
-Allows = Callable[[State, Service | Task], None]
-"""Raises PermissionDenied unless the caller may make its request about the service or task."""
 Sees = Callable[[State, str], bool]
 """Whether the caller may see the service, task or network of that id."""
 _CANDIDATES = 5
@@ -159,19 +157,15 @@ def requested_task(state: State, request: Any) -> Slices[Task]:
 
 
 def find_target(
-    state: State,
-    ref: str,
-    states: Collection[TaskState] = HAS_PROCESS,
-    allows: Allows = lambda *_: None,
+    state: State, ref: str, states: Collection[TaskState] = HAS_PROCESS
 ) -> Slices[Task]:
     """The task with a process that the ref names, as a user names a container: by task id or
     prefix, `web.1`, `web.1.ID`, or the name of a service that has one such task. In slices.
-    `states`: of which state it may be. `allows` is called with what is named, and with the task.
+    `states`: of which state it may be.
 
-    Raises NotFound, Conflict if there is no such task or there are several, and what `allows` does.
+    Raises NotFound, and Conflict if there is no such task or there are several.
     """
     found = yield from find_container(state, ref)
-    allows(state, found)  # first: other errors tell of its tasks
     if isinstance(found, Task):
         if found.state not in states:
             name = task_name(state, found)
@@ -191,7 +185,6 @@ def find_target(
             f"service {name} has {len(running)} running tasks: name one of them, as"
             f" {_listed(names)}"
         )
-    allows(state, running[0])
     return running[0]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from controller.api import containers
 from controller.api.containers import Requested
-from controller.grpc.callers import check_found, current_caller
+from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, read
 from controller.identity.audit import name_of
 from controller.leader.exchanges import TopRequest
@@ -25,8 +25,7 @@ class ContainerCalls(control_pb2_grpc.ControlServicer):
     _clock: Clock
 
     async def Top(self, request: files_pb2.TopRequest, context: Context) -> files_pb2.TopReply:
-        asked = read(TopRequest, request)
-        found = await containers.top(self._leadership.current(), asked, check_found)
+        found = await containers.top(self._leadership.current(), read(TopRequest, request))
         return to_proto(found, files_pb2.TopReply())
 
     async def Changes(self, request: files_pb2.ChangesRequest, context: Context) -> None:  # type: ignore[override]
@@ -47,8 +46,7 @@ class ContainerCalls(control_pb2_grpc.ControlServicer):
         return await self._pause(request.ref, paused=False)
 
     async def _pause(self, ref: str, *, paused: bool) -> files_pb2.PauseReply:
-        leader = self._leadership.current()
-        task = await containers.pause(leader, ref, check_found, paused=paused)
+        task = await containers.pause(self._leadership.current(), ref, paused=paused)
         self._record("pause" if paused else "unpause", task)
         return files_pb2.PauseReply()
 

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from controller.api.queries.lookup import find_container_task, requested_task, task_name
 from controller.api.relaying.relay import Caller, Chosen, relay
 from controller.brain.slices import Slices
-from controller.grpc.callers import check_found, current_caller
+from controller.grpc.callers import check_task, current_caller
 from controller.grpc.calls import Context, read, received
 from controller.leader.exchanges import (
     ATTACH,
@@ -122,7 +122,7 @@ def _recorded(leader: Leader, verb: str, about: list[FieldChange]) -> Callable[[
     """
 
     def record(task: Task) -> None:
-        check_found(leader.state, task)
+        check_task(leader.state, task)
         name = f"task/{task_name(leader.state, task)}"
         leader.audit.note(current_caller(), verb, name, about)
 

@@ -1,7 +1,6 @@
 """Requests are checked before their calls begin, byte streams again on the task that they found."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 from unittest.mock import Mock
 
@@ -9,25 +8,21 @@ import grpc
 import pytest
 from msgspec.structs import replace
 
-from controller.api.queries.info import ControllerFacts
 from controller.brain.slices import Slices
 from controller.grpc.authorization import Authorization
 from controller.grpc.callers import set_caller
-from controller.grpc.control import Control
+from controller.grpc.streams.calls import StreamCalls
 from controller.identity.caller import Caller, CallerKind, Role
 from controller.identity.policy import CONTROL, STACK_LABEL
-from pyswarm_core.api.v1 import control_pb2 as pb
-from pyswarm_core.api.v1 import dispatcher_pb2, files_pb2, streams_pb2
+from pyswarm_core.api.v1 import dispatcher_pb2, streams_pb2
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import PermissionDenied, Unavailable
+from pyswarm_core.errors import PermissionDenied
 from pyswarm_core.identity.users import User, UserId, UserSpec
 from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import Service
-from pyswarm_core.states import TaskState
 from tests.fixtures import build
 from tests.fixtures.build import Numbered
-from tests.fixtures.desk import Desk, StoppedClock, Term
-from tests.fixtures.envelopes import FixedAutolock
+from tests.fixtures.desk import Desk, Term
 
 STREAMS: list[tuple[str, Any]] = [
     ("Exec", streams_pb2.ExecRequest(ref="mine", args=["id"])),
@@ -89,8 +84,8 @@ class _World:
 
     async def call(self, rpc: str, request: Any, meanwhile: Callable[[], None]) -> None:
         """Call the RPC through the interceptor; `meanwhile` runs once it is authorized."""
-        facts = ControllerFacts(version="1", store="none", join_addr="192.0.2.1:2377")
-        calls = Control(Term(self.desk), StoppedClock(), facts, list, FixedAutolock())
+        calls = StreamCalls()  # type: ignore[abstract]
+        calls._leadership = Term(self.desk)
         behaviour: Callable[..., Awaitable[None]] = getattr(calls, rpc)
 
         async def handle(request: Any, context: Any) -> None:
@@ -142,60 +137,3 @@ async def test_a_stream_that_is_allowed_is_looked_up_in_slices(rpc: str, request
     await world.call(rpc, request_, lambda: None)
     assert len(world.asked) == 1
     assert world.lookups == 2  # by its authorization, and by the call
-
-
-TASKS = (
-    ("Top", files_pb2.TopRequest(ref="mine")),
-    ("PauseContainer", pb.RefRequest(ref="mine")),
-    ("UnpauseContainer", pb.RefRequest(ref="mine")),
-    ("SignalTask", pb.SignalTaskRequest(ref="mine.1", signal="HUP")),
-    ("TaskChecks", pb.RefRequest(ref="mine.1")),
-    ("RestartTask", pb.RefRequest(ref="mine.1")),
-)
-
-
-@pytest.mark.parametrize(("rpc", "request_"), TASKS, ids=[name for name, _ in TASKS])
-@pytest.mark.parametrize("stacks", [(), ("web",)], ids=["all", "a stack"])
-async def test_the_task_of_a_call_is_looked_up_once(
-    stacks: tuple[str, ...], rpc: str, request_: Any
-) -> None:
-    world = _World(stacks)
-    with suppress(Unavailable):  # an agent that sent no answer
-        await world.call(rpc, request_, lambda: None)
-    assert world.lookups == 1
-
-
-@pytest.mark.parametrize(("rpc", "request_"), TASKS, ids=[name for name, _ in TASKS])
-@pytest.mark.parametrize("renamed", [True, False])
-async def test_a_call_about_a_task_of_another_stack_is_refused(
-    renamed: bool, rpc: str, request_: Any
-) -> None:
-    world = _World(stacks=("web",))
-    if not renamed:  # it is of another stack from the beginning
-        request_ = type(request_)()
-        request_.MergeFrom(dict(TASKS)[rpc])
-        request_.ref = request_.ref.replace("mine", "boss")
-    with pytest.raises(PermissionDenied, match="does not belong to it"):
-        await world.call(rpc, request_, world.rename if renamed else lambda: None)
-    assert world.asked == []
-    assert len(world.desk.audit.log) == 0
-
-
-async def test_an_error_tells_nothing_of_the_tasks_of_another_stack() -> None:
-    world = _World(stacks=("web",))
-    tasks = [build.task("second.1", node="n1", state=TaskState.COMPLETE)]
-    world.desk.put(Writes(tasks=tasks))
-    for rpc in ("Top", "PauseContainer"):
-        with pytest.raises(PermissionDenied, match='"boss" does not belong to it'):
-            await world.call(rpc, files_pb2.TopRequest(ref="boss"), lambda: None)
-
-
-async def test_a_call_that_does_not_check_its_task_is_a_bug(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def unchecked(*_: object) -> pb.SignalTaskReply:
-        return pb.SignalTaskReply()
-
-    monkeypatch.setattr(Control, "SignalTask", unchecked)
-    with pytest.raises(AssertionError, match="SignalTask checked nothing"):
-        await _World().call("SignalTask", pb.SignalTaskRequest(ref="mine.1"), lambda: None)
