@@ -81,7 +81,9 @@ async def _found(leader: Leader, query: LogsQuery, named: Service | Task) -> Log
     name = task_name(leader.state, named) if isinstance(named, Task) else named.spec.name
     found = await runner.run(previous_sources(leader.state, named.id))
     if not found.sources and not found.missing:
-        raise NotFound(f"no previous container of {quoted(name)}: it was never restarted or replaced")
+        raise NotFound(
+            f"no previous container of {quoted(name)}: it was never restarted or replaced"
+        )
     return found
 
 

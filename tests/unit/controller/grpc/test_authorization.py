@@ -157,9 +157,9 @@ class _World:
         try:
             await wrapped.unary_unary(request, _Context(self.told, ends=rpc == "WatchService"))
         except PyswarmError as error:
-            self.told.append(error)
             if not served:
                 raise
+            self.told.append(error)
         return served[0]
 
 
@@ -249,6 +249,17 @@ async def test_a_stream_that_is_allowed_is_looked_up_in_slices(rpc: str) -> None
     await world.call(rpc, STREAMS[rpc], lambda: None)
     assert len(world.asked) == 1
     assert world.lookups == 2  # by its authorization, and by the call
+
+
+async def test_arguments_of_exec_have_no_secrets_in_the_audit_log() -> None:
+    world = _World()
+    args = ["mysql", "--password", "my secret phrase", "-u", "app:a b", "PGPASSWORD=c d", "-v"]
+    await world.call("Exec", streams_pb2.ExecRequest(ref="mine", args=args), lambda: None)
+    world.desk.audit.log.publish()
+    (record,) = [one for records in world.desk.audit.log.kept() for one in records]
+    (change,) = record.changes
+    shown = "mysql --password *** -u app:*** PGPASSWORD=*** -v"
+    assert (record.verb, change.field, change.after) == ("exec", "Command", shown)
 
 
 @pytest.mark.parametrize("name", ["second", "secon", "second.1"])
