@@ -16,7 +16,7 @@ from controller.grpc.control import Control
 from controller.identity.caller import Caller, CallerKind, Role
 from controller.identity.policy import CONTROL, RULES, STACK_LABEL, Named
 from pyswarm_core.api.v1 import control_pb2 as pb
-from pyswarm_core.api.v1 import dispatcher_pb2, files_pb2, stats_pb2, streams_pb2
+from pyswarm_core.api.v1 import dispatcher_pb2, streams_pb2
 from pyswarm_core.codec import to_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import NotFound, PermissionDenied, PyswarmError, Unavailable
@@ -28,42 +28,10 @@ from tests.fixtures import build
 from tests.fixtures.build import NOW, Numbered
 from tests.fixtures.desk import Desk, StoppedClock, Term
 from tests.fixtures.envelopes import FixedAutolock
+from tests.fixtures.stackcalls import requests, stream_requests
 
-STREAMS: dict[str, Any] = {
-    "Exec": streams_pb2.ExecRequest(ref="mine", args=["id"]),
-    "Attach": streams_pb2.AttachRequest(ref="mine"),
-    "PortForward": streams_pb2.PortForwardRequest(ref="mine", port=80),
-    "CopyIn": streams_pb2.CopyInRequest(ref="mine", path="/"),
-    "CopyOut": streams_pb2.CopyOutRequest(ref="mine", path="/"),
-    "Export": streams_pb2.ExportRequest(ref="mine"),
-}
-REF = pb.RefRequest(ref="mine")
-TASK = pb.RefRequest(ref="mine.1")
-REQUESTS: dict[str, Any] = {
-    "UpdateService": pb.UpdateServiceRequest(ref="mine"),
-    "RemoveService": REF,
-    "RollbackService": pb.RollbackServiceRequest(ref="mine", to=1),
-    "GetService": REF,
-    "WatchService": pb.WatchServiceRequest(ref="mine"),
-    "GetContainer": REF,
-    "Why": REF,
-    "RestartTask": TASK,
-    "TaskChecks": TASK,
-    "SignalTask": pb.SignalTaskRequest(ref="mine.1", signal="SIGHUP"),
-    "Top": files_pb2.TopRequest(ref="mine"),
-    "Changes": files_pb2.ChangesRequest(ref="mine"),
-    "PauseContainer": REF,
-    "UnpauseContainer": REF,
-    "WaitContainer": files_pb2.WaitRequest(ref="mine"),
-    "GetNetwork": pb.GetNetworkRequest(ref="mine", verbose=True),
-    "TraceNetwork": pb.TraceNetworkRequest(source="mine", target="mine.1"),
-    "GetObject": pb.ObjectRequest(kind="service", ref="mine"),
-    "RemoveObject": pb.ObjectRequest(kind="network", ref="mine"),
-    "Logs": pb.LogsRequest(ref="mine"),
-    "Stats": stats_pb2.StatsRequest(refs=["mine", "mine.1"]),
-    **STREAMS,
-}
-"""Every call that is about an object of a stack."""
+STREAMS = stream_requests("mine")
+REQUESTS = requests("mine")
 NAME_NONE = (
     Named.NOTHING,
     Named.FLEET,
