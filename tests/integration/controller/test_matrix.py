@@ -169,7 +169,7 @@ async def _callers(fleet: Identified) -> dict[str, list[Caller]]:
     }
 
     async def users(column: str, role: Role, *stacks: str) -> None:
-        user = await fleet.user(f"the-{role}-of-{column.replace(' ', '-')}"[:32], role, *stacks)
+        user = await fleet.user("-".join(("the", role, *stacks)), role, *stacks)
         token = (("authorization", f"Bearer {await fleet.token(user)}"),)
         reads_only = bool(stacks) and role is Role.VIEWER
         found.setdefault(column, []).extend(
