@@ -15,10 +15,13 @@ from controller.identity.etcd import EtcdCertificates
 from controller.store.base import Store
 from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
 from controller.store.etcd import EtcdStore
-from controller.store.etcd_endpoints import EtcdSettings
+from controller.store.etcd_endpoints import EtcdSettings, is_exposed
 from controller.store.etcd_tls import TlsFiles
+from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.errors import invalid, reason_of
+
+_log = EventLog("controller.store")
 
 
 @asynccontextmanager
@@ -55,6 +58,14 @@ async def _supervised(work: Callable[[], "asyncio._CoroutineLike[None]"]) -> Asy
 def _etcd_settings(config: EtcdConfig) -> EtcdSettings:
     _check_tls(config)
     files = TlsFiles(config.ca_file, config.cert_file, config.key_file)
+    tls = files.current()
+    if exposed := [one for one in config.endpoints if is_exposed(one, tls)]:
+        _log.warning(
+            "store.exposed",
+            endpoints=",".join(exposed),
+            reason="no TLS: whoever reaches this network can read and change the store",
+            advice="--etcd-endpoints https://…, --etcd-cafile, --etcd-certfile and --etcd-keyfile",
+        )
     return EtcdSettings(
         config.endpoints,
         username=config.username,

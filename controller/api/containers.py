@@ -91,13 +91,14 @@ async def wait(leader: Leader, ref: str) -> ContainerEnd:
     Unavailable when leadership is lost.
     """
     task = await leader.watches.runner.run(find_container_task(leader.state, ref))
+    name = task_name(leader.state, task)
     with leader.watches.watching(task.service_id, look_at_end, task.id) as watcher:
         while True:
             seen = await watcher.next()
             if isinstance(seen.value, ContainerEnd):
                 return seen.value
             if not seen.value:
-                raise NotFound(f"container {ref} was removed")
+                raise NotFound(f"container {name} was removed")
 
 
 def look_at_end(

@@ -4,7 +4,7 @@ The rules are those of `controller/identity/policy.py`; here the objects that a 
 looked up. Users that are not limited to stacks cost no lookup.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -41,13 +41,15 @@ from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import InvalidArgument, NotFound, PermissionDenied, quoted
 from pyswarm_core.identity.users import UserId
 from pyswarm_core.ids import TaskId
-from pyswarm_core.kinds import KINDS, NETWORK, NODE, SERVICE, USER, Kind
+from pyswarm_core.kinds import KINDS, NETWORK, NODE, SERVICE, USER, Id, Item, Kind
 from pyswarm_core.objects import Object, Service, Task
 from pyswarm_core.specs import PREDEFINED_NETWORKS, NetworkSpec, ServiceSpec
 from pyswarm_core.state import State
 from pyswarm_core.views import Event
 
 S = TypeVar("S", bound=msgspec.Struct)
+Ids = Mapping[str, str | Sequence[str]]
+"""By field of a request, the ids of the objects that it names."""
 
 _NO_STACKS = (NODE.name, USER.name)
 """Kinds whose objects belong to no stack."""
@@ -68,36 +70,43 @@ def current(caller: Caller, state: State) -> Caller:
     return msgspec.structs.replace(caller, name=spec.name, role=spec.role, stacks=spec.stacks)
 
 
-def authorize_request(caller: Caller, method: str, request: Any, state: State) -> Slices[None]:
-    """Decide about a request to the leader, whose fields are those of the method's message.
+def authorize_request(caller: Caller, method: str, request: Any, state: State) -> Slices[Any]:
+    """Decide about a request to the leader, whose fields are those of the method's message. Returns
+    the request to serve: where it depends on an object whether the caller may make it, that object
+    is named by its id. Its name may become that of another object before the request is served.
 
     Raises PermissionDenied, and NotFound or InvalidArgument for what the request names.
     """
     rule = authorize(caller, method)
     if caller.role is None:
-        return  # agents and hosts that join name no object of users
+        return request  # agents and hosts that join name no object of users
     kind = getattr(request, "kind", "")
     if (needed := rule.of_kind.get(kind)) is not None:
         require_role(caller, needed, f"{rule.verb} of the kind {kind}")
     if caller.stacks:  # first: an error about options shows those of the service
-        yield from _STACKS[rule.named](caller, rule, request, state)
+        ids = yield from _STACKS[rule.named](caller, rule, request, state)
+        request = _naming(request, ids)
     if caller.role is Role.ADMIN:
-        return
+        return request
     if (check := _OPTIONS.get(rule.named)) is not None:
         check(caller, rule, request, state)
     if rule.named in (Named.PROGRAM, Named.FILES):
-        yield from _program(caller, rule, request, state)
+        request = _naming(request, (yield from _program(caller, rule, request, state)))
+    return request
 
 
-def authorize_task(caller: Caller, method: str, task: Task, state: State) -> None:
-    """Decide about the task that a request turned out to name: names may mean other objects than
-    when `authorize_request` looked them up. Raises PermissionDenied.
-    """
-    rule = authorize(caller, method)
-    if caller.stacks:
-        _require_task(caller, rule, task, state)
-    if caller.role is not Role.ADMIN and rule.named in (Named.PROGRAM, Named.FILES):
-        _require_power(caller, rule, task, state)
+def _naming(request: Any, ids: Ids) -> Any:
+    """A copy of the request with these ids in its fields; the request itself without any."""
+    if not ids:
+        return request
+    copy = type(request)()
+    copy.CopyFrom(request)
+    for field, value in ids.items():
+        if isinstance(value, str):
+            setattr(copy, field, value)
+        else:
+            getattr(copy, field)[:] = value
+    return copy
 
 
 # Options
@@ -135,7 +144,7 @@ def _new_network(caller: Caller, rule: Rule, request: Any, state: State) -> None
     require_conditions(caller, rule, _read(NetworkSpec, request.spec), NETWORK_CONDITIONS)
 
 
-def _program(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+def _program(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
     """Who runs programs in a task, connects to its ports, or reads and writes its files, has the
     power that its options give.
     """
@@ -147,6 +156,7 @@ def _program(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[N
     else:
         task = yield from requested_task(state, request)
     _require_power(caller, rule, task, state)
+    return {"ref": task.id}
 
 
 def _require_power(caller: Caller, rule: Rule, task: Task, state: State) -> None:
@@ -181,92 +191,106 @@ _OPTIONS: Mapping[Named, Callable[[Caller, Rule, Any, State], None]] = {
 # Stacks
 
 
-def _nothing(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+def _nothing(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
     yield from ()
+    return {}
 
 
-def _fleet(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+def _fleet(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
     require_unlimited(caller, rule)
     yield from ()
+    return {}
 
 
-def _listed(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+def _listed(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
     if getattr(request, "kind", "") in _NO_STACKS:
         require_unlimited(caller, rule)
     yield from ()
+    return {}
 
 
-def _service(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
-    _require(caller, rule, SERVICE, find(state, SERVICE, request.ref))
+def _service(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
     yield from ()
+    return {"ref": _theirs(caller, rule, SERVICE, request.ref, state).id}
 
 
-def _task(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
-    _require_task(caller, rule, (yield from find_task(state, request.ref)), state)
+def _task(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
+    task = yield from find_task(state, request.ref)
+    _require_task(caller, rule, request.ref, task, state)
+    return {"ref": task.id}
 
 
-def _service_or_task(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
-    yield from _end(caller, rule, request.ref, state)
+def _service_or_task(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
+    return {"ref": (yield from _end(caller, rule, find_service_or_task, request.ref, state))}
 
 
-def _container(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
-    _require_end(caller, rule, (yield from find_container(state, request.ref)), state)
+def _container(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
+    return {"ref": (yield from _end(caller, rule, find_container, request.ref, state))}
 
 
-def _containers(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+def _containers(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
+    found: list[str] = []
     for ref in request.refs:
-        _require_end(caller, rule, (yield from find_container(state, ref)), state)
+        found += [(yield from _end(caller, rule, find_container, ref, state))]
+    return {"refs": found}
 
 
-def _network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+def _network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
     network = find(state, NETWORK, request.ref)
     if network.id not in PREDEFINED_NETWORKS:
-        _require(caller, rule, NETWORK, network)
+        _require(caller, rule, NETWORK, request.ref, network)
     yield from ()
+    return {"ref": network.id}
 
 
-def _object(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+def _object(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
     kind = kind_named(request.kind)
     if kind.name in _NO_STACKS:
         require_unlimited(caller, rule)
-    _require(caller, rule, kind, find(state, kind, request.ref))
     yield from ()
+    return {"ref": _theirs(caller, rule, kind, request.ref, state).id}
 
 
-def _of_new_service(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+def _of_new_service(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
     spec = _read(ServiceSpec, request.spec)
     require_label(caller, rule, spec.labels)
     _require_networks(caller, rule, spec, None, state)
     yield from ()
+    return {}
 
 
-def _of_changed_service(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
-    yield from _service(caller, rule, request, state)
+def _of_changed_service(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
+    service = _theirs(caller, rule, SERVICE, request.ref, state)
     spec = _read(ServiceSpec, request.spec)
     require_label(caller, rule, spec.labels)
-    _require_networks(caller, rule, spec, find(state, SERVICE, request.ref).spec, state)
+    _require_networks(caller, rule, spec, service.spec, state)
+    yield from ()
+    return {"ref": service.id}
 
 
-def _of_earlier_service(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
-    yield from _service(caller, rule, request, state)
-    service = find(state, SERVICE, request.ref)
+def _of_earlier_service(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
+    service = _theirs(caller, rule, SERVICE, request.ref, state)
     spec = rollback_target(service, request.to).spec
     require_label(caller, rule, spec.labels)
     _require_networks(caller, rule, spec, service.spec, state)
+    yield from ()
+    return {"ref": service.id}
 
 
-def _of_new_network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+def _of_new_network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
     require_label(caller, rule, _read(NetworkSpec, request.spec).labels)
     yield from ()
+    return {}
 
 
-def _path(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+def _path(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
     """Both ends: a trace shows hosts and addresses of the other end."""
-    for ref in (request.source, request.target):
-        yield from _end(caller, rule, ref, state)
+    source = yield from _end(caller, rule, find_service_or_task, request.source, state)
+    target = yield from _end(caller, rule, find_service_or_task, request.target, state)
+    return {"source": source, "target": target}
 
 
-_STACKS: Mapping[Named, Callable[[Caller, Rule, Any, State], Slices[None]]] = {
+_STACKS: Mapping[Named, Callable[[Caller, Rule, Any, State], Slices[Ids]]] = {
     Named.NOTHING: _nothing,
     Named.FLEET: _fleet,
     Named.LISTED: _listed,
@@ -289,26 +313,38 @@ _STACKS: Mapping[Named, Callable[[Caller, Rule, Any, State], Slices[None]]] = {
 }
 
 
-def _end(caller: Caller, rule: Rule, ref: str, state: State) -> Slices[None]:
-    _require_end(caller, rule, (yield from find_service_or_task(state, ref)), state)
-
-
-def _require_end(caller: Caller, rule: Rule, named: Service | Task, state: State) -> None:
+def _end(
+    caller: Caller,
+    rule: Rule,
+    lookup: Callable[[State, str], Slices[Service | Task]],
+    ref: str,
+    state: State,
+) -> Slices[str]:
+    """The id of the service or task that the ref names."""
+    named = yield from lookup(state, ref)
     if isinstance(named, Service):
-        _require(caller, rule, SERVICE, named)
+        _require(caller, rule, SERVICE, ref, named)
     else:
-        _require_task(caller, rule, named, state)
+        _require_task(caller, rule, ref, named, state)
+    return named.id
 
 
-def _require(caller: Caller, rule: Rule, kind: Kind[Any, Any], item: Object) -> None:
-    require_stack(caller, rule, f"{kind.name} {quoted(kind.title(item))}", kind.labels(item))
+def _theirs(caller: Caller, rule: Rule, kind: Kind[Item, Id], ref: str, state: State) -> Item:
+    """The object that the ref names, which is of the caller's stacks."""
+    item = find(state, kind, ref)
+    _require(caller, rule, kind, ref, item)
+    return item
 
 
-def _require_task(caller: Caller, rule: Rule, task: Task, state: State) -> None:
+def _require(caller: Caller, rule: Rule, kind: Kind[Any, Any], ref: str, item: Object) -> None:
+    """The error has the caller's word for the object: of the beginning of an id, no name."""
+    require_stack(caller, rule, f"{kind.name} {quoted(ref)}", kind.labels(item))
+
+
+def _require_task(caller: Caller, rule: Rule, ref: str, task: Task, state: State) -> None:
     service = state.services.get(task.service_id)
     labels = service.spec.labels if service else {}
-    name = service.name_of(task) if service else task.id
-    require_stack(caller, rule, f"task {quoted(name)}", labels)
+    require_stack(caller, rule, f"task {quoted(ref)}", labels)
 
 
 def _require_networks(
@@ -326,7 +362,7 @@ def _require_networks(
         except NotFound:
             continue  # the change itself is refused for it
         if network.id not in joined and not network.spec.ingress:
-            _require(caller, rule, NETWORK, network)
+            _require(caller, rule, NETWORK, attachment.target, network)
 
 
 def _read(cls: type[S], message: Message) -> S:

@@ -121,13 +121,14 @@ async def send_members(
     leader: Leader, network_id: NetworkId, sees: Sees, send: Send[Members]
 ) -> None:
     """Send one service after the other that the caller may see, with its tasks on the network; then
-    the hosts.
+    the hosts, if the caller may see nodes.
     """
     state = leader.state
     found = await leader.watches.runner.run(services_on(state, network_id))
     for service_id in (one for one in found if sees(state, one)):
         await send(Members("services", network_service(state, network_id, service_id)))
-    await send(Members("peers", network_peers(state, network_id, leader.acknowledged)))
+    peers = network_peers(state, network_id, leader.acknowledged, sees)
+    await send(Members("peers", peers))
 
 
 async def while_leading(leadership: Leadership, leader: Leader) -> None:

@@ -1,23 +1,24 @@
 """What a caller may request: checks each request of users with its fields. SHELL.
 
 The innermost interceptor: the request has been read and decoded, and the call counts against its
-caller's limits. Changes are checked again on the state that they change, and byte streams on the
-task that they are about.
+caller's limits. A handler gets a request that names the objects that were looked up here by their
+ids, so that it acts on no others. Changes are checked again on the state that they change.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
 
-from controller.api.permissions import authorize_request, authorize_task, current
+from controller.api.permissions import authorize_request, current, sees
+from controller.api.queries.lookup import Ambiguous
 from controller.brain.slices import finish
-from controller.grpc.callers import current_caller, set_check, set_task_check
-from controller.grpc.calls import Context, handler_kind
-from controller.identity.caller import CallerKind
+from controller.grpc.callers import current_caller, set_check
+from controller.grpc.calls import Context, cause_of, handler_kind
+from controller.identity.caller import Caller, CallerKind
 from controller.identity.policy import CONTROL, Named, authorize
 from controller.leader.leadership import Leadership
-from pyswarm_core.objects import Task
 from pyswarm_core.state import State
 
 _NO_OBJECTS = (Named.NOTHING, Named.FLEET)
@@ -43,8 +44,15 @@ class Authorization(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no 
         make, behaviour = handler_kind(handler)
 
         async def call(request: Any, context: Context) -> Any:
-            await self._authorize(method, request)
-            return await behaviour(request, context)
+            caller = current_caller()
+            try:
+                return await behaviour(await self._authorized(caller, method, request), context)
+            except Exception as raised:
+                error = cause_of(raised)
+                if caller.stacks and isinstance(error, Ambiguous):
+                    state = self._leadership.current().state
+                    raise error.among(partial(sees, caller, state)) from None
+                raise
 
         return make(
             call,
@@ -52,24 +60,19 @@ class Authorization(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no 
             response_serializer=handler.response_serializer,
         )
 
-    async def _authorize(self, method: str, request: Any) -> None:
-        caller = current_caller()
+    async def _authorized(self, caller: Caller, method: str, request: Any) -> Any:
+        """The request to serve."""
         if caller.kind is CallerKind.ROOT and authorize(caller, method).named in _NO_OBJECTS:
-            return  # a controller that does not lead answers some of these itself
+            return request  # a controller that does not lead answers some of these itself
         leader = self._leadership.current()
         work = authorize_request(current(caller, leader.state), method, request, leader.state)
         if caller.stacks or authorize(caller, method).named in _LOOKED_UP:
-            await leader.watches.runner.run(work)
+            authorized = await leader.watches.runner.run(work)
         else:
-            finish(work)
+            authorized = finish(work)
 
         def check(state: State) -> None:
-            now = current(caller, state)
-            if authorize(now, method).named is not Named.TASK:  # found by comparing many ids
-                finish(authorize_request(now, method, request, state))
-
-        def check_task(state: State, task: Task) -> None:
-            authorize_task(current(caller, state), method, task, state)
+            finish(authorize_request(current(caller, state), method, authorized, state))
 
         set_check(check)
-        set_task_check(check_task)
+        return authorized

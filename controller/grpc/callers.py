@@ -11,27 +11,19 @@ from controller.leader.leadership import Mutation
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import IdSource
-from pyswarm_core.objects import Task
 from pyswarm_core.state import State
 
 T = TypeVar("T")
 Check = Callable[[State], None]
 """Raises an error unless the caller may still make its request."""
-TaskCheck = Callable[[State, Task], None]
-"""Raises an error unless the caller may make its request about that task."""
 
 
 def _allows(_: State) -> None:
     pass
 
 
-def _allows_task(_: State, __: Task) -> None:
-    pass
-
-
 _caller: ContextVar[Caller] = ContextVar("caller", default=ANONYMOUS)
 _check: ContextVar[Check] = ContextVar("check", default=_allows)
-_task_check: ContextVar[TaskCheck] = ContextVar("task_check", default=_allows_task)
 
 
 def current_caller() -> Caller:
@@ -47,18 +39,6 @@ def set_caller(caller: Caller) -> None:
 def set_check(check: Check) -> None:
     """What the current call does is to be checked again when the leader does it."""
     _check.set(check)
-
-
-def set_task_check(check: TaskCheck) -> None:
-    """The task that the current call names is to be checked once it is found."""
-    _task_check.set(check)
-
-
-def check_task(state: State, task: Task) -> None:
-    """Raise an error unless the current call may be about the task: while it was looked up, its
-    name may have become that of another one.
-    """
-    _task_check.get()(state, task)
 
 
 def checked(mutation: Mutation[T]) -> Mutation[T]:

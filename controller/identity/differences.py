@@ -67,8 +67,10 @@ def _of_maps(before: dict[str, str], after: dict[str, str], path: str) -> Iterat
     for key in {**before, **after}:
         old, new = before.get(key), after.get(key)
         if old != new:
-            name = f"{path}.{key}"
-            yield FieldChange(field=name, before=_text(name, old), after=_text(name, new))
+            before_text, after_text = (
+                MASK if text and is_secret(key) else _text(path, text) for text in (old, new)
+            )
+            yield FieldChange(field=f"{path}.{key}", before=before_text, after=after_text)
 
 
 def _of_lists(before: tuple[Any, ...], after: tuple[Any, ...], path: str) -> FieldChange:

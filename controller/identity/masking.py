@@ -76,4 +76,8 @@ def value_without_secrets(value: Any) -> Any:
             key: MASK if item and is_secret(str(key)) else value_without_secrets(item)
             for key, item in value.items()
         }
-    return [value_without_secrets(item) for item in value] if isinstance(value, list) else value
+    if not isinstance(value, list):
+        return value
+    if all(isinstance(item, str) for item in value):
+        return entries_without_secrets(value)
+    return [value_without_secrets(item) for item in value]

@@ -18,6 +18,7 @@ from grpc import aio
 from controller.store.base import StoreMisuse, StoreUnavailable
 from controller.store.etcd_faults import CallFault, FaultKind, understand
 from controller.store.etcd_tls import EtcdTls, no_tls
+from pyswarm_core.aio.metrics import is_loopback
 from pyswarm_core.errors import quoted
 from pyswarm_core.etcd.v1 import rpc_pb2, rpc_pb2_grpc
 
@@ -239,6 +240,14 @@ def target_of(address: str, tls: EtcdTls) -> tuple[str, grpc.ChannelCredentials 
     if scheme == "http" or (not scheme and not (tls.ca_pem or tls.cert_pem)):
         return rest, None
     return rest, _credentials(tls)
+
+
+def is_exposed(address: str, tls: EtcdTls) -> bool:
+    """Whether the network can read and change what is sent to the endpoint: plain, and not within
+    this host.
+    """
+    target, credentials = target_of(address, tls)
+    return credentials is None and not (target.startswith("unix:") or is_loopback(target))
 
 
 def _credentials(tls: EtcdTls) -> grpc.ChannelCredentials:

@@ -24,7 +24,8 @@ _NAMED = {error.__name__: error for error in CODES}
 
 def code_of(error: errors.PyswarmError) -> grpc.StatusCode:
     """The status code that carries this error."""
-    return CODES.get(type(error), grpc.StatusCode.INTERNAL)
+    codes = (CODES[base] for base in type(error).__mro__ if base in CODES)
+    return next(codes, grpc.StatusCode.INTERNAL)
 
 
 def name_of(error: Exception) -> str:

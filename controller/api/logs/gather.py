@@ -8,7 +8,7 @@ from controller.api.logs.merging import send_written
 from controller.api.logs.parts import LogPart
 from controller.api.logs.sources import LogSources, log_sources, previous_sources
 from controller.api.queries.containers import find_container
-from controller.api.queries.lookup import find_service_or_task
+from controller.api.queries.lookup import find_service_or_task, task_name
 from controller.api.streams import Send
 from controller.brain.slices import Slices
 from controller.leader.leadership import Leader, Leadership
@@ -78,10 +78,11 @@ async def _found(leader: Leader, query: LogsQuery, named: Service | Task) -> Log
     runner = leader.watches.runner
     if not query.previous:
         return (await runner.run(log_sources(leader.state, named.id, ANY_TIME))).value
+    name = task_name(leader.state, named) if isinstance(named, Task) else named.spec.name
     found = await runner.run(previous_sources(leader.state, named.id))
     if not found.sources and not found.missing:
         raise NotFound(
-            f"no previous container of {quoted(query.ref)}: it was never restarted or replaced"
+            f"no previous container of {quoted(name)}: it was never restarted or replaced"
         )
     return found
 

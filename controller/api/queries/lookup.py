@@ -1,11 +1,10 @@
 """The object that a `ref` names: by its id, its name, or the unique beginning of its id. PURE.
 
 An exact id wins over a name, a name over a prefix, as in Docker. Raises NotFound with the text
-quoted (and cut); for an ambiguous prefix it lists the candidates.
+quoted (and cut), and Ambiguous with the candidates for the beginning of several ids.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from controller.brain.slices import Slices, batches
@@ -23,8 +22,6 @@ K = TypeVar("K", bound=str)
 Sees = Callable[[State, str], bool]
 """Whether the caller may see the service, task or network of that id."""
 _CANDIDATES = 5
-_AMBIGUOUS = "is ambiguous"
-"""In the text of a NotFound for the beginning of several ids."""
 HAS_PROCESS = (TaskState.STARTING, TaskState.RUNNING)
 """The states of tasks that may have a process."""
 WILL_HAVE_PROCESS = (
@@ -38,6 +35,25 @@ WILL_HAVE_PROCESS = (
 IDS_COMPARED_AT_ONCE = 10 * SLICE_TASKS
 """Tasks whose ids one slice compares with a prefix, at a tenth of the cost of examining one."""
 _ID_LETTERS = frozenset(ID_ALPHABET)
+
+
+class Ambiguous(NotFound):
+    """The ref names several objects, of these ids; `text` shows one of them."""
+
+    def __init__(
+        self, what: str, ref: str, ids: Sequence[str], text: Callable[[str], str] = short
+    ) -> None:
+        listed = _listed(list(map(text, ids[: _CANDIDATES + 1])))
+        listed += " or one of another stack" if len(ids) == 1 else ""
+        super().__init__(f"{what} {quoted(ref)} is ambiguous: it could be {listed}")
+        self._what, self._ref, self._ids, self._text = what, ref, ids, text
+
+    def among(self, sees: Callable[[str], bool]) -> NotFound:
+        """The error for a caller that sees some of the objects only."""
+        seen = [one for one in self._ids[:IDS_COMPARED_AT_ONCE] if sees(one)]
+        if not seen:
+            return _missing(self._what, self._ref)
+        return Ambiguous(self._what, self._ref, seen, self._text)
 
 
 def kind_named(word: str) -> Kind[Any, Any]:
@@ -102,7 +118,8 @@ def _nodes_named(state: State, ref: str) -> list[Node]:
 
 def _only_node(ref: str, named: Sequence[Node]) -> Node | None:
     if len(named) > 1:
-        raise _ambiguous("node", ref, [f"{short(n.id)} ({n.status.state})" for n in named])
+        texts = {str(n.id): f"{short(n.id)} ({n.status.state})" for n in named}
+        raise Ambiguous("node", ref, list(texts), texts.__getitem__)
     return named[0] if named else None
 
 
@@ -119,13 +136,20 @@ def find_task(state: State, ref: str) -> Slices[Task]:
 
 
 def find_service_or_task(state: State, ref: str) -> Slices[Service | Task]:
-    """The service or task that the ref names; a service wins. In slices."""
+    """The service or task that the ref names: a task by its id, else a service wins. In slices.
+
+    So an id keeps its meaning, also when a service gets it as its name.
+    """
+    if (task := state.tasks.get(TaskId(ref))) is not None:
+        return task
     try:
         return find(state, SERVICE, ref)
     except NotFound:
         pass
     try:
         return (yield from find_task(state, ref))
+    except Ambiguous:
+        raise
     except NotFound as error:
         missing = str(error).removeprefix("no such task")
         raise NotFound(f"no such service or task{missing}") from None
@@ -135,9 +159,9 @@ def find_container(state: State, ref: str) -> Slices[Service | Task]:
     """As `find_service_or_task`; what does not exist is missing in Docker's words."""
     try:
         return (yield from find_service_or_task(state, ref))
-    except NotFound as error:
-        if _AMBIGUOUS in str(error):
-            raise
+    except Ambiguous:
+        raise
+    except NotFound:
         raise no_such_container(ref) from None
 
 
@@ -244,9 +268,7 @@ def _task_by_prefix(state: State, ref: str) -> Slices[Task]:
 
 def _by_prefix(what: str, ref: str, ids: Mapping[K, object]) -> K:
     _require_prefix(what, ref)
-    return _only(
-        what, ref, list(islice((key for key in ids if key.startswith(ref)), _CANDIDATES + 1))
-    )
+    return _only(what, ref, [key for key in ids if key.startswith(ref)])
 
 
 def _require_prefix(what: str, ref: str) -> None:
@@ -258,7 +280,7 @@ def _only(what: str, ref: str, matches: Sequence[K]) -> K:
     if not matches:
         raise _missing(what, ref)
     if len(matches) > 1:
-        raise _ambiguous(what, ref, map(short, matches))
+        raise Ambiguous(what, ref, matches)
     return matches[0]
 
 
@@ -266,11 +288,6 @@ def _missing(what: str, ref: str) -> NotFound:
     if what == NETWORK.name:  # Docker's words, with which clients compare
         return NotFound(f"network {quoted(ref)[1:-1]} not found")
     return NotFound(f"no such {what}: {quoted(ref)}")
-
-
-def _ambiguous(what: str, ref: str, candidates: Iterable[str]) -> NotFound:
-    listed = _listed(list(islice(candidates, _CANDIDATES + 1)))
-    return NotFound(f"{what} {quoted(ref)} {_AMBIGUOUS}: it could be {listed}")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from controller.api.changes.unreadable import unreadable_services
-from controller.api.queries.lookup import task_name
+from controller.api.queries.lookup import Sees, task_name
 from controller.brain.slices import Slices, batches
 from pyswarm_core.docker.containers import views as containers
 from pyswarm_core.docker.containers.views import DEFAULT_NETWORK
@@ -88,9 +88,11 @@ def network_service(
 
 
 def network_peers(
-    state: State, network_id: NetworkId, acknowledged: Mapping[NodeId, int]
+    state: State, network_id: NetworkId, acknowledged: Mapping[NodeId, int], sees: Sees
 ) -> Iterator[NetworkPeer]:
-    """The hosts with blocks of the network (of the ingress network: all hosts), by number."""
+    """The hosts with blocks of the network (of the ingress network: all hosts), by number; those
+    that the caller may see.
+    """
     network = state.networks.get(network_id)
     if network is None:
         return
@@ -98,7 +100,11 @@ def network_peers(
     for block in network.blocks:
         blocks.setdefault(block.node_number, []).append(block.cidr)
     is_mesh = network_id == state.ingress_network
-    nodes = [node for node in state.nodes.values() if is_mesh or node.number in blocks]
+    nodes = [
+        node
+        for node in state.nodes.values()
+        if (is_mesh or node.number in blocks) and sees(state, node.id)
+    ]
     nodes.sort(key=lambda node: node.number)
     for node in nodes:
         yield _peer(node, blocks.get(node.number, ()), acknowledged)

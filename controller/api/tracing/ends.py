@@ -102,12 +102,12 @@ def target(state: State, text: str) -> Slices[Target]:
         except NotFound:
             named = None
     if isinstance(named, Service):
-        return Target(text=text, name=named.spec.name, service=named)
+        return Target(text=named.spec.name, name=named.spec.name, service=named)
     service = state.services.get(named.service_id) if named else None
     if named is None or service is None:
         return Target(text=text, name=text)
     name = f"{service.spec.name}.{named.slot}.{named.id}"
-    return Target(text=text, name=name, service=service, end=_end(state, named))
+    return Target(text=service.name_of(named), name=name, service=service, end=_end(state, named))
 
 
 def unjoined(state: State, near: End, reached: Target) -> list[NetworkId]:

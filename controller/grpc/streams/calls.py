@@ -14,8 +14,9 @@ from google.protobuf.message import Message
 from controller.api.queries.lookup import find_container_task, requested_task, task_name
 from controller.api.relaying.relay import Caller, Chosen, relay
 from controller.brain.slices import Slices
-from controller.grpc.callers import check_task, current_caller
+from controller.grpc.callers import current_caller
 from controller.grpc.calls import Context, read, received
+from controller.identity.masking import entries_without_secrets
 from controller.leader.exchanges import (
     ATTACH,
     COPY_IN,
@@ -66,7 +67,7 @@ class StreamCalls(control_pb2_grpc.ControlServicer):
 
     async def Exec(self, request: streams_pb2.ExecRequest, context: Context) -> None:  # type: ignore[override]
         asked = read(ExecRequest, request)
-        about = [FieldChange(field="Command", after=" ".join(asked.args))]
+        about = [FieldChange(field="Command", after=" ".join(entries_without_secrets(asked.args)))]
         names = [entry.partition("=")[0] for entry in asked.env]
         about += [FieldChange(field="Env", after=" ".join(names))] if names else []
         about += [FieldChange(field="Privileged", after="true")] if asked.privileged else []
@@ -117,12 +118,9 @@ def _container(state: State, request: StreamRequest) -> Slices[Task]:
 
 
 def _recorded(leader: Leader, verb: str, about: list[FieldChange]) -> Callable[[Task], None]:
-    """Checks the task, and makes the record when the operation begins: it may last longer than this
-    controller.
-    """
+    """Makes the record when the operation begins: it may last longer than this controller."""
 
     def record(task: Task) -> None:
-        check_task(leader.state, task)
         name = f"task/{task_name(leader.state, task)}"
         leader.audit.note(current_caller(), verb, name, about)
 

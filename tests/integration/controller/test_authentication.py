@@ -1,6 +1,7 @@
 """Who calls: over TLS with certificates and tokens, by the socket, and for how long."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from itertools import chain
 from pathlib import Path
@@ -27,6 +28,7 @@ from pyswarm_core.kinds import USER
 from pyswarm_core.state import State
 from tests.fixtures import build
 from tests.fixtures.identity import another, naming
+from tests.integration.controller.attacks.raw import Http2, context
 from tests.integration.controller.fleet import WAIT_S, until
 from tests.integration.controller.identified import Identified, identified, issued
 
@@ -139,7 +141,27 @@ async def test_a_certificate_of_another_fleet_with_the_same_ca_is_refused(
         assert (code, "the certificate is of fleet" in details) == (DENIED, True)
 
 
-async def test_tls_1_2_is_refused(fleet: Identified, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_tls_1_2_ends_in_the_handshake(fleet: Identified, version: ssl.TLSVersion) -> None:
+    """At the controller's own port, with a certificate that it accepts over TLS 1.3."""
+    ann = await fleet.user("ann", Role.ADMIN)
+    found = context(fleet.ca.user(ann.id))
+    found.maximum_version = version
+
+    def connect() -> str | None:
+        with Http2(("127.0.0.1", fleet.port), found) as connection:
+            return connection.socket.version()
+
+    if version is ssl.TLSVersion.TLSv1_3:
+        assert await asyncio.to_thread(connect) == "TLSv1.3"
+        return
+    with pytest.raises((ssl.SSLError, ConnectionResetError)):
+        await asyncio.to_thread(connect)
+
+
+async def test_a_connection_with_older_tls_is_refused_also_after_its_handshake(
+    fleet: Identified, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ann = await fleet.user("ann", Role.ADMIN)
     monkeypatch.setattr(peers, "TLS", "TLSv1.4")  # every connection has an older one
     async with fleet.as_user(ann) as channel:

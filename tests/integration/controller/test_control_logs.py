@@ -191,10 +191,10 @@ async def test_previous_is_the_task_before_the_newest_of_each_slot(api: Api) -> 
     for ref in ("web", "web.1", "a3"):
         assert (await read_logs(api, ref=ref, tail=-1, previous=True))[0] == ["1 a2"]
     assert (await read_logs(api, ref="a2", tail=-1, previous=True))[0] == ["1 a1"]
-    for ref in ("web.2", "a1"):
+    for ref, name in (("web.2", "web.2"), ("a1", "web.1")):
         assert await refused(api, ref=ref, tail=-1, previous=True) == (
             grpc.StatusCode.NOT_FOUND,
-            f'no previous container of "{ref}": it was never restarted or replaced',
+            f'no previous container of "{name}": it was never restarted or replaced',
         )
     code, _ = await refused(api, ref="web", tail=-1, previous=True, follow=True)
     assert code is grpc.StatusCode.INVALID_ARGUMENT

@@ -2,6 +2,9 @@
 
 import asyncio
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from pyswarm_core.clock import HOUR
 from pyswarm_core.errors import PermissionDenied, Unavailable
 from tests.fixtures.build import NOW
 from tests.fixtures.identity import FLEET
+from tests.fixtures.source import ROOT
 
 
 async def test_each_request_is_signed_by_a_new_key_of_the_one_kind() -> None:
@@ -84,3 +88,20 @@ async def test_an_openssl_that_says_something_else_is_an_error(
     monkeypatch.setattr(keys, "_NEW_KEY", ("echo", "hello"))
     with pytest.raises(Unavailable, match="no key and no signing request"):
         await new_request()
+
+
+def test_the_agent_never_imports_cryptography() -> None:
+    """No module of it does, nor what these import; see docs/dependencies.md for its cost."""
+    program = (
+        "import importlib, pkgutil, sys, agent\n"
+        "names = [one.name for one in pkgutil.walk_packages(agent.__path__, 'agent.')]\n"
+        "for name in names: importlib.import_module(name)\n"
+        "print(len(names) > 100, 'cryptography' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True False\n"
+    files = [path for part in ("agent", "pyswarm_core") for path in (ROOT / part).rglob("*.py")]
+    imports = re.compile(r"^\s*(?:import|from) cryptography", re.MULTILINE)
+    assert not [path for path in files if imports.search(path.read_text(encoding="utf-8"))]

@@ -1,5 +1,8 @@
 """What a request lists, and the members of a network in the order in which they are sent."""
 
+import pytest
+from msgspec.structs import replace
+
 from controller.api.queries import listings
 from controller.api.queries.lists import TaskQuery
 from controller.api.streams import Members, send_members
@@ -7,11 +10,14 @@ from controller.brain.orchestrator.quarantine import Failure, Stage
 from controller.brain.slices import finish
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId
+from pyswarm_core.objects import Block
+from pyswarm_core.views import NetworkPeer
 from tests.fixtures import build
 from tests.fixtures.build import Numbered
 from tests.fixtures.desk import Desk
 
 NET = NetworkId("net")
+BLOCK = Block(cidr="10.128.0.0/26", node_number=1)
 
 
 def desk() -> Desk:
@@ -58,11 +64,20 @@ async def test_a_networks_services_are_sent_by_name_then_its_hosts() -> None:
     assert sent == ["services", "db", "services", "web", "peers"]
 
 
-async def test_a_caller_is_sent_the_services_that_it_may_see() -> None:
+@pytest.mark.parametrize(("seen", "found"), [("web", ["web"]), ("n1", ["n1"])])
+async def test_a_caller_is_sent_the_services_and_the_hosts_that_it_may_see(
+    seen: str, found: list[str]
+) -> None:
     sent: list[str] = []
 
     async def send(told: Members) -> None:
-        sent.extend(getattr(one, "name", "") for one in told.found if one is not None)
+        sent.extend(
+            one.node_name if isinstance(one, NetworkPeer) else one.name  # type: ignore[attr-defined]
+            for one in told.found
+            if one is not None
+        )
 
-    await send_members(desk(), NET, lambda _, service_id: service_id == "web", send)
-    assert sent == ["web"]
+    leader = desk()
+    leader.state.apply(Writes(objects=(replace(build.network("net"), blocks=(BLOCK,)),)))
+    await send_members(leader, NET, lambda _, object_id: object_id == seen, send)
+    assert sent == found

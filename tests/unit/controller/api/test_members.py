@@ -23,6 +23,10 @@ NET = NetworkId("net")
 ON_NET = build.template(networks=["net"])
 
 
+def _all(_: object, __: str) -> bool:
+    return True
+
+
 def on_net(name: str, vip: str = "", *ports: PortConfig, **changes: object) -> Service:
     made = build.service(name, spec=ON_NET)
     vips = (VirtualIp(network_id=NET, addr=vip),) if vip else ()
@@ -87,11 +91,11 @@ def test_ports_are_told_where_the_mesh_is() -> None:
 
 def test_peers_are_told_with_their_blocks_and_how_far_they_are() -> None:
     state = build.state(nodes=build.nodes(3), networks=[network()])
-    peers = network_peers(state, NET, {NodeId("n2"): 7})
+    peers = network_peers(state, NET, {NodeId("n2"): 7}, _all)
     assert [(peer.node_name, peer.addr, peer.blocks, peer.acknowledged) for peer in peers] == [
         ("n1", "192.0.2.1", ("10.128.0.64/26",), 0),
         ("n2", "192.0.2.2", ("10.128.0.0/26", "10.128.0.128/26"), 7),
     ]
     mesh = build.state(nodes=build.nodes(3), networks=[network(ingress=True)])
-    assert [peer.node_name for peer in network_peers(mesh, NET, {})] == ["n1", "n2", "n3"]
-    assert not [*network_peers(mesh, NetworkId("gone"), {})]
+    assert [peer.node_name for peer in network_peers(mesh, NET, {}, _all)] == ["n1", "n2", "n3"]
+    assert not [*network_peers(mesh, NetworkId("gone"), {}, _all)]

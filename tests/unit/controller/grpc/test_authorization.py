@@ -1,4 +1,4 @@
-"""Requests are checked before their calls begin, byte streams again on the task that they found."""
+"""Requests are checked before their calls begin, and the calls are about what was checked then."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -8,55 +8,72 @@ import grpc
 import pytest
 from msgspec.structs import replace
 
+from controller.api.queries.info import ControllerFacts
 from controller.brain.slices import Slices
 from controller.grpc.authorization import Authorization
 from controller.grpc.callers import set_caller
-from controller.grpc.streams.calls import StreamCalls
+from controller.grpc.control import Control
 from controller.identity.caller import Caller, CallerKind, Role
-from controller.identity.policy import CONTROL, STACK_LABEL
+from controller.identity.policy import CONTROL, RULES, STACK_LABEL, Named
+from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2, streams_pb2
+from pyswarm_core.codec import to_proto
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import PermissionDenied
+from pyswarm_core.errors import NotFound, PermissionDenied, PyswarmError, Unavailable
 from pyswarm_core.identity.users import User, UserId, UserSpec
-from pyswarm_core.ids import NodeId
-from pyswarm_core.objects import Service
+from pyswarm_core.ids import NodeId, ServiceId, TaskId
+from pyswarm_core.objects import PreviousSpec, Service
+from pyswarm_core.states import TaskState
 from tests.fixtures import build
-from tests.fixtures.build import Numbered
-from tests.fixtures.desk import Desk, Term
+from tests.fixtures.build import NOW, Numbered
+from tests.fixtures.desk import Desk, StoppedClock, Term
+from tests.fixtures.envelopes import FixedAutolock
+from tests.fixtures.stackcalls import requests, stream_requests
 
-STREAMS: list[tuple[str, Any]] = [
-    ("Exec", streams_pb2.ExecRequest(ref="mine", args=["id"])),
-    ("Attach", streams_pb2.AttachRequest(ref="mine")),
-    ("PortForward", streams_pb2.PortForwardRequest(ref="mine", port=80)),
-    ("CopyIn", streams_pb2.CopyInRequest(ref="mine", path="/")),
-    ("CopyOut", streams_pb2.CopyOutRequest(ref="mine", path="/")),
-    ("Export", streams_pb2.ExportRequest(ref="mine")),
-]
-NAMES = [rpc for rpc, _ in STREAMS]
+STREAMS = stream_requests("mine")
+REQUESTS = requests("mine")
+NAME_NONE = (
+    Named.NOTHING,
+    Named.FLEET,
+    Named.LISTED,
+    Named.NEW_SERVICE,
+    Named.NEW_NETWORK,
+    Named.USER,
+)
 IN_WEB = {STACK_LABEL: "web"}
+OF_FIRST = {"first", "first.1"}
+"""The ids of the caller's objects; those of somebody else begin with `second`."""
 
 
 def _named(service: Service, name: str, labels: dict[str, str], **container: Any) -> Service:
     template = service.spec.task_template
     changed = replace(template.container_spec, **container)
     spec = replace(service.spec, task_template=replace(template, container_spec=changed))
-    return replace(service, spec=replace(spec, name=name, labels=labels))
+    spec = replace(spec, name=name, labels=labels)
+    return replace(service, spec=spec, previous_specs=(PreviousSpec(version=1, spec=spec),))
 
 
 class _World:
-    """The containers `mine` and `boss`, and the operator ann. `asked`: requests to the agent;
-    `lookups`: work that was done in slices.
+    """The objects `mine` and `boss`, and the operator ann. `asked`: requests to the agent; `told`:
+    what ann was sent; `lookups`: work that was done in slices.
     """
 
-    def __init__(self, stacks: tuple[str, ...] = (), **of_boss: Any) -> None:
+    def __init__(
+        self,
+        stacks: tuple[str, ...] = (),
+        does: TaskState = TaskState.RUNNING,
+        mine: str = "mine",
+        **of_boss: Any,
+    ) -> None:
         self._labels = IN_WEB if stacks else {}
         self._of_boss = of_boss
         self.desk = Desk(build.state(nodes=build.nodes(1)), Numbered())
         self.asked: list[dispatcher_pb2.OpenTunnel] = []
+        self.told: list[Any] = []
         self.lookups = 0
-        self._name("mine", "boss")
+        self._name(mine, "boss")
         user = User(id=UserId("u1"), spec=UserSpec(name="ann", role=Role.OPERATOR, stacks=stacks))
-        tasks = [build.task(f"{one}.1", node="n1") for one in ("first", "second")]
+        tasks = [build.task(f"{one}.1", node="n1", state=does) for one in ("first", "second")]
         self.desk.put(Writes(objects=(user,), tasks=tasks))
         self.desk.agents[NodeId("n1")] = self._answer
         run = self.desk.watches.runner.run
@@ -73,67 +90,180 @@ class _World:
         return []
 
     def _name(self, first: str, second: str) -> None:
-        one = _named(build.container("first"), first, self._labels)
-        two = _named(build.container("second"), second, {}, **self._of_boss)
-        self.desk.put(Writes(objects=(one,)))
-        self.desk.put(Writes(objects=(two,)))
+        for object_id, name, labels, container in (
+            ("first", first, self._labels, {}),
+            ("second", second, {}, self._of_boss),
+        ):
+            service = _named(build.container(object_id), name, labels, **container)
+            network = build.network(object_id)
+            network = replace(network, spec=replace(network.spec, name=name, labels=labels))
+            self.desk.put(Writes(objects=(service, network)))
 
-    def rename(self) -> None:
-        """The name `mine` becomes that of the other container."""
-        self._name("other", "mine")
+    def rename(self, second: str = "mine") -> None:
+        """The name `mine` becomes that of the other objects."""
+        self._name("other", second)
 
-    async def call(self, rpc: str, request: Any, meanwhile: Callable[[], None]) -> None:
-        """Call the RPC through the interceptor; `meanwhile` runs once it is authorized."""
-        calls = StreamCalls()  # type: ignore[abstract]
-        calls._leadership = Term(self.desk)
-        behaviour: Callable[..., Awaitable[None]] = getattr(calls, rpc)
+    async def call(self, rpc: str, request: Any, meanwhile: Callable[[], None]) -> Any:
+        """Call the RPC through the interceptor; `meanwhile` runs once it is authorized. Returns the
+        request that was served.
+        """
+        facts = ControllerFacts(version="1.2.3", store="none", join_addr="192.0.2.1:2377")
+        calls = Control(Term(self.desk), StoppedClock(), facts, list, FixedAutolock())
+        behaviour: Callable[..., Awaitable[Any]] = getattr(calls, rpc)
+        served = []
 
         async def handle(request: Any, context: Any) -> None:
             meanwhile()
-            await behaviour(request, context)
+            served.append(request)
+            self.told.append(await behaviour(request, context))
 
         async def continuation(_: object) -> Any:
             return grpc.unary_unary_rpc_method_handler(handle)
 
         details: Any = Mock(method=f"{CONTROL}{rpc}")
         wrapped = await Authorization(Term(self.desk)).intercept_service(continuation, details)
-        await wrapped.unary_unary(request, _Context())
+        try:
+            await wrapped.unary_unary(request, _Context(self.told, ends=rpc == "WatchService"))
+        except PyswarmError as error:
+            if not served:
+                raise
+            self.told.append(error)
+        return served[0]
 
 
 class _Context:
-    """A caller that sends nothing more."""
+    """A caller that sends nothing more, and perhaps has enough of the first answer."""
+
+    def __init__(self, told: list[Any], *, ends: bool) -> None:
+        self._told = told
+        self._ends = ends
 
     async def read(self) -> Any:
         return None
 
     async def write(self, frame: Any) -> None:
-        pass
+        self._told.append(frame)
+        if self._ends:
+            raise Unavailable("the caller has gone")
 
 
-@pytest.mark.parametrize(("rpc", "request_"), STREAMS, ids=NAMES)
-async def test_a_stream_to_a_task_with_power_is_refused_also_if_it_got_the_name_meanwhile(
-    rpc: str, request_: Any
+def _request(rpc: str, world: _World) -> Any:
+    request = REQUESTS[rpc]
+    if rpc == "UpdateService":
+        spec = world.desk.state.services[ServiceId("first")].spec
+        to_proto(replace(spec, name="other"), request.spec)
+    return request
+
+
+def _names(request: Any) -> list[str]:
+    fields = request.DESCRIPTOR.fields_by_name
+    single = [getattr(request, one) for one in ("ref", "source", "target") if one in fields]
+    return single + (list(request.refs) if "refs" in fields else [])
+
+
+def test_every_call_about_an_object_of_a_stack_is_examined_here() -> None:
+    about = [method for method, rule in RULES.items() if rule.role and rule.named not in NAME_NONE]
+    assert {method.removeprefix(CONTROL) for method in about} == set(REQUESTS)
+
+
+@pytest.mark.parametrize("rpc", REQUESTS)
+async def test_a_call_is_about_the_object_that_was_authorized_whoever_has_its_name(
+    rpc: str,
 ) -> None:
+    does = TaskState.COMPLETE if rpc == "WaitContainer" else TaskState.RUNNING
+    world = _World(stacks=("web",), does=does)
+    request = _request(rpc, world)
+    before = request.SerializeToString()
+    state = world.desk.state
+    others: list[Any] = []
+
+    def meanwhile() -> None:
+        world.rename()
+        others.extend(_others(state))
+
+    served = await world.call(rpc, request, meanwhile)
+    assert set(_names(served)) <= OF_FIRST
+    assert request.SerializeToString() == before, "the audit log has the caller's words"
+    told = [str(one) for one in (*world.told, *world.asked)]
+    assert told, "something happened"
+    assert not [one for one in told if "second" in one or '"mine' in one]
+    assert _others(state) == others
+
+
+def _others(state: Any) -> list[Any]:
+    """What somebody else has."""
+    return [
+        state.services[ServiceId("second")],
+        state.tasks[TaskId("second.1")],
+        state.networks.get("second"),
+    ]
+
+
+@pytest.mark.parametrize("rpc", STREAMS)
+async def test_a_stream_is_to_the_task_without_power_that_was_authorized(rpc: str) -> None:
     world = _World(privileged=True)
+    await world.call(rpc, STREAMS[rpc], world.rename)
+    assert len(world.asked) == 1
+    assert "first.1" in str(world.asked)
+    world.rename()
     with pytest.raises(PermissionDenied, match="with --privileged true"):
-        await world.call(rpc, request_, world.rename)
-    assert world.asked == []
-    assert len(world.desk.audit.log) == 0
+        await world.call(rpc, STREAMS[rpc], lambda: None)
+    assert len(world.asked) == 1
 
 
-@pytest.mark.parametrize(("rpc", "request_"), STREAMS, ids=NAMES)
-async def test_a_stream_to_another_stack_is_refused_also_if_it_got_the_name_meanwhile(
-    rpc: str, request_: Any
-) -> None:
-    world = _World(stacks=("web",))
-    with pytest.raises(PermissionDenied, match='task "mine" does not belong to it'):
-        await world.call(rpc, request_, world.rename)
-    assert world.asked == []
-
-
-@pytest.mark.parametrize(("rpc", "request_"), STREAMS, ids=NAMES)
-async def test_a_stream_that_is_allowed_is_looked_up_in_slices(rpc: str, request_: Any) -> None:
+@pytest.mark.parametrize("rpc", STREAMS)
+async def test_a_stream_that_is_allowed_is_looked_up_in_slices(rpc: str) -> None:
     world = _World()
-    await world.call(rpc, request_, lambda: None)
+    await world.call(rpc, STREAMS[rpc], lambda: None)
     assert len(world.asked) == 1
     assert world.lookups == 2  # by its authorization, and by the call
+
+
+async def test_arguments_of_exec_have_no_secrets_in_the_audit_log() -> None:
+    world = _World()
+    args = ["mysql", "--password", "my secret phrase", "-u", "app:a b", "PGPASSWORD=c d", "-v"]
+    await world.call("Exec", streams_pb2.ExecRequest(ref="mine", args=args), lambda: None)
+    world.desk.audit.log.publish()
+    (record,) = [one for records in world.desk.audit.log.kept() for one in records]
+    (change,) = record.changes
+    shown = "mysql --password *** -u app:*** PGPASSWORD=*** -v"
+    assert (record.verb, change.field, change.after) == ("exec", "Command", shown)
+
+
+@pytest.mark.parametrize("name", ["second", "secon", "second.1"])
+async def test_a_name_that_is_an_id_of_another_object_does_not_lead_there(name: str) -> None:
+    """The caller's container has the id of another one, or its beginning, as its name."""
+    world = _World(stacks=("web",), mine=name)
+    for rpc in ("GetContainer", "Why", "Top", "Logs"):
+        request = type(REQUESTS[rpc])(ref=name)
+        if name == "secon":  # weaker than a name
+            await world.call(rpc, request, lambda: world.rename("boss"))
+            world._name(name, "boss")
+        else:
+            with pytest.raises(PermissionDenied, match=f'(service|task) "{name}" does not'):
+                await world.call(rpc, request, lambda: None)
+    assert (name == "secon") is bool(world.told)
+    assert not [one for one in (*world.told, *world.asked) if "boss" in str(one)]
+
+
+async def test_candidates_of_an_ambiguous_ref_are_those_that_the_caller_sees() -> None:
+    world = _World(stacks=("web",))
+    tasks = [
+        replace(build.task(f"{service}.1", node="n1"), id=TaskId(task_id), created_at=NOW)
+        for service, task_id in (("first", "ab1"), ("first", "ab2"), ("second", "ab3"))
+    ]
+    tasks += [replace(tasks[2], id=TaskId(one)) for one in ("abc", "abd", "cd1", "cd2", "ef1")]
+    tasks.append(replace(tasks[0], id=TaskId("ef2")))
+    world.desk.put(Writes(tasks=tasks))
+    for ref, text in (
+        ("ab", 'task "ab" is ambiguous: it could be ab1, ab2'),
+        ("ef", 'task "ef" is ambiguous: it could be ef2 or one of another stack'),
+        ("cd", 'no such task: "cd"'),
+    ):
+        for rpc in ("Logs", "TaskChecks", "GetContainer"):
+            with pytest.raises(NotFound) as missing:
+                await world.call(rpc, type(REQUESTS[rpc])(ref=ref), lambda: None)
+            assert str(missing.value) == text
+    asked = pb.ListTasksRequest(tasks=["cd"])
+    await world.call("ListTasks", asked, lambda: None)
+    assert str(world.told[-1]) == 'no such task: "cd"', "also where the handler looks it up"

@@ -66,12 +66,13 @@ def test_of_a_list_what_was_removed_and_added_is_named() -> None:
 
 
 def test_labels_are_fields_and_those_of_secrets_are_masked() -> None:
-    old = NodeSpec(labels={"zone": "a", "gone": "1", "token": "x"})
+    old = NodeSpec(labels={"zone": "a", "gone": "1", "token": "x", "db.password.main": "x"})
     new = NodeSpec(labels={"zone": "b", "token": "y"}, availability=Availability.DRAIN)
     assert changed(old, new) == [
         ("Labels.zone", "a", "b"),
         ("Labels.gone", "1", ""),
         ("Labels.token", "***", "***"),
+        ("Labels.db.password.main", "***", ""),
         ("Availability", "active", "drain"),
     ]
 

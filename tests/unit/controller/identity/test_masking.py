@@ -91,3 +91,5 @@ def test_values_of_secret_keys_are_masked_at_any_depth() -> None:
         "Options": {"password": "***", "size": "1g"},
         "List": ["A_TOKEN=***", 2, {"key": ""}],
     }
+    test = {"Test": ["CMD", "probe", "--password", "my secret phrase"]}
+    assert value_without_secrets(test) == {"Test": ["CMD", "probe", "--password", "***"]}
