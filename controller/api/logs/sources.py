@@ -7,6 +7,7 @@ from urllib.parse import quote_plus
 from controller.api.queries.lookup import task_name
 from controller.brain.slices import Slices, WatchResult
 from pyswarm_core.clock import Instant
+from pyswarm_core.docker.logdrivers import Origin, attributes_of
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.limits import SLICE_TASKS
 from pyswarm_core.objects import Task
@@ -69,7 +70,7 @@ def _sources(state: State, tasks: Iterator[Task]) -> Slices[LogSources]:
         name = node.description.hostname
         if node.status.state is NodeState.READY:
             title = f"{task_name(state, task)}.{task.id}"
-            sources.append(LogSource(task.id, title, node.id, name))
+            sources.append(LogSource(task.id, title, node.id, name, _details(state, task, title)))
         else:
             absent.append(task.id)
             missing[node.id] = f"logs of node {name} are missing: it is {node.status.state}"
@@ -78,6 +79,20 @@ def _sources(state: State, tasks: Iterator[Task]) -> Slices[LogSources]:
 
 def _has_log(task: Task) -> bool:
     return bool(task.node_id) and task.state >= TaskState.PREPARING
+
+
+def _details(state: State, task: Task, title: str) -> str:
+    """What `--details` shows of the task's lines."""
+    service = state.services.get(task.service_id)
+    spec = service.template(task.spec_version) if service else None
+    if service is None or spec is None or not spec.log_driver.options:
+        return ""
+    origin = Origin(
+        full_id=task.id,
+        name=service.spec.name if service.spec.mode.is_container else title,
+        image_name=spec.container_spec.image.partition("@")[0],
+    )
+    return details(attributes_of(spec, origin))
 
 
 def details(attributes: Mapping[str, str]) -> str:

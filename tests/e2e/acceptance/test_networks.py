@@ -57,7 +57,7 @@ def test_containers_of_a_network_find_each_other_by_name_on_any_host(
     assert isinstance(services, dict)
     assert services[db]["Tasks"][0]["EndpointIP"] == address(fleet, db)
     assert services[db]["Tasks"][0]["Info"]["Host IP"] == "10.99.0.1"
-    assert f'is in use by service "{db}"' in fleet.refused("network", "rm", network)
+    assert f'is in use by container "{db}"' in fleet.refused("network", "rm", network)
     assert fleet("ps", "-f", f"network={network}", "--format", "{{.Names}}").split() == [web, db]
     fleet("rm", "-f", db, web)
     assert fleet("network", "rm", network) == network
@@ -124,13 +124,13 @@ def test_a_container_is_on_the_predefined_network_of_its_host(
 
 def test_a_container_joins_several_networks(fleet: Fleet, service: str, network: str) -> None:
     fleet("network", "create", network)
-    run(fleet, f"{service}-db", "--network", network, "--network", "app")
+    run(fleet, f"{service}-db", "--network", network, "--network", "app", "--network", "bridge")
     run(fleet, f"{service}-web", "--network", "app")
     page = fleet("exec", f"{service}-web", "wget", "-q", "-O", "-", f"http://{service}-db{PAGE}")
     assert "client" in page
     form = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}"
-    assert fleet("inspect", "-f", form, f"{service}-db").split() == ["app", network]
-    beside = fleet.run("run", "-d", "--network", "bridge", "--network", network, IMAGE)
+    assert fleet("inspect", "-f", form, f"{service}-db").split() == ["app", "bridge", network]
+    beside = fleet.run("run", "-d", "--network", "host", "--network", network, IMAGE)
     assert (beside.code, "expected no other network beside it" in beside.err) == (125, True)
 
 
@@ -145,7 +145,10 @@ def test_a_container_with_ports_is_on_the_ingress_network_with_or_without_bridge
         refused = fleet.run("run", "-d", "--network", f"container:{name}", IMAGE)
         assert (refused.code, "give both --network NAME" in refused.err) == (125, True)
         missing = fleet.run("run", "-d", "--network", "nowhere", IMAGE)
-        assert (missing.code, missing.err) == (125, "Error: network nowhere not found\n")
+        told = (
+            "Error: --network: network nowhere not found: `pyswarm network ls` lists all networks"
+        )
+        assert (missing.code, missing.err) == (125, f"{told}\n")
     finally:
         fleet("rm", "-f", name)
 

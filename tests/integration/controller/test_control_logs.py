@@ -169,7 +169,7 @@ async def test_the_first_part_says_whether_the_ref_is_a_service(api: Api) -> Non
 async def test_what_does_not_exist_is_named_as_docker_names_it(api: Api) -> None:
     assert await refused(api, ref="nothing", tail=-1, container=True) == (
         grpc.StatusCode.NOT_FOUND,
-        "No such container: nothing",
+        "No such container: nothing: `pyswarm ps --all` lists all containers",
     )
     assert await refused(api, ref="nothing", tail=-1) == (
         grpc.StatusCode.NOT_FOUND,
@@ -297,3 +297,17 @@ async def test_lines_that_are_not_stored_are_refused_in_docker_s_words(
     with pytest.raises(grpc.RpcError) as refused:
         await read_logs(api, ref=ref, tail=-1, follow=follow)
     assert "configured logging driver does not support reading" in str(refused.value)
+
+
+async def test_details_are_the_attributes_that_the_options_name(api: Api) -> None:
+    container = replace(
+        WEB.spec.task_template.container_spec, env=("A=1", "B=2"), labels={"l": "x y"}
+    )
+    driver = LogDriver(options={"labels": "l", "env": "B,C", "tag": "{{.Name}}"})
+    template = replace(WEB.spec.task_template, container_spec=container, log_driver=driver)
+    with_tasks(api, build.task("web.1", node="n1"))
+    api.desk.put(Writes(objects=(replace(WEB, spec=replace(WEB.spec, task_template=template)),)))
+    api.desk.agents[NodeId("n1")] = agent({"web.1": [(1, "a")]})
+    parts = [part async for part in api.stub.Logs(pb.LogsRequest(ref="web", tail=-1))]
+    (source,) = [source for part in parts for source in part.sources]
+    assert source.details == "B=2,l=x+y,tag=web.1.web.1"
