@@ -2,7 +2,7 @@
 
 LOG_LINE_BYTES = 64 * 1024
 """A longer line is sent in parts: a reader holds one per stream. Docker's parts have 16 KiB."""
-LOG_READERS_PER_NODE = 256
+LOG_READERS_PER_NODE = 400
 """Readers of logs that one agent serves at once; each has blocks of a file in memory,
 0.7 MB if it is slow.
 """

@@ -49,7 +49,7 @@ N1, N2 = NodeId("n1"), NodeId("n2")
 ANN, BOB = 'user "ann"', 'user "bob"'
 KINDS: list[tuple[Exchange[Any, Any], Any, int, int]] = [
     (STATS, StatsOptions((), (), 0, 0), STATS_PER_NODE, 16),
-    (LOGS, LogsOptions((), True, 0, Instant(0), Instant(0), ""), LOG_READERS_PER_NODE, 128),
+    (LOGS, LogsOptions((), True, 0, Instant(0), Instant(0), ""), LOG_READERS_PER_NODE, 200),
     (EXEC, ExecRequest(ref="t1"), STREAMS_PER_NODE, 128),
     (IMAGE_PULL, ImagePull("web:1"), PULLS_PER_NODE, 64),
     (SIZES, SizesRequest(()), FILE_WALKS_PER_NODE, 4),
