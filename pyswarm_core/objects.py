@@ -148,6 +148,8 @@ class Service(Object, frozen=True):
     """When it was last started after a stop: tasks that ended before then run again; 0: never."""
     pinned_node: NodeId = NodeId("")
     """Of a container: the node that has its writable layer; empty until its first task has one."""
+    remove_volumes: bool = False
+    """Of a container that is being removed: its anonymous volumes go too."""
     updated_by: Author | None = None
     """Who made its last version; None: a controller, or a caller without a name."""
 
