@@ -4,7 +4,7 @@ The rules are those of `controller/identity/policy.py`; here the objects that a 
 looked up. Users that are not limited to stacks cost no lookup.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,6 +20,7 @@ from controller.api.queries.lookup import (
     requested_task,
 )
 from controller.brain.slices import Slices
+from controller.brain.volumes import volume_named
 from controller.identity.caller import Caller, CallerKind, Role
 from controller.identity.policy import (
     NETWORK_CONDITIONS,
@@ -40,11 +41,12 @@ from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import InvalidArgument, NotFound, PermissionDenied, quoted
 from pyswarm_core.identity.users import UserId
 from pyswarm_core.ids import TaskId
-from pyswarm_core.kinds import KINDS, NETWORK, NODE, SERVICE, USER, Kind
+from pyswarm_core.kinds import KINDS, NETWORK, NODE, SERVICE, USER, VOLUME, Kind
 from pyswarm_core.objects import Object, Service, Task
 from pyswarm_core.specs import PREDEFINED_NETWORKS, NetworkSpec, ServiceSpec
 from pyswarm_core.state import State
 from pyswarm_core.views import Event
+from pyswarm_core.volumes.volume import VolumeSpec
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -230,6 +232,7 @@ def _of_new_service(caller: Caller, rule: Rule, request: Any, state: State) -> S
     spec = _read(ServiceSpec, request.spec)
     require_label(caller, rule, spec.labels)
     _require_networks(caller, rule, spec, None, state)
+    _require_volumes(caller, rule, spec.task_template.volumes, state)
     yield from ()
 
 
@@ -237,7 +240,10 @@ def _of_changed_service(caller: Caller, rule: Rule, request: Any, state: State) 
     yield from _service(caller, rule, request, state)
     spec = _read(ServiceSpec, request.spec)
     require_label(caller, rule, spec.labels)
-    _require_networks(caller, rule, spec, find(state, SERVICE, request.ref).spec, state)
+    old = find(state, SERVICE, request.ref).spec
+    _require_networks(caller, rule, spec, old, state)
+    added = [one for one in spec.task_template.volumes if one not in old.task_template.volumes]
+    _require_volumes(caller, rule, added, state)
 
 
 def _of_earlier_service(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
@@ -246,10 +252,19 @@ def _of_earlier_service(caller: Caller, rule: Rule, request: Any, state: State) 
     spec = rollback_target(service, request.to).spec
     require_label(caller, rule, spec.labels)
     _require_networks(caller, rule, spec, service.spec, state)
+    _require_volumes(caller, rule, spec.task_template.volumes, state)
 
 
 def _of_new_network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
     require_label(caller, rule, _read(NetworkSpec, request.spec).labels)
+    yield from ()
+
+
+def _of_new_volume(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[None]:
+    """Also of the volume of that name, if there is one: it is the answer."""
+    spec = _read(VolumeSpec, request.spec)
+    require_label(caller, rule, spec.labels)
+    _require_volumes(caller, rule, (spec.name,), state)
     yield from ()
 
 
@@ -277,6 +292,7 @@ _STACKS: Mapping[Named, Callable[[Caller, Rule, Any, State], Slices[None]]] = {
     Named.CHANGED_SERVICE: _of_changed_service,
     Named.EARLIER_SERVICE: _of_earlier_service,
     Named.NEW_NETWORK: _of_new_network,
+    Named.NEW_VOLUME: _of_new_volume,
     Named.PATH: _path,
     Named.USER: _nothing,
 }
@@ -317,6 +333,13 @@ def _require_networks(
             continue  # the change itself is refused for it
         if network.id not in joined and not network.spec.ingress:
             _require(caller, rule, NETWORK, network)
+
+
+def _require_volumes(caller: Caller, rule: Rule, names: Iterable[str], state: State) -> None:
+    """The volumes that exist belong to the stacks too; others will, as the service does."""
+    for name in names:
+        if (volume := volume_named(state, name)) is not None:
+            _require(caller, rule, VOLUME, volume)
 
 
 def _read(cls: type[S], message: Message) -> S:

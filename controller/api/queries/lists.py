@@ -6,12 +6,14 @@ truncated.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from heapq import merge
 from typing import Any, TypeVar
 
 import msgspec
 
 from controller.api.changes.unreadable import unreadable_services
+from controller.api.changes.volumes import used
 from controller.api.queries import filters
 from controller.api.queries.filters import Filters, Key
 from controller.api.queries.lookup import find, find_task, task_name
@@ -19,12 +21,13 @@ from controller.brain.slices import Slices, batches
 from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.identity.users import Role, User
 from pyswarm_core.ids import ServiceId, TaskId
-from pyswarm_core.kinds import NETWORK, NODE, SERVICE, USER, Id, Item, Kind
+from pyswarm_core.kinds import NETWORK, NODE, SERVICE, USER, VOLUME, Id, Item, Kind
 from pyswarm_core.limits import LIST_MAX, REFS_MAX, SLICE_TASKS
 from pyswarm_core.objects import Network, Node, Service, Task
 from pyswarm_core.specs import ROLES, SERVICE_MODES
 from pyswarm_core.state import State
 from pyswarm_core.states import DESIRED_STATES, Availability, NodeState, TaskState
+from pyswarm_core.volumes.volume import Volume, VolumeId
 
 T = TypeVar("T")
 
@@ -49,10 +52,15 @@ _USER_KEYS: dict[str, Key[User]] = {
     "role": Key(lambda user, value: user.spec.role == value, tuple(Role)),
     "stack": Key(lambda user, value: value in user.spec.stacks),
 }
+_VOLUME_KEYS: dict[str, Key[Volume]] = {
+    "name": Key(lambda volume, value: value in volume.spec.name),
+    "driver": Key(lambda volume, value: volume.spec.driver == value),
+}
 _KEYS: Mapping[str, Mapping[str, Key[Any]]] = {
     SERVICE.name: _SERVICE_KEYS,
     NODE.name: _NODE_KEYS,
     NETWORK.name: _NETWORK_KEYS,
+    VOLUME.name: _VOLUME_KEYS,
     USER.name: _USER_KEYS,
 }
 """Filters of single kinds, in addition to or instead of those of every kind."""
@@ -117,10 +125,31 @@ def _keys_of(kind: Kind[Item, Id]) -> Mapping[str, Key[Item]]:
 
 def find_all(state: State, kind: Kind[Item, Id], given: Sequence[str]) -> Slices[list[Id]]:
     """The ids of a kind's objects that pass the filters, in the kind's order."""
-    keys = _keys_of(kind)
+    keys = {**_keys_of(kind), **(_of_state(state) if kind.name == VOLUME.name else {})}
     parsed = filters.parse(given, keys, kind.name)
     found = yield from _passing(_LISTED.get(kind.name, _all)(state, kind), parsed, keys)
     return [kind.id_type(item.id) for item in sorted(found, key=kind.order)]
+
+
+def _of_state(state: State) -> Mapping[str, Key[Any]]:
+    """The filters of volumes that look at other objects. Which are used is found once, if asked."""
+    names = cache(lambda: used(state))
+
+    def is_on(volume: Volume, ref: str) -> bool:
+        nodes = [state.nodes[one] for one in volume.copies if one in state.nodes]
+        return any(ref in (node.id, node.description.hostname) for node in nodes)
+
+    return {
+        "dangling": Key(
+            lambda volume, value: (volume.spec.name in names()) is (value in ("false", "0")),
+            ("true", "false", "1", "0"),
+        ),
+        "node": Key(is_on),
+    }
+
+
+def _listed_volumes(state: State, kind: Kind[Volume, VolumeId]) -> list[Volume]:
+    return [volume for volume in _all(state, kind) if not volume.removing]
 
 
 def _all(state: State, kind: Kind[Item, Id]) -> list[Item]:
@@ -134,7 +163,8 @@ def _listed_services(state: State, kind: Kind[Service, ServiceId]) -> list[Servi
 
 
 _LISTED: Mapping[str, Callable[[State, Kind[Any, Any]], list[Any]]] = {
-    SERVICE.name: _listed_services
+    SERVICE.name: _listed_services,
+    VOLUME.name: _listed_volumes,
 }
 """Kinds whose list differs from the objects in the state."""
 
