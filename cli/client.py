@@ -31,10 +31,11 @@ from pyswarm_core.errors import NO_LEADER, PyswarmError, Unavailable
 from pyswarm_core.identity.audit import AuditRecord
 from pyswarm_core.identity.trust import OUTDATED_KEY
 from pyswarm_core.identity.users import User, UserSpec, UserToken
-from pyswarm_core.kinds import Id, Item, Kind
+from pyswarm_core.kinds import VOLUME, Id, Item, Kind
 from pyswarm_core.objects import Network, Node, Service, Version
 from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 from pyswarm_core.traces import Hop
+from pyswarm_core.volumes.volume import Volume, VolumeSpec
 
 CALL_TIMEOUT_S = 30.0
 """Time limit of a call with one answer; a controller that leads answers in milliseconds."""
@@ -198,10 +199,10 @@ class Client:
         request.version.index = service.version.index
         return from_proto(Service, self._ask(self._stub.RollbackService, request).service)
 
-    def remove_service(self, ref: str) -> Service:
-        """Start the removal of a service."""
-        reply = self._ask(self._stub.RemoveService, pb.RefRequest(ref=ref))
-        return from_proto(Service, reply.service)
+    def remove_service(self, ref: str, *, volumes: bool = False) -> Service:
+        """Start the removal of a service; of a container, also of its anonymous `volumes`."""
+        request = pb.RemoveServiceRequest(ref=ref, volumes=volumes)
+        return from_proto(Service, self._ask(self._stub.RemoveService, request).service)
 
     def service(self, ref: str) -> Service:
         """The service of that name, id or id prefix."""
@@ -295,6 +296,12 @@ class Client:
         whole = pb.NetworkReply(network=reply.network, services=services.values())
         whole.peers.extend(reply.peers)
         return from_proto(views.NetworkMembers, whole)
+
+    def create_volume(self, spec: VolumeSpec) -> Volume:
+        """Create a volume; one of the same name, driver and options is returned as it is."""
+        request = pb.CreateVolumeRequest()
+        to_proto(spec, request.spec)
+        return VOLUME.decode(self._ask(self._stub.CreateVolume, request).value)
 
     def objects(self, kind: Kind[Item, Id], filters: Iterable[str] = ()) -> list[Item]:
         """The objects of a kind that pass the filters."""
