@@ -41,6 +41,8 @@ REQUIRED = (
     "container removed itself",
     "container renamed",
     "layer deleted",
+    "task found the data of another",
+    "volume deleted",
     "task stopped by its users",
     "a task left the backends before its agent stopped it",
 )
