@@ -61,6 +61,9 @@ from agent.stats.restarts import Restarts
 from agent.stats.sampler import Sampler
 from agent.streams.serving import Streams
 from agent.tracing import Tracer
+from agent.volumes.removing import Removals
+from agent.volumes.store import VolumeStore
+from agent.volumes.volumes import Volumes
 from agent.worker import Worker
 from pyswarm_core.aio.daemon import own_folder
 from pyswarm_core.aio.echo import Echoes
@@ -112,7 +115,8 @@ class _Parts(msgspec.Struct, frozen=True):
     reading: "_Reading"
     lacks: frozenset[Capability]
     """What this host lacks for some containers."""
-    forwarder: Forwarder
+    logs: Forwarder
+    removals: Removals
 
 
 class _Reading(msgspec.Struct, frozen=True):
@@ -183,6 +187,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         group.create_task(parts.dataplane.tend())
         group.create_task(parts.runtime.tend())
         group.create_task(parts.worker.run())
+        group.create_task(parts.removals.run())
         lacks = await parts.dataplane.overlay.missing_capabilities()
         identity = known or await _join(config, _description(config, parts.lacks.union(lacks)))
         identity.learn(config.controllers)
@@ -238,7 +243,7 @@ async def _converse(
     )
     group.create_task(_check_room(config, parts.worker))
     group.create_task(renewal.run())
-    group.create_task(parts.forwarder.run())
+    group.create_task(parts.logs.run())
     await parts.worker.adopted()
     group.create_task(session.run())
 
@@ -280,13 +285,11 @@ async def _check_room(config: Config, worker: Worker) -> None:
 
 
 async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegistry) -> _Parts:
-    for change in preflight.prepare():
-        _log.info("host.prepared", what=change)
-    host = preflight.probe()
+    host = _prepared_host()
     images = await stack.enter_async_context(open_images(_image_settings(config)))
-    layout, runtime, forwarder = _runtime(config, host, stack)
-    outbox = Outbox()
-    network = await _network(config, stack, outbox, registry)
+    layout, runtime, logs = _runtime(config, host, stack)
+    volumes = _volumes(config, layout, stack)
+    network = await _network(config, stack, (outbox := Outbox()), registry)
     overlays, dataplane = network.overlays, network.dataplane
     preparation = Preparation(
         attachments=(attachments := Attachments(SystemClock())),
@@ -298,7 +301,8 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         cgroup_parent=config.cgroup_parent,
         resolv_conf=config.resolv_conf,
         log_limits=LogLimits(max_size=config.log_max_size, max_file=config.log_max_file),
-        forward=forwarder.begin,
+        forward=logs.begin,
+        volumes=volumes,
     )
     namespaces = network.namespaces
     stack.callback((probes := Probes(runtime, namespaces.tcp_socket)).close)
@@ -316,8 +320,8 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         probe=probes,
     )
     overlays.kept = lambda: kept_addresses(worker.records.values())
-    tracer = _tracer(network, worker, images)
-    stack.callback(tracer.close)
+    removals = Removals(volumes.remove, outbox, lambda: worker.records, worker.ended)
+    stack.callback((tracer := _tracer(network, worker, images)).close)
     streams = Streams(runtime, attachments, lambda: worker.records, namespaces.tcp_socket_in)
     await stack.enter_async_context(streams)
     meter = KernelMeter(Reader(host.hierarchies), layout.cgroup, Names(config.fleet))
@@ -326,7 +330,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     reading = _Reading(registry, sampler, containers, streams)
     lacks = await asyncio.to_thread(_lacks, config, host)
     return _Parts(
-        images, runtime, overlays, dataplane, worker, outbox, tracer, reading, lacks, forwarder
+        images, runtime, overlays, dataplane, worker, outbox, tracer, reading, lacks, logs, removals
     )
 
 
@@ -342,6 +346,19 @@ def _runtime(
     forwarder = Forwarder(layout.logs, config.hostname, layout.writes_no_more)
     stack.callback(forwarder.close)
     return layout, runtime, forwarder
+
+
+def _prepared_host() -> Preflight:
+    for change in preflight.prepare():
+        _log.info("host.prepared", what=change)
+    return preflight.probe()
+
+
+def _volumes(config: Config, layout: Layout, stack: AsyncExitStack) -> Volumes:
+    (store := VolumeStore(config.state_dir)).prepare()
+    volumes = Volumes(store, config.run_dir, lambda task_id: layout.writable(task_id) / "volumes")
+    stack.callback(volumes.close)
+    return volumes
 
 
 def _lacks(config: Config, host: Preflight) -> frozenset[Capability]:
@@ -407,6 +424,7 @@ async def _assign(assignment: Assignment, identity: Identity, parts: _Parts) -> 
     """Apply networks first, then tasks, which attach to them."""
     await parts.overlays.assign(assignment)
     await parts.worker.assign(assignment, identity.node_id)
+    parts.removals.assigned(assignment)
 
 
 def _known(config: Config) -> Identity | None:

@@ -33,6 +33,8 @@ class Template(msgspec.Struct, frozen=True, gc=False):
     """Limits, and of a container networks, of a newer spec version than the tasks', which the spec
     has already.
     """
+    volumes: dict[str, str] = {}
+    """The ids of the volumes that its mounts name, by name."""
     container: ContainerMode | None = None
     """Set if its task is that of a container, whose writable layer is kept."""
 
@@ -64,6 +66,7 @@ class AssignedTask(msgspec.Struct, frozen=True, gc=False):
             detail=TaskDetail(limits_version=limits.version) if limits else NO_DETAIL,
             layer=self.template.service_id if container else "",
             volatile=container is None or container.auto_remove,
+            volumes=self.template.volumes,
         )
 
 
@@ -81,6 +84,8 @@ class Assignment(msgspec.Struct, frozen=True):
     kept_layers: frozenset[str] | None = None
     """With `full`: other writable layers are to be deleted; None: none are."""
     removed_layers: tuple[str, ...] = ()
+    removed_volumes: tuple[str, ...] = ()
+    """Volumes whose copies are to be deleted; with `full`, all of them."""
 
 
 def parse_assignment(message: dispatcher_pb2.Assignments) -> Assignment:
@@ -111,6 +116,7 @@ def parse_assignment(message: dispatcher_pb2.Assignments) -> Assignment:
         ),
         kept_layers=frozenset(unpack_ids(message.layers.kept)) if keeps else None,
         removed_layers=tuple(unpack_ids(message.layers.removed)),
+        removed_volumes=tuple(unpack_ids(message.removed_volumes)),
     )
 
 
@@ -130,6 +136,7 @@ def join_parts(parts: Sequence[Assignment]) -> Assignment:
         removed_endpoints=tuple([key for part in parts for key in part.removed_endpoints]),
         kept_layers=last.kept_layers,
         removed_layers=last.removed_layers,
+        removed_volumes=last.removed_volumes,
     )
 
 
@@ -148,6 +155,7 @@ def _template(data: bytes) -> Template:
         tuple(from_proto(PortConfig, port) for port in message.ports),
         _login(message),
         NewLimits(message.limits_version, spec.resources, networks) if new else None,
+        dict(message.volumes),
         from_proto(ContainerMode, message.container) if message.HasField("container") else None,
     )
 

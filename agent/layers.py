@@ -1,5 +1,6 @@
 """The kept writable layers of containers: one task at a time has a layer, and those that the
-controller does not name any more are deleted. SHELL.
+controller does not name any more are deleted. SHELL. The writable volumes of a slot have one task
+at a time in the same way.
 
 A layer is named by its container's service. A task waits with its preparation until the container
 of the task before it is removed. A layer is deleted when a full assignment does not name it, or
@@ -50,25 +51,28 @@ class Layers:
         self._to_remove: set[str] = set()
         # A former agent may have begun to make a container for any of these.
         preparing = (one for one in records.values() if one.state in _BEFORE_CREATION)
-        self._creating = {one.task_id for one in preparing if one.layer}
+        self._creating = {one.task_id for one in preparing if one.claim}
 
     def released(self, task_id: TaskId) -> None:
         """The task has no container, as far as it was prepared, or is gone."""
         self._creating.discard(task_id)
 
     async def acquire(self, record: Record, report: Callable[[str], None]) -> None:
-        """Return once no other task has the layer of the task, which may then be created."""
-        if not record.layer:
+        """Return once no other task has the layer of the task, or the writable volumes of its slot:
+        then it may be created.
+        """
+        if not record.claim:
             return
-        while (other := self._occupant(record.layer, record.task_id)) is not None:
-            report(f"waiting for the container of task {other[:12]}, which has its writable layer")
+        what = "writable layer" if record.layer else "volumes"
+        while (other := self._occupant(record.claim, record.task_id)) is not None:
+            report(f"waiting for the container of task {other[:12]}, which has its {what}")
             await self._ended(other).wait()
         self._creating.add(record.task_id)
 
-    def _occupant(self, layer: str, but: str = "") -> TaskId | None:
-        """A task whose container has the layer, or may have it."""
+    def _occupant(self, claim: str, but: str = "") -> TaskId | None:
+        """A task whose container has what is claimed, or may have it."""
         for task_id, record in self._records.items():
-            if record.layer != layer or record.clean or task_id == but:
+            if record.claim != claim or record.clean or task_id == but:
                 continue
             if record.state not in _BEFORE_CREATION or task_id in self._creating:
                 return task_id

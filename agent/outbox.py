@@ -18,6 +18,7 @@ class Outbox:
         self._revision = 0
         self._digest = 0
         self._probed: dict[str, bool] = {}
+        self._removed_volumes: dict[str, None] = {}
         self._filled = asyncio.Event()
 
     def put(self, status: TaskStatus) -> None:
@@ -41,6 +42,11 @@ class Outbox:
             self._probed[node_id] = answered
             self._filled.set()
 
+    def volume_removed(self, volume_id: str) -> None:
+        """Queue that this node has no copy of a volume any more."""
+        self._removed_volumes[volume_id] = None
+        self._filled.set()
+
     async def wait(self) -> None:
         """Return once there is something to send."""
         await self._filled.wait()
@@ -48,6 +54,11 @@ class Outbox:
     def take_probed(self) -> dict[str, bool]:
         """Remove and return the results of probes, by node."""
         taken, self._probed = self._probed, {}
+        return taken
+
+    def take_removed_volumes(self) -> list[str]:
+        """Remove and return the volumes of which this node has no copy any more."""
+        taken, self._removed_volumes = list(self._removed_volumes), {}
         return taken
 
     def drain(self, limit: int) -> tuple[list[TaskStatus], int, int]:
@@ -65,4 +76,5 @@ class Outbox:
         self._statuses.clear()
         self._revision = 0
         self._probed.clear()
+        self._removed_volumes.clear()
         self._filled.clear()

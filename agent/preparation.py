@@ -36,6 +36,7 @@ from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
 from agent.tasks.ocispec_process import command_line
 from agent.tasks.ocispec_resources import interfaces, written_limits
 from agent.tasks.record import Record
+from agent.volumes.volumes import Mounting, Sources
 from pyswarm_core.clock import seconds
 from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.docker.units import decimal_size, format_duration
@@ -69,6 +70,7 @@ class Preparation:
         log_limits: LogLimits,
         attachments: Attachments,
         forward: Callable[[str, Forwarding], None],
+        volumes: Mounting,
     ) -> None:
         self._images = images
         self._overlays = overlays
@@ -80,6 +82,7 @@ class Preparation:
         self._log_limits = log_limits
         self._attachments = attachments
         self._forward = forward
+        self._volumes = volumes
         self._slots = asyncio.Semaphore(PREPARING_AT_ONCE)
 
     async def prepare(self, record: Record, report: ReportStatus) -> Prepared:
@@ -94,11 +97,12 @@ class Preparation:
         await self._overlays.released(record.task_id, record.spec.task_ips)
         if record.layer and (taken := await asyncio.to_thread(listening.conflict, record.ports)):
             raise RuntimeFailed(taken)
+        sources = await self._volumes.ready(record, image.layers, report)
         async with self._slots:
             timeout = asyncio.timeout(seconds(CREATION_MAX))
             try:
                 async with timeout:
-                    prepared = await self._create(record, image)
+                    prepared = await self._create(record, image, sources)
             except TimeoutError:
                 if not timeout.expired():
                     raise
@@ -131,7 +135,7 @@ class Preparation:
             stalled = f"no progress for {format_duration(PULL_STALL_MAX)}"
             raise ImageError(f"image {name}: {stalled} ({where})") from None
 
-    async def _create(self, record: Record, image: Image) -> Prepared:
+    async def _create(self, record: Record, image: Image, sources: Sources) -> Prepared:
         spec = record.spec
         attached = await self._overlays.attach(
             record.task_id,
@@ -154,6 +158,7 @@ class Preparation:
             files={f"/etc/{name}": self._runtime.file_path(record.task_id, name) for name in files},
             passwd=passwd,
             group=group,
+            sources=sources,
             devices=await asyncio.to_thread(devices.of_container, container),
         )
         pid = await self._runtime.create(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Self, TypeVar
 
 import grpc
 import msgspec
@@ -20,6 +20,7 @@ from cli import diagnosis
 from cli.context.credentials import credentials_of
 from cli.context.model import Context, checked
 from cli.errors import NoAnswer, Unreachable
+from cli.parts import whole
 from pyswarm_core import views
 from pyswarm_core.aio.credentials import channel
 from pyswarm_core.aio.status import error_of
@@ -32,10 +33,11 @@ from pyswarm_core.errors import NO_LEADER, PyswarmError, Unavailable
 from pyswarm_core.identity.audit import AuditRecord
 from pyswarm_core.identity.trust import OUTDATED_KEY
 from pyswarm_core.identity.users import User, UserSpec, UserToken
-from pyswarm_core.kinds import Id, Item, Kind
+from pyswarm_core.kinds import VOLUME, Id, Item, Kind
 from pyswarm_core.objects import Network, Node, Service, Version
 from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 from pyswarm_core.traces import Hop
+from pyswarm_core.volumes.volume import Volume, VolumeSpec
 
 CALL_TIMEOUT_S = 30.0
 """Time limit of a call with one answer; a controller that leads answers in milliseconds."""
@@ -64,19 +66,6 @@ _SILENT = ("stream removed", "ping timeout", "keepalive watchdog")
 Q = TypeVar("Q", bound=Message)
 A = TypeVar("A", bound=Message)
 S = TypeVar("S", bound=msgspec.Struct)
-
-
-class _whole(Generic[Q, A]):  # noqa: N801  # called as a function
-    """A call that streams its answer in parts, as a call that returns the whole answer."""
-
-    def __init__(self, method: "grpc.UnaryStreamMultiCallable[Q, A]", reply: type[A]) -> None:
-        self._method, self._reply = method, reply
-
-    def with_call(self, request: Q, *, timeout: float) -> tuple[A, grpc.Call]:
-        whole, parts = self._reply(), self._method(request, timeout=timeout)
-        for part in parts:
-            whole.MergeFrom(part)
-        return whole, parts
 
 
 def _was_never_sent(error: grpc.RpcError) -> bool:
@@ -208,10 +197,10 @@ class Client:
         request.version.index = service.version.index
         return from_proto(Service, self._ask(self._stub.RollbackService, request).service)
 
-    def remove_service(self, ref: str) -> Service:
-        """Start the removal of a service."""
-        reply = self._ask(self._stub.RemoveService, pb.RefRequest(ref=ref))
-        return from_proto(Service, reply.service)
+    def remove_service(self, ref: str, *, volumes: bool = False) -> Service:
+        """Start the removal of a service; of a container, also of its anonymous `volumes`."""
+        request = pb.RemoveServiceRequest(ref=ref, volumes=volumes)
+        return from_proto(Service, self._ask(self._stub.RemoveService, request).service)
 
     def service(self, ref: str) -> Service:
         """The service of that name, id or id prefix."""
@@ -220,7 +209,7 @@ class Client:
     def services(self, filters: Iterable[str] = ()) -> list[views.ServiceSummary]:
         """The services that pass the filters."""
         request = pb.ListRequest(filters=filters)
-        reply = self._ask(_whole(self._stub.ListServices, pb.ListServicesReply), request)
+        reply = self._ask(whole(self._stub.ListServices, pb.ListServicesReply), request)
         return [from_proto(views.ServiceSummary, service) for service in reply.services]
 
     def watch_service(self, ref: str, *, follow: bool = False) -> Iterator[views.ServiceProgress]:
@@ -238,7 +227,7 @@ class Client:
     ) -> list[views.TaskView]:
         """The tasks of these services and nodes, or with these ids."""
         request = pb.ListTasksRequest(services=services, nodes=nodes, tasks=tasks, filters=filters)
-        reply = self._ask(_whole(self._stub.ListTasks, pb.ListTasksReply), request)
+        reply = self._ask(whole(self._stub.ListTasks, pb.ListTasksReply), request)
         return [from_proto(views.TaskView, task) for task in reply.tasks]
 
     def task_checks(self, ref: str) -> list[views.TaskCheck]:
@@ -267,7 +256,7 @@ class Client:
     def nodes(self, filters: Iterable[str] = ()) -> list[views.NodeView]:
         """The nodes that pass the filters."""
         request = pb.ListRequest(filters=filters)
-        reply = self._ask(_whole(self._stub.ListNodes, pb.ListNodesReply), request)
+        reply = self._ask(whole(self._stub.ListNodes, pb.ListNodesReply), request)
         return [from_proto(views.NodeView, node) for node in reply.nodes]
 
     def update_node(self, node: Node, spec: NodeSpec) -> Sequence[str]:
@@ -295,21 +284,27 @@ class Client:
     def network_members(self, ref: str, *, verbose: bool = True) -> views.NetworkMembers:
         """The network, and with `verbose` its services, tasks and nodes."""
         request = pb.GetNetworkRequest(ref=ref, verbose=verbose)
-        reply = self._ask(_whole(self._stub.GetNetwork, pb.NetworkReply), request)
+        reply = self._ask(whole(self._stub.GetNetwork, pb.NetworkReply), request)
         services: dict[str, pb.NetworkService] = {}
         for part in reply.services:  # a service with many tasks is split over several parts
             if (service := services.get(part.name)) is not None:
                 service.tasks.extend(part.tasks)
             else:
                 services[part.name] = part
-        whole = pb.NetworkReply(network=reply.network, services=services.values())
-        whole.peers.extend(reply.peers)
-        return from_proto(views.NetworkMembers, whole)
+        members = pb.NetworkReply(network=reply.network, services=services.values())
+        members.peers.extend(reply.peers)
+        return from_proto(views.NetworkMembers, members)
+
+    def create_volume(self, spec: VolumeSpec) -> Volume:
+        """Create a volume; one of the same name, driver and options is returned as it is."""
+        request = pb.CreateVolumeRequest()
+        to_proto(spec, request.spec)
+        return VOLUME.decode(self._ask(self._stub.CreateVolume, request).value)
 
     def objects(self, kind: Kind[Item, Id], filters: Iterable[str] = ()) -> list[Item]:
         """The objects of a kind that pass the filters."""
         request = pb.ListObjectsRequest(kind=kind.name, filters=filters)
-        reply = self._ask(_whole(self._stub.ListObjects, pb.ListObjectsReply), request)
+        reply = self._ask(whole(self._stub.ListObjects, pb.ListObjectsReply), request)
         return [kind.decode(item.value) for item in reply.objects]
 
     def object(self, kind: Kind[Item, Id], ref: str) -> Item:
@@ -403,7 +398,7 @@ class Client:
     def images(self, filters: Iterable[str] = ()) -> list[views.NodeImages]:
         """The images of each node."""
         request = pb.ListRequest(filters=filters)
-        listing = _whole(self._stub.ListImages, pb.ListImagesReply)
+        listing = whole(self._stub.ListImages, pb.ListImagesReply)
         reply = self._ask(listing, request, IMAGES_TIMEOUT_S)
         nodes = sorted(reply.nodes, key=lambda node: node.node_name)
         return [from_proto(views.NodeImages, node) for node in nodes]
@@ -427,7 +422,7 @@ class Client:
 
     def _ask(
         self,
-        method: "grpc.UnaryUnaryMultiCallable[Q, A] | _whole[Q, A]",
+        method: "grpc.UnaryUnaryMultiCallable[Q, A] | whole[Q, A]",
         request: Q,
         timeout_s: float = CALL_TIMEOUT_S,
     ) -> A:

@@ -16,10 +16,6 @@ UNSUPPORTED: Mapping[str, str] = {
     flag: instead
     for flags, instead in (
         (
-            "--mount --mount-add --mount-rm",
-            "copy the files into the image; what a task writes ends with it",
-        ),
-        (
             "--secret --secret-add --secret-rm --config --config-add --config-rm",
             "use --env or --env-file, or copy the file into the image",
         ),

@@ -49,6 +49,7 @@ COMMANDS = {
     "task": ("cli.task:task", "Manage tasks"),
     "node": ("cli.node:node", "Manage nodes"),
     "network": ("cli.network:network", "Manage networks"),
+    "volume": ("cli.volume:volume", "Manage volumes"),
     "net": ("cli.net:net", "Diagnose networking between tasks"),
     "image": ("cli.image:image", "Manage images"),
     "context": ("cli.context:context", "Manage contexts"),

@@ -32,6 +32,7 @@ from pyswarm_core.objects import (
     Service,
 )
 from pyswarm_core.specs import PREDEFINED_NETWORKS
+from pyswarm_core.volumes.volume import Volume, VolumeId
 
 Item = TypeVar("Item", bound=Object)
 Id = TypeVar("Id", bound=str)
@@ -145,6 +146,13 @@ SERVICE = Kind(
     sensitive=("registry_login",),
     subscribers=(Subscriber.WATCHES,),
 )
+VOLUME = Kind(
+    name="volume",
+    id_type=VolumeId,
+    struct=Volume,
+    message=objects_pb2.Volume,
+    unique_name=lambda volume: None if volume.removing else volume.spec.name,
+)
 USER = Kind(
     name="user",
     id_type=UserId,
@@ -154,7 +162,9 @@ USER = Kind(
     subscribers=(Subscriber.CALLERS,),
 )
 
-KINDS: dict[str, Kind[Any, Any]] = {kind.name: kind for kind in (NODE, NETWORK, SERVICE, USER)}
+KINDS: dict[str, Kind[Any, Any]] = {
+    kind.name: kind for kind in (NODE, NETWORK, VOLUME, SERVICE, USER)
+}
 """By name. A kind comes after the kinds that it refers to: objects are saved in this order, and
 deleted in the reverse one.
 """

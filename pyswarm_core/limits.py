@@ -6,16 +6,18 @@ exceeded.
 
 from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, SECOND
 
-PROTOCOL = 7
+PROTOCOL = 8
 """The protocol between agents and controllers; raised when the meaning of a message changes. 1:
 every version before the number was sent; 3: an agent accepts assignments in parts; 4: an agent
 knows frozen tasks; 5: an agent changes the limits of running containers and makes checks; 6: an
-agent has a certificate; 7: an agent keeps the writable layers of containers.
+agent has a certificate; 7: an agent keeps the writable layers of containers; 8: it mounts volumes.
 """
 PROTOCOL_OLDEST = 6
 """The oldest protocol that is still supported: others cannot authenticate."""
 LAYERS_PROTOCOL = 7
 """Agents before this protocol get no task of a container."""
+VOLUMES_PROTOCOL = 8
+"""Agents before this protocol get no task with mounts: they would start it without its data."""
 
 CHUNK_SLOTS = 128
 """Slots per stored chunk: the smallest write amplification at the same load time."""
@@ -239,14 +241,13 @@ FAILURE_WINDOW = 300 * SECOND
 """
 
 PREVIOUS_SPECS = 10
-"""Specs kept per service, as many as Kubernetes keeps revisions; fewer if they do not fit into the
-service's value.
-"""
+"""Specs kept per service, as many as Kubernetes keeps; fewer if they do not fit into its value."""
 
 REPLICAS_MAX = 100_000
 SERVICES_MAX = 10_000
 NODES_MAX = 20_000
 NETWORKS_MAX = 5_000
+VOLUMES_MAX = 100_000
 NAME_LENGTH_MAX = 63
 """A service name is a DNS label (RFC 1035)."""
 

@@ -143,13 +143,13 @@ class Service(Object, frozen=True):
     those tasks.
     """
     limits_version: int = 0
-    """The spec version at which its tasks' limits last changed, or a container's networks
-    (indexes/limited.py); 0: never.
-    """
+    """The spec version that last changed limits, or networks of a container; 0: none did."""
     started_at: Instant = Instant(0)
     """When it was last started after a stop: tasks that ended before then run again; 0: never."""
     pinned_node: NodeId = NodeId("")
     """Of a container: the node that has its writable layer; empty until its first task has one."""
+    remove_volumes: bool = False
+    """Of a container that is being removed: its anonymous volumes go too."""
     updated_by: Author | None = None
     """Who made its last version; None: a controller, or a caller without a name."""
 

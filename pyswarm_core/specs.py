@@ -19,6 +19,7 @@ from pyswarm_core.resources import Limits as Limits
 from pyswarm_core.resources import Reservations as Reservations
 from pyswarm_core.resources import Resources as Resources
 from pyswarm_core.states import Availability
+from pyswarm_core.volumes.mounts import Mount, volumes_of, writes_volumes
 
 
 class RestartCondition(StrEnum):
@@ -139,6 +140,7 @@ class ContainerSpec(Model, frozen=True):
     """The program starts once a client is attached, at the latest at this time (and ATTACH_WAIT);
     0: at once.
     """
+    mounts: tuple[Mount, ...] = ()
 
 
 class RestartPolicy(Model, frozen=True):
@@ -205,6 +207,17 @@ class TaskSpec(Model, frozen=True):
     allow_fleet_api: bool = False
     """The tasks may connect to the controllers' API, which is closed to others."""
     log_driver: LogDriver = LogDriver()
+
+    @property
+    def volumes(self) -> tuple[str, ...]:
+        """The names of the volumes that its tasks mount."""
+        mounts = self.container_spec.mounts
+        return volumes_of(mounts) if mounts else ()
+
+    @property
+    def writes_volumes(self) -> bool:
+        """Whether its tasks mount a named volume read-write: then a slot has one task at a time."""
+        return writes_volumes(self.container_spec.mounts)
 
     @property
     def task_ips(self) -> dict[NetworkId, str]:

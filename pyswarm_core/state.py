@@ -33,6 +33,7 @@ from pyswarm_core.indexes.tasks import (
     split,
 )
 from pyswarm_core.indexes.tokens import TokenOwners
+from pyswarm_core.indexes.volumes import Copies
 from pyswarm_core.keys import ChunkKey, chunk_of
 from pyswarm_core.kinds import (
     KINDS,
@@ -40,6 +41,7 @@ from pyswarm_core.kinds import (
     NODE,
     SERVICE,
     USER,
+    VOLUME,
     Id,
     Item,
     Kind,
@@ -68,7 +70,6 @@ _service_id = attrgetter("service_id")
 _Loads = dict[NodeId, list[int]]
 """By node, the change in numbers of desired and active tasks, and of reserved resources."""
 
-
 _NO_TASKS = ServiceTasks()
 _NO_NODE_TASKS: Mapping[TaskId, Task] = {}
 
@@ -95,6 +96,7 @@ class State:
         self.unplaced = Unplaced(self.services)
         self.global_services: dict[ServiceId, None] = {}
         self.layers = KeptLayers()
+        self.copies = Copies()
         self.tasks_in_state = [0] * len(TaskState)
         self._of_service: dict[ServiceId, ServiceTasks] = {}
         self._of_node: defaultdict[NodeId, dict[TaskId, Task]] = defaultdict(dict)
@@ -485,6 +487,7 @@ _INDEXES: Mapping[str, Callable[[State, Any, Any, Any], None]] = {
     NODE.name: State._index_node,
     NETWORK.name: State._index_network,
     SERVICE.name: State._index_service,
+    VOLUME.name: lambda state, *change: state.copies.put(*change),
     USER.name: lambda state, *change: state.token_owners.put(*change),
 }
 """The indexes of single kinds, beside names: called with an id, the old object and the new one."""

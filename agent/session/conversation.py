@@ -25,7 +25,7 @@ from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
 from pyswarm_core.clock import SECOND, seconds
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.controlplane import ControlHost
-from pyswarm_core.indexes.columns import pack_statuses
+from pyswarm_core.indexes.columns import pack_ids, pack_statuses
 from pyswarm_core.limits import (
     ASSIGNMENT_PARTS,
     FAULT_LENGTH_MAX,
@@ -169,6 +169,9 @@ class Session:
             for node_id, answered in self._outbox.take_probed().items():
                 result = dispatcher_pb2.ProbeResult(node_id=node_id, answered=answered)
                 yield dispatcher_pb2.AgentMessage(probe_result=result)
+            if removed := self._outbox.take_removed_volumes():
+                message = dispatcher_pb2.VolumesRemoved(ids=pack_ids(removed))
+                yield dispatcher_pb2.AgentMessage(volumes_removed=message)
             statuses, revision, digest = self._outbox.drain(STATUSES_PER_MESSAGE)
             if statuses:
                 yield dispatcher_pb2.AgentMessage(statuses=pack_statuses(statuses))

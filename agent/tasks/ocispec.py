@@ -43,7 +43,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     An empty `netns_path` means an empty network namespace of its own, `host_network` the host's.
     `files` maps container paths (/etc/hosts) to host paths. `passwd` and `group` are the image's.
     `devices` are the nodes of the spec's devices; of a privileged container, also all of the host.
-    `extra_mounts` are OCI mounts.
+    `sources` maps the targets of the spec's mounts to paths of the host. `extra_mounts` are OCI
+    mounts.
     """
 
     hostname: str
@@ -53,6 +54,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     files: Mapping[str, str] = {}
     passwd: bytes = b""
     group: bytes = b""
+    sources: Mapping[str, str] = {}
     extra_mounts: tuple[dict[str, Any], ...] = ()
     devices: tuple[DeviceNode, ...] = ()
 
@@ -70,12 +72,14 @@ def oci_config(
     isolation.require_mapped(spec, (user.uid, user.gid, *user.additional_gids))
     hostname = spec.hostname or around.hostname
     words = process.command_line(image, spec)
-    shown = mounts.default_mounts(spec)
+    shown = mounts.default_mounts(spec, mounts.spec_mounts(spec, around.sources, host.kernel))
     if spec.init:
         words = (mounts.INIT_PATH, "--", *words)
         shown.append(mounts.bind_mount(_init_path(host), mounts.INIT_PATH, read_only=True))
     shown += isolation.device_mounts(spec, around.devices)
-    shown += [*mounts.file_mounts(around.files), *around.extra_mounts]
+    own = {mount.target.rstrip("/") for mount in spec.mounts}
+    files = {path: source for path, source in around.files.items() if path not in own}
+    shown += [*mounts.file_mounts(files), *around.extra_mounts]
     env = process.environment(image, spec, hostname, user.home)
     if security.needs_apparmor(spec.security_opt) and not host.apparmor:
         raise InvalidArgument("security-opt apparmor: this host's kernel has no AppArmor")

@@ -1,10 +1,12 @@
 """The mounts of a container besides its root file system, and its masked paths. PURE."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyswarm_core.docker.isolation import tmpfs
+from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec
+from pyswarm_core.volumes.mounts import BindOptions, Mount, MountType, TmpfsOptions
 
 SHM_BYTES = 64 * 1024 * 1024
 
@@ -26,15 +28,19 @@ MASKED_PATHS = (
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 INIT_PATH = "/sbin/docker-init"
+_RECURSIVE_READ_ONLY = (5, 12)
+"""The kernel that makes the mounts below a mount read-only too (mount_setattr(2))."""
 
 
 def _mount(target: str, kind: str, source: str, *options: str) -> dict[str, Any]:
     return {"destination": target, "type": kind, "source": source, "options": list(options)}
 
 
-def default_mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
-    """The file systems that every container has, as in Docker, and those of `--tmpfs`: one at the
-    same path replaces the default.
+def default_mounts(
+    spec: ContainerSpec, given: Sequence[dict[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """The file systems that every container has, as in Docker, those of `--tmpfs`, and the `given`
+    ones: one at the same path replaces the default.
     """
     quiet = ("nosuid", "noexec", "nodev")
     pts = ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")
@@ -49,12 +55,49 @@ def default_mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
         *_shared_memory(spec, quiet),
     ]
     paths = {path.rstrip("/"): options for path, options in spec.tmpfs.items()}
-    kept = [each for each in found if each["destination"] not in paths]
-    # A parent before its children.
-    return kept + [
-        _mount(path, "tmpfs", "tmpfs", *tmpfs.mount_options(paths[path]))
-        for path in sorted(paths, key=lambda each: each.count("/"))
+    taken = paths.keys() | {each["destination"] for each in given}
+    kept = [each for each in found if each["destination"] not in taken]
+    own = [
+        _mount(path, "tmpfs", "tmpfs", *tmpfs.mount_options(options))
+        for path, options in paths.items()
     ]
+
+    def depth(each: dict[str, Any]) -> int:
+        return str(each["destination"]).count("/")
+
+    # A parent before its children.
+    return sorted([*kept, *own, *given], key=depth) if given else kept + sorted(own, key=depth)
+
+
+def spec_mounts(
+    spec: ContainerSpec, sources: Mapping[str, str], kernel: tuple[int, int]
+) -> list[dict[str, Any]]:
+    """The mounts of the spec; `sources` are their paths on the host, by target.
+
+    Raises InvalidArgument if this host's kernel cannot make one.
+    """
+    return [_spec_mount(mount, sources.get(mount.target, ""), kernel) for mount in spec.mounts]
+
+
+def _spec_mount(mount: Mount, source: str, kernel: tuple[int, int]) -> dict[str, Any]:
+    target = mount.target.rstrip("/")
+    mode = "ro" if mount.read_only else "rw"
+    if mount.type is MountType.TMPFS:
+        options = mount.tmpfs_options or TmpfsOptions()
+        size = (f"size={options.size_bytes}",) if options.size_bytes else ()
+        bits = f"mode={options.mode or 0o1777:o}"
+        return _mount(target, "tmpfs", "tmpfs", *tmpfs.DEFAULTS, bits, *size, mode)
+    if mount.type is MountType.VOLUME:
+        return bind_mount(source, target, read_only=mount.read_only)
+    bind = mount.bind_options or BindOptions()
+    recursive = mount.read_only and not (bind.read_only_non_recursive or bind.non_recursive)
+    if recursive and kernel >= _RECURSIVE_READ_ONLY:
+        mode = "rro"
+    elif bind.read_only_force_recursive:
+        wanted = ".".join(map(str, _RECURSIVE_READ_ONLY))
+        raise InvalidArgument(f"bind-recursive=readonly: this host's kernel is older than {wanted}")
+    kind = "bind" if bind.non_recursive else "rbind"
+    return _mount(target, "bind", source, kind, bind.propagation or "rprivate", mode)
 
 
 def _shared_memory(spec: ContainerSpec, quiet: tuple[str, ...]) -> list[dict[str, Any]]:

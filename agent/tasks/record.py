@@ -119,6 +119,8 @@ class Record(Model, frozen=True):
     """Of a container: its kept writable layer; empty: the layer goes with the task."""
     volatile: bool = True
     """What it writes may be lost with the host's power."""
+    volumes: dict[str, str] = {}
+    """The ids of the volumes that its mounts name, by name."""
     new_limits: NewLimits | None = None
     """To be set in the container, as soon as its process runs; None: `spec` has those in force."""
     interfaces: tuple[Interface, ...] = ()
@@ -132,6 +134,15 @@ class Record(Model, frozen=True):
         if self.layer:
             return self.service_name
         return f"{self.service_name}.{self.node_id if self.global_service else self.slot}"
+
+    @property
+    def claim(self) -> str:
+        """What only one task at a time has: a container's writable layer, or the writable volumes
+        of a slot; empty: nothing.
+        """
+        if self.layer or not self.spec.writes_volumes:
+            return self.layer
+        return f"{self.service_id}.{self.slot}"
 
     @property
     def ended(self) -> bool:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from cli import session
 from cli.client import Client
 from cli.container.spec.mapping import label_lines, problems, spec_of
-from cli.service.spec import digests, logins
+from cli.service.spec import digests, logins, mount_options
 from cli.service.spec.template import put
 from pyswarm_core.clock import Instant
 from pyswarm_core.errors import (
@@ -65,6 +65,7 @@ def created(
         spec = put(spec, "task_template.container_spec.attach_by", attach_by)
     named = spec if spec.name else replace(spec, name="chosen-by-the-controller")
     require(problems(named, given))
+    mount_options.tell(given["volume"])
     login = logins.requested(given["with_registry_auth"])(spec)
     client = session.connect()
     _require_node(client, given["node"])

@@ -10,7 +10,14 @@ from msgspec.structs import replace
 from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
-from cli.service.spec import digests, logins, options, resource_options, security_options
+from cli.service.spec import (
+    digests,
+    logins,
+    mount_options,
+    options,
+    resource_options,
+    security_options,
+)
 from cli.service.spec.checks import with_checks
 from cli.service.spec.environment import environment
 from cli.service.spec.log_options import with_log_driver
@@ -73,6 +80,7 @@ from pyswarm_core.validation import as_typed, require, service_problems
 @many("--sysctl", metavar="KEY=VALUE", help="Sysctl options")
 @many("--ulimit", metavar="NAME=SOFT[:HARD]", help="Ulimit options")
 @security_options.lists
+@mount_options.lists
 @resource_options.lists
 @options.with_registry_auth
 @digests.no_resolve_image
@@ -86,6 +94,7 @@ def create(
     spec = spec_of(given, os.environ)
     named = spec if spec.name else replace(spec, name="chosen-by-the-controller")
     require(as_typed(service_problems(named), typed(given)))
+    mount_options.tell(given["volume"])
     login = logins.requested(with_registry_auth)(spec)
     client = session.connect()
     query = not no_resolve_image
@@ -133,4 +142,4 @@ def _container(given: Mapping[str, Any], own: Mapping[str, str]) -> ContainerSpe
             nameservers=given["dns"], search=given["dns_search"], options=given["dns_option"]
         ),
     )
-    return security_options.with_lists(container, given)
+    return mount_options.with_lists(security_options.with_lists(container, given), given)

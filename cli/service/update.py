@@ -16,6 +16,7 @@ from cli.service.spec import (
     edits,
     log_options,
     logins,
+    mount_options,
     options,
     resource_options,
     security_options,
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
 @many("--ulimit-add", metavar="NAME=SOFT[:HARD]", help="Add or update a ulimit option")
 @many("--ulimit-rm", metavar="NAME", help="Remove a ulimit option")
 @security_options.changes
+@mount_options.changes
 @resource_options.list_changes
 @click.option("--rollback", is_flag=True, help="Rollback to previous specification")
 @options.with_registry_auth
@@ -149,11 +151,11 @@ def _updated(
     """
     added = tuple(map(entries.network, given["network_add"]))
 
-    isolate = security_options.changed(given)
+    isolate, mount = security_options.changed(given), mount_options.changed(given)
 
     def change(spec: ServiceSpec) -> ServiceSpec:
         spec = edits.updated(spec, given, os.environ)
-        container = isolate(spec.task_template.container_spec)
+        container = mount(isolate(spec.task_template.container_spec))
         spec = put(spec, "task_template.container_spec", container)
         spec = _on_networks(client, spec, added, given)
         spec = log_options.with_log_driver(spec, given)

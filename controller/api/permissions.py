@@ -4,7 +4,7 @@ The rules are those of `controller/identity/policy.py`; here the objects that a 
 looked up. Users that are not limited to stacks cost no lookup.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,6 +21,7 @@ from controller.api.queries.lookup import (
     requested_task,
 )
 from controller.brain.slices import Slices
+from controller.brain.volumes import volume_named
 from controller.identity.caller import Caller, CallerKind, Role
 from controller.identity.policy import (
     NETWORK_CONDITIONS,
@@ -41,11 +42,12 @@ from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import InvalidArgument, NotFound, PermissionDenied, quoted
 from pyswarm_core.identity.users import UserId
 from pyswarm_core.ids import TaskId
-from pyswarm_core.kinds import KINDS, NETWORK, NODE, SERVICE, USER, Id, Item, Kind
+from pyswarm_core.kinds import KINDS, NETWORK, NODE, SERVICE, USER, VOLUME, Id, Item, Kind
 from pyswarm_core.objects import Object, Service, Task
 from pyswarm_core.specs import PREDEFINED_NETWORKS, NetworkSpec, ServiceSpec
 from pyswarm_core.state import State
 from pyswarm_core.views import Event
+from pyswarm_core.volumes.volume import VolumeSpec
 
 S = TypeVar("S", bound=msgspec.Struct)
 Ids = Mapping[str, str | Sequence[str]]
@@ -255,6 +257,7 @@ def _of_new_service(caller: Caller, rule: Rule, request: Any, state: State) -> S
     spec = _read(ServiceSpec, request.spec)
     require_label(caller, rule, spec.labels)
     _require_networks(caller, rule, spec, None, state)
+    _require_volumes(caller, rule, spec.task_template.volumes, state)
     yield from ()
     return {}
 
@@ -264,6 +267,10 @@ def _of_changed_service(caller: Caller, rule: Rule, request: Any, state: State) 
     spec = _read(ServiceSpec, request.spec)
     require_label(caller, rule, spec.labels)
     _require_networks(caller, rule, spec, service.spec, state)
+    old = service.spec.task_template.volumes
+    _require_volumes(
+        caller, rule, [one for one in spec.task_template.volumes if one not in old], state
+    )
     yield from ()
     return {"ref": service.id}
 
@@ -273,12 +280,22 @@ def _of_earlier_service(caller: Caller, rule: Rule, request: Any, state: State) 
     spec = rollback_target(service, request.to).spec
     require_label(caller, rule, spec.labels)
     _require_networks(caller, rule, spec, service.spec, state)
+    _require_volumes(caller, rule, spec.task_template.volumes, state)
     yield from ()
     return {"ref": service.id}
 
 
 def _of_new_network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
     require_label(caller, rule, _read(NetworkSpec, request.spec).labels)
+    yield from ()
+    return {}
+
+
+def _of_new_volume(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
+    """Also of the volume of that name, if there is one: it is the answer."""
+    spec = _read(VolumeSpec, request.spec)
+    require_label(caller, rule, spec.labels)
+    _require_volumes(caller, rule, (spec.name,), state)
     yield from ()
     return {}
 
@@ -308,6 +325,7 @@ _STACKS: Mapping[Named, Callable[[Caller, Rule, Any, State], Slices[Ids]]] = {
     Named.CHANGED_SERVICE: _of_changed_service,
     Named.EARLIER_SERVICE: _of_earlier_service,
     Named.NEW_NETWORK: _of_new_network,
+    Named.NEW_VOLUME: _of_new_volume,
     Named.PATH: _path,
     Named.USER: _nothing,
 }
@@ -363,6 +381,13 @@ def _require_networks(
             continue  # the change itself is refused for it
         if network.id not in joined and not network.spec.ingress:
             _require(caller, rule, NETWORK, attachment.target, network)
+
+
+def _require_volumes(caller: Caller, rule: Rule, names: Iterable[str], state: State) -> None:
+    """The volumes that exist belong to the stacks too; others will, as the service does."""
+    for name in names:
+        if (volume := volume_named(state, name)) is not None:
+            _require(caller, rule, VOLUME, name, volume)
 
 
 def _read(cls: type[S], message: Message) -> S:

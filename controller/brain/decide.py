@@ -16,11 +16,14 @@ from controller.brain.orchestrator.plan import Plan
 from controller.brain.orchestrator.rounds import in_round
 from controller.brain.orchestrator.slots import discard
 from controller.brain.scheduler.retries import Retries
+from controller.brain.volumes import left_behind, removed
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import BEGINNING, Decision, Dirty, EventKind
 from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, ServiceId
 from pyswarm_core.limits import DECISION_COST
+from pyswarm_core.objects import Service
+from pyswarm_core.specs import ContainerMode
 from pyswarm_core.state import State
 from pyswarm_core.states import is_terminal
 
@@ -100,6 +103,7 @@ def _remove(plan: Plan, state: State, now: Instant, draft: Draft) -> None:
     tasks = state.tasks_of_service(plan.service.id)
     if not tasks.slots:
         draft.removed_services.append(plan.service.id)
+        _remove_volumes(plan.service, state, draft)
         plan.report(EventKind.SERVICE_REMOVED, "its last task is gone")
         return
     if all(is_terminal(task.state) for task in tasks):
@@ -117,3 +121,14 @@ def _remove(plan: Plan, state: State, now: Instant, draft: Draft) -> None:
         # A later decision removes the service, after its last task: if only part of a decision is
         # stored, neither is left without the other.
         plan.cut(0)
+
+
+def _remove_volumes(service: Service, state: State, draft: Draft) -> None:
+    """The anonymous volumes of a container with --rm, or that is removed with its volumes."""
+    mode = service.spec.mode
+    if service.remove_volumes or (isinstance(mode, ContainerMode) and mode.auto_remove):
+        for volume in left_behind(state, service):
+            if (kept := removed(volume, state.nodes)) is not None:
+                draft.volumes.append(kept)
+            else:
+                draft.removed_volumes.append(volume.id)

@@ -10,10 +10,11 @@ from pyswarm_core.decision import BEGINNING, Cursor, Decision, Work, Writes
 from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, ServiceId
 from pyswarm_core.indexes.tasks import waits_for_node
-from pyswarm_core.kinds import SERVICE
+from pyswarm_core.kinds import SERVICE, VOLUME
 from pyswarm_core.limits import DECISION_NETWORKS, PLACING_COST
 from pyswarm_core.objects import Cluster
 from pyswarm_core.state import State
+from pyswarm_core.volumes.volume import Volume, VolumeId
 
 
 class Draft:
@@ -26,6 +27,10 @@ class Draft:
         self.unfinished = False
         """More is to be decided than what is dirty."""
         self.removed_services: list[ServiceId] = []
+        self.volumes: list[Volume] = []
+        """Anonymous volumes that are removed with their containers."""
+        self.removed_volumes: list[VolumeId] = []
+        """Those of them without a copy."""
         self.failed: dict[ServiceId, str] = {}
         self._is_spoilt = False
         """Placing failed halfway, and what it had reserved is lost to this decision. The next one
@@ -85,10 +90,15 @@ class Draft:
             objects=(
                 *(plan.recorded for plan in plans if plan.recorded is not None),
                 *self.placing.networks(),
+                *self.placing.volumes.changed(),
+                *self.volumes,
             ),
             tasks=[task for plan in plans for task in plan.changed.values()],
             removed_tasks=[task_id for plan in plans for task_id in plan.removed],
-            removed=tuple(map(SERVICE.object_name, self.removed_services)),
+            removed=(
+                *map(SERVICE.object_name, self.removed_services),
+                *map(VOLUME.object_name, self.removed_volumes),
+            ),
         )
         wakes = {plan.service.id: plan.wake for plan in plans if plan.wake < NEVER}
         failed = self.failed | self.placing.failed

@@ -37,6 +37,7 @@ def makes_room(
         and all(bool(table.satisfying(one)[row]) for one in placement.constraints)
         and not any(bool(table.lacking(what)[row]) for _, what in demand.needs)
         and (demand.layer is None or bool(demand.layer.rows[row]))
+        and all(bool(home.rows[row]) for home in demand.homes)
         and not _others_hold(state, task, needs.ports)
         and all(
             _joins(state, blocks_of(one), own, row, demand.template.task_ips.get(one, ""))

@@ -5,56 +5,49 @@ have free addresses there. A task for which there is no node stays pending, with
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
-from itertools import islice
 from typing import NamedTuple, cast
 
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
-from controller.brain.allocator.blocks import Blocks, Room
+from controller.brain.allocator.blocks import Blocks
+from controller.brain.demands import demand_of, with_rooms
 from controller.brain.freed import makes_room
 from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy, explained
 from controller.brain.orchestrator.restart import delay_before
 from controller.brain.orchestrator.room import go_on, stop_instead
 from controller.brain.scheduler.explain import message, messages_by_row
 from controller.brain.scheduler.filters import (
-    UNLIMITED,
     Demand,
     capacity,
-    container_needs,
-    kept_layer,
+    homes,
 )
 from controller.brain.scheduler.ledger import Ledger
-from controller.brain.scheduler.options import sets_new_options
 from controller.brain.scheduler.ranking import spread
+from controller.brain.volumes import VolumeBook
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.decision import EventKind
 from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, NetworkId, NodeId, ServiceId, TaskId
-from pyswarm_core.indexes.nodes import IntColumn, NodeTable
-from pyswarm_core.indexes.tasks import footprint_of, is_placed, waits_for_node
+from pyswarm_core.indexes.nodes import IntColumn
+from pyswarm_core.indexes.tasks import waits_for_node
 from pyswarm_core.limits import (
     BOUND_LEAST,
     EXPLAIN_PERIOD,
-    FAILURE_SLOTS,
-    FAILURE_WINDOW,
-    FAILURES_PENALISED,
-    LAYERS_PROTOCOL,
     PENDING_SHOWN,
 )
 from pyswarm_core.objects import NO_DETAIL, Network, Service, Task
 from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.state import State
-from pyswarm_core.states import Capability, TaskState
+from pyswarm_core.states import TaskState
 
 _ASSIGNED = TaskState.ASSIGNED
 _PENDING = TaskState.PENDING
 _READY = TaskState.READY
 _RUNNING = TaskState.RUNNING
-_FAILED = frozenset({TaskState.FAILED, TaskState.REJECTED})
 _NOWHERE = NodeId("")
 
 
@@ -92,6 +85,7 @@ class Placing:
         self._now = now
         self._ids = ids
         self.ledger = Ledger(state.node_table)
+        self.volumes = VolumeBook(state, now, ids)
         self.placings = 0
         """For how many services nodes were looked for."""
         self._blocks: dict[NetworkId, Blocks] = {}
@@ -113,7 +107,7 @@ class Placing:
         waiting += [UnassignedTask(plan.vacancies[number]) for number in sorted(plan.vacancies)]
         all_placed = True
         for spec, is_bound, alike in _alike(plan.service, waiting):
-            demand = demand_of(self._state, plan, spec, self._now)
+            demand = self._at_home(demand_of(self._state, plan, spec, self._now))
             missing = 0 if is_bound or spec is not plan.service.spec else plan.missing
             if is_bound:
                 left = self._place_bound(plan, demand, alike, max(plan.writes_left, BOUND_LEAST))
@@ -164,7 +158,7 @@ class Placing:
         if not unassigned:
             return
         self._shown[plan.service.id] += len(unassigned)
-        demand = self._with_rooms(demand)
+        demand = self._at_home(self._with_rooms(demand))
         if is_bound:
             of_row = messages_by_row(self.ledger, demand)
             rows = self._state.node_table.rows
@@ -236,17 +230,21 @@ class Placing:
         self, plan: Plan, demand: Demand, unassigned: list[UnassignedTask]
     ) -> list[UnassignedTask]:
         rows: list[int] = []
+        ids = self._state.node_table.ids
         while len(rows) < len(unassigned):
-            demand = self._with_rooms(demand)
-            room = capacity(self.ledger, demand)
-            chosen = spread(self.ledger, demand, room, len(unassigned) - len(rows))
+            demand = self._at_home(self._with_rooms(demand))
+            room, count = capacity(self.ledger, demand), len(unassigned) - len(rows)
+            if is_first := self.volumes.homeless(plan.service, demand.template):
+                # The first task chooses the node of the volumes: one that has room for the others.
+                room, count = np.where(room >= min(count, room.max(initial=0)), room, 0), 1
+            chosen = spread(self.ledger, demand, room, count)
             taken = self._take(chosen, demand)
             rows += taken.tolist()
             np.add.at(demand.on_node, taken, 1)
+            self.volumes.take(plan.service, demand.template, [ids[row] for row in taken])
             # Blocks that ran out meanwhile show in the next pass.
-            if len(taken) == len(chosen):
+            if len(taken) == len(chosen) and not (is_first and len(taken)):
                 break
-        ids = self._state.node_table.ids
         self._assign(plan, unassigned[: len(rows)], [ids[row] for row in rows])
         return unassigned[len(rows) :]
 
@@ -259,6 +257,8 @@ class Placing:
         room = capacity(self.ledger, demand)
         own_rows = [table.rows.get(one.vacancy.node_id, -1) for one in unassigned]
         fitting = [row for row in own_rows if row >= 0 and room[row] > 0]
+        if self.volumes.homeless(plan.service, demand.template):
+            most = 1  # it chooses the node of the volumes
         rows = np.array(fitting[:most], np.int64)
         taken = dict.fromkeys(self._take(rows, demand).tolist())
         cut = dict.fromkeys(fitting[most:])
@@ -266,15 +266,23 @@ class Placing:
             slots = zip(unassigned, own_rows, strict=True)
             plan.cut(min(one.vacancy.slot for one, row in slots if row in cut))
         placed = [one for one, row in zip(unassigned, own_rows, strict=True) if row in taken]
-        self._assign(plan, placed, [one.vacancy.node_id for one in placed])
+        nodes = [one.vacancy.node_id for one in placed]
+        self.volumes.take(plan.service, demand.template, nodes)
+        self._assign(plan, placed, nodes)
         return [
             one
             for one, row in zip(unassigned, own_rows, strict=True)
             if row not in taken and row not in cut
         ]
 
+    def _at_home(self, demand: Demand) -> Demand:
+        """The demand, limited to the nodes of its volumes."""
+        if not demand.template.volumes:
+            return demand
+        return demand._replace(homes=homes(self._state, demand.template, self.volumes.named))
+
     def _with_rooms(self, demand: Demand) -> Demand:
-        return _with_rooms(demand, self._state.node_table, self.blocks)
+        return with_rooms(demand, self._state.node_table, self.blocks)
 
     def _take(self, rows: IntColumn, demand: Demand) -> IntColumn:
         """Reserve what tasks on these rows need; return the rows where all of it was free."""
@@ -369,96 +377,6 @@ class Placing:
         plan.changed[task.id] = replace(
             task, state=_PENDING, status_at=self._now, detail=explained(task.detail, why)
         )
-
-
-def demand_of(state: State, plan: Plan, spec: ServiceSpec, now: Instant) -> Demand:
-    """What a task made from this spec requires of a node, given the plan's changes."""
-    table = state.node_table
-    template = spec.task_template
-    tasks = state.tasks_of_service(plan.service.id)
-    if spec.mode.per_node:  # each of its tasks is bound to a node
-        return Demand(template, footprint_of(spec), _per_row([], len(table.number)))
-    row_of = table.rows.get
-    on_node = np.zeros(len(table.number), np.int64)
-    rows = np.array([*map(row_of, tasks.placed)], np.float64)  # NaN: its node was removed
-    counts = np.array([*tasks.placed.values()], np.int64)
-    known = ~np.isnan(rows)
-    on_node[rows[known].astype(np.int64)] = counts[known]
-    for task_id, task in plan.changed.items():
-        old = state.tasks.get(task_id)
-        if (row := row_of(task.node_id, -1)) >= 0:
-            on_node[row] += is_placed(task) - (old is not None and is_placed(old))
-    for task_id in plan.removed:
-        old = state.tasks[task_id]
-        if is_placed(old) and (row := row_of(old.node_id, -1)) >= 0:
-            on_node[row] -= 1
-    failed = [
-        row_of(task.node_id, -1)
-        for number in islice(reversed(tasks.storied), FAILURE_SLOTS)
-        for task in tasks.slots[number]
-        if task.state in _FAILED and after(task.status_at, FAILURE_WINDOW) > now
-    ]
-    failing = _per_row(failed, len(table.number)) >= FAILURES_PENALISED if failed else None
-    return Demand(
-        template,
-        footprint_of(spec),
-        on_node,
-        None if failing is None else failing.astype(np.int64),
-        layer=kept_layer(table, plan.service),
-    )
-
-
-def current_demand(state: State, service: Service, now: Instant) -> Demand:
-    """What one more task of the service requires of a node now, addresses included."""
-
-    def blocks_of(network_id: NetworkId) -> Blocks | None:
-        network = state.networks.get(network_id)
-        return Blocks(network, state) if network else None
-
-    demand = demand_of(state, Plan(service), service.spec, now)
-    return _with_rooms(demand, state.node_table, blocks_of)
-
-
-def _with_rooms(
-    demand: Demand, table: NodeTable, blocks_of: Callable[[NetworkId], Blocks | None]
-) -> Demand:
-    """The demand, limited by the room of its networks and by what they require of kernels."""
-    rooms: list[Room] = []
-    needs: dict[Capability, str] = {}
-    if sets_new_options(demand.template) and not table.keeps_layers.all():
-        text = f"have an agent that ignores options of its tasks (protocol below {LAYERS_PROTOCOL})"
-        rooms.append((text, np.where(table.keeps_layers, UNLIMITED, 0)))
-    chosen = demand.template.task_ips
-    for network_id in demand.footprint.networks:
-        blocks = blocks_of(network_id)
-        if blocks is None:
-            text = f"cannot join network {network_id}, which does not exist or is broken"
-            rooms.append((text, np.zeros(len(demand.on_node), np.int64)))
-            continue
-        for capability in blocks.network.needs:
-            needs.setdefault(capability, f"network {blocks.network.spec.name}")
-        if rows := table.blocked(network_id):
-            rooms.append(_blocked(table, rows, blocks.network, len(demand.on_node)))
-        rooms += blocks.rooms(table, chosen.get(network_id, ""))
-    asked = tuple((name, capability) for capability, name in needs.items())
-    own = container_needs(demand.template.container_spec)
-    return demand._replace(rooms=tuple(rooms), needs=(*asked, *own))
-
-
-def _blocked(table: NodeTable, rows: list[int], network: Network, length: int) -> Room:
-    """No room on nodes that cannot carry the network, with the first one's reason."""
-    room = np.full(length, UNLIMITED)
-    room[rows] = 0
-    node = table.nodes[rows[0]]
-    told = node.status.faults if node else ()
-    reason = next((f.reason for f in told if f.blocks and f.network_id in (network.id, "")), "")
-    host = node.description.hostname if node else ""
-    return f"cannot carry network {network.spec.name} ({host}: {reason})", room
-
-
-def _per_row(rows: list[int], length: int) -> IntColumn:
-    found = np.array([row for row in rows if row >= 0], np.int64)
-    return np.bincount(found, minlength=length).astype(np.int64)
 
 
 def _unassigned(task: Task) -> UnassignedTask:

@@ -39,6 +39,7 @@ CHANGES: Mapping[str, str] = MappingProxyType(
         "UpdateNode": "node update",
         "RemoveNode": "node rm",
         "CreateNetwork": "network create",
+        "CreateVolume": "volume create",
         "CreateUser": "user create",
         "UpdateUser": "user update",
         "CreateUserToken": "user token",

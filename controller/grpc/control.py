@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from controller.api import settings, sizes, streams, tasks
 from controller.api.audit import AuditQuery, list_audit
-from controller.api.changes import cluster, networks, nodes, services, swarm
+from controller.api.changes import cluster, networks, nodes, services, swarm, volumes
 from controller.api.changes.removal import remove_object
 from controller.api.changes.scraping import rotate_scrape_token
 from controller.api.changes.tasks import restart_task
@@ -48,11 +48,12 @@ from pyswarm_core.clock import Clock
 from pyswarm_core.codec import to_proto
 from pyswarm_core.errors import Conflict
 from pyswarm_core.identity.audit import AuditRecord
-from pyswarm_core.kinds import NETWORK, NODE, SERVICE
+from pyswarm_core.kinds import NETWORK, NODE, SERVICE, VOLUME
 from pyswarm_core.logs.lines import LogLines
 from pyswarm_core.objects import Network, Node, Service, Version
 from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 from pyswarm_core.views import AuditRecords, Event, EventQuery, LogsQuery
+from pyswarm_core.volumes.volume import VolumeSpec
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -128,7 +129,7 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
                 state, spec, routes, now, ids, login=login
             )
         )
-        return _service(service, warnings)
+        return _service(service, (*warnings, *volumes.warnings(service.spec)))
 
     async def UpdateService(
         self, request: pb.UpdateServiceRequest, context: Context
@@ -145,12 +146,16 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
         service = await self._submit(
             lambda state, now, ids: services.update_service(state, update, routes, now, ids)
         )
-        return _service(service, warnings)
+        return _service(service, (*warnings, *volumes.warnings(service.spec)))
 
-    async def RemoveService(self, request: pb.RefRequest, context: Context) -> pb.ServiceReply:
+    async def RemoveService(
+        self, request: pb.RemoveServiceRequest, context: Context
+    ) -> pb.ServiceReply:
         return _service(
             await self._submit(
-                lambda state, now, ids: services.remove_service(state, request.ref, now)
+                lambda state, now, ids: services.remove_service(
+                    state, request.ref, now, volumes=request.volumes
+                )
             )
         )
 
@@ -284,6 +289,15 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
         return pb.TraceNetworkReply(hops=[to_proto(hop, pb.TraceHop()) for hop in hops])
 
     # Objects of any kind
+
+    async def CreateVolume(
+        self, request: pb.CreateVolumeRequest, context: Context
+    ) -> pb.EncodedObject:
+        spec = read(VolumeSpec, request.spec)
+        volume = await self._submit(
+            lambda state, now, ids: volumes.create_volume(state, spec, now, ids)
+        )
+        return to_proto(views.encoded(VOLUME, volume), pb.EncodedObject())
 
     async def GetObject(self, request: pb.ObjectRequest, context: Context) -> pb.EncodedObject:
         kind = lookup.kind_named(request.kind)

@@ -26,6 +26,7 @@ from controller.api.changes.certificates import (
 from controller.api.changes.joining import JoinRequest, bounded, greet, join, member, role_of
 from controller.api.changes.nodes import drain_node
 from controller.api.changes.reported import Reports, clock_fault, faults
+from controller.api.changes.volumes import copies_of, copies_removed
 from controller.brain.allocator.encryption import renewal
 from controller.grpc.admission import JOINS, RENEWALS, STRANGERS, Gate, Receiving, counted_as
 from controller.grpc.auditing import JOIN, LEAVE, REJOIN
@@ -56,6 +57,7 @@ from pyswarm_core.indexes.columns import unpack_statuses
 from pyswarm_core.limits import HELLOS_PER_SECOND, PROTOCOL, STATUSES_MAX, STATUSES_PER_MESSAGE
 from pyswarm_core.objects import Cluster, Node, NodeDescription, NodeFault, TaskStatus
 from pyswarm_core.state import State
+from pyswarm_core.volumes.volume import VolumeId
 
 _log = EventLog("controller.dispatcher")
 
@@ -310,6 +312,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 if message is None or session.closed:
                     return
                 await self._take(loop, session, message)
+                gone = copies_of(loop.state, session.node_id, message.volumes_removed.ids)
+                if gone:
+                    group.create_task(_forget_copies(loop, session.node_id, gone))
                 worn = message.heartbeat.worn_key
                 if worn and (renewing is None or renewing.done()):
                     renewing = group.create_task(_renew(loop, worn))
@@ -426,6 +431,11 @@ async def _renew(loop: Loop, worn: int) -> None:
     """
     with suppress(Unavailable):  # the next heartbeat requests it again
         await loop.submit(renewal(worn), CONTROLLER)
+
+
+async def _forget_copies(loop: Loop, node_id: NodeId, gone: list[VolumeId]) -> None:
+    with suppress(Unavailable):  # the next session requests it again
+        await loop.submit(copies_removed(node_id, gone), CONTROLLER)
 
 
 def _certificate(

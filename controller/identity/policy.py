@@ -15,12 +15,10 @@ from controller.identity.caller import Caller, CallerKind, Role
 from pyswarm_core.docker.isolation import security
 from pyswarm_core.docker.logdrivers import FORWARDED, driver_of
 from pyswarm_core.errors import PermissionDenied, quoted, shown
+from pyswarm_core.identity.users import STACK_LABEL as STACK_LABEL
 from pyswarm_core.specs import NetworkSpec, ServiceSpec
 
 T = TypeVar("T")
-
-STACK_LABEL = "com.docker.stack.namespace"
-"""The label of objects that belong to a stack."""
 
 CONTROL = "/pyswarm.v1.Control/"
 DISPATCHER = "/pyswarm.v1.Dispatcher/"
@@ -52,6 +50,7 @@ class Named(Enum):
     CHANGED_SERVICE = "a service and its new spec"
     EARLIER_SERVICE = "a service and one of its earlier specs"
     NEW_NETWORK = "a new network"
+    NEW_VOLUME = "a new volume"
     PATH = "two ends of a path"
     USER = "a user, by default the caller"
     """Of another user than the caller it needs the role admin."""
@@ -122,6 +121,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}CreateNetwork": _change("create networks", Named.NEW_NETWORK),
         f"{CONTROL}GetNetwork": _read("read networks", Named.NETWORK),
         f"{CONTROL}TraceNetwork": _change("trace networks", Named.PATH),
+        f"{CONTROL}CreateVolume": _change("create volumes", Named.NEW_VOLUME),
         f"{CONTROL}GetObject": _read("read objects", Named.OBJECT, user=Role.ADMIN),
         f"{CONTROL}ListObjects": _read("list objects", Named.LISTED, user=Role.ADMIN),
         f"{CONTROL}RemoveObject": _change(

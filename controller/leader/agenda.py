@@ -11,7 +11,7 @@ from itertools import islice
 from pyswarm_core.clock import NEVER, SECOND, Instant, after
 from pyswarm_core.decision import BEGINNING, Cursor, Decision, Dirty, Writes
 from pyswarm_core.ids import NodeId, ServiceId
-from pyswarm_core.kinds import NETWORK, NODE, SERVICE
+from pyswarm_core.kinds import NETWORK, NODE, SERVICE, VOLUME
 from pyswarm_core.limits import (
     DECISION_COST,
     DECISION_FITS,
@@ -77,6 +77,8 @@ class Agenda:
         self.add_services(state.tasks[task_id].service_id for task_id in writes.removed_tasks)
         self.add_nodes(node.id for node in writes.of(NODE))
         self.add_nodes(writes.removed_of(NODE))  # their blocks, and messages of waiting tasks
+        if writes.of(VOLUME) or writes.removed_of(VOLUME):
+            self.add_services(state.unplaced)  # their tasks may wait for one of that name
         if writes.cluster is not None:
             self.add_cluster()
             self.add_services(state.services)

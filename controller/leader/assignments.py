@@ -22,7 +22,7 @@ from pyswarm_core.codec import to_proto
 from pyswarm_core.errors import told
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.indexes.columns import pack_ids
-from pyswarm_core.kinds import SERVICE
+from pyswarm_core.kinds import SERVICE, VOLUME
 from pyswarm_core.limits import (
     ASSIGNMENT_BYTES,
     ASSIGNMENT_TASK_BYTES,
@@ -33,6 +33,7 @@ from pyswarm_core.objects import Task
 from pyswarm_core.specs import ContainerMode
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState, occupies
+from pyswarm_core.volumes.volume import VolumeId
 
 TEMPLATES_KEPT = 4_096
 """Serialized templates kept; beyond that the oldest are made again when needed."""
@@ -44,7 +45,7 @@ class Templates:
     def __init__(self) -> None:
         self.failed: dict[str, str] = {}
         """Services without a template, as `service/<id>`, and why."""
-        self._made: dict[tuple[ServiceId, int, int, str], bytes] = {}
+        self._made: dict[tuple[ServiceId, int, int, str, tuple[str, ...]], bytes] = {}
 
     def template(self, state: State, service_id: ServiceId, spec_version: int) -> bytes:
         """A TaskTemplate message. Without a spec if that version is no longer kept: an agent that
@@ -52,7 +53,8 @@ class Templates:
         limits_version = _limits_version(state, service_id, spec_version)
         service = state.services.get(service_id)
         name = service.spec.name if service is not None else ""
-        key = (service_id, spec_version, limits_version, name)
+        volumes = _volumes(state, service_id, spec_version)
+        key = (service_id, spec_version, limits_version, name, tuple(volumes.values()))
         made = self._made.get(key)
         if made is None:
             if len(self._made) >= TEMPLATES_KEPT:
@@ -111,13 +113,15 @@ class Unsent:
         """Endpoints changed, perhaps none that the node has: it is to acknowledge in any case."""
         self.layers: dict[ServiceId, None] = {}
         """Containers whose writable layers the node may keep no longer."""
+        self.volumes: dict[VolumeId, None] = {}
+        """Volumes whose copies the node is to delete."""
         self.overlays_sent = {} if overlays_sent is None else overlays_sent
         """The versions that were sent to the node."""
         self.sequence = sequence
         """The last change of endpoints that was sent."""
 
     def __bool__(self) -> bool:
-        changed = self.tasks or self.limits or self.layers
+        changed = self.tasks or self.limits or self.layers or self.volumes
         return bool(changed or self.overlays_may_differ or self.endpoints)
 
 
@@ -131,6 +135,7 @@ def full_assignments(
     yield from message.add_overlays(_networks_of_tasks(source, used), sent)
     if _knows_all_services(source.state):
         message.keep_layers(source.state.layers.of_node(node_id))
+    message.remove_volumes(source.state.copies.to_remove(node_id))
     yield message.end()
 
 
@@ -163,6 +168,8 @@ def changed_assignments(source: Source, node_id: NodeId, changes: Unsent, revisi
     yield from message.add_overlays(needed, sent)
     kept = state.layers.of_node(node_id)
     message.remove_layers(one for one in changes.layers if one not in kept)
+    if changes.volumes:
+        message.remove_volumes(i for i in state.copies.to_remove(node_id) if i in changes.volumes)
     yield message.end()
 
 
@@ -265,6 +272,10 @@ class _Message:
         if gone := tuple(services):
             self._part.layers.removed = pack_ids(gone)
 
+    def remove_volumes(self, volumes: Iterable[VolumeId]) -> None:
+        """The node is to delete its copies of these volumes."""
+        self._part.removed_volumes = pack_ids(tuple(volumes))
+
     def add_overlays(self, networks: Iterable[NetworkId], sent: dict[NetworkId, int]) -> Parts:
         """Add the overlays whose current version was not sent; with a new one, its endpoints."""
         overlays, endpoints = self._source.overlays, self._source.endpoints
@@ -327,6 +338,14 @@ def _limits_version(state: State, service_id: ServiceId, spec_version: int) -> i
     return service.limits_version if service.limits_version > spec_version else 0
 
 
+def _volumes(state: State, service_id: ServiceId, spec_version: int) -> dict[str, VolumeId]:
+    """The ids of the volumes that tasks of the spec version mount, by name."""
+    service = state.services.get(service_id)
+    template = service.template(spec_version) if service else None
+    known, names = state.ids_of_names(VOLUME), template.volumes if template else ()
+    return {name: known[name] for name in names if name in known}
+
+
 def _template(state: State, service_id: ServiceId, spec_version: int, limits_version: int) -> bytes:
     message = dispatcher_pb2.TaskTemplate(service_id=service_id, spec_version=spec_version)
     service = state.services.get(service_id)
@@ -338,6 +357,7 @@ def _template(state: State, service_id: ServiceId, spec_version: int, limits_ver
         message.container.SetInParent()
         to_proto(service.spec.mode, message.container)
     message.service_labels.update(service.spec.labels)
+    message.volumes.update(_volumes(state, service_id, spec_version))
     if (spec := service.made_from(spec_version)) is not None:
         message.spec.SetInParent()
         message.limits_version = limits_version

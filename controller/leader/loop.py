@@ -407,7 +407,7 @@ class Loop:
         if await run_sliced(telling, self._tools.saver.yield_loop):
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
         self.sessions.tasks_changed(t for t in turn.tasks if not self.source.is_withheld(t.id))
-        self.sessions.services_changed(self.state, turn.services, turn.layers)
+        self.sessions.services_changed(self.state, turn.services, turn.layers, turn.volumes)
         self.sessions.overlays_changed(self.source.overlays.changed(n.id for n in turn.networks))
         self.sessions.settings_changed(self.state.cluster, self.heartbeat_period)
         self.events.record(turn.events, now, self.revision)

@@ -28,6 +28,7 @@ from pyswarm_core.limits import ASSIGNMENT_CHANGES, ASSIGNMENT_QUEUE, PROBERS, P
 from pyswarm_core.objects import Cluster, Node, Task
 from pyswarm_core.state import State
 from pyswarm_core.states import is_terminal
+from pyswarm_core.volumes.volume import VolumeId
 
 Message = dispatcher_pb2.ControllerMessage
 DIGESTS_KEPT = 64
@@ -94,6 +95,15 @@ class NodeSession:
         if len(layers) > ASSIGNMENT_CHANGES:
             self._needs_full = True
             layers.clear()
+        self.wake.set()
+
+    def volume_gone(self, volume_id: VolumeId) -> None:
+        """The node is to delete its copy of this volume."""
+        volumes = self._changes.volumes
+        volumes[volume_id] = None
+        if len(volumes) > ASSIGNMENT_CHANGES:
+            self._needs_full = True
+            volumes.clear()
         self.wake.set()
 
     def overlays_changed(self) -> None:
@@ -295,14 +305,14 @@ class Sessions:
         state: State,
         services: Iterable[ServiceId],
         layers_gone: Iterable[tuple[NodeId, ServiceId]] = (),
+        volumes_gone: Iterable[tuple[NodeId, VolumeId]] = (),
     ) -> None:
         """These services were written or removed: agents receive limits that changed, also those
         whose tasks have the service's template again. `layers_gone`: containers, and the nodes that
-        keep their writable layers no longer.
+        keep their writable layers no longer. `volumes_gone`: nodes, and volumes whose copies they
+        are to delete.
         """
-        for node_id, service_id in layers_gone:
-            if (session := self._of_node.get(node_id)) is not None:
-                session.layer_gone(service_id)
+        self._data_gone(layers_gone, volumes_gone)
         for service_id in services:
             service = state.services.get(service_id)
             if service is None or not service.limits_version:
@@ -318,6 +328,18 @@ class Sessions:
                     session.limits_changed(service_id)
                     if service.spec.mode.is_container:  # perhaps its networks
                         session.overlays_changed()
+
+    def _data_gone(
+        self,
+        layers: Iterable[tuple[NodeId, ServiceId]],
+        volumes: Iterable[tuple[NodeId, VolumeId]],
+    ) -> None:
+        for node_id, volume_id in volumes:
+            if (session := self._of_node.get(node_id)) is not None:
+                session.volume_gone(volume_id)
+        for node_id, service_id in layers:
+            if (session := self._of_node.get(node_id)) is not None:
+                session.layer_gone(service_id)
 
     def overlays_changed(self, nodes: Iterable[NodeId]) -> None:
         """Networks changed for these nodes, see `OverlayMessages`."""

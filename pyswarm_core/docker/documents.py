@@ -46,6 +46,13 @@ _UNSET = frozenset(
         "ShmSize",
         "OpenStdin",
         "StdinOnce",
+        "RemoveVolumes",
+        "NonRecursive",
+        "CreateMountpoint",
+        "ReadOnlyNonRecursive",
+        "ReadOnlyForceRecursive",
+        "NoCopy",
+        "SizeBytes",
     }
 )
 """Numbers that are left out if they are 0."""

@@ -11,6 +11,9 @@ from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.model import Model
 from pyswarm_core.objects import Object, Version
 
+STACK_LABEL = "com.docker.stack.namespace"
+"""The label of objects that belong to a stack."""
+
 UserId = NewType("UserId", str)
 
 

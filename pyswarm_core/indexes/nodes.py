@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pyswarm_core.constraints import attribute
 from pyswarm_core.ids import WHOLE_HOST, NetworkId, NodeId
 from pyswarm_core.indexes.constraints import ConstraintColumns
-from pyswarm_core.limits import LAYERS_PROTOCOL
+from pyswarm_core.limits import LAYERS_PROTOCOL, VOLUMES_PROTOCOL
 from pyswarm_core.objects import Node
 from pyswarm_core.ports import HostPort, overlaps
 from pyswarm_core.specs import Protocol
@@ -46,7 +46,7 @@ _COLUMNS = (
     "freed_at",
     "opened_at",
     "lacks",
-    "keeps_layers",
+    "protocol",
 )
 
 
@@ -161,8 +161,18 @@ class NodeTable:
         """The version at which resources of the row were last released; 0: never."""
         self.lacks: BoolColumn = np.zeros((0, len(_CAPABILITIES)), np.bool_)
         """By row and capability."""
-        self.keeps_layers: BoolColumn = np.zeros(0, np.bool_)
+        self.protocol: IntColumn = np.zeros(0, np.int64)
+        """Of the nodes' agents."""
+
+    @property
+    def keeps_layers(self) -> BoolColumn:
         """Nodes whose agents keep the writable layers of containers."""
+        return self.protocol >= LAYERS_PROTOCOL
+
+    @property
+    def mounts(self) -> BoolColumn:
+        """Nodes whose agents mount volumes and directories of the host."""
+        return self.protocol >= VOLUMES_PROTOCOL
 
     def lacking(self, capability: Capability) -> BoolColumn:
         """The rows whose kernels lack the capability. Do not write to it."""
@@ -211,7 +221,7 @@ class NodeTable:
         self.memory_bytes[row] = node.description.resources.memory_bytes
         self.max_tasks[row] = node.description.max_tasks or _ANY_NUMBER
         self.lacks[row] = [each in node.description.lacks for each in _CAPABILITIES]
-        self.keeps_layers[row] = node.description.spoken >= LAYERS_PROTOCOL
+        self.protocol[row] = node.description.spoken
         self._block(row, old, node)
         if old is None or _attributes_differ(old, node):
             self._refresh(row, old, node)

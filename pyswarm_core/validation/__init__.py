@@ -12,6 +12,7 @@ from pyswarm_core.validation.node import address_problems, description_problems
 from pyswarm_core.validation.problem import Problem, as_typed, require
 from pyswarm_core.validation.service import login_problems, service_problems
 from pyswarm_core.validation.user import token_problems, user_problems
+from pyswarm_core.validation.volumes import volume_problems
 
 __all__ = [
     "Problem",
@@ -26,4 +27,5 @@ __all__ = [
     "address_problems",
     "user_problems",
     "token_problems",
+    "volume_problems",
 ]

@@ -33,6 +33,7 @@ from pyswarm_core.validation.problem import Problem, at_most, within
 from pyswarm_core.validation.ranges import DURATION, DURATION_MAX, range_problems
 from pyswarm_core.validation.resources import resources_problems
 from pyswarm_core.validation.updates import update_problems
+from pyswarm_core.validation.volumes import mount_problems
 
 LOGIN_BYTES_MAX = 16 * 1024
 """Maximum for user and password each; tokens of cloud registries have up to 5 KiB."""
@@ -59,6 +60,7 @@ def service_problems(spec: ServiceSpec) -> list[Problem]:
         *container_problems(template.container_spec),
         *check_problems(template.container_spec, template.networks, spec.endpoint_spec.ports),
         *isolation_problems(template.container_spec, template.networks),
+        *mount_problems(template.container_spec),
         *resources_problems(template.resources, template.container_spec, template.networks),
         *log_driver_problems(template.log_driver),
         *_restart_problems(template.restart_policy),

@@ -62,7 +62,9 @@ class Churn:
                 if self._over() or number > 2 * len(REPLICAS):
                     break
                 await self._update(name, number)
-            await self._call("crash remove", self._users.RemoveService, pb.RefRequest(ref=name))
+            await self._call(
+                "crash remove", self._users.RemoveService, pb.RemoveServiceRequest(ref=name)
+            )
 
     async def _update(self, name: str, number: int) -> None:
         """Every second change has another template."""

@@ -275,7 +275,7 @@ class Load:
                 await self._count(
                     "remove",
                     self._users.RemoveService(
-                        pb.RefRequest(ref=one.service.id), timeout=CALL_TIMEOUT_S
+                        pb.RemoveServiceRequest(ref=one.service.id), timeout=CALL_TIMEOUT_S
                     ),
                 )
         for network in await self._objects(NETWORK):

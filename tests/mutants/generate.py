@@ -16,6 +16,8 @@ BRAIN = (
     "controller/brain/decide.py",
     "controller/brain/draft.py",
     "controller/brain/placing.py",
+    "controller/brain/demands.py",
+    "controller/brain/volumes.py",
     "controller/brain/revisions.py",
     "pyswarm_core/indexes/rollout.py",
     "controller/brain/liveness/silence.py",

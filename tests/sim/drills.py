@@ -24,6 +24,7 @@ from tests.sim.rules import Fail, Rule
 from tests.sim.settled import Settled
 from tests.sim.specs import given_up
 from tests.sim.view import View
+from tests.sim.volumes import waits_for_data
 
 STEP = 50 * MILLISECOND
 TAKEOVER = 3 * SECOND
@@ -106,6 +107,7 @@ class Drills:
             and not service.removing
             and not service.spec.mode.per_node
             and not service.spec.mode.is_container  # it waits for its node
+            and not waits_for_data(service, self._view)
             and not self._settled.is_restless(service)
             and task.state is TaskState.RUNNING
             and task.desired_state is TaskState.RUNNING
@@ -172,9 +174,11 @@ class Drills:
         self._check_keys(keys)
 
     def _stays(self, task: Task) -> bool:
-        """Whether it is that of a container, which waits for its node."""
+        """Whether it is that of a container, or its data is there: it waits for its node."""
         service = self._view.services.get(task.service_id)
-        return service is not None and is_container(service) and _is_desired(task)
+        if service is None or not _is_desired(task):
+            return False
+        return is_container(service) or waits_for_data(service, self._view, task.node_id)
 
     def _lose_for_good(self, hosts: list[Host]) -> None:
         alive = [host for host in hosts if host.up and host.running()]

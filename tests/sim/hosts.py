@@ -27,12 +27,13 @@ from agent.outbox import Outbox
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Attached, Plan
 from agent.preparation import ReportStatus
-from agent.runtime.base import ContainerConfig
+from agent.runtime.base import ContainerConfig, RuntimeFailed
 from agent.session.greeting import Greeting
 from agent.session.identity import Identity
 from agent.tasks.events import Prepared
 from agent.tasks.ocispec_resources import cgroup_limits, interfaces
 from agent.tasks.record import Record
+from agent.volumes.removing import Removals
 from agent.worker import Worker
 from controller.identity import ca
 from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
@@ -158,6 +159,11 @@ class SimPreparation:
             if behaviour.missing:
                 raise ImageNotFound(f"no such image: {image}")
             self._host.images[image] = None
+        named = [record.volumes.get(name, "") for name in record.spec.volumes]
+        if not all(named):
+            raise RuntimeFailed("the controller has no volume of that name")
+        for volume_id in named:
+            await self._runtime.make_copy(volume_id)
         networks = [NetworkId(network.target) for network in record.spec.networks]
         attached = await self._overlays.attach(
             record.task_id, networks, interfaces=interfaces(record.spec)
@@ -166,7 +172,12 @@ class SimPreparation:
         pid = await self._runtime.create(
             ContainerConfig(
                 id=record.task_id,
-                oci={"image": image, "limits": cgroup_limits(record.spec.resources)},
+                oci={
+                    "image": image,
+                    "limits": cgroup_limits(record.spec.resources),
+                    "volumes": tuple(named),
+                    "claim": record.claim,
+                },
                 layers=(),
                 layer=record.layer,
             )
@@ -348,14 +359,8 @@ class Host:
 
     async def _main(self, process: Process) -> None:
         outbox = Outbox()
-        file = self._file(OVERLAYS)
-        overlays = Overlays(
-            self.dataplane,
-            Plan("172.31.0.0/20", self.address),
-            file,
-            outbox.acknowledge,
-            FakeResolvers(),
-        )
+        file, plan = self._file(OVERLAYS), Plan("172.31.0.0/20", self.address)
+        overlays = Overlays(self.dataplane, plan, file, outbox.acknowledge, FakeResolvers())
         runtime = SimRuntime(self.engine)
         worker = Worker(
             clock=process,
@@ -370,14 +375,17 @@ class Host:
             probe=SimProbes(runtime, self._no_socket),
         )
         self.worker, self.overlays = worker, overlays
+        removals = Removals(runtime.remove_copy, outbox, lambda: worker.records, worker.ended)
         async with asyncio.TaskGroup() as group:
             group.create_task(overlays.run())
             group.create_task(worker.run())
+            group.create_task(removals.run())
             identity = await self._identity(process)
 
             async def assign(assignment: Assignment) -> None:
                 await overlays.assign(assignment)
                 await worker.assign(assignment, identity.node_id)
+                removals.assigned(assignment)
 
             echoes = SimEchoes(self._world.net, process, outbox.probed)
             session = SimSession(

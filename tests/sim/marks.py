@@ -43,6 +43,8 @@ REQUIRED = (
     "container joined a network",
     "container left a network",
     "layer deleted",
+    "task found the data of another",
+    "volume deleted",
     "task stopped by its users",
     "a task left the backends before its agent stopped it",
 )

@@ -73,6 +73,8 @@ class Options(msgspec.Struct, frozen=True):
     pause_drill: bool = False
     containers: bool = False
     """Users also run containers, which keep their writable layers."""
+    volumes: bool = False
+    """Services have volumes."""
 
     def but(self, **changes: Any) -> "Options":
         """The same with these changed."""
@@ -139,4 +141,5 @@ def _rollouts(chance: Chance) -> dict[str, bool]:
         "restart_drill": chance.hits(0.3),
         "pause_drill": chance.hits(0.3),
         "containers": chance.hits(0.5),
+        "volumes": chance.hits(0.4),
     }

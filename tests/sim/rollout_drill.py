@@ -161,6 +161,7 @@ class RolloutDrill:
                 isinstance(mode, ReplicatedMode)
                 and 2 <= mode.replicas == len(tasks)
                 and not service.removing
+                and not service.spec.task_template.volumes  # all its tasks wait for one node
                 and not self._settled.is_restless(service)
                 and all(serves(t) and is_current(service, t.spec_version) for t in tasks)
                 and not is_rolling(service)

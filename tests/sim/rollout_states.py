@@ -1,5 +1,7 @@
 """What the rules about updates mean by new, rolling, serving: predicates over stored objects."""
 
+from msgspec.structs import replace
+
 from pyswarm_core.indexes.limited import refuses_limits
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import UpdateConfig, UpdateOrder
@@ -36,7 +38,10 @@ def settings(service: Service) -> UpdateConfig:
     """What governs the update or the rollback that goes on."""
     status = service.update_status
     back = status is not None and status.state in BACK
-    return service.spec.rollback_config if back else service.spec.update_config
+    config = service.spec.rollback_config if back else service.spec.update_config
+    if service.spec.task_template.writes_volumes:  # one task at a time has them
+        return replace(config, order=UpdateOrder.STOP_FIRST)
+    return config
 
 
 def should_run(task: Task) -> bool:

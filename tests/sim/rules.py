@@ -55,6 +55,7 @@ class Rule(StrEnum):
     AUTO_REMOVED = "a container removes itself only if it says so, and once it has ended"
     # On hosts and between them
     LAYER_KEPT = "one task has a container's layer, which is deleted after the container alone"
+    DATA_STAYS = "a task starts where the data of its volumes is, and no other one of its slot runs"
     STARTED_ONCE = "a task is started at most once"
     STOPS_WAIT = "nobody is sent to a process that was asked to stop"
     DRAINED = "nobody is sent to a process that its agent stops by itself, within two seconds"

@@ -46,6 +46,10 @@ class Container(msgspec.Struct):
     paused: bool = False
     limits: CgroupLimits = CgroupLimits()
     layer: str = ""
+    volumes: tuple[str, ...] = ()
+    """The ids of those that it mounts."""
+    claim: str = ""
+    """What only one task at a time has."""
     started_at: int = 0
     health: Checks | None = None
     ready: Checks | None = None
@@ -77,6 +81,10 @@ class Engine:
         self.on_deleted_layer: Callable[[str], None] = lambda layer: None
         self.layers: dict[str, set[str]] = {}
         """What was written to each kept layer: the ids of the tasks that had it."""
+        self.volumes: dict[str, set[str]] = {}
+        """What was written to each copy of a volume: the ids of the tasks that had it."""
+        self.on_volumes: Callable[[TaskId], None] = lambda task_id: None
+        self.on_deleted_volume: Callable[[str], None] = lambda volume_id: None
         self.watcher: Callable[[], None] = lambda: None
         self.on_start = on_start
         self.on_stop = on_stop
@@ -86,6 +94,10 @@ class Engine:
         """Its process starts."""
         self.on_start(container.id)
         container.state = ContainerState.RUNNING
+        for volume_id in container.volumes:
+            self.volumes[volume_id].add(container.id)
+        if container.volumes:
+            self.on_volumes(container.id)
         container.started_at = self.scheduler.now
         behaviour = behaviour_of(container.image)
         container.health = Checks(behaviour.health, self.check_chance)
@@ -159,7 +171,10 @@ class SimRuntime:
             raise RuntimeFailed("exec format error")
         limits = config.oci["limits"]
         assert isinstance(limits, CgroupLimits)
+        volumes, claim = config.oci.get("volumes", ()), str(config.oci.get("claim", ""))
+        assert isinstance(volumes, tuple)
         container = Container(task_id, image, limits=limits, layer=config.layer)
+        container.volumes, container.claim = volumes, claim
         self._engine.containers[task_id] = container
         if config.layer:
             self._engine.layers.setdefault(config.layer, set()).add(task_id)
@@ -215,6 +230,18 @@ class SimRuntime:
             raise RuntimeFailed(f"writable layer {layer} is in use by container {holder}")
         if self._engine.layers.pop(layer, None) is not None:
             self._engine.on_deleted_layer(layer)
+
+    async def make_copy(self, volume_id: str) -> None:
+        """A copy of a volume, if the host has none."""
+        if volume_id not in self._engine.volumes:
+            await self._takes(1, 200)
+            self._engine.volumes.setdefault(volume_id, set())
+
+    async def remove_copy(self, volume_id: str) -> None:
+        """Delete the copy of a volume."""
+        await self._takes(0, 200)
+        if self._engine.volumes.pop(volume_id, None) is not None:
+            self._engine.on_deleted_volume(volume_id)
 
     async def found(self) -> tuple[FoundContainer, ...]:
         return tuple(

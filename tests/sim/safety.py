@@ -33,6 +33,7 @@ from tests.sim.rollout_states import is_beside_failed, is_new, is_paused, is_rol
 from tests.sim.rules import Rule
 from tests.sim.unique import HostPorts, PublishedPorts, TaskAddresses, VirtualAddresses
 from tests.sim.view import Change, View
+from tests.sim.volumes import DataStays
 from tests.sim.workload import Asked
 
 TXN_BYTES_MAX = 1_400_000
@@ -311,6 +312,7 @@ def laws(asked: Asked, hosts: dict[str, Host], puts: int, marks: Marks) -> list[
         RemovedByItself(asked, hosts, marks),
         OneTask(),
         LayersAreKept(hosts, marks),
+        DataStays(hosts, marks),
         SpecsAreTheUsers(asked),
         UpdatesReturn(),
         NetworksStayApart(),
@@ -318,7 +320,7 @@ def laws(asked: Asked, hosts: dict[str, Host], puts: int, marks: Marks) -> list[
         VirtualAddresses(),
         TaskAddresses(hosts),
         PublishedPorts(),
-        HostPorts(),
+        HostPorts(hosts),
         HistoryIsTrimmed(asked),
         ChecksDecide(hosts),
         SizesHold(puts),

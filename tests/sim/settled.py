@@ -35,6 +35,7 @@ from tests.sim.rollout_states import is_new, is_paused, is_rolling, serves
 from tests.sim.room import held_room
 from tests.sim.stops import Stops
 from tests.sim.view import View
+from tests.sim.volumes import waits_for_data, wrong_copies
 from tests.sim.workload import Asked
 
 _ENDS_BADLY = (TaskState.FAILED, TaskState.REJECTED, TaskState.COMPLETE)
@@ -78,6 +79,7 @@ class Settled:
         for host in self._hosts:
             found += self._host(host)
         found += wrong_layers(self._view, self._hosts)
+        found += wrong_copies(self._view, self._hosts)
         found += self._stops.still_running(self._view)
         return found
 
@@ -221,8 +223,9 @@ class Settled:
                 yield f"{label} waits and does not say why"
             return
         node = self._view.nodes.get(task.node_id)
-        if is_container(service) and node is not None and node.status.state is NodeState.DOWN:
-            return  # it stays on the node of its layer
+        stays = is_container(service) or waits_for_data(service, self._view, task.node_id)
+        if stays and node is not None and node.status.state is NodeState.DOWN:
+            return  # it stays on the node of its layer, or of its volumes
         if node is None or node.status.state is not NodeState.READY:
             yield f"{label} should run on {task.node_id}, which is not ready"
             return

@@ -105,9 +105,14 @@ class PublishedPorts:
 
 
 class HostPorts:
-    """Of the tasks that take room on a node, no two hold one port of the host."""
+    """Of the tasks that take room on a node, no two hold one port of the host. The store may not
+    have the end of one that its agent has recorded.
+    """
 
     rule = Rule.HOST_PORTS
+
+    def __init__(self, hosts: Mapping[str, Host]) -> None:
+        self._hosts = hosts
 
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
         if not any(new is not None and new.detail.ports for _, new in change.tasks):
@@ -116,5 +121,9 @@ class HostPorts:
         for task in view.tasks.values():
             for port in task.detail.ports if _is_there(task, view) else ():
                 other = holders.setdefault((task.node_id, number(port)), task.id)
-                if other != task.id:
+                if other != task.id and not (self._has_ended(task.id) or self._has_ended(other)):
                     yield f"tasks {other} and {task.id} hold {number(port)} on {task.node_id}"
+
+    def _has_ended(self, task_id: TaskId) -> bool:
+        records = (host.record(task_id) for host in self._hosts.values())
+        return any(record is not None and record.ended for record in records)

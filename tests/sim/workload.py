@@ -67,6 +67,7 @@ from tests.sim.rollouts import Rollouts
 from tests.sim.specs import requested_return
 from tests.sim.upkeep import Upkeep
 from tests.sim.view import View
+from tests.sim.volumes import VolumeUsers
 
 LOGIN = RegistryLogin(registry="registry.test", username="ann", password="right")
 MIB = 1 << 20
@@ -108,6 +109,7 @@ class Users:
         self._upkeep = Upkeep(self, chance, self._rollouts, reservations=reservations)
         self._admins = Admins(self, chance)
         self._containers = ContainerUsers(self, chance, view)
+        self._volumes = VolumeUsers(self, chance, view)
 
     def act(self) -> None:
         """Somebody does something."""
@@ -123,6 +125,8 @@ class Users:
             acts += self._upkeep.acts()
         if self._options.containers:
             acts += self._containers.acts()
+        if self._options.volumes:
+            acts += self._volumes.acts()
         self._chance.choice(acts)()
 
     # Services

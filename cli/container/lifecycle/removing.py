@@ -7,8 +7,8 @@ from cli.converge import Watched
 from pyswarm_core.errors import Conflict
 
 
-def request(client: Client, named: Named, *, force: bool) -> Watched | None:
-    """Remove it; returns the service to wait for.
+def request(client: Client, named: Named, *, force: bool, volumes: bool = False) -> Watched | None:
+    """Remove it, and with `volumes` its anonymous volumes; returns the service to wait for.
 
     Raises Conflict for one that runs, for a service, and for an ended task, unless forced.
     """
@@ -20,7 +20,7 @@ def request(client: Client, named: Named, *, force: bool) -> Watched | None:
                 f'cannot remove container "{name}": container is running: stop the container before'
                 " removing or force remove"
             )
-        return Watched.of(client.remove_service(service.id))
+        return Watched.of(client.remove_service(service.id, volumes=volumes))
     if named.is_service:
         if not force:
             raise Conflict(

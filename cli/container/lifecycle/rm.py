@@ -17,7 +17,7 @@ from cli.lazy import Verb
 )
 @click.option(
     "-v", "--volumes", is_flag=True,
-    help="Remove anonymous volumes associated with the container: there are none yet",
+    help="Remove anonymous volumes associated with the container",
 )  # fmt: skip
 @click.option("-l", "--link", is_flag=True, help="Remove the specified link: there are none")
 @click.argument("containers", nargs=-1, required=True, metavar="CONTAINER...")
@@ -25,8 +25,7 @@ def rm(*, force: bool, volumes: bool, link: bool, containers: tuple[str, ...]) -
     from cli.container.lifecycle import change, removing, watching
     from pyswarm_core.errors import InvalidArgument
 
-    del volumes  # a container has no files but its own, which always go
     if link:
         raise InvalidArgument("--link is not supported: containers on one network find each other")
-    request = partial(removing.request, force=force)
+    request = partial(removing.request, force=force, volumes=volumes)
     change.each(containers, request, watching.until_gone, may_be_missing=force)

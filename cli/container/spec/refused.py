@@ -10,15 +10,12 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_VOLUMES = "there are no volumes yet: copy the files into the image; the container's own files stay"
 _WINDOWS = "it is for Windows containers"
 _REALTIME = "the scheduler plans no real-time CPU time; use --cpus or --cpu-shares"
 
 REFUSED: Mapping[str, str] = {
-    "-v --volume": f"{_VOLUMES} over stop, start and restart",
-    "--mount": f"{_VOLUMES} over stop, start and restart",
-    "--volume-driver": _VOLUMES,
-    "--volumes-from": f"{_VOLUMES}, and no container may use another's",
+    "--volume-driver": "local is the only driver of volumes yet",
+    "--volumes-from": "mount the same named volume in both containers: --volume NAME:PATH",
     "--link": "containers on one network find each other by name: use --network NAME for both",
     "--link-local-ip": "networks assign one address per IP version; use --ip",
     "--ip6": "the IPv6 address follows from the IPv4 address of the network; use --ip",

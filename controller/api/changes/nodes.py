@@ -4,7 +4,7 @@
 down while its labels are edited does not make the edit fail.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -16,13 +16,14 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Conflict, quoted
 from pyswarm_core.ids import NodeId
-from pyswarm_core.kinds import NODE
+from pyswarm_core.kinds import NODE, VOLUME, ObjectName
 from pyswarm_core.limits import NODE_BYTES_MAX, VALUE_BYTES_MAX
 from pyswarm_core.objects import Node, NodeDescription, Version
 from pyswarm_core.specs import NodeSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, is_terminal
 from pyswarm_core.validation import node_problems, require
+from pyswarm_core.volumes.volume import Volume
 
 replace = msgspec.structs.replace
 _NAMED = 5
@@ -125,8 +126,38 @@ def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
             f"node {quoted(hostname)} keeps the writable layers of containers {names}, which would"
             " be lost: remove these containers first, or use --force"
         )
+    if not force and (names := _volumes(state, node)):
+        raise Conflict(
+            f"node {quoted(hostname)} has the only copies of volumes {names}, which would be lost:"
+            " remove these volumes first, or use --force"
+        )
     writes = Writes(
+        objects=tuple(_without_copy(state, node)),
         removed_tasks=list(state.tasks_of_node(node.id)),
-        removed=(NODE.object_name(node.id),),
+        removed=(NODE.object_name(node.id), *_gone_with(state, node)),
     )
     return writes, node
+
+
+def _volumes(state: State, node: Node) -> str:
+    """The names of the volumes whose only copies the node has."""
+    held = state.copies.of_node(node.id).values()
+    names = [one.spec.name for one in held if not one.removing and one.home == node.id]
+    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+
+
+def _without_copy(state: State, node: Node) -> Iterator[Volume]:
+    """The volumes that lose their copy on the node and have others, or may have. A pinned volume
+    keeps naming the node: its tasks start on no other copy.
+    """
+    for volume in state.copies.of_node(node.id).values():
+        copies = tuple(one for one in volume.copies if one != node.id)
+        if copies or not (volume.removing or volume.home):
+            yield replace(volume, copies=copies)
+
+
+def _gone_with(state: State, node: Node) -> Iterator[ObjectName]:
+    """The volumes that are being removed, and had their last copy on the node."""
+    for volume in state.copies.of_node(node.id).values():
+        if volume.removing and set(volume.copies) == {node.id}:
+            yield VOLUME.object_name(volume.id)

@@ -7,10 +7,11 @@ from controller.api.changes.networks import remove_network
 from controller.api.changes.nodes import remove_node
 from controller.api.changes.services import remove_service
 from controller.api.changes.unreadable import remove_unreadable
+from controller.api.changes.volumes import remove_volume
 from controller.api.queries.lookup import find
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
-from pyswarm_core.kinds import NETWORK, NODE, SERVICE, Kind
+from pyswarm_core.kinds import NETWORK, NODE, SERVICE, VOLUME, Kind
 from pyswarm_core.state import State
 
 
@@ -33,5 +34,6 @@ _REMOVE: Mapping[str, Callable[[State, str, Instant], tuple[Writes, object]]] = 
     SERVICE.name: remove_service,
     NODE.name: lambda state, ref, _: remove_node(state, ref, force=False),
     NETWORK.name: lambda state, ref, _: remove_network(state, ref),
+    VOLUME.name: remove_volume,
 }
 """Kinds with a removal of their own."""

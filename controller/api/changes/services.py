@@ -19,6 +19,7 @@ from controller.api.changes.attachments import attached
 from controller.api.changes.names import random_name
 from controller.api.changes.networks import INGRESS, create_network
 from controller.api.changes.unreadable import remove_unreadable, unreadable_service
+from controller.api.changes.volumes import named_mounts
 from controller.api.queries.lookup import find
 from controller.brain.allocator.endpoints import allocate_endpoint
 from controller.brain.allocator.joining import require_joinable
@@ -73,7 +74,7 @@ def create_service(
     require([*service_problems(spec), *(login_problems(login) if login else ())])
     _require_free_name(state, None, spec)
     mesh, ingress = _mesh(state, spec, routes, now, ids)
-    spec = attached(state, spec, ingress)
+    spec = named_mounts(attached(state, spec, ingress), ids)
     service = Service(
         id=ServiceId(service_id),
         spec=spec,
@@ -112,7 +113,8 @@ def update_service(
     _require_same_identity(old.spec, spec)
     _require_free_name(state, old.spec, spec)
     mesh, ingress = _mesh(state, spec, routes, now, ids)
-    spec, login = attached(state, spec, ingress, old.spec), login or old.registry_login
+    spec = named_mounts(attached(state, spec, ingress, old.spec), ids)
+    login = login or old.registry_login
     endpoint = allocate_endpoint(state, old.id, spec, old.endpoint)
     require_joinable(state, old, spec)
     service = replace(
@@ -235,9 +237,12 @@ def _nothing_before(service: Service) -> Conflict:
     )
 
 
-def remove_service(state: State, ref: str, now: Instant) -> tuple[Writes, Service]:
+def remove_service(
+    state: State, ref: str, now: Instant, *, volumes: bool = False
+) -> tuple[Writes, Service]:
     """The service marked for removal: name, ports and virtual addresses are free at once, and its
-    tasks are shut down. A second removal changes nothing.
+    tasks are shut down. A second removal changes nothing. `volumes`: a container's anonymous
+    volumes go with it.
     """
     if (unreadable := remove_unreadable(state, SERVICE, ref)) is not None:
         writes, service_id = unreadable
@@ -248,7 +253,7 @@ def remove_service(state: State, ref: str, now: Instant) -> tuple[Writes, Servic
     old = find(state, SERVICE, ref)
     if old.removing:
         return Writes(), old
-    service = removed(old, now)
+    service = replace(removed(old, now), remove_volumes=volumes)
     return Writes(objects=(service,)), service
 
 

@@ -6,12 +6,14 @@ truncated.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from heapq import merge
 from typing import Any, TypeVar
 
 import msgspec
 
 from controller.api.changes.unreadable import unreadable_services
+from controller.api.changes.volumes import used as used_volumes
 from controller.api.queries import filters
 from controller.api.queries.filters import Filters, Key
 from controller.api.queries.lookup import find, find_task, predefined_networks, task_name
@@ -21,12 +23,13 @@ from pyswarm_core.docker import networking
 from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.identity.users import Role, User
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
-from pyswarm_core.kinds import NETWORK, NODE, SERVICE, USER, Id, Item, Kind
+from pyswarm_core.kinds import NETWORK, NODE, SERVICE, USER, VOLUME, Id, Item, Kind
 from pyswarm_core.limits import LIST_MAX, REFS_MAX, SLICE_TASKS
 from pyswarm_core.objects import Network, Node, Service, Task
 from pyswarm_core.specs import PREDEFINED_NETWORKS, ROLES, SERVICE_MODES
 from pyswarm_core.state import State
 from pyswarm_core.states import DESIRED_STATES, Availability, NodeState, TaskState
+from pyswarm_core.volumes.volume import Volume, VolumeId
 
 T = TypeVar("T")
 
@@ -56,10 +59,15 @@ _USER_KEYS: dict[str, Key[User]] = {
     "role": Key(lambda user, value: user.spec.role == value, tuple(Role)),
     "stack": Key(lambda user, value: value in user.spec.stacks),
 }
+_VOLUME_KEYS: dict[str, Key[Volume]] = {
+    "name": Key(lambda volume, value: value in volume.spec.name),
+    "driver": Key(lambda volume, value: volume.spec.driver == value),
+}
 _KEYS: Mapping[str, Mapping[str, Key[Any]]] = {
     SERVICE.name: _SERVICE_KEYS,
     NODE.name: _NODE_KEYS,
     NETWORK.name: _NETWORK_KEYS,
+    VOLUME.name: _VOLUME_KEYS,
     USER.name: _USER_KEYS,
 }
 """Filters of single kinds, in addition to or instead of those of every kind."""
@@ -154,13 +162,34 @@ def _network_keys(state: State, given: Sequence[str]) -> Slices[Mapping[str, Key
     def matches(network: Network, value: str) -> bool:
         return is_dangling(network) == (value in ("true", "1"))
 
-    return {"dangling": Key(matches, ("true", "false", "1", "0"))}
+    return {"dangling": Key(matches, _TRUE_OR_FALSE)}
 
 
+def _volume_keys(state: State, given: Sequence[str]) -> Slices[Mapping[str, Key[Volume]]]:
+    """`dangling`: used by no service. Which are used is found once, if asked."""
+    names = cache(lambda: used_volumes(state))
+
+    def is_on(volume: Volume, ref: str) -> bool:
+        nodes = [state.nodes[one] for one in volume.copies if one in state.nodes]
+        return any(ref in (node.id, node.description.hostname) for node in nodes)
+
+    def is_dangling(volume: Volume, value: str) -> bool:
+        return (volume.spec.name in names()) is (value in ("false", "0"))
+
+    yield from ()
+    return {"dangling": Key(is_dangling, _TRUE_OR_FALSE), "node": Key(is_on)}
+
+
+_TRUE_OR_FALSE = ("true", "false", "1", "0")
 _RELATED: Mapping[str, Callable[[State, Sequence[str]], Slices[Mapping[str, Key[Any]]]]] = {
-    NETWORK.name: _network_keys
+    NETWORK.name: _network_keys,
+    VOLUME.name: _volume_keys,
 }
 """Filters of single kinds whose answer depends on other objects."""
+
+
+def _listed_volumes(state: State, kind: Kind[Volume, VolumeId]) -> list[Volume]:
+    return [volume for volume in _all(state, kind) if not volume.removing]
 
 
 def _all(state: State, kind: Kind[Item, Id]) -> list[Item]:
@@ -181,6 +210,7 @@ def _listed_networks(state: State, kind: Kind[Network, NetworkId]) -> list[Netwo
 _LISTED: Mapping[str, Callable[[State, Kind[Any, Any]], list[Any]]] = {
     SERVICE.name: _listed_services,
     NETWORK.name: _listed_networks,
+    VOLUME.name: _listed_volumes,
 }
 """Kinds whose list differs from the objects in the state."""
 

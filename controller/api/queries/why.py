@@ -15,10 +15,11 @@ from controller.api.queries.lookup import find_service_or_task
 from controller.api.queries.views import desired_tasks, unlisted_tasks
 from controller.api.queries.why_task import silent, why_ended, why_on_node
 from controller.api.queries.why_update import why_updated
+from controller.api.queries.why_volumes import of_pending
+from controller.brain.demands import current_demand
 from controller.brain.orchestrator.container_service import has_lost_layer
 from controller.brain.orchestrator.modes import orchestrator_of
 from controller.brain.orchestrator.quarantine import Quarantine
-from controller.brain.placing import current_demand
 from controller.brain.scheduler.explain import Exclusion, exclusions
 from controller.brain.scheduler.ledger import Ledger
 from controller.brain.scheduler.remedy import remedies
@@ -124,7 +125,7 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
     for numbers in batches(sorted(tasks.slots), SLICE_TASKS):
         yield
         newest = [held[-1] for number in numbers if (held := tasks.slots.get(number))]
-        troubled += [task for task in newest if _is_troubled(service, task)]
+        troubled += [task for task in newest if _is_troubled(state, service, task)]
     lines += why_updated(state, service, case.now)
     seen: dict[str, None] = {}
     for number, task in enumerate(troubled[:_TASKS_JUDGED], 1):
@@ -144,8 +145,11 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
     return lines
 
 
-def _is_troubled(service: Service, task: Task) -> bool:
+def _is_troubled(state: State, service: Service, task: Task) -> bool:
     """Whether it is to be shown: it does not run, or it runs and something is wrong with it."""
+    node = state.nodes.get(task.node_id)
+    if node is not None and node.status.state is NodeState.DOWN and is_desired(task):
+        return True
     if task.state is not TaskState.RUNNING:
         return not (service.spec.stopped and task.state is TaskState.SHUTDOWN)
     refuses = refuses_limits(service, task) or refuses_networks(service, task)
@@ -178,6 +182,7 @@ class _Waiting:
             ledger = Ledger(state.node_table)
             self._found = exclusions(ledger, demand)
             excluded = sum(int(one.rows.sum()) for one in self._found)
+            self._data = of_pending(ledger, demand)
             self._has_room = excluded < self._total
             self._remedies = [f"remedy: {t}" for t in remedies(ledger, demand, service.spec.name)]
             self._silent = self._told_silent(self._excluded_by("ready"))
@@ -190,7 +195,8 @@ class _Waiting:
         if not task.node_id:
             if self._has_room:
                 return ["a node that can run it was found: the next decision assigns it"]
-            return self._told(self._found, self._silent, self._unavailable)
+            told = self._told(self._found, self._silent, self._unavailable)
+            return [*self._data, *told]
         row = self._rows.get(task.node_id, -1)
         found = [one for one in self._found if row >= 0 and one.rows[row]]
         return self._told(found, self._told_silent([row]), self._told_unavailable([row]))

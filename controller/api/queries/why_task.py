@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from controller.api.queries.authors import unavailable_by
+from controller.api.queries.why_volumes import of_lost_node
 from controller.api.queries.wording import host_of, span
 from controller.brain.orchestrator.enforce import misfit
 from controller.brain.orchestrator.restart import (
@@ -60,8 +61,7 @@ def why_on_node(state: State, service: Service, task: Task, now: Instant) -> lis
         f"it is on {host_of(state, task)}, {task.state.word} for {span(now - task.status_at)}",
     ]
     node = state.nodes.get(task.node_id)
-    if node is not None and node.status.state is not NodeState.READY:
-        lines.append(silent(node, now))
+    lines += _why_lost(state, service, task, node, now) if node else []
     report = detail.error or detail.message
     if report and not (report == _STARTED and serves(task)):
         lines.append(report)
@@ -85,6 +85,14 @@ def why_on_node(state: State, service: Service, task: Task, now: Instant) -> lis
             lines.append(f"its node is paused: an update of a global service leaves it on {host}")
             lines.append(f"remedy: pyswarm node update --availability active {host}")
     return [*lines, *_why_restarted(state, service, task, now)]
+
+
+def _why_lost(state: State, service: Service, task: Task, node: Node, now: Instant) -> list[str]:
+    """Of a node that is not ready, and what keeps the task there."""
+    if node.status.state is NodeState.READY:
+        return []
+    stays = node.status.state is NodeState.DOWN and is_desired(task)
+    return [silent(node, now), *(of_lost_node(state, service, node) if stays else ())]
 
 
 def _why_restarted(state: State, service: Service, task: Task, now: Instant) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Container, Iterable, Iterator
 
 import numpy as np
 
+from controller.brain.volumes import is_home
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.indexes.tasks import is_desired, stays
@@ -21,8 +22,8 @@ from pyswarm_core.states import Availability, NodeState, ends_by_itself, occupie
 def misfit(state: State, service: Service, task: Task) -> str:
     """Why the task may not stay on its node, for people; empty if it may (or has no node yet).
 
-    A container stays on a node that is down: its writable layer is there, and its restart policy
-    decides once the node's agent reports what became of it.
+    What has its data there stays on a node that is down: a container, and a task whose volume has
+    its only copy there. The restart policy decides once the node's agent reports what became of it.
     """
     if not task.node_id:
         return ""
@@ -30,7 +31,7 @@ def misfit(state: State, service: Service, task: Task) -> str:
     if node is None:
         return "its node was removed"
     host = node.description.hostname
-    if node.status.state is NodeState.DOWN and not service.spec.mode.is_container:
+    if node.status.state is NodeState.DOWN and not _has_data_on(state, service, task.node_id):
         return f"node {host} is down"
     if node.spec.availability is Availability.DRAIN:
         return f"node {host} is being drained"
@@ -39,6 +40,11 @@ def misfit(state: State, service: Service, task: Task) -> str:
         if not state.node_table.satisfying(constraint)[row]:
             return f"node {host} no longer satisfies {constraint}"
     return ""
+
+
+def _has_data_on(state: State, service: Service, node_id: NodeId) -> bool:
+    """Whether the service's tasks can run on no other node, because of what is on this one."""
+    return service.spec.mode.is_container or is_home(state, service, node_id)
 
 
 def evictions(
@@ -57,7 +63,8 @@ def evictions(
         service = state.services.get(task.service_id)
         if service is None or task.service_id in left_alone:
             continue
-        if service.spec.mode.is_container and not misfit(state, service, task):
+        has_data = _has_data_on(state, service, task.node_id)
+        if has_data and not misfit(state, service, task):
             continue
         if found >= EVICTIONS:
             return slots, False

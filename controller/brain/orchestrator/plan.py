@@ -19,6 +19,7 @@ from pyswarm_core.limits import (
     WRITE_COST,
 )
 from pyswarm_core.objects import Service, Task, TaskDetail, clipped, shortened
+from pyswarm_core.specs import UpdateOrder
 from pyswarm_core.states import TaskState
 from pyswarm_core.views import Event
 
@@ -75,7 +76,8 @@ class Plan:
         self.service = service
         self.recorded: Service | None = None
         """The service, if the decision writes it."""
-        self.order = service.update_settings.order
+        one_at_a_time = service.spec.task_template.writes_volumes
+        self.order = UpdateOrder.STOP_FIRST if one_at_a_time else service.update_settings.order
         """How an outdated task is replaced. With start-first, a slot may hold two tasks that should
         run: the outdated one, and the new one until it serves.
         """

@@ -26,6 +26,7 @@ from controller.brain.orchestrator.restart import (
     restarts_remembered,
     starts_at,
 )
+from controller.brain.volumes import writes_alone
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.decision import EventKind
 from pyswarm_core.indexes.rollout import ended_early, is_failure, is_made, is_outdated, serves
@@ -116,9 +117,9 @@ def _stop(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant
 
 def _must_wait(plan: Plan, state: State, tasks: list[Task], now: Instant) -> bool:
     """Whether the slot gets no other task before some of its tasks have ended. One task at a time
-    has a container's writable layer.
+    has a container's writable layer, or writes to its volumes.
     """
-    if plan.service.spec.mode.is_container:
+    if plan.service.spec.mode.is_container or writes_alone(state, plan.service):
         return bool(_unfinished(plan, tasks))
     return len(tasks) >= UNFINISHED_MAX and _is_crowded(plan, state, tasks, now)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from controller.brain.scheduler.filters import Demand, KeptLayer
+from controller.brain.scheduler.filters import Demand, Home, KeptLayer
 from controller.brain.scheduler.ledger import Ledger
 from pyswarm_core.indexes.nodes import BoolColumn, IntColumn
 from pyswarm_core.limits import LAYERS_PROTOCOL
@@ -28,7 +28,7 @@ class Exclusion(NamedTuple):
     """The nodes that one filter excludes."""
 
     filter: str
-    """layer, ready, able, availability, tasks, cpu, memory, constraint, port, max replicas,
+    """layer, volume, ready, able, availability, tasks, cpu, memory, constraint, port, max replicas,
     kernel, or what a network lacks.
     """
     rows: BoolColumn
@@ -62,6 +62,8 @@ def message(ledger: Ledger, demand: Demand) -> str:
         return ""
     if demand.layer is not None and demand.layer.host:
         return _on_host(ledger, demand.layer, found)
+    if demand.homes:
+        return _at_home(ledger, demand.homes, found)
     parts = [f"{int(one.rows.sum())} of {total} nodes {one.text}" for one in found]
     return f"no suitable node: {'; '.join(parts)}"
 
@@ -71,7 +73,27 @@ def _on_host(ledger: Ledger, layer: KeptLayer, found: list[Exclusion]) -> str:
     kept = f"container {layer.container} keeps its writable layer on {layer.host}"
     if not layer.rows.any():
         return f"{kept}, which cannot be read from the store or whose agent keeps no layers"
-    row = int(np.flatnonzero(layer.rows)[0])
+    return _on_row(ledger, kept, int(np.flatnonzero(layer.rows)[0]), found)
+
+
+def _at_home(ledger: Ledger, homes: tuple[Home, ...], found: list[Exclusion]) -> str:
+    """Why a task cannot run on the node that has the only copy of its volumes."""
+    for home in homes:
+        if not home.host:
+            return f"volume {home.volume} may be one that cannot be read from the store"
+        if not home.rows.any():
+            return f"volume {home.volume} has its only copy on {home.host}, which was removed"
+    first = homes[0]
+    for other in homes[1:]:
+        if (other.rows != first.rows).any():
+            both = f"volume {first.volume} is on {first.host} and volume {other.volume}"
+            return f"no suitable node: {both} is on {other.host}"
+    kept = f"volume {first.volume} has its only copy on {first.host}"
+    return _on_row(ledger, kept, int(np.flatnonzero(first.rows)[0]), found)
+
+
+def _on_row(ledger: Ledger, kept: str, row: int, found: list[Exclusion]) -> str:
+    """Why the only node that has what a task needs cannot take it."""
     node = ledger.table.nodes[row]
     by = next((one for one in found if one.rows[row]), None)
     if node is None or by is None:
@@ -131,11 +153,7 @@ def cpus(nano: int) -> str:
 
 def _filters(ledger: Ledger, demand: Demand) -> Iterator[tuple[str, BoolColumn, _Describe]]:
     table = ledger.table
-    if (layer := demand.layer) is not None:
-        text = f"do not have its writable layer, which is on {layer.host}"
-        if not layer.host:
-            text = f"have an agent that keeps no layers of containers (protocol {LAYERS_PROTOCOL})"
-        yield "layer", ~layer.rows, _says(text)
+    yield from _filters_of_data(demand)
     yield "ready", ~table.ready, _says("are not ready")
     yield "able", table.unable, _unable(ledger)
     yield "availability", ~table.schedulable, _says("are paused or drained")
@@ -162,6 +180,18 @@ def _filters(ledger: Ledger, demand: Demand) -> Iterator[tuple[str, BoolColumn, 
         yield f"kernel {capability} {name}", table.lacking(capability), _says(text)
     for text, room in demand.rooms:
         yield text, room <= 0, _says(text)
+
+
+def _filters_of_data(demand: Demand) -> Iterator[tuple[str, BoolColumn, _Describe]]:
+    """What leaves the nodes with the data of a task: a container's layer, volumes."""
+    if (layer := demand.layer) is not None:
+        text = f"do not have its writable layer, which is on {layer.host}"
+        if not layer.host:
+            text = f"have an agent that keeps no layers of containers (protocol {LAYERS_PROTOCOL})"
+        yield "layer", ~layer.rows, _says(text)
+    for home in demand.homes:
+        text = f"do not have volume {home.volume}, which is on {home.host or 'an unknown node'}"
+        yield f"volume {home.volume}", ~home.rows, _says(text)
 
 
 def _says(text: str) -> _Describe:

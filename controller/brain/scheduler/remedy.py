@@ -29,6 +29,7 @@ def remedies(ledger: Ledger, demand: Demand, service: str) -> list[str]:
         _kernel(ledger, demand),
         _layer(ledger, demand),
         _ready(ledger, demand),
+        _volume(ledger, demand, service),
     ]
     return [text for text in found if text]
 
@@ -144,6 +145,19 @@ def _layer(ledger: Ledger, demand: Demand) -> str:
     return f"upgrade pyswarm on {hosts[0]}" if hosts else ""
 
 
+def _volume(ledger: Ledger, demand: Demand, service: str) -> str:
+    """Of a volume whose node takes no tasks, or was removed."""
+    for home in demand.homes:
+        takes = bool((home.rows & ledger.table.schedulable).any())
+        if home.host and not takes:
+            again = f"pyswarm volume rm {home.volume}"
+            return (
+                f"if {home.host} never returns, give up the data: remove {service}, run {again},"
+                f" and create {service} again"
+            )
+    return ""
+
+
 def _ready(ledger: Ledger, demand: Demand) -> str:
     table = ledger.table
     fits = table.satisfying_all(demand.template.placement.constraints) & ~table.schedulable
@@ -156,6 +170,8 @@ def _ready(ledger: Ledger, demand: Demand) -> str:
         fits &= ~table.lacking(capability)
     if demand.layer is not None:
         fits &= demand.layer.rows
+    for home in demand.homes:
+        fits &= home.rows
     if unable := _hosts(ledger, fits & table.ready & table.unable):
         return f"repair {unable[0]} (log: host.fitness)"
     paused = _hosts(ledger, fits & table.ready)

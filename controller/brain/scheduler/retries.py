@@ -8,12 +8,14 @@ alone, with what is left after the services before it were placed.
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from controller.brain.scheduler.filters import container_needs, kept_layer
+from controller.brain.scheduler.filters import container_needs, homes, kept_layer
 from controller.brain.scheduler.ledger import Ledger
+from controller.brain.volumes import volume_named
 from pyswarm_core.decision import Dirty
 from pyswarm_core.ids import NetworkId, ServiceId
 from pyswarm_core.indexes.nodes import BoolColumn, IntColumn
@@ -119,6 +121,9 @@ class Retries:
             fits &= ~table.lacking(capability)[rows]
         if (layer := kept_layer(table, service)) is not None:
             fits &= layer.rows[rows]
+        template = service.spec.task_template
+        for home in homes(self._state, template, partial(volume_named, self._state)):
+            fits &= home.rows[rows]
         networks = [self._blocks_of(network_id) for network_id in footprint.networks]
         if not all(networks):
             return False

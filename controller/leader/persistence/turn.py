@@ -13,10 +13,11 @@ from controller.leader.audit.log import Draft
 from controller.leader.persistence.saving import Unsaved
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
-from pyswarm_core.kinds import SERVICE
+from pyswarm_core.kinds import SERVICE, VOLUME
 from pyswarm_core.objects import Cluster, Network, Service, Task
 from pyswarm_core.state import State
 from pyswarm_core.views import Event
+from pyswarm_core.volumes.volume import VolumeId
 
 _Held = str | tuple[str, int] | tuple[NetworkId, str]
 
@@ -32,6 +33,8 @@ class Turn:
         self.clusters: list[Cluster] = []
         self.layers: list[tuple[NodeId, ServiceId]] = []
         """Containers whose writable layers their nodes keep no longer."""
+        self.volumes: list[tuple[NodeId, VolumeId]] = []
+        """Volumes whose copies nodes are to delete."""
         self.events: list[Event] = []
         self.answers: list[tuple[Future[Any], Any]] = []
         self._given_up: dict[_Held, dict[ServiceId, None]] = {}
@@ -40,6 +43,10 @@ class Turn:
     def applying(self, state: State, writes: Writes) -> None:
         """The writes are to be applied to the state."""
         self.clusters += [writes.cluster] if writes.cluster is not None else []
+        for volume in writes.of(VOLUME):
+            known = state.of(VOLUME).get(volume.id)
+            if volume.removing and not (known and known.removing):
+                self.volumes += [(node_id, volume.id) for node_id in volume.copies]
         after: dict[ServiceId, Service | None] = dict.fromkeys(writes.removed_of(SERVICE))
         after.update((service.id, service) for service in writes.of(SERVICE))
         for service_id, service in after.items():

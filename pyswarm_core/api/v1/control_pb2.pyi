@@ -43,6 +43,29 @@ class RefRequest(_message.Message):
 Global___RefRequest: _TypeAlias = RefRequest  # noqa: Y015
 
 @_typing.final
+class RemoveServiceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    VOLUMES_FIELD_NUMBER: _builtins.int
+    ref: _builtins.str
+    volumes: _builtins.bool
+    """Of a container: its anonymous volumes go with it."""
+    def __init__(
+        self,
+        *,
+        ref: _builtins.str = ...,
+        volumes: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref", "volumes", b"volumes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveServiceRequest: _TypeAlias = RemoveServiceRequest  # noqa: Y015
+
+@_typing.final
 class SignalTaskRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1176,6 +1199,28 @@ class NetworkReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NetworkReply: _TypeAlias = NetworkReply  # noqa: Y015
+
+@_typing.final
+class CreateVolumeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def spec(self) -> _specs_pb2.VolumeSpec:
+        """Without a name it gets one."""
+
+    def __init__(
+        self,
+        *,
+        spec: _specs_pb2.VolumeSpec | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateVolumeRequest: _TypeAlias = CreateVolumeRequest  # noqa: Y015
 
 @_typing.final
 class ObjectRequest(_message.Message):

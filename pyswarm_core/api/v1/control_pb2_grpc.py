@@ -82,7 +82,7 @@ class ControlStub:
                 _registered_method=True)
         self.RemoveService = channel.unary_unary(
                 '/pyswarm.v1.Control/RemoveService',
-                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveServiceRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ServiceReply.FromString,
                 _registered_method=True)
         self.RollbackService = channel.unary_unary(
@@ -199,6 +199,11 @@ class ControlStub:
                 '/pyswarm.v1.Control/TraceNetwork',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkReply.FromString,
+                _registered_method=True)
+        self.CreateVolume = channel.unary_unary(
+                '/pyswarm.v1.Control/CreateVolume',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateVolumeRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EncodedObject.FromString,
                 _registered_method=True)
         self.GetObject = channel.unary_unary(
                 '/pyswarm.v1.Control/GetObject',
@@ -540,6 +545,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateVolume(self, request, context):
+        """Creates a volume; one of the same name, driver and options is returned as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetObject(self, request, context):
         """Objects of any kind, see pyswarm_core/kinds.py. Some kinds have calls of their own that return more.
         """
@@ -746,7 +758,7 @@ def add_ControlServicer_to_server(servicer, server):
             ),
             'RemoveService': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveService,
-                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveServiceRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ServiceReply.SerializeToString,
             ),
             'RollbackService': grpc.unary_unary_rpc_method_handler(
@@ -863,6 +875,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.TraceNetwork,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkReply.SerializeToString,
+            ),
+            'CreateVolume': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateVolume,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateVolumeRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EncodedObject.SerializeToString,
             ),
             'GetObject': grpc.unary_unary_rpc_method_handler(
                     servicer.GetObject,
@@ -1231,7 +1248,7 @@ class Control:
             request,
             target,
             '/pyswarm.v1.Control/RemoveService',
-            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveServiceRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.ServiceReply.FromString,
             options,
             channel_credentials,
@@ -1854,6 +1871,33 @@ class Control:
             '/pyswarm.v1.Control/TraceNetwork',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateVolume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/CreateVolume',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateVolumeRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.EncodedObject.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,7 +52,7 @@ class ControlStub:
     """A locked controller serves this call alone, and only on its Unix socket."""
     CreateService: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateServiceRequest, _control_pb2.ServiceReply]
     UpdateService: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.ServiceReply]
-    RemoveService: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]
+    RemoveService: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveServiceRequest, _control_pb2.ServiceReply]
     RollbackService: _grpc.UnaryUnaryMultiCallable[_control_pb2.RollbackServiceRequest, _control_pb2.ServiceReply]
     """Makes an earlier spec the service's spec again, under a new version; its tasks follow as `rollback_config` says."""
     GetService: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]
@@ -89,6 +89,8 @@ class ControlStub:
     """With `verbose` also its tasks and peers, in parts like lists; a service with many tasks comes in several, by the same name."""
     TraceNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.TraceNetworkRequest, _control_pb2.TraceNetworkReply]
     """Follows the route from a task to another task, a service, a name or an address; ends with the first broken hop."""
+    CreateVolume: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateVolumeRequest, _control_pb2.EncodedObject]
+    """Creates a volume; one of the same name, driver and options is returned as it is."""
     GetObject: _grpc.UnaryUnaryMultiCallable[_control_pb2.ObjectRequest, _control_pb2.EncodedObject]
     """Objects of any kind, see pyswarm_core/kinds.py. Some kinds have calls of their own that return more."""
     ListObjects: _grpc.UnaryStreamMultiCallable[_control_pb2.ListObjectsRequest, _control_pb2.ListObjectsReply]
@@ -142,7 +144,7 @@ class ControlAsyncStub(ControlStub):
     """A locked controller serves this call alone, and only on its Unix socket."""
     CreateService: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateServiceRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
     UpdateService: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
-    RemoveService: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
+    RemoveService: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveServiceRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
     RollbackService: _aio.UnaryUnaryMultiCallable[_control_pb2.RollbackServiceRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
     """Makes an earlier spec the service's spec again, under a new version; its tasks follow as `rollback_config` says."""
     GetService: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
@@ -179,6 +181,8 @@ class ControlAsyncStub(ControlStub):
     """With `verbose` also its tasks and peers, in parts like lists; a service with many tasks comes in several, by the same name."""
     TraceNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.TraceNetworkRequest, _control_pb2.TraceNetworkReply]  # type: ignore[assignment]
     """Follows the route from a task to another task, a service, a name or an address; ends with the first broken hop."""
+    CreateVolume: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateVolumeRequest, _control_pb2.EncodedObject]  # type: ignore[assignment]
+    """Creates a volume; one of the same name, driver and options is returned as it is."""
     GetObject: _aio.UnaryUnaryMultiCallable[_control_pb2.ObjectRequest, _control_pb2.EncodedObject]  # type: ignore[assignment]
     """Objects of any kind, see pyswarm_core/kinds.py. Some kinds have calls of their own that return more."""
     ListObjects: _aio.UnaryStreamMultiCallable[_control_pb2.ListObjectsRequest, _control_pb2.ListObjectsReply]  # type: ignore[assignment]
@@ -281,7 +285,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def RemoveService(
         self,
-        request: _control_pb2.RefRequest,
+        request: _control_pb2.RemoveServiceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ServiceReply, _abc.Awaitable[_control_pb2.ServiceReply]]: ...
 
@@ -458,6 +462,14 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.TraceNetworkReply, _abc.Awaitable[_control_pb2.TraceNetworkReply]]:
         """Follows the route from a task to another task, a service, a name or an address; ends with the first broken hop."""
+
+    @_abc_1.abstractmethod
+    def CreateVolume(
+        self,
+        request: _control_pb2.CreateVolumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.EncodedObject, _abc.Awaitable[_control_pb2.EncodedObject]]:
+        """Creates a volume; one of the same name, driver and options is returned as it is."""
 
     @_abc_1.abstractmethod
     def GetObject(

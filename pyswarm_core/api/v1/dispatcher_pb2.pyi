@@ -215,6 +215,7 @@ class AgentMessage(_message.Message):
     STATUSES_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGE_FIELD_NUMBER: _builtins.int
     PROBE_RESULT_FIELD_NUMBER: _builtins.int
+    VOLUMES_REMOVED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -225,6 +226,8 @@ class AgentMessage(_message.Message):
     def acknowledge(self) -> Global___Acknowledge: ...
     @_builtins.property
     def probe_result(self) -> Global___ProbeResult: ...
+    @_builtins.property
+    def volumes_removed(self) -> Global___VolumesRemoved: ...
     def __init__(
         self,
         *,
@@ -233,12 +236,13 @@ class AgentMessage(_message.Message):
         statuses: Global___TaskStatuses | None = ...,
         acknowledge: Global___Acknowledge | None = ...,
         probe_result: Global___ProbeResult | None = ...,
+        volumes_removed: Global___VolumesRemoved | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "heartbeat", b"heartbeat", "hello", b"hello", "kind", b"kind", "probe_result", b"probe_result", "statuses", b"statuses"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "heartbeat", b"heartbeat", "hello", b"hello", "kind", b"kind", "probe_result", b"probe_result", "statuses", b"statuses", "volumes_removed", b"volumes_removed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "heartbeat", b"heartbeat", "hello", b"hello", "kind", b"kind", "probe_result", b"probe_result", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "heartbeat", b"heartbeat", "hello", b"hello", "kind", b"kind", "probe_result", b"probe_result", "statuses", b"statuses", "volumes_removed", b"volumes_removed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["hello", "heartbeat", "statuses", "acknowledge", "probe_result"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["hello", "heartbeat", "statuses", "acknowledge", "probe_result", "volumes_removed"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -267,6 +271,28 @@ class ProbeResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProbeResult: _TypeAlias = ProbeResult  # noqa: Y015
+
+@_typing.final
+class VolumesRemoved(_message.Message):
+    """The node has no copies of these volumes, as Assignments.removed_volumes requested."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    ids: _builtins.bytes
+    """25 ASCII bytes each"""
+    def __init__(
+        self,
+        *,
+        ids: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VolumesRemoved: _TypeAlias = VolumesRemoved  # noqa: Y015
 
 @_typing.final
 class Hello(_message.Message):
@@ -620,6 +646,7 @@ class Assignments(_message.Message):
     REMOVED_ENDPOINTS_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     LAYERS_FIELD_NUMBER: _builtins.int
+    REMOVED_VOLUMES_FIELD_NUMBER: _builtins.int
     full: _builtins.bool
     revision: _builtins.int
     ids: _builtins.bytes
@@ -632,6 +659,8 @@ class Assignments(_message.Message):
     """The next message continues this one: all parts are one message, up to one without this. Only for agents with
     protocol 3.
     """
+    removed_volumes: _builtins.bytes
+    """Volumes whose copies the node deletes, 25 ASCII bytes each; in a full set all of them."""
     @_builtins.property
     def templates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Serialized TaskTemplate messages, made once and sent to many; tasks name them by index in this message."""
@@ -677,10 +706,11 @@ class Assignments(_message.Message):
         removed_endpoints: _abc.Iterable[Global___EndpointRef] | None = ...,
         more: _builtins.bool = ...,
         layers: Global___Layers | None = ...,
+        removed_volumes: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["layers", b"layers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_states", b"desired_states", "endpoints", b"endpoints", "full", b"full", "ids", b"ids", "layers", b"layers", "more", b"more", "overlays", b"overlays", "removed_endpoints", b"removed_endpoints", "removed_ids", b"removed_ids", "removed_overlays", b"removed_overlays", "revision", b"revision", "slots", b"slots", "template_index", b"template_index", "templates", b"templates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_states", b"desired_states", "endpoints", b"endpoints", "full", b"full", "ids", b"ids", "layers", b"layers", "more", b"more", "overlays", b"overlays", "removed_endpoints", b"removed_endpoints", "removed_ids", b"removed_ids", "removed_overlays", b"removed_overlays", "removed_volumes", b"removed_volumes", "revision", b"revision", "slots", b"slots", "template_index", b"template_index", "templates", b"templates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -816,6 +846,26 @@ class TaskTemplate(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class VolumesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SERVICE_ID_FIELD_NUMBER: _builtins.int
     SERVICE_NAME_FIELD_NUMBER: _builtins.int
     SPEC_VERSION_FIELD_NUMBER: _builtins.int
@@ -826,6 +876,7 @@ class TaskTemplate(_message.Message):
     REGISTRY_LOGIN_FIELD_NUMBER: _builtins.int
     LIMITS_VERSION_FIELD_NUMBER: _builtins.int
     CONTAINER_FIELD_NUMBER: _builtins.int
+    VOLUMES_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
     service_name: _builtins.str
     spec_version: _builtins.int
@@ -847,6 +898,10 @@ class TaskTemplate(_message.Message):
     def container(self) -> _specs_pb2.ContainerMode:
         """Of a container: the node keeps its writable layer until Assignments.layers says otherwise."""
 
+    @_builtins.property
+    def volumes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The ids of the volumes that its mounts name, by name."""
+
     def __init__(
         self,
         *,
@@ -859,10 +914,11 @@ class TaskTemplate(_message.Message):
         registry_login: _specs_pb2.RegistryLogin | None = ...,
         limits_version: _builtins.int = ...,
         container: _specs_pb2.ContainerMode | None = ...,
+        volumes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "registry_login", b"registry_login", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "global", b"global", "limits_version", b"limits_version", "ports", b"ports", "registry_login", b"registry_login", "service_id", b"service_id", "service_labels", b"service_labels", "service_name", b"service_name", "spec", b"spec", "spec_version", b"spec_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "global", b"global", "limits_version", b"limits_version", "ports", b"ports", "registry_login", b"registry_login", "service_id", b"service_id", "service_labels", b"service_labels", "service_name", b"service_name", "spec", b"spec", "spec_version", b"spec_version", "volumes", b"volumes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -227,6 +227,7 @@ class Service(_message.Message):
     LIMITS_VERSION_FIELD_NUMBER: _builtins.int
     STARTED_AT_FIELD_NUMBER: _builtins.int
     PINNED_NODE_FIELD_NUMBER: _builtins.int
+    REMOVE_VOLUMES_FIELD_NUMBER: _builtins.int
     UPDATED_BY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
@@ -240,6 +241,8 @@ class Service(_message.Message):
     """When it was last started after a stop; 0: never."""
     pinned_node: _builtins.str
     """Of a container: the node that has its writable layer; empty until its first task has one."""
+    remove_volumes: _builtins.bool
+    """Of a container that is being removed: its anonymous volumes go too."""
     @_builtins.property
     def spec(self) -> _specs_pb2.ServiceSpec: ...
     @_builtins.property
@@ -281,11 +284,12 @@ class Service(_message.Message):
         limits_version: _builtins.int = ...,
         started_at: _builtins.int = ...,
         pinned_node: _builtins.str = ...,
+        remove_volumes: _builtins.bool = ...,
         updated_by: Global___Author | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "registry_login", b"registry_login", "spec", b"spec", "update_status", b"update_status", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "id", b"id", "limits_version", b"limits_version", "pinned_node", b"pinned_node", "previous_specs", b"previous_specs", "registry_login", b"registry_login", "removing", b"removing", "same_template", b"same_template", "spec", b"spec", "spec_version", b"spec_version", "started_at", b"started_at", "template_version", b"template_version", "update_status", b"update_status", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "id", b"id", "limits_version", b"limits_version", "pinned_node", b"pinned_node", "previous_specs", b"previous_specs", "registry_login", b"registry_login", "remove_volumes", b"remove_volumes", "removing", b"removing", "same_template", b"same_template", "spec", b"spec", "spec_version", b"spec_version", "started_at", b"started_at", "template_version", b"template_version", "update_status", b"update_status", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -865,6 +869,53 @@ class Network(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Network: _TypeAlias = Network  # noqa: Y015
+
+@_typing.final
+class Volume(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
+    COPIES_FIELD_NUMBER: _builtins.int
+    REMOVING_FIELD_NUMBER: _builtins.int
+    UPDATED_BY_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    created_at: _builtins.int
+    updated_at: _builtins.int
+    removing: _builtins.bool
+    """Its copies are being deleted, and its name is free."""
+    @_builtins.property
+    def spec(self) -> _specs_pb2.VolumeSpec: ...
+    @_builtins.property
+    def version(self) -> Global___Version: ...
+    @_builtins.property
+    def copies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of the nodes that have, or are to have, a copy."""
+
+    @_builtins.property
+    def updated_by(self) -> Global___Author: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        spec: _specs_pb2.VolumeSpec | None = ...,
+        version: Global___Version | None = ...,
+        created_at: _builtins.int = ...,
+        updated_at: _builtins.int = ...,
+        copies: _abc.Iterable[_builtins.str] | None = ...,
+        removing: _builtins.bool = ...,
+        updated_by: Global___Author | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "created_at", b"created_at", "id", b"id", "removing", b"removing", "spec", b"spec", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Volume: _TypeAlias = Volume  # noqa: Y015
 
 @_typing.final
 class EncryptionKey(_message.Message):

@@ -12,9 +12,11 @@ import msgspec
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.docker.containers import views as containers
 from pyswarm_core.docker.containers.views import DEFAULT_NETWORK, ContainerState
+from pyswarm_core.docker.documents import pruned
 from pyswarm_core.docker.logdrivers import driver_of
 from pyswarm_core.docker.objects import Addresses, check_document
 from pyswarm_core.docker.units import format_time
+from pyswarm_core.docker.volumes import of_mount
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.model import Model, to_json_value
 from pyswarm_core.objects import Service
@@ -77,7 +79,7 @@ def of_container(found: Inspected, addresses: Addresses) -> dict[str, Any]:
         "Driver": "overlay",
         "Platform": "linux",
         "HostConfig": _host_config(found),
-        "Mounts": [],
+        "Mounts": [of_mount(mount) for mount in spec.mounts],
         "Config": _config(found),
         "NetworkSettings": _network_settings(found, addresses),
         "Node": {
@@ -180,6 +182,7 @@ def _host_config(found: Inspected) -> dict[str, Any]:
     first = _attachments(found)[0].target
     return {
         "Binds": None,
+        **({"Mounts": [pruned(mount) for mount in spec.mounts]} if spec.mounts else {}),
         "NetworkMode": found.networks.get(first, first),
         "PortBindings": _bindings(found.service.endpoint.ports),
         "RestartPolicy": _restart_policy(found),

@@ -6,11 +6,20 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from pyswarm_core.docker.isolation import seccomp
+from pyswarm_core.docker.mounts import text_of
 from pyswarm_core.errors import unfit
 from pyswarm_core.specs import ContainerSpec, Device
+from pyswarm_core.volumes.mounts import MountType
 
 NAMESPACES = ("--pid", "--ipc", "--uts", "--cgroupns")
-POWERS = ("--privileged", *NAMESPACES, "--device", "--device-cgroup-rule", "--security-opt")
+POWERS = (
+    "--privileged",
+    *NAMESPACES,
+    "--device",
+    "--device-cgroup-rule",
+    "--security-opt",
+    "--mount",
+)
 """The flags of `powers`."""
 UNCONFINED = "unconfined"
 SECCOMP, APPARMOR, LABEL, SYSTEMPATHS = "seccomp", "apparmor", "label", "systempaths"
@@ -95,6 +104,9 @@ def powers(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
         yield "--device", found.path_on_host
     for rule in spec.device_cgroup_rules:
         yield "--device-cgroup-rule", rule
+    for mount in spec.mounts:
+        if mount.type is MountType.BIND:
+            yield "--mount", text_of(mount)
     for option in spec.security_opt:
         name, value = key(option), option[len(key(option)) + 1 :]
         if name in (APPARMOR, SYSTEMPATHS) or (name == SECCOMP and value != "builtin"):

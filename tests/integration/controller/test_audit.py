@@ -112,7 +112,7 @@ async def test_the_next_leader_has_the_log_and_goes_on_with_it(
     async with term(second(first, tmp_path / "two"), store) as (_, stub):
         found = await stub.GetService(control_pb2.RefRequest(ref="web"), timeout=10)
         assert found.service.updated_by.name == "root"
-        await stub.RemoveService(control_pb2.RefRequest(ref="web"), timeout=10)
+        await stub.RemoveService(control_pb2.RemoveServiceRequest(ref="web"), timeout=10)
         records = await listed(stub)
         assert [told(one)[1] for one in records] == ["service create", "service rm"]
         assert records[0].sequence < records[1].sequence

@@ -41,7 +41,7 @@ async def test_a_service_converges_scales_and_goes(fleet: Controller, tmp_path: 
         last = [progress async for progress in watch][-1]
         assert (last.running, last.alive) == (2, 2)
 
-        await stub.RemoveService(pb.RefRequest(ref="web"))
+        await stub.RemoveService(pb.RemoveServiceRequest(ref="web"))
         try:
             watch = stub.WatchService(pb.WatchServiceRequest(ref=service.id), timeout=WATCH_S)
             assert [progress.gone async for progress in watch][-1]
@@ -54,7 +54,7 @@ async def test_a_service_converges_scales_and_goes(fleet: Controller, tmp_path: 
 async def test_what_users_did_is_told_as_events(fleet: Controller, tmp_path: Path) -> None:
     async with user(config(tmp_path)) as stub:
         await stub.CreateService(web(1))
-        await stub.RemoveService(pb.RefRequest(ref="web"))
+        await stub.RemoveService(pb.RemoveServiceRequest(ref="web"))
         request = pb.EventsRequest(filters=["service=web", "type=service"])
         told = await whole(pb.EventsReply, stub.Events(request))
         assert [event.action for event in told.events][:2] == ["create", "remove"]

@@ -111,7 +111,7 @@ async def test_removed_tasks_are_forgotten_by_their_agents(
         await until(lambda: ready_nodes(controller) == 2, "all nodes are ready")
         await stub.CreateService(web(4), timeout=10)
         await until(lambda: running(controller) == 4, "4 replicas run")
-        await stub.RemoveService(control_pb2.RefRequest(ref="web"), timeout=10)
+        await stub.RemoveService(control_pb2.RemoveServiceRequest(ref="web"), timeout=10)
         await until(lambda: not controller.current().state.services, "the service is gone")
         await until(lambda: not any(agent.tasks for agent in agents), "agents hold no tasks")
 

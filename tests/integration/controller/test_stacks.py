@@ -134,7 +134,7 @@ async def test_events_of_a_removed_service_still_have_its_stack(fleet: Identifie
         call = _users(channel).Events(pb.EventsRequest(follow=True, since=1), metadata=metadata)
         async with fleet.as_root() as root:
             await _users(root).CreateService(_service("web_none", "web", replicas=0))
-            await _users(root).RemoveService(pb.RefRequest(ref="web_none"))
+            await _users(root).RemoveService(pb.RemoveServiceRequest(ref="web_none"))
         async with asyncio.timeout(WAIT_S):
             async for part in call:
                 if any(event.action == "remove" for event in part.events):
@@ -147,14 +147,14 @@ async def test_a_token_does_nothing_outside_its_stack(fleet: Identified) -> None
     async with fleet.dial(fleet.guest) as channel:
         stub = _users(channel)
         for call in (
-            stub.RemoveService(pb.RefRequest(ref="db_main"), metadata=metadata),
+            stub.RemoveService(pb.RemoveServiceRequest(ref="db_main"), metadata=metadata),
             stub.CreateService(_service("db_more", "db"), metadata=metadata),
             stub.CreateService(_service("more", "plain"), metadata=metadata),
         ):
             assert await call.code() is DENIED
             assert 'user "ci" (operator, limited to stack web) may not' in await call.details()
         await stub.CreateService(_service("web_more", "web"), metadata=metadata)
-        await stub.RemoveService(pb.RefRequest(ref="web_more"), metadata=metadata)
+        await stub.RemoveService(pb.RemoveServiceRequest(ref="web_more"), metadata=metadata)
     assert fleet.loop is not None
     names = {service.spec.name for service in fleet.loop.state.services.values()}
     assert names >= {"web_main", "db_main", "plain_main"}
@@ -191,8 +191,10 @@ async def test_the_caller_travels_with_its_changes(fleet: Identified) -> None:
 
     loop.submit = noted  # type: ignore[method-assign, assignment]
     async with fleet.dial(fleet.guest) as channel, fleet.as_root() as root:
-        await _users(channel).RemoveService(pb.RefRequest(ref="web_main"), metadata=metadata)
-        await _users(root).RemoveService(pb.RefRequest(ref="db_main"))
+        await _users(channel).RemoveService(
+            pb.RemoveServiceRequest(ref="web_main"), metadata=metadata
+        )
+        await _users(root).RemoveService(pb.RemoveServiceRequest(ref="db_main"))
     first, second = callers
     assert (first.kind, first.id, first.name) == ("user", user.id, "ci")
     assert (first.role, first.stacks, first.address) == (Role.OPERATOR, ("web",), "127.0.0.1")

@@ -30,6 +30,7 @@ from agent.runtime.fake import CommandScript, FakeRuntime, Script
 from agent.runtime.running.attachments import Attachments
 from agent.tasks.ocispec import HostFacts
 from agent.tasks.record import Record
+from agent.volumes.fake import FakeVolumes
 from agent.worker import Worker
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import MILLISECOND
@@ -119,6 +120,7 @@ class Host:
                 resolv_conf=self.directory / "resolv.conf",
                 log_limits=LogLimits(),
                 forward=self.forwarded.__setitem__,
+                volumes=FakeVolumes(),
             )
             worker = Worker(
                 clock=SystemClock(),

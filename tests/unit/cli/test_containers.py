@@ -355,6 +355,7 @@ def test_rm_needs_force_for_what_runs(fleet: Script, pyswarm: Pyswarm) -> None:
         " removing or force remove\n"
     )
     assert pyswarm("rm", "-f", "-v", "db").out == "db\n"
+    assert [request.volumes for request in fleet.requests("RemoveService")] == [True]
     fleet.on("GetContainer", reply(state=TaskState.COMPLETE))
     assert pyswarm("rm", "db").out == "db\n"
     assert len(fleet.requests("RemoveService")) == 2

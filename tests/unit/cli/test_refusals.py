@@ -86,7 +86,7 @@ WRONG = [
         '--host: value "db" is not valid: expected NAME:IP',
     ),
     (["service", "create", "--host", "db:db", "web"], '--host: value "db db"'),
-    (["service", "create", "--mount", "x", "web"], "--mount is not supported yet"),
+    (["service", "create", "--secret", "x", "web"], "--secret is not supported yet"),
     (["service", "create", "--log-driver=x", "web"], '--log-driver: value "x" is not valid'),
     (["service", "create", "UPPER"], 'image: value "UPPER" is not valid'),
     (["service", "create", "web:\x1b[31m"], '"web:\\x1b[31m"'),

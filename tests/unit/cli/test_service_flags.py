@@ -249,7 +249,7 @@ REFUSED = {
     "--update-max-failure-ratio -0.1": "expected 0 to 1",
     "--restart-max-delay 1s": "expected 0s, or 5s (--restart-delay) to 8760h0m0s",
     "--restart-max-delay 9000h": "--restart-max-delay: value",
-    "--mount x": "--mount is not supported yet: copy the files into the image",
+    "--mount x": '--mount: value "x" is not valid: unexpected key "x": expected one of type',
     "--secret x": "--secret is not supported yet: use --env or --env-file",
     "--log-driver fluentd": '--log-driver: value "fluentd" is not valid: expected json-file, loc',
     "--log-opt max-size=x": '--log-opt: value "max-size=x" is not valid',

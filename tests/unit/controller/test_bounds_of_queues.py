@@ -9,8 +9,8 @@ import pytest
 from controller.api.changes.networks import create_network
 from controller.api.changes.services import create_service
 from controller.brain.decide import decide
+from controller.brain.demands import demand_of
 from controller.brain.orchestrator.plan import Plan
-from controller.brain.placing import demand_of
 from controller.grpc.tunnels import GrpcTunnel
 from controller.identity.caller import ANONYMOUS
 from controller.leader.election import Term

@@ -127,7 +127,9 @@ async def test_an_unknown_kind_is_an_error(ref: str) -> None:
 
     with pytest.raises(InvalidArgument) as caught:
         await list_audit(Term(desk), AuditQuery(objects=("web", ref)), StoppedClock(), send)
-    expected = "a kind of node, network, service, user, task, image, cluster, a name or an id"
+    expected = (
+        "a kind of node, network, volume, service, user, task, image, cluster, a name or an id"
+    )
     assert str(caught.value).startswith(f'--object: value "{ref}" is not valid')
     assert expected in str(caught.value)
 

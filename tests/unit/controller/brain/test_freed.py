@@ -7,8 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from controller.brain.allocator.blocks import Blocks
+from controller.brain.demands import current_demand
 from controller.brain.freed import makes_room
-from controller.brain.placing import current_demand
 from controller.brain.scheduler import explain
 from controller.brain.scheduler.filters import Demand, capacity
 from controller.brain.scheduler.ledger import Ledger
@@ -88,6 +88,7 @@ FILTERS: dict[str, tuple[TaskSpec, Node]] = {
     "port": (build.template("port"), node("n1")),
     "max": (build.template(max_replicas=1), node("n1")),
     "kernel": (build.template(networks=["secret"]), node("n1", lacks=("esp",))),
+    "volume": (build.template("volume"), node("n1")),
     "layer": (build.template("layer"), node("n1", protocol=LAYERS_PROTOCOL - 1)),
     "cannot": (build.template(networks=["missing"]), node("n1")),
 }
@@ -103,12 +104,15 @@ def _outdated(spec: TaskSpec, host: Node) -> tuple[State, Demand]:
     web = build.updating(replace(web, spec=replace(web.spec, endpoint_spec=ports)), old.spec)
     if spec.container_spec.image == "layer":
         web = replace(web, spec=replace(web.spec, mode=ContainerMode()))
+    if spec.container_spec.image == "volume":
+        web = replace(web, spec=build.with_mount(web.spec, "data"))
     other = service("other")
     other = replace(other, spec=replace(other.spec, endpoint_spec=EndpointSpec(ports=(PORT_80,))))
     secret = network("secret")
     secret = replace(secret, spec=replace(secret.spec, encrypted=True))
     tasks = [task(name, node="n1") for name in ("web.1", "web.2", "web.3", "other.1")]
     state = build.state(nodes=[host], services=[web, other], networks=[secret], tasks=tasks)
+    state.apply(Writes(objects=(build.volume("data", "elsewhere"),)))
     return state, current_demand(state, web, build.NOW)
 
 

@@ -336,7 +336,7 @@ _OUTSIDE = 'user "ann" (operator, limited to stack web) may not'
     [
         ("GetService", lambda name: pb.RefRequest(ref=name)),
         ("WatchService", lambda name: pb.WatchServiceRequest(ref=name)),
-        ("RemoveService", lambda name: pb.RefRequest(ref=name)),
+        ("RemoveService", lambda name: pb.RemoveServiceRequest(ref=name)),
         ("Why", lambda name: pb.RefRequest(ref=name)),
         ("Why", lambda name: pb.RefRequest(ref=f"{name}.1")),
         ("Logs", lambda name: pb.LogsRequest(ref=name)),

@@ -6,9 +6,9 @@ from unittest.mock import patch
 import pytest
 from msgspec.structs import replace
 
+from controller.brain.demands import demand_of
 from controller.brain.orchestrator import enforce, replicated_service
 from controller.brain.orchestrator.plan import AFTER_ALL, Plan
-from controller.brain.placing import demand_of
 from pyswarm_core.clock import MINUTE, SECOND, Instant
 from pyswarm_core.decision import Cursor, Writes
 from pyswarm_core.ids import NodeId, ServiceId

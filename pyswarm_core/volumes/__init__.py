@@ -1,0 +1,1 @@
+"""Volumes and mounts: what users request, and what is stored."""

@@ -1,0 +1,136 @@
+"""Copies of volumes on a disk, with an agent that dies between any two steps."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from agent.runtime.base import RuntimeFailed
+from agent.volumes.store import VolumeStore, anonymous, source_of_bind
+
+ID = "v1"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> VolumeStore:
+    found = VolumeStore(tmp_path)
+    found.prepare()
+    return found
+
+
+def made(store: VolumeStore, text: str = "from the image") -> Path:
+    (store.begin(ID) / "file").write_text(text)
+    return store.finish(ID, "data")
+
+
+def test_a_copy_is_complete_once_it_is_finished(store: VolumeStore, tmp_path: Path) -> None:
+    assert store.complete(ID, "data") is None
+    path = made(store)
+    assert path == tmp_path / "volumes" / ID / "_data"
+    assert store.complete(ID, "data") == path
+    assert (path / "file").read_text() == "from the image"
+    assert (tmp_path / "volume-records" / ID).read_text() == "data"
+    assert (tmp_path / "volumes").stat().st_mode & 0o777 == 0o700
+
+
+class Killed(Exception):
+    pass
+
+
+STEPS = ("mkdir", "open", "rename", "unlink")
+
+
+@pytest.mark.parametrize("survived", range(9))
+def test_an_agent_that_dies_anywhere_makes_the_copy_again_whole(
+    store: VolumeStore, monkeypatch: pytest.MonkeyPatch, survived: int
+) -> None:
+    left = survived
+
+    def dying(name: str) -> None:
+        real = getattr(Path, name)
+
+        def step(*args: object, **kwargs: object) -> object:
+            nonlocal left
+            if left == 0:
+                raise Killed
+            left -= 1
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(Path, name, step)
+
+    for name in STEPS:
+        dying(name)
+    with suppress(Killed):
+        made(store, "first")
+    monkeypatch.undo()
+    path = store.complete(ID, "data")
+    if path is None:
+        path = made(store, "second")
+        assert (path / "file").read_text() == "second"
+    else:
+        assert (path / "file").read_text() == "first"
+    assert not (path.parent / "filling").exists()
+
+
+def test_a_copy_that_somebody_deleted_is_not_replaced(store: VolumeStore) -> None:
+    path = made(store)
+    (path / "file").unlink()
+    path.rmdir()
+    with pytest.raises(RuntimeFailed, match=r"volume data: .*_data is no directory any more"):
+        store.complete(ID, "data")
+    path.parent.rmdir()
+    with pytest.raises(RuntimeFailed, match="is no directory any more"):
+        store.complete(ID, "data")
+
+
+def test_a_root_that_became_a_link_is_not_followed(store: VolumeStore, tmp_path: Path) -> None:
+    path = made(store)
+    (path / "file").unlink()
+    path.rmdir()
+    path.symlink_to(tmp_path)
+    with pytest.raises(RuntimeFailed, match="is no directory any more"):
+        store.complete(ID, "data")
+
+
+def test_a_removed_copy_is_gone_and_its_target_of_links_is_not(
+    store: VolumeStore, tmp_path: Path
+) -> None:
+    path = made(store)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    (path / "link").symlink_to(outside)
+    store.remove(ID)
+    store.remove(ID)
+    assert store.complete(ID, "data") is None
+    assert not path.parent.exists()
+    assert (outside / "kept").exists()
+
+
+def test_ten_thousand_files_are_removed(store: VolumeStore) -> None:
+    path = made(store)
+    for number in range(10_000):
+        os.mknod(path / f"{number}")
+    store.remove(ID)
+    assert not path.parent.exists()
+
+
+def test_an_anonymous_volume_is_empty_again_for_each_preparation(tmp_path: Path) -> None:
+    path = anonymous(tmp_path / "task", 0)
+    (path / "file").touch()
+    assert anonymous(tmp_path / "task", 0) == path
+    assert not list(path.iterdir())
+    assert anonymous(tmp_path / "task", 1) != path
+
+
+def test_a_bind_needs_its_source_unless_it_is_to_be_made(tmp_path: Path) -> None:
+    missing = str(tmp_path / "a" / "b")
+    told = f'invalid mount config for type "bind": bind source path does not exist: {missing}'
+    with pytest.raises(RuntimeFailed) as error:
+        source_of_bind(missing, create=False)
+    assert str(error.value) == told
+    assert not Path(missing).exists()
+    assert source_of_bind(missing, create=True) == missing
+    assert source_of_bind(missing, create=False) == missing
+    assert Path(missing).is_dir()
