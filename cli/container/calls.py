@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import click
 import msgspec
 
-from cli.client import CALL_TIMEOUT_S, Client, _whole
+from cli.client import CALL_TIMEOUT_S, Client
+from cli.parts import whole
 from pyswarm_core.api.v1 import containers_pb2 as cp
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.codec import from_proto
@@ -49,7 +50,7 @@ def containers(
     files; prints a warning for those that do not.
     """
     request = cp.ListContainersRequest(all=every, last=last, filters=filters, size=size)
-    method = _whole(client._stub.ListContainers, cp.ListContainersReply)
+    method = whole(client._stub.ListContainers, cp.ListContainersReply)
     reply = client._ask(method, request, SIZES_TIMEOUT_S if size else CALL_TIMEOUT_S)
     for warning in reply.warnings:
         click.echo(f"warning: {warning}", err=True)

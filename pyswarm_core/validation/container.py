@@ -6,10 +6,11 @@ Bounds are those of Docker and the kernel: the runtime accepts what passes here.
 import re
 from collections.abc import Iterable, Sequence
 
+from pyswarm_core.docker.logdrivers import DRIVERS, driver_of, read_option
 from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.docker.units import INT64_MAX
-from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.specs import ContainerSpec, Ulimit
+from pyswarm_core.errors import InvalidArgument, similar
+from pyswarm_core.specs import ContainerSpec, LogDriver, Ulimit
 from pyswarm_core.validation import text
 from pyswarm_core.validation.endpoint import dns_problems, hosts_problems
 from pyswarm_core.validation.problem import Problem
@@ -110,3 +111,21 @@ def _ulimit_problems(ulimits: Sequence[Ulimit]) -> Iterable[Problem]:
             yield Problem("--ulimit", entry, f"expected -1 for unlimited, or 0 to {INT64_MAX}")
         elif ulimit.hard != -1 and not -1 < ulimit.soft <= ulimit.hard:
             yield Problem("--ulimit", entry, "expected a soft limit of at most the hard one")
+
+
+def log_driver_problems(driver: LogDriver) -> Iterable[Problem]:
+    """The driver is one of pyswarm's, and has these options with these values."""
+    name = driver_of(driver)
+    if name not in DRIVERS:
+        words = f"{', '.join(DRIVERS[:-1])} or {DRIVERS[-1]}"
+        yield Problem("--log-driver", name, f"expected {words}{similar(name, DRIVERS)}")
+        return
+    for key, value in driver.options.items():
+        shown = f"{key}={value}"
+        if not text.is_text(value):
+            yield Problem("--log-opt", shown, "expected no control characters")
+            continue
+        try:
+            read_option(name, key, value)
+        except InvalidArgument as error:
+            yield Problem("--log-opt", shown, error.reason)

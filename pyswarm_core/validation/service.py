@@ -25,10 +25,9 @@ from pyswarm_core.specs import (
 )
 from pyswarm_core.validation import text
 from pyswarm_core.validation.checks import check_problems
-from pyswarm_core.validation.container import container_problems
+from pyswarm_core.validation.container import container_problems, log_driver_problems
 from pyswarm_core.validation.endpoint import PORTS_MAX, attachment_problems, endpoint_problems
 from pyswarm_core.validation.isolation import isolation_problems
-from pyswarm_core.validation.logdriver import log_driver_problems
 from pyswarm_core.validation.problem import Problem, at_most, within
 from pyswarm_core.validation.ranges import DURATION, DURATION_MAX, range_problems
 from pyswarm_core.validation.resources import resources_problems

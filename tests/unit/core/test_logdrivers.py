@@ -19,7 +19,7 @@ from pyswarm_core.docker.logdrivers import (
     settings_of,
 )
 from pyswarm_core.specs import ContainerSpec, LogDriver, TaskSpec
-from pyswarm_core.validation.logdriver import log_driver_problems
+from pyswarm_core.validation.container import log_driver_problems
 
 ORIGIN = Origin(
     full_id="0123456789abcdefghijklmno",

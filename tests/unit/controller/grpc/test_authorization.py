@@ -38,6 +38,7 @@ NAME_NONE = (
     Named.LISTED,
     Named.NEW_SERVICE,
     Named.NEW_NETWORK,
+    Named.NEW_VOLUME,
     Named.USER,
 )
 IN_WEB = {STACK_LABEL: "web"}
