@@ -22,6 +22,7 @@ from pyswarm_core.api.v1 import control_pb2_grpc, streams_pb2
 from pyswarm_core.codec import to_proto
 from pyswarm_core.identity.users import Role
 from pyswarm_core.specs import NetworkSpec
+from pyswarm_core.volumes.volume import VolumeSpec
 from tests.fixtures import build
 from tests.fixtures.identity import naming
 from tests.fixtures.stackcalls import requests
@@ -38,7 +39,7 @@ WAITING = ("WaitContainer",)
 """They send nothing before something happens."""
 FRESH = ("UpdateService", "RemoveService", "RollbackService", "RestartTask", "RemoveObject")
 """They change what they are about."""
-CREATED = ("CreateService", "CreateNetwork")
+CREATED = ("CreateService", "CreateNetwork", "CreateVolume")
 LISTS = ("ListServices", "ListTasks", "ListContainers", "ListObjects", "Events")
 NO_PROCESS = (
     "SignalTask Top Changes PauseContainer UnpauseContainer TraceNetwork Exec Attach PortForward"
@@ -122,13 +123,19 @@ class World:
         to_proto(NetworkSpec(name=name, labels={STACK_LABEL: stack}), request.spec)
         return request
 
+    def volume(self, name: str, stack: str) -> pb.CreateVolumeRequest:
+        """A volume of the stack."""
+        request = pb.CreateVolumeRequest()
+        to_proto(VolumeSpec(name=name, labels={STACK_LABEL: stack}), request.spec)
+        return request
+
     def request(self, row: Row, name: str) -> Any:
         """The request of the row about the objects of that name, if it is about some."""
         rpc = row.method.rpartition("/")[2]
         stack = name.partition("-")[0]
         if rpc in CREATED:
-            make = self.service if rpc == "CreateService" else self.network
-            return make(f"{stack}-{next(self._numbers)}", stack)
+            made = f"{stack}-{next(self._numbers)}"
+            return getattr(self, rpc.removeprefix("Create").lower())(made, stack)
         if row.kind or rpc not in requests(name):
             request = request_of(DESCRIPTORS[row.method], row.kind)
             if rpc == "ListContainers":
