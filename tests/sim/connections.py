@@ -18,6 +18,7 @@ from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import PublishMode
 from pyswarm_core.states import NodeState, TaskState, occupies
 from tests.sim.clock import Scheduler
+from tests.sim.containers import is_container
 from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
 from tests.sim.marks import Marks
@@ -88,6 +89,8 @@ class NobodyIsSentToTheStopping:
         for host in self._hosts:
             if host.up and self._counts(host, loop, decision):
                 for service_id, network_id in sends_to(host, task_id):
+                    if network_id in left(task, view):  # which ended its connections there
+                        continue
                     yield (
                         f"task {task_id} is stopped while {host.name} sends connections for"
                         f" {service_id} on {network_id} to it"
@@ -118,6 +121,15 @@ class NobodyIsSentToTheStopping:
         loop = next((m.loop for m in self._machines if m.name == client), None)
         nodes = loop.state.nodes.values() if loop is not None else ()
         return frozenset(n.id for n in nodes if n.status.state is NodeState.DOWN)
+
+
+def left(task: Task, view: View) -> set[NetworkId]:
+    """The networks that a container was disconnected from."""
+    service = view.services.get(task.service_id)
+    if service is None or not is_container(service):
+        return set()
+    ingress = (network.id for network in view.networks.values() if network.spec.ingress)
+    return set(view.networks) - {*service.spec.task_template.overlays, *ingress}
 
 
 def sends_to(host: Host, task_id: TaskId) -> Iterator[EndpointKey]:

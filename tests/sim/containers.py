@@ -223,18 +223,20 @@ class RemovedByItself:
 
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
         for old, new in change.of(SERVICE):
-            if new is None or not new.removing or (old is not None and old.removing):
+            # Marked and removed by one transaction, if it had no task on a node any more.
+            service = old if new is None else new
+            if service is None or (new is not None and not new.removing):
                 continue
-            if new.id in self._asked.removals:
+            if (old is not None and old.removing) or service.id in self._asked.removals:
                 continue
-            if not removes_itself(new):
+            if not removes_itself(service):
                 continue  # a law of specs
             self._marks.hit("container removed itself")
-            self._asked.removals[new.id] = None
+            self._asked.removals[service.id] = None
             running = {task_id for host in self._hosts.values() for task_id in host.running()}
-            for task in (task for tasks in view.slots_of(new.id).values() for task in tasks):
+            for task in (task for tasks in view.slots_of(service.id).values() for task in tasks):
                 if task.id in running and task.node_id in view.nodes:
-                    yield f"container {new.spec.name} is removed, and its task {task.id} runs"
+                    yield f"container {service.spec.name} is removed, and its task {task.id} runs"
 
 
 def left_over(service: Service, slots: Mapping[int, list[Task]]) -> Iterator[str]:
