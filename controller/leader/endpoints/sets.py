@@ -176,15 +176,15 @@ class Endpoints:
             backends.add(slots, part)
             if self._look(len(part)):
                 yield
+        if self._look(ENDPOINT_LEAST):
+            yield
+        # No slice ends from here until the change is marked: a digest goes with a position.
         message = endpoint_message(self._state, service_id, network_id, backends)
-        is_full = self._look(ENDPOINT_LEAST)
         before = self._made.get(key)
         is_changed = before is None or before.message != message
         if is_changed:
             made = self._made[key] = _Made(message, endpoint_digest(message))
             self._fold(network_id, made.digest ^ (before.digest if before else 0))
-        if is_full:
-            yield
         return is_changed
 
     def _fold(self, network_id: NetworkId, change: int) -> None:

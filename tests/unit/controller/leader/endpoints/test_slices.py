@@ -77,6 +77,19 @@ def test_many_small_services_take_slices_as_well() -> None:
     assert len(taken) >= len(names) * 2 * LEAST / (2 * SLICE)
 
 
+@pytest.mark.parametrize("replicas", range(1, 2 * SLICE))
+def test_a_slice_never_ends_between_a_digest_and_its_position(replicas: int) -> None:
+    """A session that sends meanwhile takes both."""
+    slots = range(1, replicas + 1)
+    state = world(*(backend(f"web.{slot}") for slot in slots))
+    endpoints = known(state)
+    put(state, *(backend(f"web.{slot}", serving=False) for slot in slots))
+    before = endpoints.sequence, endpoints.digest([NET])
+    for _ in endpoints.refresh([WEB]):
+        now = endpoints.sequence, endpoints.digest([NET])
+        assert (now[0] == before[0]) == (now[1] == before[1])
+
+
 def test_what_changes_between_slices_is_looked_at_again() -> None:
     state = large()
     tracker = EndpointTracker(state, 5, NOW)
