@@ -7,8 +7,10 @@ beside the log of a container, in the directory of logs:
     <id>.driver   where its lines are sent; removed with the last of them
     <id>.sent     the position behind what was sent
     <id>.removed  the container was removed: its log goes with the last line, or after LINGER_S
+    <id>.draft    a `.driver` that is being written
 
-Invariant: one task per `.driver` file, found again by a restarted agent.
+Invariants: one task per `.driver` file, found again by a restarted agent. No other file lasts
+longer than its `.driver`: what a killed agent left goes when the next one starts.
 """
 
 import asyncio
@@ -23,6 +25,7 @@ from pathlib import Path
 import msgspec
 
 from agent.logdrivers.messages import rendering
+from agent.logdrivers.names import Names
 from agent.logdrivers.plan import Forwarding
 from agent.logdrivers.sinks import Addresses, Sink, Turns, address_of, shown
 from agent.logdrivers.source import Source
@@ -37,13 +40,19 @@ LINGER_S = 60.0
 _POLL_S = 0.5
 _SCAN_S = 10.0
 _BATCH = 512
-"""Messages that one call sends: at most a few milliseconds of a thread."""
+"""Messages that one call sends: a few milliseconds of a thread, if the server reads them."""
+_BATCH_S = 1.0
+"""After which a call sends no further message."""
 _RETRY_S = 30.0
 """Of a log that cannot be opened."""
 _THREADS = 64
-"""Made as needed. An address that does not answer holds one for TIMEOUT_S, twice a minute: 400 such
-addresses leave others a thread.
+"""Made as needed. A call holds one for about 2 * TIMEOUT_S = 10 s at most: that of the connection
+and that of a message; it goes on to the next message within _BATCH_S only. An address that does not
+answer fails within TIMEOUT_S and is then left alone for 30 s: 400 such addresses leave others a
+thread. Servers that read slowly hold one again and again; calls get one in the order of their
+arrival.
 """
+_DRAFT = ".draft"
 
 
 class _Outcome(Enum):
@@ -69,6 +78,8 @@ class Forwarder:
         self._running: set[str] = set()
         self._pool = ThreadPoolExecutor(_THREADS, "forward")
         self._addresses = Addresses(self._pool)
+        self._names = Names()
+        _sweep(logs)
 
     def close(self) -> None:
         """End the threads; a restarted agent goes on from the positions on disk."""
@@ -76,7 +87,7 @@ class Forwarder:
 
     def begin(self, container_id: str, forwarding: Forwarding) -> None:
         """Forward the log of a container, which exists and has not been started."""
-        draft = self._logs / f"{container_id}.draft"
+        draft = self._logs / f"{container_id}{_DRAFT}"
         draft.write_bytes(msgspec.json.encode(forwarding))
         draft.replace(self._logs / f"{container_id}{logrotate.DRIVER}")
         self._news.set()
@@ -104,11 +115,14 @@ class Forwarder:
         one = None
         try:
             one = await loop.run_in_executor(self._pool, self._opened, container_id)
+            if one is None:
+                return
             with self._addresses.turns(one.where) as turns:
                 await self._send_all(one, turns)
             await loop.run_in_executor(self._pool, _finish, one.log)
-        except (OSError, msgspec.DecodeError) as error:
-            _log.error("logs.forward_failed", id=container_id, error=error)
+        except Exception as error:  # the fault of one container must not end the agent
+            is_ours = not isinstance(error, OSError | msgspec.DecodeError)
+            _log.error("logs.forward_failed", trace=is_ours, id=container_id, error=error)
             await asyncio.sleep(_RETRY_S)
         finally:
             if one is not None:
@@ -116,15 +130,18 @@ class Forwarder:
                 self._pool.submit(one.close)
             self._running.discard(container_id)
 
-    def _opened(self, container_id: str) -> "_Forwarded":
+    def _opened(self, container_id: str) -> "_Forwarded | None":
+        """None: everything was sent since the directory was read."""
         log = self._logs / container_id
         driver = log.with_name(f"{log.name}{logrotate.DRIVER}")
         try:
             forwarding = msgspec.json.decode(driver.read_bytes(), type=Forwarding)
+        except FileNotFoundError:
+            return None
         except msgspec.DecodeError:  # a power loss damaged it
             _finish(log)
             raise
-        return _Forwarded(log, forwarding, self._hostname)
+        return _Forwarded(log, forwarding, self._hostname, self._names)
 
     async def _send_all(self, one: "_Forwarded", turns: Turns) -> None:
         """Return once everything was sent, or the log of a removed container was given up."""
@@ -149,15 +166,16 @@ class Forwarder:
 class _Forwarded:
     """The log of one container. Its methods block, except for `failed`."""
 
-    def __init__(self, log: Path, forwarding: Forwarding, hostname: str) -> None:
+    def __init__(self, log: Path, forwarding: Forwarding, hostname: str, names: Names) -> None:
         self.log = log
         self.where = address_of(forwarding.settings)
-        self._sink = Sink(self.where)
+        self._sink = Sink(self.where, names)
         self._render = rendering(forwarding, hostname, os.getpid())
         self._source = Source(log, log.with_name(f"{log.name}{logrotate.SENT}"))
         self.messages = 0
         """Sent so far."""
         self._skipped = 0
+        self._has_dropped = False
         self._is_failing = False
         self._is_closed = False
         self._lock = threading.Lock()
@@ -178,14 +196,26 @@ class _Forwarded:
 
     def _send(self, ended: bool) -> _Outcome:
         self._sink.check()
+        end_s = time.monotonic() + _BATCH_S
         for _ in range(_BATCH):
             message = self._source.end() if ended else self._source.next()
             if message is None:
                 return _Outcome.DONE if ended else _Outcome.IDLE
-            self._sink.send(self._render(message))
+            data = self._render(message)
+            if self._sink.send(data):
+                self._worked()
+            else:
+                self._dropped(len(data))
             self._source.sent()
-            self._worked()
+            if time.monotonic() > end_s:
+                break
         return _Outcome.MORE
+
+    def _dropped(self, size: int) -> None:
+        """Log the first of the messages that no datagram can hold."""
+        if not self._has_dropped:
+            self._has_dropped = True
+            _log.warning("logs.dropped", id=self.log.name, to=shown(self.where), bytes=size)
 
     def _worked(self) -> None:
         self.messages += 1
@@ -213,11 +243,19 @@ class _Forwarded:
         return time.time() - removed > LINGER_S
 
 
+def _sweep(logs: Path) -> None:
+    """Remove what an agent left that was killed in `begin`, in `_finish` or in `remove`."""
+    for draft in logs.glob(f"*{_DRAFT}"):
+        draft.unlink(missing_ok=True)
+    for suffix in (logrotate.SENT, logrotate.REMOVED):
+        for path in logs.glob(f"*{suffix}"):
+            if not path.with_suffix(logrotate.DRIVER).exists():
+                _finish(path.with_suffix(""))
+
+
 def _finish(log: Path) -> None:
     """Forget the driver; of a removed container the log as well."""
     for suffix in (logrotate.DRIVER, logrotate.SENT):
         log.with_name(f"{log.name}{suffix}").unlink(missing_ok=True)
-    removed = log.with_name(f"{log.name}{logrotate.REMOVED}")
-    if removed.exists():
+    if log.with_name(f"{log.name}{logrotate.REMOVED}").exists():
         logrotate.remove(log)
-        removed.unlink(missing_ok=True)

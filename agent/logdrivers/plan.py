@@ -17,6 +17,11 @@ from pyswarm_core.docker.logdrivers import (
 )
 from pyswarm_core.specs import LogDriver
 
+ATTRIBUTES_BYTES_MAX = 32 * 1024
+"""Of the names and values of a container's attributes. They are in each message of the journal, and
+with a line of 16 KiB the kernel's limit of a datagram, 208 KiB by default, must hold it.
+"""
+
 
 class Forwarding(msgspec.Struct, frozen=True, kw_only=True):
     """Where the lines of one container are sent, and what they say of it. It is kept on disk beside
@@ -65,8 +70,21 @@ def forwarding(record: Record, image_id: str, image: ImageConfig) -> Forwarding 
         full_id=record.task_id,
         name=name,
         image=origin.image_name,
-        attributes=attributes(spec.log_driver, labels, (*image.env, *container.env), origin),
+        attributes=_fitting(
+            attributes(spec.log_driver, labels, (*image.env, *container.env), origin)
+        ),
     )
+
+
+def _fitting(found: dict[str, str]) -> dict[str, str]:
+    """As many of the attributes as fit, in their order, without those that are too long."""
+    kept, left = {}, ATTRIBUTES_BYTES_MAX
+    for key, value in found.items():
+        size = len(key.encode()) + len(value.encode())
+        if size <= left:
+            kept[key] = value
+            left -= size
+    return kept
 
 
 def _swarm_labels(record: Record, name: str) -> dict[str, str]:

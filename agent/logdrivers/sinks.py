@@ -7,18 +7,26 @@ import errno
 import os
 import select
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
+from agent.logdrivers.names import Names
 from pyswarm_core.docker.logdrivers import HOST_SYSLOG, JOURNALD, Address, LogSettings
 
 JOURNAL = "/run/systemd/journal/socket"
 ANSWER_S = 0.05
 """How long after its first datagram a server's host may answer that nobody listens."""
 TIMEOUT_S = 5.0
-"""Of a connection and of one message: a server that does not read must not block others' lines."""
+"""Of a connection, with the resolution of its name and all addresses of it, and of one message: a
+server that does not read must not block others' lines.
+"""
+_ADDRESSES_MAX = 3
+"""Of a name: each gets its part of TIMEOUT_S."""
+_ADDRESS_MIN_S = 0.1
+"""For an address, if the resolution of the name took all the time."""
 
 _RETRY_S, _RETRY_MAX_S = 1.0, 30.0
 _READ_BYTES = 1024
@@ -48,26 +56,31 @@ class Sink:
     message makes a new connection.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, names: Names) -> None:
         self._address = address
+        self._names = names
         self._socket: socket.socket | None = None
+        self._is_tried = False
 
-    def send(self, message: bytes) -> None:
-        """Send one message. One that no datagram can hold is dropped."""
-        is_first = self._socket is None
+    def send(self, message: bytes) -> bool:
+        """Send one message; False: it was dropped, as no datagram can hold it."""
         if self._socket is None:
             self._socket = self._connected()
+            self._is_tried = False
         try:
             if self._is_stream:
                 self._socket.sendall(message)
             else:
                 self._socket.send(message)
-            if is_first and self._address.kind == "udp":
+            if not self._is_tried and self._address.kind == "udp":
                 _require_accepted(self._socket)
         except OSError as error:
+            if error.errno == errno.EMSGSIZE and not self._is_stream:
+                return False
             self.close()
-            if error.errno != errno.EMSGSIZE:
-                raise
+            raise
+        self._is_tried = True
+        return True
 
     def check(self) -> None:
         """Close the connection if the server did: what is sent to it would be lost."""
@@ -97,23 +110,32 @@ class Sink:
 
     def _connected(self) -> socket.socket:
         address = self._address
-        if address.kind == "tcp":
-            return socket.create_connection((address.host, address.port), TIMEOUT_S)
-        target: Any
         kind = socket.SOCK_STREAM if self._is_stream else socket.SOCK_DGRAM
         if address.path:
-            family, target = socket.AF_UNIX, address.path
-        else:
-            found = socket.getaddrinfo(address.host, address.port, type=kind)
-            family, *_, target = found[0]
-        made = socket.socket(family, kind)
-        made.settimeout(TIMEOUT_S)
-        try:
-            made.connect(target)
-        except BaseException:
-            made.close()
-            raise
-        return made
+            return _connected(socket.AF_UNIX, kind, address.path, TIMEOUT_S)
+        end_s = time.monotonic() + TIMEOUT_S
+        found = self._names.addresses(address.host, TIMEOUT_S)[:_ADDRESSES_MAX]
+        failure = OSError(f"{address.host} has no address")
+        for number, (family, (host, _, *rest)) in enumerate(found):
+            part_s = (end_s - time.monotonic()) / (len(found) - number)
+            target = (host, address.port, *rest)
+            try:
+                return _connected(family, kind, target, max(part_s, _ADDRESS_MIN_S))
+            except OSError as error:
+                failure = error
+        raise failure
+
+
+def _connected(family: int, kind: int, target: Any, timeout_s: float) -> socket.socket:
+    made = socket.socket(family, kind)
+    made.settimeout(timeout_s)
+    try:
+        made.connect(target)
+    except BaseException:
+        made.close()
+        raise
+    made.settimeout(TIMEOUT_S)
+    return made
 
 
 def _require_accepted(made: socket.socket) -> None:

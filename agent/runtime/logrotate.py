@@ -98,6 +98,6 @@ def remove(log: Path) -> None:
         removed.touch()
         if driver.exists():
             return
-        removed.unlink(missing_ok=True)
-    for path in (*files(log), rotated(log, 0)):
+    # Last the request: a restarted agent goes on.
+    for path in (*files(log), rotated(log, 0), removed):
         path.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from pyswarm_core.docker.units import parse_integer, parse_size
-from pyswarm_core.errors import InvalidArgument, unfit
+from pyswarm_core.errors import InvalidArgument, quoted, unfit
 from pyswarm_core.specs import LogDriver, TaskSpec
 
 JSON_FILE, LOCAL, NONE, JOURNALD, SYSLOG = "json-file", "local", "none", "journald", "syslog"
@@ -31,6 +31,14 @@ DAEMON_NAME = "pyswarm"
 TAG = "{{.ID}}"
 """Docker's default tag of journald and syslog."""
 _TAG_LENGTH_MAX = 512
+_TAG_RENDERED_MAX = 1_024
+"""Of the characters of a tag with its fields filled in, and of each field: the rest is cut."""
+_TAG_FIELDS = "ID FullID Name ImageName ImageID ImageFullID Command DaemonName".split()
+_TAG_FIELD = re.compile(rf"\{{\{{ *\.({'|'.join(_TAG_FIELDS)}) *\}}\}}")
+_ACTION_SHOWN_MAX = 40
+_HOST_LENGTH_MAX = 253
+"""Of DNS names."""
+_HOST_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _REGEX_LENGTH_MAX = 128
 _KEY_LENGTH_MAX = 128
 _REPEATS_MAX = 2
@@ -113,30 +121,29 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _pattern(text: str) -> re.Pattern[str]:
     """Python's expressions may take exponential time; these take at most cubic time of a key."""
-    try:
-        pattern = re.compile(text)
-    except (re.error, OverflowError, RecursionError):
-        raise unfit("expected a regular expression, as in ^com\\.example\\.") from None
     repeats = sum(text.count(sign) for sign in "*+?{")
     if len(text) > _REGEX_LENGTH_MAX or repeats > _REPEATS_MAX or _REPEATED_GROUP.search(text):
         raise unfit(
             f"expected at most {_REGEX_LENGTH_MAX} characters, at most {_REPEATS_MAX} of * + ? {{,"
             " none of them after a group, and no back reference"
         )
-    return pattern
+    try:
+        return re.compile(text)
+    except (re.error, OverflowError, RecursionError):
+        raise unfit("expected a regular expression, as in ^com\\.example\\.") from None
 
 
 def _tag(text: str) -> str:
-    expected = (
-        "expected text with {{.ID}}, {{.FullID}}, {{.Name}}, {{.ImageName}}, {{.ImageID}},"
-        " {{.ImageFullID}}, {{.Command}} or {{.DaemonName}}"
-    )
+    *fields, last = (f"{{{{.{name}}}}}" for name in _TAG_FIELDS)
+    expected = f"expected text with {', '.join(fields)} or {last}"
     if len(text) > _TAG_LENGTH_MAX or not text.isprintable():
         raise unfit(f"{expected}, at most {_TAG_LENGTH_MAX} printable characters")
-    try:
-        rendered_tag(text, Origin(full_id="a", name="a"))
-    except InvalidArgument:
-        raise unfit(expected) from None
+    for piece in _TAG_FIELD.split(text)[::2]:  # others: the fields' names
+        _, braces, action = piece.partition("{{")
+        if braces:
+            inside, end, _ = action.partition("}}")
+            shown = quoted(f"{{{{{inside}{end}"[:_ACTION_SHOWN_MAX])
+            raise unfit(f"{shown} is no field: {expected}")
     return text
 
 
@@ -157,10 +164,26 @@ def _address(text: str) -> Address:
             raise unfit("expected a path of at most 107 bytes")
         return Address(url.scheme, path=url.path)
     if url.scheme in ("udp", "tcp") and url.hostname and url.path in ("", "/") and not rest:
-        if not 0 < port < 65536 or not url.hostname.isprintable() or " " in url.hostname:
+        if not 0 < port < 65536:
             raise unfit(expected)
+        _require_host(url.hostname)
         return Address(url.scheme, url.hostname, port)
     raise unfit(expected)
+
+
+def _require_host(host: str) -> None:
+    """Raises InvalidArgument for what `socket.getaddrinfo` would refuse whatever DNS answers."""
+    import ipaddress  # costs commands that need it alone
+
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        name = host.removesuffix(".")
+        if len(name) > _HOST_LENGTH_MAX or not all(map(_HOST_LABEL.fullmatch, name.split("."))):
+            raise unfit(
+                "expected as HOST an IP address, or a name of labels of 1 to 63 letters, digits,"
+                " - and _, separated by dots"
+            ) from None
 
 
 def _facility(text: str) -> int:
@@ -297,10 +320,9 @@ def _selected(driver: LogDriver, option: str, values: Mapping[str, str]) -> dict
 
 
 def rendered_tag(text: str, origin: Origin) -> str:
-    """The tag of a container. Raises InvalidArgument for a template that is not valid."""
-    from pyswarm_core.gotemplate.evaluate import render
-    from pyswarm_core.gotemplate.parse import parse
-
+    """The valid tag of a container. It is no Go template: fields are replaced, nothing is
+    evaluated, so that the leader may render what users wrote.
+    """
     image_id = origin.image_id.removeprefix("sha256:")
     fields = {
         "ID": origin.full_id[:12],
@@ -312,4 +334,5 @@ def rendered_tag(text: str, origin: Origin) -> str:
         "Command": origin.command,
         "DaemonName": DAEMON_NAME,
     }
-    return render(parse(text), fields)
+    cut = {name: value[:_TAG_RENDERED_MAX] for name, value in fields.items()}
+    return _TAG_FIELD.sub(lambda match: cut[match[1]], text)[:_TAG_RENDERED_MAX]

@@ -85,6 +85,8 @@ def test_settings_have_docker_s_defaults(given: LogDriver, expected: LogSettings
         ("udp://loghost", Address("udp", "loghost", 514)),
         ("udp://10.0.0.1:5140", Address("udp", "10.0.0.1", 5140)),
         ("tcp://[fd00::1]:601", Address("tcp", "fd00::1", 601)),
+        ("tcp://log_host-1.example.com.", Address("tcp", "log_host-1.example.com.", 514)),
+        ("udp://" + "x" * 63, Address("udp", "x" * 63, 514)),
         ("unixgram:///dev/log", Address("unixgram", path="/dev/log")),
         ("unix:///run/s.sock", Address("unix", path="/run/s.sock")),
     ],
@@ -128,8 +130,18 @@ def test_an_address_is_read(text: str, expected: Address) -> None:
         (driver("syslog", syslog_facility="24"), "expected 0 to 23, or one of kern, user"),
         (driver("syslog", syslog_facility="local8"), "expected 0 to 23, or one of kern"),
         (driver("syslog", syslog_format="rfc1"), "expected rfc3164, rfc5424 or rfc5424micro"),
-        (driver(tag="{{.Nam}}"), "expected text with {{.ID}}, {{.FullID}}, {{.Name}}"),
-        (driver(tag="{{"), "expected text with {{.ID}}"),
+        (driver("syslog", syslog_address="udp://a..b"), "expected as HOST an IP address, or a nam"),
+        (driver("syslog", syslog_address="udp://.a"), "expected as HOST an IP address"),
+        (driver("syslog", syslog_address="tcp://" + "x" * 64), "labels of 1 to 63 letters"),
+        (driver("syslog", syslog_address="tcp://" + "x." * 127 + "x"), "expected as HOST"),
+        (driver("syslog", syslog_address="tcp://höst"), "expected as HOST an IP address"),
+        (driver("syslog", syslog_address="tcp://a b"), "expected as HOST an IP address"),
+        (driver(tag="{{.Nam}}"), '"{{.Nam}}" is no field: expected text with {{.ID}}, {{.FullID}}'),
+        (driver(tag="{{.ID}}{{.Name | upper}}"), '"{{.Name | upper}}" is no field: expected text'),
+        (driver(tag="{{- .ID}}"), '"{{- .ID}}" is no field'),
+        (driver(tag="{{"), '"{{" is no field: expected text with {{.ID}}'),
+        (driver(tag="{{.ID}"), '"{{.ID}" is no field'),
+        (driver(tag="{{range .ID}}"), "{{.Command}} or {{.DaemonName}}"),
         (driver(tag="x" * 513), "at most 512 printable characters"),
         (driver(tag="a\nb"), "at most 512 printable characters"),
         (driver(tag="a\x1bb"), "expected no control characters"),
@@ -183,6 +195,32 @@ def test_a_tag_has_the_container_s_fields() -> None:
         f"0123456789ab {ORIGIN.full_id} {ORIGIN.name} web:1 abababababab nginx -g pyswarm"
     )
     assert rendered_tag("{{.ImageFullID}}", ORIGIN) == "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{{ .ID }}/{{.Name }}", f"0123456789ab/{ORIGIN.name}"),
+        ("{{{.ID}}}", "{0123456789ab}"),
+        ("a}}{b}", "a}}{b}"),
+    ],
+)
+def test_a_tag_may_have_braces_and_spaces(text: str, expected: str) -> None:
+    assert not list(log_driver_problems(driver(tag=text)))
+    assert rendered_tag(text, ORIGIN) == expected
+
+
+def test_a_tag_is_no_program() -> None:
+    # The text of each stage is five times that of the one before: as a template, megabytes.
+    stages = "".join(f"{{{{$a{n} := print {' '.join([f'$a{n - 1}'] * 5)}}}}}" for n in range(1, 12))
+    given = driver(tag=f"{{{{$a0 := .ID}}}}{stages}{{{{$a11}}}}")
+    assert '"{{$a0 := .ID}}" is no field' in "; ".join(map(str, log_driver_problems(given)))
+    assert len(rendered_tag(given.options["tag"], ORIGIN)) <= 512
+
+
+def test_a_tag_is_cut() -> None:
+    long = Origin(full_id="a", name="n", command="x" * 100_000)
+    assert rendered_tag("{{.Command}}" * 40, long) == "x" * 1024
 
 
 def test_no_accepted_expression_is_slow_on_a_long_key() -> None:

@@ -115,6 +115,18 @@ def test_a_task_s_lines_name_its_container() -> None:
     assert "com.docker.swarm.service.name" not in container.attributes
 
 
+def test_attributes_that_no_datagram_holds_are_left_out() -> None:
+    labels = {"a": "x" * 20_000, "b": "ä" * 10_000, "c": "kept"}
+    spec = replace(
+        RECORD.spec,
+        container_spec=replace(RECORD.spec.container_spec, labels=labels),
+        log_driver=LogDriver(name="journald", options={"labels": "a,b,c"}),
+    )
+    found = forwarding(replace(RECORD, spec=spec), "", IMAGE)
+    assert found is not None
+    assert found.attributes == {"a": "x" * 20_000, "c": "kept"}
+
+
 def test_files_alone_are_forwarded_nowhere() -> None:
     local = replace(RECORD, spec=replace(RECORD.spec, log_driver=LogDriver(name="local")))
     assert forwarding(local, "", IMAGE) is None

@@ -9,6 +9,7 @@ import pytest
 
 from agent.logdrivers import forwarder
 from agent.logdrivers.forwarder import Forwarder
+from agent.logdrivers.names import Names
 from agent.logdrivers.plan import Forwarding
 from agent.logdrivers.sinks import Addresses, Turns
 from pyswarm_core.docker.logdrivers import Address, LogSettings
@@ -30,7 +31,7 @@ class Network:
         self.over = threading.Event()
         self.held = 0
 
-    def sink(self, address: Address) -> "_Sink":
+    def sink(self, address: Address, _: Names) -> "_Sink":
         return _Sink(self, address)
 
 
@@ -39,10 +40,10 @@ class _Sink:
         self._network = network
         self._address = address
 
-    def send(self, _: bytes) -> None:
+    def send(self, _: bytes) -> bool:
         if self._address == ALIVE:
             self._network.sent.set()
-            return
+            return True
         self._network.held += 1
         self._network.over.wait(PATIENCE_S)
         raise OSError("it does not answer")
