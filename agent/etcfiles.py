@@ -25,10 +25,11 @@ def edited(present: bytes, before: bytes, after: bytes) -> bytes:
     """
     if present == before:
         return after
-    was, now = split_lines(before.decode()), split_lines(after.decode())
-    lines = split_lines(present.decode(errors="surrogateescape"))
-    kept = [line for line in lines if line not in was or line in now]
-    new = [line for line in now if line not in was and line not in lines]
+    now, lines = (split_lines(one.decode(errors="surrogateescape")) for one in (after, present))
+    gone = {*split_lines(before.decode())}.difference(now)
+    had = {*split_lines(before.decode()), *lines}
+    kept = [line for line in lines if line not in gone]
+    new = [line for line in now if line not in had]
     return "".join(f"{line}\n" for line in (*kept, *new)).encode(errors="surrogateescape")
 
 

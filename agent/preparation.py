@@ -180,7 +180,7 @@ class Preparation:
             self._forward(record.task_id, sent)
         return _prepared(record, image, pid, attached, ports)
 
-    def networks_changed(self, record: Record, before: Attached, after: Attached) -> None:
+    async def networks_changed(self, record: Record, before: Attached, after: Attached) -> None:
         """Change the files in /etc of a running container that name its addresses and its resolver.
         A resolv.conf that the container has edited stays as it is. Raises OSError.
         """
@@ -195,7 +195,7 @@ class Preparation:
                     return present
                 return etcfiles.edited(present, was[name], now[name])
 
-            self._runtime.edit_file(record.task_id, name, edit)
+            await self._runtime.edit_file(record.task_id, name, edit)
 
     def _name(self, record: Record, *, in_host: bool) -> str:
         return _hostname(

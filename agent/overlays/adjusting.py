@@ -2,15 +2,16 @@
 
 One change of a task is carried out at a time. The task's record names an interface before the
 kernel has it (NetworksJoining), and until the kernel has it no more, so a restarted agent finds
-each. A change that fails is undone.
+each. A change that fails is undone; where that fails too, the record keeps the interfaces that the
+container may have, and the next change, or a restarted agent, removes those that are not wanted.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from msgspec.structs import replace
 
-from agent.network.base import NO_NETWORK, Interfaces
+from agent.network.base import NO_NETWORK, Interfaces, NetworkFailed
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Attached, own_networks
 from agent.runtime.base import Runtime
@@ -40,7 +41,7 @@ class Adjusting:
         self,
         runtime: Runtime,
         overlays: Overlays,
-        networks_changed: Callable[[Record, Attached, Attached], None],
+        networks_changed: Callable[[Record, Attached, Attached], Awaitable[None]],
         handle: Callable[[TaskId, TaskEvent], None],
     ) -> None:
         """`networks_changed` edits the files of a container that name what it had, and has now."""
@@ -51,17 +52,24 @@ class Adjusting:
         self._reattaching = asyncio.Semaphore(REATTACHING_AT_ONCE)
 
     async def limit(self, record: Record, new: NewLimits) -> None:
-        """Give the running container these limits. Raises NotRunning, RuntimeFailed and
-        NetworkFailed; then it has the former ones.
+        """Give the running container these limits; those that it has are not written, unless
+        `forced`. Raises NotRunning, RuntimeFailed and NetworkFailed; then it has the former ones,
+        unless undoing failed, which is logged.
         """
         now, then = record.spec.resources, new.resources
-        if (then.limits, then.swap_bytes) != (now.limits, now.swap_bytes):
-            await self._runtime.update(record.task_id, cgroup_limits(then))
+        if (then.limits, then.swap_bytes) == (now.limits, now.swap_bytes) and not new.forced:
+            return
+        await self._runtime.update(record.task_id, cgroup_limits(then))
+        try:
             await self._overlays.limit(record.task_id, bandwidth(then))
+        except Exception:
+            await self._undo_limits(record)
+            raise
 
     async def join(self, record: Record, new: NewLimits) -> tuple[Interface, ...] | None:
         """Give the running container interfaces on these networks alone; return those that it has
-        then, None if they stay. Raises NetworkFailed and OSError; then it has the former ones.
+        then, None if they stay. Raises NetworkFailed and OSError; then it has the former ones,
+        unless undoing failed: the record keeps those that it may have.
         """
         if new.networks is None or not _differ(record, new.networks):
             return None
@@ -69,10 +77,14 @@ class Adjusting:
 
     async def reattach(self, record: Record) -> None:
         """Attach an adopted task again: watch its interfaces, repair the host's side, and open its
-        resolver, whose sockets closed with the former agent. Raises NetworkFailed.
+        resolver, whose sockets closed with the former agent. What is left of a refused change is
+        undone. Raises NetworkFailed.
         """
         async with self._reattaching:
-            await self._attach(record, record.held, _as_held(record, record.held))
+            desired = record.held if record.new_limits else held_before(record)
+            await self._attach(record, desired, _as_held(record, desired))
+        if desired != record.held:
+            self._handle(record.task_id, NetworksJoining(desired))
 
     async def _join(
         self, record: Record, new: NewLimits, networks: tuple[NetworkAttachment, ...]
@@ -80,7 +92,12 @@ class Adjusting:
         task_id, held = record.task_id, record.held
         targets = [NetworkId(joined.target) for joined in networks]
         spec = replace(record.spec, networks=networks)
-        addresses = await self._overlays.join(task_id, targets, spec.task_ips)
+        try:
+            addresses = await self._overlays.join(task_id, targets, spec.task_ips)
+        except NetworkFailed:
+            if held != held_before(record):  # a former change was begun
+                await self._undo(record, new)
+            raise
         names = names_of(
             [one.network_id for one in addresses], {one.network_id: one.name for one in held}
         )
@@ -88,8 +105,7 @@ class Adjusting:
             Interface(one.network_id, one.address, name)
             for one, name in zip(addresses, names, strict=True)
         )
-        known = [one.network_id for one in held]
-        added = [one for one in joined if one.network_id not in known]
+        added = [one for one in joined if one not in held]
         self._handle(task_id, NetworksJoining((*held, *added)))
         wanted = replace(
             interfaces(spec),
@@ -99,27 +115,42 @@ class Adjusting:
         try:
             after = await self._attach(record, joined, wanted)
             before = self._overlays.attached(record.detail.addresses, after.netns_path)
-            self._networks_changed(record, before, after)
+            await self._networks_changed(record, before, after)
         except Exception:
-            await self._undo(record)
+            await self._undo(record, new)
             raise
         if record.detail.serving and record.detail.ports:
             await self._overlays.publish(task_id, record.detail.ports)
         return joined
 
-    async def _undo(self, record: Record) -> None:
+    async def _undo(self, record: Record, new: NewLimits) -> None:
+        """Undo a change of networks; that of limits, which came before it, stays."""
         former = held_before(record)
+        wanted = replace(_as_held(record, former), bandwidth=bandwidth(new.resources))
         try:
-            await self._attach(record, former, _as_held(record, former))
+            await self._attach(record, former, wanted)
         except Exception as error:  # the first failure is the task's
             _log.error("task.networks_not_restored", task=record.task_id, error=error)
+        else:
+            self._handle(record.task_id, NetworksJoining(former))
+
+    async def _undo_limits(self, record: Record) -> None:
+        former = record.spec.resources
+        try:
+            await self._overlays.limit(record.task_id, bandwidth(former))
+        except Exception as error:
+            _log.error("task.bandwidth_not_restored", task=record.task_id, error=error)
+        try:
+            await self._runtime.update(record.task_id, cgroup_limits(former))
+        except Exception as error:
+            _log.error("task.limits_not_restored", task=record.task_id, error=error)
 
     async def _attach(
         self, record: Record, desired: Iterable[Interface], wanted: Interfaces
     ) -> Attached:
         return await self._overlays.attach(
             record.task_id,
-            [one.network_id for one in desired] or (NO_NETWORK,),
+            dict.fromkeys(one.network_id for one in desired) or (NO_NETWORK,),
             record.spec.container_spec.dns_config.nameservers,
             calls_api=record.spec.allow_fleet_api,
             interfaces=wanted,

@@ -359,8 +359,10 @@ class Runtime(Protocol):
         """The path on the host of `ContainerConfig.files[name]` of a container."""
         ...
 
-    def edit_file(self, container_id: str, name: str, edit: Callable[[bytes], bytes]) -> None:
+    async def edit_file(self, container_id: str, name: str, edit: Callable[[bytes], bytes]) -> None:
         """Change `ContainerConfig.files[name]` of a container in place: it sees the change at once.
+        `edit` is called in a thread. A file that the container made larger than 1 MiB stays as it
+        is, with a warning in the log.
 
         Raises OSError, also if the container does not exist.
         """

@@ -31,7 +31,7 @@ from agent.runtime.cgroups import Hierarchies
 from agent.runtime.conmon import Binaries
 from agent.runtime.layout import Layout
 from agent.runtime.procs import Process
-from agent.runtime.running import attached, execs
+from agent.runtime.running import attached, edits, execs
 from agent.runtime.running.execs import Running
 from agent.runtime.running.opened import Opened
 from agent.runtime.steps import Steps
@@ -86,15 +86,10 @@ class ConmonRuntime:
         """See `Runtime`."""
         return str(self._layout.bundle(container_id) / "files" / name)
 
-    def edit_file(self, container_id: str, name: str, edit: Callable[[bytes], bytes]) -> None:
-        """See `Runtime`. A new file would not be the one that is mounted in the container."""
-        with Path(self.file_path(container_id, name)).open("r+b") as file:
-            before = file.read()
-            after = edit(before)
-            if after != before:
-                file.seek(0)
-                file.write(after)
-                file.truncate()
+    async def edit_file(self, container_id: str, name: str, edit: Callable[[bytes], bytes]) -> None:
+        """See `Runtime`."""
+        path = Path(self.file_path(container_id, name))
+        await self._run(self._ending, edits.edit, path, edit)
 
     def log_path(self, container_id: str) -> str:
         """See `Runtime`."""

@@ -194,7 +194,7 @@ class FakeRuntime:
         """See `Runtime`."""
         return f"/fake/{container_id}/files/{name}"
 
-    def edit_file(self, container_id: str, name: str, edit: Callable[[bytes], bytes]) -> None:
+    async def edit_file(self, container_id: str, name: str, edit: Callable[[bytes], bytes]) -> None:
         """See `Runtime`."""
         if (container := self._containers.get(container_id)) is None:
             raise FileNotFoundError(self.file_path(container_id, name))

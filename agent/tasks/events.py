@@ -61,18 +61,23 @@ class LoginReceived(TaskEvent, frozen=True):
 
 
 class NetworksJoining(TaskEvent, frozen=True):
-    """Interfaces are about to be made or removed: from now on the container may have these."""
+    """Interfaces are about to be made or removed, or a change was undone: from now on the container
+    may have these.
+    """
 
     interfaces: tuple[Interface, ...]
 
 
 class LimitsChanged(TaskEvent, frozen=True):
-    """The container has these limits and networks; with an error, it has the former ones."""
+    """The container has these limits and networks. With an error it has the former networks, except
+    for interfaces in the record that could not be undone, and the former limits, unless the
+    networks alone were refused or undoing failed: the next change writes all limits.
+    """
 
     limits: NewLimits
     error: str = ""
     networks_refused: bool = False
-    """The error is about the networks."""
+    """The error is about the networks: the limits were changed."""
     interfaces: tuple[Interface, ...] | None = None
     """Those that it has; None: they did not change."""
 

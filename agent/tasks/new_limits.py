@@ -2,7 +2,7 @@
 
 The container has the new ones as soon as its process runs. One change is carried out at a time: two
 could finish in either order. What was refused is not tried again. The record has the interfaces of
-a change before the kernel has them, so a restarted agent finds all.
+a change before the kernel has them, and until they are gone, so a restarted agent finds all.
 """
 
 from msgspec.structs import replace
@@ -26,8 +26,7 @@ def step(record: Record, event: LimitsRequested | NetworksJoining | LimitsChange
         case LimitsRequested(limits=limits):
             return _requested(record, limits)
         case NetworksJoining(interfaces=interfaces):
-            joins = not record.ended and record.new_limits is not None
-            return replace(record, interfaces=interfaces) if joins else record, ()
+            return record if record.ended else replace(record, interfaces=interfaces), ()
         case LimitsChanged():
             return _changed(record, event)
 
@@ -36,20 +35,23 @@ def _requested(record: Record, limits: NewLimits) -> Outcome:
     """The limits of a spec version arrived, perhaps not for the first time."""
     if record.ended or limits.version <= record.limits_version:
         return record, ()
-    after = replace(record, new_limits=limits)
+    refused = record.detail.limits_error and not record.detail.networks_refused
+    forced = record.new_limits is not None or bool(refused)
+    after = replace(record, new_limits=replace(limits, forced=forced))
     return after, () if record.new_limits else due(after)
 
 
 def _changed(record: Record, event: LimitsChanged) -> Outcome:
     """A change was carried out, or refused."""
-    if record.ended or record.new_limits is None:
+    pending = record.new_limits
+    if record.ended or pending is None:
         return record, ()
     new = event.limits
-    if event.error:
-        record = replace(record, interfaces=held_before(record))
-    else:
-        record = _with(record, new, event.interfaces)
-    if new != record.new_limits:
+    if not event.error:
+        record = _with_networks(_with_resources(record, new), new, event.interfaces)
+    elif event.networks_refused:
+        record = _with_resources(record, new)
+    if new.version != pending.version:
         return record, _CHANGE
     detail = replace(
         record.detail,
@@ -60,13 +62,18 @@ def _changed(record: Record, event: LimitsChanged) -> Outcome:
     return replace(record, new_limits=None, detail=detail), ()
 
 
-def _with(record: Record, new: NewLimits, interfaces: tuple[Interface, ...] | None) -> Record:
-    spec = record.spec
+def _with_resources(record: Record, new: NewLimits) -> Record:
     resources = replace(
-        spec.resources, limits=new.resources.limits, swap_bytes=new.resources.swap_bytes
+        record.spec.resources, limits=new.resources.limits, swap_bytes=new.resources.swap_bytes
     )
-    networks = spec.networks if new.networks is None else new.networks
-    record = replace(record, spec=replace(spec, resources=resources, networks=networks))
+    return replace(record, spec=replace(record.spec, resources=resources))
+
+
+def _with_networks(
+    record: Record, new: NewLimits, interfaces: tuple[Interface, ...] | None
+) -> Record:
+    if new.networks is not None:
+        record = replace(record, spec=replace(record.spec, networks=new.networks))
     if interfaces is None:
         return record
     held = tuple([TaskAddress(network_id=i.network_id, address=i.address) for i in interfaces])

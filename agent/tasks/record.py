@@ -36,11 +36,13 @@ FIRST_INTERFACE = "eth0"
 class NewLimits(Model, frozen=True):
     """What a spec version set that changes while a container runs: limits; other resources of it
     have no effect on a container. `networks`: those that a container joins, None if they stay.
+    `forced`: all limits are written, as a change before it may have been carried out in part.
     """
 
     version: int
     resources: Resources
     networks: tuple[NetworkAttachment, ...] | None = None
+    forced: bool = False
 
 
 class Interface(Model, frozen=True):

@@ -23,7 +23,8 @@ from pyswarm_core.state import State
 
 _NO_OBJECTS = (Named.NOTHING, Named.FLEET)
 _LOOKED_UP = (Named.PROGRAM, Named.FILES)
-"""Of every caller the task is looked up, which may take many slices."""
+"""The task is looked up also for callers that are not limited to stacks, unless they are admins;
+that may take many slices."""
 
 
 class Authorization(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no generic at run time

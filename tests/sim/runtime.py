@@ -152,7 +152,7 @@ class SimRuntime:
     def file_path(self, container_id: str, name: str) -> str:
         return f"/sim/{container_id}/{name}"
 
-    def edit_file(self, container_id: str, name: str, edit: Callable[[bytes], bytes]) -> None:
+    async def edit_file(self, container_id: str, name: str, edit: Callable[[bytes], bytes]) -> None:
         pass  # no container of the simulator reads its files
 
     def log_path(self, container_id: str) -> str:

@@ -1,5 +1,7 @@
 """The files in /etc: what of the host's is taken over, and what a service says instead."""
 
+import pytest
+
 from agent import etcfiles
 from pyswarm_core.specs import DnsConfig
 
@@ -94,3 +96,25 @@ def test_an_edited_file_keeps_the_lines_of_the_container() -> None:
     assert etcfiles.edited(present, before, after) == b"9.9.9.9\town\n\xff raw\n3.3.3.3\tc\n"
     assert etcfiles.edited(b"", before, after) == b"3.3.3.3\tc\n"
     assert etcfiles.edited(after, before, after) == after, "a killed agent edited it already"
+
+
+def test_lines_are_looked_up_in_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The container writes the one file, users the other: both may have very many lines."""
+    compared = 0
+
+    class Line(str):
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    def split(text: str) -> list[str]:
+        return [Line(line) for line in text.split("\n")[:-1]]
+
+    monkeypatch.setattr(etcfiles, "split_lines", split)
+    ours = "".join(f"10.0.0.1\thost{number}\n" for number in range(200)).encode()
+    own = "".join(f"10.0.0.2\town{number}\n" for number in range(200)).encode()
+    assert etcfiles.edited(own, b"", ours) == own + ours
+    assert compared < 2000

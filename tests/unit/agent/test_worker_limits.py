@@ -6,7 +6,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from agent.assignment import AssignedTask
-from agent.network.base import Bandwidth
+from agent.network.base import Bandwidth, NetworkFailed
 from agent.runtime.base import CgroupLimits, NotRunning, RuntimeFailed
 from agent.tasks.record import NewLimits
 from pyswarm_core.ids import TaskId
@@ -103,3 +103,40 @@ async def test_interfaces_have_their_bandwidth_and_change_it_with_the_other_limi
         await worker.assign(assigned(second), NODE)
         (plug,) = host.dataplane.overlay.plugs()
         assert plug.bandwidth == Bandwidth(egress=9_000_000, ingress=1_000_000)
+
+
+async def test_limits_whose_bandwidth_is_refused_are_undone(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    real = host.runtime.update, host.dataplane.limit
+    undone: list[str] = []
+
+    async def refuse_bandwidth(task_id: TaskId, bandwidth: Bandwidth) -> None:
+        raise NetworkFailed("the kernel refused")
+
+    async def refuse_undo(container_id: str, limits: CgroupLimits) -> None:
+        if limits.memory_bytes != 64:
+            undone.append(container_id)
+            raise RuntimeFailed("80MiB are in use")
+        await real[0](container_id, limits)
+
+    async with host.worker() as worker:
+
+        async def acknowledged(version: int, memory: int) -> int:
+            """The memory limit in the kernel after a change to this one."""
+            await worker.assign(assigned(with_limits(version, memory)), NODE)
+            await host.until(lambda seen: seen[TaskId("t1")].detail.limits_version == version)
+            return host.runtime.limits("t1").memory_bytes
+
+        await worker.assign(assigned(task()), NODE)
+        await host.reaches(TaskId("t1"), TaskState.RUNNING)
+        assert await acknowledged(2, 32) == 32
+        host.dataplane.limit = refuse_bandwidth  # type: ignore[method-assign]
+        assert await acknowledged(3, 64) == 32
+        assert host.seen[TaskId("t1")].detail.limits_error == "the kernel refused"
+        host.runtime.update = refuse_undo  # type: ignore[method-assign]
+        assert await acknowledged(4, 64) == 64
+        assert undone == ["t1"]
+        host.runtime.update, host.dataplane.limit = real  # type: ignore[method-assign]
+        assert await acknowledged(5, 32) == 32, "the record had it already"
+        assert host.seen[TaskId("t1")].detail.limits_error == ""

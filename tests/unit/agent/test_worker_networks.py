@@ -342,7 +342,7 @@ async def test_a_change_that_is_refused_after_a_kill_is_undone(tmp_path: Path) -
         await begun.wait()
     host.dataplane.attach = real  # type: ignore[method-assign]
 
-    def refuse(container_id: str, name: str, edit: object) -> None:
+    async def refuse(container_id: str, name: str, edit: object) -> None:
         raise OSError("no space left on device")
 
     host.runtime.edit_file = refuse  # type: ignore[method-assign]

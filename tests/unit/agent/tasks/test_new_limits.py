@@ -6,13 +6,13 @@ from msgspec.structs import replace
 from agent.assignment import AssignedTask, parse_assignment
 from agent.runtime.base import CgroupLimits
 from agent.tasks import events
-from agent.tasks.events import Effect, LimitsChanged, LimitsRequested
+from agent.tasks.events import Effect, LimitsChanged, LimitsRequested, NetworksJoining
 from agent.tasks.ocispec_resources import cgroup_limits
-from agent.tasks.record import NewLimits, Record
+from agent.tasks.record import Interface, NewLimits, Record
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.codec import to_proto
-from pyswarm_core.ids import NodeId
+from pyswarm_core.ids import NetworkId, NodeId
 from pyswarm_core.indexes.columns import pack_ids
 from pyswarm_core.specs import ContainerSpec, Limits, Reservations, Resources, TaskSpec
 from pyswarm_core.states import TaskState
@@ -62,6 +62,38 @@ def test_refused_limits_are_reported_and_not_tried_again() -> None:
     assert run(refused, LimitsRequested(limits(3))) == (refused, [])
     changed, effects = run(refused, LimitsRequested(limits(4)), LimitsChanged(limits(4)))
     assert (changed.detail.limits_version, changed.detail.limits_error) == (4, "")
+
+
+def test_limits_stay_where_the_networks_alone_are_refused() -> None:
+    refused, _ = run(
+        running(),
+        LimitsRequested(limits(3)),
+        LimitsChanged(limits(3), "no address is free", networks_refused=True),
+    )
+    assert refused.spec.resources.limits.memory_bytes == 64 * MIB
+    assert (refused.spec.networks, refused.detail.limits_version) == (running().spec.networks, 3)
+    again, _ = run(refused, LimitsRequested(limits(4)))
+    assert again.new_limits == limits(4), "the record is true: nothing needs to be written"
+
+
+def test_limits_after_a_change_that_may_be_half_done_are_written() -> None:
+    asked, _ = run(running(), LimitsRequested(limits(3)))
+    assert asked.new_limits == limits(3)
+    during, _ = run(asked, LimitsRequested(limits(4)))
+    assert during.new_limits == replace(limits(4), forced=True)
+    refused, _ = run(asked, LimitsChanged(limits(3), "in use"), LimitsRequested(limits(4)))
+    assert refused.new_limits == replace(limits(4), forced=True)
+
+
+def test_a_refused_change_keeps_the_interfaces_that_could_not_be_undone() -> None:
+    kept = (Interface(NetworkId("net2"), "10.129.0.2", "eth1"),)
+    joining = (LimitsRequested(limits(3)), NetworksJoining(kept))
+    refused, _ = run(running(), *joining, LimitsChanged(limits(3), "no", networks_refused=True))
+    assert refused.held == kept
+    restored, _ = run(refused, NetworksJoining(()))
+    assert restored.held == ()
+    ended, _ = run(refused, events.Exited(0))
+    assert run(ended, NetworksJoining(())) == (ended, [])
 
 
 def test_limits_that_come_during_a_change_follow_it() -> None:

@@ -440,6 +440,7 @@ def test_networks_of_a_stack(state: State) -> None:
     for word in ("bridge", "host", "none"):
         assert sees(WEB, state, word)
         _ask(WEB, "GetNetwork", state, pb.GetNetworkRequest(ref=word))
+        _ask(WEB, "GetObject", state, pb.ObjectRequest(kind="network", ref=word))
         _refused(WEB, "RemoveObject", state, pb.ObjectRequest(kind="network", ref=word))
     request = pb.CreateNetworkRequest()
     to_proto(NetworkSpec(name="x"), request.spec)
