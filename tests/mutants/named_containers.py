@@ -28,7 +28,7 @@ NAMED_CONTAINERS: Mapping[str, tuple[Mutation, Rule]] = {
         Mutation(
             "agent.layers",
             "Layers.acquire",
-            "while (other := self._occupant(record.layer, record.task_id)) is not None:",
+            "while (other := self._occupant(record.claim, record.task_id)) is not None:",
             "while (other := None) is not None:",
         ),
         Rule.LAYER_KEPT,
@@ -40,8 +40,8 @@ NAMED_CONTAINERS: Mapping[str, tuple[Mutation, Rule]] = {
     "a removed container's layer left on its node": (
         Mutation(
             "controller.leader.sessions",
-            "Sessions.services_changed",
-            "for node_id, service_id in layers_gone:",
+            "Sessions._data_gone",
+            "for node_id, service_id in layers:",
             "for node_id, service_id in ():",
         ),
         Rule.SETTLED,
