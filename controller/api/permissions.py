@@ -47,7 +47,6 @@ from pyswarm_core.objects import Object, Service, Task
 from pyswarm_core.specs import PREDEFINED_NETWORKS, NetworkSpec, ServiceSpec
 from pyswarm_core.state import State
 from pyswarm_core.views import Event
-from pyswarm_core.volumes.volume import VolumeSpec
 
 S = TypeVar("S", bound=msgspec.Struct)
 Ids = Mapping[str, str | Sequence[str]]
@@ -290,9 +289,8 @@ def _of_new_network(caller: Caller, rule: Rule, request: Any, state: State) -> S
 
 def _of_new_volume(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
     """Also of the volume of that name, if there is one: it is the answer."""
-    spec = _read(VolumeSpec, request.spec)
-    require_label(caller, rule, spec.labels)
-    _require_volumes(caller, rule, (spec.name,), state)
+    require_label(caller, rule, request.spec.labels)
+    _require_volumes(caller, rule, (request.spec.name,), state)
     yield from ()
     return {}
 
