@@ -146,7 +146,7 @@ def _oci(config: ImageConfig) -> dict[str, Any]:
         "User": config.user,
         "WorkingDir": config.workdir,
         "Labels": config.labels,
-        "ExposedPorts": dict.fromkeys(config.exposed_ports, {}),
+        "ExposedPorts": {port: {} for port in config.exposed_ports},
     }
     plain: dict[str, Any] = msgspec.to_builtins(
         {name: said for name, said in words.items() if said}

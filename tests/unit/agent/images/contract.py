@@ -110,7 +110,7 @@ class ImagesContract:
         given = ImageConfig(exposed_ports=("53/udp", "80/tcp"), user="web")
         host.push("web:1", given)
         assert await host.images.configuration(host.name("web:1")) == given
-        assert host.pulls() == 0
+        assert await host.images.list() == ()
         await host.images.resolve(host.name("web:1"))
         host.push("web:1", ImageConfig())
         assert await host.images.configuration(host.name("web:1")) == given
