@@ -12,9 +12,9 @@ from pyswarm_core.objects import Service
 from pyswarm_core.specs import TaskSpec
 from pyswarm_core.state import State
 
-KEYS_PER_SLICE = 128
+KEYS_PER_SLICE = 64
 """A slow expression takes 0.1 ms for a long key."""
-TASKS_PER_SLICE = 100
+TASKS_PER_SLICE = 50
 """Rendering a tag takes 0.1 ms."""
 _TAG = "tag"
 
