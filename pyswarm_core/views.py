@@ -284,6 +284,8 @@ class LogsQuery(msgspec.Struct, frozen=True):
     """The log of the task before the newest one of each slot."""
     container: bool = False
     """The ref is that of a container, as in `docker logs`."""
+    details: bool = False
+    """Sources have `details`."""
 
 
 class LogSource(msgspec.Struct, frozen=True):

@@ -22,6 +22,6 @@ from cli.render.loglines import Form
 def logs(
     *, container: str, timestamps: bool, details: bool, no_log_prefix: bool, **of_query: Any
 ) -> None:
-    query = replace(query_of(container, **of_query), container=True)
+    query = replace(query_of(container, details=details, **of_query), container=True)
     form = Form(timestamps=timestamps, details=details, prefix=not no_log_prefix, task_ids=False)
     show(session.connect(), query, form)

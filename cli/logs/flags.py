@@ -72,6 +72,7 @@ def query_of(
     until: str,
     grep: str | None,
     previous: bool,
+    details: bool,
 ) -> LogsQuery:
     """The request. Raises InvalidArgument, and UsageError for flags that contradict each other."""
     if follow and previous:
@@ -87,6 +88,7 @@ def query_of(
         since=instant("--since", since) if since else ANY_TIME,
         grep=grep or "",
         previous=previous,
+        details=details,
     )
     if not until:
         return query

@@ -34,7 +34,7 @@ def logs(
     no_trunc: bool,
     **of_query: Any,
 ) -> None:
-    query = query_of(ref, **of_query)
+    query = query_of(ref, details=details, **of_query)
     form = Form(
         timestamps=timestamps,
         details=details,

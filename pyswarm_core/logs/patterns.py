@@ -32,7 +32,7 @@ class Pattern:
         return _lines_with_matches(self._joined, texts)
 
 
-def pattern(field: str, text: str) -> Pattern:
+def pattern(field: str, text: str, program_max: int = GREP_PROGRAM) -> Pattern:
     """Compile a regular expression in RE2's syntax.
 
     Raises InvalidArgument, which names the field, for one that RE2 does not accept or that would
@@ -52,7 +52,7 @@ def pattern(field: str, text: str) -> Pattern:
         joined = re2.compile(f"(?m:{text})", options)
     except re2.error as error:
         raise _refused(field, text, error) from None
-    if max(joined.programsize, joined.reverseprogramsize) > GREP_PROGRAM:
+    if max(joined.programsize, joined.reverseprogramsize) > program_max:
         raise invalid(field, text, "expected a smaller one: it repeats too much")
     per_line = any(special in text for special in _OF_THE_TEXT)
     return Pattern(compiled, None if per_line else joined)

@@ -1,7 +1,7 @@
 """A place in the files of a log, which survives rotations and the agent. SHELL over its files."""
 
 import os
-from pathlib import Path
+from collections.abc import Sequence
 
 import msgspec
 
@@ -41,19 +41,19 @@ def head_of(descriptor: int) -> str:
     return os.pread(descriptor, _HEAD_BYTES, 0).decode("ascii", "replace")
 
 
-def opened_at(log: Path, position: Position) -> int | None:
-    """Open the file at the position; None if it is not there any more."""
-    descriptor = files.opened(log, position.inode) if position.inode else None
-    if descriptor is None:
-        return None
-    is_same = head_of(descriptor).startswith(position.head)
-    if position.offset:
-        is_same = is_same and os.pread(descriptor, 1, position.offset - 1) == b"\n"
-    if is_same:
-        os.lseek(descriptor, position.offset, os.SEEK_SET)
-        return descriptor
-    os.close(descriptor)
+def found_at(opened: Sequence[int], position: Position) -> int | None:
+    """The one of these files that the position is in, set to it; None if it is gone."""
+    for descriptor in opened:
+        if files.inode_of(descriptor) == position.inode and _is_of(descriptor, position):
+            os.lseek(descriptor, position.offset, os.SEEK_SET)
+            return descriptor
     return None
+
+
+def _is_of(descriptor: int, position: Position) -> bool:
+    if not head_of(descriptor).startswith(position.head):
+        return False
+    return not position.offset or os.pread(descriptor, 1, position.offset - 1) == b"\n"
 
 
 def position_in(descriptor: int, rest: int, in_parts: list[str], skip: int) -> Position:

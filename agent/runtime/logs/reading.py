@@ -12,16 +12,16 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
 from pathlib import Path
+from typing import Any
 
-import msgspec
 from asyncinotify import Mask
 
 from agent.runtime.logs import files
-from agent.runtime.logs.beginning import BLOCK_BYTES, Beginning, beginning
+from agent.runtime.logs.beginning import Beginning, beginning, length_of_block
 from agent.runtime.logs.lines import LineJoiner, Lines
 from agent.runtime.logs.position import Position, encoded, position_in
 from agent.runtime.logs.selection import LogQuery, Selection
@@ -42,14 +42,6 @@ read and one for those that are counted.
 """
 
 
-class _End(msgspec.Struct, frozen=True):
-    """The end of a log as it was: readers that do not follow stop there."""
-
-    files: int
-    inode: int
-    size: int
-
-
 async def read_log(
     log: Path, query: LogQuery, ended: asyncio.Event | None = None
 ) -> AsyncGenerator[Lines, None]:
@@ -61,7 +53,7 @@ async def read_log(
     """
     begin = await _begun(log, query)
     joiner = LineJoiner(query.since_ns, begin.in_parts)
-    reader = _Reader(log, query, joiner, ended=ended, descriptor=begin.descriptor)
+    reader = _Reader(log, query, joiner, ended=ended, begin=begin)
     selection = Selection(query, begin.skip)
     with closing(reader):
         yield Lines(position=reader.position(begin.skip))
@@ -77,13 +69,28 @@ async def read_log(
 
 
 async def _begun(log: Path, query: LogQuery) -> Beginning:
-    loop, abandoned = asyncio.get_running_loop(), threading.Event()
+    abandoned = threading.Event()
     executor = None if query.tail <= 0 or query.counts_all else _COUNTING
-    work = loop.run_in_executor(executor, beginning, log, query, abandoned)
+    try:
+        return await _beside(executor, beginning, log, query, abandoned)
+    except asyncio.CancelledError:
+        abandoned.set()
+        raise
+
+
+async def _opened_after(log: Path, inode: int) -> int | None:
+    begin = await _beside(None, lambda: Beginning(files.opened_after(log, inode)))
+    return begin.descriptor
+
+
+async def _beside(
+    executor: ThreadPoolExecutor | None, opening: Callable[..., Beginning], *given: Any
+) -> Beginning:
+    """Open files in a thread; if the reader is cancelled meanwhile, they are closed."""
+    work = asyncio.get_running_loop().run_in_executor(executor, opening, *given)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        abandoned.set()
         work.add_done_callback(_close)
         raise
 
@@ -105,14 +112,14 @@ class _Reader:
         joiner: LineJoiner,
         *,
         ended: asyncio.Event | None,
-        descriptor: int | None,
+        begin: Beginning,
     ) -> None:
         self._log = log
         self._query = query
         self._joiner = joiner
         self._ended = ended
-        self._descriptor = descriptor
-        self._end: _End | None = None if query.follow else _end_of(log)
+        self._descriptor = begin.descriptor
+        self._end = None if query.follow else begin.end
 
     def close(self) -> None:
         """Close the file."""
@@ -140,7 +147,8 @@ class _Reader:
             if self._is_past_end():
                 return
             await asyncio.sleep(_GATHER_S)
-            self._descriptor = files.opened_after(self._log, 0)
+            if files.has_newer(self._log, 0):
+                self._descriptor = await _opened_after(self._log, 0)
         while True:
             async with aclosing(self._blocks_of_file(self._descriptor)) as blocks:
                 async for block in blocks:
@@ -150,7 +158,7 @@ class _Reader:
             if self._end and (read >= self._end.files or inode == self._end.inode):
                 return
             # Closed only after that: while it is open, no other file gets its inode.
-            newer = files.opened_after(self._log, inode)
+            newer = await _opened_after(self._log, inode)
             if newer is None:
                 return
             os.close(self._descriptor)
@@ -199,33 +207,20 @@ class _Reader:
         return patience_s
 
 
-def _end_of(log: Path) -> _End:
-    found = files.chain(log)
-    if not found:
-        return _End(0, -1, 0)
-    path, inode = found[-1]
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        size = 0
-    return _End(len(found), inode, size)
-
-
 def _close(work: "asyncio.Future[Beginning]") -> None:
     """Close the file that a reader that was cancelled meanwhile would have got."""
-    if not work.cancelled() and not work.exception() and work.result().descriptor is not None:
-        os.close(work.result().descriptor or -1)
+    if work.cancelled() or work.exception():
+        return
+    descriptor = work.result().descriptor
+    if descriptor is not None:
+        os.close(descriptor)
 
 
 async def _blocks_up_to(descriptor: int, size: int | None) -> AsyncIterator[bytes]:
     """The blocks from the position on, to this offset or to the end."""
     while True:
-        length = BLOCK_BYTES
-        if size is not None:
-            length = min(length, size - os.lseek(descriptor, 0, os.SEEK_CUR))
-        if length <= 0:
-            return
-        block = await asyncio.to_thread(os.read, descriptor, length)
+        length = length_of_block(os.lseek(descriptor, 0, os.SEEK_CUR), size)
+        block = await asyncio.to_thread(os.read, descriptor, length) if length else b""
         if not block:
             return
         yield block

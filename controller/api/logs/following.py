@@ -11,14 +11,16 @@ from contextlib import aclosing
 
 from msgspec.structs import replace
 
+from controller.api.logs.details import TaskDetails
 from controller.api.logs.merging import frames, send_written
 from controller.api.logs.parts import (
+    UNSTORED,
     LogPart,
     behind,
     options,
     warning,
 )
-from controller.api.logs.sources import LogSource, LogSources, log_sources
+from controller.api.logs.sources import LogSource, LogSources, log_sources, require_stored
 from controller.api.streams import Send
 from controller.leader.exchanges import LogsOptions
 from controller.leader.leadership import Leader
@@ -32,6 +34,8 @@ from pyswarm_core.views import LogsQuery
 FOLLOWED_MAX = 256
 LOOK_FOR_TASKS_EVERY_S = 0.2
 RETRY_AFTER_S = 1.0
+_UNSTORED = NodeId("unstored")
+"""Of the warning that has no node."""
 UNTIL_GRACE_S = 5.0
 """Clocks of hosts differ: agents end by their own."""
 
@@ -55,6 +59,7 @@ class Follower:
         self._warned: set[NodeId] = set()
         self._open = 0
         self._is_over = False
+        self._details = TaskDetails()
 
     async def run(self, service_id: ServiceId, now: Instant) -> None:
         """Send lines until the service or task is gone, or until the query's end."""
@@ -79,8 +84,9 @@ class Follower:
         watches = self._leader.watches
         with watches.watching(service_id, log_sources, self._named_id) as watcher:
             self._found = (await watcher.next()).value
+            require_stored(self._leader.state, self._named_id, self._found)
             await self._warn_of_missing()
-            sources = self._found.sources
+            sources = await self._detailed(self._found.sources)
             self._with_tail = self._found.absent.union(source.task_id for source in sources)
             self._places = await send_written(
                 self._leader, sources, self._query, self._warned, self._send
@@ -109,8 +115,17 @@ class Follower:
     async def _warn_of_missing(self) -> None:
         for node_id, missing in self._found.missing.items():
             await self._warn(node_id, missing)
+        if self._found.unstored:
+            await self._warn(_UNSTORED, UNSTORED)
 
-    async def _new(self) -> list[tuple[NodeId, list[LogSource]]]:
+    async def _detailed(self, sources: Sequence[LogSource]) -> Sequence[LogSource]:
+        """The sources, with details if they are requested."""
+        if not self._query.details:
+            return sources
+        work = self._details.added(self._leader.state, sources)
+        return await self._leader.watches.runner.run(work)
+
+    async def _new(self) -> list[tuple[NodeId, Sequence[LogSource]]]:
         await self._warn_of_missing()
         # Those that are resumed apart from those that are begun.
         by_node: dict[tuple[NodeId, bool], list[LogSource]] = defaultdict(list)
@@ -124,7 +139,7 @@ class Follower:
             await self._warn(NodeId(""), text)
         taken = [(node_id, sources) for (node_id, _), sources in by_node.items()][:room]
         self._followed.update(source.task_id for _, sources in taken for source in sources)
-        return taken
+        return [(node_id, await self._detailed(sources)) for node_id, sources in taken]
 
     def _request(self, sources: Sequence[LogSource]) -> LogsOptions:
         requested = options(sources, self._query)

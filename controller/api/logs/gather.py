@@ -3,18 +3,23 @@
 A node that does not answer costs a warning and a bounded wait; the other nodes' lines are sent.
 """
 
+from controller.api.logs.details import TaskDetails
 from controller.api.logs.following import Follower
 from controller.api.logs.merging import send_written
-from controller.api.logs.parts import LogPart
-from controller.api.logs.sources import LogSources, log_sources, previous_sources
+from controller.api.logs.parts import UNSTORED, LogPart
+from controller.api.logs.sources import (
+    LogSources,
+    log_sources,
+    previous_sources,
+    require_stored,
+)
 from controller.api.queries.containers import find_container
 from controller.api.queries.lookup import find_service_or_task, task_name
 from controller.api.streams import Send
 from controller.brain.slices import Slices
 from controller.leader.leadership import Leader, Leadership
 from pyswarm_core.clock import Clock
-from pyswarm_core.docker.logdrivers import NONE, UNREADABLE, driver_of
-from pyswarm_core.errors import Conflict, InvalidArgument, NotFound, Unavailable, quoted
+from pyswarm_core.errors import InvalidArgument, NotFound, Unavailable, quoted
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.logs.patterns import pattern
 from pyswarm_core.objects import Service, Task
@@ -34,19 +39,24 @@ async def send_logs(
     _check(query)
     leader = leadership.current()
     named = await leader.watches.runner.run(_named(leader.state, query))
-    _require_stored(leader.state.services.get(_service_of(named)))
     await send(LogPart(of_service=_is_service(named)))
     if query.follow:
         follower = Follower(leader, query, named.id, send)
         await follower.run(_service_of(named), clock.now())
         return
     found = await _found(leader, query, named)
+    require_stored(leader.state, named.id, found)
     if found.missing and not found.sources:
         raise Unavailable("; ".join(found.missing.values()))
     for missing in found.missing.values():
         await send(LogPart(warning=missing))
+    if found.unstored:
+        await send(LogPart(warning=UNSTORED))
+    sources = found.sources
+    if query.details:
+        sources = await leader.watches.runner.run(TaskDetails().added(leader.state, sources))
     warned: set[NodeId] = set()
-    await send_written(leader, found.sources, query, warned, send)
+    await send_written(leader, sources, query, warned, send)
 
 
 def _check(query: LogsQuery) -> None:
@@ -56,12 +66,6 @@ def _check(query: LogsQuery) -> None:
         raise InvalidArgument(
             "--follow and --previous cannot be combined: previous tasks have ended"
         )
-
-
-def _require_stored(service: Service | None) -> None:
-    """Raises Conflict if the lines of its tasks are not stored."""
-    if service and driver_of(service.spec.task_template.log_driver) == NONE:
-        raise Conflict(UNREADABLE)
 
 
 def _named(state: State, query: LogsQuery) -> Slices[Service | Task]:
@@ -80,7 +84,7 @@ async def _found(leader: Leader, query: LogsQuery, named: Service | Task) -> Log
         return (await runner.run(log_sources(leader.state, named.id, ANY_TIME))).value
     name = task_name(leader.state, named) if isinstance(named, Task) else named.spec.name
     found = await runner.run(previous_sources(leader.state, named.id))
-    if not found.sources and not found.missing:
+    if not (found.sources or found.missing or found.unstored):
         raise NotFound(
             f"no previous container of {quoted(name)}: it was never restarted or replaced"
         )

@@ -8,10 +8,13 @@ import msgspec
 from controller.api.logs.sources import LogSource
 from controller.leader.exchanges import LogsOptions
 from pyswarm_core import views
+from pyswarm_core.docker.logdrivers import UNREADABLE
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.logs.limits import LOG_FRAME_BYTES
 from pyswarm_core.logs.lines import LogLines, LogPlace
 from pyswarm_core.views import LogsQuery
+
+UNSTORED = f"logs of some tasks are missing: {UNREADABLE}"
 
 
 class LogPart(msgspec.Struct, frozen=True):

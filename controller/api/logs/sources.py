@@ -1,19 +1,34 @@
 """The tasks whose logs make up a service's or task's log, and their nodes. PURE."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
-from urllib.parse import quote_plus
 
 from controller.api.queries.lookup import task_name
 from controller.brain.slices import Slices, WatchResult
 from pyswarm_core.clock import Instant
-from pyswarm_core.docker.logdrivers import Origin, attributes_of
+from pyswarm_core.docker.logdrivers import NONE, UNREADABLE, driver_of
+from pyswarm_core.errors import Conflict
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.limits import SLICE_TASKS
-from pyswarm_core.objects import Task
+from pyswarm_core.objects import Service, Task
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState, is_terminal
 from pyswarm_core.views import LogSource as ShownSource
+
+
+class Details(NamedTuple):
+    """Attributes of a task's lines, as they are printed. Only the tag is of one task alone: tasks
+    share the others, which may be large.
+    """
+
+    before: str = ""
+    tag: str = ""
+    after: str = ""
+
+    @property
+    def text(self) -> str:
+        """Sorted: `KEY=VALUE,...`."""
+        return ",".join(filter(None, self))
 
 
 class LogSource(NamedTuple):
@@ -23,12 +38,12 @@ class LogSource(NamedTuple):
     task_name: str
     node_id: NodeId
     node_name: str
-    details: str = ""
+    details: Details = Details()
 
     @property
     def shown(self) -> ShownSource:
         """As users get it."""
-        return ShownSource(self.task_id, self.task_name, self.node_name, self.details)
+        return ShownSource(self.task_id, self.task_name, self.node_name, self.details.text)
 
 
 class LogSources(NamedTuple):
@@ -40,6 +55,8 @@ class LogSources(NamedTuple):
     """No task will write more."""
     absent: frozenset[TaskId] = frozenset()
     """The tasks on the missing nodes."""
+    unstored: bool = False
+    """Lines of other tasks are not stored."""
 
 
 def log_sources(state: State, named_id: str, now: Instant) -> Slices[WatchResult[LogSources]]:
@@ -61,45 +78,47 @@ def _sources(state: State, tasks: Iterator[Task]) -> Slices[LogSources]:
     sources: list[LogSource] = []
     missing: dict[NodeId, str] = {}
     absent: list[TaskId] = []
+    unstored = False
     for number, task in enumerate(tasks, 1):
         if number % SLICE_TASKS == 0:
             yield
         node = state.nodes.get(task.node_id)
         if node is None or not _has_log(task):
             continue
+        if not is_stored(state.services.get(task.service_id), task.spec_version):
+            unstored = True
+            continue
         name = node.description.hostname
         if node.status.state is NodeState.READY:
             title = f"{task_name(state, task)}.{task.id}"
-            sources.append(LogSource(task.id, title, node.id, name, _details(state, task, title)))
+            sources.append(LogSource(task.id, title, node.id, name))
         else:
             absent.append(task.id)
             missing[node.id] = f"logs of node {name} are missing: it is {node.status.state}"
-    return LogSources(tuple(sources), missing, ended=True, absent=frozenset(absent))
+    return LogSources(tuple(sources), missing, True, frozenset(absent), unstored)
 
 
 def _has_log(task: Task) -> bool:
     return bool(task.node_id) and task.state >= TaskState.PREPARING
 
 
-def _details(state: State, task: Task, title: str) -> str:
-    """What `--details` shows of the task's lines."""
-    service = state.services.get(task.service_id)
-    spec = service.template(task.spec_version) if service else None
-    if service is None or spec is None or not spec.log_driver.options:
-        return ""
-    origin = Origin(
-        full_id=task.id,
-        name=service.spec.name if service.spec.mode.is_container else title,
-        image_name=spec.container_spec.image.partition("@")[0],
-    )
-    return details(attributes_of(spec, origin))
+def is_stored(service: Service | None, spec_version: int) -> bool:
+    """Whether the lines of the service's tasks of that version are stored; if it is not kept, they
+    may be.
+    """
+    spec = service.template(spec_version) if service else None
+    return spec is None or driver_of(spec.log_driver) != NONE
 
 
-def details(attributes: Mapping[str, str]) -> str:
-    """Attributes of a log as Docker prints them: sorted, `KEY=VALUE,...`, escaped as in URLs."""
-    return ",".join(
-        f"{quote_plus(key)}={quote_plus(value)}" for key, value in sorted(attributes.items())
-    )
+def require_stored(state: State, named_id: str, found: LogSources) -> None:
+    """Raises Conflict if no lines can be read because none are stored."""
+    if found.sources or found.missing:
+        return
+    task = state.tasks.get(TaskId(named_id))
+    service = state.services.get(task.service_id if task else ServiceId(named_id))
+    version = task.spec_version if task else service.spec_version if service else 0
+    if found.unstored or not is_stored(service, version):
+        raise Conflict(UNREADABLE)
 
 
 def log_ended(state: State, named_id: str) -> bool:

@@ -1680,6 +1680,7 @@ class LogsRequest(_message.Message):
     GREP_FIELD_NUMBER: _builtins.int
     PREVIOUS_FIELD_NUMBER: _builtins.int
     CONTAINER_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
     ref: _builtins.str
     """A service or a task."""
     follow: _builtins.bool
@@ -1694,6 +1695,8 @@ class LogsRequest(_message.Message):
     """The log of the task before the newest one of each slot."""
     container: _builtins.bool
     """The ref names a container, as in `docker logs`: errors say so."""
+    details: _builtins.bool
+    """Sources have `details`."""
     def __init__(
         self,
         *,
@@ -1705,10 +1708,11 @@ class LogsRequest(_message.Message):
         grep: _builtins.str = ...,
         previous: _builtins.bool = ...,
         container: _builtins.bool = ...,
+        details: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "follow", b"follow", "grep", b"grep", "previous", b"previous", "ref", b"ref", "since", b"since", "tail", b"tail", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "details", b"details", "follow", b"follow", "grep", b"grep", "previous", b"previous", "ref", b"ref", "since", b"since", "tail", b"tail", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1728,7 +1732,7 @@ class LogSource(_message.Message):
     task_name: _builtins.str
     node_name: _builtins.str
     details: _builtins.str
-    """`KEY=VALUE,...`: the attributes that the log's options name."""
+    """`KEY=VALUE,...`: the attributes that the log's options name. Empty unless requested."""
     def __init__(
         self,
         *,

@@ -14,7 +14,7 @@ from pyswarm_core.clock import SECOND
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import SERVICE
-from pyswarm_core.objects import Task
+from pyswarm_core.objects import PreviousSpec, Task
 from pyswarm_core.specs import ContainerMode, LogDriver
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
@@ -308,6 +308,34 @@ async def test_details_are_the_attributes_that_the_options_name(api: Api) -> Non
     with_tasks(api, build.task("web.1", node="n1"))
     api.desk.put(Writes(objects=(replace(WEB, spec=replace(WEB.spec, task_template=template)),)))
     api.desk.agents[NodeId("n1")] = agent({"web.1": [(1, "a")]})
-    parts = [part async for part in api.stub.Logs(pb.LogsRequest(ref="web", tail=-1))]
-    (source,) = [source for part in parts for source in part.sources]
-    assert source.details == "B=2,l=x+y,tag=web.1.web.1"
+    for requested, expected in ((True, "B=2,l=x+y,tag=web.1.web.1"), (False, "")):
+        request = pb.LogsRequest(ref="web", tail=-1, details=requested)
+        parts = [part async for part in api.stub.Logs(request)]
+        (source,) = [source for part in parts for source in part.sources]
+        assert source.details == expected
+
+
+@pytest.mark.parametrize("follow", [False, True])
+async def test_lines_stored_before_the_driver_became_none_are_read_with_a_warning(
+    api: Api, follow: bool
+) -> None:
+    template = replace(WEB.spec.task_template, log_driver=LogDriver(name="none"))
+    silent = replace(
+        WEB,
+        spec=replace(WEB.spec, task_template=template),
+        spec_version=2,
+        template_version=2,
+        previous_specs=(PreviousSpec(version=1, spec=WEB.spec),),
+    )
+    ended = TaskState.COMPLETE
+    old = build.task("web.1", node="n1", state=ended, desired=TaskState.SHUTDOWN)
+    new = build.task("web.2", node="n1", version=2, state=ended, desired=TaskState.SHUTDOWN)
+    with_tasks(api, old, new)
+    api.desk.put(Writes(objects=(silent,)))
+    api.desk.agents[NodeId("n1")] = agent({"web.1": [(1, "a")], "web.2": [(1, "b")]})
+    until = 1 if follow else 0
+    lines, warnings = await read_logs(api, ref="web", tail=-1, follow=follow, until=until)
+    assert lines == ["1 a"]
+    assert warnings == [
+        "logs of some tasks are missing: configured logging driver does not support reading"
+    ]

@@ -73,6 +73,17 @@ def test_without_attributes_there_are_no_details(script: Script, pyswarm: Pyswar
     assert pyswarm("logs", "--details", "db").out == "text\n"
 
 
+@pytest.mark.parametrize("verb", ["logs", "service logs"])
+@pytest.mark.parametrize("flags", ["", "--details"])
+def test_details_are_requested_only_if_they_are_shown(
+    verb: str, flags: str, script: Script, pyswarm: Pyswarm
+) -> None:
+    script.on("Logs", [OF_CONTAINER])
+    pyswarm(*verb.split(), *flags.split(), "db")
+    (asked,) = script.requests("Logs")
+    assert asked.details == bool(flags)
+
+
 def test_logs_of_a_container_have_no_prefix_and_need_one_request(
     script: Script, pyswarm: Pyswarm
 ) -> None:

@@ -1,10 +1,9 @@
-"""Merging lines of several tasks, places in their logs, and what is shown of them."""
+"""Merging lines of several tasks, and places in their logs."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.api.logs.parts import behind, cut, merged
-from controller.api.logs.sources import details
 from pyswarm_core.logs.limits import LOG_FRAME_BYTES
 from pyswarm_core.logs.lines import LogLines, LogPlace
 from pyswarm_core.views import LogSource
@@ -75,8 +74,3 @@ def test_a_place_is_a_position_and_the_lines_since() -> None:
     place = behind(behind(place, columns(1, 2)), columns(3))
     assert place == LogPlace(b"p", 3)
     assert behind(place, LogLines(at=(4,), position=b"q")) == LogPlace(b"q", 0)
-
-
-def test_details_are_sorted_and_escaped_as_docker_does() -> None:
-    assert details({}) == ""
-    assert details({"b": "1", "a": "x y,=ü"}) == "a=x+y%2C%3D%C3%BC,b=1"
