@@ -4,6 +4,7 @@
 pyswarm does not is a row too, whose parser names what would be valid.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
