@@ -375,7 +375,7 @@ class Loop:
 
     async def _save_before(self, turn: Turn, writes: Writes, draft: Draft | None = None) -> bool:
         """Save the turn so far if the writes have to wait for that: then they are made anew."""
-        if waits := turn.holds_up(writes, draft):
+        if waits := turn.holds_up(self.state, writes, draft):
             await self._save(turn.unsaved, is_report=False)
             turn.saved()
         return waits

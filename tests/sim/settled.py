@@ -22,7 +22,7 @@ from pyswarm_core.limits import PENDING_SHOWN
 from pyswarm_core.objects import Node, Service, Task, shortened
 from pyswarm_core.specs import ContainerMode, ReplicatedMode, RestartCondition
 from pyswarm_core.state import State
-from pyswarm_core.states import Availability, NodeState, TaskState, occupies
+from pyswarm_core.states import Availability, NodeState, TaskState, is_terminal, occupies
 from tests.sim.behaviours import is_restless
 from tests.sim.checked import spec_of
 from tests.sim.connections import wrong_endpoints
@@ -166,7 +166,9 @@ class Settled:
         if isinstance(service.spec.mode, ReplicatedMode | ContainerMode):
             replicas = service.spec.mode.replicas
             filled = [
-                n for n, tasks in slots.items() if desired[n] or self._given_up(service, tasks)
+                n
+                for n, tasks in slots.items()
+                if desired[n] or self._given_up(service, tasks) or self._is_held(service, tasks)
             ]
             if len(filled) != replicas and not _few_shown(desired):
                 yield f"{name} fills slots {filled} of {replicas}"
@@ -200,6 +202,18 @@ class Settled:
             ended.append(last)
         return any(self._is_left_ended(service, task) for task in ended)
 
+    def _is_held(self, service: Service, tasks: list[Task]) -> bool:
+        """Whether a task has its layer or the only copy of a volume on a node that is down: the
+        slot gets no other until the node returns, also if an update told the task to end.
+        """
+        for task in tasks:
+            node = self._view.nodes.get(task.node_id)
+            stays = is_container(service) or waits_for_data(service, self._view, task.node_id)
+            is_over = is_terminal(task.state) or task.desired_state is TaskState.REMOVE
+            if stays and not is_over and node and node.status.state is NodeState.DOWN:
+                return True
+        return False
+
     def _is_left_ended(self, service: Service, last: Task) -> bool:
         """Whether the task ended, and the restart policy may leave it at that for now."""
         policy = service.spec.task_template.restart_policy
@@ -222,10 +236,9 @@ class Settled:
             if not task.detail.message:
                 yield f"{label} waits and does not say why"
             return
-        node = self._view.nodes.get(task.node_id)
-        stays = is_container(service) or waits_for_data(service, self._view, task.node_id)
-        if stays and node is not None and node.status.state is NodeState.DOWN:
+        if self._is_held(service, [task]):
             return  # it stays on the node of its layer, or of its volumes
+        node = self._view.nodes.get(task.node_id)
         if node is None or node.status.state is not NodeState.READY:
             yield f"{label} should run on {task.node_id}, which is not ready"
             return
@@ -263,13 +276,18 @@ class Settled:
             yield f"the update of {service.spec.name} is not completed: {service.update_status}"
 
     def _update_waits(self, service: Service) -> bool:
-        """Whether it is paused, or a new task does not serve (and says why): then the update goes
-        no further.
+        """Whether it is paused, a new task does not serve (and says why), or an outdated one cannot
+        end because its node is down: then the update goes no further.
         """
-        return is_paused(service) or any(
-            is_desired(task) and not serves(task) and is_new(service, task)
-            for tasks in self._view.slots_of(service.id).values()
-            for task in tasks
+        slots = self._view.slots_of(service.id).values()
+        return (
+            is_paused(service)
+            or any(self._is_held(service, [t for t in held if not is_desired(t)]) for held in slots)
+            or any(
+                is_desired(task) and not serves(task) and is_new(service, task)
+                for held in slots
+                for task in held
+            )
         )
 
     def _host(self, host: Host) -> Iterator[str]:

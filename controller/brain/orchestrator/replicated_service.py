@@ -13,6 +13,7 @@ from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy
 from controller.brain.orchestrator.rounds import settle_waiting, settled, to_settle
 from controller.brain.orchestrator.slots import Slot, SlotKind, discard
 from controller.brain.orchestrator.update import advance
+from controller.brain.volumes import writes_alone
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import EventKind
 from pyswarm_core.ids import NodeId
@@ -50,7 +51,7 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
         plan.scanned += len(tasks.slots)
         room = max(plan.writes_left - len(plan.vacancies), PENDING_SHOWN)
         plan.missing = max(0, missing - room)
-        _fill(plan, tasks, slots, missing - plan.missing)
+        _fill(plan, state, slots, missing - plan.missing)
     elif filled > replicas:
         given_up = _shrink(plan, state, slots, filled - replicas, now)
         slots.update((number, Slot(number, SlotKind.EMPTY)) for number in given_up)
@@ -84,13 +85,16 @@ def _replicas(service: Service) -> int:
     return mode.replicas
 
 
-def _fill(plan: Plan, tasks: ServiceTasks, slots: dict[int, Slot], count: int) -> None:
+def _fill(plan: Plan, state: State, slots: dict[int, Slot], count: int) -> None:
+    """Make a task in as many slots; in none whose removed task may still write to volumes."""
+    tasks = state.tasks_of_service(plan.service.id)
+    kept = tasks.leaving if writes_alone(state, plan.service) else tasks.crowded
     number = 0
     while count > 0:
         number += 1
         known = slots.get(number)
         if number in tasks.leaving:
-            free = number not in tasks.crowded
+            free = number not in kept
         else:
             free = number not in tasks.slots or (known is not None and not known.filled)
         if free and number not in plan.vacancies:

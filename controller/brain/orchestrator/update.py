@@ -200,7 +200,8 @@ def _whole(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) -> 
     plan.step.without_node = {number: _lost_node(state, tasks, number) for number in made}
     for slot in seen.values():
         progress = _progress(plan, slot, now)
-        if _waits_beside(plan, tasks, slot.number):
+        is_leaving = slot.kind is SlotKind.STOPPING and slot.number in tasks.leaving
+        if is_leaving or _waits_beside(plan, tasks, slot.number):
             progress = _NONE
         found = found.joined(progress)
         if progress.in_flight and _has_no_node(plan, state, slot):

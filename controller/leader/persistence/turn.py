@@ -2,7 +2,8 @@
 
 A turn may be stored in several transactions, in any order. If one service took a name, an address
 or a port that another gave up in the same turn, a leader that loads what was stored in between
-would find it at both. So it is taken only once the store knows that it was given up.
+would find it at both. So it is taken only once the store knows that it was given up. In the same
+way a container leaves its writable layer once the store knows that the node with it was removed.
 """
 
 from asyncio import Future
@@ -13,7 +14,7 @@ from controller.leader.audit.log import Draft
 from controller.leader.persistence.saving import Unsaved
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
-from pyswarm_core.kinds import SERVICE, VOLUME
+from pyswarm_core.kinds import NODE, SERVICE, VOLUME
 from pyswarm_core.objects import Cluster, Network, Service, Task
 from pyswarm_core.state import State
 from pyswarm_core.views import Event
@@ -39,10 +40,13 @@ class Turn:
         self.answers: list[tuple[Future[Any], Any]] = []
         self._given_up: dict[_Held, dict[ServiceId, None]] = {}
         """By whom, and the store may not know it yet."""
+        self._removed_nodes: dict[NodeId, None] = {}
+        """The store may have them still."""
 
     def applying(self, state: State, writes: Writes) -> None:
         """The writes are to be applied to the state."""
         self.clusters += [writes.cluster] if writes.cluster is not None else []
+        self._removed_nodes.update(dict.fromkeys(writes.removed_of(NODE)))
         for volume in writes.of(VOLUME):
             known = state.of(VOLUME).get(volume.id)
             if volume.removing and not (known and known.removing):
@@ -62,12 +66,21 @@ class Turn:
                 if held not in kept:
                     self._given_up.setdefault(held, {})[service_id] = None
 
-    def holds_up(self, writes: Writes, draft: Draft | None = None) -> bool:
+    def holds_up(self, state: State, writes: Writes, draft: Draft | None = None) -> bool:
         """Whether the writes have to wait until the turn so far is stored: they take over what it
-        freed, or their audit record does not fit.
+        freed, follow from a node's removal, or their audit record does not fit.
         """
         is_full = draft is not None and not self.unsaved.has_room(draft.name)
-        return is_full or self.takes_over(writes)
+        return is_full or self.takes_over(writes) or self._leaves_layer(state, writes)
+
+    def _leaves_layer(self, state: State, writes: Writes) -> bool:
+        """Whether a container is placed anew or removed because its node was, and that is not
+        stored yet: otherwise a leader that loads the node would delete the layer there.
+        """
+        if not self._removed_nodes:
+            return False
+        known = (state.services.get(service.id) for service in writes.of(SERVICE))
+        return any(one is not None and one.pinned_node in self._removed_nodes for one in known)
 
     def takes_over(self, writes: Writes) -> bool:
         """Whether a service takes what another gave up, and that is not stored yet."""
@@ -88,6 +101,7 @@ class Turn:
         """The store has all so far."""
         self.unsaved = Unsaved()
         self._given_up.clear()
+        self._removed_nodes.clear()
 
 
 def _held(service: Service) -> Iterator[_Held]:

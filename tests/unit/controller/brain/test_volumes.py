@@ -228,3 +228,41 @@ def test_an_anonymous_volume_goes_with_a_container_that_removes_itself(
     (left,) = found.state.of(VOLUME).values()
     assert left.removing is auto_remove
     assert left.copies == (task.node_id,)
+
+
+def updated(old: Service, found: BrainWorld, config: UpdateConfig) -> Service:
+    template = old.spec.task_template
+    new = replace(template, container_spec=replace(template.container_spec, image="new"))
+    made = replace(old, spec=replace(old.spec, task_template=new), spec_version=2)
+    made = build.updating(replace(made, template_version=2), old.spec, config)
+    status = replace(made.update_status, started_at=found.now)  # type: ignore[type-var]
+    return replace(made, update_status=status)
+
+
+def test_slots_that_are_removed_on_a_node_that_is_down_hold_up_no_update() -> None:
+    four = mounting("db", "data", replicas=4)
+    found = world(four)
+    found.converge()
+    ((home,),) = copies(found).values()
+    moved(found, home, state=NodeState.DOWN)
+    two = mounting("db", "data", replicas=2)
+    found.state.apply(Writes(objects=(two,)))
+    found.settle()
+    kept = {task.slot for task in found.desired("db")}
+    assert len(kept) == 2
+    found.state.apply(Writes(objects=(updated(two, found, UpdateConfig(parallelism=2)),)))
+    found.settle()
+    slots = found.state.tasks_of_service(ServiceId("db")).slots
+    assert {slot for slot in slots if slots[slot][-1].desired_state is TaskState.SHUTDOWN} == kept
+
+
+def test_a_slot_that_is_removed_is_not_filled_again_while_its_task_may_write() -> None:
+    found = world(mounting("db", "data", replicas=2))
+    found.converge()
+    found.state.apply(Writes(objects=(mounting("db", "data"),)))
+    found.settle()
+    found.state.apply(Writes(objects=(mounting("db", "data", replicas=2),)))
+    found.settle()
+    slots = found.state.tasks_of_service(ServiceId("db")).slots
+    assert [len(living(found, slot)) for slot in slots] == [1] * len(slots)
+    assert len(found.desired("db")) == 2

@@ -16,7 +16,8 @@ from controller.leader.persistence.saving import Unsaved
 from controller.metrics import Metrics
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import BEGINNING, Decision, Dirty, Writes
-from pyswarm_core.ids import IdSource, NetworkId, ServiceId
+from pyswarm_core.ids import IdSource, NetworkId, NodeId, ServiceId
+from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import DECISIONS_PER_TURN
 from pyswarm_core.objects import Endpoint, VirtualIp
 from pyswarm_core.specs import PortConfig
@@ -163,6 +164,10 @@ def _put(service_id: str, endpoint: Endpoint) -> Mutation[None]:
     return lambda state, now, ids: (Writes(objects=(put,)), None)
 
 
+def _made(writes: Writes) -> Mutation[None]:
+    return lambda state, now, ids: (writes, None)
+
+
 PORT = Endpoint(ports=(PortConfig(target_port=80, published_port=8080),))
 VIP = Endpoint(virtual_ips=(VirtualIp(network_id=NetworkId("net"), addr="10.0.1.254"),))
 
@@ -210,6 +215,36 @@ async def test_a_decision_is_made_anew_once_what_it_takes_over_is_stored() -> No
             await loop._turn()
     assert stored_before == [0, 1]
     assert saver.saves == [["web"], ["api"]]
+
+
+@pytest.mark.parametrize("decided", [False, True], ids=["requested", "decided"])
+async def test_a_container_leaves_its_layer_once_the_removal_of_its_node_is_stored(
+    *, decided: bool
+) -> None:
+    """A leader that loads the node, and the container with another, would delete the layer."""
+    saver = Remembering()
+    loop = loop_over(saver, Brain(saver))
+    (node,) = loop.state.nodes.values()
+    here = replace(build.container("db"), pinned_node=node.id)
+    web = build.service("web")
+    loop.state.apply(Writes(objects=(here, web)))
+    removal = Writes(removed=(NODE.object_name(node.id),))
+    others = Writes(objects=(replace(web, updated_at=Instant(1)),))
+    moved = Writes(objects=(replace(here, pinned_node=NodeId("")),))
+
+    def decide(state: State, *_: object) -> Decision:
+        moves = decided and state.services[here.id].pinned_node
+        return Decision(writes=moved if moves else Writes())
+
+    async with asyncio.TaskGroup() as group:
+        with patch.object(loop, "_tools", replace(loop._tools, decide=decide)):
+            for writes in (removal, others) if decided else (removal, others, moved):
+                group.create_task(loop.submit(_made(writes), ANONYMOUS))
+            await asyncio.sleep(0)
+            await loop._turn()
+            while loop._requests:
+                await loop._turn()
+    assert saver.saves == [[web.id], [here.id]]
 
 
 async def test_an_agent_is_told_that_a_task_was_removed_whose_stop_was_withheld() -> None:
