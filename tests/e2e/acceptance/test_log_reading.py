@@ -190,8 +190,9 @@ async def test_a_crowd_follows_a_flood_and_memory_is_bounded(fleet: Fleet, size:
     assert f"{FOLLOWERS} readers of logs" in refused
     assert "which is the limit for one caller: end some" in refused
     files = list((fleet.state_dir / host / "logs").glob(f"{task['ID']}*"))
-    assert len(files) <= 3
-    assert sum(path.stat().st_size for path in files) < 500_000_000
+    sizes = {path.stat().st_ino: path.stat().st_size for path in files}  # one has two names
+    assert len(sizes) <= 4
+    assert sum(sizes.values()) < 60_000_000
     assert memory(fleet.daemon(host)) < MEMORY_MAX
     assert memory(fleet.daemon("host1", "controller")) < MEMORY_MAX
     fleet("rm", "-f", name)
