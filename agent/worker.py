@@ -422,18 +422,18 @@ class Worker:
             await before
         if not (record := self._records.get(task_id)) or (limits := record.new_limits) is None:
             return
-        error, interfaces, limited = "", None, False
+        error, joined, limited = "", None, False
         try:
             await self._adjusting.limit(record, limits)
             limited = True
-            interfaces = await self._adjusting.join(record, limits)
+            joined = await self._adjusting.join(record, limits)
         except NotRunning:
             return  # Exited follows, and a restarted agent repeats the change
         except Exception as failure:
             error = _error_text(failure)
             _log.warning("task.limits_refused", task=task_id, error=error)
-        refused = bool(error) and limited
-        self.handle(task_id, events.LimitsChanged(limits, error, refused, interfaces))
+        self.handle(task_id, events.LimitsChanged(limits, error, bool(error) and limited, joined))
+        await self._adjusting.changed(self._records.get(task_id))
 
     async def _clean(self, task_id: TaskId) -> None:
         await self._remove_until_gone(task_id)

@@ -75,6 +75,11 @@ class Adjusting:
             return None
         return await self._join(record, new, new.networks)
 
+    async def changed(self, record: Record | None) -> None:
+        """The record of a task whose change has ended is stored: release what it left."""
+        if record is not None and not record.ended:
+            await self._overlays.keep(record.task_id, addresses_of(record))
+
     async def reattach(self, record: Record) -> None:
         """Attach an adopted task again: watch its interfaces, repair the host's side, and open its
         resolver, whose sockets closed with the former agent. What is left of a refused change is

@@ -127,7 +127,8 @@ class Overlays:
     ) -> Attached:
         """Give the task addresses, a network namespace and, on overlays, a resolver that forwards
         unknown names to `servers` (none: the host's servers). What a task has of these it keeps;
-        it leaves other networks. `calls_api`: the controllers' API is open to it.
+        it leaves other networks, and has its addresses there until `keep`. `calls_api`: the API
+        is open to it.
 
         Raises NetworkFailed: no address is free, or the kernel refused.
         """
@@ -159,9 +160,14 @@ class Overlays:
             await self._resolvers.open(task_id, overlays, servers)
         else:
             await self._resolvers.close(task_id)
+        return self._plan.attached(addresses, path)
+
+    async def keep(self, task_id: TaskId, addresses: Sequence[TaskAddress]) -> None:
+        """Release the task's other addresses, which its stored record names no more: a restarted
+        agent would find one with two tasks otherwise.
+        """
         if self._plan.stay(task_id, addresses):
             await self._notify()
-        return self._plan.attached(addresses, path)
 
     async def join(
         self,

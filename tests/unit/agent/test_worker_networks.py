@@ -10,7 +10,7 @@ from agent.assignment import AssignedTask, Assignment
 from agent.network.base import Attachment, DesiredOverlay, NetworkFailed
 from agent.tasks.record import NewLimits
 from pyswarm_core.ids import NetworkId, TaskId
-from pyswarm_core.objects import TaskDetail
+from pyswarm_core.objects import TaskAddress, TaskDetail
 from pyswarm_core.specs import NetworkAttachment, Resources
 from pyswarm_core.states import TaskState
 from tests.unit.agent.test_worker import IMAGE, NET, NODE, OVERLAY, Host, task
@@ -230,6 +230,30 @@ async def test_a_killed_agent_finishes_or_undoes_what_it_began(tmp_path: Path) -
         assert held(await host.acknowledged(3)) == {NET: "10.128.0.2"}
         assert host.interfaces() == {"eth0": "10.128.0.2"}
         await worker.assign(assigned(on(1, OTHER, name="t2")), NODE)
+
+
+async def test_an_address_is_released_once_no_record_names_it(tmp_path: Path) -> None:
+    """Else a restarted agent could find it with two tasks."""
+    host = Networked(tmp_path)
+    seen: list[tuple[list[NetworkId], list[NetworkId]]] = []
+    async with host.worker() as worker:
+        await host.overlays.assign(assigned())
+        await worker.assign(assigned(on(1, NET, OTHER)), NODE)
+        await host.reaches(T1, TaskState.RUNNING)
+        keep, plan = host.overlays.keep, host.overlays._plan
+
+        async def look(task_id: TaskId, addresses: Sequence[TaskAddress]) -> None:
+            recorded = [one.network_id for one in worker.records[task_id].held]
+            seen.append((recorded, [one.network_id for one in plan.addresses(task_id)]))
+            await keep(task_id, addresses)
+
+        host.overlays.keep = look  # type: ignore[method-assign]
+        await worker.assign(assigned(on(2, OTHER)), NODE)
+        await host.acknowledged(2)
+        async with asyncio.timeout(5):
+            while not seen:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    assert seen == [([OTHER], [OTHER, NET])]
 
 
 async def test_what_was_begun_and_is_not_wanted_any_more_is_undone(tmp_path: Path) -> None:
