@@ -25,6 +25,8 @@ NAME_EXPECTED = (
     " allowed; to pass a directory of the host, use an absolute path"
 )
 
+NAME_TOO_SHORT = "it is too short: expected at least two characters"
+
 _CONSISTENCIES = ("consistent", "cached", "delegated", "default")
 _LABELS = ("z", "Z")
 _NOT_BUILT: Mapping[str, str] = {
@@ -214,14 +216,23 @@ def volume_flag(text: str) -> Mount:
         expected = "expected an absolute path of the host, or the name of a volume"
         raise invalid("--volume", text, expected)
     elif source and not VOLUME_NAME.fullmatch(source):
-        raise invalid("--volume", text, NAME_EXPECTED)
+        raise invalid("--volume", text, name_fault(source))
     else:
         found = Mount(source=source, target=target)
     if not target.startswith("/"):
         raise invalid("--volume", text, "invalid mount path: expected an absolute path")
+    if not target.strip("/"):
+        raise invalid("--volume", text, "invalid specification: destination can't be '/'")
     for word in options:
         found = _with_option(found, word, text)
     return found
+
+
+def name_fault(name: str) -> str:
+    """What is wrong with the name of a volume, after Docker's messages; empty: nothing."""
+    if VOLUME_NAME.fullmatch(name):
+        return ""
+    return NAME_TOO_SHORT if len(name) == 1 and name.isascii() and name.isalnum() else NAME_EXPECTED
 
 
 def _with_option(found: Mount, word: str, text: str) -> Mount:

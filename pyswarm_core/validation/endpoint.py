@@ -101,7 +101,7 @@ def _nameless_problems(network: NetworkAttachment) -> Iterable[Problem]:
         reason = f"network {network.target} has no virtual addresses"
         yield Problem("--network", network.ip, reason, "ip")
     if network.task_ip:
-        expected = "expected --network as well, with a network made by its user"
+        expected = f"expected a network that a user made: {network.target} gives no chosen address"
         yield Problem("--ip", network.task_ip, expected)
 
 

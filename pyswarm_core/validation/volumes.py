@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from pyswarm_core.docker.mounts import NAME_EXPECTED, PROPAGATIONS, VOLUME_NAME, text_of
+from pyswarm_core.docker.mounts import PROPAGATIONS, name_fault, text_of
 from pyswarm_core.limits import NODE_MEMORY_MAX
 from pyswarm_core.specs import ContainerSpec
 from pyswarm_core.validation import text
@@ -80,8 +80,8 @@ def _of_volume(name: str, options: VolumeOptions, shown: str) -> Iterable[Proble
 
 def volume_name_problems(field: str, name: str) -> Iterable[Problem]:
     """Docker's names of volumes."""
-    if not VOLUME_NAME.fullmatch(name):
-        yield Problem(field, name, NAME_EXPECTED, "volume name")
+    if fault := name_fault(name):
+        yield Problem(field, name, fault, "volume name")
     elif len(name) > VOLUME_NAME_MAX:
         expected = f"expected at most {VOLUME_NAME_MAX} characters"
         yield Problem(field, name, expected, "volume name")

@@ -134,7 +134,13 @@ def test_a_service_is_refused_with_the_alternative() -> None:
         (APP, (), "10.0.0", '--ip: value "10.0.0" is not valid: expected an IPv4 address'),
         (APP, (), "fd00::1", "expected an IPv4 address of the network"),
         (BRIDGE, ("x",), "", '--alias: value "x" is not valid: network bridge has no names'),
-        (BRIDGE, (), "10.0.0.9", '--ip: value "10.0.0.9" is not valid'),
+        (
+            BRIDGE,
+            (),
+            "10.0.0.9",
+            '--ip: value "10.0.0.9" is not valid: expected a network that a user made: bridge'
+            " gives no chosen address",
+        ),
     ],
 )
 def test_bad_values_name_the_flag(

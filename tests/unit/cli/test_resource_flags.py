@@ -142,7 +142,7 @@ def test_update_takes_limits_away(script: Script, pyswarm: Pyswarm) -> None:
         ("--mac-address 02:42:ac:11:00:02 --mode global", "expected at most one replica"),
         ("--ip 10.0.0.9 --network app --update-order start-first", "expected stop-first with --ip"),
         ("--ip 10.0.0.9", "expected --network as well"),
-        ("--ip 10.0.0.9 --network host", "expected --network as well"),
+        ("--ip 10.0.0.9 --network host", "expected a network that a user made"),
         ("--ip 10.0.0.9 --network app --replicas 2", "expected at most one replica"),
         ("--ip 10.0.0.9 --network app --mode global", "expected at most one replica"),
         ("--ip x --network app", "expected an IPv4 address of the network"),

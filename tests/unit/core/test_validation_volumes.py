@@ -108,7 +108,7 @@ def test_volumes_do_not_map_ids_yet() -> None:
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
-        (VolumeSpec(name="x"), "invalid characters"),
+        (VolumeSpec(name="x"), "it is too short: expected at least two characters"),
         (VolumeSpec(name="../data"), "invalid characters"),
         (VolumeSpec(name="data", driver="nfs"), "expected local"),
         (VolumeSpec(name="data", driver_opts={"type": "nfs"}), "--mount type=bind"),
