@@ -50,6 +50,28 @@ class Networked(Host):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self.registry.push(IMAGE)
+        self._attach = self.dataplane.attach
+
+    def hang(self, *, made: bool = True) -> asyncio.Event:
+        """From now on attaching does not return, as in an agent that is killed then. `made`: the
+        kernel has the interfaces by then. The event: it has begun.
+        """
+        begun = asyncio.Event()
+
+        async def attach(
+            task_id: TaskId, attachments: Sequence[Attachment], gone: Sequence[NetworkId] = ()
+        ) -> str:
+            path = await self._attach(task_id, attachments, gone) if made else ""
+            begun.set()
+            await asyncio.Event().wait()
+            return path
+
+        self.dataplane.attach = attach  # type: ignore[method-assign]
+        return begun
+
+    def go_on(self) -> None:
+        """Attaching returns again."""
+        self.dataplane.attach = self._attach  # type: ignore[method-assign]
 
     async def acknowledged(self, version: int) -> TaskDetail:
         await self.until(lambda seen: T1 in seen and seen[T1].detail.limits_version == version)
@@ -177,7 +199,7 @@ async def test_a_refused_network_leaves_the_task_as_it_was(tmp_path: Path) -> No
         detail = await host.acknowledged(3)
         assert "address 10.129.0.2 is that of task t2" in detail.limits_error
         assert host.interfaces() == {"eth0": "10.128.0.2"}
-        host.dataplane.attach = real  # type: ignore[method-assign]
+        host.go_on()
         free = on(4, NET, OTHER, net2="10.129.0.3")
         await worker.assign(assigned(free, on(1, OTHER, name="t2")), NODE)
         detail = await host.acknowledged(4)
@@ -188,43 +210,29 @@ async def test_a_refused_network_leaves_the_task_as_it_was(tmp_path: Path) -> No
 async def test_a_killed_agent_finishes_or_undoes_what_it_began(tmp_path: Path) -> None:
     """It is killed after the record names the interface, before and after the kernel has it."""
     host = Networked(tmp_path)
-    real = host.dataplane.attach
-    begun = asyncio.Event()
-    makes = False
-
-    async def hang(
-        task_id: TaskId, attachments: Sequence[Attachment], gone: Sequence[NetworkId] = ()
-    ) -> str:
-        if makes:
-            await real(task_id, attachments, gone)
-        begun.set()
-        await asyncio.Event().wait()
-        raise AssertionError
-
     async with host.worker() as worker:
         await host.overlays.assign(assigned())
         await worker.assign(assigned(on(1, NET)), NODE)
         await host.reaches(T1, TaskState.RUNNING)
-        host.dataplane.attach = hang  # type: ignore[method-assign]
+        begun = host.hang(made=False)
         await worker.assign(assigned(on(2, NET, OTHER)), NODE)
         await begun.wait()
     assert host.interfaces() == {"eth0": "10.128.0.2"}
-    begun, makes = asyncio.Event(), True
+    begun = host.hang()
     async with host.worker() as worker:
         await host.overlays.assign(assigned())
         await begun.wait()
     assert host.interfaces() == {"eth0": "10.128.0.2", "eth1": "10.129.0.2"}
-    host.dataplane.attach = real  # type: ignore[method-assign]
+    host.go_on()
     async with host.worker() as worker:
         await host.overlays.assign(assigned())
         assert held(await host.acknowledged(2)) == {NET: "10.128.0.2", OTHER: "10.129.0.2"}
 
-        host.dataplane.attach = hang  # type: ignore[method-assign]
-        begun, makes = asyncio.Event(), False
+        begun = host.hang(made=False)
         await worker.assign(assigned(on(3, NET)), NODE)
         await begun.wait()
     assert len(host.interfaces()) == 2
-    host.dataplane.attach = real  # type: ignore[method-assign]
+    host.go_on()
     async with host.worker() as worker:
         await host.overlays.assign(assigned(overlays=(OVERLAY,)))
         assert held(await host.acknowledged(3)) == {NET: "10.128.0.2"}
@@ -258,26 +266,15 @@ async def test_an_address_is_released_once_no_record_names_it(tmp_path: Path) ->
 
 async def test_what_was_begun_and_is_not_wanted_any_more_is_undone(tmp_path: Path) -> None:
     host = Networked(tmp_path)
-    real = host.dataplane.attach
-    begun = asyncio.Event()
-
-    async def hang(
-        task_id: TaskId, attachments: Sequence[Attachment], gone: Sequence[NetworkId] = ()
-    ) -> str:
-        path = await real(task_id, attachments, gone)
-        begun.set()
-        await asyncio.Event().wait()
-        return path
-
     async with host.worker() as worker:
         await host.overlays.assign(assigned())
         await worker.assign(assigned(on(1, NET)), NODE)
         await host.reaches(T1, TaskState.RUNNING)
-        host.dataplane.attach = hang  # type: ignore[method-assign]
+        begun = host.hang()
         await worker.assign(assigned(on(2, NET, OTHER)), NODE)
         await begun.wait()
         await worker.assign(assigned(on(3, NET)), NODE)
-    host.dataplane.attach = real  # type: ignore[method-assign]
+    host.go_on()
     async with host.worker():
         await host.overlays.assign(assigned())
         assert held(await host.acknowledged(3)) == {NET: "10.128.0.2"}
@@ -308,7 +305,7 @@ async def test_a_task_that_ends_during_a_change_leaves_nothing(tmp_path: Path) -
         await host.reaches(T1, TaskState.SHUTDOWN)
         await worker.ended(T1).wait()
         assert not host.dataplane.overlay.tasks
-        host.dataplane.attach = real  # type: ignore[method-assign]
+        host.go_on()
         await worker.assign(assigned(on(1, NET, OTHER, name="t2")), NODE)
         status = await host.reaches(T2, TaskState.RUNNING)
         assert held(status.detail)[OTHER] in ("10.129.0.2", "10.129.0.3")
@@ -317,26 +314,15 @@ async def test_a_task_that_ends_during_a_change_leaves_nothing(tmp_path: Path) -
 async def test_an_agent_killed_before_it_edited_files_edits_them(tmp_path: Path) -> None:
     (tmp_path / "resolv.conf").write_text("nameserver 9.9.9.9\n")
     host = Networked(tmp_path)
-    real = host.dataplane.attach
-    begun = asyncio.Event()
-
-    async def hang(
-        task_id: TaskId, attachments: Sequence[Attachment], gone: Sequence[NetworkId] = ()
-    ) -> str:
-        path = await real(task_id, attachments, gone)
-        begun.set()
-        await asyncio.Event().wait()
-        return path
-
     async with host.worker() as worker:
         await host.overlays.assign(assigned())
         await worker.assign(assigned(on(1)), NODE)
         await host.reaches(T1, TaskState.RUNNING)
-        host.dataplane.attach = hang  # type: ignore[method-assign]
+        begun = host.hang()
         await worker.assign(assigned(on(2, "bridge", NET)), NODE)
         await begun.wait()
     assert "9.9.9.9" in host.file("resolv.conf")
-    host.dataplane.attach = real  # type: ignore[method-assign]
+    host.go_on()
     async with host.worker():
         await host.overlays.assign(assigned())
         await host.acknowledged(2)
@@ -346,25 +332,14 @@ async def test_an_agent_killed_before_it_edited_files_edits_them(tmp_path: Path)
 
 async def test_a_change_that_is_refused_after_a_kill_is_undone(tmp_path: Path) -> None:
     host = Networked(tmp_path)
-    real = host.dataplane.attach
-    begun = asyncio.Event()
-
-    async def hang(
-        task_id: TaskId, attachments: Sequence[Attachment], gone: Sequence[NetworkId] = ()
-    ) -> str:
-        path = await real(task_id, attachments, gone)
-        begun.set()
-        await asyncio.Event().wait()
-        return path
-
     async with host.worker() as worker:
         await host.overlays.assign(assigned())
         await worker.assign(assigned(on(1, NET)), NODE)
         await host.reaches(T1, TaskState.RUNNING)
-        host.dataplane.attach = hang  # type: ignore[method-assign]
+        begun = host.hang()
         await worker.assign(assigned(on(2, NET, OTHER)), NODE)
         await begun.wait()
-    host.dataplane.attach = real  # type: ignore[method-assign]
+    host.go_on()
 
     async def refuse(container_id: str, name: str, edit: object) -> None:
         raise OSError("no space left on device")
