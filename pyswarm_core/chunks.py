@@ -50,7 +50,7 @@ class _Kept(NamedTuple):
     reach: bool
     """Addresses and ports of the other tasks."""
     ports: bool
-    """Ports of the newest task."""
+    """Ports of the newest task; also what its image decides, of all tasks."""
 
 
 _KEPT = (
@@ -109,6 +109,11 @@ def _encode(
     return chunk.SerializeToString()
 
 
+def _whole(text: str, size: int) -> str:
+    """The text if it has at most `size` bytes: half a path would be another one."""
+    return text if len(text.encode(errors="replace")) <= size else ""
+
+
 def _is_newest(tasks: Sequence[Task], index: int) -> bool:
     return index + 1 == len(tasks) or tasks[index + 1].slot != tasks[index].slot
 
@@ -123,8 +128,9 @@ def _cut(detail: TaskDetail, kept: _Kept, *, newest: bool) -> TaskDetail:
         detail,
         message=clipped(detail.message, size),
         error=clipped(detail.error, size),
-        limits_error=clipped(detail.limits_error, size // 4),
-        command=clipped(detail.command, size),
+        in_place_error=clipped(detail.in_place_error, size // 4),
+        command=clipped(detail.command, size) if kept.ports else "",
+        image_volumes=_whole(detail.image_volumes, size) if kept.ports else "",
         addresses=detail.addresses if newest or kept.reach else (),
         ports=detail.ports if (kept.ports if newest else kept.reach) else (),
     )

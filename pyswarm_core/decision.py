@@ -4,7 +4,7 @@
 decision.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -19,7 +19,8 @@ from pyswarm_core.views import Event
 
 class EventKind(StrEnum):
     """Kinds of events, as TYPE.ACTION. Objects of every kind also have the events create, update,
-    remove and quarantine: `service.create` and so on.
+    remove and quarantine: `service.create` and so on. Words of an action are joined by `_`, as in
+    Docker's `health_status`; what takes a while has NAME_started and NAME_completed or NAME_failed.
     """
 
     SERVICE_REMOVED = "service.remove"
@@ -37,6 +38,10 @@ class EventKind(StrEnum):
     UPDATE_PAUSED = "service.update_paused"
     UPDATE_COMPLETED = "service.update_completed"
     ROLLBACK = "service.rollback"
+    VOLUME_MOVE_STARTED = "volume.move_started"
+    VOLUME_MOVE_COMPLETED = "volume.move_completed"
+    VOLUME_MOVE_FAILED = "volume.move_failed"
+    VOLUME_FORGOTTEN = "volume.forget"
 
 
 class Writes(msgspec.Struct, frozen=True):
@@ -54,6 +59,19 @@ class Writes(msgspec.Struct, frozen=True):
         return bool(
             self.cluster or self.objects or self.tasks or self.removed or self.removed_tasks
         )
+
+    def parts(self, count: int) -> "Iterator[Writes]":
+        """The writes in parts of so many objects, to be applied one after the other. What the
+        change is about, which is last, comes first; what is removed goes with the last part.
+        """
+        if len(self.objects) <= count:
+            yield self
+            return
+        objects = (self.objects[-1], *self.objects[:-1])
+        *firsts, last = range(0, len(objects), count)
+        for first in firsts:
+            yield Writes(objects=objects[first : first + count])
+        yield msgspec.structs.replace(self, objects=objects[last:])
 
     def of(self, kind: Kind[Item, Id]) -> list[Item]:
         """The objects of that kind to put."""
@@ -100,10 +118,14 @@ class Cursor(NamedTuple):
     """Of a global service, the lowest number of a node that may lack its slot: they are looked for
     after the last slot, and no part of the round before that does.
     """
+    woken: bool = False
+    """Whether it is decided because another service changed: then it wakes none in turn."""
 
 
 BEGINNING = Cursor()
 """The start of a round."""
+WOKEN = Cursor(woken=True)
+"""The start of a round over a service that has not changed."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -116,6 +138,8 @@ class Decision(msgspec.Struct, frozen=True):
     """
     cluster_wake: Instant = NEVER
     """When the cluster can next change by time alone, if this decision examined it."""
+    volumes_wake: Instant = NEVER
+    """When a volume can next change by time alone. Every decision examines all that can."""
     again: dict[ServiceId, Cursor] = {}
     """Services whose decision was cut to bound its size: decide again, from this position, after
     applying the writes.
@@ -151,8 +175,11 @@ class Dirty:
         self.networks: set[NetworkId] = set()
         """Networks in which a block or a virtual address was released."""
         self.cluster = False
+        self.volumes = False
+        """Volumes with work, or its time: every decision examines them."""
         self.quarantined: Collection[str] = ()
         """Services to leave out unless they are in `services`."""
 
     def __bool__(self) -> bool:
-        return bool(self.services or self.nodes or self.freed or self.networks or self.cluster)
+        changed = self.services or self.nodes or self.freed or self.networks
+        return bool(changed or self.cluster or self.volumes)

@@ -26,14 +26,16 @@ NO_LEADER = "there is no leader now"
 """In the text of an Unavailable: nothing was done, and a leader will be elected soon."""
 
 
-def reason_of(error: OSError, path: str = "") -> str:
-    """`no space left on device: /var/lib/x`; `path` is used if the error names none."""
+def reason_of(error: OSError, path: str = "", *, told: str = "") -> str:
+    """`no space left on device: /var/lib/x`; `path` is used if the error names none. The path that
+    the text before has `told` is left out.
+    """
     if error.strerror is None:
         return str(error) or type(error).__name__
     name = error.filename if error.filename is not None else path
     text = error.strerror[:1].lower() + error.strerror[1:]
     shown = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
-    return f"{text}: {shown}" if shown else text
+    return f"{text}: {shown}" if shown not in ("", told) else text
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -146,8 +148,9 @@ def similar(word: str, words: Iterable[str]) -> str:
     """`; did you mean manager?`, to follow the list of valid words; empty if none is close."""
     from difflib import get_close_matches  # daemons seldom need its memory
 
-    close = get_close_matches(word[:64].casefold(), list(words), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    known = {one.casefold(): one for one in words}
+    close = get_close_matches(word[:64].casefold(), known, n=1)
+    return f"; did you mean {known[close[0]]}?" if close else ""
 
 
 def unfit(reason: str) -> InvalidArgument:

@@ -20,8 +20,9 @@ from google.protobuf.message import Message
 
 from pyswarm_core.api.v1 import objects_pb2
 from pyswarm_core.codec import from_proto, to_proto
-from pyswarm_core.identity.users import User, UserId
+from pyswarm_core.identity.users import STACK_LABEL, User, UserId
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
+from pyswarm_core.natural import natural
 from pyswarm_core.objects import (
     Cluster,
     Network,
@@ -31,7 +32,9 @@ from pyswarm_core.objects import (
     PreviousSpec,
     Service,
 )
+from pyswarm_core.payloads.payload import Config, PayloadId, Secret
 from pyswarm_core.specs import PREDEFINED_NETWORKS
+from pyswarm_core.stacks.stack import Stack, StackId
 from pyswarm_core.volumes.volume import Volume, VolumeId
 
 Item = TypeVar("Item", bound=Object)
@@ -71,7 +74,7 @@ class Kind(msgspec.Struct, Generic[Item, Id], frozen=True, kw_only=True):
     unique_name: Callable[[Item], str | None] = lambda item: _spec(item).name
     """The name that is unique within the kind; None: the object has none."""
     labels: Callable[[Item], Mapping[str, str]] = lambda item: _spec(item).labels
-    order: Callable[[Item], Any] = lambda item: _spec(item).name
+    order: Callable[[Item], Any] = lambda item: natural(_spec(item).name)
     """The order of lists."""
     sensitive: tuple[str, ...] = ()
     """Fields that no API returns, as `spec.data`, and that are stored encrypted
@@ -152,6 +155,29 @@ VOLUME = Kind(
     struct=Volume,
     message=objects_pb2.Volume,
     unique_name=lambda volume: None if volume.removing else volume.spec.name,
+    sensitive=("secret_opts",),
+)
+SECRET = Kind(
+    name="secret",
+    id_type=PayloadId,
+    struct=Secret,
+    message=objects_pb2.Payload,
+    unique_name=lambda secret: secret.title,
+    sensitive=("data",),
+)
+CONFIG = Kind(
+    name="config",
+    id_type=PayloadId,
+    struct=Config,
+    message=objects_pb2.Payload,
+    unique_name=lambda config: config.title,
+)
+STACK = Kind(
+    name="stack",
+    id_type=StackId,
+    struct=Stack,
+    message=objects_pb2.Stack,
+    labels=lambda stack: {STACK_LABEL: stack.spec.name},
 )
 USER = Kind(
     name="user",
@@ -163,22 +189,35 @@ USER = Kind(
 )
 
 KINDS: dict[str, Kind[Any, Any]] = {
-    kind.name: kind for kind in (NODE, NETWORK, VOLUME, SERVICE, USER)
+    kind.name: kind for kind in (NODE, NETWORK, VOLUME, SECRET, CONFIG, STACK, SERVICE, USER)
 }
 """By name. A kind comes after the kinds that it refers to: objects are saved in this order, and
-deleted in the reverse one.
+deleted in the reverse one. A stack comes before its services: it says what is missing of them.
 """
-
 _PARTS: Mapping[type[msgspec.Struct], type[Message]] = {
     PreviousSpec: objects_pb2.PreviousSpec,
     NodeDescription: objects_pb2.NodeDescription,
 }
 
 
+def in_order() -> Iterator[tuple[str, ...]]:
+    """The kinds, of whose objects those of a later part are stored once the store has those of the
+    earlier ones: versions before what names them, and stacks before what is missing of them.
+    """
+    first = ((SECRET.name, CONFIG.name), (STACK.name,))
+    yield from first
+    yield tuple(kind for kind in KINDS if not any(kind in part for part in first))
+
+
 def kind_of(item: Object) -> Kind[Any, Any]:
     """The kind of an object."""
-    struct = type(item)
-    return next(kind for kind in _all() if kind.struct is struct)
+    name = _name_of(type(item))
+    return KINDS.get(name, CLUSTER)
+
+
+@cache
+def _name_of(struct: type[Object]) -> str:
+    return next(kind.name for kind in _all() if kind.struct is struct)
 
 
 def split_name(name: str) -> tuple[str, str]:

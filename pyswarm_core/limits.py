@@ -6,11 +6,12 @@ exceeded.
 
 from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, SECOND
 
-PROTOCOL = 8
+PROTOCOL = 9
 """The protocol between agents and controllers; raised when the meaning of a message changes. 1:
 every version before the number was sent; 3: an agent accepts assignments in parts; 4: an agent
 knows frozen tasks; 5: an agent changes the limits of running containers and makes checks; 6: an
-agent has a certificate; 7: an agent keeps the writable layers of containers; 8: it mounts volumes.
+agent has a certificate; 7: an agent keeps the writable layers of containers; 8: it mounts volumes;
+9: it sends and receives copies of volumes, expands templates, and has secrets and configs.
 """
 PROTOCOL_OLDEST = 6
 """The oldest protocol that is still supported: others cannot authenticate."""
@@ -18,6 +19,8 @@ LAYERS_PROTOCOL = 7
 """Agents before this protocol get no task of a container."""
 VOLUMES_PROTOCOL = 8
 """Agents before this protocol get no task with mounts: they would start it without its data."""
+TEMPLATES_PROTOCOL = PAYLOADS_PROTOCOL = 9
+"""Agents before this protocol get no task with templates, secrets or configs."""
 
 CHUNK_SLOTS = 128
 """Slots per stored chunk: the smallest write amplification at the same load time."""
@@ -76,6 +79,9 @@ DECISION_FITS = 1_000_000
 
 SLICE_TASKS = 2_000
 """Tasks that one slice of a request examines before it yields (about 5 ms)."""
+
+SLICE_OBJECTS = 100
+"""Objects that one slice of a request puts into the state (20 to 100 us each)."""
 
 SLICE_BYTES = 64 * 1024
 """Bytes that one slice converts to messages before it yields (5 to 10 ms)."""

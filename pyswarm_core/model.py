@@ -26,6 +26,8 @@ _INITIALISMS = {
     "enable_ipv6": "EnableIPv6",
     "dns_config": "DNSConfig",
     "cpu": "CPU",
+    "uid": "UID",
+    "gid": "GID",
     "pid": "PID",
     "uts": "UTS",
     "oom": "OOM",

@@ -14,8 +14,10 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.identity.author import Author
 from pyswarm_core.identity.certificates import CertificateAuthority, EncryptionKey, NodeCertificate
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
+from pyswarm_core.images.disk import ImageDisk
 from pyswarm_core.limits import DETAIL_LENGTH_OLD
 from pyswarm_core.model import Model, docker_name
+from pyswarm_core.resources import NodeResources as NodeResources
 from pyswarm_core.specs import (
     ClusterSpec,
     NetworkSpec,
@@ -26,6 +28,7 @@ from pyswarm_core.specs import (
     TaskSpec,
     UpdateConfig,
 )
+from pyswarm_core.stacks.dependencies import OPEN, Gate
 from pyswarm_core.states import Capability, NodeState, TaskState, UpdateState, ends_by_itself, lives
 
 
@@ -139,10 +142,8 @@ class Service(Object, frozen=True):
     update_status: UpdateStatus | None = None
     """None: it was never updated."""
     same_template: tuple[VersionRange, ...] = ()
-    """Versions before `template_version` whose tasks have the current template: a rollback keeps
-    those tasks.
-    """
-    limits_version: int = 0
+    """Versions before `template_version` whose tasks have its template: a rollback keeps them."""
+    in_place_version: int = 0
     """The spec version that last changed limits, or networks of a container; 0: none did."""
     started_at: Instant = Instant(0)
     """When it was last started after a stop: tasks that ended before then run again; 0: never."""
@@ -152,6 +153,7 @@ class Service(Object, frozen=True):
     """Of a container that is being removed: its anonymous volumes go too."""
     updated_by: Author | None = None
     """Who made its last version; None: a controller, or a caller without a name."""
+    gate: Gate = OPEN
 
     def is_current(self, spec_version: int) -> bool:
         """Whether tasks of that spec version have the current template."""
@@ -239,12 +241,12 @@ class TaskDetail(Model, frozen=True):
     health: HealthState = HealthState.NONE
     ran: int = 0
     """Nanoseconds that it was running; 0 until it has ended, and if it never became healthy."""
-    limits_version: int = 0
+    in_place_version: int = 0
     """The spec version whose limits it has (of a container, and networks), or refused; 0: those
     that it was made with.
     """
-    limits_error: str = ""
-    """Why its limits could not be changed to those of `limits_version`."""
+    in_place_error: str = ""
+    """Why its limits could not be changed to those of `in_place_version`."""
     told_to_end: bool = False
     """It ended by itself after the controller had told it to end: no failure. Set by `State`."""
     paused: bool = False
@@ -252,7 +254,9 @@ class TaskDetail(Model, frozen=True):
     command: str = ""
     """Its command line as shell words, cut, if the image decides a part; empty: the spec's."""
     networks_refused: bool = False
-    """`limits_error` is why a running container could not join its networks."""
+    """`in_place_error` is why a running container could not join its networks."""
+    image_volumes: str = ""
+    """The paths of volumes that its image's VOLUME made, as shell words; as many as fit."""
 
 
 NO_DETAIL = TaskDetail()
@@ -271,7 +275,8 @@ def clipped(text: str, size: int) -> str:
 
 def shortened(detail: TaskDetail) -> TaskDetail:
     """The details kept of an old ended task; the same object if nothing is cut."""
-    if not (detail.addresses or detail.ports or detail.message or detail.error or detail.command):
+    texts = detail.message or detail.error or detail.command or detail.image_volumes
+    if not (detail.addresses or detail.ports or texts):
         return detail
     short = TaskDetail(
         message=clipped(detail.message, DETAIL_LENGTH_OLD),
@@ -364,13 +369,6 @@ class Platform(Model, frozen=True):
     os: str = "linux"
 
 
-class NodeResources(Model, frozen=True):
-    """The resources of a node."""
-
-    nano_cpus: int = 0
-    memory_bytes: int = 0
-
-
 class NodeDescription(Model, frozen=True):
     """An agent's description of its host."""
 
@@ -417,6 +415,7 @@ class NodeStatus(Model, frozen=True):
     """Its IPv6 addresses, by which hosts of the routing mesh recognise its connections."""
     faults: tuple[NodeFault, ...] = ()
     """The faults that its agent reported last."""
+    image_disk: ImageDisk = ImageDisk()
 
 
 class Node(Object, frozen=True):
@@ -497,3 +496,5 @@ class Cluster(Object, frozen=True):
     """
     scrape_token: str = ""
     """What callers of metrics show; empty in a fleet of an earlier version: nobody is served."""
+    nodes_evicted: int = 0
+    """Nodes removed by force: agents show registries of the fleet another password after each."""

@@ -1,4 +1,4 @@
-"""Limits and reservations of one task, with Docker's names, units and defaults. PURE values."""
+"""Resources of tasks and nodes, with Docker's names, units and defaults. PURE values."""
 
 from pyswarm_core.model import Model
 
@@ -48,11 +48,34 @@ class Limits(Model, frozen=True):
     """Bits a second that it may receive on each of its interfaces."""
 
 
+class DiscreteResource(Model, frozen=True, kw_only=True):
+    """A number of resources of a kind that users define."""
+
+    kind: str
+    value: int
+
+
+class NamedResource(Model, frozen=True, kw_only=True):
+    """One resource of a kind that is a set: a task has it alone."""
+
+    kind: str
+    value: str
+
+
+class GenericResource(Model, frozen=True, kw_only=True):
+    """Resources that users define, as in Docker; one of the two is set."""
+
+    discrete_resource_spec: DiscreteResource | None = None
+    named_resource_spec: NamedResource | None = None
+
+
 class Reservations(Model, frozen=True):
     """Resources that the scheduler reserves on a node."""
 
     nano_cpus: int = 0
     memory_bytes: int = 0
+    generic_resources: tuple[GenericResource, ...] = ()
+    """Numbers of kinds; a task's agent chooses the names."""
 
 
 class Resources(Model, frozen=True):
@@ -66,3 +89,11 @@ class Resources(Model, frozen=True):
     """0..100; -1 leaves the kernel's default."""
     oom_kill_disable: bool = False
     """A process that reaches the memory limit waits; only cgroup v1 can do this."""
+
+
+class NodeResources(Model, frozen=True):
+    """The resources of a node."""
+
+    nano_cpus: int = 0
+    memory_bytes: int = 0
+    generic_resources: tuple[GenericResource, ...] = ()

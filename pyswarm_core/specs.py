@@ -15,9 +15,11 @@ from pyswarm_core.identity.limits import CERT_EXPIRY
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.limits import AGENT_GRACE, HISTORY_MAX
 from pyswarm_core.model import Model
+from pyswarm_core.payloads.references import ConfigReference, Reference, SecretReference
 from pyswarm_core.resources import Limits as Limits
 from pyswarm_core.resources import Reservations as Reservations
 from pyswarm_core.resources import Resources as Resources
+from pyswarm_core.stacks.dependencies import Dependency
 from pyswarm_core.states import Availability
 from pyswarm_core.volumes.mounts import Mount, volumes_of, writes_volumes
 
@@ -82,7 +84,7 @@ class ContainerSpec(Model, frozen=True):
     args: tuple[str, ...] = ()
     """Replaces the image's command."""
     env: tuple[str, ...] = ()
-    """`NAME=value`, later ones win."""
+    """`NAME=value`, later ones win; `NAME` takes away the image's."""
     dir: str = ""
     user: str = ""
     groups: tuple[str, ...] = ()
@@ -141,6 +143,13 @@ class ContainerSpec(Model, frozen=True):
     0: at once.
     """
     mounts: tuple[Mount, ...] = ()
+    secrets: tuple[SecretReference, ...] = ()
+    configs: tuple[ConfigReference, ...] = ()
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """The secrets and configs that it uses."""
+        return (*self.secrets, *self.configs)
 
 
 class RestartPolicy(Model, frozen=True):
@@ -165,6 +174,15 @@ class Placement(Model, frozen=True):
     """Labels to spread over, outermost first: `node.labels.zone`."""
     max_replicas: int = 0
     """Per node; 0 is unlimited."""
+    volumes: str = ""
+    """`pinned` or `any`: of volumes that its first task creates; empty: pinned, of a global service
+    any.
+    """
+
+    @property
+    def leaves_volumes(self) -> bool:
+        """Whether tasks may start without the data of a volume, on a copy of another node."""
+        return self.volumes == "any"
 
 
 PREDEFINED_NETWORKS = ("host", "none", "bridge")
@@ -370,6 +388,7 @@ class ServiceSpec(Model, frozen=True):
     rollback_config: UpdateConfig = UpdateConfig()
     stopped: bool = False
     """No task runs; the number of replicas is kept."""
+    depends_on: tuple[Dependency, ...] = ()
 
 
 class RegistryLogin(Model, frozen=True):
@@ -396,6 +415,8 @@ class NodeSpec(Model, frozen=True):
     labels: dict[str, str] = {}
     role: str = "worker"
     availability: Availability = Availability.ACTIVE
+    move_volumes: bool = False
+    """Of a drained node: the volumes with their only copies there are moved."""
 
 
 class IpamConfig(Model, frozen=True):
@@ -456,9 +477,7 @@ class ClusterSpec(Model, frozen=True):
     heartbeat_period: int = 1 * SECOND
     """The heartbeat period of a small fleet; it grows with the fleet."""
     agent_grace: int = AGENT_GRACE
-    """A silent agent whose host answers probes is down after this long, and never before three
-    heartbeat periods.
-    """
+    """When a silent agent whose host answers probes is down; at least three heartbeat periods."""
     task_history_limit: int = 5
     """Ended tasks kept per slot (Swarm's default)."""
     default_address_pool: tuple[str, ...] = ("10.128.0.0/9",)
@@ -470,6 +489,8 @@ class ClusterSpec(Model, frozen=True):
     """The lifetime of a new certificate."""
     autolock: bool = False
     """A restarted controller is locked until somebody enters the unlock key."""
+    allowed_bind_paths: tuple[str, ...] = ()
+    """Operators may bind what is beneath these paths of the nodes."""
 
     @property
     def history_kept(self) -> int:

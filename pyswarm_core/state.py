@@ -18,10 +18,13 @@ import numpy as np
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
+from pyswarm_core.indexes.dependents import Dependents, is_held_whole
 from pyswarm_core.indexes.endpoints import NO_ENDPOINT, EndpointIndex
 from pyswarm_core.indexes.joined import JoinedNetworks, networks_left
 from pyswarm_core.indexes.layers import KeptLayers
 from pyswarm_core.indexes.nodes import NodeTable
+from pyswarm_core.indexes.payloads import PAYLOAD_KINDS, PayloadVersions, put_payload
+from pyswarm_core.indexes.sources import BindSources
 from pyswarm_core.indexes.tasks import (
     NO_FOOTPRINT,
     Footprint,
@@ -50,21 +53,11 @@ from pyswarm_core.kinds import (
     split_name,
 )
 from pyswarm_core.limits import CHUNK_SLOTS
-from pyswarm_core.objects import (
-    Cluster,
-    Network,
-    Node,
-    Object,
-    Service,
-    Task,
-    TaskStatus,
-    reported,
-)
+from pyswarm_core.objects import Cluster, Network, Node, Object, Service, Task, TaskStatus, reported
 from pyswarm_core.states import TaskState, ends_by_itself, is_terminal, occupies, reported_by_agent
 
 _RUNNING = TaskState.RUNNING
 _ASSIGNED = TaskState.ASSIGNED
-_FROZEN = TaskState.FROZEN
 _service_id = attrgetter("service_id")
 
 _Loads = dict[NodeId, list[int]]
@@ -96,7 +89,10 @@ class State:
         self.unplaced = Unplaced(self.services)
         self.global_services: dict[ServiceId, None] = {}
         self.layers = KeptLayers()
+        self.dependents = Dependents()
         self.copies = Copies()
+        self.payloads = {name: PayloadVersions() for name in PAYLOAD_KINDS}
+        self.sources = BindSources(self.node_table)
         self.tasks_in_state = [0] * len(TaskState)
         self._of_service: dict[ServiceId, ServiceTasks] = {}
         self._of_node: defaultdict[NodeId, dict[TaskId, Task]] = defaultdict(dict)
@@ -117,9 +113,7 @@ class State:
         self.virtual_ips = self._endpoints.virtual_ips
         """The service of each virtual address of a network; addresses as numbers."""
         self.published = self._endpoints.published
-        """The services that publish a port, in either mode, without ports whose number the agent
-        chooses.
-        """
+        """The services that publish a port, in either mode, unless the agent chooses its number."""
 
     def of(self, kind: Kind[Item, Id]) -> dict[Id, Item]:
         """The objects of a kind by their ids."""
@@ -247,6 +241,7 @@ class State:
                 self._count_lost(task, 1)
             drop(self.node_of_number, old.number, node_id)
             self.node_table.remove(node_id)
+            self.sources.forget(node_id)
             self.idle_blocks.put_node(old.number)
 
     def _index_put_node(self, node: Node) -> None:
@@ -284,6 +279,9 @@ class State:
         self, service_id: ServiceId, old: Service | None, service: Service | None
     ) -> None:
         self.layers.put(service_id, old, service)
+        self.dependents.put(old, service)
+        self.copies.put_service(service_id, old, service)
+        self.sources.put(service_id, old, service)
         had = old.endpoint if old is not None else NO_ENDPOINT
         has = service.endpoint if service is not None else NO_ENDPOINT
         for network_id in self._endpoints.put(service_id, had, has):
@@ -303,6 +301,7 @@ class State:
             group.expect(service)
             if service.spec.mode.is_container:
                 self._rejoin(service, group)
+            self._update_unplaced(service_id, group, service.updated_at)
         self.unplaced.respecified(service_id)
         if service.spec.mode.per_node:
             self.global_services[service_id] = None
@@ -375,7 +374,7 @@ class State:
         rows = [row for row in map(self.node_table.rows.get, node_ids) if row is not None]
         taken = np.array(rows, np.int64)
         self.node_table.occupy(taken, footprint.nano_cpus, footprint.memory_bytes)
-        self.node_table.hold(taken, footprint.ports, 1)
+        self.node_table.hold(taken, footprint.ports, footprint.generic, 1)
         self._joined.add(footprint.networks, node_ids)
 
     def _put_task(self, task: Task, group: ServiceTasks, loads: _Loads) -> None:
@@ -420,23 +419,23 @@ class State:
         group.count(task, sign)
         desired = task.desired_state <= _RUNNING
         if desired and state < _ASSIGNED:
-            self._update_unplaced(task, group)
+            self._update_unplaced(task.service_id, group, task.created_at)
         if task.node_id:
             load = loads.get(task.node_id)
             if load is None:
                 load = loads[task.node_id] = [0, 0, 0, 0]
-            if desired or task.desired_state is _FROZEN:
+            if desired or task.desired_state is TaskState.FROZEN:
                 load[0] += sign
             if state >= _ASSIGNED:
                 self._count_occupied(task, sign, load)
                 if group.service is not None and group.service.spec.mode.is_container:
                     self._count_left(task, sign)
 
-    def _update_unplaced(self, task: Task, group: ServiceTasks) -> None:
-        if group.pending:
-            self.unplaced.add(task.service_id, task.created_at)
+    def _update_unplaced(self, service_id: ServiceId, group: ServiceTasks, since: Instant) -> None:
+        if group.pending and not (group.service and is_held_whole(group.service)):
+            self.unplaced.add(service_id, since)
         else:
-            self.unplaced.discard(task.service_id)
+            self.unplaced.discard(service_id)
 
     def _count_occupied(self, task: Task, sign: int, load: list[int]) -> None:
         footprint = self._footprints.get((task.service_id, task.spec_version)) or self.footprint(
@@ -446,8 +445,9 @@ class State:
         load[2] += sign * footprint.nano_cpus
         load[3] += sign * footprint.memory_bytes
         self._joined.count(footprint.networks, task.node_id, sign)
-        if footprint.ports and (row := self.node_table.rows.get(task.node_id)) is not None:
-            self.node_table.hold(np.array([row]), footprint.ports, sign)
+        ports, generic = footprint.ports, footprint.generic
+        if (ports or generic) and (row := self.node_table.rows.get(task.node_id)) is not None:
+            self.node_table.hold(np.array([row]), ports, generic, sign)
 
     def _refresh_blocks(self, network_id: NetworkId, node_id: NodeId) -> None:
         node = self.nodes.get(node_id)
@@ -488,6 +488,7 @@ _INDEXES: Mapping[str, Callable[[State, Any, Any, Any], None]] = {
     NETWORK.name: State._index_network,
     SERVICE.name: State._index_service,
     VOLUME.name: lambda state, *change: state.copies.put(*change),
+    **dict.fromkeys(PAYLOAD_KINDS, lambda state, *change: put_payload(state.payloads, *change)),
     USER.name: lambda state, *change: state.token_owners.put(*change),
 }
 """The indexes of single kinds, beside names: called with an id, the old object and the new one."""

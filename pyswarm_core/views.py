@@ -46,6 +46,10 @@ class Info(msgspec.Struct, frozen=True):
     protocol: int = 1
     nodes_other_protocol: int = 0
     """Nodes whose agents have another protocol than the controller."""
+    registry: str = ""
+    """Where nodes reach this controller's registry; empty: it has none."""
+    registry_problem: str = ""
+    """Why it does not serve; empty: it does."""
 
 
 class ServiceSummary(msgspec.Struct, frozen=True):
@@ -344,42 +348,6 @@ class StatsPart(msgspec.Struct, frozen=True):
     node_name: str
     tasks: tuple[NamedStats, ...]
     warning: str
-
-
-class ImageProgress(msgspec.Struct, frozen=True):
-    """The progress of a pull; a total of 0 is unknown."""
-
-    status: str = ""
-    done_bytes: int = 0
-    total_bytes: int = 0
-
-
-class NodeImageProgress(msgspec.Struct, frozen=True):
-    """The progress of one node's pull."""
-
-    node_name: str
-    progress: ImageProgress = ImageProgress()
-    """The last one received, if it is done."""
-    error: str = ""
-    done: bool = False
-
-
-class Image(msgspec.Struct, frozen=True):
-    """An image in a node's storage."""
-
-    id: str
-    digest: str
-    names: tuple[str, ...]
-    size_bytes: int
-    created: str
-
-
-class NodeImages(msgspec.Struct, frozen=True):
-    """The images of one node, or the error."""
-
-    node_name: str
-    images: tuple[Image, ...]
-    error: str
 
 
 class CheckResult(Model, frozen=True):

@@ -1,4 +1,4 @@
-"""One set of options for every gRPC channel and server. SHELL.
+"""One set of options for every gRPC channel and server, and for gRPC's own poller. SHELL.
 
 Keepalive needs `ping_timeout_ms` too: without it a half-open connection is detected only after a
 minute.
@@ -11,6 +11,9 @@ A server's limits hold before anything is known of a caller; each was seen to ha
 one that is exact: from `max_metadata_size` on, calls fail at random. Without `bdp_probe` a stream
 that nobody reads holds 64 KiB; with it gRPC grew the windows, and held 4 MiB of each.
 """
+
+import gc
+import socket
 
 from pyswarm_core.clock import MILLISECOND
 from pyswarm_core.limits import (
@@ -63,3 +66,34 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.so_reuseport", 0),
 )
+
+_POLLER = "PollerCompletionQueue"
+"""The class of the object in grpc.aio that has both ends of the socket."""
+
+
+def unblock_poller() -> None:
+    """Let gRPC's polling thread never wait for the event loop. A daemon calls it once, in its loop.
+
+    For each completed operation the thread writes a byte to a socket of the loop, which reads one
+    per pass. After 280 bytes the write blocks, until most are read: hundreds of passes, in which no
+    connection of the process is read. Answers to pings are then late, and leases and sessions end.
+    A byte that is not written is not needed, since the socket has others. The smallest buffer of
+    the kernel has room for a few, and so spares most of the passes.
+
+    Raises RuntimeError if this release of gRPC has no such socket.
+    """
+    import grpc.aio
+
+    grpc.aio.init_grpc_aio()  # type: ignore[attr-defined]  # the stubs lack it
+    ends = [
+        end
+        for queue in gc.get_objects()
+        if type(queue).__name__ == _POLLER
+        for end in gc.get_referents(queue)
+        if isinstance(end, socket.socket)
+    ]
+    if len(ends) != 2:
+        raise RuntimeError("this release of gRPC is not supported: its poller has no socket")
+    for end in ends:
+        end.setblocking(False)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)

@@ -8,7 +8,6 @@ the longest path that the kernel accepts.
 import os
 from contextlib import suppress
 from pathlib import Path
-from secrets import token_hex
 
 _DEPTH = 32
 """Levels of recursion, and of open descriptors: few trees are deeper, and these cost one rename per
@@ -80,5 +79,5 @@ class _Removal:
 
     def _move_to_top(self, name: str, parent: int) -> None:
         # A random name cannot be that of an entry.
-        os.rename(name, f".removed-{token_hex(16)}", src_dir_fd=parent, dst_dir_fd=self._top)
+        os.rename(name, f".removed-{os.urandom(16).hex()}", src_dir_fd=parent, dst_dir_fd=self._top)
         self._has_moved = True

@@ -17,6 +17,8 @@ _KEPT = frozenset(
     {"Spec", "Labels", "Resources", "Limits", "Reservations", "Global", "Placement", "Version"}
 )
 """Maps that Docker shows even if they are empty."""
+_OF_USERS = frozenset({"Labels", "Annotations", "Options", "Sysctls"})
+"""Maps whose keys and values are users', which may be empty."""
 _UNSET = frozenset(
     {
         "NanoCPUs",
@@ -135,7 +137,7 @@ def _pruned(value: Any) -> Any:
         return [_pruned(item) for item in value]
     if not isinstance(value, dict):
         return value
-    found = {key: _pruned(item) for key, item in value.items()}
+    found = {key: item if key in _OF_USERS else _pruned(item) for key, item in value.items()}
     return {key: item for key, item in found.items() if not _is_unset(key, item)}
 
 

@@ -5,9 +5,9 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from pyswarm_core.constraints import parse_preference
+from pyswarm_core.constraints import VALUES, parse_preference
 from pyswarm_core.docker.units import INT64_MAX, parse_integer, parse_size
-from pyswarm_core.errors import InvalidArgument, invalid
+from pyswarm_core.errors import InvalidArgument, invalid, unfit
 from pyswarm_core.plaintext import is_utf8, split_lines
 from pyswarm_core.resources import ThrottleDevice, WeightDevice
 from pyswarm_core.specs import NetworkAttachment, Ulimit
@@ -181,3 +181,15 @@ def command(text: str) -> tuple[str, ...]:
         return tuple(shlex.split(text))
     except ValueError as error:
         raise invalid("command", text, str(error).lower()) from None
+
+
+def platform(text: str) -> tuple[str, ...]:
+    """`OS[/ARCH[/VARIANT]]` as constraints of the node's platform. Raises InvalidArgument."""
+    system, slash, architecture = text.partition("/")
+    systems = VALUES["node.platform.os"]
+    if system not in systems or (slash and not architecture):
+        raise unfit(f"expected OS/ARCH, as in linux/amd64, OS one of {', '.join(systems)}")
+    found = (f"node.platform.os=={system}",)
+    if not architecture:
+        return found
+    return (*found, f"node.platform.arch=={architecture.partition('/')[0]}")

@@ -1,44 +1,106 @@
-"""Images on the nodes of a fleet in the form of Docker's API, as `inspect` shows them. PURE."""
+"""Images in the form of Docker's API, as `inspect` and `history` show them. PURE.
+
+A configuration is of whoever built the image: what has another type than it should is shown as if
+it were absent.
+"""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.views import Image, NodeImages
+from pyswarm_core.images.views import InspectedImage
 
-_ID_MIN = 4
-"""Letters of an id that a prefix has at least."""
+_NEVER = "0001-01-01T00:00:00Z"
+_MISSING = "<missing>"
 
 
-def document(ref: str, nodes: Iterable[NodeImages]) -> dict[str, Any] | None:
-    """The image of that name or id, and the nodes that have it; None if none does."""
-    holders = [(node, image) for node in nodes for image in node.images if _is(image, ref)]
-    if not holders:
-        return None
-    image = holders[0][1]
-    same = [(node, one) for node, one in holders if one.id == image.id]
-    names = sorted({name for _, one in same for name in one.names})
-    familiar = [_familiar(name) for name in names]
-    return {
+class Step(NamedTuple):
+    """One line of `history`."""
+
+    id: str
+    created: str
+    """RFC 3339; empty if it is not known."""
+    created_by: str
+    size_bytes: int
+    comment: str
+
+
+def document(image: InspectedImage) -> dict[str, Any]:
+    """The image in Docker's form, with the nodes that have it and the services that need it."""
+    config = _config(image)
+    run, rootfs = _dict(config, "config"), _dict(config, "rootfs")
+    names = [_familiar(name) for name in image.names]
+    found = {
         "Id": f"sha256:{image.id.removeprefix('sha256:')}",
-        "RepoTags": [name for name in familiar if "@" not in name],
-        "RepoDigests": [name for name in familiar if "@" in name] or _digests(names, image.digest),
-        "Created": image.created,
+        "RepoTags": [name for name in names if "@" not in name],
+        "RepoDigests": [name for name in names if "@" in name]
+        or _digests(image.names, image.digest),
+        "Parent": "",
+        "Comment": _comment(config),
+        "Created": _text(config, "created"),
+        "DockerVersion": _text(config, "docker_version"),
+        "Author": _text(config, "author"),
+        "Config": run,
+        "Architecture": _text(config, "architecture"),
+        "Os": _text(config, "os"),
         "Size": image.size_bytes,
-        "Nodes": sorted(node.node_name for node, _ in same),
+        "GraphDriver": {"Data": None, "Name": "overlay"},
+        "RootFS": {"Type": "layers", "Layers": _list(rootfs, "diff_ids")},
+        "Metadata": {"LastTagTime": _NEVER},
+        "Nodes": list(image.nodes),
+        "Services": list(image.services),
     }
+    if variant := _text(config, "variant"):
+        found["Variant"] = variant
+    return found
 
 
-def _is(image: Image, ref: str) -> bool:
-    digits = image.id.removeprefix("sha256:")
-    wanted = ref.removeprefix("sha256:")
-    if len(wanted) >= _ID_MIN and digits.startswith(wanted):
-        return True
-    name = _familiar(ref)
-    return name in map(_familiar, image.names) or (
-        "@" in name and name.endswith(image.digest or "@")
-    )
+def history(image: InspectedImage) -> list[Step]:
+    """The steps that made the image, the newest first."""
+    steps = [one for one in _list(_config(image), "history") if isinstance(one, dict)]
+    sizes = list(image.details.layer_sizes)
+    found = []
+    for one in steps:
+        empty = one.get("empty_layer") is True
+        size = 0 if empty or not sizes else sizes.pop(0)
+        text, by, comment = (_text(one, key) for key in ("created", "created_by", "comment"))
+        found.append(Step(_MISSING, text, by, size, comment))
+    # Layers of which the history has no step, such as those of an import.
+    found += [Step(_MISSING, "", "", size, "") for size in sizes]
+    found.reverse()
+    top = [found[0]._replace(id=image.id)] if found else []
+    return [*top, *found[1:]]
+
+
+def _config(image: InspectedImage) -> dict[str, Any]:
+    try:
+        decoded = msgspec.json.decode(image.details.config or b"{}")
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return {}
+    return decoded if isinstance(decoded, dict) else {}
+
+
+def _comment(config: dict[str, Any]) -> str:
+    steps = [one for one in _list(config, "history") if isinstance(one, dict)]
+    return _text(steps[-1], "comment") if steps else ""
+
+
+def _text(found: dict[str, Any], key: str) -> str:
+    value = found.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _dict(found: dict[str, Any], key: str) -> dict[str, Any]:
+    value = found.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _list(found: dict[str, Any], key: str) -> list[Any]:
+    value = found.get(key)
+    return value if isinstance(value, list) else []
 
 
 def _familiar(name: str) -> str:

@@ -2,20 +2,22 @@
 
 import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
 from pyswarm_core.docker.units import parse_size
-from pyswarm_core.errors import InvalidArgument, invalid, quoted
+from pyswarm_core.errors import InvalidArgument, invalid, quoted, unfit
 from pyswarm_core.volumes.mounts import (
     BindOptions,
     Driver,
+    ImageOptions,
     Mount,
     MountType,
     TmpfsOptions,
     VolumeOptions,
+    is_relative,
 )
 
 PROPAGATIONS = ("rprivate", "private", "rshared", "shared", "rslave", "slave")
@@ -30,20 +32,20 @@ NAME_TOO_SHORT = "it is too short: expected at least two characters"
 _CONSISTENCIES = ("consistent", "cached", "delegated", "default")
 _LABELS = ("z", "Z")
 _NOT_BUILT: Mapping[str, str] = {
-    "image": "copy the files into the image of the service",
     "cluster": "use type=volume: there are no CSI plugins",
     "npipe": "it is for Windows containers",
-    "volume-subpath": "mount the whole volume, and use the path below its target",
-    "image-subpath": "copy the files into the image of the service",
 }
 """Types and keys of Docker that are refused, with what to use instead."""
 _KEYS = (
     "type source src target destination dst readonly ro consistency bind-propagation"
     " bind-nonrecursive bind-recursive bind-create-src volume-nocopy volume-label volume-driver"
-    " volume-opt tmpfs-size tmpfs-mode"
+    " volume-opt volume-subpath image-subpath tmpfs-size"
+    " tmpfs-mode"
 ).split()
 _SWITCHES = ("readonly", "ro", "bind-nonrecursive", "bind-create-src", "volume-nocopy")
 """Keys that may have no value."""
+_TEXTS = ("volume-driver", "volume-subpath", "image-subpath")
+"""Keys whose values are checked with the spec."""
 _BOOLS = {
     **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
     **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
@@ -62,6 +64,7 @@ class _Fields:
         self.bind: dict[str, Any] = {}
         self.volume: dict[str, Any] = {}
         self.tmpfs: dict[str, Any] = {}
+        self.image: dict[str, Any] = {}
         self.recursive = ""
 
     def refused(self, reason: str) -> InvalidArgument:
@@ -79,6 +82,9 @@ class _Fields:
             self._switch(key, self._bool(key, value) if equals else True)
         elif not equals:
             raise self.refused(f"invalid field {quoted(field)}: expected a key=value pair")
+        elif key in _TEXTS:
+            kind, _, name = key.partition("-")
+            getattr(self, kind)[name] = value
         else:
             self._value(key, value)
 
@@ -112,8 +118,6 @@ class _Fields:
             case "bind-recursive":
                 words = ("enabled", "disabled", "writable", "readonly")
                 self.recursive = self._one_of(key, value, words)
-            case "volume-driver":
-                self.volume["driver"] = value
             case "volume-label" | "volume-opt":
                 name, _, text = value.partition("=")
                 self.volume.setdefault(key, {})[name] = text
@@ -150,18 +154,22 @@ class _Fields:
             raise self.refused("target is required")
         if self.recursive:
             self.bind |= self._recursion()
-        for name, options in (("bind", self.bind), ("volume", self.volume), ("tmpfs", self.tmpfs)):
+        given = {
+            "bind": self.bind, "volume": self.volume, "tmpfs": self.tmpfs, "image": self.image
+        }  # fmt: skip
+        for name, options in given.items():
             if options and kind != name:
                 raise self.refused(f"cannot mix '{name}-*' options with mount type '{kind}'")
         if kind is MountType.TMPFS and self.found.get("source"):
             raise self.refused("a mount of type tmpfs has no source")
-        if kind is MountType.BIND and not self.found.get("source"):
+        if kind in (MountType.BIND, MountType.IMAGE) and not self.found.get("source"):
             raise self.refused("source is required")
         return Mount(
             **self.found,
             bind_options=BindOptions(**self.bind) if self.bind else None,
             volume_options=self._volume_options(),
             tmpfs_options=TmpfsOptions(**self.tmpfs) if self.tmpfs else None,
+            image_options=ImageOptions(**self.image) if self.image else None,
         )
 
     def _volume_options(self) -> VolumeOptions | None:
@@ -174,19 +182,31 @@ class _Fields:
             no_copy=self.volume.get("no_copy", False),
             labels=self.volume.get("volume-label", {}),
             driver_config=driver,
+            subpath=self.volume.get("subpath", ""),
         )
 
     def _recursion(self) -> dict[str, bool]:
-        if self.recursive in ("writable", "readonly") and not self.found.get("read_only"):
-            raise self.refused(f"bind-recursive={self.recursive}: expected readonly as well")
-        if self.recursive == "readonly":
-            if self.bind.get("propagation", "") not in ("", "rprivate"):
-                expected = "expected bind-propagation=rprivate as well"
-                raise self.refused(f"bind-recursive=readonly: {expected}")
-            return {"read_only_force_recursive": True}
-        if self.recursive == "writable":
-            return {"read_only_non_recursive": True}
-        return {"non_recursive": True} if self.recursive == "disabled" else {}
+        try:
+            return recursion(
+                self.recursive,
+                read_only=bool(self.found.get("read_only")),
+                propagation=self.bind.get("propagation", ""),
+            )
+        except InvalidArgument as error:
+            raise self.refused(f"bind-recursive={self.recursive}: {error.reason}") from None
+
+
+def recursion(word: str, *, read_only: bool, propagation: str) -> dict[str, bool]:
+    """The fields of BindOptions of `bind-recursive=WORD`. Raises InvalidArgument."""
+    if word in ("writable", "readonly") and not read_only:
+        raise unfit("expected readonly as well")
+    if word == "readonly":
+        if propagation not in ("", "rprivate"):
+            raise unfit("expected bind-propagation=rprivate as well")
+        return {"read_only_force_recursive": True}
+    if word == "writable":
+        return {"read_only_non_recursive": True}
+    return {"non_recursive": True} if word == "disabled" else {}
 
 
 def mount(text: str, flag: str = "--mount") -> Mount:
@@ -210,10 +230,13 @@ def volume_flag(text: str) -> Mount:
         raise invalid("--volume", text, "expected [SOURCE:]TARGET[:OPTIONS]")
     options = parts.pop().split(",") if len(parts) == 3 else []
     source, target = ("", parts[0]) if len(parts) == 1 else parts
-    if source.startswith("/"):
+    if source.startswith("/") or is_relative(source):
         found = Mount(type=MountType.BIND, source=source, target=target)
-    elif source.startswith((".", "~")):
-        expected = "expected an absolute path of the host, or the name of a volume"
+    elif source.startswith("~"):
+        expected = "~ is expanded by shells only, at the beginning of a word: use $HOME"
+        raise invalid("--volume", text, expected)
+    elif source.startswith("."):
+        expected = f"expected a path such as ./{source}, or the name of a volume"
         raise invalid("--volume", text, expected)
     elif source and not VOLUME_NAME.fullmatch(source):
         raise invalid("--volume", text, name_fault(source))
@@ -223,9 +246,7 @@ def volume_flag(text: str) -> Mount:
         raise invalid("--volume", text, "invalid mount path: expected an absolute path")
     if not target.strip("/"):
         raise invalid("--volume", text, "invalid specification: destination can't be '/'")
-    for word in options:
-        found = _with_option(found, word, text)
-    return found
+    return _with_options(found, options, text)
 
 
 def name_fault(name: str) -> str:
@@ -233,6 +254,17 @@ def name_fault(name: str) -> str:
     if VOLUME_NAME.fullmatch(name):
         return ""
     return NAME_TOO_SHORT if len(name) == 1 and name.isascii() and name.isalnum() else NAME_EXPECTED
+
+
+def _with_options(found: Mount, options: Sequence[str], text: str) -> Mount:
+    """The mount with these options, of each kind one."""
+    for words in (("ro", "rw"), _LABELS, _CONSISTENCIES, PROPAGATIONS, ("nocopy",)):
+        if len(given := [word for word in options if word in words]) > 1:
+            told = f"invalid mode: {','.join(given)}: expected one of {', '.join(words)}"
+            raise invalid("--volume", text, told)
+    for word in options:
+        found = _with_option(found, word, text)
+    return found
 
 
 def _with_option(found: Mount, word: str, text: str) -> Mount:

@@ -12,6 +12,7 @@ from pyswarm_core.docker.documents import document, without_unset
 from pyswarm_core.docker.networking import BLOCK_METADATA, MTU, scope_of
 from pyswarm_core.docker.units import format_time
 from pyswarm_core.ids import NetworkId
+from pyswarm_core.images.disk import KEY_BYTES
 from pyswarm_core.objects import Network, Service
 from pyswarm_core.specs import PREDEFINED_NETWORKS, IpamConfig, NetworkSpec, ipv4_config
 from pyswarm_core.views import NetworkMembers, NetworkTask, NodeView, TaskCheck, TaskView
@@ -33,7 +34,7 @@ def of_service(service: Service, addresses: Addresses) -> dict[str, Any]:
     previous = found.pop("PreviousSpecs")
     found["PreviousSpec"] = previous[0]["Spec"] if previous else None
     found["PreviousSpecs"] = previous
-    del found["SameTemplate"]
+    del found["SameTemplate"], found["Gate"]
     return found
 
 
@@ -109,6 +110,10 @@ def of_node(view: NodeView) -> dict[str, Any]:
         found["ManagerStatus"] = {"Leader": False, "Reachability": status.lower()}
     certificate = found["Certificate"]
     certificate["Issuer"] = view.node.certificate.issuer.hex()
+    disk = view.node.status.image_disk
+    images = len(disk.images) // KEY_BYTES
+    found["Status"]["ImageDisk"] = {"Full": bool(disk.reason), "Reason": disk.reason}
+    found["Status"]["ImageDisk"] |= {"Images": images} if disk.reason else {}
     found["Tasks"] = view.tasks
     found["Reserved"] = document(view.reserved)
     return found

@@ -220,6 +220,12 @@ def format_time(at: Instant) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 
 
+def pretty_time(at: Instant) -> str:
+    """As Docker's `inspect --pretty` shows it: `2023-11-14 22:13:20.5 +0000 utc`."""
+    day, _, clock = format_time(at).removesuffix("Z").partition("T")
+    return f"{day} {clock.rstrip('0').rstrip('.')} +0000 utc"
+
+
 def human_duration(duration: int) -> str:
     """Nanoseconds in one rough unit, as Docker shows them: `2 hours`, `About a minute`."""
     if duration < SECOND:

@@ -2,6 +2,7 @@
 
 Values are dicts, lists, strings, numbers, bools and None; they print as Go prints them. A field
 that an object lacks is an error that names its fields; only labels (string maps) yield no value.
+A `StringMap` is Go's map[string]string with the option missingkey=error.
 """
 
 import json
@@ -9,7 +10,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pyswarm_core.errors import InvalidArgument, invalid, quoted
+from pyswarm_core.errors import quoted
+from pyswarm_core.gotemplate.fault import Fault, of_format, unfit
 from pyswarm_core.gotemplate.parse import (
     Branch,
     Call,
@@ -40,12 +42,75 @@ class _Missing:
 
 
 MISSING = _Missing()
-Scope = dict[str, Any]
+Function = Callable[..., Any]
+
+
+class StringMap(dict[str, str]):
+    """A map whose missing keys are errors as fields, and empty with `index`."""
+
+
+class Bounds:
+    """What one evaluation may cost, for templates of untrusted origin: nodes that are evaluated,
+    and characters of the text and of each value. Mutable: it counts.
+    """
+
+    def __init__(self, steps: int, text: int) -> None:
+        self._steps = steps
+        self._text = text
+        self._shown = 0
+
+    def step(self) -> None:
+        """Count a node. Raises Fault."""
+        self._steps -= 1
+        if self._steps < 0:
+            raise Fault("it takes too many steps: expected fewer nested ranges")
+
+    def show(self, text: str) -> None:
+        """Count text of the result. Raises Fault."""
+        self._shown += len(text)
+        if self._shown > self._text:
+            raise Fault(f"its text is too long: expected at most {self._text} characters")
+
+    def hold(self, value: object) -> None:
+        """Check the size of a value. Raises Fault."""
+        if isinstance(value, str | list) and len(value) > self._text:
+            raise Fault(f"a value is too long: expected at most {self._text} characters")
+
+
+class Scope:
+    """The variables of a block, the functions of the template, and what it may cost."""
+
+    def __init__(
+        self,
+        variables: Mapping[str, Any],
+        functions: Mapping[str, Function],
+        bounds: Bounds | None,
+    ) -> None:
+        self.variables = dict(variables)
+        self.functions = functions
+        self.bounds = bounds
+
+    def inner(self, more: Mapping[str, Any]) -> "Scope":
+        """The scope of a block in it."""
+        return Scope({**self.variables, **more}, self.functions, self.bounds)
 
 
 def render(nodes: Sequence[Node], data: Any) -> str:
-    """The template's text for `data`. Raises InvalidArgument."""
-    return "".join(_nodes(nodes, data, {"$": data}))
+    """The text of a `--format` for `data`. Raises InvalidArgument."""
+    try:
+        return text_of(nodes, data, FUNCTIONS)
+    except Fault as fault:
+        raise of_format(fault) from None
+
+
+def text_of(
+    nodes: Sequence[Node],
+    data: Any,
+    functions: Mapping[str, Function],
+    bounds: Bounds | None = None,
+) -> str:
+    """The template's text for `data`. Functions raise ValueError with the reason. Raises Fault."""
+    return "".join(_nodes(nodes, data, Scope({"$": data}, functions, bounds)))
 
 
 def go_text(value: Any) -> str:
@@ -63,32 +128,40 @@ def go_text(value: Any) -> str:
 
 
 def _nodes(nodes: Sequence[Node], dot: Any, scope: Scope) -> Iterator[str]:
+    bounds = scope.bounds
     for node in nodes:
+        if bounds is not None:
+            bounds.step()
         match node:
             case Text(text=text):
-                yield text
+                yield _shown(text, bounds)
             case Show(value=pipe, variables=variables):
                 value = _pipe(pipe, dot, scope)
                 if variables:
-                    scope[variables[-1]] = value
+                    scope.variables[variables[-1]] = value
                 else:
-                    yield go_text(value)
+                    yield _shown(go_text(value), bounds)
             case Branch():
                 yield from _block(node, dot, scope)
+
+
+def _shown(text: str, bounds: Bounds | None) -> str:
+    if bounds is not None:
+        bounds.show(text)
+    return text
 
 
 def _block(block: Branch, dot: Any, scope: Scope) -> Iterator[str]:
     value = _pipe(block.value, dot, scope)
     if not truth(value):
-        yield from _nodes(block.otherwise, dot, dict(scope))
+        yield from _nodes(block.otherwise, dot, scope.inner({}))
         return
     if block.kind == "range":
         for key, item in _items(value):
-            inner = dict(scope)
-            inner.update(zip(reversed(block.variables), (item, key), strict=False))
-            yield from _nodes(block.body, item, inner)
+            named = dict(zip(reversed(block.variables), (item, key), strict=False))
+            yield from _nodes(block.body, item, scope.inner(named))
         return
-    inner = {**scope, **dict.fromkeys(block.variables, value)}
+    inner = scope.inner(dict.fromkeys(block.variables, value))
     yield from _nodes(block.body, value if block.kind == "with" else dot, inner)
 
 
@@ -98,7 +171,8 @@ def _items(value: Any) -> Iterator[tuple[Any, Any]]:
     elif isinstance(value, list | tuple):
         yield from enumerate(value)
     else:
-        raise InvalidArgument(f"--format: cannot range over {quoted(go_text(value))}")
+        plain = "cannot range over a value that is no list and no map"
+        raise Fault(f"cannot range over {quoted(go_text(value))}", plain)
 
 
 def truth(value: Any) -> bool:
@@ -114,7 +188,7 @@ def _pipe(pipe: Pipe, dot: Any, scope: Scope) -> Any:
         elif isinstance(stage, Call):
             value = _call(stage, dot, scope, (value,))
         else:
-            raise InvalidArgument("--format: a value follows |: expected a function")
+            raise Fault("a value follows |: expected a function")
     return _fields(value, pipe.fields, "(...)")
 
 
@@ -125,9 +199,9 @@ def _value(expression: Expression, dot: Any, scope: Scope) -> Any:
         case Path(variable=None, fields=fields):
             return _fields(dot, fields)
         case Path(variable=variable, fields=fields):
-            if variable not in scope:
-                raise InvalidArgument(f"--format: variable {variable} is not set")
-            return _fields(scope[variable], fields, variable)
+            if variable not in scope.variables:
+                raise Fault(f"variable {variable} is not set")
+            return _fields(scope.variables[variable], fields, variable)
         case Call():
             return _call(expression, dot, scope, ())
         case Pipe():
@@ -138,14 +212,15 @@ def _fields(value: Any, fields: Sequence[str], base: str = "") -> Any:
     for position, field in enumerate(fields):
         if isinstance(value, dict) and field in value:
             found = value[field]
-            free = field in _FREE_FORM and isinstance(found, dict)
-            value = _Free(found) if free else found
+            value = _Free(found) if field in _FREE_FORM and type(found) is dict else found
         elif isinstance(value, _Free) or value is MISSING:
             value = MISSING
         elif value is None and (position or base):
-            raise InvalidArgument(f"--format: {_unset(base, fields, position)}")
+            raise Fault(_unset(base, fields, position))
         else:
-            raise InvalidArgument(f"--format: field .{field} does not exist: {_known(value)}")
+            known = _known(value)
+            plain = known if isinstance(value, dict) else "the value has no fields"
+            raise Fault(*(f"field .{field} does not exist: {one}" for one in (known, plain)))
     return value
 
 
@@ -163,20 +238,25 @@ def _known(value: Any) -> str:
 
 
 def _call(call: Call, dot: Any, scope: Scope, last: tuple[Any, ...]) -> Any:
-    if call.name not in FUNCTIONS:
-        known = ", ".join(sorted(name for name in FUNCTIONS if name[0] != "."))
-        raise invalid("--format", call.name, f"expected one of {known}", "function")
+    function = scope.functions.get(call.name)
+    if function is None:
+        known = ", ".join(sorted(name for name in scope.functions if name[0] != "."))
+        raise unfit("function", call.name, f"expected one of {known}")
     arguments = [*(_value(argument, dot, scope) for argument in call.arguments), *last]
-    function = FUNCTIONS[call.name]
     _require_number(call.name, function, len(arguments))
     try:
-        return function(*arguments)
+        value = function(*arguments)
     except ValueError as error:
-        raise InvalidArgument(f"--format: cannot call {call.name}: {error}") from None
+        is_written = not last and all(isinstance(one, Literal) for one in call.arguments)
+        plain = str(error) if is_written else "its argument is not valid"
+        raise Fault(*(f"cannot call {call.name}: {one}" for one in (error, plain))) from None
     except (TypeError, AttributeError, LookupError, OverflowError):
         got = quoted(" ".join(map(go_text, arguments)))
-        reason = f"wrong type of argument: got {got}"
-        raise InvalidArgument(f"--format: cannot call {call.name}: {reason}") from None
+        plain = f"cannot call {call.name}: wrong type of argument"
+        raise Fault(f"{plain}: got {got}", plain) from None
+    if scope.bounds is not None:
+        scope.bounds.hold(value)
+    return value
 
 
 def _require_number(name: str, function: Any, got: int) -> None:
@@ -185,7 +265,7 @@ def _require_number(name: str, function: Any, got: int) -> None:
     is_variadic = bool(function.__code__.co_flags & _VARIADIC)
     if got < least or (got > least and not is_variadic):
         want = f"at least {least}" if is_variadic else str(least)
-        raise InvalidArgument(f"--format: wrong number of args for {name}: want {want} got {got}")
+        raise Fault(f"wrong number of args for {name}: want {want} got {got}")
 
 
 def _json(value: Any) -> str:
@@ -196,7 +276,7 @@ def _json(value: Any) -> str:
 def _index(value: Any, *keys: Any) -> Any:
     for key in keys:
         if isinstance(value, dict):
-            value = value.get(key, MISSING)
+            value = value.get(key, "" if isinstance(value, StringMap) else MISSING)
         elif isinstance(value, list | tuple | str) and isinstance(key, int):
             if not 0 <= key < len(value):
                 raise ValueError(f"index {key} is out of range")
@@ -257,7 +337,7 @@ def _label(labels: Any, key: str) -> str:
     return found.get(key, "")
 
 
-FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+FUNCTIONS: Mapping[str, Function] = {
     "json": _json,
     "upper": lambda text: text.upper(),
     "lower": lambda text: text.lower(),

@@ -1,10 +1,9 @@
-"""Go's text/template as far as Docker's `--format` uses it: text -> nodes. PURE.
+"""Go's text/template as far as Docker uses it: text -> nodes. PURE.
 
 Supported: `{{.A.B}}`, `{{index .A "k"}}`, pipelines, `$variables`, `if`/`else if`/`else`, `range`,
 `with`, `end`, comments, trimming with `{{-` and `-}}`, string, character-free numbers and `true`,
 `false`, `nil`, and of methods `{{.Label "k"}}`. Not supported: `define`, `template`, `block`,
-`break`, `continue`, other methods; they are refused by name. Raises InvalidArgument that shows the
-place.
+`break`, `continue`, other methods; they are refused by name. Errors show the place.
 """
 
 import json
@@ -13,14 +12,20 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from pyswarm_core.errors import InvalidArgument, invalid, quoted
+from pyswarm_core.errors import quoted
+from pyswarm_core.gotemplate.fault import Fault, of_format, unfit
 
 TEMPLATE_LENGTH_MAX = 10_000
 DEPTH_MAX = 50
 NUMBER_LENGTH_MAX = 20
 """Digits and sign of an int64."""
 
-_ACTION = re.compile(r"\{\{(- )?(.*?)( -)?\}\}", re.DOTALL)
+_ACTION = re.compile(
+    r'\{\{(- )?(/\*.*?\*/|(?:"(?:[^"\\\n]|\\.)*"|`[^`]*`|[^"`])*?)( -)?\}\}', re.DOTALL
+)
+"""Braces within strings and comments end no action."""
+_UNREADABLE = re.compile(r"\{\{(- )?(.*?)( -)?\}\}", re.DOTALL)
+"""An action with a string that does not end."""
 _TOKEN = re.compile(
     r'\s*(?:(?P<string>"(?:[^"\\\n]|\\.)*"|`[^`]*`)'
     r"|(?P<number>[+-]?[0-9]+(?:\.[0-9]+)?)(?![\w.])"
@@ -31,6 +36,7 @@ _REFUSED = frozenset({"define", "template", "block", "break", "continue"})
 _BLOCKS = frozenset({"if", "range", "with"})
 METHODS = {"Label": "Labels"}
 """Methods of a row and the field that each reads: `{{.Label "tier"}}` is the call `.Label`."""
+_UNEXPECTED = "a part of it is unexpected"
 _CONSTANTS = {"true": True, "false": False, "nil": None}
 
 
@@ -91,22 +97,33 @@ Node = Text | Show | Branch
 
 
 def parse(template: str) -> tuple[Node, ...]:
-    """The template's nodes. Raises InvalidArgument."""
+    """The nodes of a `--format`. Raises InvalidArgument."""
+    try:
+        return nodes_of(template)
+    except Fault as fault:
+        raise of_format(fault) from None
+
+
+def nodes_of(template: str) -> tuple[Node, ...]:
+    """The template's nodes. Raises Fault."""
     if len(template) > TEMPLATE_LENGTH_MAX:
-        reason = f"expected at most {TEMPLATE_LENGTH_MAX}"
-        raise invalid("--format", len(template), reason, "length")
-    parser = _Parser(list(_pieces(template)))
-    nodes, end = parser.nodes(0)
+        raise unfit("length", len(template), f"expected at most {TEMPLATE_LENGTH_MAX}")
+    nodes, end = _Parser(list(_pieces(template))).nodes(0)
     if end:
-        raise InvalidArgument(f"--format: {{{{{end}}}}} without a block before it")
+        plain = "{{else}} or {{end}} without a block before it"
+        raise Fault(f"{{{{{end}}}}} without a block before it", plain)
     return nodes
 
 
 def _pieces(template: str) -> Iterator[Text | str]:
     """Text, and the inside of each action, in turn; trim markers are applied."""
     position, trim = 0, False
-    for match in _ACTION.finditer(template):
-        text = template[position : match.start()]
+    while (begin := template.find("{{", position)) >= 0:
+        match = _ACTION.match(template, begin) or _UNREADABLE.match(template, begin)
+        if match is None:
+            plain = f"the action from character {begin + 1} does not end"
+            raise Fault(f"an action does not end: {quoted(template[begin:])}", plain)
+        text = template[position:begin]
         text = text.lstrip() if trim else text
         yield from _text(text.rstrip() if match[1] else text)
         if not match[2].strip().startswith("/*"):
@@ -117,10 +134,6 @@ def _pieces(template: str) -> Iterator[Text | str]:
 
 
 def _text(text: str) -> Iterator[Text]:
-    if "{{" in text:
-        raise InvalidArgument(
-            f"--format: an action does not end: {quoted(text[text.index('{{') :])}"
-        )
     if text:
         yield Text(text)
 
@@ -133,7 +146,7 @@ class _Parser:
     def nodes(self, depth: int) -> tuple[tuple[Node, ...], str]:
         """Nodes up to the end of the block, and the action that ends it."""
         if depth > DEPTH_MAX:
-            raise InvalidArgument(f"--format: more than {DEPTH_MAX} nested blocks")
+            raise Fault(f"more than {DEPTH_MAX} nested blocks")
         found: list[Node] = []
         while self._next < len(self._pieces):
             piece = self._pieces[self._next]
@@ -149,7 +162,7 @@ class _Parser:
 
     def _action(self, keyword: str, piece: str, depth: int) -> Node:
         if keyword in _REFUSED:
-            raise InvalidArgument(f"--format: {keyword} is not supported")
+            raise Fault(f"{keyword} is not supported")
         if keyword not in _BLOCKS:
             variables, value = _Tokens(piece).statement()
             return Show(value, variables)
@@ -164,15 +177,14 @@ class _Parser:
             if condition:
                 keyword, _, rest = condition.partition(" ")
                 if keyword not in ("if", "with"):
-                    raise InvalidArgument(
-                        f"--format: {{{{{end}}}}} is not valid: expected else, or else if"
-                    )
+                    wrong = "is not valid: expected else, or else if"
+                    raise Fault(f"{{{{{end}}}}} {wrong}", f"{{{{else …}}}} {wrong}")
                 return Branch(
                     kind, value, variables, body, (self._block(keyword, rest, depth + 1),)
                 )
             otherwise, end = self.nodes(depth + 1)
         if end != "end":
-            raise InvalidArgument(f"--format: {{{{{kind}}}}} without {{{{end}}}}")
+            raise Fault(f"{{{{{kind}}}}} without {{{{end}}}}")
         return Branch(kind, value, variables, body, otherwise)
 
 
@@ -192,7 +204,7 @@ class _Tokens:
             variables = tuple(self._variables())
         pipe = self._pipe(0)
         if self._at < len(self._tokens):
-            raise self._wrong(f"{quoted(self._tokens[self._at][1])} is unexpected")
+            raise self._wrong(f"{quoted(self._tokens[self._at][1])} is unexpected", _UNEXPECTED)
         return variables, pipe
 
     def _split(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -200,7 +212,8 @@ class _Tokens:
         while position < len(self._source):
             match = _TOKEN.match(self._source, position)
             if match is None or match.lastgroup is None:
-                raise self._wrong(f"cannot read {quoted(self._source[position:].strip())}")
+                left = quoted(self._source[position:].strip())
+                raise self._wrong(f"cannot read {left}", _UNEXPECTED)
             text, chain = match[match.lastgroup], ""
             if match.lastgroup in ("variable", "sign"):
                 text, _, chain = text.partition(".")
@@ -270,7 +283,7 @@ class _Tokens:
             case "word":
                 return Literal(_CONSTANTS[text]) if text in _CONSTANTS else Call(text, ())
             case _:
-                raise self._wrong(f"{quoted(text)} is unexpected")
+                raise self._wrong(f"{quoted(text)} is unexpected", _UNEXPECTED)
 
     def _number(self, text: str) -> int | float:
         # int() refuses thousands of digits.
@@ -283,11 +296,12 @@ class _Tokens:
         try:
             value = json.loads(text)
         except ValueError:
-            raise self._wrong(f"cannot read the string {text}") from None
+            raise self._wrong(f"cannot read the string {text}", "cannot read a string") from None
         return str(value)
 
     def _peek(self) -> str:
         return self._tokens[self._at][1] if self._at < len(self._tokens) else ""
 
-    def _wrong(self, why: str) -> InvalidArgument:
-        return invalid("--format", f"{{{{{self._source}}}}}", why, "action")
+    def _wrong(self, why: str, plain: str = "") -> Fault:
+        told = f"an action is not valid: {plain or why}"
+        return unfit("action", f"{{{{{self._source}}}}}", why, told)

@@ -18,7 +18,7 @@ def networks_left(service: Service, task: Task, joined: Collection[NetworkId]) -
     """The networks that a container's task may be on beside those that it has joined: of the specs
     since the one that its agent has acknowledged, and those on which it has addresses.
     """
-    known = max(task.spec_version, task.detail.limits_version)
+    known = max(task.spec_version, task.detail.in_place_version)
     found = [one.network_id for one in task.detail.addresses]
     found = [one for one in found if one not in PREDEFINED_NETWORKS]
     if known < service.spec_version:

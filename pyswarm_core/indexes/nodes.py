@@ -12,13 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 from pyswarm_core.constraints import attribute
+from pyswarm_core.docker.generic_resources import counted
 from pyswarm_core.ids import WHOLE_HOST, NetworkId, NodeId
+from pyswarm_core.images.disk import image_key
 from pyswarm_core.indexes.constraints import ConstraintColumns
-from pyswarm_core.limits import LAYERS_PROTOCOL, VOLUMES_PROTOCOL
+from pyswarm_core.indexes.generics import Counts, GenericColumns
+from pyswarm_core.limits import (
+    LAYERS_PROTOCOL,
+    PAYLOADS_PROTOCOL,
+    TEMPLATES_PROTOCOL,
+    VOLUMES_PROTOCOL,
+)
 from pyswarm_core.objects import Node
 from pyswarm_core.ports import HostPort, overlaps
 from pyswarm_core.specs import Protocol
 from pyswarm_core.states import Availability, Capability, NodeState
+from pyswarm_core.volumes.limits import BINDS_PROTOCOL, MOUNT_KINDS_PROTOCOL
 
 IntColumn = npt.NDArray[np.int64]
 BoolColumn = npt.NDArray[np.bool_]
@@ -47,6 +56,7 @@ _COLUMNS = (
     "opened_at",
     "lacks",
     "protocol",
+    "image_disk_full",
 )
 
 
@@ -119,6 +129,9 @@ class NodeTable:
     schedulable.
     """
 
+    image_disk_full: BoolColumn = np.zeros(0, np.bool_)
+    """Nodes that get only tasks whose images they have."""
+
     def __init__(self) -> None:
         self.ids: list[NodeId] = []
         """The node of each row; "" where it is free."""
@@ -129,7 +142,7 @@ class NodeTable:
         """The first rises whenever a node is added, removed or changes in what a constraint may
         test, the second with every change of a node or of its tasks' resources.
         """
-        self._held_ports = HeldPorts()
+        self._held_ports, self._generics = HeldPorts(), GenericColumns()
         self._named, self._at = dict[str, dict[NodeId, None]](), dict[str, dict[NodeId, None]]()
         self._blocked: dict[NetworkId, dict[int, None]] = {}
         self._free: list[int] = []
@@ -174,10 +187,39 @@ class NodeTable:
         """Nodes whose agents mount volumes and directories of the host."""
         return self.protocol >= VOLUMES_PROTOCOL
 
+    @property
+    def mounts_every_kind(self) -> BoolColumn:
+        """Nodes whose agents mount paths in volumes, and images."""
+        return self.protocol >= MOUNT_KINDS_PROTOCOL
+
+    @property
+    def expands(self) -> BoolColumn:
+        """Nodes whose agents expand the templates of specs."""
+        return self.protocol >= TEMPLATES_PROTOCOL
+
+    @property
+    def confines(self) -> BoolColumn:
+        """Nodes whose agents keep binds beneath the allowed paths, and report sources of binds."""
+        return self.protocol >= BINDS_PROTOCOL
+
+    @property
+    def has_payloads(self) -> BoolColumn:
+        """Nodes whose agents have secrets and configs."""
+        return self.protocol >= PAYLOADS_PROTOCOL
+
     def lacking(self, capability: Capability) -> BoolColumn:
         """The rows whose kernels lack the capability. Do not write to it."""
         found: BoolColumn = self.lacks[:, _CAPABILITIES.index(capability)]
         return found
+
+    def without_room_for(self, images: Iterable[str]) -> BoolColumn:
+        """The rows whose disks are full and that lack one of the images."""
+        rows = self.image_disk_full.copy()
+        keys = [image_key(image) for image in images] if rows.any() else []
+        for row in np.flatnonzero(rows).tolist():
+            if (node := self.nodes[row]) is not None:
+                rows[row] = not all(node.status.image_disk.has(key) for key in keys)
+        return rows
 
     @property
     def free_cpus(self) -> IntColumn:
@@ -222,25 +264,36 @@ class NodeTable:
         self.max_tasks[row] = node.description.max_tasks or _ANY_NUMBER
         self.lacks[row] = [each in node.description.lacks for each in _CAPABILITIES]
         self.protocol[row] = node.description.spoken
+        self.image_disk_full[row] = bool(node.status.image_disk.reason)
+        self._generics.offer(row, _offered(old), _offered(node), len(self.number))
         self._block(row, old, node)
         if old is None or _attributes_differ(old, node):
             self._refresh(row, old, node)
         return row
 
-    def hold(self, rows: IntColumn, ports: Iterable[HostPort], sign: int) -> None:
-        """Count one holder of these ports more, or less, on each of the rows, which may repeat."""
+    def hold(self, rows: IntColumn, ports: Iterable[HostPort], generic: Counts, sign: int) -> None:
+        """Count one holder of these ports and resources more, or less, on each of the rows, which
+        may repeat.
+        """
         for port in ports:
             self._held_ports.count(rows, port, sign, len(self.number))
+        self._generics.reserve(rows, generic, sign, len(self.number))
 
     def holding(self, port: HostPort) -> BoolColumn:
         """By row, whether a task holds a port of the host that conflicts with this one."""
         return self._held_ports.held(port, len(self.number))
+
+    def free_generic(self, kind: str) -> IntColumn:
+        """By row, how many resources of a kind that users define are not reserved."""
+        return self._generics.free(kind, len(self.number))
 
     def remove(self, node_id: NodeId) -> None:
         """Free a node's row."""
         row = self.rows.pop(node_id)
         self.ids[row] = NodeId("")
         old, self.nodes[row] = self.nodes[row], None
+        self._generics.offer(row, _offered(old), {}, len(self.number))
+        self._generics.forget_row(row)
         self._block(row, old, None)
         _move(self._named, node_id, _names(old), ())
         _move(self._at, node_id, _addresses(old), ())
@@ -367,6 +420,10 @@ class NodeTable:
 
 def _names(node: Node | None) -> tuple[str, ...]:
     return (node.description.hostname.lower(),) if node else ()
+
+
+def _offered(node: Node | None) -> dict[str, int]:
+    return counted(node.description.resources.generic_resources) if node else {}
 
 
 def _addresses(node: Node | None) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Collection, Mapping
 
 from pyswarm_core.clock import Instant
-from pyswarm_core.indexes.limited import awaits_limits, refuses_limits
+from pyswarm_core.indexes.in_place import awaits_in_place, refuses_limits
 from pyswarm_core.objects import Service, Task, ended_unasked
 from pyswarm_core.states import TaskState
 
@@ -49,7 +49,7 @@ def _made_from(service: Service) -> int:
     """
     template, limits, status = (
         service.template_version,
-        service.limits_version,
+        service.in_place_version,
         service.update_status,
     )
     if limits > template and status is not None and service.is_current(status.from_version):
@@ -203,7 +203,7 @@ class Rollout:
                 current[version] = service.is_current(version)
             is_current = current[version]
             if newest.state > _RUNNING or (
-                is_current and service.limits_version and refuses_limits(service, newest)
+                is_current and service.in_place_version and refuses_limits(service, newest)
             ):
                 self.put(slot, newest)
             elif is_current or newest.desired_state > _RUNNING:
@@ -239,7 +239,7 @@ class Rollout:
     def _put_begun(self, slot: int, newest: Task, *, is_current: bool) -> None:
         self._drop_begun(slot)
         lives = newest.desired_state <= _RUNNING
-        if is_current and lives and awaits_limits(self._service, newest):
+        if is_current and lives and awaits_in_place(self._service, newest):
             self.limited[slot] = None
         if not is_current:
             if newest.desired_state is TaskState.SHUTDOWN and newest.state <= _RUNNING:
@@ -306,7 +306,7 @@ def updated_as(service: Service) -> tuple[object, ...]:
     return (
         service.template_version,
         service.same_template,
-        service.limits_version,
+        service.in_place_version,
         service.is_updating,
         status and status.started_at,
         service.update_settings.monitor,

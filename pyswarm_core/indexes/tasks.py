@@ -9,7 +9,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from pyswarm_core.clock import Instant
+from pyswarm_core.docker.generic_resources import counted
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
+from pyswarm_core.indexes.dependents import keeps_templates
+from pyswarm_core.indexes.generics import Counts
 from pyswarm_core.indexes.nodes import BoolColumn, IntColumn, NodeTable
 from pyswarm_core.indexes.rollout import Rollout, updated_as
 from pyswarm_core.limits import UNFINISHED_MAX
@@ -155,6 +158,7 @@ class Footprint(NamedTuple):
     memory_bytes: int = 0
     networks: tuple[NetworkId, ...] = ()
     ports: tuple[HostPort, ...] = ()
+    generic: Counts = ()
 
 
 NO_FOOTPRINT = Footprint()
@@ -169,6 +173,7 @@ def footprint_of(spec: ServiceSpec) -> Footprint:
         reservations.memory_bytes,
         template.overlays,
         host_ports(spec.endpoint_spec),
+        tuple(counted(reservations.generic_resources).items()),
     )
 
 
@@ -223,9 +228,13 @@ class Unplaced:
         if self._needs is None:
             services = self.in_order(one for one in self.since if one in self._services)
             found = [self._services[one] for one in services]
-            taken = [NO_FOOTPRINT if one.is_paused else footprint_of(one.spec) for one in found]
-            needs = zip(found, taken, strict=True)
-            takes = [one.is_paused or need != NO_FOOTPRINT for one, need in needs]
+            mixed = [keeps_templates(one) for one in found]
+            taken = [
+                NO_FOOTPRINT if several else footprint_of(one.spec)
+                for one, several in zip(found, mixed, strict=True)
+            ]
+            needs = zip(mixed, taken, strict=True)
+            takes = [several or need != NO_FOOTPRINT for several, need in needs]
             self._needs = Needs(
                 tuple(services),
                 np.array([one.nano_cpus for one in taken], np.int64),
@@ -375,7 +384,7 @@ class ServiceTasks:
         if service is None:
             self.rollout = None
             return
-        refuses = any(version < service.limits_version for version in self.versions)
+        refuses = any(version < service.in_place_version for version in self.versions)
         if self.rollout is None and (service.is_updating or self.outdated or refuses):
             self.rollout = Rollout(service, self.slots)  # which alone finds who refuses limits
         if not (service.is_updating or self.outdated):

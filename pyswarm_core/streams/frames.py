@@ -70,6 +70,9 @@ class Started(msgspec.Struct, frozen=True, gc=False):
 
     terminal: bool = False
     stdin: bool = False
+    notice: str = ""
+    port: int = 0
+    key: str = ""
 
 
 class Exit(msgspec.Struct, frozen=True, gc=False):
@@ -79,7 +82,52 @@ class Exit(msgspec.Struct, frozen=True, gc=False):
     message: str = ""
 
 
-Frame = Data | Window | HalfClose | Resize | Signal | Detach | Connect | Close | Started | Exit
+class Digest(msgspec.Struct, frozen=True, gc=False):
+    """The archive of a whole volume is complete, and this is what was sent; of one that was sent
+    directly the digest is empty.
+    """
+
+    sha256: bytes
+    size: int
+
+
+class Size(msgspec.Struct, frozen=True, gc=False):
+    """About how large the archive will be."""
+
+    size: int
+
+
+class Dial(msgspec.Struct, frozen=True, gc=False):
+    """Where the archive may be sent directly; with the port 0 it may not."""
+
+    node: str = ""
+    address: str = ""
+    port: int = 0
+    key: str = ""
+
+
+class Copied(msgspec.Struct, frozen=True, gc=False):
+    """So much of an archive has arrived directly."""
+
+    size: int
+
+
+Frame = (
+    Data
+    | Window
+    | HalfClose
+    | Resize
+    | Signal
+    | Detach
+    | Connect
+    | Close
+    | Started
+    | Exit
+    | Digest
+    | Size
+    | Dial
+    | Copied
+)
 Message = streams_pb2.StreamFrame
 
 _KINDS: Mapping[str, type[Frame]] = MappingProxyType(
@@ -93,6 +141,10 @@ _KINDS: Mapping[str, type[Frame]] = MappingProxyType(
         "close": Close,
         "started": Started,
         "exit": Exit,
+        "digest": Digest,
+        "size": Size,
+        "dial": Dial,
+        "copied": Copied,
     }
 )
 _FIELDS: Mapping[type[Frame], str] = MappingProxyType({cls: name for name, cls in _KINDS.items()})

@@ -39,5 +39,29 @@ STATS_PER_NODE = 64
 """Streams of stats of one node. They share the samples; each encodes them once per second."""
 PULLS_PER_NODE = 256
 """Pulls on one node, and lookups at its registries; each waits for the network for minutes."""
+BUILDS_PER_NODE = 8
+"""Builds on one node: each runs programs without limits of their own."""
+BUILD_REQUEST_BYTES = 384 * 1024
+"""The Dockerfile, secrets, arguments and logins of a build: a request has at most 512 KiB."""
+BUILD_CONTEXT_BYTES = 16 * 1024**3
+"""The archive of a context: it is unpacked on the disk of the node's images."""
 FILE_WALKS_PER_NODE = 16
 """Walks through the files of containers; two threads take turns with them."""
+VOLUME_COPIES_PER_NODE = 8
+"""Copies of volumes' files, and into them, on one node: each may have a `tar` and a window. They
+are bound by the disk, so more would only make each slower.
+"""
+VOLUME_WINDOW = STREAM_WINDOW
+"""Bytes of an archive that an agent holds for a volume: with less, frames are not large."""
+VOLUME_PORT = 7946
+"""TCP: where an agent accepts archives of volumes that are moved to its node, while it expects one.
+The number is that of Swarm's gossip, so firewalls between hosts that come from Swarm have it open.
+"""
+DIRECT_BYTES = 256 * 1024
+"""Bytes of an archive that are encrypted, or decrypted, at once: 16 records of TLS."""
+DIRECT_GREETINGS = 16
+"""Connections at once that have not shown the key yet; each holds a thread."""
+MOVES_AT_ONCE = 4
+"""Volumes that a leader copies at a time: their bytes may pass through its host, so more would only
+make each slower, and its event loop busier. Others wait, with their tasks ended.
+"""

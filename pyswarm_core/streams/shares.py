@@ -9,13 +9,22 @@ from typing import NamedTuple
 
 from pyswarm_core.logs.limits import LOG_READERS_PER_NODE
 from pyswarm_core.streams.limits import (
+    BUILDS_PER_NODE,
     FILE_WALKS_PER_NODE,
     PULLS_PER_NODE,
     REQUESTS_PER_NODE,
     STATS_PER_NODE,
     STREAMS_PER_NODE,
+    VOLUME_COPIES_PER_NODE,
 )
-from pyswarm_core.streams.requests import OPERATIONS
+from pyswarm_core.streams.requests import (
+    BUILD_IMAGE,
+    OPERATIONS,
+    PUSH_IMAGE,
+    READ_VOLUME,
+    SAVE_IMAGE,
+    WRITE_VOLUME,
+)
 
 
 class Share(NamedTuple):
@@ -40,6 +49,11 @@ _WALKS = Share(
     FILE_WALKS_PER_NODE // 4,
     "wait for them",
 )
+_VOLUMES = Share(
+    "copies of volumes' files", VOLUME_COPIES_PER_NODE, VOLUME_COPIES_PER_NODE // 2, "wait for them"
+)
+
+_BUILDS = Share("builds", BUILDS_PER_NODE, BUILDS_PER_NODE // 2, "wait for them")
 
 _SHARES: Mapping[str, Share] = MappingProxyType(
     {
@@ -49,6 +63,9 @@ _SHARES: Mapping[str, Share] = MappingProxyType(
         "sizes": _WALKS,
         **dict.fromkeys(("image_pull", "image_resolve", "image_ports"), _PULLS),
         **{one.field: _STREAMS for one in OPERATIONS},
+        **dict.fromkeys((READ_VOLUME.field, WRITE_VOLUME.field), _VOLUMES),
+        **dict.fromkeys((SAVE_IMAGE.field, PUSH_IMAGE.field), _PULLS),
+        BUILD_IMAGE.field: _BUILDS,
     }
 )
 

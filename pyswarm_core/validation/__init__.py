@@ -9,6 +9,7 @@ terminal, and no number that the kernel would refuse.
 from pyswarm_core.validation.cluster import cluster_problems, node_problems
 from pyswarm_core.validation.network import network_problems
 from pyswarm_core.validation.node import address_problems, description_problems
+from pyswarm_core.validation.payloads.problems import data_problems, payload_problems
 from pyswarm_core.validation.problem import Problem, as_typed, require
 from pyswarm_core.validation.service import login_problems, service_problems
 from pyswarm_core.validation.user import token_problems, user_problems
@@ -28,4 +29,6 @@ __all__ = [
     "user_problems",
     "token_problems",
     "volume_problems",
+    "payload_problems",
+    "data_problems",
 ]

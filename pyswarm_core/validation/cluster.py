@@ -1,6 +1,7 @@
 """Validation of node and cluster specs. PURE."""
 
 import ipaddress
+from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -11,10 +12,13 @@ from pyswarm_core.docker.units import human_size
 from pyswarm_core.identity.limits import CERT_EXPIRY_MAX, CERT_EXPIRY_MIN
 from pyswarm_core.limits import HISTORY_MAX, SPEC_BYTES_MAX
 from pyswarm_core.specs import ROLES, ClusterSpec, NodeSpec
+from pyswarm_core.states import Availability
 from pyswarm_core.validation import text
 from pyswarm_core.validation.network import SUBNET_PREFIX_MAX, subnet_problems
-from pyswarm_core.validation.problem import Problem, within
+from pyswarm_core.validation.problem import Problem, at_most, within
 from pyswarm_core.validation.ranges import DURATION, LIFETIME, Range
+from pyswarm_core.validation.volumes import bind_source_fault
+from pyswarm_core.volumes.limits import ALLOWED_PATHS_MAX
 
 HEARTBEAT_PERIODS = Range(DURATION, 100 * MILLISECOND, MINUTE)
 AGENT_GRACES = Range(DURATION, 0, HOUR)
@@ -35,6 +39,9 @@ def node_problems(spec: NodeSpec) -> list[Problem]:
     problems = list(text.label_problems("--label", spec.labels))
     if spec.role not in ROLES:
         problems.append(Problem("--role", spec.role, f"expected {' or '.join(ROLES)}"))
+    if spec.move_volumes and spec.availability is not Availability.DRAIN:
+        expected = "expected it with --availability drain alone"
+        problems.append(Problem("--move-volumes", "true", expected))
     return problems
 
 
@@ -48,7 +55,22 @@ def cluster_problems(spec: ClusterSpec) -> list[Problem]:
         *HEARTBEAT_PERIODS.problems("--dispatcher-heartbeat", spec.heartbeat_period),
         *AGENT_GRACES.problems("--agent-grace", spec.agent_grace),
         *CERT_EXPIRIES.problems("--cert-expiry", spec.cert_expiry),
+        *_allowed_path_problems(spec),
     ]
+
+
+def _allowed_path_problems(spec: ClusterSpec) -> Iterable[Problem]:
+    flag, paths = "--allowed-bind-paths", spec.allowed_bind_paths
+    yield from at_most(flag, paths, ALLOWED_PATHS_MAX)
+    for path in paths[:ALLOWED_PATHS_MAX]:
+        if path in ("", "/"):
+            yield Problem(flag, path, "expected a path below /, which is all files of the nodes")
+        elif path.endswith("/") or bind_source_fault(path):
+            expected = "expected an absolute path without . and .., and without a slash at its end"
+            yield Problem(flag, path, expected)
+    for path, count in Counter(paths).items():
+        if count > 1:
+            yield Problem(flag, path, "expected each path once")
 
 
 def _pool_problems(spec: ClusterSpec) -> Iterable[Problem]:

@@ -47,7 +47,7 @@ def container_problems(spec: ContainerSpec) -> Iterable[Problem]:
     yield from text.label_problems("--container-label", spec.labels)
     yield from text.argument_problems("--entrypoint", spec.command)
     yield from text.argument_problems("args", spec.args)
-    yield from text.env_problems(spec.env)
+    yield from text.env_problems(spec.env, removes=True)
     yield from text.directory_problems("--workdir", spec.dir)
     yield from text.user_problems(spec.user, spec.groups)
     yield from text.hostname_problems("--hostname", spec.hostname)

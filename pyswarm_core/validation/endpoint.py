@@ -7,6 +7,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 
+from pyswarm_core.limits import NAME_LENGTH_MAX
 from pyswarm_core.ports import overlaps, port_word, published_word
 from pyswarm_core.specs import (
     BRIDGE_NETWORK,
@@ -28,6 +29,8 @@ SEARCHED_MAX = 32
 OPTIONS_MAX = 16
 HOSTS_MAX = 256
 DOMAIN_MAX = 253
+HOST_GATEWAY = "host-gateway"
+"""Stands for the address at which a task reaches its host."""
 DEVICE_MAX = 15
 """Linux's IFNAMSIZ, less its end."""
 _LOOPBACK6 = ipaddress.IPv6Address("::1")
@@ -89,7 +92,20 @@ def attachment_problems(
         if network.task_ip and (":" in network.task_ip or not is_address(network.task_ip)):
             yield Problem("--ip", network.task_ip, "expected an IPv4 address of the network")
         for alias in network.aliases:
-            yield from text.name_problems("--network", alias, "alias")
+            yield from _alias_problems(alias)
+
+
+def _alias_problems(alias: str) -> Iterable[Problem]:
+    """Names joined by dots, as of a DNS name."""
+    if len(alias) > DOMAIN_MAX:
+        expected = f"expected at most {DOMAIN_MAX} characters"
+        yield Problem("--network", alias, expected, "alias")
+    elif any(list(text.name_problems("", name)) for name in alias.split(".")):
+        expected = (
+            f"expected names of 1 to {NAME_LENGTH_MAX} of a-z A-Z 0-9 - _, a letter or digit at"
+            " both ends, with dots between them"
+        )
+        yield Problem("--network", alias, expected, "alias")
 
 
 def _nameless_problems(network: NetworkAttachment) -> Iterable[Problem]:
@@ -130,7 +146,7 @@ def hosts_problems(lines: Sequence[str]) -> Iterable[Problem]:
     yield from at_most("--host", lines, HOSTS_MAX)
     for line in lines:
         address, *names = line.split(" ")
-        if not is_address(address):
+        if address != HOST_GATEWAY and not is_address(address):
             yield Problem("--host", line, "expected NAME:IP with an IP address")
         elif not names or not all(
             len(name) <= DOMAIN_MAX and _DOMAIN.fullmatch(name) for name in names

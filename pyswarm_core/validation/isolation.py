@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from pyswarm_core.docker.isolation import security, tmpfs
+from pyswarm_core.docker.isolation.cdi import is_qualified
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec, Device, NetworkAttachment
 from pyswarm_core.validation.problem import Problem, at_most
@@ -111,8 +112,10 @@ def _device_problems(spec: ContainerSpec) -> Iterable[Problem]:
 def _problems_of_device(device: Device) -> Iterable[Problem]:
     text = security.device_text(device)
     paths = (device.path_on_host, device.path_in_container or device.path_on_host)
-    if not all(is_mount_path(path) and path != "/" for path in paths):
-        yield Problem("--device", text, "expected absolute paths without . and ..")
+    is_path = all(is_mount_path(path) and path != "/" for path in paths)
+    if not is_path and not is_qualified(device.path_on_host):
+        expected = "expected absolute paths without . and .., or a CDI name as vendor.com/gpu=0"
+        yield Problem("--device", text, expected)
     if not security.are_permissions(device.cgroup_permissions):
         yield Problem("--device", text, "expected permissions of r, w and m, each once")
 

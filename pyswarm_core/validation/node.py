@@ -23,6 +23,7 @@ from pyswarm_core.objects import NodeDescription
 from pyswarm_core.validation import text
 from pyswarm_core.validation.network import UNICAST6
 from pyswarm_core.validation.problem import Problem, at_most, within
+from pyswarm_core.validation.resources import generic_problems
 
 HOSTNAME_MAX = 253
 LABEL_MAX = 63
@@ -48,6 +49,7 @@ def description_problems(description: NodeDescription) -> list[Problem]:
         *hostname_problems(description.hostname),
         *within("--cpus", resources.nano_cpus, 0, NODE_CPUS_MAX * 10**9),
         *within("--memory", resources.memory_bytes, 0, NODE_MEMORY_MAX),
+        *generic_problems("--node-generic-resource", resources.generic_resources),
         *within("--max-tasks", description.max_tasks, 0, NODE_TASKS_LIMIT),
         *_word_problems("os", platform.os),
         *_word_problems("architecture", platform.architecture),

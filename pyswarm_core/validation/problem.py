@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence, Sized
 
 import msgspec
 
-from pyswarm_core.errors import InvalidArgument, not_valid
+from pyswarm_core.errors import InvalidArgument, not_valid, quoted
 
 _PROBLEMS_MAX = 10
 """Problems that one error names."""
@@ -27,6 +27,13 @@ class Problem(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return not_valid(self.field, self.value, self.expected, self.what)
+
+
+class Missing(Problem, frozen=True):
+    """A part of the field that is required and was not given: `value` is its name."""
+
+    def __str__(self) -> str:
+        return f"{self.field}: missing required {self.what} {quoted(self.value)}: {self.expected}"
 
 
 def require(problems: Sequence[Problem]) -> None:

@@ -7,9 +7,11 @@ Whether a host has a CPU or a disk, only its agent knows: the task's error says 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from pyswarm_core.docker import generic_resources
 from pyswarm_core.docker.units import format_bitrate, human_size, parse_set
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.limits import NODE_MEMORY_MAX
+from pyswarm_core.resources import GenericResource
 from pyswarm_core.specs import ContainerSpec, Limits, NetworkAttachment, Resources
 from pyswarm_core.validation import text
 from pyswarm_core.validation.problem import Problem, at_most
@@ -22,6 +24,10 @@ from pyswarm_core.validation.ranges import (
 
 DEVICES_MAX = 64
 ANNOTATIONS_MAX = 128
+GENERIC_KINDS_MAX = 32
+GENERIC_NUMBER_MAX = 1_000_000
+GENERIC_NAMES_MAX = 256
+"""Kinds of resources that users define, for a task or node; how many of a kind; names of a node."""
 _RUNTIME = "run.oci."
 """Annotations with this prefix change what crun does: hooks, groups, seccomp profiles."""
 _FLEET = ("02:70", "02:71", "02:72")
@@ -39,6 +45,7 @@ def resources_problems(
     yield from _cpu_problems(limits)
     yield from range_problems("--reserve-cpu", resources.reservations.nano_cpus)
     yield from _memory_problems(resources)
+    yield from _reserved_problems(resources.reservations.generic_resources)
     yield from range_problems("--limit-pids", limits.pids)
     yield from _disk_problems(limits)
     yield from _bandwidth_problems(limits, container, networks)
@@ -163,3 +170,34 @@ def mac_problems(field: str, mac: str) -> Iterable[Problem]:
     elif mac[:5] in _FLEET:
         expected = f"expected none that begins with {', '.join(_FLEET)}, which the fleet gives"
         yield Problem(field, mac, expected)
+
+
+def _reserved_problems(resources: Sequence[GenericResource]) -> Iterable[Problem]:
+    for one in resources:
+        if (named := one.named_resource_spec) is not None:
+            told = f"{named.kind}={named.value}"
+            reason = f"{generic_resources.RESERVED}: agents choose the names"
+            yield Problem("--generic-resource", told, reason)
+            return
+    yield from generic_problems("--generic-resource", resources)
+
+
+def generic_problems(flag: str, resources: Sequence[GenericResource]) -> Iterable[Problem]:
+    """The problems of resources that users define, of a task or of a node."""
+    counts = generic_resources.counted(resources)
+    if len(counts) > GENERIC_KINDS_MAX:
+        yield from at_most(flag, tuple(counts), GENERIC_KINDS_MAX)
+        return
+    named = [one.named_resource_spec for one in resources if one.named_resource_spec]
+    if len(named) > GENERIC_NAMES_MAX:
+        yield Problem(flag, f"{len(named)} names", f"expected at most {GENERIC_NAMES_MAX}")
+        return
+    for kind, count in counts.items():
+        words = (kind, *generic_resources.names(resources, kind))
+        if not all(map(generic_resources.is_name, words)):
+            expected = "expected names of 1 to 64 letters, digits, _ - and ."
+            yield Problem(
+                flag, next(w for w in words if not generic_resources.is_name(w)), expected
+            )
+        elif not 0 < count <= GENERIC_NUMBER_MAX:
+            yield Problem(flag, f"{kind}={count}", f"expected 1 to {GENERIC_NUMBER_MAX} of {kind}")

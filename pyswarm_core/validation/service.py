@@ -23,16 +23,20 @@ from pyswarm_core.specs import (
     ServiceSpec,
     UpdateOrder,
 )
+from pyswarm_core.stacks.limits import DEPENDENCIES_MAX
 from pyswarm_core.validation import text
 from pyswarm_core.validation.checks import check_problems
 from pyswarm_core.validation.container import container_problems, log_driver_problems
 from pyswarm_core.validation.endpoint import PORTS_MAX, attachment_problems, endpoint_problems
 from pyswarm_core.validation.isolation import isolation_problems
+from pyswarm_core.validation.payloads.problems import reference_problems
 from pyswarm_core.validation.problem import Problem, at_most, within
 from pyswarm_core.validation.ranges import DURATION, DURATION_MAX, range_problems
 from pyswarm_core.validation.resources import resources_problems
+from pyswarm_core.validation.templates.problems import example, expands, template_problems
 from pyswarm_core.validation.updates import update_problems
 from pyswarm_core.validation.volumes import mount_problems
+from pyswarm_core.volumes.volume import VolumePlacement
 
 LOGIN_BYTES_MAX = 16 * 1024
 """Maximum for user and password each; tokens of cloud registries have up to 5 KiB."""
@@ -50,6 +54,10 @@ def service_problems(spec: ServiceSpec) -> list[Problem]:
         most = human_size(SPEC_BYTES_MAX)
         expected = f"expected at most {most} of names, labels, environment and arguments"
         return [Problem("service", human_size(size), expected, "size")]
+    if expands(spec):
+        if problems := template_problems(spec):
+            return problems
+        spec = example(spec)
     template = spec.task_template
     return [
         *text.name_problems("--name", spec.name),
@@ -60,6 +68,7 @@ def service_problems(spec: ServiceSpec) -> list[Problem]:
         *check_problems(template.container_spec, template.networks, spec.endpoint_spec.ports),
         *isolation_problems(template.container_spec, template.networks),
         *mount_problems(template.container_spec),
+        *reference_problems(template.container_spec),
         *resources_problems(template.resources, template.container_spec, template.networks),
         *log_driver_problems(template.log_driver),
         *_restart_problems(template.restart_policy),
@@ -68,7 +77,21 @@ def service_problems(spec: ServiceSpec) -> list[Problem]:
         *endpoint_problems(spec.endpoint_spec, template.networks),
         *update_problems(spec),
         *within("--force-update", template.force_update, 0, 2**32 - 1),
+        *_dependency_problems(spec),
     ]
+
+
+def _dependency_problems(spec: ServiceSpec) -> Iterable[Problem]:
+    yield from at_most("depends_on", spec.depends_on, DEPENDENCIES_MAX)
+    seen: dict[str, None] = {}
+    for one in spec.depends_on[:DEPENDENCIES_MAX]:
+        yield from text.name_problems("depends_on", one.service)
+        if one.service == spec.name:
+            expected = f"a service cannot depend on itself ({spec.name} → {spec.name})"
+            yield Problem("depends_on", one.service, expected)
+        if one.service in seen:
+            yield Problem("depends_on", one.service, "expected each service once")
+        seen[one.service] = None
 
 
 def login_problems(login: RegistryLogin) -> list[Problem]:
@@ -147,6 +170,8 @@ def _placement_problems(placement: Placement, mode: ServiceMode) -> Iterable[Pro
             expected = "expected node.labels.NAME or engine.labels.NAME"
             yield Problem("--placement-pref", preference, expected)
     yield from range_problems("--replicas-max-per-node", placement.max_replicas)
+    if placement.volumes not in ("", *VolumePlacement):
+        yield Problem("--volume-placement", placement.volumes, "expected pinned or any")
     if placement.max_replicas and not isinstance(mode, ReplicatedMode):
         expected = "expected --mode replicated as well"
         yield Problem("--replicas-max-per-node", placement.max_replicas, expected)

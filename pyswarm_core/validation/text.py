@@ -52,11 +52,13 @@ def label_problems(field: str, labels: Mapping[str, str]) -> Iterable[Problem]:
             yield Problem(field, f"{key}={value}", "expected no control characters")
 
 
-def env_problems(env: Sequence[str]) -> Iterable[Problem]:
-    """Each is NAME=VALUE. Errors quote the name alone: the value may be a secret."""
+def env_problems(env: Sequence[str], *, removes: bool = False) -> Iterable[Problem]:
+    """Each is NAME=VALUE; with `removes` also NAME, which takes away the image's. Errors quote the
+    name alone: the value may be a secret.
+    """
     for entry in env:
         name, equals, value = entry.partition("=")
-        if not equals or not is_word(name):
+        if not is_word(name) or not (equals or removes):
             yield Problem("--env", name, "expected NAME=VALUE, the name without spaces")
         elif "\0" in value:
             yield Problem("--env", name, "expected no NUL in the value")

@@ -14,6 +14,8 @@ class MountType(StrEnum):
     VOLUME = "volume"
     TMPFS = "tmpfs"
     """A file system in memory."""
+    IMAGE = "image"
+    """The files of an image, read-only."""
 
 
 class Driver(Model, frozen=True):
@@ -37,6 +39,10 @@ class BindOptions(Model, frozen=True):
     """Read-only is the source alone, not the mounts below it."""
     read_only_force_recursive: bool = False
     """Read-only are the mounts below it too, or the task fails."""
+    beneath: str = ""
+    """The allowed path that lets a caller who is no admin bind the source: the agent mounts nothing
+    that is not beneath it. Empty: an admin bound it.
+    """
 
 
 class VolumeOptions(Model, frozen=True):
@@ -48,6 +54,8 @@ class VolumeOptions(Model, frozen=True):
     """A new volume is not filled from the image."""
     labels: dict[str, str] = {}
     driver_config: Driver = Driver()
+    subpath: str = ""
+    """A path in the volume, which must exist: it is mounted instead of the whole volume."""
 
 
 class TmpfsOptions(Model, frozen=True):
@@ -59,17 +67,25 @@ class TmpfsOptions(Model, frozen=True):
     """Permission bits; 0: 1777 (octal)."""
 
 
+class ImageOptions(Model, frozen=True):
+    """Options of a mount of type image."""
+
+    subpath: str = ""
+    """A path in the image, which must exist; empty: all of it."""
+
+
 class Mount(Model, frozen=True, kw_only=True):
     """Something that is mounted in a container."""
 
     type: MountType = MountType.VOLUME
     source: str = ""
-    """A path of the host, or the name of a volume; empty: a volume of the task's own."""
+    """A path of the host, the name of a volume, or an image; empty: a volume of the task's own."""
     target: str
     read_only: bool = False
     bind_options: BindOptions | None = None
     volume_options: VolumeOptions | None = None
     tmpfs_options: TmpfsOptions | None = None
+    image_options: ImageOptions | None = None
 
     @property
     def volume(self) -> str:
@@ -80,7 +96,30 @@ class Mount(Model, frozen=True, kw_only=True):
     def fills(self) -> bool:
         """Whether a new volume is filled from the image."""
         options = self.volume_options
-        return self.type is MountType.VOLUME and not (options and options.no_copy)
+        if options is not None and (options.no_copy or options.subpath):
+            return False
+        return self.type is MountType.VOLUME
+
+    @property
+    def is_of_new_kind(self) -> bool:
+        """Whether agents of protocol 8 ignore a part of it."""
+        return bool(self.subpath) or self.type is MountType.IMAGE
+
+    @property
+    def subpath(self) -> str:
+        """The path in the volume or image that is mounted; empty: all of it."""
+        options = self.volume_options or self.image_options
+        return options.subpath if options else ""
+
+    @property
+    def image(self) -> str:
+        """The image that it mounts; empty if it mounts none."""
+        return self.source if self.type is MountType.IMAGE else ""
+
+
+def is_relative(source: str) -> bool:
+    """Whether the source of a bind is relative to a working directory, in one of Docker's forms."""
+    return source in (".", "..") or source.startswith(("./", "../"))
 
 
 def volumes_of(mounts: Iterable[Mount]) -> tuple[str, ...]:

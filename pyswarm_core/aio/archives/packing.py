@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 import tarfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Container, Generator, Iterator
 from contextlib import suppress
 
 import msgspec
@@ -48,9 +48,13 @@ def pack(descriptor: int, name: str, owner: Owner = owners_of) -> Generator[byte
     return _chunks(_Packer(owner).top(descriptor, name))
 
 
-def pack_root(descriptor: int, owner: Owner = owners_of) -> Generator[bytes]:
-    """The same of the content of a root directory, whose entries begin with their own names."""
-    return _chunks(_Packer(owner).content(descriptor))
+def pack_root(
+    descriptor: int, owner: Owner = owners_of, left_out: Container[str] = ()
+) -> Generator[bytes]:
+    """The same of the content of a root directory, whose entries begin with their own names.
+    `left_out`: the paths, below it, of entries that the archive does not have.
+    """
+    return _chunks(_Packer(owner, left_out).content(descriptor))
 
 
 def _chunks(pieces: Iterator[bytes]) -> Generator[bytes]:
@@ -75,8 +79,9 @@ class _Frame(msgspec.Struct):
 
 
 class _Packer:
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, left_out: Container[str] = ()) -> None:
         self._owner = owner
+        self._left_out = left_out
         self._names: dict[tuple[int, int], str] = {}
         self._stack: list[_Frame] = []
 
@@ -102,6 +107,8 @@ class _Packer:
         found = next(frame.listing, None)
         if found is None:
             _close(self._stack.pop())
+            return
+        if f"{frame.prefix}{found.name}" in self._left_out:
             return
         try:
             descriptor = os.open(found.name, _PATH, dir_fd=frame.descriptor)

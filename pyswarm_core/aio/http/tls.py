@@ -26,17 +26,23 @@ class Contexts:
         if identity != self._used:
             self._used = identity
             try:
-                self._context = _context(identity) if identity else None
+                self._context = _server_context(identity) if identity else None
             except OSError as error:  # ssl.SSLError is one
                 self._context = None
                 _log.error("certificate.unusable", error=error)
         return self._context
 
 
-def _context(identity: bytes) -> ssl.SSLContext:
+def _server_context(identity: bytes) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.num_tickets = 0  # each connection has the newest certificate
+    load_identity(context, identity)
+    return context
+
+
+def load_identity(context: ssl.SSLContext, identity: bytes) -> None:
+    """Show this certificate chain, with its key, PEM. Raises OSError if they are unusable."""
     # OpenSSL's function for this reads files only; this one is in memory.
     handle = os.memfd_create("identity")
     try:
@@ -44,4 +50,3 @@ def _context(identity: bytes) -> ssl.SSLContext:
         context.load_cert_chain(f"/proc/self/fd/{handle}")
     finally:
         os.close(handle)
-    return context

@@ -13,9 +13,14 @@ from pyswarm_core.streams.limits import STREAM_FRAME_BYTES_LEAST, STREAM_WINDOW_
 class Carrier:
     """The connections of one stream. Each is `reserved` first, then carried."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(
+        self,
+        send: Send,
+        window: int = STREAM_WINDOW_NODE,
+        frame_bytes: int = STREAM_FRAME_BYTES_LEAST,
+    ) -> None:
         self._send = send
-        self._duplex = Duplex(send, STREAM_WINDOW_NODE, frame_bytes=STREAM_FRAME_BYTES_LEAST)
+        self._duplex = Duplex(send, window, frame_bytes=frame_bytes)
         self._carried: dict[int, asyncio.Task[None] | None] = {}
 
     def __len__(self) -> int:

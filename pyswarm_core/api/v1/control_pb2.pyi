@@ -118,16 +118,20 @@ class ListRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FILTERS_FIELD_NUMBER: _builtins.int
+    ALL_FIELD_NUMBER: _builtins.int
+    all: _builtins.bool
+    """Of images: those of a build's steps too."""
     @_builtins.property
     def filters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
         filters: _abc.Iterable[_builtins.str] | None = ...,
+        all: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "filters", b"filters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -208,6 +212,8 @@ class GetInfoReply(_message.Message):
     NODES_FILTERED_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
     NODES_OTHER_PROTOCOL_FIELD_NUMBER: _builtins.int
+    REGISTRY_FIELD_NUMBER: _builtins.int
+    REGISTRY_PROBLEM_FIELD_NUMBER: _builtins.int
     controller: _builtins.str
     leader: _builtins.str
     version: _builtins.str
@@ -228,6 +234,10 @@ class GetInfoReply(_message.Message):
     protocol: _builtins.int
     nodes_other_protocol: _builtins.int
     """Nodes whose agents have another protocol."""
+    registry: _builtins.str
+    """HOST:PORT at which nodes reach this controller's registry; empty: it has none."""
+    registry_problem: _builtins.str
+    """Why the registry does not serve; empty: it does."""
     @_builtins.property
     def cluster(self) -> _objects_pb2.Cluster: ...
     def __init__(
@@ -251,10 +261,12 @@ class GetInfoReply(_message.Message):
         nodes_filtered: _builtins.int = ...,
         protocol: _builtins.int = ...,
         nodes_other_protocol: _builtins.int = ...,
+        registry: _builtins.str = ...,
+        registry_problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "controller", b"controller", "down_per_minute", b"down_per_minute", "join_addr", b"join_addr", "leader", b"leader", "nodes", b"nodes", "nodes_disconnected", b"nodes_disconnected", "nodes_filtered", b"nodes_filtered", "nodes_held", b"nodes_held", "nodes_other_protocol", b"nodes_other_protocol", "nodes_ready", b"nodes_ready", "protocol", b"protocol", "revision", b"revision", "services", b"services", "store", b"store", "tasks", b"tasks", "tasks_running", b"tasks_running", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "controller", b"controller", "down_per_minute", b"down_per_minute", "join_addr", b"join_addr", "leader", b"leader", "nodes", b"nodes", "nodes_disconnected", b"nodes_disconnected", "nodes_filtered", b"nodes_filtered", "nodes_held", b"nodes_held", "nodes_other_protocol", b"nodes_other_protocol", "nodes_ready", b"nodes_ready", "protocol", b"protocol", "registry", b"registry", "registry_problem", b"registry_problem", "revision", b"revision", "services", b"services", "store", b"store", "tasks", b"tasks", "tasks_running", b"tasks_running", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1223,6 +1235,88 @@ class CreateVolumeRequest(_message.Message):
 Global___CreateVolumeRequest: _TypeAlias = CreateVolumeRequest  # noqa: Y015
 
 @_typing.final
+class CreatePayloadRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """Secrets: below 500 KiB, configs: below 1000 KiB."""
+    @_builtins.property
+    def spec(self) -> _specs_pb2.PayloadSpec: ...
+    def __init__(
+        self,
+        *,
+        spec: _specs_pb2.PayloadSpec | None = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreatePayloadRequest: _TypeAlias = CreatePayloadRequest  # noqa: Y015
+
+@_typing.final
+class UpdatePayloadRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    KEEP_VERSIONS_FIELD_NUMBER: _builtins.int
+    RELOAD_FIELD_NUMBER: _builtins.int
+    ref: _builtins.str
+    data: _builtins.bytes
+    keep_versions: _builtins.int
+    """Not set: as before."""
+    reload: _builtins.str
+    """Running containers get the version and this signal, or none; empty: their tasks are replaced."""
+    def __init__(
+        self,
+        *,
+        ref: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+        keep_versions: _builtins.int | None = ...,
+        reload: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_keep_versions", b"_keep_versions", "keep_versions", b"keep_versions"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_versions", b"_keep_versions", "data", b"data", "keep_versions", b"keep_versions", "ref", b"ref", "reload", b"reload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__keep_versions: _TypeAlias = _typing.Literal["keep_versions"]  # noqa: Y015
+    _WhichOneofArgType__keep_versions: _TypeAlias = _typing.Literal["_keep_versions", b"_keep_versions"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_versions) -> _WhichOneofReturnType__keep_versions | None: ...
+
+Global___UpdatePayloadRequest: _TypeAlias = UpdatePayloadRequest  # noqa: Y015
+
+@_typing.final
+class UpdatePayloadReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECT_FIELD_NUMBER: _builtins.int
+    SERVICES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def object(self) -> Global___EncodedObject: ...
+    @_builtins.property
+    def services(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of the services that were updated."""
+
+    def __init__(
+        self,
+        *,
+        object: Global___EncodedObject | None = ...,
+        services: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["object", b"object", "services", b"services"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdatePayloadReply: _TypeAlias = UpdatePayloadReply  # noqa: Y015
+
+@_typing.final
 class ObjectRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1797,9 +1891,15 @@ class PullImageRequest(_message.Message):
     USERNAME_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
+    PLATFORM_FIELD_NUMBER: _builtins.int
+    ALL_TAGS_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
     username: _builtins.str
     password: _builtins.str
+    platform: _builtins.str
+    """OS[/ARCH[/VARIANT]]; empty: each host's own."""
+    all_tags: _builtins.bool
+    """Every tag of the repository."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -1809,10 +1909,12 @@ class PullImageRequest(_message.Message):
         username: _builtins.str = ...,
         password: _builtins.str = ...,
         nodes: _abc.Iterable[_builtins.str] | None = ...,
+        platform: _builtins.str = ...,
+        all_tags: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["nodes", b"nodes", "password", b"password", "reference", b"reference", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_tags", b"all_tags", "nodes", b"nodes", "password", b"password", "platform", b"platform", "reference", b"reference", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1854,20 +1956,24 @@ class NodeImages(_message.Message):
     NODE_NAME_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    USE_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
     error: _builtins.str
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_dispatcher_pb2.Image]: ...
+    @_builtins.property
+    def use(self) -> _dispatcher_pb2.ImageUse: ...
     def __init__(
         self,
         *,
         node_name: _builtins.str = ...,
         images: _abc.Iterable[_dispatcher_pb2.Image] | None = ...,
         error: _builtins.str = ...,
+        use: _dispatcher_pb2.ImageUse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["use", b"use"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "images", b"images", "node_name", b"node_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "images", b"images", "node_name", b"node_name", "use", b"use"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,6 +8,9 @@ from pyswarm_core.api.v1 import containers_pb2 as pyswarm__core_dot_api_dot_v1_d
 from pyswarm_core.api.v1 import control_pb2 as pyswarm__core_dot_api_dot_v1_dot_control__pb2
 from pyswarm_core.api.v1 import dispatcher_pb2 as pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2
 from pyswarm_core.api.v1 import files_pb2 as pyswarm__core_dot_api_dot_v1_dot_files__pb2
+from pyswarm_core.api.v1 import images_pb2 as pyswarm__core_dot_api_dot_v1_dot_images__pb2
+from pyswarm_core.api.v1 import moving_pb2 as pyswarm__core_dot_api_dot_v1_dot_moving__pb2
+from pyswarm_core.api.v1 import stacks_pb2 as pyswarm__core_dot_api_dot_v1_dot_stacks__pb2
 from pyswarm_core.api.v1 import stats_pb2 as pyswarm__core_dot_api_dot_v1_dot_stats__pb2
 from pyswarm_core.api.v1 import streams_pb2 as pyswarm__core_dot_api_dot_v1_dot_streams__pb2
 
@@ -205,6 +208,61 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateVolumeRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EncodedObject.FromString,
                 _registered_method=True)
+        self.MoveVolume = channel.unary_unary(
+                '/pyswarm.v1.Control/MoveVolume',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_moving__pb2.MoveVolumeRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_moving__pb2.VolumeMovesReply.FromString,
+                _registered_method=True)
+        self.CancelVolumeMove = channel.unary_unary(
+                '/pyswarm.v1.Control/CancelVolumeMove',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_moving__pb2.VolumesRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_moving__pb2.VolumeMovesReply.FromString,
+                _registered_method=True)
+        self.GetVolumeMoves = channel.unary_unary(
+                '/pyswarm.v1.Control/GetVolumeMoves',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_moving__pb2.VolumesRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_moving__pb2.VolumeMovesReply.FromString,
+                _registered_method=True)
+        self.ForgetVolume = channel.unary_unary(
+                '/pyswarm.v1.Control/ForgetVolume',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_moving__pb2.ForgetVolumeRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EncodedObject.FromString,
+                _registered_method=True)
+        self.CreateSecret = channel.unary_unary(
+                '/pyswarm.v1.Control/CreateSecret',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreatePayloadRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EncodedObject.FromString,
+                _registered_method=True)
+        self.UpdateSecret = channel.unary_unary(
+                '/pyswarm.v1.Control/UpdateSecret',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdatePayloadRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdatePayloadReply.FromString,
+                _registered_method=True)
+        self.CreateConfig = channel.unary_unary(
+                '/pyswarm.v1.Control/CreateConfig',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreatePayloadRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EncodedObject.FromString,
+                _registered_method=True)
+        self.UpdateConfig = channel.unary_unary(
+                '/pyswarm.v1.Control/UpdateConfig',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdatePayloadRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdatePayloadReply.FromString,
+                _registered_method=True)
+        self.ApplyStack = channel.unary_unary(
+                '/pyswarm.v1.Control/ApplyStack',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_stacks__pb2.ApplyStackRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_stacks__pb2.StackReply.FromString,
+                _registered_method=True)
+        self.RollbackStack = channel.unary_unary(
+                '/pyswarm.v1.Control/RollbackStack',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_stacks__pb2.RollbackStackRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_stacks__pb2.StackReply.FromString,
+                _registered_method=True)
+        self.RemoveStack = channel.unary_unary(
+                '/pyswarm.v1.Control/RemoveStack',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_stacks__pb2.RemoveStackRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_stacks__pb2.StackReply.FromString,
+                _registered_method=True)
         self.GetObject = channel.unary_unary(
                 '/pyswarm.v1.Control/GetObject',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ObjectRequest.SerializeToString,
@@ -300,6 +358,41 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
                 _registered_method=True)
+        self.ReadVolume = channel.stream_stream(
+                '/pyswarm.v1.Control/ReadVolume',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                _registered_method=True)
+        self.WriteVolume = channel.stream_stream(
+                '/pyswarm.v1.Control/WriteVolume',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                _registered_method=True)
+        self.ReadRegistry = channel.stream_stream(
+                '/pyswarm.v1.Control/ReadRegistry',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                _registered_method=True)
+        self.WriteRegistry = channel.stream_stream(
+                '/pyswarm.v1.Control/WriteRegistry',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                _registered_method=True)
+        self.ListRegistry = channel.unary_stream(
+                '/pyswarm.v1.Control/ListRegistry',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.ListRegistryRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.ListRegistryReply.FromString,
+                _registered_method=True)
+        self.GetRegistryUsage = channel.unary_unary(
+                '/pyswarm.v1.Control/GetRegistryUsage',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.GetRegistryUsageRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.RegistryUsage.FromString,
+                _registered_method=True)
+        self.CollectRegistry = channel.unary_unary(
+                '/pyswarm.v1.Control/CollectRegistry',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.CollectRegistryRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.CollectRegistryReply.FromString,
+                _registered_method=True)
         self.PullImage = channel.unary_stream(
                 '/pyswarm.v1.Control/PullImage',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.PullImageRequest.SerializeToString,
@@ -310,10 +403,35 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListImagesReply.FromString,
                 _registered_method=True)
+        self.InspectImage = channel.unary_unary(
+                '/pyswarm.v1.Control/InspectImage',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.ImageRef.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.InspectImageReply.FromString,
+                _registered_method=True)
         self.RemoveImage = channel.unary_unary(
                 '/pyswarm.v1.Control/RemoveImage',
-                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
-                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListImagesReply.FromString,
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.RemoveImageRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.RemoveImageReply.FromString,
+                _registered_method=True)
+        self.PruneImages = channel.unary_stream(
+                '/pyswarm.v1.Control/PruneImages',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.PruneImagesRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.NodeImagesRemoved.FromString,
+                _registered_method=True)
+        self.SaveImage = channel.stream_stream(
+                '/pyswarm.v1.Control/SaveImage',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                _registered_method=True)
+        self.BuildImage = channel.stream_stream(
+                '/pyswarm.v1.Control/BuildImage',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                _registered_method=True)
+        self.PushImage = channel.stream_stream(
+                '/pyswarm.v1.Control/PushImage',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
                 _registered_method=True)
         self.GetCa = channel.unary_unary(
                 '/pyswarm.v1.Control/GetCa',
@@ -552,6 +670,79 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MoveVolume(self, request, context):
+        """Begins to move volumes to another node; the tasks that mount them are stopped meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelVolumeMove(self, request, context):
+        """Their tasks start where they were.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetVolumeMoves(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetVolume(self, request, context):
+        """Gives up the copy on a node that is not ready.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateSecret(self, request, context):
+        """Answers have no data of secrets. An update creates the next version and updates the services that follow the newest one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSecret(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateConfig(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateConfig(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApplyStack(self, request, context):
+        """Creates, changes and, with `prune`, removes all objects of a stack as one change. ABORTED: it changed since the dry run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackStack(self, request, context):
+        """Applies an earlier version again, as a new one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveStack(self, request, context):
+        """Begins the removal of a stack: its services end, then its networks, secrets and configs go.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetObject(self, request, context):
         """Objects of any kind, see pyswarm_core/kinds.py. Some kinds have calls of their own that return more.
         """
@@ -674,6 +865,52 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadVolume(self, request_iterator, context):
+        """Byte streams to the copy of a volume.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WriteVolume(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadRegistry(self, request_iterator, context):
+        """Connections to the fleet's registry, which the controller keeps: the first frame opens the operation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WriteRegistry(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRegistry(self, request, context):
+        """Its tags, in parts; a fleet without a registry has none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRegistryUsage(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollectRegistry(self, request, context):
+        """Collects the registry's garbage: what no tag and no service names. Waits for those who push, for two minutes at most.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PullImage(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -687,8 +924,42 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def InspectImage(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RemoveImage(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PruneImages(self, request, context):
+        """Removes unused images of nodes, by ids that the caller has shown. One part per node, as it answers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SaveImage(self, request_iterator, context):
+        """A byte stream: the archive of an image of a node.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BuildImage(self, request_iterator, context):
+        """A byte stream: the context of a build to a node, and what the build prints.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PushImage(self, request_iterator, context):
+        """The node sends an image to the fleet's registry; the answer is the exit.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -881,6 +1152,61 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateVolumeRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EncodedObject.SerializeToString,
             ),
+            'MoveVolume': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveVolume,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_moving__pb2.MoveVolumeRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_moving__pb2.VolumeMovesReply.SerializeToString,
+            ),
+            'CancelVolumeMove': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelVolumeMove,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_moving__pb2.VolumesRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_moving__pb2.VolumeMovesReply.SerializeToString,
+            ),
+            'GetVolumeMoves': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetVolumeMoves,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_moving__pb2.VolumesRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_moving__pb2.VolumeMovesReply.SerializeToString,
+            ),
+            'ForgetVolume': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetVolume,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_moving__pb2.ForgetVolumeRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EncodedObject.SerializeToString,
+            ),
+            'CreateSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateSecret,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreatePayloadRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EncodedObject.SerializeToString,
+            ),
+            'UpdateSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSecret,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdatePayloadRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdatePayloadReply.SerializeToString,
+            ),
+            'CreateConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateConfig,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreatePayloadRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EncodedObject.SerializeToString,
+            ),
+            'UpdateConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateConfig,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdatePayloadRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdatePayloadReply.SerializeToString,
+            ),
+            'ApplyStack': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyStack,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_stacks__pb2.ApplyStackRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_stacks__pb2.StackReply.SerializeToString,
+            ),
+            'RollbackStack': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackStack,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_stacks__pb2.RollbackStackRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_stacks__pb2.StackReply.SerializeToString,
+            ),
+            'RemoveStack': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveStack,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_stacks__pb2.RemoveStackRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_stacks__pb2.StackReply.SerializeToString,
+            ),
             'GetObject': grpc.unary_unary_rpc_method_handler(
                     servicer.GetObject,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ObjectRequest.FromString,
@@ -976,6 +1302,41 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
             ),
+            'ReadVolume': grpc.stream_stream_rpc_method_handler(
+                    servicer.ReadVolume,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            ),
+            'WriteVolume': grpc.stream_stream_rpc_method_handler(
+                    servicer.WriteVolume,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            ),
+            'ReadRegistry': grpc.stream_stream_rpc_method_handler(
+                    servicer.ReadRegistry,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            ),
+            'WriteRegistry': grpc.stream_stream_rpc_method_handler(
+                    servicer.WriteRegistry,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            ),
+            'ListRegistry': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListRegistry,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.ListRegistryRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.ListRegistryReply.SerializeToString,
+            ),
+            'GetRegistryUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRegistryUsage,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.GetRegistryUsageRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.RegistryUsage.SerializeToString,
+            ),
+            'CollectRegistry': grpc.unary_unary_rpc_method_handler(
+                    servicer.CollectRegistry,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.CollectRegistryRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.CollectRegistryReply.SerializeToString,
+            ),
             'PullImage': grpc.unary_stream_rpc_method_handler(
                     servicer.PullImage,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.PullImageRequest.FromString,
@@ -986,10 +1347,35 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListImagesReply.SerializeToString,
             ),
+            'InspectImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.InspectImage,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.ImageRef.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.InspectImageReply.SerializeToString,
+            ),
             'RemoveImage': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveImage,
-                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
-                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListImagesReply.SerializeToString,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.RemoveImageRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.RemoveImageReply.SerializeToString,
+            ),
+            'PruneImages': grpc.unary_stream_rpc_method_handler(
+                    servicer.PruneImages,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.PruneImagesRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_images__pb2.NodeImagesRemoved.SerializeToString,
+            ),
+            'SaveImage': grpc.stream_stream_rpc_method_handler(
+                    servicer.SaveImage,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            ),
+            'BuildImage': grpc.stream_stream_rpc_method_handler(
+                    servicer.BuildImage,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            ),
+            'PushImage': grpc.stream_stream_rpc_method_handler(
+                    servicer.PushImage,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
             ),
             'GetCa': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCa,
@@ -1909,6 +2295,303 @@ class Control:
             _registered_method=True)
 
     @staticmethod
+    def MoveVolume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/MoveVolume',
+            pyswarm__core_dot_api_dot_v1_dot_moving__pb2.MoveVolumeRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_moving__pb2.VolumeMovesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelVolumeMove(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/CancelVolumeMove',
+            pyswarm__core_dot_api_dot_v1_dot_moving__pb2.VolumesRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_moving__pb2.VolumeMovesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetVolumeMoves(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/GetVolumeMoves',
+            pyswarm__core_dot_api_dot_v1_dot_moving__pb2.VolumesRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_moving__pb2.VolumeMovesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetVolume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/ForgetVolume',
+            pyswarm__core_dot_api_dot_v1_dot_moving__pb2.ForgetVolumeRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.EncodedObject.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/CreateSecret',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreatePayloadRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.EncodedObject.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/UpdateSecret',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdatePayloadRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdatePayloadReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/CreateConfig',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreatePayloadRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.EncodedObject.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/UpdateConfig',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdatePayloadRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.UpdatePayloadReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyStack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/ApplyStack',
+            pyswarm__core_dot_api_dot_v1_dot_stacks__pb2.ApplyStackRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_stacks__pb2.StackReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackStack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/RollbackStack',
+            pyswarm__core_dot_api_dot_v1_dot_stacks__pb2.RollbackStackRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_stacks__pb2.StackReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveStack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/RemoveStack',
+            pyswarm__core_dot_api_dot_v1_dot_stacks__pb2.RemoveStackRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_stacks__pb2.StackReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetObject(request,
             target,
             options=(),
@@ -2422,6 +3105,195 @@ class Control:
             _registered_method=True)
 
     @staticmethod
+    def ReadVolume(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pyswarm.v1.Control/ReadVolume',
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteVolume(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pyswarm.v1.Control/WriteVolume',
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadRegistry(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pyswarm.v1.Control/ReadRegistry',
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteRegistry(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pyswarm.v1.Control/WriteRegistry',
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRegistry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pyswarm.v1.Control/ListRegistry',
+            pyswarm__core_dot_api_dot_v1_dot_images__pb2.ListRegistryRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_images__pb2.ListRegistryReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRegistryUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/GetRegistryUsage',
+            pyswarm__core_dot_api_dot_v1_dot_images__pb2.GetRegistryUsageRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_images__pb2.RegistryUsage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectRegistry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/CollectRegistry',
+            pyswarm__core_dot_api_dot_v1_dot_images__pb2.CollectRegistryRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_images__pb2.CollectRegistryReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def PullImage(request,
             target,
             options=(),
@@ -2476,6 +3348,33 @@ class Control:
             _registered_method=True)
 
     @staticmethod
+    def InspectImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/InspectImage',
+            pyswarm__core_dot_api_dot_v1_dot_images__pb2.ImageRef.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_images__pb2.InspectImageReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def RemoveImage(request,
             target,
             options=(),
@@ -2490,8 +3389,116 @@ class Control:
             request,
             target,
             '/pyswarm.v1.Control/RemoveImage',
-            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
-            pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListImagesReply.FromString,
+            pyswarm__core_dot_api_dot_v1_dot_images__pb2.RemoveImageRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_images__pb2.RemoveImageReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PruneImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pyswarm.v1.Control/PruneImages',
+            pyswarm__core_dot_api_dot_v1_dot_images__pb2.PruneImagesRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_images__pb2.NodeImagesRemoved.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SaveImage(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pyswarm.v1.Control/SaveImage',
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BuildImage(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pyswarm.v1.Control/BuildImage',
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PushImage(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pyswarm.v1.Control/PushImage',
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_streams__pb2.StreamFrame.FromString,
             options,
             channel_credentials,
             insecure,

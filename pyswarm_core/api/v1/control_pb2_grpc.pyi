@@ -12,6 +12,9 @@ from pyswarm_core.api.v1 import containers_pb2 as _containers_pb2
 from pyswarm_core.api.v1 import control_pb2 as _control_pb2
 from pyswarm_core.api.v1 import dispatcher_pb2 as _dispatcher_pb2
 from pyswarm_core.api.v1 import files_pb2 as _files_pb2
+from pyswarm_core.api.v1 import images_pb2 as _images_pb2
+from pyswarm_core.api.v1 import moving_pb2 as _moving_pb2
+from pyswarm_core.api.v1 import stacks_pb2 as _stacks_pb2
 from pyswarm_core.api.v1 import stats_pb2 as _stats_pb2
 from pyswarm_core.api.v1 import streams_pb2 as _streams_pb2
 import abc as _abc_1
@@ -91,6 +94,24 @@ class ControlStub:
     """Follows the route from a task to another task, a service, a name or an address; ends with the first broken hop."""
     CreateVolume: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateVolumeRequest, _control_pb2.EncodedObject]
     """Creates a volume; one of the same name, driver and options is returned as it is."""
+    MoveVolume: _grpc.UnaryUnaryMultiCallable[_moving_pb2.MoveVolumeRequest, _moving_pb2.VolumeMovesReply]
+    """Begins to move volumes to another node; the tasks that mount them are stopped meanwhile."""
+    CancelVolumeMove: _grpc.UnaryUnaryMultiCallable[_moving_pb2.VolumesRequest, _moving_pb2.VolumeMovesReply]
+    """Their tasks start where they were."""
+    GetVolumeMoves: _grpc.UnaryUnaryMultiCallable[_moving_pb2.VolumesRequest, _moving_pb2.VolumeMovesReply]
+    ForgetVolume: _grpc.UnaryUnaryMultiCallable[_moving_pb2.ForgetVolumeRequest, _control_pb2.EncodedObject]
+    """Gives up the copy on a node that is not ready."""
+    CreateSecret: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreatePayloadRequest, _control_pb2.EncodedObject]
+    """Answers have no data of secrets. An update creates the next version and updates the services that follow the newest one."""
+    UpdateSecret: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdatePayloadRequest, _control_pb2.UpdatePayloadReply]
+    CreateConfig: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreatePayloadRequest, _control_pb2.EncodedObject]
+    UpdateConfig: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdatePayloadRequest, _control_pb2.UpdatePayloadReply]
+    ApplyStack: _grpc.UnaryUnaryMultiCallable[_stacks_pb2.ApplyStackRequest, _stacks_pb2.StackReply]
+    """Creates, changes and, with `prune`, removes all objects of a stack as one change. ABORTED: it changed since the dry run."""
+    RollbackStack: _grpc.UnaryUnaryMultiCallable[_stacks_pb2.RollbackStackRequest, _stacks_pb2.StackReply]
+    """Applies an earlier version again, as a new one."""
+    RemoveStack: _grpc.UnaryUnaryMultiCallable[_stacks_pb2.RemoveStackRequest, _stacks_pb2.StackReply]
+    """Begins the removal of a stack: its services end, then its networks, secrets and configs go."""
     GetObject: _grpc.UnaryUnaryMultiCallable[_control_pb2.ObjectRequest, _control_pb2.EncodedObject]
     """Objects of any kind, see pyswarm_core/kinds.py. Some kinds have calls of their own that return more."""
     ListObjects: _grpc.UnaryStreamMultiCallable[_control_pb2.ListObjectsRequest, _control_pb2.ListObjectsReply]
@@ -118,10 +139,30 @@ class ControlStub:
     """Byte streams to a container, whether it runs or not."""
     CopyIn: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
     Export: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
+    ReadVolume: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
+    """Byte streams to the copy of a volume."""
+    WriteVolume: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
+    ReadRegistry: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
+    """Connections to the fleet's registry, which the controller keeps: the first frame opens the operation."""
+    WriteRegistry: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
+    ListRegistry: _grpc.UnaryStreamMultiCallable[_images_pb2.ListRegistryRequest, _images_pb2.ListRegistryReply]
+    """Its tags, in parts; a fleet without a registry has none."""
+    GetRegistryUsage: _grpc.UnaryUnaryMultiCallable[_images_pb2.GetRegistryUsageRequest, _images_pb2.RegistryUsage]
+    CollectRegistry: _grpc.UnaryUnaryMultiCallable[_images_pb2.CollectRegistryRequest, _images_pb2.CollectRegistryReply]
+    """Collects the registry's garbage: what no tag and no service names. Waits for those who push, for two minutes at most."""
     PullImage: _grpc.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]
     ListImages: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]
     """One part per node, as it answers."""
-    RemoveImage: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ListImagesReply]
+    InspectImage: _grpc.UnaryUnaryMultiCallable[_images_pb2.ImageRef, _images_pb2.InspectImageReply]
+    RemoveImage: _grpc.UnaryUnaryMultiCallable[_images_pb2.RemoveImageRequest, _images_pb2.RemoveImageReply]
+    PruneImages: _grpc.UnaryStreamMultiCallable[_images_pb2.PruneImagesRequest, _images_pb2.NodeImagesRemoved]
+    """Removes unused images of nodes, by ids that the caller has shown. One part per node, as it answers."""
+    SaveImage: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
+    """A byte stream: the archive of an image of a node."""
+    BuildImage: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
+    """A byte stream: the context of a build to a node, and what the build prints."""
+    PushImage: _grpc.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]
+    """The node sends an image to the fleet's registry; the answer is the exit."""
     GetCa: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetCaRequest, _control_pb2.CaReply]
     RotateCa: _grpc.UnaryUnaryMultiCallable[_control_pb2.RotateCaRequest, _control_pb2.CaReply]
     """Begins a rotation; GetCa shows its progress."""
@@ -183,6 +224,24 @@ class ControlAsyncStub(ControlStub):
     """Follows the route from a task to another task, a service, a name or an address; ends with the first broken hop."""
     CreateVolume: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateVolumeRequest, _control_pb2.EncodedObject]  # type: ignore[assignment]
     """Creates a volume; one of the same name, driver and options is returned as it is."""
+    MoveVolume: _aio.UnaryUnaryMultiCallable[_moving_pb2.MoveVolumeRequest, _moving_pb2.VolumeMovesReply]  # type: ignore[assignment]
+    """Begins to move volumes to another node; the tasks that mount them are stopped meanwhile."""
+    CancelVolumeMove: _aio.UnaryUnaryMultiCallable[_moving_pb2.VolumesRequest, _moving_pb2.VolumeMovesReply]  # type: ignore[assignment]
+    """Their tasks start where they were."""
+    GetVolumeMoves: _aio.UnaryUnaryMultiCallable[_moving_pb2.VolumesRequest, _moving_pb2.VolumeMovesReply]  # type: ignore[assignment]
+    ForgetVolume: _aio.UnaryUnaryMultiCallable[_moving_pb2.ForgetVolumeRequest, _control_pb2.EncodedObject]  # type: ignore[assignment]
+    """Gives up the copy on a node that is not ready."""
+    CreateSecret: _aio.UnaryUnaryMultiCallable[_control_pb2.CreatePayloadRequest, _control_pb2.EncodedObject]  # type: ignore[assignment]
+    """Answers have no data of secrets. An update creates the next version and updates the services that follow the newest one."""
+    UpdateSecret: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdatePayloadRequest, _control_pb2.UpdatePayloadReply]  # type: ignore[assignment]
+    CreateConfig: _aio.UnaryUnaryMultiCallable[_control_pb2.CreatePayloadRequest, _control_pb2.EncodedObject]  # type: ignore[assignment]
+    UpdateConfig: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdatePayloadRequest, _control_pb2.UpdatePayloadReply]  # type: ignore[assignment]
+    ApplyStack: _aio.UnaryUnaryMultiCallable[_stacks_pb2.ApplyStackRequest, _stacks_pb2.StackReply]  # type: ignore[assignment]
+    """Creates, changes and, with `prune`, removes all objects of a stack as one change. ABORTED: it changed since the dry run."""
+    RollbackStack: _aio.UnaryUnaryMultiCallable[_stacks_pb2.RollbackStackRequest, _stacks_pb2.StackReply]  # type: ignore[assignment]
+    """Applies an earlier version again, as a new one."""
+    RemoveStack: _aio.UnaryUnaryMultiCallable[_stacks_pb2.RemoveStackRequest, _stacks_pb2.StackReply]  # type: ignore[assignment]
+    """Begins the removal of a stack: its services end, then its networks, secrets and configs go."""
     GetObject: _aio.UnaryUnaryMultiCallable[_control_pb2.ObjectRequest, _control_pb2.EncodedObject]  # type: ignore[assignment]
     """Objects of any kind, see pyswarm_core/kinds.py. Some kinds have calls of their own that return more."""
     ListObjects: _aio.UnaryStreamMultiCallable[_control_pb2.ListObjectsRequest, _control_pb2.ListObjectsReply]  # type: ignore[assignment]
@@ -210,10 +269,30 @@ class ControlAsyncStub(ControlStub):
     """Byte streams to a container, whether it runs or not."""
     CopyIn: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
     Export: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
+    ReadVolume: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
+    """Byte streams to the copy of a volume."""
+    WriteVolume: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
+    ReadRegistry: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
+    """Connections to the fleet's registry, which the controller keeps: the first frame opens the operation."""
+    WriteRegistry: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
+    ListRegistry: _aio.UnaryStreamMultiCallable[_images_pb2.ListRegistryRequest, _images_pb2.ListRegistryReply]  # type: ignore[assignment]
+    """Its tags, in parts; a fleet without a registry has none."""
+    GetRegistryUsage: _aio.UnaryUnaryMultiCallable[_images_pb2.GetRegistryUsageRequest, _images_pb2.RegistryUsage]  # type: ignore[assignment]
+    CollectRegistry: _aio.UnaryUnaryMultiCallable[_images_pb2.CollectRegistryRequest, _images_pb2.CollectRegistryReply]  # type: ignore[assignment]
+    """Collects the registry's garbage: what no tag and no service names. Waits for those who push, for two minutes at most."""
     PullImage: _aio.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]  # type: ignore[assignment]
     ListImages: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]  # type: ignore[assignment]
     """One part per node, as it answers."""
-    RemoveImage: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ListImagesReply]  # type: ignore[assignment]
+    InspectImage: _aio.UnaryUnaryMultiCallable[_images_pb2.ImageRef, _images_pb2.InspectImageReply]  # type: ignore[assignment]
+    RemoveImage: _aio.UnaryUnaryMultiCallable[_images_pb2.RemoveImageRequest, _images_pb2.RemoveImageReply]  # type: ignore[assignment]
+    PruneImages: _aio.UnaryStreamMultiCallable[_images_pb2.PruneImagesRequest, _images_pb2.NodeImagesRemoved]  # type: ignore[assignment]
+    """Removes unused images of nodes, by ids that the caller has shown. One part per node, as it answers."""
+    SaveImage: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
+    """A byte stream: the archive of an image of a node."""
+    BuildImage: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
+    """A byte stream: the context of a build to a node, and what the build prints."""
+    PushImage: _aio.StreamStreamMultiCallable[_streams_pb2.StreamFrame, _streams_pb2.StreamFrame]  # type: ignore[assignment]
+    """The node sends an image to the fleet's registry; the answer is the exit."""
     GetCa: _aio.UnaryUnaryMultiCallable[_control_pb2.GetCaRequest, _control_pb2.CaReply]  # type: ignore[assignment]
     RotateCa: _aio.UnaryUnaryMultiCallable[_control_pb2.RotateCaRequest, _control_pb2.CaReply]  # type: ignore[assignment]
     """Begins a rotation; GetCa shows its progress."""
@@ -472,6 +551,90 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         """Creates a volume; one of the same name, driver and options is returned as it is."""
 
     @_abc_1.abstractmethod
+    def MoveVolume(
+        self,
+        request: _moving_pb2.MoveVolumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_moving_pb2.VolumeMovesReply, _abc.Awaitable[_moving_pb2.VolumeMovesReply]]:
+        """Begins to move volumes to another node; the tasks that mount them are stopped meanwhile."""
+
+    @_abc_1.abstractmethod
+    def CancelVolumeMove(
+        self,
+        request: _moving_pb2.VolumesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_moving_pb2.VolumeMovesReply, _abc.Awaitable[_moving_pb2.VolumeMovesReply]]:
+        """Their tasks start where they were."""
+
+    @_abc_1.abstractmethod
+    def GetVolumeMoves(
+        self,
+        request: _moving_pb2.VolumesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_moving_pb2.VolumeMovesReply, _abc.Awaitable[_moving_pb2.VolumeMovesReply]]: ...
+
+    @_abc_1.abstractmethod
+    def ForgetVolume(
+        self,
+        request: _moving_pb2.ForgetVolumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.EncodedObject, _abc.Awaitable[_control_pb2.EncodedObject]]:
+        """Gives up the copy on a node that is not ready."""
+
+    @_abc_1.abstractmethod
+    def CreateSecret(
+        self,
+        request: _control_pb2.CreatePayloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.EncodedObject, _abc.Awaitable[_control_pb2.EncodedObject]]:
+        """Answers have no data of secrets. An update creates the next version and updates the services that follow the newest one."""
+
+    @_abc_1.abstractmethod
+    def UpdateSecret(
+        self,
+        request: _control_pb2.UpdatePayloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.UpdatePayloadReply, _abc.Awaitable[_control_pb2.UpdatePayloadReply]]: ...
+
+    @_abc_1.abstractmethod
+    def CreateConfig(
+        self,
+        request: _control_pb2.CreatePayloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.EncodedObject, _abc.Awaitable[_control_pb2.EncodedObject]]: ...
+
+    @_abc_1.abstractmethod
+    def UpdateConfig(
+        self,
+        request: _control_pb2.UpdatePayloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.UpdatePayloadReply, _abc.Awaitable[_control_pb2.UpdatePayloadReply]]: ...
+
+    @_abc_1.abstractmethod
+    def ApplyStack(
+        self,
+        request: _stacks_pb2.ApplyStackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_stacks_pb2.StackReply, _abc.Awaitable[_stacks_pb2.StackReply]]:
+        """Creates, changes and, with `prune`, removes all objects of a stack as one change. ABORTED: it changed since the dry run."""
+
+    @_abc_1.abstractmethod
+    def RollbackStack(
+        self,
+        request: _stacks_pb2.RollbackStackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_stacks_pb2.StackReply, _abc.Awaitable[_stacks_pb2.StackReply]]:
+        """Applies an earlier version again, as a new one."""
+
+    @_abc_1.abstractmethod
+    def RemoveStack(
+        self,
+        request: _stacks_pb2.RemoveStackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_stacks_pb2.StackReply, _abc.Awaitable[_stacks_pb2.StackReply]]:
+        """Begins the removal of a stack: its services end, then its networks, secrets and configs go."""
+
+    @_abc_1.abstractmethod
     def GetObject(
         self,
         request: _control_pb2.ObjectRequest,
@@ -613,6 +776,59 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]: ...
 
     @_abc_1.abstractmethod
+    def ReadVolume(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]:
+        """Byte streams to the copy of a volume."""
+
+    @_abc_1.abstractmethod
+    def WriteVolume(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]: ...
+
+    @_abc_1.abstractmethod
+    def ReadRegistry(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]:
+        """Connections to the fleet's registry, which the controller keeps: the first frame opens the operation."""
+
+    @_abc_1.abstractmethod
+    def WriteRegistry(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]: ...
+
+    @_abc_1.abstractmethod
+    def ListRegistry(
+        self,
+        request: _images_pb2.ListRegistryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_images_pb2.ListRegistryReply], _abc.AsyncIterator[_images_pb2.ListRegistryReply]]:
+        """Its tags, in parts; a fleet without a registry has none."""
+
+    @_abc_1.abstractmethod
+    def GetRegistryUsage(
+        self,
+        request: _images_pb2.GetRegistryUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_images_pb2.RegistryUsage, _abc.Awaitable[_images_pb2.RegistryUsage]]: ...
+
+    @_abc_1.abstractmethod
+    def CollectRegistry(
+        self,
+        request: _images_pb2.CollectRegistryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_images_pb2.CollectRegistryReply, _abc.Awaitable[_images_pb2.CollectRegistryReply]]:
+        """Collects the registry's garbage: what no tag and no service names. Waits for those who push, for two minutes at most."""
+
+    @_abc_1.abstractmethod
     def PullImage(
         self,
         request: _control_pb2.PullImageRequest,
@@ -628,11 +844,50 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         """One part per node, as it answers."""
 
     @_abc_1.abstractmethod
+    def InspectImage(
+        self,
+        request: _images_pb2.ImageRef,
+        context: _ServicerContext,
+    ) -> _typing.Union[_images_pb2.InspectImageReply, _abc.Awaitable[_images_pb2.InspectImageReply]]: ...
+
+    @_abc_1.abstractmethod
     def RemoveImage(
         self,
-        request: _control_pb2.RefRequest,
+        request: _images_pb2.RemoveImageRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ListImagesReply, _abc.Awaitable[_control_pb2.ListImagesReply]]: ...
+    ) -> _typing.Union[_images_pb2.RemoveImageReply, _abc.Awaitable[_images_pb2.RemoveImageReply]]: ...
+
+    @_abc_1.abstractmethod
+    def PruneImages(
+        self,
+        request: _images_pb2.PruneImagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_images_pb2.NodeImagesRemoved], _abc.AsyncIterator[_images_pb2.NodeImagesRemoved]]:
+        """Removes unused images of nodes, by ids that the caller has shown. One part per node, as it answers."""
+
+    @_abc_1.abstractmethod
+    def SaveImage(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]:
+        """A byte stream: the archive of an image of a node."""
+
+    @_abc_1.abstractmethod
+    def BuildImage(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]:
+        """A byte stream: the context of a build to a node, and what the build prints."""
+
+    @_abc_1.abstractmethod
+    def PushImage(
+        self,
+        request_iterator: _MaybeAsyncIterator[_streams_pb2.StreamFrame],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.StreamFrame], _abc.AsyncIterator[_streams_pb2.StreamFrame]]:
+        """The node sends an image to the fleet's registry; the answer is the exit."""
 
     @_abc_1.abstractmethod
     def GetCa(

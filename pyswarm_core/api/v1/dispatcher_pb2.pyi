@@ -11,6 +11,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from pyswarm_core.api.v1 import files_pb2 as _files_pb2
+from pyswarm_core.api.v1 import images_pb2 as _images_pb2
 from pyswarm_core.api.v1 import objects_pb2 as _objects_pb2
 from pyswarm_core.api.v1 import specs_pb2 as _specs_pb2
 from pyswarm_core.api.v1 import stats_pb2 as _stats_pb2
@@ -25,6 +26,55 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+@_typing.final
+class FetchPayloadRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """secret or config."""
+    id: _builtins.str
+    task_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        id: _builtins.str = ...,
+        task_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "kind", b"kind", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchPayloadRequest: _TypeAlias = FetchPayloadRequest  # noqa: Y015
+
+@_typing.final
+class FetchPayloadReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    template: _builtins.bool
+    """The data is a template (golang), which the agent expands for each task."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        template: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchPayloadReply: _TypeAlias = FetchPayloadReply  # noqa: Y015
 
 @_typing.final
 class JoinRequest(_message.Message):
@@ -216,6 +266,8 @@ class AgentMessage(_message.Message):
     ACKNOWLEDGE_FIELD_NUMBER: _builtins.int
     PROBE_RESULT_FIELD_NUMBER: _builtins.int
     VOLUMES_REMOVED_FIELD_NUMBER: _builtins.int
+    FOUND_SOURCES_FIELD_NUMBER: _builtins.int
+    MEASURED_VOLUMES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -228,6 +280,10 @@ class AgentMessage(_message.Message):
     def probe_result(self) -> Global___ProbeResult: ...
     @_builtins.property
     def volumes_removed(self) -> Global___VolumesRemoved: ...
+    @_builtins.property
+    def found_sources(self) -> Global___FoundSources: ...
+    @_builtins.property
+    def measured_volumes(self) -> Global___MeasuredVolumes: ...
     def __init__(
         self,
         *,
@@ -237,16 +293,63 @@ class AgentMessage(_message.Message):
         acknowledge: Global___Acknowledge | None = ...,
         probe_result: Global___ProbeResult | None = ...,
         volumes_removed: Global___VolumesRemoved | None = ...,
+        found_sources: Global___FoundSources | None = ...,
+        measured_volumes: Global___MeasuredVolumes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "heartbeat", b"heartbeat", "hello", b"hello", "kind", b"kind", "probe_result", b"probe_result", "statuses", b"statuses", "volumes_removed", b"volumes_removed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "found_sources", b"found_sources", "heartbeat", b"heartbeat", "hello", b"hello", "kind", b"kind", "measured_volumes", b"measured_volumes", "probe_result", b"probe_result", "statuses", b"statuses", "volumes_removed", b"volumes_removed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "heartbeat", b"heartbeat", "hello", b"hello", "kind", b"kind", "probe_result", b"probe_result", "statuses", b"statuses", "volumes_removed", b"volumes_removed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "found_sources", b"found_sources", "heartbeat", b"heartbeat", "hello", b"hello", "kind", b"kind", "measured_volumes", b"measured_volumes", "probe_result", b"probe_result", "statuses", b"statuses", "volumes_removed", b"volumes_removed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["hello", "heartbeat", "statuses", "acknowledge", "probe_result", "volumes_removed"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["hello", "heartbeat", "statuses", "acknowledge", "probe_result", "volumes_removed", "found_sources", "measured_volumes"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___AgentMessage: _TypeAlias = AgentMessage  # noqa: Y015
+
+@_typing.final
+class MeasuredVolumes(_message.Message):
+    """What the node measured of its copies since its last message; of all copies in a new session. At most 1,000."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOLUMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def volumes(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeasuredVolume]: ...
+    def __init__(
+        self,
+        *,
+        volumes: _abc.Iterable[Global___MeasuredVolume] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["volumes", b"volumes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeasuredVolumes: _TypeAlias = MeasuredVolumes  # noqa: Y015
+
+@_typing.final
+class MeasuredVolume(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    @_builtins.property
+    def usage(self) -> _objects_pb2.VolumeUsage: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        usage: _objects_pb2.VolumeUsage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeasuredVolume: _TypeAlias = MeasuredVolume  # noqa: Y015
 
 @_typing.final
 class ProbeResult(_message.Message):
@@ -295,6 +398,38 @@ class VolumesRemoved(_message.Message):
 Global___VolumesRemoved: _TypeAlias = VolumesRemoved  # noqa: Y015
 
 @_typing.final
+class FoundSources(_message.Message):
+    """Which of the sources in BindSources the node has: of each, what differs from what this session reported before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRESENT_FIELD_NUMBER: _builtins.int
+    ABSENT_FIELD_NUMBER: _builtins.int
+    UNCLEAR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def present(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def absent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def unclear(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their file systems did not answer in time."""
+
+    def __init__(
+        self,
+        *,
+        present: _abc.Iterable[_builtins.str] | None = ...,
+        absent: _abc.Iterable[_builtins.str] | None = ...,
+        unclear: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "present", b"present", "unclear", b"unclear"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundSources: _TypeAlias = FoundSources  # noqa: Y015
+
+@_typing.final
 class Hello(_message.Message):
     """The first message: the host and its tasks. A full report of statuses follows it. Which node it is, its certificate
     says.
@@ -338,6 +473,7 @@ class Heartbeat(_message.Message):
     WORN_KEY_FIELD_NUMBER: _builtins.int
     FAULTS_FIELD_NUMBER: _builtins.int
     CLOCK_FIELD_NUMBER: _builtins.int
+    IMAGE_DISK_FIELD_NUMBER: _builtins.int
     worn_key: _builtins.int
     """The number of the key that the host sends with, if some association has used half of the packets that one may send;
     reported until the host sends with another key.
@@ -348,16 +484,21 @@ class Heartbeat(_message.Message):
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[_objects_pb2.NodeFault]:
         """All current faults of the host."""
 
+    @_builtins.property
+    def image_disk(self) -> _objects_pb2.ImageDisk:
+        """Only while the disk of its images is full."""
+
     def __init__(
         self,
         *,
         worn_key: _builtins.int = ...,
         faults: _abc.Iterable[_objects_pb2.NodeFault] | None = ...,
         clock: _builtins.int = ...,
+        image_disk: _objects_pb2.ImageDisk | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image_disk", b"image_disk"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "faults", b"faults", "worn_key", b"worn_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "faults", b"faults", "image_disk", b"image_disk", "worn_key", b"worn_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -432,6 +573,7 @@ class ControllerMessage(_message.Message):
     REDIRECT_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
     CONTROL_PLANE_FIELD_NUMBER: _builtins.int
+    BIND_SOURCES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def settings(self) -> Global___Settings: ...
     @_builtins.property
@@ -446,6 +588,10 @@ class ControllerMessage(_message.Message):
     def probe(self) -> Global___Probe: ...
     @_builtins.property
     def control_plane(self) -> Global___ControlPlane: ...
+    @_builtins.property
+    def bind_sources(self) -> Global___BindSources:
+        """Only for agents with protocol 9."""
+
     def __init__(
         self,
         *,
@@ -455,16 +601,39 @@ class ControllerMessage(_message.Message):
         redirect: Global___Redirect | None = ...,
         probe: Global___Probe | None = ...,
         control_plane: Global___ControlPlane | None = ...,
+        bind_sources: Global___BindSources | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "control_plane", b"control_plane", "kind", b"kind", "open_tunnel", b"open_tunnel", "probe", b"probe", "redirect", b"redirect", "settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "bind_sources", b"bind_sources", "control_plane", b"control_plane", "kind", b"kind", "open_tunnel", b"open_tunnel", "probe", b"probe", "redirect", b"redirect", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "control_plane", b"control_plane", "kind", b"kind", "open_tunnel", b"open_tunnel", "probe", b"probe", "redirect", b"redirect", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "bind_sources", b"bind_sources", "control_plane", b"control_plane", "kind", b"kind", "open_tunnel", b"open_tunnel", "probe", b"probe", "redirect", b"redirect", "settings", b"settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["settings", "assignments", "open_tunnel", "redirect", "probe", "control_plane"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["settings", "assignments", "open_tunnel", "redirect", "probe", "control_plane", "bind_sources"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___ControllerMessage: _TypeAlias = ControllerMessage  # noqa: Y015
+
+@_typing.final
+class BindSources(_message.Message):
+    """The sources of binds of all services. Each message replaces the one before. The node reports which of them it has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATHS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        paths: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["paths", b"paths"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BindSources: _TypeAlias = BindSources  # noqa: Y015
 
 @_typing.final
 class ControlPlane(_message.Message):
@@ -598,6 +767,8 @@ class Settings(_message.Message):
     PROTOCOL_FIELD_NUMBER: _builtins.int
     ROOTS_FIELD_NUMBER: _builtins.int
     SCRAPE_DIGEST_FIELD_NUMBER: _builtins.int
+    REGISTRIES_FIELD_NUMBER: _builtins.int
+    REGISTRY_PASSWORD_FIELD_NUMBER: _builtins.int
     heartbeat_period: _builtins.int
     data_path_port: _builtins.int
     protocol: _builtins.int
@@ -606,8 +777,14 @@ class Settings(_message.Message):
     """PEM: the root certificates to trust. An agent whose certificate another root issued renews it."""
     scrape_digest: _builtins.bytes
     """SHA-256 of the token that callers of the agent's metrics show."""
+    registry_password: _builtins.str
+    """What agents show to them."""
     @_builtins.property
     def controllers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def registries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """HOST:PORT of the fleet's registries, the leader's first: HTTPS with a certificate of `roots`. Empty: there is none."""
+
     def __init__(
         self,
         *,
@@ -617,10 +794,12 @@ class Settings(_message.Message):
         protocol: _builtins.int = ...,
         roots: _builtins.bytes = ...,
         scrape_digest: _builtins.bytes = ...,
+        registries: _abc.Iterable[_builtins.str] | None = ...,
+        registry_password: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["controllers", b"controllers", "data_path_port", b"data_path_port", "heartbeat_period", b"heartbeat_period", "protocol", b"protocol", "roots", b"roots", "scrape_digest", b"scrape_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["controllers", b"controllers", "data_path_port", b"data_path_port", "heartbeat_period", b"heartbeat_period", "protocol", b"protocol", "registries", b"registries", "registry_password", b"registry_password", "roots", b"roots", "scrape_digest", b"scrape_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -647,6 +826,7 @@ class Assignments(_message.Message):
     MORE_FIELD_NUMBER: _builtins.int
     LAYERS_FIELD_NUMBER: _builtins.int
     REMOVED_VOLUMES_FIELD_NUMBER: _builtins.int
+    OWN_VOLUMES_FIELD_NUMBER: _builtins.int
     full: _builtins.bool
     revision: _builtins.int
     ids: _builtins.bytes
@@ -689,6 +869,10 @@ class Assignments(_message.Message):
     def layers(self) -> Global___Layers:
         """The last part has it. Without it, the node deletes no layers: the controller has an older protocol than 7."""
 
+    @_builtins.property
+    def own_volumes(self) -> _containers.RepeatedCompositeFieldContainer[Global___OwnVolumes]:
+        """Of tasks whose mounts have templates, instead of TaskTemplate.volumes."""
+
     def __init__(
         self,
         *,
@@ -707,14 +891,63 @@ class Assignments(_message.Message):
         more: _builtins.bool = ...,
         layers: Global___Layers | None = ...,
         removed_volumes: _builtins.bytes = ...,
+        own_volumes: _abc.Iterable[Global___OwnVolumes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["layers", b"layers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_states", b"desired_states", "endpoints", b"endpoints", "full", b"full", "ids", b"ids", "layers", b"layers", "more", b"more", "overlays", b"overlays", "removed_endpoints", b"removed_endpoints", "removed_ids", b"removed_ids", "removed_overlays", b"removed_overlays", "removed_volumes", b"removed_volumes", "revision", b"revision", "slots", b"slots", "template_index", b"template_index", "templates", b"templates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_states", b"desired_states", "endpoints", b"endpoints", "full", b"full", "ids", b"ids", "layers", b"layers", "more", b"more", "overlays", b"overlays", "own_volumes", b"own_volumes", "removed_endpoints", b"removed_endpoints", "removed_ids", b"removed_ids", "removed_overlays", b"removed_overlays", "removed_volumes", b"removed_volumes", "revision", b"revision", "slots", b"slots", "template_index", b"template_index", "templates", b"templates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Assignments: _TypeAlias = Assignments  # noqa: Y015
+
+@_typing.final
+class OwnVolumes(_message.Message):
+    """The volumes of one task."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class VolumesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TASK_FIELD_NUMBER: _builtins.int
+    VOLUMES_FIELD_NUMBER: _builtins.int
+    task: _builtins.int
+    """Its index in Assignments.ids of the same part."""
+    @_builtins.property
+    def volumes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The ids of the volumes that its mounts name, by name."""
+
+    def __init__(
+        self,
+        *,
+        task: _builtins.int = ...,
+        volumes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task", b"task", "volumes", b"volumes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OwnVolumes: _TypeAlias = OwnVolumes  # noqa: Y015
 
 @_typing.final
 class Layers(_message.Message):
@@ -866,6 +1099,27 @@ class TaskTemplate(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class VolumeDriversEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _specs_pb2.Driver: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _specs_pb2.Driver | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SERVICE_ID_FIELD_NUMBER: _builtins.int
     SERVICE_NAME_FIELD_NUMBER: _builtins.int
     SPEC_VERSION_FIELD_NUMBER: _builtins.int
@@ -874,13 +1128,15 @@ class TaskTemplate(_message.Message):
     SERVICE_LABELS_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
     REGISTRY_LOGIN_FIELD_NUMBER: _builtins.int
-    LIMITS_VERSION_FIELD_NUMBER: _builtins.int
+    IN_PLACE_VERSION_FIELD_NUMBER: _builtins.int
     CONTAINER_FIELD_NUMBER: _builtins.int
     VOLUMES_FIELD_NUMBER: _builtins.int
+    VOLUME_DRIVERS_FIELD_NUMBER: _builtins.int
+    KEPT_IMAGES_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
     service_name: _builtins.str
     spec_version: _builtins.int
-    limits_version: _builtins.int
+    in_place_version: _builtins.int
     """The spec version at which the limits in `spec` were set; they are changed in running containers that have older
     ones. 0: those of spec_version.
     """
@@ -902,6 +1158,14 @@ class TaskTemplate(_message.Message):
     def volumes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The ids of the volumes that its mounts name, by name."""
 
+    @_builtins.property
+    def volume_drivers(self) -> _containers.MessageMap[_builtins.str, _specs_pb2.Driver]:
+        """The drivers of those of them that have options, with their passwords, by name."""
+
+    @_builtins.property
+    def kept_images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The images of the other versions that the service keeps: the node does not remove them."""
+
     def __init__(
         self,
         *,
@@ -912,13 +1176,15 @@ class TaskTemplate(_message.Message):
         service_labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         ports: _abc.Iterable[_specs_pb2.PortConfig] | None = ...,
         registry_login: _specs_pb2.RegistryLogin | None = ...,
-        limits_version: _builtins.int = ...,
+        in_place_version: _builtins.int = ...,
         container: _specs_pb2.ContainerMode | None = ...,
         volumes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        volume_drivers: _abc.Mapping[_builtins.str, _specs_pb2.Driver] | None = ...,
+        kept_images: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "registry_login", b"registry_login", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "global", b"global", "limits_version", b"limits_version", "ports", b"ports", "registry_login", b"registry_login", "service_id", b"service_id", "service_labels", b"service_labels", "service_name", b"service_name", "spec", b"spec", "spec_version", b"spec_version", "volumes", b"volumes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "global", b"global", "in_place_version", b"in_place_version", "kept_images", b"kept_images", "ports", b"ports", "registry_login", b"registry_login", "service_id", b"service_id", "service_labels", b"service_labels", "service_name", b"service_name", "spec", b"spec", "spec_version", b"spec_version", "volume_drivers", b"volume_drivers", "volumes", b"volumes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1034,7 +1300,6 @@ class OpenTunnel(_message.Message):
     READ_LOGS_FIELD_NUMBER: _builtins.int
     IMAGE_PULL_FIELD_NUMBER: _builtins.int
     IMAGE_LIST_FIELD_NUMBER: _builtins.int
-    IMAGE_REMOVE_FIELD_NUMBER: _builtins.int
     IMAGE_RESOLVE_FIELD_NUMBER: _builtins.int
     IMAGE_PORTS_FIELD_NUMBER: _builtins.int
     TRACE_FIELD_NUMBER: _builtins.int
@@ -1051,6 +1316,13 @@ class OpenTunnel(_message.Message):
     EXEC_FIELD_NUMBER: _builtins.int
     ATTACH_FIELD_NUMBER: _builtins.int
     PORT_FORWARD_FIELD_NUMBER: _builtins.int
+    READ_VOLUME_FIELD_NUMBER: _builtins.int
+    WRITE_VOLUME_FIELD_NUMBER: _builtins.int
+    IMAGE_DELETE_FIELD_NUMBER: _builtins.int
+    IMAGE_DETAILS_FIELD_NUMBER: _builtins.int
+    SAVE_IMAGE_FIELD_NUMBER: _builtins.int
+    BUILD_IMAGE_FIELD_NUMBER: _builtins.int
+    PUSH_IMAGE_FIELD_NUMBER: _builtins.int
     FRAME_BYTES_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
     frame_bytes: _builtins.int
@@ -1061,8 +1333,6 @@ class OpenTunnel(_message.Message):
     def image_pull(self) -> Global___ImagePull: ...
     @_builtins.property
     def image_list(self) -> Global___ImageList: ...
-    @_builtins.property
-    def image_remove(self) -> Global___ImageRemove: ...
     @_builtins.property
     def image_resolve(self) -> Global___ImageResolve: ...
     @_builtins.property
@@ -1107,6 +1377,26 @@ class OpenTunnel(_message.Message):
     def attach(self) -> _streams_pb2.AttachRequest: ...
     @_builtins.property
     def port_forward(self) -> _streams_pb2.PortForwardRequest: ...
+    @_builtins.property
+    def read_volume(self) -> _streams_pb2.ReadVolumeRequest:
+        """Of these `ref` is the volume's id."""
+
+    @_builtins.property
+    def write_volume(self) -> _streams_pb2.WriteVolumeRequest: ...
+    @_builtins.property
+    def image_delete(self) -> _images_pb2.ImageDelete:
+        """The answer is ImageDeleted messages, one for each that is not left out, and one for loose layers."""
+
+    @_builtins.property
+    def image_details(self) -> _images_pb2.ImageRef:
+        """The answer is one ImageDetails."""
+
+    @_builtins.property
+    def save_image(self) -> _images_pb2.SaveImageRequest: ...
+    @_builtins.property
+    def build_image(self) -> _images_pb2.BuildImageRequest: ...
+    @_builtins.property
+    def push_image(self) -> _images_pb2.PushImageRequest: ...
     def __init__(
         self,
         *,
@@ -1114,7 +1404,6 @@ class OpenTunnel(_message.Message):
         read_logs: Global___LogsOptions | None = ...,
         image_pull: Global___ImagePull | None = ...,
         image_list: Global___ImageList | None = ...,
-        image_remove: Global___ImageRemove | None = ...,
         image_resolve: Global___ImageResolve | None = ...,
         image_ports: Global___ImageResolve | None = ...,
         trace: Global___TraceProbe | None = ...,
@@ -1131,13 +1420,20 @@ class OpenTunnel(_message.Message):
         exec: _streams_pb2.ExecRequest | None = ...,
         attach: _streams_pb2.AttachRequest | None = ...,
         port_forward: _streams_pb2.PortForwardRequest | None = ...,
+        read_volume: _streams_pb2.ReadVolumeRequest | None = ...,
+        write_volume: _streams_pb2.WriteVolumeRequest | None = ...,
+        image_delete: _images_pb2.ImageDelete | None = ...,
+        image_details: _images_pb2.ImageRef | None = ...,
+        save_image: _images_pb2.SaveImageRequest | None = ...,
+        build_image: _images_pb2.BuildImageRequest | None = ...,
+        push_image: _images_pb2.PushImageRequest | None = ...,
         frame_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "image_list", b"image_list", "image_ports", b"image_ports", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "pause", b"pause", "port_forward", b"port_forward", "read_logs", b"read_logs", "signal_task", b"signal_task", "sizes", b"sizes", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "build_image", b"build_image", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "image_delete", b"image_delete", "image_details", b"image_details", "image_list", b"image_list", "image_ports", b"image_ports", "image_pull", b"image_pull", "image_resolve", b"image_resolve", "kind", b"kind", "pause", b"pause", "port_forward", b"port_forward", "push_image", b"push_image", "read_logs", b"read_logs", "read_volume", b"read_volume", "save_image", b"save_image", "signal_task", b"signal_task", "sizes", b"sizes", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace", "write_volume", b"write_volume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "frame_bytes", b"frame_bytes", "image_list", b"image_list", "image_ports", b"image_ports", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "pause", b"pause", "port_forward", b"port_forward", "read_logs", b"read_logs", "signal_task", b"signal_task", "sizes", b"sizes", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "build_image", b"build_image", "changes", b"changes", "copy_in", b"copy_in", "copy_out", b"copy_out", "exec", b"exec", "export", b"export", "frame_bytes", b"frame_bytes", "image_delete", b"image_delete", "image_details", b"image_details", "image_list", b"image_list", "image_ports", b"image_ports", "image_pull", b"image_pull", "image_resolve", b"image_resolve", "kind", b"kind", "pause", b"pause", "port_forward", b"port_forward", "push_image", b"push_image", "read_logs", b"read_logs", "read_volume", b"read_volume", "save_image", b"save_image", "signal_task", b"signal_task", "sizes", b"sizes", "stats", b"stats", "task_checks", b"task_checks", "top", b"top", "trace", b"trace", "tunnel_id", b"tunnel_id", "write_volume", b"write_volume"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["read_logs", "image_pull", "image_list", "image_remove", "image_resolve", "image_ports", "trace", "task_checks", "signal_task", "stats", "top", "changes", "pause", "sizes", "copy_out", "copy_in", "export", "exec", "attach", "port_forward"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["read_logs", "image_pull", "image_list", "image_resolve", "image_ports", "trace", "task_checks", "signal_task", "stats", "top", "changes", "pause", "sizes", "copy_out", "copy_in", "export", "exec", "attach", "port_forward", "read_volume", "write_volume", "image_delete", "image_details", "save_image", "build_image", "push_image"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1275,19 +1571,27 @@ class ImagePull(_message.Message):
     REFERENCE_FIELD_NUMBER: _builtins.int
     USERNAME_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
+    PLATFORM_FIELD_NUMBER: _builtins.int
+    ALL_TAGS_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
     username: _builtins.str
     password: _builtins.str
+    platform: _builtins.str
+    """OS[/ARCH[/VARIANT]]; empty: the host's."""
+    all_tags: _builtins.bool
+    """Every tag of the repository, in place of the reference's own."""
     def __init__(
         self,
         *,
         reference: _builtins.str = ...,
         username: _builtins.str = ...,
         password: _builtins.str = ...,
+        platform: _builtins.str = ...,
+        all_tags: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["password", b"password", "reference", b"reference", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_tags", b"all_tags", "password", b"password", "platform", b"platform", "reference", b"reference", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1336,25 +1640,6 @@ class ImageList(_message.Message):
 Global___ImageList: _TypeAlias = ImageList  # noqa: Y015
 
 @_typing.final
-class ImageRemove(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    REFERENCE_FIELD_NUMBER: _builtins.int
-    reference: _builtins.str
-    def __init__(
-        self,
-        *,
-        reference: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reference", b"reference"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ImageRemove: _TypeAlias = ImageRemove  # noqa: Y015
-
-@_typing.final
 class TunnelFrame(_message.Message):
     """The agent's first frame carries only the tunnel's id; its last one is an error or the end. A stream that stops without
     either was cut.
@@ -1376,6 +1661,8 @@ class TunnelFrame(_message.Message):
     SIZES_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
     EXPOSED_PORTS_FIELD_NUMBER: _builtins.int
+    IMAGE_DELETED_FIELD_NUMBER: _builtins.int
+    IMAGE_DETAILS_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
     @_builtins.property
     def log_lines(self) -> Global___LogLines: ...
@@ -1403,6 +1690,10 @@ class TunnelFrame(_message.Message):
     def stream(self) -> _streams_pb2.StreamFrame: ...
     @_builtins.property
     def exposed_ports(self) -> Global___ExposedPorts: ...
+    @_builtins.property
+    def image_deleted(self) -> _images_pb2.ImageDeleted: ...
+    @_builtins.property
+    def image_details(self) -> _images_pb2.ImageDetails: ...
     def __init__(
         self,
         *,
@@ -1420,12 +1711,14 @@ class TunnelFrame(_message.Message):
         sizes: _files_pb2.SizesReply | None = ...,
         stream: _streams_pb2.StreamFrame | None = ...,
         exposed_ports: Global___ExposedPorts | None = ...,
+        image_deleted: _images_pb2.ImageDeleted | None = ...,
+        image_details: _images_pb2.ImageDetails | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "exposed_ports", b"exposed_ports", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "sizes", b"sizes", "stats", b"stats", "stream", b"stream", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "exposed_ports", b"exposed_ports", "image_deleted", b"image_deleted", "image_details", b"image_details", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "sizes", b"sizes", "stats", b"stats", "stream", b"stream", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "exposed_ports", b"exposed_ports", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "sizes", b"sizes", "stats", b"stats", "stream", b"stream", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "end", b"end", "error", b"error", "exposed_ports", b"exposed_ports", "image_deleted", b"image_deleted", "image_details", b"image_details", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "sizes", b"sizes", "stats", b"stats", "stream", b"stream", "task_checks", b"task_checks", "top", b"top", "trace_facts", b"trace_facts", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end", "trace_facts", "task_checks", "stats", "top", "changes", "sizes", "stream", "exposed_ports"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end", "trace_facts", "task_checks", "stats", "top", "changes", "sizes", "stream", "exposed_ports", "image_deleted", "image_details"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1608,19 +1901,37 @@ class ImageProgress(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     DONE_BYTES_FIELD_NUMBER: _builtins.int
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    UP_TO_DATE_FIELD_NUMBER: _builtins.int
     status: _builtins.str
     done_bytes: _builtins.int
     total_bytes: _builtins.int
+    reference: _builtins.str
+    """Of all tags: the one that is pulled now."""
+    digest: _builtins.str
+    """Of a pull that is complete."""
+    up_to_date: _builtins.bool
+    """Its host had that image already."""
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedCompositeFieldContainer[_images_pb2.LayerProgress]:
+        """In the order in which they were begun."""
+
     def __init__(
         self,
         *,
         status: _builtins.str = ...,
         done_bytes: _builtins.int = ...,
         total_bytes: _builtins.int = ...,
+        layers: _abc.Iterable[_images_pb2.LayerProgress] | None = ...,
+        reference: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        up_to_date: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_bytes", b"done_bytes", "status", b"status", "total_bytes", b"total_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "done_bytes", b"done_bytes", "layers", b"layers", "reference", b"reference", "status", b"status", "total_bytes", b"total_bytes", "up_to_date", b"up_to_date"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1630,18 +1941,60 @@ Global___ImageProgress: _TypeAlias = ImageProgress  # noqa: Y015
 class Image(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     NAMES_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    PLATFORM_FIELD_NUMBER: _builtins.int
+    SERVICES_FIELD_NUMBER: _builtins.int
+    UNIQUE_BYTES_FIELD_NUMBER: _builtins.int
+    USED_BY_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     digest: _builtins.str
     size_bytes: _builtins.int
     created: _builtins.str
     """RFC 3339; empty if the image does not say."""
+    platform: _builtins.str
+    """OS/ARCH[/VARIANT]."""
+    unique_bytes: _builtins.int
+    """Of layers that no other image of the node has."""
+    step: _builtins.bool
+    """The result of a build's step: it has no name, no task needs it, and another image has its layers."""
     @_builtins.property
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def services(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Services that need it. Set by the controller."""
+
+    @_builtins.property
+    def used_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of the services and containers whose tasks on the node need it, also to roll back."""
+
     def __init__(
         self,
         *,
@@ -1650,14 +2003,60 @@ class Image(_message.Message):
         names: _abc.Iterable[_builtins.str] | None = ...,
         size_bytes: _builtins.int = ...,
         created: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        platform: _builtins.str = ...,
+        services: _abc.Iterable[_builtins.str] | None = ...,
+        unique_bytes: _builtins.int = ...,
+        used_by: _abc.Iterable[_builtins.str] | None = ...,
+        step: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "digest", b"digest", "id", b"id", "names", b"names", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "digest", b"digest", "id", b"id", "labels", b"labels", "names", b"names", "platform", b"platform", "services", b"services", "size_bytes", b"size_bytes", "step", b"step", "unique_bytes", b"unique_bytes", "used_by", b"used_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Image: _TypeAlias = Image  # noqa: Y015
+
+@_typing.final
+class ImageUse(_message.Message):
+    """What the images of a node use of its disk, each layer once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BYTES_FIELD_NUMBER: _builtins.int
+    LOOSE_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_FREE_FIELD_NUMBER: _builtins.int
+    LOOSE_FIELD_NUMBER: _builtins.int
+    RECLAIMABLE_FIELD_NUMBER: _builtins.int
+    bytes: _builtins.int
+    loose_bytes: _builtins.int
+    """Of layers that no image has."""
+    disk_bytes: _builtins.int
+    """Of the disk, in bytes."""
+    disk_free: _builtins.int
+    loose: _builtins.int
+    """The number of layers that no image has."""
+    reclaimable: _builtins.int
+    """Of layers that only images have which no task needs."""
+    def __init__(
+        self,
+        *,
+        bytes: _builtins.int = ...,
+        loose_bytes: _builtins.int = ...,
+        disk_bytes: _builtins.int = ...,
+        disk_free: _builtins.int = ...,
+        loose: _builtins.int = ...,
+        reclaimable: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "disk_bytes", b"disk_bytes", "disk_free", b"disk_free", "loose", b"loose", "loose_bytes", b"loose_bytes", "reclaimable", b"reclaimable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageUse: _TypeAlias = ImageUse  # noqa: Y015
 
 @_typing.final
 class ExposedPorts(_message.Message):
@@ -1686,16 +2085,20 @@ class ImageReport(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IMAGES_FIELD_NUMBER: _builtins.int
+    USE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]: ...
+    @_builtins.property
+    def use(self) -> Global___ImageUse: ...
     def __init__(
         self,
         *,
         images: _abc.Iterable[Global___Image] | None = ...,
+        use: Global___ImageUse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["use", b"use"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "use", b"use"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -59,6 +59,11 @@ class DispatcherStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.TunnelFrame.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.TunnelFrame.FromString,
                 _registered_method=True)
+        self.FetchPayload = channel.unary_unary(
+                '/pyswarm.v1.Dispatcher/FetchPayload',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.FetchPayloadRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.FetchPayloadReply.FromString,
+                _registered_method=True)
 
 
 class DispatcherServicer:
@@ -100,6 +105,13 @@ class DispatcherServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FetchPayload(self, request, context):
+        """A version of a secret or config that an unfinished task of the node uses.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DispatcherServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -127,6 +139,11 @@ def add_DispatcherServicer_to_server(servicer, server):
                     servicer.Tunnel,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.TunnelFrame.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.TunnelFrame.SerializeToString,
+            ),
+            'FetchPayload': grpc.unary_unary_rpc_method_handler(
+                    servicer.FetchPayload,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.FetchPayloadRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.FetchPayloadReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -264,6 +281,33 @@ class Dispatcher:
             '/pyswarm.v1.Dispatcher/Tunnel',
             pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.TunnelFrame.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.TunnelFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchPayload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Dispatcher/FetchPayload',
+            pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.FetchPayloadRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.FetchPayloadReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,8 @@ class DispatcherStub:
     """Opened by the agent in answer to OpenTunnel: frames of a log, of a pull's progress, of a byte stream. Only byte
     streams have frames from the controller.
     """
+    FetchPayload: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.FetchPayloadRequest, _dispatcher_pb2.FetchPayloadReply]
+    """A version of a secret or config that an unfinished task of the node uses."""
 
 @_typing.type_check_only
 class DispatcherAsyncStub(DispatcherStub):
@@ -62,6 +64,8 @@ class DispatcherAsyncStub(DispatcherStub):
     """Opened by the agent in answer to OpenTunnel: frames of a log, of a pull's progress, of a byte stream. Only byte
     streams have frames from the controller.
     """
+    FetchPayload: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.FetchPayloadRequest, _dispatcher_pb2.FetchPayloadReply]  # type: ignore[assignment]
+    """A version of a secret or config that an unfinished task of the node uses."""
 
 class DispatcherServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -105,5 +109,13 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
         """Opened by the agent in answer to OpenTunnel: frames of a log, of a pull's progress, of a byte stream. Only byte
         streams have frames from the controller.
         """
+
+    @_abc_1.abstractmethod
+    def FetchPayload(
+        self,
+        request: _dispatcher_pb2.FetchPayloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dispatcher_pb2.FetchPayloadReply, _abc.Awaitable[_dispatcher_pb2.FetchPayloadReply]]:
+        """A version of a secret or config that an unfinished task of the node uses."""
 
 def add_DispatcherServicer_to_server(servicer: DispatcherServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

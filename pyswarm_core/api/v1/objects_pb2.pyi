@@ -208,6 +208,59 @@ class UpdateStatus(_message.Message):
 Global___UpdateStatus: _TypeAlias = UpdateStatus  # noqa: Y015
 
 @_typing.final
+class Gate(_message.Message):
+    """What is known of the services that a service depends on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASED_VERSION_FIELD_NUMBER: _builtins.int
+    SEEN_FIELD_NUMBER: _builtins.int
+    released_version: _builtins.int
+    """The spec version at which all conditions held; 0: not since it was created or started."""
+    @_builtins.property
+    def seen(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeenDependency]: ...
+    def __init__(
+        self,
+        *,
+        released_version: _builtins.int = ...,
+        seen: _abc.Iterable[Global___SeenDependency] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["released_version", b"released_version", "seen", b"seen"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Gate: _TypeAlias = Gate  # noqa: Y015
+
+@_typing.final
+class SeenDependency(_message.Message):
+    """A service with restart: true, as it was when tasks were last replaced because of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    TEMPLATE_VERSION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    id: _builtins.str
+    template_version: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        id: _builtins.str = ...,
+        template_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name", "template_version", b"template_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeenDependency: _TypeAlias = SeenDependency  # noqa: Y015
+
+@_typing.final
 class Service(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -224,10 +277,11 @@ class Service(_message.Message):
     REGISTRY_LOGIN_FIELD_NUMBER: _builtins.int
     UPDATE_STATUS_FIELD_NUMBER: _builtins.int
     SAME_TEMPLATE_FIELD_NUMBER: _builtins.int
-    LIMITS_VERSION_FIELD_NUMBER: _builtins.int
+    IN_PLACE_VERSION_FIELD_NUMBER: _builtins.int
     STARTED_AT_FIELD_NUMBER: _builtins.int
     PINNED_NODE_FIELD_NUMBER: _builtins.int
     REMOVE_VOLUMES_FIELD_NUMBER: _builtins.int
+    GATE_FIELD_NUMBER: _builtins.int
     UPDATED_BY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
@@ -235,7 +289,7 @@ class Service(_message.Message):
     spec_version: _builtins.int
     template_version: _builtins.int
     removing: _builtins.bool
-    limits_version: _builtins.int
+    in_place_version: _builtins.int
     """The spec version at which the limits of tasks last changed."""
     started_at: _builtins.int
     """When it was last started after a stop; 0: never."""
@@ -262,6 +316,10 @@ class Service(_message.Message):
         """Spec versions before template_version whose tasks have the current template."""
 
     @_builtins.property
+    def gate(self) -> Global___Gate:
+        """Which of its tasks wait for other services."""
+
+    @_builtins.property
     def updated_by(self) -> Global___Author:
         """Who made its last version; none: the controller."""
 
@@ -281,15 +339,16 @@ class Service(_message.Message):
         registry_login: _specs_pb2.RegistryLogin | None = ...,
         update_status: Global___UpdateStatus | None = ...,
         same_template: _abc.Iterable[Global___VersionRange] | None = ...,
-        limits_version: _builtins.int = ...,
+        in_place_version: _builtins.int = ...,
         started_at: _builtins.int = ...,
         pinned_node: _builtins.str = ...,
         remove_volumes: _builtins.bool = ...,
+        gate: Global___Gate | None = ...,
         updated_by: Global___Author | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "registry_login", b"registry_login", "spec", b"spec", "update_status", b"update_status", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "gate", b"gate", "registry_login", b"registry_login", "spec", b"spec", "update_status", b"update_status", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "id", b"id", "limits_version", b"limits_version", "pinned_node", b"pinned_node", "previous_specs", b"previous_specs", "registry_login", b"registry_login", "remove_volumes", b"remove_volumes", "removing", b"removing", "same_template", b"same_template", "spec", b"spec", "spec_version", b"spec_version", "started_at", b"started_at", "template_version", b"template_version", "update_status", b"update_status", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "gate", b"gate", "id", b"id", "in_place_version", b"in_place_version", "pinned_node", b"pinned_node", "previous_specs", b"previous_specs", "registry_login", b"registry_login", "remove_volumes", b"remove_volumes", "removing", b"removing", "same_template", b"same_template", "spec", b"spec", "spec_version", b"spec_version", "started_at", b"started_at", "template_version", b"template_version", "update_status", b"update_status", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -379,12 +438,13 @@ class TaskDetail(_message.Message):
     PORTS_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
     RAN_FIELD_NUMBER: _builtins.int
-    LIMITS_VERSION_FIELD_NUMBER: _builtins.int
-    LIMITS_ERROR_FIELD_NUMBER: _builtins.int
+    IN_PLACE_VERSION_FIELD_NUMBER: _builtins.int
+    IN_PLACE_ERROR_FIELD_NUMBER: _builtins.int
     TOLD_TO_END_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
     NETWORKS_REFUSED_FIELD_NUMBER: _builtins.int
+    IMAGE_VOLUMES_FIELD_NUMBER: _builtins.int
     message: _builtins.str
     error: _builtins.str
     exit_code: _builtins.int
@@ -396,11 +456,11 @@ class TaskDetail(_message.Message):
     """starting, healthy, unhealthy; empty: no health check."""
     ran: _builtins.int
     """Nanoseconds that it was running, once it has ended."""
-    limits_version: _builtins.int
-    """The spec version whose limits (of a container also: networks) are in force, or were refused: limits_error says why.
+    in_place_version: _builtins.int
+    """The spec version whose limits (of a container also: networks) are in force, or were refused: in_place_error says why.
     0: those of the task's own.
     """
-    limits_error: _builtins.str
+    in_place_error: _builtins.str
     told_to_end: _builtins.bool
     """Set by the controller: it ended by itself, but only after the controller had told it to end: that is no failure."""
     paused: _builtins.bool
@@ -408,7 +468,9 @@ class TaskDetail(_message.Message):
     command: _builtins.str
     """Its command line as shell words, cut, if the image decides a part of it; empty: that of the spec."""
     networks_refused: _builtins.bool
-    """What limits_error says is why a running container could not join its networks; it is not replaced for that."""
+    """What in_place_error says is why a running container could not join its networks; it is not replaced for that."""
+    image_volumes: _builtins.str
+    """The paths of the volumes that its image's VOLUME made, as shell words; as many as fit."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Address]: ...
     @_builtins.property
@@ -428,16 +490,17 @@ class TaskDetail(_message.Message):
         ports: _abc.Iterable[_specs_pb2.PortConfig] | None = ...,
         health: _builtins.str = ...,
         ran: _builtins.int = ...,
-        limits_version: _builtins.int = ...,
-        limits_error: _builtins.str = ...,
+        in_place_version: _builtins.int = ...,
+        in_place_error: _builtins.str = ...,
         told_to_end: _builtins.bool = ...,
         paused: _builtins.bool = ...,
         command: _builtins.str = ...,
         networks_refused: _builtins.bool = ...,
+        image_volumes: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "command", b"command", "error", b"error", "exit_code", b"exit_code", "health", b"health", "limits_error", b"limits_error", "limits_version", b"limits_version", "message", b"message", "networks_refused", b"networks_refused", "oom", b"oom", "paused", b"paused", "pid", b"pid", "ports", b"ports", "ran", b"ran", "serving", b"serving", "told_to_end", b"told_to_end"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "command", b"command", "error", b"error", "exit_code", b"exit_code", "health", b"health", "image_volumes", b"image_volumes", "in_place_error", b"in_place_error", "in_place_version", b"in_place_version", "message", b"message", "networks_refused", b"networks_refused", "oom", b"oom", "paused", b"paused", "pid", b"pid", "ports", b"ports", "ran", b"ran", "serving", b"serving", "told_to_end", b"told_to_end"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -533,17 +596,21 @@ class NodeResources(_message.Message):
 
     NANO_CPUS_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    GENERIC_RESOURCES_FIELD_NUMBER: _builtins.int
     nano_cpus: _builtins.int
     memory_bytes: _builtins.int
+    @_builtins.property
+    def generic_resources(self) -> _containers.RepeatedCompositeFieldContainer[_specs_pb2.GenericResource]: ...
     def __init__(
         self,
         *,
         nano_cpus: _builtins.int = ...,
         memory_bytes: _builtins.int = ...,
+        generic_resources: _abc.Iterable[_specs_pb2.GenericResource] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "nano_cpus", b"nano_cpus"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generic_resources", b"generic_resources", "memory_bytes", b"memory_bytes", "nano_cpus", b"nano_cpus"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -661,6 +728,7 @@ class NodeStatus(_message.Message):
     ADDRS6_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     FAULTS_FIELD_NUMBER: _builtins.int
+    IMAGE_DISK_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     message: _builtins.str
     addr: _builtins.str
@@ -670,6 +738,10 @@ class NodeStatus(_message.Message):
     def addrs6(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeFault]: ...
+    @_builtins.property
+    def image_disk(self) -> Global___ImageDisk:
+        """Only while the disk of its images is full."""
+
     def __init__(
         self,
         *,
@@ -679,14 +751,41 @@ class NodeStatus(_message.Message):
         addrs6: _abc.Iterable[_builtins.str] | None = ...,
         since: _builtins.int = ...,
         faults: _abc.Iterable[Global___NodeFault] | None = ...,
+        image_disk: Global___ImageDisk | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image_disk", b"image_disk"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "addrs6", b"addrs6", "faults", b"faults", "message", b"message", "since", b"since", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "addrs6", b"addrs6", "faults", b"faults", "image_disk", b"image_disk", "message", b"message", "since", b"since", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeStatus: _TypeAlias = NodeStatus  # noqa: Y015
+
+@_typing.final
+class ImageDisk(_message.Message):
+    """Why a node takes no further images, and the keys of those that it has, 8 bytes each
+    (pyswarm_core/images/disk.py).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    images: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        images: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageDisk: _TypeAlias = ImageDisk  # noqa: Y015
 
 @_typing.final
 class Node(_message.Message):
@@ -874,6 +973,26 @@ Global___Network: _TypeAlias = Network  # noqa: Y015
 class Volume(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class SecretOptsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
@@ -881,12 +1000,20 @@ class Volume(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     COPIES_FIELD_NUMBER: _builtins.int
     REMOVING_FIELD_NUMBER: _builtins.int
+    WORK_FIELD_NUMBER: _builtins.int
+    LEAVING_FIELD_NUMBER: _builtins.int
+    FORGOTTEN_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    SECRET_OPTS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     UPDATED_BY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
     updated_at: _builtins.int
     removing: _builtins.bool
     """Its copies are being deleted, and its name is free."""
+    failure: _builtins.str
+    """Why the last move failed."""
     @_builtins.property
     def spec(self) -> _specs_pb2.VolumeSpec: ...
     @_builtins.property
@@ -894,6 +1021,26 @@ class Volume(_message.Message):
     @_builtins.property
     def copies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The ids of the nodes that have, or are to have, a copy."""
+
+    @_builtins.property
+    def work(self) -> Global___VolumeWork:
+        """No task that mounts it runs meanwhile."""
+
+    @_builtins.property
+    def leaving(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of nodes that delete what is no copy any more."""
+
+    @_builtins.property
+    def forgotten(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of nodes that were lost with a copy."""
+
+    @_builtins.property
+    def secret_opts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Options with passwords, which spec.driver_opts has masked. Stored encrypted; no API returns it."""
+
+    @_builtins.property
+    def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___VolumeUsage]:
+        """What nodes measured of their copies."""
 
     @_builtins.property
     def updated_by(self) -> Global___Author: ...
@@ -907,15 +1054,336 @@ class Volume(_message.Message):
         updated_at: _builtins.int = ...,
         copies: _abc.Iterable[_builtins.str] | None = ...,
         removing: _builtins.bool = ...,
+        work: Global___VolumeWork | None = ...,
+        leaving: _abc.Iterable[_builtins.str] | None = ...,
+        forgotten: _abc.Iterable[_builtins.str] | None = ...,
+        failure: _builtins.str = ...,
+        secret_opts: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        usage: _abc.Iterable[Global___VolumeUsage] | None = ...,
         updated_by: Global___Author | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "updated_by", b"updated_by", "version", b"version", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "created_at", b"created_at", "id", b"id", "removing", b"removing", "spec", b"spec", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "created_at", b"created_at", "failure", b"failure", "forgotten", b"forgotten", "id", b"id", "leaving", b"leaving", "removing", b"removing", "secret_opts", b"secret_opts", "spec", b"spec", "updated_at", b"updated_at", "updated_by", b"updated_by", "usage", b"usage", "version", b"version", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Volume: _TypeAlias = Volume  # noqa: Y015
+
+@_typing.final
+class VolumeUsage(_message.Message):
+    """What a node measured of its copy of a volume."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    INODES_FIELD_NUMBER: _builtins.int
+    MEASURED_AT_FIELD_NUMBER: _builtins.int
+    LAST_USED_AT_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    bytes: _builtins.int
+    """On the disk; of a file system of its own, what it reports."""
+    inodes: _builtins.int
+    measured_at: _builtins.int
+    last_used_at: _builtins.int
+    """When a task began or ceased to use it; 0: unknown."""
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        bytes: _builtins.int = ...,
+        inodes: _builtins.int = ...,
+        measured_at: _builtins.int = ...,
+        last_used_at: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "inodes", b"inodes", "last_used_at", b"last_used_at", "measured_at", b"measured_at", "node_id", b"node_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VolumeUsage: _TypeAlias = VolumeUsage  # noqa: Y015
+
+@_typing.final
+class Payload(_message.Message):
+    """One version of a secret or config."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    RELOAD_FIELD_NUMBER: _builtins.int
+    UPDATED_BY_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    created_at: _builtins.int
+    updated_at: _builtins.int
+    number: _builtins.int
+    """1, 2, 3… among those of one name."""
+    data: _builtins.bytes
+    reload: _builtins.str
+    """How running containers get it: the signal that they are sent, or none; empty: their tasks are
+    replaced.
+    """
+    @_builtins.property
+    def spec(self) -> _specs_pb2.PayloadSpec: ...
+    @_builtins.property
+    def version(self) -> Global___Version: ...
+    @_builtins.property
+    def updated_by(self) -> Global___Author: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        spec: _specs_pb2.PayloadSpec | None = ...,
+        version: Global___Version | None = ...,
+        created_at: _builtins.int = ...,
+        updated_at: _builtins.int = ...,
+        number: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+        reload: _builtins.str = ...,
+        updated_by: Global___Author | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "data", b"data", "id", b"id", "number", b"number", "reload", b"reload", "spec", b"spec", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Payload: _TypeAlias = Payload  # noqa: Y015
+
+@_typing.final
+class StackPayloadVersion(_message.Message):
+    """A secret or config of a stack, without its data."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    @_builtins.property
+    def spec(self) -> _specs_pb2.PayloadSpec: ...
+    def __init__(
+        self,
+        *,
+        spec: _specs_pb2.PayloadSpec | None = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StackPayloadVersion: _TypeAlias = StackPayloadVersion  # noqa: Y015
+
+@_typing.final
+class StackContent(_message.Message):
+    """What a version of a stack consists of, by names; images with digests, secrets and configs with numbers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SERVICES_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    VOLUMES_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
+    CONFIGS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def services(self) -> _containers.RepeatedCompositeFieldContainer[_specs_pb2.ServiceSpec]:
+        """With the number of replicas of the file, whatever users have set since."""
+
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedCompositeFieldContainer[_specs_pb2.NetworkSpec]: ...
+    @_builtins.property
+    def volumes(self) -> _containers.RepeatedCompositeFieldContainer[_specs_pb2.VolumeSpec]: ...
+    @_builtins.property
+    def secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___StackPayloadVersion]: ...
+    @_builtins.property
+    def configs(self) -> _containers.RepeatedCompositeFieldContainer[Global___StackPayloadVersion]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        services: _abc.Iterable[_specs_pb2.ServiceSpec] | None = ...,
+        networks: _abc.Iterable[_specs_pb2.NetworkSpec] | None = ...,
+        volumes: _abc.Iterable[_specs_pb2.VolumeSpec] | None = ...,
+        secrets: _abc.Iterable[Global___StackPayloadVersion] | None = ...,
+        configs: _abc.Iterable[Global___StackPayloadVersion] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configs", b"configs", "name", b"name", "networks", b"networks", "secrets", b"secrets", "services", b"services", "volumes", b"volumes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StackContent: _TypeAlias = StackContent  # noqa: Y015
+
+@_typing.final
+class PreviousStack(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    UPDATED_BY_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    created_at: _builtins.int
+    @_builtins.property
+    def spec(self) -> Global___StackContent: ...
+    @_builtins.property
+    def updated_by(self) -> Global___Author: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        spec: Global___StackContent | None = ...,
+        created_at: _builtins.int = ...,
+        updated_by: Global___Author | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "updated_by", b"updated_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "spec", b"spec", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviousStack: _TypeAlias = PreviousStack  # noqa: Y015
+
+@_typing.final
+class StackMember(_message.Message):
+    """An object of a stack; of a secret or config, its newest version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    id: _builtins.str
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "kind", b"kind", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StackMember: _TypeAlias = StackMember  # noqa: Y015
+
+@_typing.final
+class Stack(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
+    SPEC_VERSION_FIELD_NUMBER: _builtins.int
+    APPLIED_AT_FIELD_NUMBER: _builtins.int
+    PREVIOUS_SPECS_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    LEAVING_FIELD_NUMBER: _builtins.int
+    APPLYING_FIELD_NUMBER: _builtins.int
+    REMOVING_FIELD_NUMBER: _builtins.int
+    UPDATED_BY_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    created_at: _builtins.int
+    updated_at: _builtins.int
+    spec_version: _builtins.int
+    applied_at: _builtins.int
+    """When the current version was applied."""
+    applying: _builtins.bool
+    """Not all objects of the version may be stored yet."""
+    removing: _builtins.bool
+    """Its services are being removed; it goes with the last of them."""
+    @_builtins.property
+    def spec(self) -> Global___StackContent: ...
+    @_builtins.property
+    def version(self) -> Global___Version: ...
+    @_builtins.property
+    def previous_specs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviousStack]:
+        """Newest first."""
+
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___StackMember]: ...
+    @_builtins.property
+    def leaving(self) -> _containers.RepeatedCompositeFieldContainer[Global___StackMember]:
+        """Objects that are removed once nothing uses them."""
+
+    @_builtins.property
+    def updated_by(self) -> Global___Author: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        spec: Global___StackContent | None = ...,
+        version: Global___Version | None = ...,
+        created_at: _builtins.int = ...,
+        updated_at: _builtins.int = ...,
+        spec_version: _builtins.int = ...,
+        applied_at: _builtins.int = ...,
+        previous_specs: _abc.Iterable[Global___PreviousStack] | None = ...,
+        members: _abc.Iterable[Global___StackMember] | None = ...,
+        leaving: _abc.Iterable[Global___StackMember] | None = ...,
+        applying: _builtins.bool = ...,
+        removing: _builtins.bool = ...,
+        updated_by: Global___Author | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_at", b"applied_at", "applying", b"applying", "created_at", b"created_at", "id", b"id", "leaving", b"leaving", "members", b"members", "previous_specs", b"previous_specs", "removing", b"removing", "spec", b"spec", "spec_version", b"spec_version", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Stack: _TypeAlias = Stack  # noqa: Y015
+
+@_typing.final
+class VolumeWork(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """move or hold."""
+    to: _builtins.str
+    """The id of a move's destination."""
+    reason: _builtins.str
+    """What a hold is for."""
+    started_at: _builtins.int
+    until: _builtins.int
+    """When a hold ends by itself; 0: a move."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        to: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        started_at: _builtins.int = ...,
+        until: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "reason", b"reason", "started_at", b"started_at", "to", b"to", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VolumeWork: _TypeAlias = VolumeWork  # noqa: Y015
 
 @_typing.final
 class EncryptionKey(_message.Message):
@@ -1092,6 +1560,7 @@ class Cluster(_message.Message):
     UNLOCK_KEY_FIELD_NUMBER: _builtins.int
     START_FLAGS_FIELD_NUMBER: _builtins.int
     SCRAPE_TOKEN_FIELD_NUMBER: _builtins.int
+    NODES_EVICTED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
     updated_at: _builtins.int
@@ -1105,6 +1574,8 @@ class Cluster(_message.Message):
     """With ClusterSpec.autolock: locks the key files of controllers. Stored encrypted, never in an answer."""
     scrape_token: _builtins.str
     """What callers of metrics show. Stored encrypted, never in an answer."""
+    nodes_evicted: _builtins.int
+    """How many nodes were removed by force: agents show another password to the fleet's registries after each."""
     @_builtins.property
     def spec(self) -> _specs_pb2.ClusterSpec: ...
     @_builtins.property
@@ -1141,10 +1612,11 @@ class Cluster(_message.Message):
         unlock_key: _builtins.bytes = ...,
         start_flags: _abc.Iterable[_builtins.str] | None = ...,
         scrape_token: _builtins.str = ...,
+        nodes_evicted: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "created_at", b"created_at", "cross_certificate", b"cross_certificate", "encryption_keys", b"encryption_keys", "former_roots", b"former_roots", "id", b"id", "next_node_number", b"next_node_number", "next_vni", b"next_vni", "scrape_token", b"scrape_token", "spec", b"spec", "start_flags", b"start_flags", "unlock_key", b"unlock_key", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "created_at", b"created_at", "cross_certificate", b"cross_certificate", "encryption_keys", b"encryption_keys", "former_roots", b"former_roots", "id", b"id", "next_node_number", b"next_node_number", "next_vni", b"next_vni", "nodes_evicted", b"nodes_evicted", "scrape_token", b"scrape_token", "spec", b"spec", "start_flags", b"start_flags", "unlock_key", b"unlock_key", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -190,6 +190,7 @@ class BindOptions(_message.Message):
     CREATE_MOUNTPOINT_FIELD_NUMBER: _builtins.int
     READ_ONLY_NON_RECURSIVE_FIELD_NUMBER: _builtins.int
     READ_ONLY_FORCE_RECURSIVE_FIELD_NUMBER: _builtins.int
+    BENEATH_FIELD_NUMBER: _builtins.int
     propagation: _builtins.str
     """rprivate, private, rshared, shared, rslave, slave; empty: rprivate."""
     non_recursive: _builtins.bool
@@ -200,6 +201,10 @@ class BindOptions(_message.Message):
     """Read-only is the source alone, not the mounts below it."""
     read_only_force_recursive: _builtins.bool
     """Read-only are the mounts below it too; the host's kernel must be able to do that."""
+    beneath: _builtins.str
+    """One of ClusterSpec.allowed_bind_paths, which the controller sets for callers that are no admins: the node mounts
+    the source only if it is beneath this path, and no symbolic link leads out of it. Only for agents with protocol 9.
+    """
     def __init__(
         self,
         *,
@@ -208,10 +213,11 @@ class BindOptions(_message.Message):
         create_mountpoint: _builtins.bool = ...,
         read_only_non_recursive: _builtins.bool = ...,
         read_only_force_recursive: _builtins.bool = ...,
+        beneath: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_mountpoint", b"create_mountpoint", "non_recursive", b"non_recursive", "propagation", b"propagation", "read_only_force_recursive", b"read_only_force_recursive", "read_only_non_recursive", b"read_only_non_recursive"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beneath", b"beneath", "create_mountpoint", b"create_mountpoint", "non_recursive", b"non_recursive", "propagation", b"propagation", "read_only_force_recursive", b"read_only_force_recursive", "read_only_non_recursive", b"read_only_non_recursive"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -244,8 +250,11 @@ class VolumeOptions(_message.Message):
     NO_COPY_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     DRIVER_CONFIG_FIELD_NUMBER: _builtins.int
+    SUBPATH_FIELD_NUMBER: _builtins.int
     no_copy: _builtins.bool
     """A new volume is not filled from the image."""
+    subpath: _builtins.str
+    """A path in the volume, which exists: it is mounted instead of the whole."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels and driver of the volume, if the mount creates it."""
@@ -258,10 +267,11 @@ class VolumeOptions(_message.Message):
         no_copy: _builtins.bool = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         driver_config: Global___Driver | None = ...,
+        subpath: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["driver_config", b"driver_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["driver_config", b"driver_config", "labels", b"labels", "no_copy", b"no_copy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["driver_config", b"driver_config", "labels", b"labels", "no_copy", b"no_copy", "subpath", b"subpath"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -302,10 +312,11 @@ class Mount(_message.Message):
     BIND_OPTIONS_FIELD_NUMBER: _builtins.int
     VOLUME_OPTIONS_FIELD_NUMBER: _builtins.int
     TMPFS_OPTIONS_FIELD_NUMBER: _builtins.int
+    IMAGE_OPTIONS_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """bind, volume or tmpfs."""
+    """bind, volume, tmpfs or image."""
     source: _builtins.str
-    """A path of the host, or the name of a volume; empty: a volume of the task's own."""
+    """A path of the host, the name of a volume, or an image; empty: a volume of the task's own."""
     target: _builtins.str
     read_only: _builtins.bool
     @_builtins.property
@@ -314,6 +325,8 @@ class Mount(_message.Message):
     def volume_options(self) -> Global___VolumeOptions: ...
     @_builtins.property
     def tmpfs_options(self) -> Global___TmpfsOptions: ...
+    @_builtins.property
+    def image_options(self) -> Global___ImageOptions: ...
     def __init__(
         self,
         *,
@@ -324,14 +337,150 @@ class Mount(_message.Message):
         bind_options: Global___BindOptions | None = ...,
         volume_options: Global___VolumeOptions | None = ...,
         tmpfs_options: Global___TmpfsOptions | None = ...,
+        image_options: Global___ImageOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bind_options", b"bind_options", "tmpfs_options", b"tmpfs_options", "volume_options", b"volume_options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bind_options", b"bind_options", "image_options", b"image_options", "tmpfs_options", b"tmpfs_options", "volume_options", b"volume_options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind_options", b"bind_options", "read_only", b"read_only", "source", b"source", "target", b"target", "tmpfs_options", b"tmpfs_options", "type", b"type", "volume_options", b"volume_options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind_options", b"bind_options", "image_options", b"image_options", "read_only", b"read_only", "source", b"source", "target", b"target", "tmpfs_options", b"tmpfs_options", "type", b"type", "volume_options", b"volume_options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Mount: _TypeAlias = Mount  # noqa: Y015
+
+@_typing.final
+class ImageOptions(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBPATH_FIELD_NUMBER: _builtins.int
+    subpath: _builtins.str
+    """A path in the image, which must exist; empty: all of it."""
+    def __init__(
+        self,
+        *,
+        subpath: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subpath", b"subpath"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageOptions: _TypeAlias = ImageOptions  # noqa: Y015
+
+@_typing.final
+class FileTarget(_message.Message):
+    """A file in a container."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    GID_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Of a secret relative to /run/secrets, of a config to /; or absolute."""
+    uid: _builtins.str
+    gid: _builtins.str
+    mode: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        uid: _builtins.str = ...,
+        gid: _builtins.str = ...,
+        mode: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gid", b"gid", "mode", b"mode", "name", b"name", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FileTarget: _TypeAlias = FileTarget  # noqa: Y015
+
+@_typing.final
+class SecretReference(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    SECRET_ID_FIELD_NUMBER: _builtins.int
+    SECRET_NAME_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    ENV_FIELD_NUMBER: _builtins.int
+    MADE_WITH_FIELD_NUMBER: _builtins.int
+    RELOAD_FIELD_NUMBER: _builtins.int
+    secret_id: _builtins.str
+    secret_name: _builtins.str
+    number: _builtins.int
+    """The number of the version."""
+    pinned: _builtins.bool
+    """`secret update` leaves it as it is."""
+    env: _builtins.str
+    """The variable that has the secret, which is in no file then."""
+    made_with: _builtins.str
+    """The id of the version that its tasks were made with, if this one came by `--reload`."""
+    reload: _builtins.str
+    """The signal that tells the program of this version, or none."""
+    @_builtins.property
+    def file(self) -> Global___FileTarget: ...
+    def __init__(
+        self,
+        *,
+        file: Global___FileTarget | None = ...,
+        secret_id: _builtins.str = ...,
+        secret_name: _builtins.str = ...,
+        number: _builtins.int = ...,
+        pinned: _builtins.bool = ...,
+        env: _builtins.str = ...,
+        made_with: _builtins.str = ...,
+        reload: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["env", b"env", "file", b"file", "made_with", b"made_with", "number", b"number", "pinned", b"pinned", "reload", b"reload", "secret_id", b"secret_id", "secret_name", b"secret_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SecretReference: _TypeAlias = SecretReference  # noqa: Y015
+
+@_typing.final
+class ConfigReference(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    CONFIG_ID_FIELD_NUMBER: _builtins.int
+    CONFIG_NAME_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    MADE_WITH_FIELD_NUMBER: _builtins.int
+    RELOAD_FIELD_NUMBER: _builtins.int
+    config_id: _builtins.str
+    config_name: _builtins.str
+    number: _builtins.int
+    pinned: _builtins.bool
+    made_with: _builtins.str
+    reload: _builtins.str
+    @_builtins.property
+    def file(self) -> Global___FileTarget: ...
+    def __init__(
+        self,
+        *,
+        file: Global___FileTarget | None = ...,
+        config_id: _builtins.str = ...,
+        config_name: _builtins.str = ...,
+        number: _builtins.int = ...,
+        pinned: _builtins.bool = ...,
+        made_with: _builtins.str = ...,
+        reload: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_id", b"config_id", "config_name", b"config_name", "file", b"file", "made_with", b"made_with", "number", b"number", "pinned", b"pinned", "reload", b"reload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfigReference: _TypeAlias = ConfigReference  # noqa: Y015
 
 @_typing.final
 class ContainerSpec(_message.Message):
@@ -457,6 +606,8 @@ class ContainerSpec(_message.Message):
     STDIN_ONCE_FIELD_NUMBER: _builtins.int
     ATTACH_BY_FIELD_NUMBER: _builtins.int
     MOUNTS_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
+    CONFIGS_FIELD_NUMBER: _builtins.int
     image: _builtins.str
     dir: _builtins.str
     user: _builtins.str
@@ -530,6 +681,10 @@ class ContainerSpec(_message.Message):
 
     @_builtins.property
     def mounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mount]: ...
+    @_builtins.property
+    def secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___SecretReference]: ...
+    @_builtins.property
+    def configs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfigReference]: ...
     def __init__(
         self,
         *,
@@ -573,10 +728,12 @@ class ContainerSpec(_message.Message):
         stdin_once: _builtins.bool = ...,
         attach_by: _builtins.int = ...,
         mounts: _abc.Iterable[Global___Mount] | None = ...,
+        secrets: _abc.Iterable[Global___SecretReference] | None = ...,
+        configs: _abc.Iterable[Global___ConfigReference] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dns_config", b"dns_config", "healthcheck", b"healthcheck", "readiness", b"readiness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "args", b"args", "attach_by", b"attach_by", "capability_add", b"capability_add", "capability_drop", b"capability_drop", "cgroupns_mode", b"cgroupns_mode", "command", b"command", "device_cgroup_rules", b"device_cgroup_rules", "devices", b"devices", "dir", b"dir", "dns_config", b"dns_config", "env", b"env", "groups", b"groups", "healthcheck", b"healthcheck", "hostname", b"hostname", "hosts", b"hosts", "image", b"image", "init", b"init", "ipc_mode", b"ipc_mode", "labels", b"labels", "mac_address", b"mac_address", "mounts", b"mounts", "oom_score_adj", b"oom_score_adj", "open_stdin", b"open_stdin", "pid_mode", b"pid_mode", "privileged", b"privileged", "read_only", b"read_only", "readiness", b"readiness", "security_opt", b"security_opt", "shm_size", b"shm_size", "stdin_once", b"stdin_once", "stop_grace_period", b"stop_grace_period", "stop_signal", b"stop_signal", "sysctls", b"sysctls", "tmpfs", b"tmpfs", "tty", b"tty", "ulimits", b"ulimits", "user", b"user", "userns_mode", b"userns_mode", "uts_mode", b"uts_mode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "args", b"args", "attach_by", b"attach_by", "capability_add", b"capability_add", "capability_drop", b"capability_drop", "cgroupns_mode", b"cgroupns_mode", "command", b"command", "configs", b"configs", "device_cgroup_rules", b"device_cgroup_rules", "devices", b"devices", "dir", b"dir", "dns_config", b"dns_config", "env", b"env", "groups", b"groups", "healthcheck", b"healthcheck", "hostname", b"hostname", "hosts", b"hosts", "image", b"image", "init", b"init", "ipc_mode", b"ipc_mode", "labels", b"labels", "mac_address", b"mac_address", "mounts", b"mounts", "oom_score_adj", b"oom_score_adj", "open_stdin", b"open_stdin", "pid_mode", b"pid_mode", "privileged", b"privileged", "read_only", b"read_only", "readiness", b"readiness", "secrets", b"secrets", "security_opt", b"security_opt", "shm_size", b"shm_size", "stdin_once", b"stdin_once", "stop_grace_period", b"stop_grace_period", "stop_signal", b"stop_signal", "sysctls", b"sysctls", "tmpfs", b"tmpfs", "tty", b"tty", "ulimits", b"ulimits", "user", b"user", "userns_mode", b"userns_mode", "uts_mode", b"uts_mode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -708,21 +865,95 @@ class Reservations(_message.Message):
 
     NANO_CPUS_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    GENERIC_RESOURCES_FIELD_NUMBER: _builtins.int
     nano_cpus: _builtins.int
     memory_bytes: _builtins.int
+    @_builtins.property
+    def generic_resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___GenericResource]: ...
     def __init__(
         self,
         *,
         nano_cpus: _builtins.int = ...,
         memory_bytes: _builtins.int = ...,
+        generic_resources: _abc.Iterable[Global___GenericResource] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "nano_cpus", b"nano_cpus"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generic_resources", b"generic_resources", "memory_bytes", b"memory_bytes", "nano_cpus", b"nano_cpus"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Reservations: _TypeAlias = Reservations  # noqa: Y015
+
+@_typing.final
+class GenericResource(_message.Message):
+    """Resources that users define; one of the two is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISCRETE_RESOURCE_SPEC_FIELD_NUMBER: _builtins.int
+    NAMED_RESOURCE_SPEC_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def discrete_resource_spec(self) -> Global___DiscreteResource: ...
+    @_builtins.property
+    def named_resource_spec(self) -> Global___NamedResource: ...
+    def __init__(
+        self,
+        *,
+        discrete_resource_spec: Global___DiscreteResource | None = ...,
+        named_resource_spec: Global___NamedResource | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["discrete_resource_spec", b"discrete_resource_spec", "named_resource_spec", b"named_resource_spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["discrete_resource_spec", b"discrete_resource_spec", "named_resource_spec", b"named_resource_spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenericResource: _TypeAlias = GenericResource  # noqa: Y015
+
+@_typing.final
+class DiscreteResource(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    value: _builtins.int
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        value: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscreteResource: _TypeAlias = DiscreteResource  # noqa: Y015
+
+@_typing.final
+class NamedResource(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    value: _builtins.str
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NamedResource: _TypeAlias = NamedResource  # noqa: Y015
 
 @_typing.final
 class Resources(_message.Message):
@@ -795,7 +1026,12 @@ class Placement(_message.Message):
     CONSTRAINTS_FIELD_NUMBER: _builtins.int
     PREFERENCES_FIELD_NUMBER: _builtins.int
     MAX_REPLICAS_FIELD_NUMBER: _builtins.int
+    VOLUMES_FIELD_NUMBER: _builtins.int
     max_replicas: _builtins.int
+    volumes: _builtins.str
+    """"pinned" or "any": of volumes that its first task creates; empty: pinned, any in mode global. With "any" its tasks
+    start elsewhere, on an empty copy, if the node of a pinned volume cannot take them.
+    """
     @_builtins.property
     def constraints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -806,10 +1042,11 @@ class Placement(_message.Message):
         constraints: _abc.Iterable[_builtins.str] | None = ...,
         preferences: _abc.Iterable[_builtins.str] | None = ...,
         max_replicas: _builtins.int = ...,
+        volumes: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "max_replicas", b"max_replicas", "preferences", b"preferences"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "max_replicas", b"max_replicas", "preferences", b"preferences", "volumes", b"volumes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1149,6 +1386,7 @@ class ServiceSpec(_message.Message):
     UPDATE_CONFIG_FIELD_NUMBER: _builtins.int
     ROLLBACK_CONFIG_FIELD_NUMBER: _builtins.int
     STOPPED_FIELD_NUMBER: _builtins.int
+    DEPENDS_ON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     stopped: _builtins.bool
     """No task runs; the number of replicas is kept."""
@@ -1164,6 +1402,8 @@ class ServiceSpec(_message.Message):
     def update_config(self) -> Global___UpdateConfig: ...
     @_builtins.property
     def rollback_config(self) -> Global___UpdateConfig: ...
+    @_builtins.property
+    def depends_on(self) -> _containers.RepeatedCompositeFieldContainer[Global___Dependency]: ...
     def __init__(
         self,
         *,
@@ -1175,14 +1415,48 @@ class ServiceSpec(_message.Message):
         update_config: Global___UpdateConfig | None = ...,
         rollback_config: Global___UpdateConfig | None = ...,
         stopped: _builtins.bool = ...,
+        depends_on: _abc.Iterable[Global___Dependency] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint_spec", b"endpoint_spec", "mode", b"mode", "rollback_config", b"rollback_config", "task_template", b"task_template", "update_config", b"update_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_spec", b"endpoint_spec", "labels", b"labels", "mode", b"mode", "name", b"name", "rollback_config", b"rollback_config", "stopped", b"stopped", "task_template", b"task_template", "update_config", b"update_config"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depends_on", b"depends_on", "endpoint_spec", b"endpoint_spec", "labels", b"labels", "mode", b"mode", "name", b"name", "rollback_config", b"rollback_config", "stopped", b"stopped", "task_template", b"task_template", "update_config", b"update_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ServiceSpec: _TypeAlias = ServiceSpec  # noqa: Y015
+
+@_typing.final
+class Dependency(_message.Message):
+    """Another service, without which a service's tasks do not start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    RESTART_FIELD_NUMBER: _builtins.int
+    REQUIRED_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """Its name."""
+    condition: _builtins.str
+    """service_started, service_healthy or service_completed_successfully."""
+    restart: _builtins.bool
+    """Tasks are replaced after an update or restart of the other service by a user."""
+    required: _builtins.bool
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        condition: _builtins.str = ...,
+        restart: _builtins.bool = ...,
+        required: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "required", b"required", "restart", b"restart", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Dependency: _TypeAlias = Dependency  # noqa: Y015
 
 @_typing.final
 class RegistryLogin(_message.Message):
@@ -1239,8 +1513,11 @@ class NodeSpec(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     AVAILABILITY_FIELD_NUMBER: _builtins.int
+    MOVE_VOLUMES_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     availability: _builtins.str
+    move_volumes: _builtins.bool
+    """Of a drained node: the volumes with their only copies there are moved."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
@@ -1249,10 +1526,11 @@ class NodeSpec(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         role: _builtins.str = ...,
         availability: _builtins.str = ...,
+        move_volumes: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability", "labels", b"labels", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability", "labels", b"labels", "move_volumes", b"move_volumes", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1453,6 +1731,125 @@ class VolumeSpec(_message.Message):
 Global___VolumeSpec: _TypeAlias = VolumeSpec  # noqa: Y015
 
 @_typing.final
+class PayloadSpec(_message.Message):
+    """A secret or config."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    TEMPLATING_FIELD_NUMBER: _builtins.int
+    KEEP_VERSIONS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    keep_versions: _builtins.int
+    """Versions that are kept although nothing uses them."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def templating(self) -> Global___Driver:
+        """golang: the data is a template. Not set: it is as it is."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        templating: Global___Driver | None = ...,
+        keep_versions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["templating", b"templating"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_versions", b"keep_versions", "labels", b"labels", "name", b"name", "templating", b"templating"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PayloadSpec: _TypeAlias = PayloadSpec  # noqa: Y015
+
+@_typing.final
+class StackPayload(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    @_builtins.property
+    def spec(self) -> Global___PayloadSpec: ...
+    def __init__(
+        self,
+        *,
+        spec: Global___PayloadSpec | None = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StackPayload: _TypeAlias = StackPayload  # noqa: Y015
+
+@_typing.final
+class StackSpec(_message.Message):
+    """Everything that a stack consists of, by the full names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SERVICES_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    VOLUMES_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
+    CONFIGS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def services(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceSpec]: ...
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkSpec]: ...
+    @_builtins.property
+    def volumes(self) -> _containers.RepeatedCompositeFieldContainer[Global___VolumeSpec]: ...
+    @_builtins.property
+    def secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___StackPayload]: ...
+    @_builtins.property
+    def configs(self) -> _containers.RepeatedCompositeFieldContainer[Global___StackPayload]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        services: _abc.Iterable[Global___ServiceSpec] | None = ...,
+        networks: _abc.Iterable[Global___NetworkSpec] | None = ...,
+        volumes: _abc.Iterable[Global___VolumeSpec] | None = ...,
+        secrets: _abc.Iterable[Global___StackPayload] | None = ...,
+        configs: _abc.Iterable[Global___StackPayload] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configs", b"configs", "name", b"name", "networks", b"networks", "secrets", b"secrets", "services", b"services", "volumes", b"volumes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StackSpec: _TypeAlias = StackSpec  # noqa: Y015
+
+@_typing.final
 class ClusterSpec(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1465,6 +1862,7 @@ class ClusterSpec(_message.Message):
     AGENT_GRACE_FIELD_NUMBER: _builtins.int
     CERT_EXPIRY_FIELD_NUMBER: _builtins.int
     AUTOLOCK_FIELD_NUMBER: _builtins.int
+    ALLOWED_BIND_PATHS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     heartbeat_period: _builtins.int
     task_history_limit: _builtins.int
@@ -1477,6 +1875,10 @@ class ClusterSpec(_message.Message):
     """Controllers encrypt their key files with Cluster.unlock_key."""
     @_builtins.property
     def default_address_pool(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def allowed_bind_paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Operators may bind what is beneath these paths of the nodes."""
+
     def __init__(
         self,
         *,
@@ -1489,10 +1891,11 @@ class ClusterSpec(_message.Message):
         agent_grace: _builtins.int = ...,
         cert_expiry: _builtins.int = ...,
         autolock: _builtins.bool = ...,
+        allowed_bind_paths: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_grace", b"agent_grace", "autolock", b"autolock", "cert_expiry", b"cert_expiry", "data_path_port", b"data_path_port", "default_address_pool", b"default_address_pool", "heartbeat_period", b"heartbeat_period", "name", b"name", "subnet_size", b"subnet_size", "task_history_limit", b"task_history_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_grace", b"agent_grace", "allowed_bind_paths", b"allowed_bind_paths", "autolock", b"autolock", "cert_expiry", b"cert_expiry", "data_path_port", b"data_path_port", "default_address_pool", b"default_address_pool", "heartbeat_period", b"heartbeat_period", "name", b"name", "subnet_size", b"subnet_size", "task_history_limit", b"task_history_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,47 +22,64 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from pyswarm_core.api.v1 import images_pb2 as pyswarm__core_dot_api_dot_v1_dot_images__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!pyswarm_core/api/v1/streams.proto\x12\npyswarm.v1\"\xe7\x05\n\x0bStreamFrame\x12\'\n\x04\x65xec\x18\x01 \x01(\x0b\x32\x17.pyswarm.v1.ExecRequestH\x00\x12+\n\x06\x61ttach\x18\x02 \x01(\x0b\x32\x19.pyswarm.v1.AttachRequestH\x00\x12\x36\n\x0cport_forward\x18\x03 \x01(\x0b\x32\x1e.pyswarm.v1.PortForwardRequestH\x00\x12.\n\x08\x63opy_out\x18\n \x01(\x0b\x32\x1a.pyswarm.v1.CopyOutRequestH\x00\x12,\n\x07\x63opy_in\x18\x0b \x01(\x0b\x32\x19.pyswarm.v1.CopyInRequestH\x00\x12+\n\x06\x65xport\x18\x0c \x01(\x0b\x32\x19.pyswarm.v1.ExportRequestH\x00\x12&\n\x04\x64\x61ta\x18\x14 \x01(\x0b\x32\x16.pyswarm.v1.StreamDataH\x00\x12*\n\x06window\x18\x15 \x01(\x0b\x32\x18.pyswarm.v1.StreamWindowH\x00\x12\x31\n\nhalf_close\x18\x16 \x01(\x0b\x32\x1b.pyswarm.v1.StreamHalfCloseH\x00\x12*\n\x06resize\x18\x17 \x01(\x0b\x32\x18.pyswarm.v1.StreamResizeH\x00\x12*\n\x06signal\x18\x18 \x01(\x0b\x32\x18.pyswarm.v1.StreamSignalH\x00\x12*\n\x06\x64\x65tach\x18\x19 \x01(\x0b\x32\x18.pyswarm.v1.StreamDetachH\x00\x12,\n\x07\x63onnect\x18\x1a \x01(\x0b\x32\x19.pyswarm.v1.StreamConnectH\x00\x12(\n\x05\x63lose\x18\x1b \x01(\x0b\x32\x17.pyswarm.v1.StreamCloseH\x00\x12&\n\x04\x65xit\x18\x1c \x01(\x0b\x32\x16.pyswarm.v1.StreamExitH\x00\x12,\n\x07started\x18\x1d \x01(\x0b\x32\x19.pyswarm.v1.StreamStartedH\x00\x42\x06\n\x04kind\"+\n\nStreamData\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"/\n\x0cStreamWindow\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\r\x12\x0e\n\x06\x63redit\x18\x02 \x01(\r\"\"\n\x0fStreamHalfClose\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\r\"-\n\x0cStreamResize\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\r\"\x1c\n\x0cStreamSignal\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x0e\n\x0cStreamDetach\" \n\rStreamConnect\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\r\"/\n\x0bStreamClose\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\"0\n\rStreamStarted\x12\x10\n\x08terminal\x18\x01 \x01(\x08\x12\r\n\x05stdin\x18\x02 \x01(\x08\"+\n\nStreamExit\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xbe\x01\n\x0b\x45xecRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x02 \x03(\t\x12\x0b\n\x03\x65nv\x18\x03 \x03(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\x0f\n\x07workdir\x18\x05 \x01(\t\x12\x13\n\x0binteractive\x18\x06 \x01(\x08\x12\x10\n\x08terminal\x18\x07 \x01(\x08\x12\x12\n\nprivileged\x18\x08 \x01(\x08\x12\x0e\n\x06\x64\x65tach\x18\t \x01(\x08\x12\x0c\n\x04rows\x18\n \x01(\r\x12\x0f\n\x07\x63olumns\x18\x0b \x01(\r\"X\n\rAttachRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\r\n\x05stdin\x18\x02 \x01(\x08\x12\x0c\n\x04rows\x18\x04 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x05 \x01(\r\x12\x0c\n\x04wait\x18\x06 \x01(\x08\"/\n\x12PortForwardRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\";\n\x0e\x43opyOutRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\"\\\n\rCopyInRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\tdirectory\x18\x04 \x01(\x08\x12\x0f\n\x07\x61rchive\x18\x05 \x01(\x08\"\x1c\n\rExportRequest\x12\x0b\n\x03ref\x18\x01 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!pyswarm_core/api/v1/streams.proto\x12\npyswarm.v1\x1a pyswarm_core/api/v1/images.proto\"\x91\n\n\x0bStreamFrame\x12\'\n\x04\x65xec\x18\x01 \x01(\x0b\x32\x17.pyswarm.v1.ExecRequestH\x00\x12+\n\x06\x61ttach\x18\x02 \x01(\x0b\x32\x19.pyswarm.v1.AttachRequestH\x00\x12\x36\n\x0cport_forward\x18\x03 \x01(\x0b\x32\x1e.pyswarm.v1.PortForwardRequestH\x00\x12.\n\x08\x63opy_out\x18\n \x01(\x0b\x32\x1a.pyswarm.v1.CopyOutRequestH\x00\x12,\n\x07\x63opy_in\x18\x0b \x01(\x0b\x32\x19.pyswarm.v1.CopyInRequestH\x00\x12+\n\x06\x65xport\x18\x0c \x01(\x0b\x32\x19.pyswarm.v1.ExportRequestH\x00\x12\x34\n\x0bread_volume\x18\r \x01(\x0b\x32\x1d.pyswarm.v1.ReadVolumeRequestH\x00\x12\x36\n\x0cwrite_volume\x18\x0e \x01(\x0b\x32\x1e.pyswarm.v1.WriteVolumeRequestH\x00\x12\x32\n\nsave_image\x18? \x01(\x0b\x32\x1c.pyswarm.v1.SaveImageRequestH\x00\x12\x34\n\x0b\x62uild_image\x18@ \x01(\x0b\x32\x1d.pyswarm.v1.BuildImageRequestH\x00\x12\x32\n\npush_image\x18\x41 \x01(\x0b\x32\x1c.pyswarm.v1.PushImageRequestH\x00\x12\x38\n\rread_registry\x18\x0f \x01(\x0b\x32\x1f.pyswarm.v1.ReadRegistryRequestH\x00\x12:\n\x0ewrite_registry\x18\x10 \x01(\x0b\x32 .pyswarm.v1.WriteRegistryRequestH\x00\x12&\n\x04\x64\x61ta\x18\x14 \x01(\x0b\x32\x16.pyswarm.v1.StreamDataH\x00\x12*\n\x06window\x18\x15 \x01(\x0b\x32\x18.pyswarm.v1.StreamWindowH\x00\x12\x31\n\nhalf_close\x18\x16 \x01(\x0b\x32\x1b.pyswarm.v1.StreamHalfCloseH\x00\x12*\n\x06resize\x18\x17 \x01(\x0b\x32\x18.pyswarm.v1.StreamResizeH\x00\x12*\n\x06signal\x18\x18 \x01(\x0b\x32\x18.pyswarm.v1.StreamSignalH\x00\x12*\n\x06\x64\x65tach\x18\x19 \x01(\x0b\x32\x18.pyswarm.v1.StreamDetachH\x00\x12,\n\x07\x63onnect\x18\x1a \x01(\x0b\x32\x19.pyswarm.v1.StreamConnectH\x00\x12(\n\x05\x63lose\x18\x1b \x01(\x0b\x32\x17.pyswarm.v1.StreamCloseH\x00\x12&\n\x04\x65xit\x18\x1c \x01(\x0b\x32\x16.pyswarm.v1.StreamExitH\x00\x12,\n\x07started\x18\x1d \x01(\x0b\x32\x19.pyswarm.v1.StreamStartedH\x00\x12*\n\x06\x64igest\x18\x1e \x01(\x0b\x32\x18.pyswarm.v1.StreamDigestH\x00\x12&\n\x04size\x18\x1f \x01(\x0b\x32\x16.pyswarm.v1.StreamSizeH\x00\x12&\n\x04\x64ial\x18  \x01(\x0b\x32\x16.pyswarm.v1.StreamDialH\x00\x12*\n\x06\x63opied\x18! \x01(\x0b\x32\x18.pyswarm.v1.StreamCopiedH\x00\x42\x06\n\x04kind\"+\n\nStreamData\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"/\n\x0cStreamWindow\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\r\x12\x0e\n\x06\x63redit\x18\x02 \x01(\r\"\"\n\x0fStreamHalfClose\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\r\"-\n\x0cStreamResize\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\r\"\x1c\n\x0cStreamSignal\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x0e\n\x0cStreamDetach\" \n\rStreamConnect\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\r\"/\n\x0bStreamClose\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\"[\n\rStreamStarted\x12\x10\n\x08terminal\x18\x01 \x01(\x08\x12\r\n\x05stdin\x18\x02 \x01(\x08\x12\x0e\n\x06notice\x18\x03 \x01(\t\x12\x0c\n\x04port\x18\x04 \x01(\r\x12\x0b\n\x03key\x18\x05 \x01(\t\"+\n\nStreamExit\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xbe\x01\n\x0b\x45xecRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x02 \x03(\t\x12\x0b\n\x03\x65nv\x18\x03 \x03(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\x0f\n\x07workdir\x18\x05 \x01(\t\x12\x13\n\x0binteractive\x18\x06 \x01(\x08\x12\x10\n\x08terminal\x18\x07 \x01(\x08\x12\x12\n\nprivileged\x18\x08 \x01(\x08\x12\x0e\n\x06\x64\x65tach\x18\t \x01(\x08\x12\x0c\n\x04rows\x18\n \x01(\r\x12\x0f\n\x07\x63olumns\x18\x0b \x01(\r\"X\n\rAttachRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\r\n\x05stdin\x18\x02 \x01(\x08\x12\x0c\n\x04rows\x18\x04 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x05 \x01(\r\x12\x0c\n\x04wait\x18\x06 \x01(\x08\"/\n\x12PortForwardRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\";\n\x0e\x43opyOutRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\"\\\n\rCopyInRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\tdirectory\x18\x04 \x01(\x08\x12\x0f\n\x07\x61rchive\x18\x05 \x01(\x08\"\x1c\n\rExportRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\",\n\x0cStreamDigest\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x04\"\x1a\n\nStreamSize\x12\x0c\n\x04size\x18\x01 \x01(\x04\"F\n\nStreamDial\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x0b\n\x03key\x18\x04 \x01(\t\"\x1c\n\x0cStreamCopied\x12\x0c\n\x04size\x18\x01 \x01(\x04\"\x97\x01\n\x11ReadVolumeRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06volume\x18\x03 \x01(\t\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x05 \x01(\x08\x12\r\n\x05still\x18\x06 \x01(\x08\x12\x0c\n\x04hold\x18\x07 \x01(\x08\x12\x0c\n\x04size\x18\x08 \x01(\x04\x12\x0e\n\x06\x64irect\x18\t \x01(\x08\"\xab\x01\n\x12WriteVolumeRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06volume\x18\x03 \x01(\t\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x11\n\tdirectory\x18\x06 \x01(\x08\x12\x0f\n\x07\x61rchive\x18\x07 \x01(\x08\x12\x0c\n\x04hold\x18\x08 \x01(\x08\x12\x0c\n\x04size\x18\t \x01(\x04\x12\x0e\n\x06source\x18\n \x01(\t\"\'\n\x13ReadRegistryRequest\x12\x10\n\x08password\x18\x01 \x01(\t\"(\n\x14WriteRegistryRequest\x12\x10\n\x08password\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pyswarm_core.api.v1.streams_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STREAMFRAME']._serialized_start=50
-  _globals['_STREAMFRAME']._serialized_end=793
-  _globals['_STREAMDATA']._serialized_start=795
-  _globals['_STREAMDATA']._serialized_end=838
-  _globals['_STREAMWINDOW']._serialized_start=840
-  _globals['_STREAMWINDOW']._serialized_end=887
-  _globals['_STREAMHALFCLOSE']._serialized_start=889
-  _globals['_STREAMHALFCLOSE']._serialized_end=923
-  _globals['_STREAMRESIZE']._serialized_start=925
-  _globals['_STREAMRESIZE']._serialized_end=970
-  _globals['_STREAMSIGNAL']._serialized_start=972
-  _globals['_STREAMSIGNAL']._serialized_end=1000
-  _globals['_STREAMDETACH']._serialized_start=1002
-  _globals['_STREAMDETACH']._serialized_end=1016
-  _globals['_STREAMCONNECT']._serialized_start=1018
-  _globals['_STREAMCONNECT']._serialized_end=1050
-  _globals['_STREAMCLOSE']._serialized_start=1052
-  _globals['_STREAMCLOSE']._serialized_end=1099
-  _globals['_STREAMSTARTED']._serialized_start=1101
-  _globals['_STREAMSTARTED']._serialized_end=1149
-  _globals['_STREAMEXIT']._serialized_start=1151
-  _globals['_STREAMEXIT']._serialized_end=1194
-  _globals['_EXECREQUEST']._serialized_start=1197
-  _globals['_EXECREQUEST']._serialized_end=1387
-  _globals['_ATTACHREQUEST']._serialized_start=1389
-  _globals['_ATTACHREQUEST']._serialized_end=1477
-  _globals['_PORTFORWARDREQUEST']._serialized_start=1479
-  _globals['_PORTFORWARDREQUEST']._serialized_end=1526
-  _globals['_COPYOUTREQUEST']._serialized_start=1528
-  _globals['_COPYOUTREQUEST']._serialized_end=1587
-  _globals['_COPYINREQUEST']._serialized_start=1589
-  _globals['_COPYINREQUEST']._serialized_end=1681
-  _globals['_EXPORTREQUEST']._serialized_start=1683
-  _globals['_EXPORTREQUEST']._serialized_end=1711
+  _globals['_STREAMFRAME']._serialized_start=84
+  _globals['_STREAMFRAME']._serialized_end=1381
+  _globals['_STREAMDATA']._serialized_start=1383
+  _globals['_STREAMDATA']._serialized_end=1426
+  _globals['_STREAMWINDOW']._serialized_start=1428
+  _globals['_STREAMWINDOW']._serialized_end=1475
+  _globals['_STREAMHALFCLOSE']._serialized_start=1477
+  _globals['_STREAMHALFCLOSE']._serialized_end=1511
+  _globals['_STREAMRESIZE']._serialized_start=1513
+  _globals['_STREAMRESIZE']._serialized_end=1558
+  _globals['_STREAMSIGNAL']._serialized_start=1560
+  _globals['_STREAMSIGNAL']._serialized_end=1588
+  _globals['_STREAMDETACH']._serialized_start=1590
+  _globals['_STREAMDETACH']._serialized_end=1604
+  _globals['_STREAMCONNECT']._serialized_start=1606
+  _globals['_STREAMCONNECT']._serialized_end=1638
+  _globals['_STREAMCLOSE']._serialized_start=1640
+  _globals['_STREAMCLOSE']._serialized_end=1687
+  _globals['_STREAMSTARTED']._serialized_start=1689
+  _globals['_STREAMSTARTED']._serialized_end=1780
+  _globals['_STREAMEXIT']._serialized_start=1782
+  _globals['_STREAMEXIT']._serialized_end=1825
+  _globals['_EXECREQUEST']._serialized_start=1828
+  _globals['_EXECREQUEST']._serialized_end=2018
+  _globals['_ATTACHREQUEST']._serialized_start=2020
+  _globals['_ATTACHREQUEST']._serialized_end=2108
+  _globals['_PORTFORWARDREQUEST']._serialized_start=2110
+  _globals['_PORTFORWARDREQUEST']._serialized_end=2157
+  _globals['_COPYOUTREQUEST']._serialized_start=2159
+  _globals['_COPYOUTREQUEST']._serialized_end=2218
+  _globals['_COPYINREQUEST']._serialized_start=2220
+  _globals['_COPYINREQUEST']._serialized_end=2312
+  _globals['_EXPORTREQUEST']._serialized_start=2314
+  _globals['_EXPORTREQUEST']._serialized_end=2342
+  _globals['_STREAMDIGEST']._serialized_start=2344
+  _globals['_STREAMDIGEST']._serialized_end=2388
+  _globals['_STREAMSIZE']._serialized_start=2390
+  _globals['_STREAMSIZE']._serialized_end=2416
+  _globals['_STREAMDIAL']._serialized_start=2418
+  _globals['_STREAMDIAL']._serialized_end=2488
+  _globals['_STREAMCOPIED']._serialized_start=2490
+  _globals['_STREAMCOPIED']._serialized_end=2518
+  _globals['_READVOLUMEREQUEST']._serialized_start=2521
+  _globals['_READVOLUMEREQUEST']._serialized_end=2672
+  _globals['_WRITEVOLUMEREQUEST']._serialized_start=2675
+  _globals['_WRITEVOLUMEREQUEST']._serialized_end=2846
+  _globals['_READREGISTRYREQUEST']._serialized_start=2848
+  _globals['_READREGISTRYREQUEST']._serialized_end=2887
+  _globals['_WRITEREGISTRYREQUEST']._serialized_start=2889
+  _globals['_WRITEREGISTRYREQUEST']._serialized_end=2929
 # @@protoc_insertion_point(module_scope)

@@ -15,6 +15,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from pyswarm_core.api.v1 import images_pb2 as _images_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -36,6 +37,13 @@ class StreamFrame(_message.Message):
     COPY_OUT_FIELD_NUMBER: _builtins.int
     COPY_IN_FIELD_NUMBER: _builtins.int
     EXPORT_FIELD_NUMBER: _builtins.int
+    READ_VOLUME_FIELD_NUMBER: _builtins.int
+    WRITE_VOLUME_FIELD_NUMBER: _builtins.int
+    SAVE_IMAGE_FIELD_NUMBER: _builtins.int
+    BUILD_IMAGE_FIELD_NUMBER: _builtins.int
+    PUSH_IMAGE_FIELD_NUMBER: _builtins.int
+    READ_REGISTRY_FIELD_NUMBER: _builtins.int
+    WRITE_REGISTRY_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
     HALF_CLOSE_FIELD_NUMBER: _builtins.int
@@ -46,6 +54,10 @@ class StreamFrame(_message.Message):
     CLOSE_FIELD_NUMBER: _builtins.int
     EXIT_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    DIAL_FIELD_NUMBER: _builtins.int
+    COPIED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def exec(self) -> Global___ExecRequest:
         """The first frame of a call opens the operation; the tunnel's request (OpenTunnel) holds it for the agent."""
@@ -60,6 +72,22 @@ class StreamFrame(_message.Message):
     def copy_in(self) -> Global___CopyInRequest: ...
     @_builtins.property
     def export(self) -> Global___ExportRequest: ...
+    @_builtins.property
+    def read_volume(self) -> Global___ReadVolumeRequest: ...
+    @_builtins.property
+    def write_volume(self) -> Global___WriteVolumeRequest: ...
+    @_builtins.property
+    def save_image(self) -> _images_pb2.SaveImageRequest: ...
+    @_builtins.property
+    def build_image(self) -> _images_pb2.BuildImageRequest: ...
+    @_builtins.property
+    def push_image(self) -> _images_pb2.PushImageRequest: ...
+    @_builtins.property
+    def read_registry(self) -> Global___ReadRegistryRequest:
+        """Never of a tunnel: the controller itself serves these two."""
+
+    @_builtins.property
+    def write_registry(self) -> Global___WriteRegistryRequest: ...
     @_builtins.property
     def data(self) -> Global___StreamData: ...
     @_builtins.property
@@ -82,6 +110,14 @@ class StreamFrame(_message.Message):
     def exit(self) -> Global___StreamExit: ...
     @_builtins.property
     def started(self) -> Global___StreamStarted: ...
+    @_builtins.property
+    def digest(self) -> Global___StreamDigest: ...
+    @_builtins.property
+    def size(self) -> Global___StreamSize: ...
+    @_builtins.property
+    def dial(self) -> Global___StreamDial: ...
+    @_builtins.property
+    def copied(self) -> Global___StreamCopied: ...
     def __init__(
         self,
         *,
@@ -91,6 +127,13 @@ class StreamFrame(_message.Message):
         copy_out: Global___CopyOutRequest | None = ...,
         copy_in: Global___CopyInRequest | None = ...,
         export: Global___ExportRequest | None = ...,
+        read_volume: Global___ReadVolumeRequest | None = ...,
+        write_volume: Global___WriteVolumeRequest | None = ...,
+        save_image: _images_pb2.SaveImageRequest | None = ...,
+        build_image: _images_pb2.BuildImageRequest | None = ...,
+        push_image: _images_pb2.PushImageRequest | None = ...,
+        read_registry: Global___ReadRegistryRequest | None = ...,
+        write_registry: Global___WriteRegistryRequest | None = ...,
         data: Global___StreamData | None = ...,
         window: Global___StreamWindow | None = ...,
         half_close: Global___StreamHalfClose | None = ...,
@@ -101,12 +144,16 @@ class StreamFrame(_message.Message):
         close: Global___StreamClose | None = ...,
         exit: Global___StreamExit | None = ...,
         started: Global___StreamStarted | None = ...,
+        digest: Global___StreamDigest | None = ...,
+        size: Global___StreamSize | None = ...,
+        dial: Global___StreamDial | None = ...,
+        copied: Global___StreamCopied | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "close", b"close", "connect", b"connect", "copy_in", b"copy_in", "copy_out", b"copy_out", "data", b"data", "detach", b"detach", "exec", b"exec", "exit", b"exit", "export", b"export", "half_close", b"half_close", "kind", b"kind", "port_forward", b"port_forward", "resize", b"resize", "signal", b"signal", "started", b"started", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "build_image", b"build_image", "close", b"close", "connect", b"connect", "copied", b"copied", "copy_in", b"copy_in", "copy_out", b"copy_out", "data", b"data", "detach", b"detach", "dial", b"dial", "digest", b"digest", "exec", b"exec", "exit", b"exit", "export", b"export", "half_close", b"half_close", "kind", b"kind", "port_forward", b"port_forward", "push_image", b"push_image", "read_registry", b"read_registry", "read_volume", b"read_volume", "resize", b"resize", "save_image", b"save_image", "signal", b"signal", "size", b"size", "started", b"started", "window", b"window", "write_registry", b"write_registry", "write_volume", b"write_volume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "close", b"close", "connect", b"connect", "copy_in", b"copy_in", "copy_out", b"copy_out", "data", b"data", "detach", b"detach", "exec", b"exec", "exit", b"exit", "export", b"export", "half_close", b"half_close", "kind", b"kind", "port_forward", b"port_forward", "resize", b"resize", "signal", b"signal", "started", b"started", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach", b"attach", "build_image", b"build_image", "close", b"close", "connect", b"connect", "copied", b"copied", "copy_in", b"copy_in", "copy_out", b"copy_out", "data", b"data", "detach", b"detach", "dial", b"dial", "digest", b"digest", "exec", b"exec", "exit", b"exit", "export", b"export", "half_close", b"half_close", "kind", b"kind", "port_forward", b"port_forward", "push_image", b"push_image", "read_registry", b"read_registry", "read_volume", b"read_volume", "resize", b"resize", "save_image", b"save_image", "signal", b"signal", "size", b"size", "started", b"started", "window", b"window", "write_registry", b"write_registry", "write_volume", b"write_volume"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["exec", "attach", "port_forward", "copy_out", "copy_in", "export", "data", "window", "half_close", "resize", "signal", "detach", "connect", "close", "exit", "started"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["exec", "attach", "port_forward", "copy_out", "copy_in", "export", "read_volume", "write_volume", "save_image", "build_image", "push_image", "read_registry", "write_registry", "data", "window", "half_close", "resize", "signal", "detach", "connect", "close", "exit", "started", "digest", "size", "dial", "copied"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -294,18 +341,31 @@ class StreamStarted(_message.Message):
 
     TERMINAL_FIELD_NUMBER: _builtins.int
     STDIN_FIELD_NUMBER: _builtins.int
+    NOTICE_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
     terminal: _builtins.bool
     """Of an attach: whether the container has a terminal, and an open stdin."""
     stdin: _builtins.bool
+    notice: _builtins.str
+    """What the user has to know, such as that programs write to the volume that is read."""
+    port: _builtins.int
+    """Of a volume that a node named in the request may send directly: the port on which its archive is accepted, and the key
+    that the sender shows there, once. 0: it is sent on the channel.
+    """
+    key: _builtins.str
     def __init__(
         self,
         *,
         terminal: _builtins.bool = ...,
         stdin: _builtins.bool = ...,
+        notice: _builtins.str = ...,
+        port: _builtins.int = ...,
+        key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["stdin", b"stdin", "terminal", b"terminal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "notice", b"notice", "port", b"port", "stdin", b"stdin", "terminal", b"terminal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -322,7 +382,9 @@ class StreamExit(_message.Message):
     code: _builtins.int
     """128 + the signal that ended the program."""
     message: _builtins.str
-    """Why the program could not be executed (126, 127)."""
+    """Why the program could not be executed (126, 127), or why the operation failed. With the code 0: what the user has to know
+    of the result.
+    """
     def __init__(
         self,
         *,
@@ -540,3 +602,255 @@ class ExportRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportRequest: _TypeAlias = ExportRequest  # noqa: Y015
+
+@_typing.final
+class StreamDigest(_message.Message):
+    """Of the archive of a whole volume: its sender has sent all of it, and this is what it was. It comes before `half_close`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.bytes
+    """32 bytes; empty if the archive was sent directly: TLS has compared each part of it."""
+    size: _builtins.int
+    """Bytes of the archive."""
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.bytes = ...,
+        size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sha256", b"sha256", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamDigest: _TypeAlias = StreamDigest  # noqa: Y015
+
+@_typing.final
+class StreamSize(_message.Message):
+    """About how many bytes the archive will have, for progress."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamSize: _TypeAlias = StreamSize  # noqa: Y015
+
+@_typing.final
+class StreamDial(_message.Message):
+    """From the leader to the agent that reads a volume: the archive may be sent to the agent of this node, at ADDRESS and port,
+    over TLS 1.3 with the certificates of both nodes. With the port 0, or if there is no connection, it is sent on the channel.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    address: _builtins.str
+    port: _builtins.int
+    key: _builtins.str
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        address: _builtins.str = ...,
+        port: _builtins.int = ...,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "key", b"key", "node", b"node", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamDial: _TypeAlias = StreamDial  # noqa: Y015
+
+@_typing.final
+class StreamCopied(_message.Message):
+    """From an agent that receives an archive directly, once a second: so many bytes have arrived."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamCopied: _TypeAlias = StreamCopied  # noqa: Y015
+
+@_typing.final
+class ReadVolumeRequest(_message.Message):
+    """The files of a volume as a tar archive on channel 1, then its digest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    VOLUME_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    STILL_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    DIRECT_FIELD_NUMBER: _builtins.int
+    ref: _builtins.str
+    node: _builtins.str
+    """Of a volume with several copies: the node whose copy is read. Set by the controller for the agent."""
+    volume: _builtins.str
+    """Set by the controller for the agent, of which `ref` is the volume's id: its name."""
+    path: _builtins.str
+    """Empty: all files. Otherwise as CopyOutRequest, without a digest."""
+    follow: _builtins.bool
+    still: _builtins.bool
+    """A file that changes while it is read is an error: no task has the volume."""
+    hold: _builtins.bool
+    """The tasks that mount it are stopped meanwhile. Of a caller."""
+    size: _builtins.int
+    """For an agent: the bytes of the volume's own file system, 0: it has none."""
+    direct: _builtins.bool
+    """For an agent: a `dial` follows, before which nothing is sent."""
+    def __init__(
+        self,
+        *,
+        ref: _builtins.str = ...,
+        node: _builtins.str = ...,
+        volume: _builtins.str = ...,
+        path: _builtins.str = ...,
+        follow: _builtins.bool = ...,
+        still: _builtins.bool = ...,
+        hold: _builtins.bool = ...,
+        size: _builtins.int = ...,
+        direct: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["direct", b"direct", "follow", b"follow", "hold", b"hold", "node", b"node", "path", b"path", "ref", b"ref", "size", b"size", "still", b"still", "volume", b"volume"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadVolumeRequest: _TypeAlias = ReadVolumeRequest  # noqa: Y015
+
+@_typing.final
+class WriteVolumeRequest(_message.Message):
+    """Replace all files of a volume by those of the tar archive on channel 1, of which the digest is sent too: whole or not at
+    all.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    VOLUME_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    ARCHIVE_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ref: _builtins.str
+    node: _builtins.str
+    volume: _builtins.str
+    path: _builtins.str
+    """Empty: all files. Otherwise as CopyInRequest, without a digest."""
+    name: _builtins.str
+    directory: _builtins.bool
+    archive: _builtins.bool
+    hold: _builtins.bool
+    """The tasks that mount it are stopped meanwhile. Of a caller."""
+    size: _builtins.int
+    """For an agent: the bytes of the volume's own file system, which is made again; 0: it has none."""
+    source: _builtins.str
+    """For an agent: the node that may send the archive directly; empty: none."""
+    def __init__(
+        self,
+        *,
+        ref: _builtins.str = ...,
+        node: _builtins.str = ...,
+        volume: _builtins.str = ...,
+        path: _builtins.str = ...,
+        name: _builtins.str = ...,
+        directory: _builtins.bool = ...,
+        archive: _builtins.bool = ...,
+        hold: _builtins.bool = ...,
+        size: _builtins.int = ...,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "directory", b"directory", "hold", b"hold", "name", b"name", "node", b"node", "path", b"path", "ref", b"ref", "size", b"size", "source", b"source", "volume", b"volume"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteVolumeRequest: _TypeAlias = WriteVolumeRequest  # noqa: Y015
+
+@_typing.final
+class ReadRegistryRequest(_message.Message):
+    """Connections to the fleet's registry, each begun with StreamConnect, on which the caller speaks HTTP/1.1. Every request has
+    to show the password (Basic authentication, any user name), so that other users of the caller's host cannot use its port.
+    With this request only GET and HEAD.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    password: _builtins.str
+    """At least 16 characters; the caller makes a new one for each call."""
+    def __init__(
+        self,
+        *,
+        password: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["password", b"password"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadRegistryRequest: _TypeAlias = ReadRegistryRequest  # noqa: Y015
+
+@_typing.final
+class WriteRegistryRequest(_message.Message):
+    """The same, and requests that push and delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    password: _builtins.str
+    def __init__(
+        self,
+        *,
+        password: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["password", b"password"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteRegistryRequest: _TypeAlias = WriteRegistryRequest  # noqa: Y015

@@ -79,7 +79,7 @@ def of_container(found: Inspected, addresses: Addresses) -> dict[str, Any]:
         "Driver": "overlay",
         "Platform": "linux",
         "HostConfig": _host_config(found),
-        "Mounts": [of_mount(mount) for mount in spec.mounts],
+        "Mounts": [of_mount(mount) for mount in (*spec.mounts, *containers.image_volumes(task))],
         "Config": _config(found),
         "NetworkSettings": _network_settings(found, addresses),
         "Node": {

@@ -14,6 +14,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.objects import HealthState, Service, Task
 from pyswarm_core.specs import ContainerSpec, PortConfig, PublishMode
 from pyswarm_core.states import TaskState, is_terminal
+from pyswarm_core.volumes.mounts import Mount
 
 DEFAULT_NETWORK = "bridge"
 """The network of a container that names none."""
@@ -115,6 +116,16 @@ def command_of(spec: ContainerSpec, task: Task | None) -> tuple[str, ...]:
         return tuple(shlex.split(task.detail.command))
     except ValueError:  # it was cut within quotes
         return tuple(task.detail.command.split())
+
+
+def image_volumes(task: Task | None) -> tuple[Mount, ...]:
+    """The volumes without a name that VOLUME of its image made, as its agent reported them."""
+    if task is None or not task.detail.image_volumes:
+        return ()
+    try:
+        return tuple(Mount(target=path) for path in shlex.split(task.detail.image_volumes))
+    except ValueError:  # no agent sends such
+        return ()
 
 
 def published(service: Service, task: Task | None) -> tuple[PortConfig, ...]:

@@ -9,7 +9,8 @@ from pyswarm_core.docker.isolation import seccomp
 from pyswarm_core.docker.mounts import text_of
 from pyswarm_core.errors import unfit
 from pyswarm_core.specs import ContainerSpec, Device
-from pyswarm_core.volumes.mounts import MountType
+from pyswarm_core.volumes.drivers import LOCAL, reaches_host
+from pyswarm_core.volumes.mounts import Driver, Mount, MountType
 
 NAMESPACES = ("--pid", "--ipc", "--uts", "--cgroupns")
 POWERS = (
@@ -105,12 +106,18 @@ def powers(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
     for rule in spec.device_cgroup_rules:
         yield "--device-cgroup-rule", rule
     for mount in spec.mounts:
-        if mount.type is MountType.BIND:
+        if mount.type is MountType.BIND or _reaches_host(mount):
             yield "--mount", text_of(mount)
     for option in spec.security_opt:
         name, value = key(option), option[len(key(option)) + 1 :]
         if name in (APPARMOR, SYSTEMPATHS) or (name == SECCOMP and value != "builtin"):
             yield "--security-opt", option if len(option) < 80 else f"{name}=FILE"
+
+
+def _reaches_host(mount: Mount) -> bool:
+    """Whether it may create a volume that shows what is on the host."""
+    driver = mount.volume_options.driver_config if mount.volume_options else Driver()
+    return bool(reaches_host(driver.name or LOCAL, driver.options))
 
 
 def device(text: str) -> Device:

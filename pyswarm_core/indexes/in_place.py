@@ -6,12 +6,12 @@ from pyswarm_core.objects import Service, Task
 from pyswarm_core.states import TaskState
 
 
-def awaits_limits(service: Service, task: Task) -> bool:
+def awaits_in_place(service: Service, task: Task) -> bool:
     """Whether the agent of a task of the current template has yet to change its limits."""
-    version = service.limits_version
+    version = service.in_place_version
     if not TaskState.ASSIGNED <= task.state <= TaskState.RUNNING:
         return False  # its agent makes it with the new ones, or it has ended
-    return task.spec_version < version and task.detail.limits_version < version
+    return task.spec_version < version and task.detail.in_place_version < version
 
 
 def refuses_limits(service: Service, task: Task) -> bool:
@@ -29,5 +29,5 @@ def refuses_networks(service: Service, task: Task) -> bool:
 
 
 def _refused(service: Service, task: Task) -> bool:
-    version, detail = service.limits_version, task.detail
-    return bool(task.spec_version < version <= detail.limits_version and detail.limits_error)
+    version, detail = service.in_place_version, task.detail
+    return bool(task.spec_version < version <= detail.in_place_version and detail.in_place_error)

@@ -1,0 +1,1 @@
+"""What a build reads: Dockerfiles and .dockerignore files."""

@@ -1,0 +1,1 @@
+"""The fleet's registry of images. PURE."""

@@ -1,0 +1,1 @@
+"""Validation of secrets and configs. PURE."""

@@ -1,0 +1,1 @@
+"""Validation of templates in specs. PURE."""
