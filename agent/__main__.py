@@ -18,8 +18,10 @@ from agent.config import Config, accepted_tasks, config_problems
 from pyswarm_core.aio import logs
 from pyswarm_core.aio.daemon import run_daemon
 from pyswarm_core.aio.flags import CPUS, DURATION, SIZE, flag
-from pyswarm_core.aio.memory import give_back_freed_memory
+from pyswarm_core.aio.memory import give_back_freed_memory, keep_out_of_core_files
 from pyswarm_core.clock import SECOND
+from pyswarm_core.docker.generic_resources import offered
+from pyswarm_core.docker.logdrivers import FILES_MAX
 from pyswarm_core.docker.units import NANO_CPUS
 from pyswarm_core.errors import InvalidArgument, invalid, reason_of
 from pyswarm_core.limits import (
@@ -43,7 +45,7 @@ def _from_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except OSError as error:
-        raise _not_valid(path, f"cannot read it: {reason_of(error)}") from error
+        raise _not_valid(path, f"cannot read it: {reason_of(error, told=str(path))}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise _not_valid(path, f"expected YAML: {error}") from error
     if not isinstance(values, dict):
@@ -180,6 +182,13 @@ def _pairs(words: tuple[str, ...]) -> dict[str, str]:
     help="Maximum number of tasks [default: one per 4 MiB of memory and 32 process numbers, at most"
     f" {NODE_TASKS_MAX}]",
 )
+@flag(
+    "--node-generic-resource",
+    "node_generic_resources",
+    multiple=True,
+    metavar="KIND=NUMBER|NAMES",
+    help="Resource that tasks can reserve: ssd=4, or the set gpu=UUID1,UUID2 (repeatable)",
+)
 @flag("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Engine label (repeatable)")
 @flag(
     "--registry-mirror",
@@ -208,13 +217,41 @@ def _pairs(words: tuple[str, ...]) -> dict[str, str]:
     help="Time without progress after which a pull fails",
 )
 @flag(
+    "--image-gc-high",
+    type=click.IntRange(1, 100),
+    default=85,
+    help="Percentage of the disk in use from which unused images are removed; then the node gets no"
+    " task whose image it lacks. 100: never",
+)
+@flag(
+    "--image-gc-low",
+    type=click.IntRange(0, 100),
+    default=80,
+    help="Percentage of the disk in use to which unused images are removed",
+)
+@flag(
+    "--image-gc-min-age",
+    type=DURATION,
+    default="2m",
+    help="Time for which an image is unused before it is removed",
+)
+@flag(
+    "--image-gc-max-age",
+    type=DURATION,
+    default="0s",
+    help="Time for which an image is unused after which it is removed in any case; 0s: never",
+)
+@flag(
     "--log-max-size",
     type=SIZE,
     default="10m",
     help="Size at which a task's log file is rotated",
 )
 @flag(
-    "--log-max-file", type=click.IntRange(1, 1_000), default=3, help="Number of log files per task"
+    "--log-max-file",
+    type=click.IntRange(1, FILES_MAX),
+    default=3,
+    help="Number of log files per task",
 )
 @flag(
     "--metrics-addr",
@@ -246,6 +283,7 @@ def main(log_level: str, **flags: Any) -> None:
     _check_package()
     logs.set_up(log_level)
     give_back_freed_memory()
+    keep_out_of_core_files()
     config = _config(flags)
     # Imported here: --help needs neither gRPC nor a kernel.
     from agent.app import run
@@ -257,6 +295,8 @@ def _config(flags: dict[str, Any]) -> Config:
     cpus, memory = flags.pop("cpus"), flags.pop("memory")
     flags["pull_stall_s"] = flags.pop("pull_stall") / SECOND
     flags["labels"] = _pairs(flags["labels"])
+    generic = flags["node_generic_resources"]
+    flags["node_generic_resources"] = offered("--node-generic-resource", generic)
     if not flags["rejoin"]:  # which sends no address
         flags["advertise_addr"] = flags["advertise_addr"] or _host_address(flags["controllers"])
     for name in ("state_dir", "run_dir"):

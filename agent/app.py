@@ -1,13 +1,9 @@
 """Composition root of the agent: constructs its shells. SHELL."""
 
 import asyncio
-import os
-import platform
 import signal
-from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -17,6 +13,7 @@ from agent.assignment import Assignment
 from agent.config import Config
 from agent.health.probes import Probes
 from agent.images.base import Images
+from agent.images.gc.collector import Collector, collecting
 from agent.images.settings import ImageSettings
 from agent.images.store import open_images
 from agent.layers import kept_addresses
@@ -25,6 +22,7 @@ from agent.logdrivers.forwarder import Forwarder
 from agent.metrics import (
     AgentCollector,
     ContainerMetrics,
+    ImageMetrics,
     NameQueries,
     NetworkSyncs,
     TaskMetrics,
@@ -36,7 +34,7 @@ from agent.network.kernel import KernelDataplane
 from agent.network.names import Names
 from agent.network.netns import Namespaces
 from agent.outbox import Outbox
-from agent.overlays.closing import Closing, listen_addrs, own_listeners, plain_registries
+from agent.overlays.closing import Closing, own_listeners, plain_registries
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import CONTROLLERS, Plan
 from agent.preflight import Preflight
@@ -50,21 +48,31 @@ from agent.runtime.room import shortage
 from agent.runtime.running.attachments import Attachments
 from agent.runtime.usage import disks
 from agent.runtime.usage.reading import Reader
+from agent.secrets.secrets import open_secrets
 from agent.session.conversation import Session
-from agent.session.greeting import Greeting, Greetings
-from agent.session.identity import Identity, Joining, join
-from agent.session.jointoken import join_token, refusal_recorded, remove_token
+from agent.session.greeting import Greeting, Greetings, description_of
+from agent.session.identity import Identity
+from agent.session.jointoken import join_token, remove_token
+from agent.session.membership import identity_path, joined, known_identity
+from agent.session.needed import needed
+from agent.session.payloads import Fetcher
+from agent.session.peers import shown_by
 from agent.session.renewal import Renewal, rejoin
 from agent.session.tunnels import Dialer
 from agent.stats.kernel import KernelMeter
 from agent.stats.restarts import Restarts
 from agent.stats.sampler import Sampler
 from agent.streams.serving import Streams
-from agent.tracing import Tracer
-from agent.volumes.removing import Removals
+from agent.tasks.generic_resources import GenericResources
+from agent.tracing import Tracer, exposed
+from agent.volumes import views
+from agent.volumes.files import VolumeFiles
+from agent.volumes.looking import Looking
 from agent.volumes.store import VolumeStore
+from agent.volumes.upkeep import Upkeep
 from agent.volumes.volumes import Volumes
 from agent.worker import Worker
+from pyswarm_core.aio.channel import unblock_poller
 from pyswarm_core.aio.daemon import own_folder
 from pyswarm_core.aio.echo import Echoes
 from pyswarm_core.aio.http.health import serve_health
@@ -72,18 +80,14 @@ from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.memory import trim
 from pyswarm_core.aio.metrics import ScrapeSecurity, serve_metrics
 from pyswarm_core.aio.system import SystemClock, UnsteppedClock
-from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
-from pyswarm_core.ids import WHOLE_HOST, TaskId
-from pyswarm_core.limits import PROTOCOL
-from pyswarm_core.objects import NodeDescription, NodeResources, Platform
+from pyswarm_core.errors import Unavailable
+from pyswarm_core.ids import WHOLE_HOST
 from pyswarm_core.states import Capability
-from pyswarm_core.version import version
+from pyswarm_core.streams.limits import VOLUME_PORT
 
 _log = EventLog("agent")
 
 ROOM_PERIOD_S = 5.0
-
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 
 async def run(config: Config) -> None:
@@ -95,6 +99,7 @@ async def run(config: Config) -> None:
     assert main is not None
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, main.cancel)
+    unblock_poller()
     try:
         async with AsyncExitStack() as stack:
             await _serve(config, stack)
@@ -116,7 +121,8 @@ class _Parts(msgspec.Struct, frozen=True):
     lacks: frozenset[Capability]
     """What this host lacks for some containers."""
     logs: Forwarder
-    removals: Removals
+    upkeep: Upkeep
+    collector: Collector
 
 
 class _Reading(msgspec.Struct, frozen=True):
@@ -134,15 +140,16 @@ class _Served:
     """
 
     def __init__(self) -> None:
+        self.registry = CollectorRegistry()
         self.identity: Identity | None = None
         self.session: Session | None = None
         self.containers: ContainerMetrics | None = None
 
-    def listen(self, config: Config, stack: AsyncExitStack, registry: CollectorRegistry) -> None:
+    def listen(self, config: Config, stack: AsyncExitStack) -> None:
         """Begin to serve."""
         security = ScrapeSecurity(self._credentials, self._token_digest)
         stack.enter_context(
-            serve_metrics(config.metrics_addr, registry, security, self._more, trim)
+            serve_metrics(config.metrics_addr, self.registry, security, self._more, trim)
         )
         stack.enter_context(serve_health(config.health_addr, self._is_ready))
 
@@ -173,35 +180,32 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
     """Run the agent. What can fail comes before joining: a node that joined is not removed."""
     if config.rejoin:
         token = join_token(config.join_token, config.join_token_file)
-        await rejoin(_identity_path(config), token, config.controllers)
+        await rejoin(identity_path(config), token, config.controllers)
         return
-    known = _known(config)
+    known = known_identity(config)
     _own_folders(config, stack, is_new=known is None)
-    registry = CollectorRegistry()
     served = _Served()
-    served.listen(config, stack, registry)
-    parts = await _parts(config, stack, registry)
+    served.listen(config, stack)
+    parts = await _parts(config, stack, served)
     served.containers = parts.reading.containers
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.overlays.run())
         group.create_task(parts.dataplane.tend())
         group.create_task(parts.runtime.tend())
         group.create_task(parts.worker.run())
-        group.create_task(parts.removals.run())
+        group.create_task(parts.upkeep.run())
+        group.create_task(_collect(parts))
         lacks = await parts.dataplane.overlay.missing_capabilities()
-        identity = known or await _join(config, _description(config, parts.lacks.union(lacks)))
+        identity = known or await joined(config, description_of(config, parts.lacks.union(lacks)))
         identity.learn(config.controllers)
+        identity.announce(config.hostname)
         remove_token(config.join_token_file)
         served.identity = identity
         await _converse(config, parts, served, group, stack)
 
 
 async def _converse(
-    config: Config,
-    parts: _Parts,
-    served: _Served,
-    group: asyncio.TaskGroup,
-    stack: AsyncExitStack,
+    config: Config, parts: _Parts, served: _Served, group: asyncio.TaskGroup, stack: AsyncExitStack
 ) -> None:
     """Begin the session with the leader, once adopted containers are known."""
     identity = served.identity
@@ -214,14 +218,13 @@ async def _converse(
     async def examine() -> Greeting:
         lacks = parts.lacks.union(await overlay.missing_capabilities())
         addresses = await overlay.addresses6()
-        return Greeting(_description(config, lacks), config.advertise_addr, addresses)
+        return Greeting(description_of(config, lacks), config.advertise_addr, addresses)
 
     await _close(config, parts.overlays, identity, group)
     echoes = Echoes(parts.outbox.probed)
     stack.callback(echoes.close)
     renewal = Renewal(identity, lambda: session.controller)
-    dialer = _dialer(parts)
-    stack.callback(dialer.close)
+    stack.callback((dialer := _dialer(parts)).close)
     session = Session(
         identity,
         Greetings(examine, group).current,
@@ -233,19 +236,32 @@ async def _converse(
         open_tunnel=dialer.open,
         worn_key=overlay.worn_key,
         faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
+        image_disk=lambda: parts.collector.disk,
+        sources=(looking := Looking(parts.outbox.source)).wanted,
         roots_changed=renewal.roots_changed,
+        registries_changed=parts.images.fleet_changed,
         refused=renewal.refused,
     )
     served.session = session
-    reading = parts.reading
-    reading.registry.register(
-        AgentCollector(parts.worker, parts.overlays, session, parts.dataplane, reading.streams)
-    )
-    group.create_task(_check_room(config, parts.worker))
-    group.create_task(renewal.run())
-    group.create_task(parts.logs.run())
+    _register(parts, session)
+    checking = _check_room(config, parts.worker)
+    for work in (checking, renewal.run(), looking.run(), parts.logs.run()):
+        group.create_task(work)
     await parts.worker.adopted()
     group.create_task(session.run())
+
+
+def _register(parts: _Parts, session: Session) -> None:
+    parts.reading.registry.register(
+        AgentCollector(
+            parts.worker,
+            parts.overlays,
+            session,
+            parts.dataplane,
+            streams=parts.reading.streams,
+            measuring=parts.upkeep.measuring,
+        )
+    )
 
 
 def _dialer(parts: _Parts) -> Dialer:
@@ -257,7 +273,14 @@ def _dialer(parts: _Parts) -> Dialer:
         parts.tracer.trace,
         reading.streams,
         sampler=reading.sampler,
+        collector=parts.collector,
     )
+
+
+async def _collect(parts: _Parts) -> None:
+    """Collect garbage once adopted tasks are known: their images are needed."""
+    await parts.worker.adopted()
+    await parts.collector.run()
 
 
 def _host_faults(worker: Worker) -> tuple[Fault, ...]:
@@ -270,7 +293,10 @@ async def _close(
     config: Config, overlays: Overlays, identity: Identity, group: asyncio.TaskGroup
 ) -> None:
     """Close to tasks what this agent knows of the control plane, now and as it changes."""
-    own = own_listeners((config.metrics_addr, config.health_addr), config.advertise_addr)
+    address = config.advertise_addr
+    volumes = f"[{address}]:{VOLUME_PORT}" if ":" in address else f"{address}:{VOLUME_PORT}"
+    listen = (config.metrics_addr, config.health_addr, volumes)
+    own = own_listeners(listen, address)
     registries = plain_registries(config.registry_mirrors)
     closing = Closing(overlays, own, registries, lambda: identity.controllers)
     await closing.renew()
@@ -284,13 +310,13 @@ async def _check_room(config: Config, worker: Worker) -> None:
         await asyncio.sleep(ROOM_PERIOD_S)
 
 
-async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegistry) -> _Parts:
+async def _parts(config: Config, stack: AsyncExitStack, served: _Served) -> _Parts:
     host = _prepared_host()
     images = await stack.enter_async_context(open_images(_image_settings(config)))
     layout, runtime, logs = _runtime(config, host, stack)
     volumes = _volumes(config, layout, stack)
-    network = await _network(config, stack, (outbox := Outbox()), registry)
-    overlays, dataplane = network.overlays, network.dataplane
+    network = await _network(config, stack, (outbox := Outbox()), served.registry)
+    overlays, namespaces = network.overlays, network.namespaces
     preparation = Preparation(
         attachments=(attachments := Attachments(SystemClock())),
         images=images,
@@ -303,10 +329,10 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         log_limits=LogLimits(max_size=config.log_max_size, max_file=config.log_max_file),
         forward=logs.begin,
         volumes=volumes,
+        secrets=open_secrets(config.run_dir, Fetcher(served).fetch, lambda: worker.records),
+        generic=(generic := GenericResources(config.node_generic_resources)),
     )
-    namespaces = network.namespaces
     stack.callback((probes := Probes(runtime, namespaces.tcp_socket)).close)
-    restarts = Restarts()
     worker = Worker(
         clock=UnsteppedClock(),
         records=Records(config.state_dir / "tasks", config.run_dir / "checks"),
@@ -314,24 +340,35 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         overlays=overlays,
         preparation=preparation,
         outbox=outbox,
-        observer=TaskMetrics(registry, restarts),
+        observer=TaskMetrics(served.registry, (restarts := Restarts())),
         listening=listening,
         accepted=accepted,
         probe=probes,
     )
+    generic.follow(worker.records)
     overlays.kept = lambda: kept_addresses(worker.records.values())
-    removals = Removals(volumes.remove, outbox, lambda: worker.records, worker.ended)
+    upkeep = Upkeep(volumes, outbox, lambda: worker.records, worker.ended)
     stack.callback((tracer := _tracer(network, worker, images)).close)
-    streams = Streams(runtime, attachments, lambda: worker.records, namespaces.tcp_socket_in)
-    await stack.enter_async_context(streams)
-    meter = KernelMeter(Reader(host.hierarchies), layout.cgroup, Names(config.fleet))
-    sampler = Sampler(meter, lambda: worker.records, config.memory_bytes)
+    stack.callback((files := VolumeFiles(volumes, config.run_dir, lambda: worker.records)).close)
+    own = shown_by(served, config.advertise_addr)
+    given = (runtime, attachments, lambda: worker.records, namespaces.tcp_socket_in, files)
+    streams = await stack.enter_async_context(Streams(*given, own=own, images=images))
+    sampler = _sampler(config, host, layout, worker)
     containers = ContainerMetrics(sampler, restarts, config.hostname)
-    reading = _Reading(registry, sampler, containers, streams)
+    reading = _Reading(served.registry, sampler, containers, streams)
     lacks = await asyncio.to_thread(_lacks, config, host)
-    return _Parts(
-        images, runtime, overlays, dataplane, worker, outbox, tracer, reading, lacks, logs, removals
-    )
+    made = (images, runtime, overlays, network.dataplane, worker, outbox, tracer)
+    return _Parts(*made, reading, lacks, logs, upkeep, _collector(config, images, worker, served))
+
+
+def _collector(config: Config, images: Images, worker: Worker, served: _Served) -> Collector:
+    observer = ImageMetrics(served.registry)
+    return collecting(config, images, lambda: needed(worker.records.values()), observer)
+
+
+def _sampler(config: Config, host: Preflight, layout: Layout, worker: Worker) -> Sampler:
+    meter = KernelMeter(Reader(host.hierarchies), layout.cgroup, Names(config.fleet))
+    return Sampler(meter, lambda: worker.records, config.memory_bytes)
 
 
 def _runtime(
@@ -356,7 +393,14 @@ def _prepared_host() -> Preflight:
 
 def _volumes(config: Config, layout: Layout, stack: AsyncExitStack) -> Volumes:
     (store := VolumeStore(config.state_dir)).prepare()
-    volumes = Volumes(store, config.run_dir, lambda task_id: layout.writable(task_id) / "volumes")
+    views.clear(config.run_dir)
+    volumes = Volumes(
+        store,
+        config.run_dir,
+        lambda task_id: layout.writable(task_id) / "volumes",
+        kept=lambda layer: layout.layer(layer) / "volumes",
+    )
+    volumes.mounts.find()
     stack.callback(volumes.close)
     return volumes
 
@@ -375,7 +419,7 @@ def _tracer(network: "_Network", worker: Worker, images: Images) -> Tracer:
         network.namespaces,
         network.dataplane.names,
         lambda: overlays.programmed,
-        lambda task_id, protocol: _exposed(task_id, protocol, worker, images),
+        lambda task_id, protocol: exposed(worker.records.get(task_id), protocol, images),
         closes=overlays.closes,
     )
 
@@ -410,70 +454,11 @@ async def _network(
     return _Network(dataplane, namespaces, overlays)
 
 
-async def _exposed(
-    task_id: TaskId, protocol: str, worker: Worker, images: Images
-) -> tuple[int, ...]:
-    """The ports of the protocol that the task's image exposes."""
-    record = worker.records.get(task_id)
-    found = [i for i in await images.list() if record is not None and i.id == record.image_id]
-    ports = [port.partition("/") for image in found for port in image.config.exposed_ports]
-    return tuple(int(number) for number, _, named in ports if (named or "tcp") == protocol)
-
-
 async def _assign(assignment: Assignment, identity: Identity, parts: _Parts) -> None:
     """Apply networks first, then tasks, which attach to them."""
     await parts.overlays.assign(assignment)
     await parts.worker.assign(assignment, identity.node_id)
-    parts.removals.assigned(assignment)
-
-
-def _known(config: Config) -> Identity | None:
-    """This node's identity; None if it must join. Raises InvalidArgument if flags to join are
-    missing.
-    """
-    if os.geteuid():
-        raise PermissionDenied("the agent must run as root: it makes containers and networks")
-    if identity := Identity.load(_identity_path(config)):
-        return identity
-    if not config.controllers or not join_token(config.join_token, config.join_token_file):
-        raise InvalidArgument(
-            "this host has not joined a fleet: start the agent with --controller HOST:PORT and"
-            " --join-token TOKEN (`pyswarm swarm join-token worker` prints both)"
-        )
-    return None
-
-
-def _identity_path(config: Config) -> Path:
-    return config.state_dir / "identity.json"
-
-
-async def _join(config: Config, description: NodeDescription) -> Identity:
-    with refusal_recorded(config.state_dir):
-        joining = Joining(
-            join_token(config.join_token, config.join_token_file),
-            config.controllers,
-            description,
-            config.advertise_addr,
-            config.availability,
-        )
-        return await join(_identity_path(config), joining)
-
-
-def _description(config: Config, lacks: Iterable[Capability]) -> NodeDescription:
-    machine = platform.machine()
-    return NodeDescription(
-        hostname=config.hostname,
-        platform=Platform(architecture=_ARCHITECTURES.get(machine, machine)),
-        resources=NodeResources(nano_cpus=config.nano_cpus, memory_bytes=config.memory_bytes),
-        engine_version=version(),
-        protocol=PROTOCOL,
-        engine_labels=config.labels,
-        lacks=tuple(sorted(lacks)),
-        max_tasks=config.max_tasks,
-        metrics_addrs=listen_addrs(
-            (config.metrics_addr, config.health_addr), config.advertise_addr
-        ),
-    )
+    parts.upkeep.assigned(assignment)
 
 
 def _image_settings(config: Config) -> ImageSettings:

@@ -5,9 +5,10 @@ from functools import lru_cache
 from ipaddress import IPv4Address
 
 import msgspec
+from msgspec.structs import replace
 
 from agent.network.base import Backend, DesiredEndpoint, DesiredOverlay, EndpointKey, Peer
-from agent.tasks.record import NewLimits, Record
+from agent.tasks.record import InPlaceChange, Record
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto
@@ -15,8 +16,11 @@ from pyswarm_core.identity.certificates import EncryptionKey
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.indexes.columns import endpoint_digest, unpack_ids
 from pyswarm_core.objects import NO_DETAIL, TaskDetail
-from pyswarm_core.specs import ContainerMode, PortConfig, RegistryLogin, TaskSpec
+from pyswarm_core.specs import ContainerMode, NetworkAttachment, PortConfig, RegistryLogin, TaskSpec
 from pyswarm_core.states import TaskState
+from pyswarm_core.templates.specs import has_templates
+from pyswarm_core.volumes.drivers import masked
+from pyswarm_core.volumes.mounts import Driver
 
 
 class Template(msgspec.Struct, frozen=True, gc=False):
@@ -29,14 +33,20 @@ class Template(msgspec.Struct, frozen=True, gc=False):
     spec: TaskSpec
     ports: tuple[PortConfig, ...] = ()
     login: RegistryLogin | None = None
-    new_limits: NewLimits | None = None
+    in_place_change: InPlaceChange | None = None
     """Limits, and of a container networks, of a newer spec version than the tasks', which the spec
     has already.
     """
     volumes: dict[str, str] = {}
     """The ids of the volumes that its mounts name, by name."""
+    drivers: dict[str, Driver] = {}
+    """The drivers of those of its volumes that have options, by name, with passwords."""
     container: ContainerMode | None = None
     """Set if its task is that of a container, whose writable layer is kept."""
+    service_labels: dict[str, str] = {}
+    """If the spec has templates."""
+    kept_images: tuple[str, ...] = ()
+    """Of the other versions that the service keeps."""
 
 
 class AssignedTask(msgspec.Struct, frozen=True, gc=False):
@@ -46,10 +56,12 @@ class AssignedTask(msgspec.Struct, frozen=True, gc=False):
     slot: int
     desired_state: TaskState
     template: Template
+    volumes: dict[str, str] | None = None
+    """Of a task whose mounts have templates: the ids of its own volumes, by name."""
 
     def record(self, node_id: NodeId, now: Instant) -> Record:
         """The record of a task that is new on this node."""
-        limits, container = self.template.new_limits, self.template.container
+        change, container = self.template.in_place_change, self.template.container
         return Record(
             task_id=self.task_id,
             service_id=self.template.service_id,
@@ -63,10 +75,16 @@ class AssignedTask(msgspec.Struct, frozen=True, gc=False):
             ports=self.template.ports,
             accepted_at=now,
             login=self.template.login,
-            detail=TaskDetail(limits_version=limits.version) if limits else NO_DETAIL,
+            detail=TaskDetail(in_place_version=change.version) if change else NO_DETAIL,
             layer=self.template.service_id if container else "",
             volatile=container is None or container.auto_remove,
-            volumes=self.template.volumes,
+            volumes=self.template.volumes if self.volumes is None else self.volumes,
+            service_labels=self.template.service_labels,
+            kept_images=self.template.kept_images,
+            drivers={
+                name: replace(driver, options=masked(driver.options))
+                for name, driver in self.template.drivers.items()
+            },
         )
 
 
@@ -88,6 +106,15 @@ class Assignment(msgspec.Struct, frozen=True):
     """Volumes whose copies are to be deleted; with `full`, all of them."""
 
 
+def drivers_of(assignment: Assignment) -> dict[str, Driver]:
+    """The drivers of the volumes of an assignment's tasks, by id, with passwords."""
+    found = {}
+    for task in assignment.tasks:
+        template = task.template
+        found.update({template.volumes[name]: one for name, one in template.drivers.items()})
+    return found
+
+
 def parse_assignment(message: dispatcher_pb2.Assignments) -> Assignment:
     """Decode the message. Raises ValueError if its columns differ in length."""
     templates = [_template(data) for data in message.templates]
@@ -99,12 +126,13 @@ def parse_assignment(message: dispatcher_pb2.Assignments) -> Assignment:
         message.template_index,
         strict=True,
     )
+    own = {one.task: dict(one.volumes) for one in message.own_volumes}
     return Assignment(
         full=message.full,
         revision=message.revision,
         tasks=tuple(
-            AssignedTask(task_id, slot, TaskState(desired), templates[index])
-            for task_id, slot, desired, index in columns
+            AssignedTask(task_id, slot, TaskState(desired), templates[index], own.get(number))
+            for number, (task_id, slot, desired, index) in enumerate(columns)
         ),
         removed=tuple(unpack_ids(message.removed_ids)),
         overlays=tuple(_overlay(data) for data in message.overlays),
@@ -144,7 +172,7 @@ def join_parts(parts: Sequence[Assignment]) -> Assignment:
 def _template(data: bytes) -> Template:
     message = dispatcher_pb2.TaskTemplate.FromString(data)
     spec = from_proto(TaskSpec, message.spec)
-    new = message.HasField("spec") and message.limits_version > message.spec_version
+    new = message.HasField("spec") and message.in_place_version > message.spec_version
     networks = spec.networks if message.HasField("container") else None
     return Template(
         ServiceId(message.service_id),
@@ -154,10 +182,32 @@ def _template(data: bytes) -> Template:
         spec,
         tuple(from_proto(PortConfig, port) for port in message.ports),
         _login(message),
-        NewLimits(message.limits_version, spec.resources, networks) if new else None,
+        _change(message.in_place_version, spec, networks) if new else None,
         dict(message.volumes),
+        {name: from_proto(Driver, driver) for name, driver in message.volume_drivers.items()},
         from_proto(ContainerMode, message.container) if message.HasField("container") else None,
+        dict(message.service_labels) if _may_name_labels(spec) else {},
+        tuple(message.kept_images),
     )
+
+
+def _change(
+    version: int, spec: TaskSpec, networks: tuple[NetworkAttachment, ...] | None
+) -> InPlaceChange:
+    container = spec.container_spec
+    uses = bool(container.references)
+    return InPlaceChange(
+        version,
+        spec.resources,
+        networks,
+        secrets=container.secrets if uses else None,
+        configs=container.configs if uses else None,
+    )
+
+
+def _may_name_labels(spec: TaskSpec) -> bool:
+    """Whether a template may name labels; whether a secret or config is one, is not known here."""
+    return has_templates(spec.container_spec) or bool(spec.container_spec.references)
 
 
 def _login(message: dispatcher_pb2.TaskTemplate) -> RegistryLogin | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from pyswarm_core.clock import MINUTE
 from pyswarm_core.docker.units import format_cpus
 from pyswarm_core.limits import (
     AGENT_METRICS_PORT,
@@ -15,9 +16,11 @@ from pyswarm_core.limits import (
     NODE_TASK_PIDS,
     NODE_TASKS_MAX,
 )
+from pyswarm_core.resources import GenericResource
 from pyswarm_core.validation import address_problems
 from pyswarm_core.validation.node import hostname_problems
 from pyswarm_core.validation.problem import Problem
+from pyswarm_core.validation.resources import generic_problems
 
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 _FLEET = re.compile(r"[a-z0-9]{1,5}")
@@ -45,11 +48,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     nano_cpus: int
     memory_bytes: int
     max_tasks: int
+    node_generic_resources: tuple[GenericResource, ...] = ()
     labels: dict[str, str] = {}
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
     registry_auth_file: Path = Path("/root/.docker/config.json")
     pull_stall_s: float = 30.0
+    image_gc_high: int = 85
+    image_gc_low: int = 80
+    image_gc_min_age: int = 2 * MINUTE
+    image_gc_max_age: int = 0
     log_max_size: int = 10 * 1024 * 1024
     log_max_file: int = 3
     metrics_addr: str = f"127.0.0.1:{AGENT_METRICS_PORT}"
@@ -69,6 +77,7 @@ def config_problems(config: Config) -> list[Problem]:
         *_path_problems(config),
         *_subnet_problems(config.bridge_subnet),
         *_size_problems(config),
+        *generic_problems("--node-generic-resource", config.node_generic_resources),
     ]
 
 
@@ -98,6 +107,9 @@ def _size_problems(config: Config) -> Iterable[Problem]:
         yield Problem("--cpus", format_cpus(config.nano_cpus), "expected more than 0")
     if config.memory_bytes <= 0:
         yield Problem("--memory", config.memory_bytes, "expected more than 0, such as 2G")
+    if config.image_gc_low > config.image_gc_high:
+        most = f"expected at most --image-gc-high, {config.image_gc_high}"
+        yield Problem("--image-gc-low", config.image_gc_low, most)
     if config.pull_stall_s <= 0:
         yield Problem("--pull-stall", f"{config.pull_stall_s:g}s", "expected more than 0s")
 

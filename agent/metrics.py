@@ -22,17 +22,25 @@ pyswarm_agent_fast_path_networks              networks with the fast path on thi
 pyswarm_agent_fast_path_interfaces            tasks' interfaces with rules of the fast path
 pyswarm_agent_conntrack_entries               connections tracked by the host
 pyswarm_agent_conntrack_limit                 connections that the host can track
+pyswarm_agent_images_removed_total{reason}    images and loose layers that were removed
+pyswarm_agent_images_removed_bytes_total{reason}  their bytes
+pyswarm_agent_image_disk_used_ratio           share of the images' disk that is in use
+pyswarm_agent_image_disk_full                 1 while it takes no further images
+pyswarm_agent_volume_bytes{volume}            bytes of the largest volumes
+pyswarm_agent_volume_inodes{volume}           their inodes
 """
 
 from collections import Counter as Tally
 from collections.abc import Iterable
+from heapq import nlargest
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from agent.health.base import Outcome
+from agent.images.gc.collector import Collector as ImageCollector
 from agent.network.dataplane import Dataplane
 from agent.network.filter.control import CLOSED, METADATA
 from agent.network.filter.host import PLAINTEXT
@@ -46,9 +54,11 @@ from agent.stats.restarts import Restarts
 from agent.stats.sampler import Sampler
 from agent.streams.serving import Streams
 from agent.tasks.record import Record
+from agent.volumes.measuring import Measuring
 from agent.worker import Worker
 from pyswarm_core.clock import SECOND, seconds
 from pyswarm_core.states import TaskState
+from pyswarm_core.volumes.limits import VOLUME_SERIES_MAX
 
 SCRAPE_AGE_MAX = SECOND
 """Nanoseconds; scrapes at the same time share a sample."""
@@ -222,6 +232,46 @@ class ContainerMetrics:
         return exposition(readings, self._node, openmetrics=openmetrics)
 
 
+class ImageMetrics:
+    """Counts the images that are removed, and reads how full their disk is."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._removed = Counter(
+            "pyswarm_agent_images_removed_total",
+            "Images, and layers without an image, that were removed, by reason",
+            ["reason"],
+            registry=registry,
+        )
+        self._bytes = Counter(
+            "pyswarm_agent_images_removed_bytes_total",
+            "Bytes of the images that were removed, by reason",
+            ["reason"],
+            registry=registry,
+        )
+        self._used = Gauge(
+            "pyswarm_agent_image_disk_used_ratio",
+            "Share of the bytes or inodes of the images' disk that is in use",
+            registry=registry,
+        )
+        self._full = Gauge(
+            "pyswarm_agent_image_disk_full",
+            "1 while the node gets no task whose image it lacks, because its disk is full",
+            registry=registry,
+        )
+        for reason in ("age", "pressure", "prune"):
+            self._removed.labels(reason)
+
+    def follow(self, collector: ImageCollector) -> None:
+        """See `Observer`."""
+        self._used.set_function(lambda: collector.used.percent / 100 if collector.used else 0.0)
+        self._full.set_function(lambda: float(bool(collector.disk.reason)))
+
+    def removed(self, reason: str, freed: int) -> None:
+        """See `Observer`."""
+        self._removed.labels(reason).inc()
+        self._bytes.labels(reason).inc(max(0, freed))
+
+
 class AgentCollector(Collector):
     """Reads worker, networks and session at each scrape."""
 
@@ -231,9 +281,12 @@ class AgentCollector(Collector):
         overlays: Overlays,
         session: Session,
         dataplane: Dataplane,
+        *,
         streams: Streams,
+        measuring: Measuring,
     ) -> None:
         self._streams = streams
+        self._measuring = measuring
         self._network = dataplane.parts
         self._worker = worker
         self._overlays = overlays
@@ -274,6 +327,7 @@ class AgentCollector(Collector):
             paths.add_metric([peer], size)
         yield paths
         yield from self._fast_path()
+        yield from self._volumes()
         for name, text in _CONNTRACK.items():
             path = _NETFILTER / f"nf_conntrack_{name}"
             if path.exists():
@@ -282,6 +336,22 @@ class AgentCollector(Collector):
                     text,
                     value=int(path.read_text()),
                 )
+
+    def _volumes(self) -> Iterable[Metric]:
+        """Of the largest ones: names of volumes are chosen by users."""
+        size = GaugeMetricFamily(
+            "pyswarm_agent_volume_bytes", "Bytes that a volume uses here", labels=["volume"]
+        )
+        inodes = GaugeMetricFamily(
+            "pyswarm_agent_volume_inodes", "Inodes that a volume uses here", labels=["volume"]
+        )
+        found = self._measuring.measured.values()
+        largest = nlargest(VOLUME_SERIES_MAX, found, key=lambda one: one[1].bytes)
+        for name, usage in largest:
+            size.add_metric([name], usage.bytes)
+            inodes.add_metric([name], usage.inodes)
+        yield size
+        yield inodes
 
     def _fast_path(self) -> Iterable[Metric]:
         use = self._network.fast_path.use

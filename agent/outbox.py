@@ -4,10 +4,12 @@ Losing them is harmless: a new session begins with a full report.
 """
 
 import asyncio
+from itertools import islice
 
 from pyswarm_core.ids import TaskId
 from pyswarm_core.limits import ECHOES_AT_ONCE
 from pyswarm_core.objects import TaskStatus
+from pyswarm_core.volumes.volume import VolumeUsage
 
 
 class Outbox:
@@ -19,6 +21,10 @@ class Outbox:
         self._digest = 0
         self._probed: dict[str, bool] = {}
         self._removed_volumes: dict[str, None] = {}
+        self._sources: dict[str, str] = {}
+        self._usage: dict[str, VolumeUsage] = {}
+        self._measured: dict[str, None] = {}
+        """Volumes whose usage is to be sent."""
         self._filled = asyncio.Event()
 
     def put(self, status: TaskStatus) -> None:
@@ -45,6 +51,20 @@ class Outbox:
     def volume_removed(self, volume_id: str) -> None:
         """Queue that this node has no copy of a volume any more."""
         self._removed_volumes[volume_id] = None
+        self._usage.pop(volume_id, None)
+        self._filled.set()
+
+    def volume_measured(self, volume_id: str, usage: VolumeUsage) -> None:
+        """Queue what a copy of this node uses. It is kept, and sent again in a new session."""
+        self._usage[volume_id] = usage
+        self._measured[volume_id] = None
+        self._filled.set()
+
+    def source(self, path: str, found: str) -> None:
+        """Queue whether this node has the source of a bind: present, absent or unclear. At most
+        BIND_SOURCES_MAX are queued: no more are looked for.
+        """
+        self._sources[path] = found
         self._filled.set()
 
     async def wait(self) -> None:
@@ -61,13 +81,25 @@ class Outbox:
         taken, self._removed_volumes = list(self._removed_volumes), {}
         return taken
 
+    def take_measured(self, limit: int) -> dict[str, VolumeUsage]:
+        """Remove and return what at most `limit` copies use, by volume."""
+        taken = list(islice(self._measured, limit))
+        for volume_id in taken:
+            del self._measured[volume_id]
+        return {one: self._usage[one] for one in taken if one in self._usage}
+
+    def take_sources(self) -> dict[str, str]:
+        """Remove and return what was found of sources of binds, by path."""
+        taken, self._sources = self._sources, {}
+        return taken
+
     def drain(self, limit: int) -> tuple[list[TaskStatus], int, int]:
         """Remove and return at most `limit` statuses, oldest first, and the revision to acknowledge
         (0: none) with its digest.
         """
         taken = [self._statuses.pop(task_id) for task_id in list(self._statuses)[:limit]]
         revision, self._revision = self._revision, 0
-        if not self._statuses:
+        if not (self._statuses or self._measured):
             self._filled.clear()
         return taken, revision, self._digest
 
@@ -77,4 +109,8 @@ class Outbox:
         self._revision = 0
         self._probed.clear()
         self._removed_volumes.clear()
+        self._sources.clear()
         self._filled.clear()
+        self._measured = dict.fromkeys(self._usage)
+        if self._measured:
+            self._filled.set()

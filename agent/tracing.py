@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 
+from agent.images.base import Images
 from agent.network.base import Drift, NetworkFailed
 from agent.network.names import Names
 from agent.network.netlink import Netlink
@@ -26,6 +27,23 @@ T = TypeVar("T")
 AT_ONCE = 4
 """Probes take seconds, and each occupies a thread."""
 Exposed = Callable[[TaskId, str], Awaitable[Sequence[int]]]
+
+
+class Running(Protocol):
+    """What has an image."""
+
+    @property
+    def image_id(self) -> str:
+        """Its id."""
+        ...
+
+
+async def exposed(task: Running | None, protocol: str, images: Images) -> tuple[int, ...]:
+    """The ports of the protocol that the task's image exposes."""
+    stored = (await images.stored()).images
+    found = [image for image in stored if task and image.id == task.image_id]
+    ports = [port.partition("/") for image in found for port in image.config.exposed_ports]
+    return tuple(int(number) for number, _, named in ports if (named or "tcp") == protocol)
 
 
 class Checks(Protocol):

@@ -78,8 +78,7 @@ class Worker:
         self._runtime = runtime
         self._overlays = overlays
         self._preparation = preparation
-        files = preparation.networks_changed
-        self._adjusting = Adjusting(runtime, overlays, files, self.handle)
+        self._adjusting = Adjusting(runtime, overlays, preparation, self.handle)
         self._outbox = outbox
         self._observer = observer
         self._listening = listening
@@ -128,7 +127,7 @@ class Worker:
     def images_in_use(self) -> set[str]:
         """Ids of the images of tasks that are not clean, and of containers that may start again."""
         used = (r for r in self._records.values() if not r.clean or r.layer)
-        return {r.image_id for r in used if r.image_id}
+        return {i for r in used for i in (r.image_id, *r.mounted_images) if i}
 
     def report(self) -> list[TaskStatus]:
         """The status of every task: each session begins with it."""
@@ -173,8 +172,8 @@ class Worker:
                 self.handle(task.task_id, events.Desired(task.desired_state, name))
                 if self._records[task.task_id].lacks_login:
                     self.handle(task.task_id, events.LoginReceived(task.template.login))
-                if limits := task.template.new_limits:
-                    self.handle(task.task_id, events.LimitsRequested(limits))
+                if change := task.template.in_place_change:
+                    self.handle(task.task_id, events.InPlaceRequested(change))
             else:
                 self._accept(task.record(node_id, self._clock.now()))
         gone = list(assignment.removed)
@@ -261,9 +260,9 @@ class Worker:
                 self._spawn(self._signal(record, kill=effect is Effect.KILL))
             case Effect.FORGET:
                 self._forget(record)
-            case Effect.CHANGE_LIMITS:
+            case Effect.CHANGE_IN_PLACE:
                 former = self._repairing.get(record.task_id)
-                self._repair(record.task_id, self._change_limits(record.task_id, former))
+                self._repair(record.task_id, self._change_in_place(record.task_id, former))
             case _:
                 self._spawn(_WORK[effect](self, record.task_id))
 
@@ -416,23 +415,23 @@ class Worker:
             text = _error_text(error)
             _log.warning("task.signal_failed", task=record.task_id, signal=number, error=text)
 
-    async def _change_limits(self, task_id: TaskId, before: asyncio.Task[None] | None) -> None:
+    async def _change_in_place(self, task_id: TaskId, before: asyncio.Task[None] | None) -> None:
         """`before`: other work on the task's interfaces, which ends first."""
         if before is not None:
             await before
-        if not (record := self._records.get(task_id)) or (limits := record.new_limits) is None:
+        if not (record := self._records.get(task_id)) or (change := record.in_place_change) is None:
             return
         error, joined, limited = "", None, False
         try:
-            await self._adjusting.limit(record, limits)
+            await self._adjusting.adjust(record, change)
             limited = True
-            joined = await self._adjusting.join(record, limits)
+            joined = await self._adjusting.join(record, change)
         except NotRunning:
             return  # Exited follows, and a restarted agent repeats the change
         except Exception as failure:
             error = _error_text(failure)
-            _log.warning("task.limits_refused", task=task_id, error=error)
-        self.handle(task_id, events.LimitsChanged(limits, error, bool(error) and limited, joined))
+            _log.warning("task.in_place_refused", task=task_id, error=error)
+        self.handle(task_id, events.ChangedInPlace(change, error, bool(error) and limited, joined))
         await self._adjusting.changed(self._records.get(task_id))
 
     async def _clean(self, task_id: TaskId) -> None:
@@ -460,8 +459,7 @@ class Worker:
         if work := self._repairing.get(task_id):
             work.cancel()
             await asyncio.wait([work])
-        await self._runtime.remove(task_id, keep_logs=task_id in self._records)
-        await self._overlays.detach(task_id)
+        await self._preparation.undo(task_id, keep_logs=task_id in self._records)
 
     def _forget(self, record: Record) -> None:
         del self._records[record.task_id]

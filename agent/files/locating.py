@@ -60,6 +60,7 @@ def opened_source(rootfs: Rootfs, path: str, *, follow: bool) -> Iterator[int]:
         if must_be_directory and not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             raise InvalidArgument(f"{quoted(path)} is not a directory")
         _require_copyable(descriptor, path)
+        _require_present(rootfs, descriptor, path)
         yield descriptor
 
 
@@ -80,9 +81,25 @@ def open_destination(rootfs: Rootfs, path: str, source: Source | None) -> tuple[
         parent = final if place.inside else posixpath.dirname(final)
         with root.opened(parent, _DIRECTORY) as descriptor:
             _require_copyable(descriptor, path)
-            if rootfs.read_only and _is_overlay(rootfs, descriptor):
-                raise Conflict("container rootfs is marked read-only")
+            _require_present(rootfs, descriptor, path)
+            _require_writable(rootfs, descriptor)
             return os.dup(descriptor), place
+
+
+def _require_present(rootfs: Rootfs, descriptor: int, path: str) -> None:
+    status = os.fstat(descriptor)
+    if (status.st_dev, status.st_ino) == rootfs.absent:
+        reason = "is on a mount that only the running container has: start it first"
+        raise Conflict(f"{quoted(path)} {reason}")
+
+
+def _require_writable(rootfs: Rootfs, descriptor: int) -> None:
+    """The errors have Docker's words."""
+    if _is_overlay(rootfs, descriptor):
+        if rootfs.read_only:
+            raise Conflict("container rootfs is marked read-only")
+    elif os.fstatvfs(descriptor).f_flag & os.ST_RDONLY:
+        raise Conflict("mounted volume is marked read-only")
 
 
 def _followed(root: Root, path: str) -> tuple[str, Existing]:

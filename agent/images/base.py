@@ -6,11 +6,14 @@ pass the same contract tests. Invariant: an `Image` never changes; a moved tag n
 
 from collections.abc import Callable, Collection
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from pyswarm_core.specs import HealthConfig
+
+if TYPE_CHECKING:
+    from agent.images.building.buildah import Builds
 
 
 class ImageError(Exception):
@@ -48,6 +51,23 @@ class ImageInUse(ImageError):
     """The image was not removed: a task on this host uses it."""
 
 
+class Removed(msgspec.Struct, frozen=True, kw_only=True):
+    """The names that an image lost; and the bytes of its layers, if it is gone."""
+
+    untagged: tuple[str, ...] = ()
+    deleted: bool = False
+    reclaimed_bytes: int = 0
+
+
+class ImageBlob(msgspec.Struct, frozen=True, kw_only=True):
+    """An image's configuration, as its registry has it, and the unpacked bytes of its layers, the
+    lowest first.
+    """
+
+    config: bytes
+    layer_sizes: tuple[int, ...] = ()
+
+
 class PullPolicy(StrEnum):
     """When to pull from the registry."""
 
@@ -66,13 +86,40 @@ class PullPhase(StrEnum):
     STORING = "storing"
 
 
+class LayerState(StrEnum):
+    """How far a layer is."""
+
+    PENDING = "pending"
+    EXISTS = "exists"
+    """This host had it."""
+    DOWNLOADING = "downloading"
+    DONE = "done"
+
+
+class LayerProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """One layer of a pull: the first digits of its digest, and its compressed bytes; a total of 0
+    is not known.
+    """
+
+    id: str
+    state: LayerState = LayerState.PENDING
+    done_bytes: int = 0
+    total_bytes: int = 0
+
+
 class PullProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """The number of `blobs` begun and of `bytes` received so far; the totals are not known."""
+    """The number of `blobs` begun and of `bytes` received so far, and the `layers` begun."""
 
     reference: str
     phase: PullPhase
     blobs: int = 0
     bytes: int = 0
+    layers: tuple[LayerProgress, ...] = ()
+
+    @property
+    def total_bytes(self) -> int:
+        """Of the layers that were begun."""
+        return sum(layer.total_bytes for layer in self.layers)
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +167,33 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     created: str = ""
     architecture: str = ""
     os: str = ""
+    variant: str = ""
+    layer_bytes: tuple[int, ...] = ()
+    """Of each of `layers`."""
+    unique_bytes: int = 0
+    """Of layers that no other image here has; only in what `Images.stored` returns."""
+
+    @property
+    def platform(self) -> str:
+        """OS/ARCH[/VARIANT]."""
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+
+class LooseLayer(msgspec.Struct, frozen=True):
+    """A layer that no image here has: of a pull that did not end, or of a build."""
+
+    id: str
+    bytes: int = 0
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """All that is stored. `bytes` counts each layer once."""
+
+    images: tuple[Image, ...] = ()
+    """Every complete one, also without a name, in the order of ids."""
+    loose: tuple[LooseLayer, ...] = ()
+    """Each before the layer that it lies on."""
+    bytes: int = 0
 
 
 ReportProgress = Callable[[PullProgress], None]
@@ -150,8 +224,15 @@ class Images(Protocol):
         reference: str,
         credentials: Credentials | None = None,
         progress: ReportProgress | None = None,
+        platform: str = "",
     ) -> Image:
-        """`resolve` with PullPolicy.ALWAYS."""
+        """`resolve` with PullPolicy.ALWAYS; for another platform than this host's, if it is given
+        as OS[/ARCH[/VARIANT]].
+        """
+        ...
+
+    async def tags(self, reference: str, credentials: Credentials | None = None) -> tuple[str, ...]:
+        """The tags of the reference's repository in its registry. Raises ImageError."""
         ...
 
     async def resolve_digest(self, reference: str, credentials: Credentials | None = None) -> str:
@@ -166,14 +247,53 @@ class Images(Protocol):
         """
         ...
 
-    async def list(self) -> tuple[Image, ...]:
-        """Every complete image that has a name, in the order of ids."""
+    def fleet_changed(self, registries: tuple[str, ...], password: str, roots: str) -> None:
+        """The fleet's registries, which are asked first; what they require, and the certificates by
+        which they are verified.
+        """
         ...
 
-    async def remove(self, reference: str, in_use: Collection[str] = ()) -> None:
-        """Remove the name, and with the last name the image and the layers that no other image has.
+    async def blob(self, image_id: str) -> ImageBlob:
+        """The image's configuration. Raises ImageNotFound."""
+        ...
 
-        Raises ImageNotFound if no local image has the reference, ImageInUse if it is the last name
-        of an image whose id is `in_use`.
+    async def save(self, image_id: str, names: Collection[str], descriptor: int) -> None:
+        """Write the image with these names to the descriptor, as an archive of `docker save`.
+
+        Raises ImageError. The image may be removed meanwhile.
         """
+        ...
+
+    async def push(self, image_id: str, to: str, password: str) -> None:
+        """Push the image to `to`, HOST:PORT/REPOSITORY:TAG of a registry without TLS that requires
+        the password. Raises ImageError.
+        """
+        ...
+
+    async def delete(
+        self, image_id: str, names: Collection[str] = (), in_use: Collection[str] = ()
+    ) -> Removed:
+        """Remove these full names (none: all) of an image, and the image with its last one.
+
+        Raises ImageNotFound, ImageInUse if it would go and its id is `in_use`, and ImageError if a
+        container of another tool has it.
+        """
+        ...
+
+    async def delete_layer(self, layer_id: str) -> None:
+        """Delete a loose layer. Raises ImageError, also if it is not there."""
+        ...
+
+    async def stored(self) -> Stored:
+        """All images and layers; reads nothing if nothing changed."""
+        ...
+
+    @property
+    def builds(self) -> "Builds | None":
+        """Builds in the storage of these images; None if there can be none."""
+        ...
+
+    @property
+    def pulling(self) -> bool:
+        """Whether a pull or a build is running."""
         ...

@@ -9,19 +9,33 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from agent.images.base import Credentials
 from pyswarm_core.docker.reference import DEFAULT_REGISTRY, Reference, parse_reference
 from pyswarm_core.errors import InvalidArgument
 
 _LOOPBACK = ("127.0.0.0/8", "::1/128", "localhost")
 
 
+class FleetAccess(msgspec.Struct, frozen=True, kw_only=True):
+    """What the fleet's registries require of a node, and by what it verifies them."""
+
+    login: Credentials | None = None
+    certificates: str = ""
+    """The directory with the root certificates."""
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A registry to copy `source` (a reference without transport) from; `own`: not a mirror."""
+    """A registry to copy `source` (a reference without transport) from; `own`: not a mirror.
+    `repository` is its source without tag and digest.
+    """
 
     source: str
+    repository: str = ""
     registry: str
     verify_tls: bool
     own: bool
+    fleet: FleetAccess | None = None
+    """Of the fleet's own registry."""
 
 
 def endpoints(
@@ -64,7 +78,13 @@ def _endpoint(
 ) -> Endpoint:
     moved = Reference(registry, reference.repository, reference.tag, reference.digest)
     verify = not (plain or is_insecure(registry, insecure))
-    return Endpoint(source=moved.canonical, registry=registry, verify_tls=verify, own=own)
+    return Endpoint(
+        source=moved.canonical,
+        repository=moved.name,
+        registry=registry,
+        verify_tls=verify,
+        own=own,
+    )
 
 
 def _mirror(url: str) -> tuple[str, bool]:

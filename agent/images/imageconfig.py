@@ -58,6 +58,7 @@ class Configuration(msgspec.Struct):
     created: str | None = None
     architecture: str | None = None
     os: str | None = None
+    variant: str | None = None
     config: _Run | None = None
 
     @property

@@ -33,6 +33,11 @@ class ImageSettings(msgspec.Struct, frozen=True, kw_only=True):
         return self.root.parent / f"{self.root.name}.conf"
 
     @property
+    def builds(self) -> Path:
+        """What builds keep besides images: the content of their cache mounts."""
+        return self.root.parent / f"{self.root.name}-builds"
+
+    @property
     def storage_conf_text(self) -> str:
         """Its content. Without skip_mount_home every use would leave a mount at `overlay`."""
         return (

@@ -35,6 +35,11 @@ class SharedPulls:
         self._group = group
         self._flights: dict[str, _Flight] = {}
 
+    @property
+    def running(self) -> bool:
+        """Whether a pull runs."""
+        return bool(self._flights)
+
     async def join(
         self, key: str, variant: Hashable, work: Work, progress: ReportProgress | None = None
     ) -> None:
@@ -84,9 +89,10 @@ class SharedPulls:
                 self._abandon(flight)
 
     def _abandon(self, flight: _Flight) -> None:
-        flight.leaving = True
-        if flight.task:
+        """Cancel it, once: a second time would interrupt its wait for the end of its program."""
+        if flight.task and not flight.leaving:
             flight.task.cancel()
+        flight.leaving = True
 
 
 async def _outcome(work: Work, report: ReportProgress) -> Exception | None:

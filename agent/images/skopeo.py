@@ -11,25 +11,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from platform import machine
 from tempfile import mkdtemp
 
 import msgspec
 
-from agent.images.base import Credentials, PullPhase, PullProgress, ReportProgress
+from agent.images.bars import COLUMNS, ROWS, Bars
+from agent.images.base import (
+    Credentials,
+    ImageError,
+    InvalidImage,
+    PullPhase,
+    PullProgress,
+    ReportProgress,
+)
 from agent.images.endpoint import Endpoint
-from agent.images.failure import failure, silent
+from agent.images.failure import Throttle, failure, reason, silent, throttled, without_debug
+from agent.images.manifest import check_manifest, entry_for, parse_manifest
 from agent.images.settings import ImageSettings
 from agent.images.tool import Output, Timeouts, run_tool
 from pyswarm_core.aio.trees import remove_tree
-from pyswarm_core.docker.reference import Reference
+from pyswarm_core.docker.reference import Reference, parse_reference
 from pyswarm_core.docker.units import decimal_size
+from pyswarm_core.images.platforms import ARCHITECTURES
 
 _POLICY = Path("/etc/containers/policy.json")
+_PUSHER = "node"
 _MANIFEST_TIMEOUT_S = 60.0
+_SAVE = Timeouts(stall_s=600.0, total_s=24 * 3600.0)
+"""A user may read slowly."""
 _PHASES = (
-    (b"Getting image", PullPhase.COPYING),
-    (b"Copying blob", PullPhase.COPYING),
-    (b"Writing manifest", PullPhase.STORING),
+    ("Getting image", PullPhase.COPYING),
+    ("Copying blob", PullPhase.COPYING),
+    ("Writing manifest", PullPhase.STORING),
 )
 
 
@@ -45,6 +59,7 @@ class Skopeo:
         reference: Reference,
         credentials: Credentials | None,
         report: ReportProgress,
+        platform: str = "",
     ) -> None:
         """Pull what is missing from `endpoint` and store it as `reference`. Raises ImageError."""
         settings = self._settings
@@ -53,9 +68,11 @@ class Skopeo:
             _folder(settings.work) as work,
             _login(endpoint, credentials, self._settings.auth_file) as login,
         ):
-            meter = _Meter(reference.familiar, work, report)
+            meter, throttle = _Meter(reference.familiar, report), Throttle()
+            await self._examine(endpoint, reference, credentials, platform)
             command = (
-                *self._base(),
+                *(*self._base(), "--debug"),
+                *platform_flags(platform),
                 *("--tmpdir", str(work), "copy", *login.flags("src-")),
                 f"--src-tls-verify={str(endpoint.verify_tls).lower()}",
                 *(f"docker://{endpoint.source}", f"containers-storage:{reference.canonical}"),
@@ -68,11 +85,56 @@ class Skopeo:
                     timeouts,
                     secret_fds=login.fds,
                     on_line=meter.line,
-                    on_tick=meter.tick,
+                    terminal=(ROWS, COLUMNS),
+                    on_error=throttle.line,
                 )
             except TimeoutError:
-                raise silent(reference.familiar, endpoint.registry, timeouts.stall_s) from None
+                raise self._late(throttle, endpoint, reference) from None
         self._check(output, endpoint, reference)
+
+    async def save(self, image_id: str, names: tuple[str, ...], descriptor: int) -> None:
+        """Write the image's archive to the descriptor. Raises ImageError."""
+        first, more = next(iter(names), ""), names[1:]
+        place = f"docker-archive:/proc/self/fd/{descriptor}"
+        with _folder(self._settings.work) as work:
+            command = (
+                *(*self._base(), "--tmpdir", str(work), "copy", "--quiet"),
+                *(word for name in more for word in ("--additional-tag", name)),
+                *(f"containers-storage:@{image_id}", f"{place}:{first}" if first else place),
+            )
+            env = {
+                "CONTAINERS_STORAGE_CONF": str(self._settings.storage_conf),
+                "TMPDIR": str(work),
+            }
+            try:
+                output = await run_tool(command, env, _SAVE, secret_fds=(descriptor,))
+            except TimeoutError:
+                raise ImageError(f"nothing was read for {_SAVE.stall_s:g} s") from None
+        if output.code:
+            raise ImageError(f"image {image_id[:12]} cannot be saved: {reason(output.err)}")
+
+    async def push(self, image_id: str, to: str, password: str) -> None:
+        """Push the image to `to` (HOST:PORT/REPOSITORY:TAG) without TLS, with the password. Raises
+        ImageError.
+        """
+        registry = to.partition("/")[0]
+        login = Credentials(username=_PUSHER, password=password)
+        with _folder(self._settings.work) as work, _memory(registry, login) as file:
+            command = (
+                *(*self._base(), "--tmpdir", str(work), "copy", "--quiet"),
+                *("--dest-tls-verify=false", "--dest-authfile", f"/proc/self/fd/{file}"),
+                *(f"containers-storage:@{image_id}", f"docker://{to}"),
+            )
+            env = {
+                "CONTAINERS_STORAGE_CONF": str(self._settings.storage_conf),
+                "TMPDIR": str(work),
+            }
+            try:
+                output = await run_tool(command, env, _SAVE, secret_fds=(file,))
+            except TimeoutError:
+                raise ImageError(f"nothing was pushed for {_SAVE.stall_s:g} s") from None
+        if output.code:
+            raise ImageError(reason(output.err))
 
     async def digest(
         self, endpoint: Endpoint, reference: Reference, credentials: Credentials | None
@@ -87,7 +149,42 @@ class Skopeo:
         """The configuration of the image for this host's platform. Raises ImageError."""
         return await self._inspect(endpoint, reference, credentials, "--config", "--raw")
 
+    async def _examine(
+        self,
+        endpoint: Endpoint,
+        reference: Reference,
+        credentials: Credentials | None,
+        platform: str,
+    ) -> None:
+        """Raises InvalidImage for an image that cannot run, before a layer is pulled."""
+        architecture = next(iter(platform.split("/")[1:2]), host_architecture())
+        found = parse_manifest(await self._inspect(endpoint, reference, credentials, "--raw"))
+        if digest := entry_for(found, architecture):
+            place = msgspec.structs.replace(endpoint, source=f"{_name(endpoint)}@{digest}")
+            found = parse_manifest(await self._inspect(place, reference, credentials, "--raw"))
+        check_manifest(found, reference.familiar)
+
+    async def tags(
+        self, endpoint: Endpoint, reference: Reference, credentials: Credentials | None
+    ) -> tuple[str, ...]:
+        """The tags of the reference's repository. Raises ImageError."""
+        place = msgspec.structs.replace(endpoint, source=endpoint.repository)
+        text = await self._asked(place, reference, credentials, "list-tags")
+        try:
+            return msgspec.json.decode(text, type=_Tags).tags
+        except msgspec.MsgspecError as error:
+            raise InvalidImage(f"{endpoint.registry} lists no tags ({error})") from None
+
     async def _inspect(
+        self,
+        endpoint: Endpoint,
+        reference: Reference,
+        credentials: Credentials | None,
+        *what: str,
+    ) -> bytes:
+        return await self._asked(endpoint, reference, credentials, "inspect", *what)
+
+    async def _asked(
         self,
         endpoint: Endpoint,
         reference: Reference,
@@ -96,22 +193,32 @@ class Skopeo:
     ) -> bytes:
         timeouts = Timeouts(self._settings.stall_s, _MANIFEST_TIMEOUT_S)
         with _login(endpoint, credentials, self._settings.auth_file) as login:
+            throttle = Throttle()
             command = (
-                *(*self._base(), "inspect", *what, *login.flags("")),
+                *(*self._base(), "--debug", *what, *login.flags("")),
                 f"--tls-verify={str(endpoint.verify_tls).lower()}",
                 f"docker://{endpoint.source}",
             )
             try:
-                output = await run_tool(command, {}, timeouts, secret_fds=login.fds)
+                output = await run_tool(
+                    command, {}, timeouts, secret_fds=login.fds, on_error=throttle.line
+                )
             except TimeoutError:
-                raise silent(reference.familiar, endpoint.registry, timeouts.stall_s) from None
+                raise self._late(throttle, endpoint, reference) from None
         self._check(output, endpoint, reference)
         return output.out
+
+    def _late(self, throttle: Throttle, endpoint: Endpoint, reference: Reference) -> ImageError:
+        """The error of a copy that made no progress."""
+        if throttle.retry_after:
+            return throttled(reference.familiar, endpoint.registry, throttle.retry_after)
+        return silent(reference.familiar, endpoint.registry, self._settings.stall_s)
 
     def _check(self, output: Output, endpoint: Endpoint, reference: Reference) -> None:
         if output.code:
             room = _room(self._settings.name, self._settings.root, self._settings.work)
-            raise failure(output.err, reference.familiar, endpoint.registry, room)
+            text = without_debug(output.err)
+            raise failure(text, reference.familiar, endpoint.registry, room)
 
     def _base(self) -> tuple[str, ...]:
         # A host's own signature policy applies; without one skopeo refuses to run.
@@ -121,47 +228,61 @@ class Skopeo:
 class _Login(msgspec.Struct, frozen=True):
     path: str = ""
     fds: tuple[int, ...] = ()
+    certificates: str = ""
 
     def flags(self, prefix: str) -> tuple[str, ...]:
+        trust = (f"--{prefix}cert-dir", self.certificates) if self.certificates else ()
         if not self.path:
-            return (f"--{prefix}no-creds",)
+            return (f"--{prefix}no-creds", *trust)
         path = self.path
-        return ("--src-authfile", path) if prefix else ("--authfile", path)
+        return ("--src-authfile" if prefix else "--authfile", path, *trust)
+
+
+class _Tags(msgspec.Struct, rename="pascal"):
+    tags: tuple[str, ...] = ()
+
+
+def platform_flags(platform: str) -> tuple[str, ...]:
+    """skopeo's flags for OS[/ARCH[/VARIANT]]."""
+    flags = ("--override-os", "--override-arch", "--override-variant")
+    parts = platform.split("/") if platform else []
+    return tuple(word for pair in zip(flags, parts, strict=False) for word in pair)
 
 
 class _Meter:
-    """Reports progress from skopeo's output lines and the size of its work directory."""
+    """Reports progress from skopeo's output lines."""
 
-    def __init__(self, image: str, work: Path, report: ReportProgress) -> None:
-        self._work = work
+    def __init__(self, image: str, report: ReportProgress) -> None:
         self._report = report
+        self._bars = Bars()
         self._last = PullProgress(reference=image, phase=PullPhase.CONNECTING)
         report(self._last)
 
     def line(self, line: bytes) -> None:
-        for start, phase in _PHASES:
-            if line.startswith(start):
-                blobs = self._last.blobs + (start == b"Copying blob")
-                self._say(msgspec.structs.replace(self._last, phase=phase, blobs=blobs))
-
-    def tick(self) -> None:
-        size = _size(self._work)
-        self._say(msgspec.structs.replace(self._last, bytes=max(size, self._last.bytes)))
-
-    def _say(self, progress: PullProgress) -> None:
+        text = line.decode("utf-8", "replace")
+        self._bars.line(text)
+        phase = next((phase for start, phase in _PHASES if start in text), self._last.phase)
+        layers = self._bars.layers
+        progress = msgspec.structs.replace(
+            self._last,
+            phase=phase,
+            blobs=len(layers),
+            bytes=sum(layer.done_bytes for layer in layers),
+            layers=layers,
+        )
         if progress != self._last:
             self._last = progress
             self._report(progress)
 
 
-def _size(folder: Path) -> int:
-    """The bytes of the files beneath it. skopeo removes files and folders meanwhile."""
-    size = 0
-    for place, _, names in os.walk(folder):  # leaves out folders that are gone
-        for name in names:
-            with suppress(FileNotFoundError):
-                size += Path(place, name).lstat().st_size
-    return size
+def host_architecture() -> str:
+    """Of this host, in the words of images."""
+    return ARCHITECTURES.get(machine(), machine())
+
+
+def _name(endpoint: Endpoint) -> str:
+    """The repository of the endpoint's source, without tag and digest."""
+    return parse_reference(endpoint.source).name
 
 
 def _room(host: str, *folders: Path) -> str:
@@ -192,20 +313,32 @@ def _folder(work: Path) -> Iterator[Path]:
 def _login(
     endpoint: Endpoint, credentials: Credentials | None, auth_file: Path | None
 ) -> Iterator[_Login]:
-    """The credentials for the image's own registry; mirrors never get them.
+    """The credentials for the image's own registry; mirrors never get them. The fleet's
+    registry gets those of nodes.
 
     Without credentials, skopeo uses the host's file of logins, which has one per registry.
     """
-    if credentials is None and auth_file is not None and auth_file.exists():
+    fleet = endpoint.fleet
+    if fleet is not None:
+        credentials = fleet.login
+    elif credentials is None and auth_file is not None and auth_file.exists():
         yield _Login(str(auth_file))
         return
-    if credentials is None or not endpoint.own:
+    if credentials is None or not (endpoint.own or fleet):
         yield _Login()
         return
+    with _memory(endpoint.registry, credentials) as descriptor:
+        path = f"/proc/self/fd/{descriptor}"
+        yield _Login(path, (descriptor,), fleet.certificates if fleet else "")
+
+
+@contextmanager
+def _memory(registry: str, credentials: Credentials) -> Iterator[int]:
+    """An anonymous file in memory with the login."""
     pair = b64encode(f"{credentials.username}:{credentials.password}".encode()).decode("ascii")
     descriptor = os.memfd_create("registry-login")
     try:
-        os.write(descriptor, msgspec.json.encode({"auths": {endpoint.registry: {"auth": pair}}}))
-        yield _Login(f"/proc/self/fd/{descriptor}", (descriptor,))
+        os.write(descriptor, msgspec.json.encode({"auths": {registry: {"auth": pair}}}))
+        yield descriptor
     finally:
         os.close(descriptor)

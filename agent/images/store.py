@@ -9,12 +9,13 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from agent.images.base import (
     Credentials,
     DiskFull,
     Image,
+    ImageBlob,
     ImageConfig,
     ImageError,
     ImageInUse,
@@ -25,18 +26,24 @@ from agent.images.base import (
     PullPolicy,
     PullProgress,
     RegistryUnavailable,
+    Removed,
     ReportProgress,
+    Stored,
 )
+from agent.images.building.buildah import Base, Builds
 from agent.images.endpoint import Endpoint, endpoints
 from agent.images.failure import combined
+from agent.images.fleet import FleetRegistries
 from agent.images.imageconfig import parse_configuration
+from agent.images.manifest import check_platform
 from agent.images.settings import ImageSettings
 from agent.images.sharing import SharedPulls
-from agent.images.skopeo import Skopeo
+from agent.images.skopeo import Skopeo, host_architecture
 from agent.images.storage import Storage
 from agent.images.tool import Timeouts, run_tool
 from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.docker.reference import Reference, parse_reference
+from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.plaintext import split_lines
 
 T = TypeVar("T")
@@ -57,10 +64,22 @@ async def open_images(settings: ImageSettings) -> AsyncIterator[Images]:
     await _sweep(settings)
     async with asyncio.TaskGroup() as group:
         pulls = SharedPulls(group)
+        images = StoredImages(settings, pulls)
+        await images.builds.tidy()
         try:
-            yield StoredImages(settings, pulls)
+            yield images
         finally:
             pulls.close()
+
+
+class Places(NamedTuple):
+    """The registries to ask for an image, in order."""
+
+    found: tuple[Endpoint, ...]
+    passed: list[tuple[Endpoint, ImageError]]
+    """Registries of the fleet that do not answer, and why."""
+    digest: str
+    """Of the image in the fleet's registry; empty if it has none, or does not answer."""
 
 
 class StoredImages:
@@ -71,6 +90,10 @@ class StoredImages:
         self._pulls = pulls
         self._storage = Storage(settings.root)
         self._skopeo = Skopeo(settings)
+        self.builds: Builds = Builds(settings, self._base)
+        self._deleting: set[str] = set()
+        """Images that no task may begin to use any more."""
+        self._fleet = FleetRegistries(settings.work / "fleet")
         self._slots = asyncio.Semaphore(settings.parallel_pulls)
         self._registry_slots: defaultdict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(settings.parallel_per_registry)
@@ -85,16 +108,30 @@ class StoredImages:
     ) -> Image:
         """See `Images.resolve`."""
         ref = parse_reference(reference)
+        image = await self._resolve(ref, credentials, progress, policy)
+        if not _emulates():
+            check_platform(ref.familiar, image.architecture, host_architecture())
+        return image
+
+    async def _resolve(
+        self,
+        ref: Reference,
+        credentials: Credentials | None,
+        progress: ReportProgress | None,
+        policy: PullPolicy,
+        platform: str = "",
+    ) -> Image:
         use_local = policy is PullPolicy.MISSING or bool(ref.digest)
-        if use_local and (image := self._storage.find(ref)):
+        if use_local and (image := self._here(ref)):
             return image
         await self._pulls.join(
             ref.canonical,
-            credentials,
-            lambda report: self._fetch(ref, credentials, report, policy),
+            (credentials, platform),
+            lambda report: self._fetch(_Pull(ref, credentials, policy, platform), report),
             progress,
         )
         if image := self._storage.find(ref):
+            _require_platform(image, ref, platform)
             return image
         raise InvalidImage(f"broken image: {ref.familiar} was pulled but cannot be read back")
 
@@ -103,14 +140,26 @@ class StoredImages:
         reference: str,
         credentials: Credentials | None = None,
         progress: ReportProgress | None = None,
+        platform: str = "",
     ) -> Image:
         """See `Images.pull`."""
-        return await self.resolve(reference, credentials, progress, PullPolicy.ALWAYS)
+        ref = parse_reference(reference)
+        return await self._resolve(ref, credentials, progress, PullPolicy.ALWAYS, platform)
+
+    async def tags(self, reference: str, credentials: Credentials | None = None) -> tuple[str, ...]:
+        """See `Images.tags`."""
+        ref = parse_reference(reference)
+        places = await self._places(ref)
+        found = await self._asked(places, lambda place: self._skopeo.tags(place, ref, credentials))
+        return tuple(sorted(found))
 
     async def resolve_digest(self, reference: str, credentials: Credentials | None = None) -> str:
         """See `Images.resolve_digest`."""
         ref = parse_reference(reference)
-        return await self._asked(ref, lambda place: self._skopeo.digest(place, ref, credentials))
+        places = await self._places(ref)
+        if places.digest:
+            return places.digest
+        return await self._asked(places, lambda place: self._skopeo.digest(place, ref, credentials))
 
     async def configuration(
         self, reference: str, credentials: Credentials | None = None
@@ -119,68 +168,122 @@ class StoredImages:
         ref = parse_reference(reference)
         if image := self._storage.find(ref):
             return image.config
+        places = await self._places(ref)
         blob = await self._asked(
-            ref, lambda place: self._skopeo.configuration(place, ref, credentials)
+            places, lambda place: self._skopeo.configuration(place, ref, credentials)
         )
         return parse_configuration(blob).run
 
-    async def list(self) -> tuple[Image, ...]:
-        """See `Images.list`."""
-        return self._storage.images()
+    def fleet_changed(self, registries: tuple[str, ...], password: str, roots: str) -> None:
+        """See `Images.fleet_changed`."""
+        self._fleet.changed(registries, password, roots)
 
-    async def remove(self, reference: str, in_use: Collection[str] = ()) -> None:
-        """See `Images.remove`."""
-        ref = parse_reference(reference)
+    async def stored(self) -> Stored:
+        """See `Images.stored`."""
+        return self._storage.stored()
+
+    @property
+    def pulling(self) -> bool:
+        """See `Images.pulling`."""
+        return self._pulls.running or self.builds.running > 0
+
+    async def _base(self, base: Base, report: ReportProgress) -> Image:
+        """A base image of a build."""
+        ref, login, policy, platform = base
+        here = self._here(ref) if policy is PullPolicy.MISSING else None
+        if here and f"{here.platform}/".startswith(f"{platform}/" if platform else ""):
+            return here
+        policy = PullPolicy.ALWAYS if platform else policy
+        return await self._resolve(ref, login, report, policy, platform)
+
+    async def delete_layer(self, layer_id: str) -> None:
+        """See `Images.delete_layer`."""
+        await self._change("delete-layer", layer_id)
+
+    def _here(self, ref: Reference) -> Image | None:
+        """The local image, unless it is being deleted."""
         image = self._storage.find(ref)
-        if image is None:
-            raise ImageNotFound(f"no such image here: {ref.familiar}")
-        left = tuple(name for name in image.names if name != ref.canonical)
-        if left and ref.canonical in image.names:
-            names = (argument for name in left for argument in ("--name", name))
-            await self._change("set-names", *names, image.id)
-        elif image.id in in_use:
-            raise ImageInUse(f"image {ref.familiar} is used by a task on this host")
-        else:
-            await self._change("delete-image", image.id)
+        return None if image is None or image.id in self._deleting else image
 
-    async def _asked(self, ref: Reference, ask: Callable[[Endpoint], Awaitable[T]]) -> T:
+    async def blob(self, image_id: str) -> ImageBlob:
+        """See `Images.blob`."""
+        found = self._storage.blob(image_id)
+        if not found.config:
+            raise ImageNotFound(f"no such image here: {image_id[:12]}")
+        return found
+
+    async def save(self, image_id: str, names: Collection[str], descriptor: int) -> None:
+        """See `Images.save`."""
+        image = self._storage.by_id(image_id)
+        if image is None:
+            raise ImageNotFound(f"no such image here: {image_id[:12]}")
+        await self._skopeo.save(image.id, tuple(names), descriptor)
+
+    async def push(self, image_id: str, to: str, password: str) -> None:
+        """See `Images.push`."""
+        image = self._storage.by_id(image_id)
+        if image is None:
+            raise ImageNotFound(f"no such image here: {image_id[:12]}")
+        await self._skopeo.push(image.id, to, password)
+
+    async def delete(
+        self, image_id: str, names: Collection[str] = (), in_use: Collection[str] = ()
+    ) -> Removed:
+        """See `Images.delete`."""
+        stored = self._storage.stored().images
+        image = next((one for one in stored if one.id == image_id), None)
+        if image is None:
+            raise ImageNotFound(f"no such image here: {image_id[:12]}")
+        left = tuple(name for name in image.names if names and name not in names)
+        if left:
+            await self._change("set-names", *_flagged(left), image.id)
+            return Removed(untagged=tuple(name for name in image.names if name in names))
+        if image.id in in_use:
+            raise ImageInUse(f"image {_shown(image)} is used by a task on this host")
+        self._deleting.add(image.id)
+        try:
+            await self._change("delete-image", image.id)
+        finally:
+            self._deleting.discard(image.id)
+        return Removed(untagged=image.names, deleted=True, reclaimed_bytes=image.unique_bytes)
+
+    async def _asked(self, places: Places, ask: Callable[[Endpoint], Awaitable[T]]) -> T:
         """The answer of the first registry that has one. Raises ImageError."""
-        errors: list[ImageError] = []
-        places = self._endpoints(ref)
-        for place in places:
+        errors = list(places.passed)
+        for place in places.found:
             try:
                 return await ask(place)
             except ImageError as error:
-                errors.append(error)
-        raise combined(errors, [place.registry for place in places])
+                errors.append((place, error))
+        raise combined(errors)
 
-    def _endpoints(self, ref: Reference) -> tuple[Endpoint, ...]:
+    async def _places(self, ref: Reference) -> Places:
+        """Where to look for an image: the fleet's registry if it has it, mirrors, its own one."""
+        having, passed = await self._fleet.having(ref)
         settings = self._settings
-        return endpoints(ref, settings.mirrors, settings.insecure_registries)
+        others = endpoints(ref, settings.mirrors, settings.insecure_registries)
+        digest = having[0][1] if having else ""
+        return Places((*(place for place, _ in having), *others), passed, digest)
 
-    async def _fetch(
-        self,
-        ref: Reference,
-        credentials: Credentials | None,
-        report: ReportProgress,
-        policy: PullPolicy,
-    ) -> None:
+    async def _fetch(self, pull: "_Pull", report: ReportProgress) -> None:
+        ref = pull.reference
         # A pull of another caller, with other credentials, may have just ended.
-        if policy is PullPolicy.MISSING and self._storage.find(ref):
+        if pull.policy is PullPolicy.MISSING and self._here(ref):
             return
-        errors: list[ImageError] = []
-        places = self._endpoints(ref)
-        for place in places:
+        places = await self._places(ref)
+        errors = list(places.passed)
+        for place in places.found:
             report(PullProgress(reference=ref.familiar, phase=PullPhase.WAITING))
             try:
                 async with self._registry_slots[place.registry], self._slots:
-                    await self._skopeo.copy(place, ref, credentials, report)
+                    copy = self._skopeo.copy
+                    await copy(place, ref, pull.credentials, report, pull.platform)
                     return
             except DiskFull:
                 raise  # no other registry has a smaller image
             except ImageError as error:
-                errors.append(error)
-        raise combined(errors, [place.registry for place in places])
+                errors.append((place, error))
+        raise combined(errors)
 
     async def _change(self, *arguments: str) -> None:
         env = {"CONTAINERS_STORAGE_CONF": str(self._settings.storage_conf)}
@@ -191,6 +294,44 @@ class StoredImages:
         if output.code:
             why = " ".join(output.err.split())[:300]
             raise ImageError(f"cannot change the image storage: {why}")
+
+
+def _emulates() -> bool:
+    """Whether this host runs programs of other architectures (binfmt_misc with QEMU)."""
+    return any(Path("/proc/sys/fs/binfmt_misc").glob("qemu-*"))
+
+
+class _Pull(NamedTuple):
+    """What is pulled."""
+
+    reference: Reference
+    credentials: Credentials | None
+    policy: PullPolicy
+    platform: str
+
+
+def _require_platform(image: Image, ref: Reference, platform: str) -> None:
+    """Raise InvalidImage for an image of another platform: a registry that has a single one sends
+    that.
+    """
+    if platform and not f"{image.platform}/".startswith(f"{platform}/"):
+        raise InvalidImage(
+            f"image {ref.familiar} is there for {image.platform or 'no platform'} alone, not for"
+            f" {platform}"
+        )
+
+
+def _flagged(names: Collection[str]) -> tuple[str, ...]:
+    return tuple(argument for name in names for argument in ("--name", name))
+
+
+def _shown(image: Image) -> str:
+    """The image's name, without one its id."""
+    name = next(iter(image.names), image.id[:12])
+    try:
+        return parse_reference(name).familiar
+    except InvalidArgument:
+        return name
 
 
 def _prepare(settings: ImageSettings) -> None:

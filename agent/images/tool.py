@@ -5,11 +5,15 @@ waits for another tool's lock on the storage. Its output is bounded here.
 """
 
 import asyncio
+import errno
+import fcntl
 import os
 import signal
+import struct
+import termios
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -43,40 +47,83 @@ async def run_tool(
     *,
     secret_fds: Sequence[int] = (),
     on_line: Callable[[bytes], None] = lambda line: None,
-    on_tick: Callable[[], None] = lambda: None,
+    terminal: tuple[int, int] | None = None,
+    on_error: Callable[[bytes], None] = lambda line: None,
 ) -> Output:
-    """Run `command` with `env` added to the agent's environment.
+    """Run `command` with `env` added to the agent's environment. Its standard output is a terminal
+    of these rows and columns, if they are given.
 
-    `on_line` is called with each line, `on_tick` periodically. Raises TimeoutError at a timeout;
-    the tool has ended whenever this returns or raises.
+    `on_line` is called with each line, `on_error` with each of stderr. Raises TimeoutError at a
+    timeout; the tool has ended whenever this returns or raises.
     """
-    process = await asyncio.create_subprocess_exec(
-        *("setpriv", "--pdeathsig", "KILL", "--", *command),
-        env={**os.environ, **env},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=PIPE,
-        stderr=PIPE,
-        pass_fds=secret_fds,
-        start_new_session=True,
-    )
+    async with _terminal(terminal) as screen:
+        process = await asyncio.create_subprocess_exec(
+            *("setpriv", "--pdeathsig", "KILL", "--", *command),
+            env={**os.environ, **env},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=screen.lent if screen else PIPE,
+            stderr=PIPE,
+            pass_fds=secret_fds,
+            start_new_session=True,
+        )
+        try:
+            if screen:
+                screen.close_lent()
+            out = screen.reader if screen else process.stdout
+            async with asyncio.timeout(timeouts.total_s), asyncio.timeout(timeouts.stall_s) as due:
+                return await _follow(
+                    process, out, due, timeouts.stall_s, on_line=on_line, on_error=on_error
+                )
+        finally:
+            await _end(process)
+
+
+class _Screen:
+    """A terminal: the end that a process gets, and a reader of what it writes."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self.reader = asyncio.StreamReader()
+        self.own, self.lent = os.openpty()
+        fcntl.ioctl(self.lent, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def close_lent(self) -> None:
+        if self.lent >= 0:
+            os.close(self.lent)
+        self.lent = -1
+
+
+@asynccontextmanager
+async def _terminal(size: tuple[int, int] | None) -> AsyncIterator[_Screen | None]:
+    if size is None:
+        yield None
+        return
+    screen = _Screen(*size)
     try:
-        async with asyncio.timeout(timeouts.total_s), asyncio.timeout(timeouts.stall_s) as stall:
-            return await _follow(process, stall, timeouts.stall_s, on_line, on_tick)
+        loop = asyncio.get_running_loop()
+        protocol = asyncio.StreamReaderProtocol(screen.reader)
+        pipe = os.fdopen(screen.own, "rb", buffering=0)
+        transport, _ = await loop.connect_read_pipe(lambda: protocol, pipe)
+        try:
+            yield screen
+        finally:
+            transport.close()
     finally:
-        await _end(process)
+        screen.close_lent()
 
 
 async def _follow(
     process: Process,
+    stdout: asyncio.StreamReader | None,
     stall: asyncio.Timeout,
     stall_s: float,
+    *,
     on_line: Callable[[bytes], None],
-    on_tick: Callable[[], None],
+    on_error: Callable[[bytes], None],
 ) -> Output:
     async with asyncio.TaskGroup() as group:
-        watch = group.create_task(_watch(process.pid, stall, stall_s, on_tick))
-        out = group.create_task(_read(process.stdout, on_line))
-        err = group.create_task(_read(process.stderr, lambda line: None))
+        watch = group.create_task(_watch(process.pid, stall, stall_s))
+        out = group.create_task(_read(stdout, on_line))
+        err = group.create_task(_read(process.stderr, on_error))
         code = await process.wait()
         watch.cancel()
     return Output(code, out.result(), err.result().decode("utf-8", "replace"))
@@ -84,7 +131,7 @@ async def _follow(
 
 async def _read(stream: asyncio.StreamReader | None, on_line: Callable[[bytes], None]) -> bytes:
     kept = rest = b""
-    while stream and (chunk := await stream.read(KEPT_BYTES)):
+    while stream and (chunk := await _chunk(stream)):
         kept = (kept + chunk)[-KEPT_BYTES:]
         *lines, rest = (rest + chunk)[-KEPT_BYTES:].split(b"\n")
         for line in lines:
@@ -92,9 +139,16 @@ async def _read(stream: asyncio.StreamReader | None, on_line: Callable[[bytes], 
     return kept
 
 
-async def _watch(
-    pid: int, stall: asyncio.Timeout, stall_s: float, on_tick: Callable[[], None]
-) -> None:
+async def _chunk(stream: asyncio.StreamReader) -> bytes:
+    try:
+        return await stream.read(KEPT_BYTES)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return b""  # a terminal that no process has any more
+
+
+async def _watch(pid: int, stall: asyncio.Timeout, stall_s: float) -> None:
     seen = 0
     loop = asyncio.get_running_loop()
     while True:
@@ -103,7 +157,6 @@ async def _watch(
         if moved - seen >= _PROGRESS_BYTES or _waits_for_lock(pid):
             seen = moved
             stall.reschedule(loop.time() + stall_s)
-        on_tick()
 
 
 def _bytes_moved(pid: int) -> int:

@@ -1,4 +1,5 @@
-"""Changes what a running container has: its limits and its networks. SHELL: called by the worker.
+"""Changes what a running container has: its limits, the files of its secrets and configs, and its
+networks. SHELL: called by the worker.
 
 One change of a task is carried out at a time. The task's record names an interface before the
 kernel has it (NetworksJoining), and until the kernel has it no more, so a restarted agent finds
@@ -7,7 +8,8 @@ container may have, and the next change, or a restarted agent, removes those tha
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -15,10 +17,12 @@ from agent.network.base import NO_NETWORK, Interfaces, NetworkFailed
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Attached, own_networks
 from agent.runtime.base import Runtime
+from agent.tasks import reloading
 from agent.tasks.events import NetworksJoining, TaskEvent
-from agent.tasks.new_limits import held_before
+from agent.tasks.in_place import held_before
+from agent.tasks.ocispec_process import signal_number
 from agent.tasks.ocispec_resources import bandwidth, cgroup_limits, interfaces
-from agent.tasks.record import Interface, NewLimits, Record, names_of
+from agent.tasks.record import InPlaceChange, Interface, Record, names_of
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import TaskAddress
@@ -34,6 +38,22 @@ def addresses_of(record: Record) -> tuple[TaskAddress, ...]:
     return tuple(TaskAddress(network_id=i.network_id, address=i.address) for i in record.held)
 
 
+class FilesOfContainers(Protocol):
+    """Changes files that running containers read."""
+
+    async def networks_changed(self, record: Record, before: Attached, after: Attached) -> None:
+        """Edit those that name what it had, and has now."""
+        ...
+
+    async def files_changed(self, record: Record, change: InPlaceChange) -> bool:
+        """Replace its secrets and configs; whether any differed."""
+        ...
+
+    def files_kept(self, task_id: TaskId) -> None:
+        """The task's record has what its files have: versions that no task uses may go."""
+        ...
+
+
 class Adjusting:
     """Limits and networks of running containers."""
 
@@ -41,17 +61,27 @@ class Adjusting:
         self,
         runtime: Runtime,
         overlays: Overlays,
-        networks_changed: Callable[[Record, Attached, Attached], Awaitable[None]],
+        files: FilesOfContainers,
         handle: Callable[[TaskId, TaskEvent], None],
     ) -> None:
-        """`networks_changed` edits the files of a container that name what it had, and has now."""
         self._runtime = runtime
         self._overlays = overlays
-        self._networks_changed = networks_changed
+        self._files = files
         self._handle = handle
         self._reattaching = asyncio.Semaphore(REATTACHING_AT_ONCE)
 
-    async def limit(self, record: Record, new: NewLimits) -> None:
+    async def adjust(self, record: Record, new: InPlaceChange) -> None:
+        """Give the running container these limits, then these secrets and configs, and tell its
+        program of them. The signal is sent again if the agent is killed before the record has
+        them. Raises NotRunning, RuntimeFailed, NetworkFailed and InvalidArgument.
+        """
+        await self.limit(record, new)
+        if reloading.is_due(record, new):
+            swapped = await self._files.files_changed(record, new)
+            for name in reloading.signals(record, new, swapped=swapped):
+                await self._runtime.kill(record.task_id, signal_number(name), everyone=False)
+
+    async def limit(self, record: Record, new: InPlaceChange) -> None:
         """Give the running container these limits; those that it has are not written, unless
         `forced`. Raises NotRunning, RuntimeFailed and NetworkFailed; then it has the former ones,
         unless undoing failed, which is logged.
@@ -66,7 +96,7 @@ class Adjusting:
             await self._undo_limits(record)
             raise
 
-    async def join(self, record: Record, new: NewLimits) -> tuple[Interface, ...] | None:
+    async def join(self, record: Record, new: InPlaceChange) -> tuple[Interface, ...] | None:
         """Give the running container interfaces on these networks alone; return those that it has
         then, None if they stay. Raises NetworkFailed and OSError; then it has the former ones,
         unless undoing failed: the record keeps those that it may have.
@@ -79,6 +109,8 @@ class Adjusting:
         """The record of a task whose change has ended is stored: release what it left."""
         if record is not None and not record.ended:
             await self._overlays.keep(record.task_id, addresses_of(record))
+            if record.spec.container_spec.references:
+                self._files.files_kept(record.task_id)
 
     async def reattach(self, record: Record) -> None:
         """Attach an adopted task again: watch its interfaces, repair the host's side, and open its
@@ -86,13 +118,13 @@ class Adjusting:
         undone. Raises NetworkFailed.
         """
         async with self._reattaching:
-            desired = record.held if record.new_limits else held_before(record)
+            desired = record.held if record.in_place_change else held_before(record)
             await self._attach(record, desired, _as_held(record, desired))
         if desired != record.held:
             self._handle(record.task_id, NetworksJoining(desired))
 
     async def _join(
-        self, record: Record, new: NewLimits, networks: tuple[NetworkAttachment, ...]
+        self, record: Record, new: InPlaceChange, networks: tuple[NetworkAttachment, ...]
     ) -> tuple[Interface, ...]:
         task_id, held = record.task_id, record.held
         targets = [NetworkId(joined.target) for joined in networks]
@@ -120,7 +152,7 @@ class Adjusting:
         try:
             after = await self._attach(record, joined, wanted)
             before = self._overlays.attached(record.detail.addresses, after.netns_path)
-            await self._networks_changed(record, before, after)
+            await self._files.networks_changed(record, before, after)
         except Exception:
             await self._undo(record, new)
             raise
@@ -128,7 +160,7 @@ class Adjusting:
             await self._overlays.publish(task_id, record.detail.ports)
         return joined
 
-    async def _undo(self, record: Record, new: NewLimits) -> None:
+    async def _undo(self, record: Record, new: InPlaceChange) -> None:
         """Undo a change of networks; that of limits, which came before it, stays."""
         former = held_before(record)
         wanted = replace(_as_held(record, former), bandwidth=bandwidth(new.resources))

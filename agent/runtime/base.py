@@ -12,6 +12,8 @@ from typing import Protocol
 
 import msgspec
 
+from agent.runtime.isolation.bound import BoundSource
+
 CPU_PERIOD_US = 100_000
 
 
@@ -126,6 +128,9 @@ class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
     volatile: bool = True
     """What it writes may be lost with the host's power."""
+    binds: tuple[BoundSource, ...] = ()
+    """What some of the mounts in `oci` have to show: it is compared before the first instruction.
+    """
 
 
 class ContainerExit(msgspec.Struct, frozen=True, kw_only=True):
@@ -262,6 +267,9 @@ class Rootfs(msgspec.Struct, frozen=True, kw_only=True):
     users: tuple[Ids, ...] = ()
     groups: tuple[Ids, ...] = ()
     """Empty: the ids are the host's."""
+    absent: tuple[int, int] = (0, 0)
+    """Device and inode of the directory that stands for mounts which only a running container has.
+    """
 
 
 class OpenCommand(Protocol):

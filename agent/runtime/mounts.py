@@ -18,6 +18,11 @@ from pyswarm_core.aio.trees import remove_tree
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _MNT_DETACH = 2
+_MS_RDONLY = 1
+_MS_REMOUNT = 32
+_MS_BIND = 4096
+_MS_REC = 16384
+_MS_PRIVATE = 1 << 18
 
 # The kernel accepts one page of mount options, including the final NUL.
 _OPTIONS_MAX = 4095
@@ -56,6 +61,30 @@ def view(layers: Sequence[str], target: Path) -> None:
             paths.append(f"/proc/self/fd/{descriptor}")
         if number := _mount(os.fsencode(target), f"lowerdir={':'.join(paths)}".encode()):
             raise OSError(number, f"cannot mount {target}: {os.strerror(number)}")
+
+
+def bind(source: str, target: Path) -> None:
+    """Mount a file or directory at another path, without the mounts below it. Raises OSError."""
+    if _LIBC.mount(os.fsencode(source), os.fsencode(target), None, _MS_BIND, None):
+        number = ctypes.get_errno()
+        raise OSError(number, f"cannot mount {target}: {os.strerror(number)}")
+
+
+def make_private(target: Path) -> None:
+    """Keep what is mounted at the path, and below it, from changing with its copies. Raises
+    OSError.
+    """
+    if _LIBC.mount(None, os.fsencode(target), None, _MS_PRIVATE | _MS_REC, None):
+        number = ctypes.get_errno()
+        raise OSError(number, f"cannot make {target} private: {os.strerror(number)}")
+
+
+def make_read_only(target: Path) -> None:
+    """Let nobody write to what is mounted at the path. Raises OSError."""
+    flags = _MS_BIND | _MS_REMOUNT | _MS_RDONLY
+    if _LIBC.mount(None, os.fsencode(target), None, flags, None):
+        number = ctypes.get_errno()
+        raise OSError(number, f"cannot mount {target} read-only: {os.strerror(number)}")
 
 
 def _mount(target: bytes, options: bytes) -> int:

@@ -38,7 +38,7 @@ from agent.runtime.base import (
 from agent.runtime.cgroups import Hierarchies, MonitorGroup
 from agent.runtime.conmon import Binaries, MonitorCall
 from agent.runtime.filters import ANNOTATION, CompiledFilters
-from agent.runtime.isolation import idmaps
+from agent.runtime.isolation import binds, idmaps
 from agent.runtime.layout import UNSEEN_EXIT_CODE, ContainerRecord, Layout
 from agent.runtime.procs import Process
 from agent.runtime.program.inspection import explain
@@ -193,6 +193,7 @@ class Steps:
         monitor = procs.identify(started.pid)
         try:
             container = conmon.read_report(started, _CREATE_TIMEOUT_S)
+            binds.verify(config.binds, container, binds.expected_over_proc(config.oci))
             if config.limits is not None:
                 limits.change(self._hierarchies, self._layout.cgroup(config.id), config.limits)
         except BaseException as error:

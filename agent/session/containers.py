@@ -96,7 +96,8 @@ class Containers:
         self, request: files_pb2.SizesRequest
     ) -> AsyncGenerator[dispatcher_pb2.TunnelFrame]:
         """The sizes of the containers that have files here, each as it is measured."""
-        of_images = {image.id: image.size_bytes for image in await self._images.list()}
+        stored = await self._images.stored()
+        of_images = {image.id: image.size_bytes for image in stored.images}
         for task_id in request.task_ids:
             record = self._worker.records.get(TaskId(task_id))
             if record is None or (size := await self._written(record)) is None:

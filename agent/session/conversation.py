@@ -8,7 +8,8 @@ message costs a reconnect and never causes a wrong state.
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -25,6 +26,8 @@ from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
 from pyswarm_core.clock import SECOND, seconds
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.controlplane import ControlHost
+from pyswarm_core.errors import Unavailable
+from pyswarm_core.images.disk import ImageDisk
 from pyswarm_core.indexes.columns import pack_ids, pack_statuses
 from pyswarm_core.limits import (
     ASSIGNMENT_PARTS,
@@ -33,6 +36,8 @@ from pyswarm_core.limits import (
     PROTOCOL_OLDEST,
     STATUSES_PER_MESSAGE,
 )
+from pyswarm_core.volumes.limits import VOLUME_USAGE_PER_MESSAGE
+from pyswarm_core.volumes.volume import MeasuredVolume, VolumeId, VolumeUsage
 
 _log = EventLog("agent.session")
 
@@ -75,7 +80,10 @@ class Session:
         close: Callable[[tuple[ControlHost, ...]], Awaitable[None]] | None = None,
         worn_key: Callable[[], int] = lambda: 0,
         faults: Callable[[], tuple[Fault, ...]] = lambda: (),
+        image_disk: Callable[[], ImageDisk] = ImageDisk,
+        sources: Callable[[tuple[str, ...] | None], None] = lambda _: None,
         roots_changed: Callable[[str], None] = lambda _: None,
+        registries_changed: Callable[[tuple[str, ...], str, str], None] = lambda *_: None,
         refused: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._identity = identity
@@ -88,7 +96,10 @@ class Session:
         self._close = close
         self._worn_key = worn_key
         self._faults = faults
+        self._image_disk = image_disk
+        self._sources = sources
         self._roots_changed = roots_changed
+        self._registries_changed = registries_changed
         self._refused = refused
         self._heartbeat_s = 1.0
         self._leader = self._dialled = ""
@@ -100,6 +111,7 @@ class Session:
         self.scrape_digest = b""
         """SHA-256 of the token for metrics, as the controller sent it last; never on disk."""
         self.connected = False
+        self._connection: grpc.aio.Channel | None = None
         self.controller = ""
         """The address of the controller that this session is with; empty while there is none."""
 
@@ -139,10 +151,12 @@ class Session:
             stub = dispatcher_pb2_grpc.DispatcherStub(connection)
             self._begin(address)
             call = stub.Session(self._outgoing(self._stream))
+            self._connection = connection
             try:
                 async for message in call:
                     await self._receive(message, connection, tunnels)
             finally:
+                self._connection = None
                 call.cancel()
             raise SessionEnded("the controller closed the session")
 
@@ -172,6 +186,10 @@ class Session:
             if removed := self._outbox.take_removed_volumes():
                 message = dispatcher_pb2.VolumesRemoved(ids=pack_ids(removed))
                 yield dispatcher_pb2.AgentMessage(volumes_removed=message)
+            if found := self._outbox.take_sources():
+                yield dispatcher_pb2.AgentMessage(found_sources=_sources(found))
+            if used := self._outbox.take_measured(VOLUME_USAGE_PER_MESSAGE):
+                yield _measured(used)
             statuses, revision, digest = self._outbox.drain(STATUSES_PER_MESSAGE)
             if statuses:
                 yield dispatcher_pb2.AgentMessage(statuses=pack_statuses(statuses))
@@ -180,6 +198,7 @@ class Session:
                 yield dispatcher_pb2.AgentMessage(acknowledge=acknowledge)
 
     def _heartbeat(self) -> dispatcher_pb2.Heartbeat:
+        disk = self._image_disk()
         return dispatcher_pb2.Heartbeat(
             worn_key=self._worn_key(),
             clock=time.time_ns(),
@@ -191,10 +210,12 @@ class Session:
                 )
                 for fault in self._faults()
             ],
+            image_disk=to_proto(disk, objects_pb2.ImageDisk()) if disk.reason else None,
         )
 
     def _hello(self, greeting: Greeting) -> dispatcher_pb2.Hello:
         self._outbox.clear()
+        self._sources(None)
         hello = dispatcher_pb2.Hello(
             description=to_proto(greeting.description, objects_pb2.NodeDescription()),
             addr=greeting.addr,
@@ -221,6 +242,8 @@ class Session:
                 told = message.control_plane.hosts
                 if self._close:
                     await self._close(tuple(from_proto(ControlHost, host) for host in told))
+            case "bind_sources":
+                self._sources(tuple(message.bind_sources.paths))
             case "probe":
                 probe = message.probe
                 self._probe(probe.node_id, probe.addr, probe.window)
@@ -236,15 +259,28 @@ class Session:
     async def _dial_back(
         self, connection: grpc.aio.Channel, request: dispatcher_pb2.OpenTunnel
     ) -> None:
-        """Open a tunnel on the session's connection, or on another if the certificate that this
-        was opened with is no longer the newest: the controller refuses calls with an older one.
+        async with self._valid(connection) as newest:
+            await self._open_tunnel(newest, request)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[grpc.aio.Channel]:
+        """A connection to the leader. Raises Unavailable while there is no session."""
+        if self._connection is None or not self.connected:
+            raise Unavailable("no controller is connected")
+        async with self._valid(self._connection) as newest:
+            yield newest
+
+    @asynccontextmanager
+    async def _valid(self, connection: grpc.aio.Channel) -> AsyncIterator[grpc.aio.Channel]:
+        """The session's connection, or another if the certificate that it was opened with is no
+        longer the newest: the controller refuses calls with an older one.
         """
         newest = self._identity.certificate
         if newest.chain == self._shown:
-            await self._open_tunnel(connection, request)
+            yield connection
             return
         async with channel(self._dialled, newest.credentials, aio=True) as another:
-            await self._open_tunnel(another, request)
+            yield another
 
     async def _receive_part(self, message: dispatcher_pb2.Assignments) -> None:
         """Apply an assignment once its last part has arrived: only then is it complete."""
@@ -267,7 +303,23 @@ class Session:
         self._heartbeat_s = seconds(settings.heartbeat_period or SECOND)
         self._identity.learn(tuple(settings.controllers))
         self.scrape_digest = settings.scrape_digest
-        self._roots_changed(settings.roots.decode())
+        roots = settings.roots.decode()
+        self._roots_changed(roots)
+        self._registries_changed(tuple(settings.registries), settings.registry_password, roots)
+
+
+def _sources(found: Mapping[str, str]) -> dispatcher_pb2.FoundSources:
+    columns: dict[str, list[str]] = {}
+    for path, what in found.items():
+        columns.setdefault(what, []).append(path)
+    return dispatcher_pb2.FoundSources(**columns)
+
+
+def _measured(used: Mapping[str, VolumeUsage]) -> dispatcher_pb2.AgentMessage:
+    message = dispatcher_pb2.MeasuredVolumes()
+    for volume_id, usage in used.items():
+        to_proto(MeasuredVolume(VolumeId(volume_id), usage), message.volumes.add())
+    return dispatcher_pb2.AgentMessage(measured_volumes=message)
 
 
 def too_old(protocol: int) -> str:

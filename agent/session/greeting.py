@@ -5,13 +5,20 @@ busy host that can take longer than a controller waits for the hello.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import platform
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 
+from agent.config import Config
 from agent.network.base import NetworkFailed
+from agent.overlays.closing import listen_addrs
 from pyswarm_core.aio.logs import EventLog
-from pyswarm_core.objects import NodeDescription
+from pyswarm_core.images.platforms import ARCHITECTURES
+from pyswarm_core.limits import PROTOCOL
+from pyswarm_core.objects import NodeDescription, NodeResources, Platform
+from pyswarm_core.states import Capability
+from pyswarm_core.version import version
 
 _log = EventLog("agent.session.greeting")
 
@@ -25,6 +32,26 @@ class Greeting(msgspec.Struct, frozen=True):
     description: NodeDescription
     addr: str
     addrs6: tuple[str, ...] = ()
+
+
+def description_of(config: Config, lacks: Iterable[Capability]) -> NodeDescription:
+    """The description by the settings, of a host that lacks these capabilities."""
+    machine = platform.machine()
+    return NodeDescription(
+        hostname=config.hostname,
+        platform=Platform(architecture=ARCHITECTURES.get(machine, machine)),
+        resources=NodeResources(
+            config.nano_cpus, config.memory_bytes, config.node_generic_resources
+        ),
+        engine_version=version(),
+        protocol=PROTOCOL,
+        engine_labels=config.labels,
+        lacks=tuple(sorted(lacks)),
+        max_tasks=config.max_tasks,
+        metrics_addrs=listen_addrs(
+            (config.metrics_addr, config.health_addr), config.advertise_addr
+        ),
+    )
 
 
 class Greetings:

@@ -14,6 +14,7 @@ import grpc
 import msgspec
 
 from agent.session.keys import Request, new_request
+from pyswarm_core.aio import thisnode
 from pyswarm_core.aio.credentials import ClientCredentials, channel, guest
 from pyswarm_core.aio.handshake import fetch_chain
 from pyswarm_core.aio.logs import EventLog
@@ -103,6 +104,10 @@ class Identity:
     def controllers(self) -> tuple[str, ...]:
         """The addresses of known controllers, running ones first; never empty."""
         return self._saved.controllers
+
+    def announce(self, hostname: str) -> None:
+        """Let the users of this host read which node it is."""
+        thisnode.write(thisnode.ThisNode(self.node_id, self.cluster_id, hostname))
 
     def learn(self, controllers: tuple[str, ...]) -> None:
         """Record the running controllers; those known before are kept after them."""

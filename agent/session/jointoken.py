@@ -26,7 +26,8 @@ def join_token(given: str, file: Path | None) -> str:
     try:
         token = file.read_text().strip()
     except OSError as error:
-        raise invalid("--join-token-file", str(file), f"{reason_of(error)}: {expected}") from None
+        reason = reason_of(error, told=str(file))
+        raise invalid("--join-token-file", str(file), f"{reason}: {expected}") from None
     except UnicodeDecodeError:
         raise invalid("--join-token-file", str(file), f"it is no text: {expected}") from None
     if not token:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import grpc
 
@@ -16,14 +17,12 @@ from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import PyswarmError, Unavailable, causes
 from pyswarm_core.streams.frames import Frame
 from pyswarm_core.streams.limits import STREAM_FRAME_BYTES_LEAST
-from pyswarm_core.streams.requests import OPERATIONS, OpeningRequest
+from pyswarm_core.streams.requests import OPERATIONS
 from pyswarm_core.streams.wire import out_of_tunnel, packed_in_tunnel, unpacked
 
 _log = EventLog("agent.session.streams")
 
-REQUESTS: Mapping[str, type[OpeningRequest]] = MappingProxyType(
-    {one.field: one.request for one in OPERATIONS}
-)
+REQUESTS: Mapping[str, Any] = MappingProxyType({one.field: one.request for one in OPERATIONS})
 """The kinds of OpenTunnel that open a byte stream."""
 
 TUNNEL = "/pyswarm.v1.Dispatcher/Tunnel"

@@ -14,6 +14,7 @@ from itertools import count
 import grpc
 
 from agent.images.base import ImageError, ImageInUse, ImageNotFound, Images
+from agent.images.gc.collector import Collector
 from agent.runtime.base import Runtime, RuntimeFailed
 from agent.session.containers import CONTAINER_KINDS, Containers
 from agent.session.images import IMAGE_KINDS, HostImages
@@ -67,12 +68,13 @@ class Dialer:
         streams: Streams,
         *,
         sampler: Sampler,
+        collector: Collector,
     ) -> None:
         self._worker = worker
         self._streams = streams
         self._trace = trace
         self._sampler = sampler
-        self._images = HostImages(images, worker.images_in_use)
+        self._images = HostImages(images, worker, collector)
         self._runtime = runtime
         self._containers = Containers(worker, runtime, images)
         self._logs = Logs(worker, runtime)

@@ -1,6 +1,7 @@
 """Copies of files as byte streams: an archive in one direction, then the exit. SHELL."""
 
 import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 
 from agent.files.copying import Copies
@@ -16,7 +17,12 @@ from pyswarm_core.errors import Conflict, PyswarmError, causes, reason_of
 from pyswarm_core.streams.failures import exit_of
 from pyswarm_core.streams.frames import STDIN, STDOUT, Exit, Started
 from pyswarm_core.streams.limits import STREAM_WINDOW_NODE
-from pyswarm_core.streams.requests import CopyInRequest, CopyOutRequest, ExportRequest, FileRequest
+from pyswarm_core.streams.requests import (
+    CopyInRequest,
+    CopyOutRequest,
+    FileRequest,
+    WriteVolumeRequest,
+)
 
 _READ_S = 5.0
 """How long a caller may take to read the exit of a copy that failed."""
@@ -26,8 +32,13 @@ async def serve_copy(
     runtime: Runtime, copies: Copies, record: Record, request: FileRequest, link: Link
 ) -> None:
     """Copy until the archive has ended. The exit says what failed."""
+    await served(link, lambda: _copy(runtime, copies, record, request, link))
+
+
+async def served(link: Link, copy: Callable[[], Awaitable[Exit | None]]) -> None:
+    """Send the exit that a copy returns, by default that of success, or that of its error."""
     try:
-        await _copy(runtime, copies, record, request, link)
+        ended = await copy()
     except* (PyswarmError, OSError) as errors:
         error = next(causes(errors))
         if not isinstance(error, PyswarmError):
@@ -35,7 +46,7 @@ async def serve_copy(
         await link.send(exit_of(error))
         await _until_gone(link)
     else:
-        await link.send(Exit())
+        await link.send(ended or Exit())
 
 
 async def _until_gone(link: Link) -> None:
@@ -57,43 +68,49 @@ async def _copy(
             reason = "the files of a service's task end with it"
             raise Conflict(f"container {record.name} has ended: {reason}") from error
         raise Conflict(str(error)) from error
-    if isinstance(request, CopyInRequest):
-        await _copy_in(copies, rootfs, request, link)
-    else:
-        await _copy_out(copies, rootfs, request, link)
+    match request:
+        case CopyInRequest():
+            await receive_path(copies, rootfs, request, link, STDIN)
+        case CopyOutRequest():
+            await send_path(copies.out(rootfs, request.path, follow=request.follow), link)
+        case _:
+            await send_path(copies.export(rootfs), link)
 
 
-async def _copy_out(
-    copies: Copies, rootfs: Rootfs, request: CopyOutRequest | ExportRequest, link: Link
-) -> None:
+async def send_path(archive: AsyncGenerator[bytes], link: Link) -> None:
+    """Send an archive."""
     duplex = Duplex(link.send, STREAM_WINDOW_NODE, (STDOUT,), frame_bytes=link.frame_bytes)
-    if isinstance(request, CopyOutRequest):
-        archive = copies.out(rootfs, request.path, follow=request.follow)
-    else:
-        archive = copies.export(rootfs)
     async with aclosing(archive), asyncio.TaskGroup() as group:
-        listening = group.create_task(_listen(link, duplex))
+        listening = group.create_task(listen(link, duplex))
         await link.send(Started())
         await duplex.pump(STDOUT, Chunks(archive))
         listening.cancel()
 
 
-async def _copy_in(copies: Copies, rootfs: Rootfs, request: CopyInRequest, link: Link) -> None:
-    duplex = Duplex(link.send, STREAM_WINDOW_NODE, (STDIN,))
+async def receive_path(
+    copies: Copies,
+    rootfs: Rootfs,
+    request: CopyInRequest | WriteVolumeRequest,
+    link: Link,
+    channel: int,
+) -> None:
+    """Unpack the archive that arrives on the channel."""
+    duplex = Duplex(link.send, STREAM_WINDOW_NODE, (channel,))
     source = None if request.archive else Source(request.name, request.directory)
     feed = Feed(COPY_IDLE_S)
 
     async def fill() -> None:
-        await duplex.drain(STDIN, feed.write)
+        await duplex.drain(channel, feed.write)
         await feed.end()
 
     async with asyncio.TaskGroup() as group:
-        work = [group.create_task(_listen(link, duplex)), group.create_task(fill())]
+        work = [group.create_task(listen(link, duplex)), group.create_task(fill())]
         await copies.into(rootfs, request.path, source, feed)
         for task in work:
             task.cancel()
 
 
-async def _listen(link: Link, duplex: Duplex) -> None:
+async def listen(link: Link, duplex: Duplex) -> None:
+    """Process what the caller sends."""
     while True:
         duplex.take(await link.receive())

@@ -19,23 +19,31 @@ from pyswarm_core.ids import TaskId
 from pyswarm_core.streams.limits import STREAM_FRAMES_NODE, STREAMS_PER_NODE
 from pyswarm_core.streams.requests import (
     AttachRequest,
+    BuildImageRequest,
     ExecRequest,
     FileRequest,
     OpeningRequest,
     PortForwardRequest,
+    PushImageRequest,
+    SaveImageRequest,
+    VolumeRequest,
 )
 from pyswarm_core.streams.windows import frame_bytes
 
 if TYPE_CHECKING:
     from agent.files.copying import Copies
+    from agent.images.base import Images
+    from agent.streams.direct.connection import Own
+    from agent.streams.volumes import Host
+    from agent.volumes.files import VolumeFiles
 
 _log = EventLog("agent.streams")
 
 
 class Streams:
     """Serves the byte streams of one host, at most STREAMS_PER_NODE at once. `records` returns the
-    host's tasks, `open_socket` takes a descriptor of a network namespace. Used as a context
-    manager.
+    host's tasks, `open_socket` takes a descriptor of a network namespace, `volumes` and `images`
+    are those of the host, `own` is what it shows to other agents. Used as a context manager.
     """
 
     def __init__(
@@ -44,20 +52,30 @@ class Streams:
         attachments: Attachments,
         records: Callable[[], Mapping[TaskId, Record]],
         open_socket: OpenSocket,
+        volumes: "VolumeFiles | None" = None,
+        *,
+        own: "Callable[[], Own | None]" = lambda: None,
+        images: "Images | None" = None,
     ) -> None:
+        self._own = own
+        self._volumes = volumes
+        self._images = images
         self._runtime = runtime
         self._attachments = attachments
         self._forwards = Forwards(open_socket)
         self._records = records
         self._copies: Copies | None = None
+        self._host: Host | None = None
         self._group = asyncio.TaskGroup()
         self._kept: set[asyncio.Task[None]] = set()
-        """Commands whose callers detached."""
+        """Commands whose callers detached, and work of this agent's own."""
         self.open = 0
         """Streams that are served now."""
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
+        if self._volumes is not None:
+            self._kept.add(self._group.create_task(self._volumes.tidy()))
         return self
 
     async def __aexit__(
@@ -69,6 +87,9 @@ class Streams:
         """End the commands whose callers detached."""
         if self._copies is not None:
             self._copies.close()
+        if self._host is not None:
+            self._host.copies.close()
+            self._host.direct.close()
         for task in self._kept:
             task.cancel()
         await self._group.__aexit__(kind, error, traceback)
@@ -90,6 +111,18 @@ class Streams:
             self.open -= 1
 
     async def _serve(self, request: OpeningRequest, link: Link) -> None:
+        if isinstance(request, VolumeRequest):
+            await self._serve_volume(request, link)
+            return
+        if isinstance(request, SaveImageRequest):
+            await self._save(request, link)
+            return
+        if isinstance(request, BuildImageRequest):
+            await self._build(request, link)
+            return
+        if isinstance(request, PushImageRequest):
+            await self._push(request, link)
+            return
         task_id = TaskId(request.ref)
 
         def find() -> Record | None:
@@ -127,7 +160,42 @@ class Streams:
             self._copies = Copies()
         await serve_copy(self._runtime, self._copies, record, request, link)
 
+    async def _serve_volume(self, request: VolumeRequest, link: Link) -> None:
+        from agent.files.copying import Copies
+        from agent.streams.direct.direct import Direct
+        from agent.streams.volumes import Host, serve_volume
+
+        if self._volumes is None:
+            raise Conflict("this agent has no volumes")
+        if self._host is None:  # a volume that hangs must not stop copies of containers
+            self._host = Host(self._volumes, Copies(), Direct(self._own, self._begin))
+        await serve_volume(self._host, request, link)
+
+    async def _save(self, request: SaveImageRequest, link: Link) -> None:
+        from agent.streams.images import serve_save
+
+        if self._images is None:
+            raise Conflict("this agent has no images")
+        await serve_save(self._images, request, link)
+
+    async def _build(self, request: BuildImageRequest, link: Link) -> None:
+        from agent.streams.building import serve_build
+
+        if self._images is None or self._images.builds is None:
+            raise Conflict("this agent has no images")
+        await serve_build(self._images.builds, request, link)
+
+    async def _push(self, request: PushImageRequest, link: Link) -> None:
+        from agent.streams.pushing import serve_push
+
+        if self._images is None:
+            raise Conflict("this agent has no images")
+        await serve_push(self._images, request, link)
+
     def _keep(self, work: Coroutine[None, None, None]) -> None:
+        self._begin(work)
+
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         async def kept() -> None:
             try:
                 await work
@@ -137,3 +205,4 @@ class Streams:
         task = self._group.create_task(kept())
         self._kept.add(task)
         task.add_done_callback(self._kept.discard)
+        return task

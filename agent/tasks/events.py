@@ -5,7 +5,7 @@ from enum import Enum
 import msgspec
 
 from agent.health.verdict import CheckKind
-from agent.tasks.record import Interface, NewLimits
+from agent.tasks.record import InPlaceChange, Interface
 from pyswarm_core.clock import Instant
 from pyswarm_core.objects import TaskAddress
 from pyswarm_core.specs import HealthConfig, PortConfig, RegistryLogin
@@ -23,8 +23,8 @@ class Effect(Enum):
     PUBLISH = "publish"  # none: forwards the host ports to the task
     WITHDRAW = "withdraw"  # Withdrawn: host ports are not forwarded any more, or a second passed
     STOP = "stop"  # sends the stop signal; Exited follows the exit
-    CHANGE_LIMITS = "change limits"  # NetworksJoining if it needs other interfaces; LimitsChanged:
-    # sets `Record.new_limits` in the container
+    CHANGE_IN_PLACE = "change in place"  # NetworksJoining if it needs other interfaces;
+    # ChangedInPlace: carries out `Record.in_place_change` in the container
     KILL = "kill"  # sends SIGKILL to every process of the cgroup; Exited follows the exit
     CLEAN = "clean"  # Cleaned
     FORGET = "forget"  # none: removes record and log
@@ -46,10 +46,12 @@ class Desired(TaskEvent, frozen=True):
     """The present name of its service; empty: not told."""
 
 
-class LimitsRequested(TaskEvent, frozen=True):
-    """The controller sent the limits of a spec version, perhaps not for the first time."""
+class InPlaceRequested(TaskEvent, frozen=True):
+    """The controller sent what a spec version set that changes in running containers, perhaps not
+    for the first time.
+    """
 
-    limits: NewLimits
+    change: InPlaceChange
 
 
 class LoginReceived(TaskEvent, frozen=True):
@@ -68,13 +70,13 @@ class NetworksJoining(TaskEvent, frozen=True):
     interfaces: tuple[Interface, ...]
 
 
-class LimitsChanged(TaskEvent, frozen=True):
-    """The container has these limits and networks. With an error it has the former networks, except
-    for interfaces in the record that could not be undone, and the former limits, unless the
-    networks alone were refused or undoing failed: the next change writes all limits.
+class ChangedInPlace(TaskEvent, frozen=True):
+    """The container has the limits and networks of this change. With an error it has the former
+    networks, except for interfaces in the record that could not be undone, and the former limits,
+    unless the networks alone were refused or undoing failed: the next change writes all limits.
     """
 
-    limits: NewLimits
+    change: InPlaceChange
     error: str = ""
     networks_refused: bool = False
     """The error is about the networks: the limits were changed."""
@@ -98,6 +100,12 @@ class Prepared(TaskEvent, frozen=True):
     """The image's HEALTHCHECK; no test: it has none."""
     command: str = ""
     """Its command line as shell words, cut; empty: that of the spec."""
+    mounted_images: tuple[str, ...] = ()
+    """The ids of the images that its mounts show."""
+    image_volumes: str = ""
+    """As in the details of its task."""
+    generic_resources: dict[str, str] = {}
+    """As in its record."""
 
 
 class PrepareFailed(TaskEvent, frozen=True):

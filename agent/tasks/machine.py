@@ -22,17 +22,17 @@ from msgspec.structs import replace
 from agent.health import verdict
 from agent.health.effective import READINESS, effective
 from agent.health.verdict import Check
-from agent.tasks import new_limits
+from agent.tasks import in_place
 from agent.tasks.ending import exited, prepare_failed, start_failed
 from agent.tasks.events import (
     Accepted,
+    ChangedInPlace,
     Checked,
     Cleaned,
     Desired,
     Effect,
     Exited,
-    LimitsChanged,
-    LimitsRequested,
+    InPlaceRequested,
     LoginReceived,
     NetworksJoining,
     PauseChanged,
@@ -87,8 +87,8 @@ def step(record: Record, event: TaskEvent, now: Instant) -> Step:
         case Desired(state=state, service_name=name):
             named = replace(record, service_name=name) if name else record
             return _desired(named, state, now)
-        case LimitsRequested() | NetworksJoining() | LimitsChanged():
-            return Step(*new_limits.step(record, event))
+        case InPlaceRequested() | NetworksJoining() | ChangedInPlace():
+            return Step(*in_place.step(record, event))
         case Unassigned():
             return _unassigned(record, now)
         case TimerFired():
@@ -148,7 +148,7 @@ def _outcome(record: Record, event: TaskEvent, now: Instant) -> Step:
             return _prepare_aborted(record)
         case Started():
             started = _started(record, now)
-            return Step(started.record, (*started.effects, *new_limits.due(started.record)))
+            return Step(started.record, (*started.effects, *in_place.due(started.record)))
         case StartFailed(error=error):
             return start_failed(record, error)
         case Serving():
@@ -231,7 +231,9 @@ def _prepared(record: Record, event: Prepared, now: Instant) -> Step:
         ready_at=now,
         **NO_LOGIN,
         image_id=event.image_id,
+        mounted_images=event.mounted_images,
         stop_signal=event.stop_signal,
+        generic_resources=event.generic_resources,
         health=_check(effective(record.spec.container_spec.healthcheck, event.healthcheck)),
         readiness=_check(effective(record.spec.container_spec.readiness, READINESS)),
     )
@@ -241,6 +243,7 @@ def _prepared(record: Record, event: Prepared, now: Instant) -> Step:
         addresses=event.addresses,
         ports=event.ports,
         command=event.command,
+        image_volumes=event.image_volumes,
     )
     ready = replace(ready, detail=detail)
     return _apply_desired(ready, now)

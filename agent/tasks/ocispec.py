@@ -44,7 +44,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     `files` maps container paths (/etc/hosts) to host paths. `passwd` and `group` are the image's.
     `devices` are the nodes of the spec's devices; of a privileged container, also all of the host.
     `sources` maps the targets of the spec's mounts to paths of the host. `extra_mounts` are OCI
-    mounts.
+    mounts. `env` is what the host adds to the environment, NAME=value, `hooks` are OCI hooks.
     """
 
     hostname: str
@@ -57,6 +57,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     sources: Mapping[str, str] = {}
     extra_mounts: tuple[dict[str, Any], ...] = ()
     devices: tuple[DeviceNode, ...] = ()
+    env: tuple[str, ...] = ()
+    hooks: Mapping[str, list[dict[str, Any]]] = {}
 
 
 def oci_config(
@@ -80,7 +82,7 @@ def oci_config(
     own = {mount.target.rstrip("/") for mount in spec.mounts}
     files = {path: source for path, source in around.files.items() if path not in own}
     shown += [*mounts.file_mounts(files), *around.extra_mounts]
-    env = process.environment(image, spec, hostname, user.home)
+    env = process.environment(image, spec, hostname, user.home, around.env)
     if security.needs_apparmor(spec.security_opt) and not host.apparmor:
         raise InvalidArgument("security-opt apparmor: this host's kernel has no AppArmor")
     bounding = of_container(spec, host.capabilities)
@@ -95,6 +97,7 @@ def oci_config(
         "mounts": shown,
         "linux": _linux_section(task, host, around, bounding),
         **annotations,
+        **({"hooks": dict(around.hooks)} if around.hooks else {}),
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from pyswarm_core.docker.isolation import tmpfs
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec
+from pyswarm_core.validation.isolation import has_user_namespace
 from pyswarm_core.volumes.mounts import BindOptions, Mount, MountType, TmpfsOptions
 
 SHM_BYTES = 64 * 1024 * 1024
@@ -76,7 +77,12 @@ def spec_mounts(
 
     Raises InvalidArgument if this host's kernel cannot make one.
     """
-    return [_spec_mount(mount, sources.get(mount.target, ""), kernel) for mount in spec.mounts]
+    found = [_spec_mount(mount, sources.get(mount.target, ""), kernel) for mount in spec.mounts]
+    if has_user_namespace(spec):
+        for mount, made in zip(spec.mounts, found, strict=True):
+            if mount.type is MountType.VOLUME:  # owners are those of the image, and of others
+                made["options"].append("idmap")
+    return found
 
 
 def _spec_mount(mount: Mount, source: str, kernel: tuple[int, int]) -> dict[str, Any]:
@@ -87,6 +93,8 @@ def _spec_mount(mount: Mount, source: str, kernel: tuple[int, int]) -> dict[str,
         size = (f"size={options.size_bytes}",) if options.size_bytes else ()
         bits = f"mode={options.mode or 0o1777:o}"
         return _mount(target, "tmpfs", "tmpfs", *tmpfs.DEFAULTS, bits, *size, mode)
+    if mount.type is MountType.IMAGE:  # read-only whatever is given, as in Docker
+        return bind_mount(source, target, read_only=True)
     if mount.type is MountType.VOLUME:
         return bind_mount(source, target, read_only=mount.read_only)
     bind = mount.bind_options or BindOptions()

@@ -5,7 +5,7 @@ arguments; arguments alone replace only the image's arguments.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from signal import SIGRTMAX, SIGRTMIN, Signals
 from typing import Any
 
@@ -34,12 +34,16 @@ def command_line(image: ImageConfig, spec: ContainerSpec) -> tuple[str, ...]:
     return words
 
 
-def environment(image: ImageConfig, spec: ContainerSpec, hostname: str, home: str) -> list[str]:
-    """`NAME=value` in the order of first use; later values win; a bare `NAME` removes one."""
+def environment(
+    image: ImageConfig, spec: ContainerSpec, hostname: str, home: str, of_host: Iterable[str] = ()
+) -> list[str]:
+    """`NAME=value` in the order of first use; later values win, those of the host last; a bare
+    `NAME` removes one.
+    """
     values = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname}
     if spec.tty:
         values["TERM"] = "xterm"
-    for entry in (*image.env, *spec.env):
+    for entry in (*image.env, *spec.env, *of_host):
         name, given, value = entry.partition("=")
         if given:
             values[name] = value

@@ -12,7 +12,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from agent.tasks import seccomp_rules as rules
+from agent.tasks.isolation import seccomp_rules as rules
 
 ADMIN = "CAP_SYS_ADMIN"
 _ALLOW = "SCMP_ACT_ALLOW"

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from types import MappingProxyType
 
+import msgspec
 from msgspec.structs import replace
 
 from agent.health.base import CheckObserver, Due, Target
@@ -18,6 +19,7 @@ from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.model import Model
 from pyswarm_core.objects import NO_DETAIL, HealthState, TaskDetail, TaskStatus
+from pyswarm_core.payloads.references import ConfigReference, SecretReference
 from pyswarm_core.specs import (
     PREDEFINED_NETWORKS,
     NetworkAttachment,
@@ -29,20 +31,32 @@ from pyswarm_core.specs import (
 )
 from pyswarm_core.states import TaskState, is_terminal
 from pyswarm_core.views import TaskCheck
+from pyswarm_core.volumes.mounts import Driver
 
 FIRST_INTERFACE = "eth0"
 
 
-class NewLimits(Model, frozen=True):
+class InPlaceChange(Model, frozen=True):
     """What a spec version set that changes while a container runs: limits; other resources of it
     have no effect on a container. `networks`: those that a container joins, None if they stay.
-    `forced`: all limits are written, as a change before it may have been carried out in part.
+    `secrets` and `configs`: None if they stay. `forced`: all is written, as a change before it may
+    have been carried out in part.
     """
 
     version: int
     resources: Resources
     networks: tuple[NetworkAttachment, ...] | None = None
     forced: bool = False
+    secrets: tuple[SecretReference, ...] | None = None
+    configs: tuple[ConfigReference, ...] | None = None
+
+    def with_references(self, spec: TaskSpec) -> TaskSpec:
+        """The spec with these secrets and configs."""
+        container = spec.container_spec
+        if self.secrets is None or self.configs is None:
+            return spec
+        container = replace(container, secrets=self.secrets, configs=self.configs)
+        return replace(spec, container_spec=container)
 
 
 class Interface(Model, frozen=True):
@@ -86,6 +100,8 @@ class Record(Model, frozen=True):
     detail: TaskDetail = NO_DETAIL
     image_id: str = ""
     """The image that the container was made from; it is in use until the task is clean."""
+    mounted_images: tuple[str, ...] = ()
+    """The images that its mounts show; in use for as long."""
     stop_signal: str = ""
     """The stop signal of the prepared container: the spec's, the image's or SIGTERM."""
     accepted_at: Instant = Instant(0)
@@ -123,8 +139,18 @@ class Record(Model, frozen=True):
     """What it writes may be lost with the host's power."""
     volumes: dict[str, str] = {}
     """The ids of the volumes that its mounts name, by name."""
-    new_limits: NewLimits | None = None
-    """To be set in the container, as soon as its process runs; None: `spec` has those in force."""
+    drivers: dict[str, Driver] = {}
+    """The drivers of its volumes that have options, by name; passwords are masked."""
+    generic_resources: dict[str, str] = {}
+    """Kind -> names or number of the resources that users define which it has."""
+    service_labels: dict[str, str] = {}
+    """Of a task with templates in its spec, which may name them."""
+    kept_images: tuple[str, ...] = ()
+    """The images of the other versions that its service keeps, to which it may be rolled back."""
+    in_place_change: InPlaceChange | None = msgspec.field(default=None, name="NewLimits")
+    """To be carried out as soon as its process runs; None: `spec` has what is in force. Its name
+    in files is that of former versions.
+    """
     interfaces: tuple[Interface, ...] = ()
     """Once its networks were changed: all that it may have, also those that are being made or
     removed. Empty before: see `held`.
@@ -157,10 +183,10 @@ class Record(Model, frozen=True):
         return started and not self.ended
 
     @property
-    def limits_version(self) -> int:
-        """The newest spec version whose limits it has, is to get or could not get."""
-        known = max(self.spec_version, self.detail.limits_version)
-        return max(known, self.new_limits.version) if self.new_limits else known
+    def in_place_version(self) -> int:
+        """The newest spec version whose limits and networks it has, is to get or could not get."""
+        known = max(self.spec_version, self.detail.in_place_version)
+        return max(known, self.in_place_change.version) if self.in_place_change else known
 
     @property
     def held(self) -> tuple[Interface, ...]:

@@ -7,16 +7,18 @@ extended attributes, links, holes. It is a process of its own, so that it can be
 
 import asyncio
 import os
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from secrets import token_hex
 
-from agent.runtime import mounts
 from agent.runtime.base import RuntimeFailed
-from agent.runtime.program.beneath import Root
+from agent.runtime.program.beneath import open_in
+from agent.volumes.views import viewed
 
 PATH = "/usr/bin:/bin"
+_ENDS_WITH_AGENT = ("setpriv", "--pdeathsig", "KILL", "--")
+"""The next agent fills the volume again: a former `cp` would overwrite what a task has written."""
 _ERROR_BYTES = 4096
 
 
@@ -24,37 +26,40 @@ def open_source(layers: Sequence[str], path: str, run: Path) -> int | None:
     """A descriptor (O_PATH) of an image's directory; None if the image has none at the path. `run`:
     a directory in which the image is mounted for a moment.
     """
-    scratch = run / f"fill-{token_hex(8)}"
-    empty, view = scratch / "empty", scratch / "view"
-    for directory in (scratch, empty, view):
-        directory.mkdir(mode=0o700)
-    try:
-        # The kernel mounts no overlay of one layer alone.
-        mounts.view((*layers, str(empty)), view)
+    with viewed(layers, run) as view:
         try:
-            with Root(view).opened(path, os.O_PATH | os.O_DIRECTORY) as descriptor:
-                return os.dup(descriptor)
+            return open_in(view, path, os.O_PATH | os.O_DIRECTORY)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        finally:
-            mounts.unmount(view)
-    finally:
-        for directory in (view, empty, scratch):
-            directory.rmdir()
+
+
+def copy_empty(source: int, into: Path) -> bool:
+    """Copy the owner and mode of the directory of the descriptor, if it has nothing else to copy;
+    whether that was all. Most images declare empty directories: they cost no process.
+    """
+    path = f"/proc/self/fd/{source}"
+    if next(Path(path).iterdir(), None) is not None or os.listxattr(path):
+        return False
+    status = os.fstat(source)
+    os.chown(into, status.st_uid, status.st_gid)
+    into.chmod(stat.S_IMODE(status.st_mode))
+    return True
 
 
 async def copy(source: int, into: Path) -> None:
     """Copy what is in the directory of the descriptor, and its own owner and mode. Ends with its
     caller. Raises RuntimeFailed with the cause.
     """
+    words = ("cp", "--archive", "--reflink=auto", "--", f"/proc/self/fd/{source}/.", str(into))
     process = await asyncio.create_subprocess_exec(
-        "cp", "--archive", "--reflink=auto", "--", f"/proc/self/fd/{source}/.", str(into),
+        *_ENDS_WITH_AGENT,
+        *words,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         pass_fds=(source,),
         env={"LC_ALL": "C", "PATH": PATH},
-    )  # fmt: skip
+    )
     try:
         assert process.stderr is not None
         told = b""

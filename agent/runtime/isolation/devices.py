@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent.runtime.base import DeviceNode, RuntimeFailed
+from pyswarm_core.docker.isolation.cdi import is_qualified
 from pyswarm_core.errors import reason_of
 from pyswarm_core.specs import ContainerSpec, Device
 
@@ -16,10 +17,12 @@ _NOT_SHARED = frozenset({"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".
 
 
 def of_container(spec: ContainerSpec) -> tuple[DeviceNode, ...]:
-    """The nodes of the spec's devices (of a directory, all below it), then, for a privileged
-    container, all others of the host. Raises RuntimeFailed naming a device that does not exist.
+    """The nodes of the spec's devices by path (of a directory, all below it), then, for a
+    privileged container, all others of the host. Raises RuntimeFailed naming a device that does not
+    exist.
     """
-    found = [node for device in spec.devices for node in _requested(device)]
+    named = [device for device in spec.devices if not is_qualified(device.path_on_host)]
+    found = [node for device in named for node in _requested(device)]
     if spec.privileged:
         taken = {node.path for node in found}
         found += [node for node in _below(_DEV, "/dev", "rwm") if node.path not in taken]
@@ -58,18 +61,27 @@ def _below(directory: Path, inside: str, permissions: str) -> Iterator[DeviceNod
             continue  # unplugged meanwhile
 
 
-def _node(path: Path, inside: str, permissions: str) -> Iterator[DeviceNode]:
+def node_at(path: Path, inside: str, permissions: str) -> DeviceNode | None:
+    """The device at a path of the host, as `inside` in a container; None if it is no device. Raises
+    OSError.
+    """
     status = path.lstat()
     kinds = {stat.S_IFCHR: "c", stat.S_IFBLK: "b"}
-    if (kind := kinds.get(stat.S_IFMT(status.st_mode))) is not None:
-        yield DeviceNode(
-            path=inside,
-            source=str(path),
-            kind=kind,
-            major=os.major(status.st_rdev),
-            minor=os.minor(status.st_rdev),
-            mode=stat.S_IMODE(status.st_mode),
-            uid=status.st_uid,
-            gid=status.st_gid,
-            permissions=permissions,
-        )
+    if (kind := kinds.get(stat.S_IFMT(status.st_mode))) is None:
+        return None
+    return DeviceNode(
+        path=inside,
+        source=str(path),
+        kind=kind,
+        major=os.major(status.st_rdev),
+        minor=os.minor(status.st_rdev),
+        mode=stat.S_IMODE(status.st_mode),
+        uid=status.st_uid,
+        gid=status.st_gid,
+        permissions=permissions,
+    )
+
+
+def _node(path: Path, inside: str, permissions: str) -> Iterator[DeviceNode]:
+    if (found := node_at(path, inside, permissions)) is not None:
+        yield found

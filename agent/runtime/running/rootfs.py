@@ -1,9 +1,9 @@
 """Where the files of a container are, for copies from and to it. SHELL.
 
 A running container is entered through the root directory of its first process: with the mounts that
-it sees, and never through a path that its processes could change. One that does not run has its
-overlay mount alone. A kept layer without a container is mounted for the time of the copy: the mount
-is detached at once, and ends with its last descriptor.
+it sees, and never through a path that its processes could change. One that ends has its overlay
+mount alone. A kept layer without a container is mounted for the time of the copy, with its volumes:
+the mounts are detached at once, and end with their last descriptor.
 """
 
 import os
@@ -14,11 +14,14 @@ from pathlib import Path
 from secrets import token_hex
 
 import msgspec
+from msgspec.structs import replace
 
 from agent.runtime import mounts, procs
 from agent.runtime.base import Ids, Rootfs, RuntimeFailed
 from agent.runtime.isolation import idmaps
 from agent.runtime.layout import Layout
+from agent.runtime.running import mounted
+from agent.runtime.running.mounted import Mounted
 
 _OPEN = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -38,15 +41,11 @@ class _Root(msgspec.Struct, frozen=True):
     readonly: bool = False
 
 
-class _Mount(msgspec.Struct, frozen=True):
-    destination: str
-
-
 class _Config(msgspec.Struct, frozen=True):
     """The part of a config.json that is about files."""
 
     root: _Root = _Root()
-    mounts: tuple[_Mount, ...] = ()
+    mounts: tuple[Mounted, ...] = ()
     linux: _Linux = _Linux()
 
 
@@ -98,6 +97,7 @@ def opened_layer(layout: Layout, layer: str, *, writable: bool) -> Rootfs:
     """The files of a kept layer. Raises RuntimeFailed if it does not exist or cannot be mounted."""
     directory = layout.layer(layer)
     target = layout.run / f"view-{token_hex(8)}"
+    absent = layout.run / "absent"
     try:
         kept = _kept.decode((directory / "rootfs").read_bytes())
         target.mkdir(mode=0o700)
@@ -108,7 +108,8 @@ def opened_layer(layout: Layout, layer: str, *, writable: bool) -> Rootfs:
                 else:
                     mounts.view((str(directory / "upper"), *layers), target)
             try:
-                descriptor = os.open(target, _OPEN)
+                absent.mkdir(mode=0o700, exist_ok=True)
+                descriptor, overlay = _opened_with_volumes(layout, directory, kept, target, absent)
             finally:
                 mounts.unmount(target)
         finally:
@@ -117,8 +118,31 @@ def opened_layer(layout: Layout, layer: str, *, writable: bool) -> Rootfs:
         raise RuntimeFailed("the container has no files on this host") from error
     except (OSError, msgspec.DecodeError) as error:
         raise RuntimeFailed(f"the container's files cannot be mounted: {error}") from error
-    overlay = f"/proc/self/fd/{descriptor}"
-    return _rootfs(descriptor, partial(os.close, descriptor), overlay, directory, kept)
+    status = absent.stat()
+
+    def close() -> None:
+        os.close(descriptor)
+        os.close(overlay)
+
+    found = _rootfs(descriptor, close, f"/proc/self/fd/{overlay}", directory, kept)
+    return replace(found, absent=(status.st_dev, status.st_ino))
+
+
+def _opened_with_volumes(
+    layout: Layout, directory: Path, kept: _Kept, target: Path, absent: Path
+) -> tuple[int, int]:
+    """Descriptors of the layer that is mounted at `target`: with the container's volumes, and
+    without. Volumes whose ids a user namespace maps are absent.
+    """
+    places = (layout.state / "volumes", directory / "volumes")
+    mapped = bool(idmaps.start_of(directory))
+    overlay = os.open(target, _OPEN)
+    try:
+        mounted.mount_all(kept.config.mounts, target, () if mapped else places, absent)
+        return mounted.tree(target), overlay
+    except BaseException:
+        os.close(overlay)
+        raise
 
 
 def _layers(

@@ -60,14 +60,14 @@ def spawn(
         kept.callback(stdio.close)
         actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
         if stdin:
-            theirs, stdio.stdin = _pipe(reads=False)
+            theirs, stdio.stdin = pipe(reads=False)
             ours.callback(os.close, theirs)
             actions = [(os.POSIX_SPAWN_DUP2, theirs, 0)]
-        theirs, stdio.output = _pipe(reads=True)
+        theirs, stdio.output = pipe(reads=True)
         ours.callback(os.close, theirs)
         actions.append((os.POSIX_SPAWN_DUP2, theirs, 1))
         if errors:
-            theirs, stdio.errors = _pipe(reads=True)
+            theirs, stdio.errors = pipe(reads=True)
             ours.callback(os.close, theirs)
         actions.append((os.POSIX_SPAWN_DUP2, theirs, 2))
         spawned = _spawn(words, process, actions, stdio)
@@ -171,7 +171,7 @@ def _spawn(
     return Spawned(pid, pidfd, log, stdio)
 
 
-def _pipe(*, reads: bool) -> tuple[int, int]:
+def pipe(*, reads: bool) -> tuple[int, int]:
     """A pipe: the child's end, then this process's, which does not block."""
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     with suppress(OSError):  # the host's limit

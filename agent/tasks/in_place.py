@@ -1,4 +1,5 @@
-"""The steps of a task whose service got other limits, or whose container other networks. PURE.
+"""The steps of a task whose service got other limits, or other versions of secrets and configs with
+`--reload`, or whose container other networks. PURE.
 
 The container has the new ones as soon as its process runs. One change is carried out at a time: two
 could finish in either order. What was refused is not tried again. The record has the interfaces of
@@ -7,46 +8,46 @@ a change before the kernel has them, and until they are gone, so a restarted age
 
 from msgspec.structs import replace
 
-from agent.tasks.events import Effect, LimitsChanged, LimitsRequested, NetworksJoining
-from agent.tasks.record import Interface, NewLimits, Record
+from agent.tasks.events import ChangedInPlace, Effect, InPlaceRequested, NetworksJoining
+from agent.tasks.record import InPlaceChange, Interface, Record
 from pyswarm_core.objects import TaskAddress
 
 Outcome = tuple[Record, tuple[Effect, ...]]
-_CHANGE = (Effect.CHANGE_LIMITS,)
+_CHANGE = (Effect.CHANGE_IN_PLACE,)
 
 
 def due(record: Record) -> tuple[Effect, ...]:
     """The effect that is due once the process runs: the former agent's may be lost."""
-    return _CHANGE if record.new_limits is not None and record.process_runs else ()
+    return _CHANGE if record.in_place_change is not None and record.process_runs else ()
 
 
-def step(record: Record, event: LimitsRequested | NetworksJoining | LimitsChanged) -> Outcome:
+def step(record: Record, event: InPlaceRequested | NetworksJoining | ChangedInPlace) -> Outcome:
     """The record after the event, and the effects that follow."""
     match event:
-        case LimitsRequested(limits=limits):
-            return _requested(record, limits)
+        case InPlaceRequested(change=change):
+            return _requested(record, change)
         case NetworksJoining(interfaces=interfaces):
             return record if record.ended else replace(record, interfaces=interfaces), ()
-        case LimitsChanged():
+        case ChangedInPlace():
             return _changed(record, event)
 
 
-def _requested(record: Record, limits: NewLimits) -> Outcome:
-    """The limits of a spec version arrived, perhaps not for the first time."""
-    if record.ended or limits.version <= record.limits_version:
+def _requested(record: Record, change: InPlaceChange) -> Outcome:
+    """The change of a spec version arrived, perhaps not for the first time."""
+    if record.ended or change.version <= record.in_place_version:
         return record, ()
-    refused = record.detail.limits_error and not record.detail.networks_refused
-    forced = record.new_limits is not None or bool(refused)
-    after = replace(record, new_limits=replace(limits, forced=forced))
-    return after, () if record.new_limits else due(after)
+    refused = record.detail.in_place_error and not record.detail.networks_refused
+    forced = record.in_place_change is not None or bool(refused)
+    after = replace(record, in_place_change=replace(change, forced=forced))
+    return after, () if record.in_place_change else due(after)
 
 
-def _changed(record: Record, event: LimitsChanged) -> Outcome:
+def _changed(record: Record, event: ChangedInPlace) -> Outcome:
     """A change was carried out, or refused."""
-    pending = record.new_limits
+    pending = record.in_place_change
     if record.ended or pending is None:
         return record, ()
-    new = event.limits
+    new = event.change
     if not event.error:
         record = _with_networks(_with_resources(record, new), new, event.interfaces)
     elif event.networks_refused:
@@ -55,22 +56,23 @@ def _changed(record: Record, event: LimitsChanged) -> Outcome:
         return record, _CHANGE
     detail = replace(
         record.detail,
-        limits_version=new.version,
-        limits_error=event.error,
+        in_place_version=new.version,
+        in_place_error=event.error,
         networks_refused=event.networks_refused,
     )
-    return replace(record, new_limits=None, detail=detail), ()
+    return replace(record, in_place_change=None, detail=detail), ()
 
 
-def _with_resources(record: Record, new: NewLimits) -> Record:
+def _with_resources(record: Record, new: InPlaceChange) -> Record:
     resources = replace(
         record.spec.resources, limits=new.resources.limits, swap_bytes=new.resources.swap_bytes
     )
-    return replace(record, spec=replace(record.spec, resources=resources))
+    spec = new.with_references(replace(record.spec, resources=resources))
+    return replace(record, spec=spec)
 
 
 def _with_networks(
-    record: Record, new: NewLimits, interfaces: tuple[Interface, ...] | None
+    record: Record, new: InPlaceChange, interfaces: tuple[Interface, ...] | None
 ) -> Record:
     if new.networks is not None:
         record = replace(record, spec=replace(record.spec, networks=new.networks))

@@ -1,0 +1,1 @@
+"""Garbage collection of the images of this host: by age, and when the disk fills up."""

@@ -1,0 +1,1 @@
+"""Archives of volumes that one agent sends to another one, past the leader."""
