@@ -14,9 +14,12 @@ from pyswarm_core.aio import logs
 from pyswarm_core.aio.daemon import run_daemon
 from pyswarm_core.aio.flags import DURATION, flag
 from pyswarm_core.aio.held import TimedSelector, run_measured
-from pyswarm_core.aio.memory import give_back_freed_memory
+from pyswarm_core.aio.memory import give_back_freed_memory, keep_out_of_core_files
+from pyswarm_core.docker.units import parse_size
+from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.identity.limits import AUDIT_BACKUPS, AUDIT_FILE_MIB
 from pyswarm_core.limits import API_PORT, CONTROLLER_HEALTH_PORT, CONTROLLER_METRICS_PORT
+from pyswarm_core.registry.limits import REGISTRY_PORT
 from pyswarm_core.specs import ClusterSpec
 from pyswarm_core.validation import require
 
@@ -91,6 +94,29 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     help="Listen address for probes and load balancers (/healthz, /readyz); empty to disable",
 )
 @flag(
+    "--registry/--no-registry",
+    default=True,
+    help="Run the fleet's registry of images (needs docker-registry)",
+)
+@flag(
+    "--registry-addr",
+    default=f"0.0.0.0:{REGISTRY_PORT}",
+    metavar="HOST:PORT",
+    help="Listen address of the fleet's registry, for nodes",
+)
+@flag(
+    "--registry-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory of its images [default: registry in --state-dir]",
+)
+@flag(
+    "--registry-quota",
+    default="",
+    show_default=False,
+    metavar="SIZE",
+    help="Refuse pushes while it has more than this, such as 50G [default: no limit]",
+)
+@flag(
     "--audit-log-maxsize",
     type=int,
     default=AUDIT_FILE_MIB,
@@ -129,6 +155,7 @@ def main(log_level: str, **flags: Any) -> None:
     _check_package()
     logs.set_up(log_level)
     give_back_freed_memory()
+    keep_out_of_core_files()
     config = make_config(flags)
     # Imported here: --help needs neither gRPC nor etcd.
     from controller.app import run
@@ -150,6 +177,9 @@ def make_config(flags: dict[str, Any]) -> Config:
         audit_files=FileLimits(flags["audit_log_maxsize"], flags["audit_log_maxbackup"]),
         metrics_addr=flags["metrics_addr"],
         health_addr=flags["health_addr"],
+        registry_addr=flags["registry_addr"] if flags["registry"] else "",
+        registry_quota=_quota(flags["registry_quota"]),
+        registry_dir=directory.absolute() if (directory := flags["registry_dir"]) else None,
         convert=flags["convert"],
         etcd=EtcdConfig(
             endpoints=tuple(filter(None, flags["etcd_endpoints"].split(","))),
@@ -173,6 +203,13 @@ def make_config(flags: dict[str, Any]) -> Config:
     # The stored settings may differ, but a value that is not valid by itself never becomes valid.
     config.cluster.applied_to(ClusterSpec())
     return config
+
+
+def _quota(text: str) -> int:
+    try:
+        return parse_size(text) if text else 0
+    except InvalidArgument as error:
+        raise invalid("--registry-quota", text, str(error)) from None
 
 
 def _advertised(address: str, listen: tuple[str, ...]) -> str:

@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 import grpc
 import msgspec
 
+from controller.api.duties import duties
 from controller.api.queries.info import ControllerFacts
-from controller.api.rotations import end_rotations
 from controller.brain.allocator.audit import audit
 from controller.brain.decide import decide
 from controller.config import Config, etcd_name
@@ -23,6 +23,7 @@ from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
 from controller.grpc.listening import listen, server_options
 from controller.grpc.locked import until_unlocked
+from controller.grpc.peers import sockets_of
 from controller.host import controller_id, host_routes
 from controller.identity.authority import Authority, StoredCluster
 from controller.identity.caller import ROOT
@@ -34,14 +35,17 @@ from controller.identity.locking import Locking
 from controller.leader.audit.files import AuditFile
 from controller.leader.election import Candidate, Term, encode_candidate, known_leader
 from controller.leader.garbage import freeze, unseen, young_only
-from controller.leader.loop import Loop, Tools
+from controller.leader.loop import Loop
+from controller.leader.moves.copier import Copier
 from controller.leader.persistence.aside import in_thread
 from controller.leader.persistence.campaign import Elector
 from controller.leader.persistence.listening import Listening
 from controller.leader.persistence.loading import Loaded, load
 from controller.leader.persistence.registry import Registry
 from controller.leader.persistence.saving import Deposed, Saver, YieldLoop
+from controller.leader.tools import Tools
 from controller.metrics import Metrics
+from controller.registry.registry import registry_of
 from controller.storage import open_store
 from controller.store.base import (
     Revision,
@@ -52,6 +56,7 @@ from controller.store.base import (
     StoreUnavailable,
 )
 from controller.store.etcd import EtcdStore
+from pyswarm_core.aio.channel import unblock_poller
 from pyswarm_core.aio.daemon import check_free, own_folder
 from pyswarm_core.aio.echo import Asker, Done, Echoes
 from pyswarm_core.aio.http.health import serve_health
@@ -89,6 +94,7 @@ async def run(config: Config, longest_pass: Callable[[], float]) -> None:
     assert main is not None
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, main.cancel)
+    unblock_poller()
     try:
         async with AsyncExitStack() as stack:
             for address in config.listen:
@@ -152,8 +158,15 @@ class Controller:
         self._write_audit = AuditFile(config, self._metrics).run
         self._listens: Listening | None = None
         self._controllers: tuple[str, ...] = (config.advertise_addr,)
+        self._images = images = registry_of(
+            config, self._clock, self._cluster, self._registry_changed
+        )
+        self._metrics.registry_serving.set_function(lambda: float(not images.state.problem))
         self._authentication = Authentication(
-            self, self._clock, lambda node: node.certificate.expires_at
+            self,
+            self._clock,
+            lambda node: node.certificate.expires_at,
+            sockets_of(config.listen),
         )
 
     @property
@@ -213,6 +226,7 @@ class Controller:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(authority.keep())
                     group.create_task(self._registry(me).run())
+                    group.create_task(self._images.run())
                     group.create_task(self._listening(me).run())
                     group.create_task(self._locking.run())
                     group.create_task(self._locking.count_former())
@@ -315,6 +329,7 @@ class Controller:
             controllers=self._controllers,
             echoes=self._echoes,
             callers_changed=self._callers_changed,
+            registries=lambda: self._images.addresses,
         )
         self._loop = Loop(loaded, tools)
         self._announce()
@@ -325,7 +340,9 @@ class Controller:
             self.unlocked_at = None
         group.create_task(self._audit(state, saver.yield_loop))
         group.create_task(self._write_audit(self._loop.audit.log))
-        group.create_task(end_rotations(self._loop, self._clock))
+        group.create_task(Copier(self._loop, self._clock).run())
+        for duty in duties(self._loop, self._clock, self._images, host_routes):
+            group.create_task(duty)
         if self._listens is not None:
             told = self._listens.tell(state, self._loop.sessions, saver.yield_loop)
             group.create_task(told)
@@ -369,8 +386,11 @@ class Controller:
             Authorization(self),
         )
         server = grpc.aio.server(interceptors=interceptors, options=server_options())
-        facts = ControllerFacts(version(), await self._store_name(), config.advertise_addr)
-        control = Control(self, self._clock, facts, host_routes, self._locking)
+        images = self._images
+        facts = ControllerFacts(
+            version(), await self._store_name(), config.advertise_addr, lambda: images.state
+        )
+        control = Control(self, self._clock, facts, host_routes, self._locking, registry=images)
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
         dispatcher = Dispatcher(self, self._clock, admission.strangers, admission.receiving)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
@@ -457,6 +477,13 @@ class Controller:
         """Set the other controllers that run."""
         self._controllers = (self._config.advertise_addr, *controllers)
         _log.info("controllers.changed", addresses=",".join(self._controllers))
+        if self._loop is not None:
+            self._loop.controllers_changed(self._controllers)
+
+    def _cluster(self) -> Cluster | None:
+        return self._authority.cluster if self._authority is not None else None
+
+    def _registry_changed(self) -> None:
         if self._loop is not None:
             self._loop.controllers_changed(self._controllers)
 

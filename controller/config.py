@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from pyswarm_core.controlplane import split_address
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.identity.limits import AUDIT_BACKUPS, AUDIT_FILE_MIB, AUDIT_FILES_MAX
 from pyswarm_core.limits import API_PORT, CONTROLLER_METRICS_PORT
@@ -89,11 +90,28 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The key file of encryption at rest; None: the one in the state directory."""
     etcd: EtcdConfig = EtcdConfig()
     audit_files: FileLimits = FileLimits()
+    registry_addr: str = ""
+    """HOST:PORT at which nodes reach the fleet's registry; empty: this controller has none."""
+    registry_dir: Path | None = None
+    """Its images; None: in the state directory."""
+    registry_quota: int = 0
+    """Bytes of images above which it refuses pushes; 0: none."""
     metrics_addr: str = f"127.0.0.1:{CONTROLLER_METRICS_PORT}"
     health_addr: str = ""
     cluster: ClusterOptions = ClusterOptions()
     convert: bool = False
     """Give certificates to a fleet whose data was made by a version without them."""
+
+    @property
+    def registry_advertised(self) -> str:
+        """HOST:PORT at which nodes reach the registry: where they reach the controller, unless it
+        listens on one address.
+        """
+        found, own = split_address(self.registry_addr), split_address(self.advertise_addr)
+        if found is None or own is None:
+            return ""
+        host = own[0] if found[0] in ("", "0.0.0.0", "::") else found[0]
+        return f"[{host}]:{found[1]}" if ":" in host else f"{host}:{found[1]}"
 
     @property
     def key_file(self) -> Path:
@@ -111,6 +129,7 @@ def config_problems(config: Config) -> list[Problem]:
         *_addresses("--etcd-endpoints", map(_bare, etcd.endpoints)),
         *_addresses("--metrics-addr", filter(None, [config.metrics_addr])),
         *_addresses("--health-addr", filter(None, [config.health_addr])),
+        *_addresses("--registry-addr", filter(None, [config.registry_addr])),
     ]
     if bool(etcd.cert_file) != bool(etcd.key_file):
         given = etcd.cert_file or etcd.key_file

@@ -77,6 +77,9 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.decide_seconds = self._histogram("decide_seconds", "Time of one decision")
         self.commit_seconds = self._histogram("commit_seconds", "Time of one commit to the store")
+        self.registry_serving = self._gauge(
+            "registry_serving", "1 while the fleet's registry on this host serves nodes"
+        )
         self.load_seconds = self._gauge("load_seconds", "Time of the last load of the state")
         self.longest_pass_seconds = self._gauge(
             "longest_pass_seconds",

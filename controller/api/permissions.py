@@ -4,56 +4,68 @@ The rules are those of `controller/identity/policy.py`; here the objects that a 
 looked up. Users that are not limited to stacks cost no lookup.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
-from google.protobuf.message import Message
 
 from controller.api.changes.services import rollback_target
 from controller.api.queries.lookup import (
     find,
-    find_container,
     find_container_task,
-    find_service_or_task,
-    find_task,
-    kind_named,
     requested_task,
 )
-from controller.brain.slices import Slices
-from controller.brain.volumes import volume_named
+from controller.api.stacking.finish import rollback_target as stack_rollback_target
+from controller.api.stacking.meaning import spec_of
+from controller.api.stacks import (
+    NO_STACKS,
+    OF_STACKS,
+    SERVICES_AT_ONCE,
+    Ids,
+    read,
+    read_stack,
+)
+from controller.brain.following import follows
+from controller.brain.payloads import kind_of_reference
+from controller.brain.slices import Slices, batches
 from controller.identity.caller import Caller, CallerKind, Role
 from controller.identity.policy import (
     NETWORK_CONDITIONS,
     POWER,
     SERVICE_CONDITIONS,
+    VOLUME_CONDITIONS,
     Named,
     Rule,
     authorize,
     in_stacks,
     require_conditions,
-    require_label,
     require_role,
-    require_stack,
-    require_unlimited,
     title,
 )
-from pyswarm_core.codec import from_proto
-from pyswarm_core.errors import InvalidArgument, NotFound, PermissionDenied, quoted
+from pyswarm_core.errors import PermissionDenied, quoted
 from pyswarm_core.identity.users import UserId
-from pyswarm_core.ids import TaskId
-from pyswarm_core.kinds import KINDS, NETWORK, NODE, SERVICE, USER, VOLUME, Id, Item, Kind
-from pyswarm_core.objects import Object, Service, Task
+from pyswarm_core.ids import ServiceId, TaskId
+from pyswarm_core.kinds import (
+    CONFIG,
+    KINDS,
+    SECRET,
+    SERVICE,
+    STACK,
+    USER,
+    Kind,
+    kind_of,
+)
+from pyswarm_core.limits import SLICE_TASKS
+from pyswarm_core.objects import Service, Task
+from pyswarm_core.payloads.payload import Payload
 from pyswarm_core.specs import PREDEFINED_NETWORKS, NetworkSpec, ServiceSpec
+from pyswarm_core.stacks.spec import StackPayload, StackSpec
 from pyswarm_core.state import State
+from pyswarm_core.templates.specs import names_labels
 from pyswarm_core.views import Event
-
-S = TypeVar("S", bound=msgspec.Struct)
-Ids = Mapping[str, str | Sequence[str]]
-"""By field of a request, the ids of the objects that it names."""
-
-_NO_STACKS = (NODE.name, USER.name)
-"""Kinds whose objects belong to no stack."""
+from pyswarm_core.volumes.allowed import confined, is_allowed
+from pyswarm_core.volumes.mounts import Mount
+from pyswarm_core.volumes.volume import VolumeSpec
 
 
 def current(caller: Caller, state: State) -> Caller:
@@ -85,12 +97,18 @@ def authorize_request(caller: Caller, method: str, request: Any, state: State) -
     if (needed := rule.of_kind.get(kind)) is not None:
         require_role(caller, needed, f"{rule.verb} of the kind {kind}")
     if caller.stacks:  # first: an error about options shows those of the service
-        ids = yield from _STACKS[rule.named](caller, rule, request, state)
+        ids = yield from OF_STACKS[rule.named](caller, rule, request, state)
         request = _naming(request, ids)
     if caller.role is Role.ADMIN:
         return request
+    if rule.named in (Named.NEW_SERVICE, Named.CHANGED_SERVICE):
+        request = _confined(caller, rule, request, state)
+    if (of_stack := _OF_STACK.get(rule.named)) is not None:
+        request = yield from of_stack(caller, rule, request, state)
     if (check := _OPTIONS.get(rule.named)) is not None:
         check(caller, rule, request, state)
+    if (kind := _PAYLOADS.get(rule.named)) is not None:
+        yield from _followers(caller, rule, [find(state, kind, request.ref)], state)
     if rule.named in (Named.PROGRAM, Named.FILES):
         request = _naming(request, (yield from _program(caller, rule, request, state)))
     return request
@@ -113,23 +131,90 @@ def _naming(request: Any, ids: Ids) -> Any:
 # Options
 
 
+def _allowed(caller: Caller, state: State) -> tuple[str, ...]:
+    """The paths that the caller may bind. They belong to no stack."""
+    return () if caller.stacks else state.cluster.spec.allowed_bind_paths
+
+
+def _confined(caller: Caller, rule: Rule, request: Any, state: State) -> Any:
+    """The request in which each bind carries the allowed path that it is beneath. One that changes
+    no task of a service stays as it is.
+    """
+    allowed, spec = _allowed(caller, state), read(ServiceSpec, request.spec)
+    if rule.named is Named.CHANGED_SERVICE:
+        old = find(state, SERVICE, request.ref).spec
+        if not _changes_tasks(old, spec) and not request.query_registry:
+            return request
+    copy = type(request)()
+    copy.CopyFrom(request)
+    _confine(copy.spec, spec, allowed)
+    return copy
+
+
+def _confined_stack(
+    request: Any, spec: StackSpec, allowed: tuple[str, ...]
+) -> tuple[Any, tuple[ServiceSpec, ...]]:
+    """The same of all services of a stack: the request, and the services in it."""
+    copy = type(request)()
+    copy.CopyFrom(request)
+    services = []
+    for message, service in zip(copy.spec.services, spec.services, strict=True):
+        _confine(message, service, allowed)
+        mounts = service.task_template.container_spec.mounts
+        services.append(_with_mounts(service, tuple(confined(one, allowed) for one in mounts)))
+    return copy, tuple(services)
+
+
+def _confine(message: Any, spec: ServiceSpec, allowed: tuple[str, ...]) -> None:
+    """Set in the message of the spec the allowed path that each bind is beneath."""
+    mounts = message.task_template.container_spec.mounts
+    for at, mount in enumerate(spec.task_template.container_spec.mounts):
+        if (new := confined(mount, allowed)) != mount and new.bind_options is not None:
+            mounts[at].bind_options.beneath = new.bind_options.beneath
+
+
+def _require_options(caller: Caller, rule: Rule, spec: ServiceSpec, state: State) -> None:
+    """Options of a service that need the role admin; binds that an allowed path confines do not."""
+    allowed = _allowed(caller, state)
+    mounts = spec.task_template.container_spec.mounts
+    left = tuple(one for one in mounts if not is_allowed(one, allowed))
+    require_conditions(caller, rule, _with_mounts(spec, left), SERVICE_CONDITIONS)
+
+
+def _with_mounts(spec: ServiceSpec, mounts: tuple[Mount, ...]) -> ServiceSpec:
+    container = spec.task_template.container_spec
+    if mounts == container.mounts:
+        return spec
+    container = msgspec.structs.replace(container, mounts=mounts)
+    template = msgspec.structs.replace(spec.task_template, container_spec=container)
+    return msgspec.structs.replace(spec, task_template=template)
+
+
 def _new_service(caller: Caller, rule: Rule, request: Any, state: State) -> None:
-    spec = _read(ServiceSpec, request.spec)
-    require_conditions(caller, rule, spec, SERVICE_CONDITIONS)
+    _require_options(caller, rule, read(ServiceSpec, request.spec), state)
 
 
 def _changed_service(caller: Caller, rule: Rule, request: Any, state: State) -> None:
     """An operator may scale, stop and start a service that an admin gave such an option."""
-    spec, service = _read(ServiceSpec, request.spec), find(state, SERVICE, request.ref)
-    if spec.task_template != service.spec.task_template or request.query_registry:
+    spec, service = read(ServiceSpec, request.spec), find(state, SERVICE, request.ref)
+    if _changes_tasks(service.spec, spec) or request.query_registry:
         for one in (spec, *_specs_of_layer(service)):
-            require_conditions(caller, rule, one, SERVICE_CONDITIONS)
+            _require_options(caller, rule, one, state)
+
+
+def _changes_tasks(old: ServiceSpec, new: ServiceSpec) -> bool:
+    """Whether tasks of the new spec differ from those of the old one: also by labels, which
+    templates may name in what they mount.
+    """
+    if old.task_template != new.task_template:
+        return True
+    return old.labels != new.labels and names_labels(new.task_template.container_spec)
 
 
 def _earlier_service(caller: Caller, rule: Rule, request: Any, state: State) -> None:
     service = find(state, SERVICE, request.ref)
     for spec in (rollback_target(service, request.to).spec, *_specs_of_layer(service)):
-        require_conditions(caller, rule, spec, SERVICE_CONDITIONS)
+        _require_options(caller, rule, spec, state)
 
 
 def _specs_of_layer(service: Service) -> list[ServiceSpec]:
@@ -142,7 +227,97 @@ def _specs_of_layer(service: Service) -> list[ServiceSpec]:
 
 
 def _new_network(caller: Caller, rule: Rule, request: Any, state: State) -> None:
-    require_conditions(caller, rule, _read(NetworkSpec, request.spec), NETWORK_CONDITIONS)
+    require_conditions(caller, rule, read(NetworkSpec, request.spec), NETWORK_CONDITIONS)
+
+
+def _new_volume(caller: Caller, rule: Rule, request: Any, state: State) -> None:
+    require_conditions(caller, rule, read(VolumeSpec, request.spec), VOLUME_CONDITIONS)
+
+
+def _new_stack(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Any]:
+    """The request in which binds are confined. What of the stack needs the role admin, or follows a
+    secret or config that it changes and needs it, is refused. The stack is read once: it may be
+    large.
+    """
+    spec = yield from read_stack(request.spec)
+    request, services = _confined_stack(request, spec, _allowed(caller, state))
+    spec = msgspec.structs.replace(spec, services=services)
+    yield
+    yield from _stack_options(caller, rule, spec, state)
+    yield from _followers_of_stack(caller, rule, spec, state)
+    return request
+
+
+def _earlier_stack(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Any]:
+    stack = find(state, STACK, request.ref)
+    target = stack_rollback_target(stack, request.to)
+    yield from _stack_options(caller, rule, spec_of(target.spec), state)
+    return request
+
+
+def _stack_options(caller: Caller, rule: Rule, spec: StackSpec, state: State) -> Slices[None]:
+    for batch in batches(spec.services, SERVICES_AT_ONCE):
+        for service in batch:
+            named = _about_service(rule, "that have", service)
+            known = state.services.get(state.service_of_name.get(service.name, ServiceId("")))
+            for one in (service, *(_specs_of_layer(known) if known is not None else ())):
+                _require_options(caller, named, one, state)
+        yield
+    for network in spec.networks:
+        require_conditions(caller, rule, network, NETWORK_CONDITIONS)
+    for volume in spec.volumes:
+        require_conditions(caller, rule, volume, VOLUME_CONDITIONS)
+
+
+def _about_service(rule: Rule, word: str, spec: ServiceSpec) -> Rule:
+    verb = f"{rule.verb} {word} service {quoted(spec.name)}"
+    return msgspec.structs.replace(rule, verb=verb)
+
+
+def _followers_of_stack(caller: Caller, rule: Rule, spec: StackSpec, state: State) -> Slices[None]:
+    """The services that follow secrets and configs which the stack changes."""
+    kinds: tuple[Kind[Any, Any], ...] = (SECRET, CONFIG)
+    changed = [
+        newest
+        for kind, payloads in zip(kinds, (spec.secrets, spec.configs), strict=True)
+        for one in payloads
+        if (newest := _changed_by(state, kind, one)) is not None
+    ]
+    if changed:
+        yield from _followers(caller, rule, changed, state)
+
+
+def _changed_by(state: State, kind: Kind[Any, Any], given: StackPayload) -> Payload | None:
+    """The newest version, if a stack with this secret or config makes another one."""
+    known = state.payloads[kind.name].newest(given.spec.name)
+    if known is None:
+        return None
+    newest: Payload = state.of(kind)[known]
+    same = (newest.data, newest.spec.templating) == (given.data, given.spec.templating)
+    return None if same else newest
+
+
+def _followers(
+    caller: Caller, rule: Rule, changed: Sequence[Payload], state: State
+) -> Slices[None]:
+    """Who changes a secret or config changes files in the containers of the services that follow
+    it, and so has the power that their options give.
+    """
+    versions = {(kind_of(one).name, one.spec.name): one for one in changed}
+    for batch in batches(list(state.services.values()), SLICE_TASKS):
+        for service in batch:
+            if not service.removing and _follows_any(service.spec, versions):
+                named = _about_service(rule, "of", service.spec)
+                _require_options(caller, named, service.spec, state)
+        yield
+
+
+def _follows_any(spec: ServiceSpec, versions: Mapping[tuple[str, str], Payload]) -> bool:
+    for one in spec.task_template.container_spec.references:
+        version = versions.get((kind_of_reference(one).name, one.source))
+        if version is not None and follows(spec, version):
+            return True
+    return False
 
 
 def _program(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
@@ -172,7 +347,7 @@ def _require_power(caller: Caller, rule: Rule, task: Task, state: State) -> None
     made_from = service.made_from(task.spec_version)
     for spec in (made_from, service.spec, *_specs_of_layer(service)):
         if spec is not None:
-            require_conditions(caller, rule, spec, SERVICE_CONDITIONS)
+            _require_options(caller, rule, spec, state)
 
 
 def _self(caller: Caller, rule: Rule, request: Any, state: State) -> None:
@@ -180,221 +355,19 @@ def _self(caller: Caller, rule: Rule, request: Any, state: State) -> None:
         require_role(caller, Role.ADMIN, f"{rule.verb} other than itself")
 
 
+_PAYLOADS: Mapping[Named, Kind[Any, Any]] = {Named.SECRET: SECRET, Named.CONFIG: CONFIG}
+_OF_STACK: Mapping[Named, Callable[[Caller, Rule, Any, State], Slices[Any]]] = {
+    Named.NEW_STACK: _new_stack,
+    Named.EARLIER_STACK: _earlier_stack,
+}
 _OPTIONS: Mapping[Named, Callable[[Caller, Rule, Any, State], None]] = {
     Named.NEW_SERVICE: _new_service,
     Named.CHANGED_SERVICE: _changed_service,
     Named.EARLIER_SERVICE: _earlier_service,
     Named.NEW_NETWORK: _new_network,
+    Named.NEW_VOLUME: _new_volume,
     Named.USER: _self,
 }
-
-
-# Stacks
-
-
-def _nothing(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
-    yield from ()
-    return {}
-
-
-def _fleet(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
-    require_unlimited(caller, rule)
-    yield from ()
-    return {}
-
-
-def _listed(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
-    if getattr(request, "kind", "") in _NO_STACKS:
-        require_unlimited(caller, rule)
-    yield from ()
-    return {}
-
-
-def _service(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
-    yield from ()
-    return {"ref": _theirs(caller, rule, SERVICE, request.ref, state).id}
-
-
-def _task(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
-    task = yield from find_task(state, request.ref)
-    _require_task(caller, rule, request.ref, task, state)
-    return {"ref": task.id}
-
-
-def _service_or_task(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
-    return {"ref": (yield from _end(caller, rule, find_service_or_task, request.ref, state))}
-
-
-def _container(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
-    return {"ref": (yield from _end(caller, rule, find_container, request.ref, state))}
-
-
-def _containers(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
-    found: list[str] = []
-    for ref in request.refs:
-        found += [(yield from _end(caller, rule, find_container, ref, state))]
-    return {"refs": found}
-
-
-def _network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
-    yield from ()
-    return {"ref": _theirs(caller, rule, NETWORK, request.ref, state).id}
-
-
-def _object(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
-    kind = kind_named(request.kind)
-    if kind.name in _NO_STACKS:
-        require_unlimited(caller, rule)
-    yield from ()
-    return {"ref": _theirs(caller, rule, kind, request.ref, state).id}
-
-
-def _of_new_service(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
-    spec = _read(ServiceSpec, request.spec)
-    require_label(caller, rule, spec.labels)
-    _require_networks(caller, rule, spec, None, state)
-    _require_volumes(caller, rule, spec.task_template.volumes, state)
-    yield from ()
-    return {}
-
-
-def _of_changed_service(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
-    service = _theirs(caller, rule, SERVICE, request.ref, state)
-    spec = _read(ServiceSpec, request.spec)
-    require_label(caller, rule, spec.labels)
-    _require_networks(caller, rule, spec, service.spec, state)
-    old = service.spec.task_template.volumes
-    _require_volumes(
-        caller, rule, [one for one in spec.task_template.volumes if one not in old], state
-    )
-    yield from ()
-    return {"ref": service.id}
-
-
-def _of_earlier_service(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
-    service = _theirs(caller, rule, SERVICE, request.ref, state)
-    spec = rollback_target(service, request.to).spec
-    require_label(caller, rule, spec.labels)
-    _require_networks(caller, rule, spec, service.spec, state)
-    _require_volumes(caller, rule, spec.task_template.volumes, state)
-    yield from ()
-    return {"ref": service.id}
-
-
-def _of_new_network(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
-    require_label(caller, rule, _read(NetworkSpec, request.spec).labels)
-    yield from ()
-    return {}
-
-
-def _of_new_volume(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
-    """Also of the volume of that name, if there is one: it is the answer."""
-    require_label(caller, rule, request.spec.labels)
-    _require_volumes(caller, rule, (request.spec.name,), state)
-    yield from ()
-    return {}
-
-
-def _path(caller: Caller, rule: Rule, request: Any, state: State) -> Slices[Ids]:
-    """Both ends: a trace shows hosts and addresses of the other end."""
-    source = yield from _end(caller, rule, find_service_or_task, request.source, state)
-    target = yield from _end(caller, rule, find_service_or_task, request.target, state)
-    return {"source": source, "target": target}
-
-
-_STACKS: Mapping[Named, Callable[[Caller, Rule, Any, State], Slices[Ids]]] = {
-    Named.NOTHING: _nothing,
-    Named.FLEET: _fleet,
-    Named.LISTED: _listed,
-    Named.SERVICE: _service,
-    Named.TASK: _task,
-    Named.SERVICE_OR_TASK: _service_or_task,
-    Named.CONTAINERS: _containers,
-    Named.TARGET: _container,
-    Named.PROGRAM: _container,
-    Named.CONTAINER: _container,
-    Named.FILES: _container,
-    Named.NETWORK: _network,
-    Named.OBJECT: _object,
-    Named.NEW_SERVICE: _of_new_service,
-    Named.CHANGED_SERVICE: _of_changed_service,
-    Named.EARLIER_SERVICE: _of_earlier_service,
-    Named.NEW_NETWORK: _of_new_network,
-    Named.NEW_VOLUME: _of_new_volume,
-    Named.PATH: _path,
-    Named.USER: _nothing,
-}
-
-
-def _end(
-    caller: Caller,
-    rule: Rule,
-    lookup: Callable[[State, str], Slices[Service | Task]],
-    ref: str,
-    state: State,
-) -> Slices[str]:
-    """The id of the service or task that the ref names."""
-    named = yield from lookup(state, ref)
-    if isinstance(named, Service):
-        _require(caller, rule, SERVICE, ref, named)
-    else:
-        _require_task(caller, rule, ref, named, state)
-    return named.id
-
-
-def _theirs(caller: Caller, rule: Rule, kind: Kind[Item, Id], ref: str, state: State) -> Item:
-    """The object that the ref names, which is of the caller's stacks."""
-    item = find(state, kind, ref)
-    _require(caller, rule, kind, ref, item)
-    return item
-
-
-def _require(caller: Caller, rule: Rule, kind: Kind[Any, Any], ref: str, item: Object) -> None:
-    """The error has the caller's word for the object: of the beginning of an id, no name. Everybody
-    reads the predefined networks (see `sees`).
-    """
-    is_predefined = kind.name == NETWORK.name and item.id in PREDEFINED_NETWORKS
-    if is_predefined and rule.role is Role.VIEWER:
-        return
-    require_stack(caller, rule, f"{kind.name} {quoted(ref)}", kind.labels(item))
-
-
-def _require_task(caller: Caller, rule: Rule, ref: str, task: Task, state: State) -> None:
-    service = state.services.get(task.service_id)
-    labels = service.spec.labels if service else {}
-    require_stack(caller, rule, f"task {quoted(ref)}", labels)
-
-
-def _require_networks(
-    caller: Caller, rule: Rule, spec: ServiceSpec, old: ServiceSpec | None, state: State
-) -> None:
-    """The networks that the service joins belong to the stacks too, except those that an admin had
-    it join.
-    """
-    joined = [one.target for one in old.task_template.networks] if old else []
-    for attachment in spec.task_template.networks:
-        if attachment.target in (*PREDEFINED_NETWORKS, *joined):
-            continue
-        try:
-            network = find(state, NETWORK, attachment.target)
-        except NotFound:
-            continue  # the change itself is refused for it
-        if network.id not in joined and not network.spec.ingress:
-            _require(caller, rule, NETWORK, attachment.target, network)
-
-
-def _require_volumes(caller: Caller, rule: Rule, names: Iterable[str], state: State) -> None:
-    """The volumes that exist belong to the stacks too; others will, as the service does."""
-    for name in names:
-        if (volume := volume_named(state, name)) is not None:
-            _require(caller, rule, VOLUME, name, volume)
-
-
-def _read(cls: type[S], message: Message) -> S:
-    try:
-        return from_proto(cls, message)
-    except ValueError as error:
-        raise InvalidArgument(str(error)) from None
 
 
 # Answers
@@ -412,7 +385,7 @@ def sees(caller: Caller, state: State, object_id: str) -> bool:
     for kind in KINDS.values():
         item = state.of(kind).get(object_id)
         if item is not None:
-            return kind.name not in _NO_STACKS and in_stacks(caller, kind.labels(item))
+            return kind.name not in NO_STACKS and in_stacks(caller, kind.labels(item))
     return False
 
 

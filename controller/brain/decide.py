@@ -6,9 +6,15 @@ assigns the addresses that they need. A second decision after the writes were ap
 error for one service is part of the decision (`Decision.failed`); the other services are decided.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
+from itertools import chain
 
+from controller.brain.dependencies.concerned import concerned
+from controller.brain.dependencies.ending import held_back, waits_until
+from controller.brain.dependencies.gate import pass_gate
 from controller.brain.draft import Draft
+from controller.brain.evacuation import evacuated, next_look
+from controller.brain.following import brought_forward
 from controller.brain.orchestrator import container_service, global_service
 from controller.brain.orchestrator.enforce import evictions
 from controller.brain.orchestrator.modes import orchestrator_of
@@ -17,15 +23,19 @@ from controller.brain.orchestrator.rounds import in_round
 from controller.brain.orchestrator.slots import discard
 from controller.brain.scheduler.retries import Retries
 from controller.brain.volumes import left_behind, removed
+from controller.brain.volumework import Upkeep, upkeep
 from pyswarm_core.clock import Instant
-from pyswarm_core.decision import BEGINNING, Decision, Dirty, EventKind
+from pyswarm_core.decision import BEGINNING, WOKEN, Decision, Dirty, EventKind
 from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, ServiceId
+from pyswarm_core.indexes.dependents import is_ending
 from pyswarm_core.limits import DECISION_COST
 from pyswarm_core.objects import Service
+from pyswarm_core.payloads.payload import Payload
 from pyswarm_core.specs import ContainerMode
 from pyswarm_core.state import State
 from pyswarm_core.states import is_terminal
+from pyswarm_core.volumes.volume import VolumeId
 
 
 def decide(
@@ -35,36 +45,77 @@ def decide(
     units of DECISION_COST.
     """
     changed = sorted(dirty.nodes)
-    slots, is_all = evictions(state, changed, dirty.quarantined)
+    held = held_back(state, now)
+    left_alone = {*dirty.quarantined, *held} if held else dirty.quarantined
+    slots, is_all = evictions(state, changed, left_alone)
+    woken = concerned(state, (), nodes_changed=bool(changed))
+    seen: dict[ServiceId, bool] = {}
     for service_id, lacking in global_service.lacking(state, changed).items():
         slots.setdefault(service_id, {}).update(lacking)
     draft = Draft(state, now, ids, cost)
     draft.unfinished = not is_all
     retries = Retries(state, dirty, draft.placing.ledger, draft.placing.blocks)
-    for service_id in _in_turn(state, dirty, slots, retries):
+    named = {*slots, *dirty.services, *retries.services}
+    in_turn = _in_turn(state, dirty, slots, retries)
+    for service_id in chain(in_turn, _last(woken, seen, dirty)):
+        is_whole = service_id in dirty.services or service_id in woken
+        is_whole |= service_id in state.unplaced
+        seen[service_id] = is_whole
         service = state.services.get(service_id)
         if service is None:
             continue
-        cursor = dirty.resumed.get(service_id, BEGINNING)
+        begin = BEGINNING if service_id in named else WOKEN
+        cursor = dirty.resumed.get(service_id, begin)
         if draft.room == 0:
             draft.again[service_id] = cursor
             continue
-        partial = service_id not in dirty.services and service_id not in state.unplaced
-        plan = Plan(service, partial=partial, cursor=cursor, room=draft.room)
+        if service_id in dirty.services and not cursor.slot and not cursor.woken:
+            woken.update(concerned(state, (service_id,)))
+        plan = Plan(service, partial=not is_whole, cursor=cursor, room=draft.room)
         looked_at = slots.get(service_id, {})
         try:
-            if service.removing:
-                _remove(plan, state, now, draft)
-            else:
-                orchestrator_of(service).reconcile(plan, state, looked_at, now)
+            _reconcile(plan, state, looked_at, now, draft)
         except Exception as error:
             draft.failed[service_id] = told(error)
             continue
         draft.take(plan)
+    draft.again |= {one: WOKEN for one in woken if not seen.get(one, True)}
     if dirty.cluster:
         draft.renew_keys()
     draft.give_back()
+    draft.upkeep = _upkeep(state, dirty, now, draft.written_volumes())
     return draft.decision(retries.asked)
+
+
+def _reconcile(
+    plan: Plan, state: State, looked_at: Iterable[int], now: Instant, draft: Draft
+) -> None:
+    """Plan what the service needs. While one waits to end, nothing is decided about it."""
+    service = plan.service
+    if is_ending(service) and (until := waits_until(state, service, now)):
+        plan.wake_at(until)
+    elif service.removing:
+        _remove(plan, state, now, draft)
+    elif (left := brought_forward(state, service, now)) is not None:
+        _bring_forward(plan, *left)
+    elif not pass_gate(plan, state, now):
+        orchestrator_of(service).reconcile(plan, state, looked_at, now)
+
+
+def _upkeep(state: State, dirty: Dirty, now: Instant, written: Container[VolumeId]) -> Upkeep:
+    """Volumes with work, and those of drained nodes, which are looked at after a change of nodes or
+    volumes, and from time to time. Not those that this decision has `written`.
+    """
+    found = upkeep(state, now, written)
+    if not (dirty.nodes or dirty.volumes):
+        return found._replace(wake=min(found.wake, next_look(state, now)))
+    more = evacuated(state, now, written)
+    return Upkeep(
+        found.volumes + more.volumes,
+        found.services + more.services,
+        found.events + more.events,
+        min(found.wake, more.wake),
+    )
 
 
 def _in_turn(
@@ -92,11 +143,27 @@ def _in_turn(
             yield service_id
 
 
+def _last(
+    woken: Iterable[ServiceId], seen: Container[ServiceId], dirty: Dirty
+) -> Iterator[ServiceId]:
+    """Those of the woken services that were not in turn: after what woke them, which is decided
+    even if only one has room.
+    """
+    yield from [one for one in woken if one not in seen and one not in dirty.quarantined]
+
+
 def _could_be_placed(retries: Retries, service_id: ServiceId) -> bool:
     try:
         return retries.could_be_placed(service_id)
     except Exception:
         return True  # deciding it fails in the same way, and names the service
+
+
+def _bring_forward(plan: Plan, service: Service, made: Payload) -> None:
+    """Write the service with the version of a secret or config; the next decision is about that."""
+    plan.record(service)
+    plan.report(EventKind.UPDATE_STARTED, f"{made.title}: continues what another leader began")
+    plan.cut(0)
 
 
 def _remove(plan: Plan, state: State, now: Instant, draft: Draft) -> None:

@@ -1,12 +1,13 @@
 """What tasks require of a node, for the filters. PURE."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 
 import numpy as np
 
 from controller.brain.allocator.blocks import Blocks, Room
+from controller.brain.mounts import task_volumes
 from controller.brain.orchestrator.plan import Plan
 from controller.brain.scheduler.filters import (
     UNLIMITED,
@@ -14,11 +15,13 @@ from controller.brain.scheduler.filters import (
     container_needs,
     homes,
     kept_layer,
+    strict,
 )
 from controller.brain.scheduler.options import sets_new_options
-from controller.brain.volumes import volume_named
+from controller.brain.scheduler.sources import with_sources
+from controller.brain.volumes import leaves_volumes, volume_named
 from pyswarm_core.clock import Instant, after
-from pyswarm_core.ids import NetworkId
+from pyswarm_core.ids import NetworkId, NodeId
 from pyswarm_core.indexes.nodes import IntColumn, NodeTable
 from pyswarm_core.indexes.tasks import footprint_of, is_placed
 from pyswarm_core.limits import (
@@ -26,18 +29,30 @@ from pyswarm_core.limits import (
     FAILURE_WINDOW,
     FAILURES_PENALISED,
     LAYERS_PROTOCOL,
+    PAYLOADS_PROTOCOL,
+    TEMPLATES_PROTOCOL,
     VOLUMES_PROTOCOL,
 )
 from pyswarm_core.objects import Network, Service
-from pyswarm_core.specs import ServiceSpec
+from pyswarm_core.specs import ContainerSpec, ServiceSpec, TaskSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import Capability, TaskState
+from pyswarm_core.templates.specs import has_templates
+from pyswarm_core.validation.isolation import has_user_namespace
+from pyswarm_core.volumes.allowed import is_confined
+from pyswarm_core.volumes.limits import BINDS_PROTOCOL, MOUNT_KINDS_PROTOCOL
+from pyswarm_core.volumes.mounts import MountType
 
 _FAILED = frozenset({TaskState.FAILED, TaskState.REJECTED})
 
 
 def demand_of(state: State, plan: Plan, spec: ServiceSpec, now: Instant) -> Demand:
     """What a task made from this spec requires of a node, given the plan's changes."""
+    demand = _demand_of(state, plan, spec, now)
+    return with_sources(demand, state, plan.service, now)
+
+
+def _demand_of(state: State, plan: Plan, spec: ServiceSpec, now: Instant) -> Demand:
     table = state.node_table
     template = spec.task_template
     tasks = state.tasks_of_service(plan.service.id)
@@ -73,31 +88,86 @@ def demand_of(state: State, plan: Plan, spec: ServiceSpec, now: Instant) -> Dema
     )
 
 
-def current_demand(state: State, service: Service, now: Instant) -> Demand:
-    """What one more task of the service requires of a node now, addresses included."""
+def current_demand(state: State, service: Service, now: Instant, slot: int = 1) -> Demand:
+    """What one more task of the service requires of a node now, addresses included. `slot`: that
+    of the task, which may have volumes of its own.
+    """
 
     def blocks_of(network_id: NetworkId) -> Blocks | None:
         network = state.networks.get(network_id)
         return Blocks(network, state) if network else None
 
     demand = demand_of(state, Plan(service), service.spec, now)
-    where = homes(state, demand.template, partial(volume_named, state))
-    demand = demand._replace(homes=where)
-    return with_rooms(demand, state.node_table, blocks_of)
+    names = task_volumes(state, service, service.spec, slot, _node_of_slot(state, service, slot))
+    left = service if leaves_volumes(service) else None
+    where = homes(state, names, partial(volume_named, state), left)
+    demand = demand._replace(homes=strict(where))
+    has_drivers = drives_volumes(state, demand.template)
+    return with_rooms(demand, state.node_table, blocks_of, has_drivers=has_drivers)
+
+
+def _node_of_slot(state: State, service: Service, slot: int) -> NodeId:
+    """The node of a slot of a global service, if it is known."""
+    held = state.tasks_of_service(service.id).slots.get(slot, ())
+    return held[-1].node_id if service.spec.mode.per_node and held else NodeId("")
+
+
+def has_new_mounts(spec: ContainerSpec) -> bool:
+    """Whether agents of protocol 8 would not make its mounts as specified."""
+    maps_ids = has_user_namespace(spec)
+    return any(
+        one.is_of_new_kind or (maps_ids and one.type is MountType.VOLUME) for one in spec.mounts
+    )
+
+
+def drives_volumes(state: State, template: TaskSpec) -> bool:
+    """Whether the tasks mount a volume that is no directory, or would create one."""
+    for mount in template.container_spec.mounts:
+        options = mount.volume_options
+        volume = volume_named(state, mount.volume) if mount.volume else None
+        if volume.spec.driver_opts if volume else options and options.driver_config.options:
+            return True
+    return False
+
+
+def _agent_rooms(demand: Demand, table: NodeTable, *, has_drivers: bool) -> Iterator[Room]:
+    """Of options that older agents do not know."""
+    if sets_new_options(demand.template) and not table.keeps_layers.all():
+        text = f"have an agent that ignores options of its tasks (protocol below {LAYERS_PROTOCOL})"
+        yield text, np.where(table.keeps_layers, UNLIMITED, 0)
+    if demand.template.container_spec.mounts and not table.mounts.all():
+        text = f"have an agent that mounts no volumes (protocol below {VOLUMES_PROTOCOL})"
+        yield text, np.where(table.mounts, UNLIMITED, 0)
+    if not table.mounts_every_kind.all() and has_new_mounts(demand.template.container_spec):
+        text = f"have an agent that mounts no such volumes (protocol below {MOUNT_KINDS_PROTOCOL})"
+        yield text, np.where(table.mounts_every_kind, UNLIMITED, 0)
+    is_service = demand.layer is None  # templates of containers are not expanded
+    if is_service and not table.expands.all() and has_templates(demand.template.container_spec):
+        text = f"have an agent that expands no templates (protocol below {TEMPLATES_PROTOCOL})"
+        yield text, np.where(table.expands, UNLIMITED, 0)
+    if is_confined(demand.template.container_spec.mounts) and not table.confines.all():
+        text = f"have an agent that knows no allowed bind paths (protocol below {BINDS_PROTOCOL})"
+        yield text, np.where(table.confines, UNLIMITED, 0)
+    if demand.template.container_spec.references and not table.has_payloads.all():
+        text = f"have an agent without secrets and configs (protocol below {PAYLOADS_PROTOCOL})"
+        yield text, np.where(table.has_payloads, UNLIMITED, 0)
+    if has_drivers and not table.confines.all():
+        text = f"have an agent that knows no options of volumes (protocol below {BINDS_PROTOCOL})"
+        yield text, np.where(table.confines, UNLIMITED, 0)
 
 
 def with_rooms(
-    demand: Demand, table: NodeTable, blocks_of: Callable[[NetworkId], Blocks | None]
+    demand: Demand,
+    table: NodeTable,
+    blocks_of: Callable[[NetworkId], Blocks | None],
+    *,
+    has_drivers: bool,
 ) -> Demand:
-    """The demand, limited by the room of its networks and by what they require of kernels."""
-    rooms: list[Room] = []
+    """The demand, limited by the room of its networks and by what they require of kernels.
+    `has_drivers`: see `drives_volumes`.
+    """
+    rooms = list(_agent_rooms(demand, table, has_drivers=has_drivers))
     needs: dict[Capability, str] = {}
-    if sets_new_options(demand.template) and not table.keeps_layers.all():
-        text = f"have an agent that ignores options of its tasks (protocol below {LAYERS_PROTOCOL})"
-        rooms.append((text, np.where(table.keeps_layers, UNLIMITED, 0)))
-    if demand.template.container_spec.mounts and not table.mounts.all():
-        text = f"have an agent that mounts no volumes (protocol below {VOLUMES_PROTOCOL})"
-        rooms.append((text, np.where(table.mounts, UNLIMITED, 0)))
     chosen = demand.template.task_ips
     for network_id in demand.footprint.networks:
         blocks = blocks_of(network_id)

@@ -3,10 +3,12 @@
 from itertools import islice
 
 from controller.brain.allocator.encryption import rotated, rotates_at
+from controller.brain.dependencies.concerned import concerned
 from controller.brain.orchestrator.plan import Plan
 from controller.brain.placing import Placing
+from controller.brain.volumework import Upkeep
 from pyswarm_core.clock import NEVER, Instant
-from pyswarm_core.decision import BEGINNING, Cursor, Decision, Work, Writes
+from pyswarm_core.decision import BEGINNING, WOKEN, Cursor, Decision, Work, Writes
 from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, ServiceId
 from pyswarm_core.indexes.tasks import waits_for_node
@@ -27,6 +29,8 @@ class Draft:
         self.unfinished = False
         """More is to be decided than what is dirty."""
         self.removed_services: list[ServiceId] = []
+        self.upkeep = Upkeep()
+        """What changed of volumes with work."""
         self.volumes: list[Volume] = []
         """Anonymous volumes that are removed with their containers."""
         self.removed_volumes: list[VolumeId] = []
@@ -66,6 +70,13 @@ class Draft:
         self._plans.append(plan)
         self._cost += 1 + plan.cost
 
+    def written_volumes(self) -> set[VolumeId]:
+        """The volumes that the plans change or remove: nothing else changes them in this decision,
+        which would be based on what they were before.
+        """
+        changed = (*self.placing.volumes.changed(), *self.volumes)
+        return {one.id for one in changed} | set(self.removed_volumes)
+
     def renew_keys(self) -> None:
         """Make the next encryption key if it is due, and set when the one after it is."""
         self._cluster = rotated(self._state.cluster, self._now, self._ids)
@@ -85,12 +96,17 @@ class Draft:
         again = self.again | {
             plan.service.id: cursor for plan in plans if (cursor := self._next(plan)) is not None
         }
+        again |= dict.fromkeys(self.upkeep.services, BEGINNING)
+        written = [plan.service.id for plan in plans if plan.written]
+        for service_id in concerned(self._state, written):
+            again.setdefault(service_id, WOKEN)
         writes = Writes(
             cluster=self._cluster,
             objects=(
                 *(plan.recorded for plan in plans if plan.recorded is not None),
                 *self.placing.networks(),
                 *self.placing.volumes.changed(),
+                *self.upkeep.volumes,
                 *self.volumes,
             ),
             tasks=[task for plan in plans for task in plan.changed.values()],
@@ -102,7 +118,7 @@ class Draft:
         )
         wakes = {plan.service.id: plan.wake for plan in plans if plan.wake < NEVER}
         failed = self.failed | self.placing.failed
-        events = tuple(event for plan in plans for event in plan.events())
+        events = tuple(event for plan in plans for event in plan.events()) + self.upkeep.events
         work = Work(
             cost=self._cost,
             services=len(plans),
@@ -115,6 +131,7 @@ class Draft:
             writes,
             wakes,
             self._cluster_wake,
+            self.upkeep.wake,
             {one: cursor for one, cursor in again.items() if one not in failed},
             events,
             work,

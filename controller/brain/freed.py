@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from controller.brain.allocator.blocks import Blocks
-from controller.brain.scheduler.filters import Demand
+from controller.brain.scheduler.filters import Demand, images_of
 from controller.brain.scheduler.ledger import Ledger
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.indexes.tasks import Footprint
@@ -33,11 +33,20 @@ def makes_room(
         int(ledger.free_tasks[row]) + 1 > 0
         and needs.nano_cpus <= max(0, int(ledger.free_cpus[row]) + own.nano_cpus)
         and needs.memory_bytes <= max(0, int(ledger.free_memory[row]) + own.memory_bytes)
+        and all(
+            count <= int(ledger.free_generic(kind)[row]) + dict(own.generic).get(kind, 0)
+            for kind, count in needs.generic
+        )
         and (most == 0 or int(demand.on_node[row]) - 1 < most)
         and all(bool(table.satisfying(one)[row]) for one in placement.constraints)
         and not any(bool(table.lacking(what)[row]) for _, what in demand.needs)
         and (demand.layer is None or bool(demand.layer.rows[row]))
         and all(bool(home.rows[row]) for home in demand.homes)
+        and not (
+            bool(table.image_disk_full[row])
+            and bool(table.without_room_for(images_of(demand.template))[row])
+        )
+        and not any(bool((one.lacking | one.waiting)[row]) for one in demand.sources)
         and not _others_hold(state, task, needs.ports)
         and all(
             _joins(state, blocks_of(one), own, row, demand.template.task_ips.get(one, ""))

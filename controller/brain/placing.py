@@ -10,20 +10,22 @@ from functools import partial
 from typing import NamedTuple, cast
 
 import numpy as np
-from msgspec import Struct
 from msgspec.structs import replace
 
 from controller.brain.allocator.blocks import Blocks
-from controller.brain.demands import demand_of, with_rooms
+from controller.brain.demands import demand_of, drives_volumes, with_rooms
 from controller.brain.freed import makes_room
-from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy, explained
+from controller.brain.grouping import GroupVolumes, grouped
+from controller.brain.orchestrator.plan import AFTER_ALL, Plan, explained
 from controller.brain.orchestrator.restart import delay_before
 from controller.brain.orchestrator.room import go_on, stop_instead
+from controller.brain.orchestrator.unassigned import Alike, UnassignedTask, alike, unassigned_of
 from controller.brain.scheduler.explain import message, messages_by_row
 from controller.brain.scheduler.filters import (
     Demand,
     capacity,
     homes,
+    strict,
 )
 from controller.brain.scheduler.ledger import Ledger
 from controller.brain.scheduler.ranking import spread
@@ -32,6 +34,7 @@ from pyswarm_core.clock import Instant, after
 from pyswarm_core.decision import EventKind
 from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, NetworkId, NodeId, ServiceId, TaskId
+from pyswarm_core.indexes.dependents import is_held
 from pyswarm_core.indexes.nodes import IntColumn
 from pyswarm_core.indexes.tasks import waits_for_node
 from pyswarm_core.limits import (
@@ -40,7 +43,7 @@ from pyswarm_core.limits import (
     PENDING_SHOWN,
 )
 from pyswarm_core.objects import NO_DETAIL, Network, Service, Task
-from pyswarm_core.specs import ServiceSpec
+from pyswarm_core.stacks.limits import DEPENDENCY_MESSAGE_PERIOD
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 
@@ -49,21 +52,6 @@ _PENDING = TaskState.PENDING
 _READY = TaskState.READY
 _RUNNING = TaskState.RUNNING
 _NOWHERE = NodeId("")
-
-
-class UnassignedTask(Struct, frozen=True, gc=False):
-    """A task without a node: a stored one, or one to be made."""
-
-    vacancy: Vacancy
-    task: Task | None = None
-
-
-class _Alike(NamedTuple):
-    """Tasks that are made from the same template; all are bound to nodes, or none is."""
-
-    spec: ServiceSpec
-    is_bound: bool
-    unassigned: list[UnassignedTask]
 
 
 class _Waiting(NamedTuple):
@@ -75,6 +63,7 @@ class _Waiting(NamedTuple):
     unassigned: list[UnassignedTask]
     missing: int
     """How many more of them are to be made."""
+    volumes: GroupVolumes
 
 
 class Placing:
@@ -103,21 +92,45 @@ class Placing:
         Placed tasks become changes of the plan. `explain` adds some of the others.
         """
         self.placings += 1
-        waiting = [_unassigned(task) for task in plan.pending.values()]
+        waiting = [unassigned_of(task) for task in plan.pending.values()]
         waiting += [UnassignedTask(plan.vacancies[number]) for number in sorted(plan.vacancies)]
+        if plan.waits_for:
+            waiting = self._hold(plan, waiting)
         all_placed = True
-        for spec, is_bound, alike in _alike(plan.service, waiting):
-            demand = self._at_home(demand_of(self._state, plan, spec, self._now))
-            missing = 0 if is_bound or spec is not plan.service.spec else plan.missing
-            if is_bound:
-                left = self._place_bound(plan, demand, alike, max(plan.writes_left, BOUND_LEAST))
-            else:
-                left = self._place_unbound(plan, demand, alike, missing)
-            if left:
-                all_placed = False
-                self._waiting.append(_Waiting(plan, demand, is_bound, left, missing))
+        for group in alike(plan.service, waiting):
+            left = self._place_alike(plan, group)
+            all_placed = all_placed and not left
+            self._waiting += left
         if plan.waits_for_room and all_placed:
             plan.cut(AFTER_ALL)
+
+    def _place_alike(self, plan: Plan, alike: Alike) -> list[_Waiting]:
+        """Place tasks of one template; return those that no node can take."""
+        demand = demand_of(self._state, plan, alike.spec, self._now)
+        for source in demand.sources:
+            plan.wake_at(source.until)
+        is_current = not alike.is_bound and alike.spec is plan.service.spec
+        missing = plan.missing if is_current else 0
+        places = [(one.vacancy.slot, one.vacancy.node_id) for one in alike.unassigned]
+        waiting, groups = list[_Waiting](), 0
+        for volumes, members in grouped(
+            self._state, plan.service, alike.spec, places, self.volumes
+        ):
+            groups += 1
+            group = [alike.unassigned[at] for at in members]
+            # Other slots may have volumes elsewhere: those that wait say nothing of them.
+            more = 0 if volumes.per_task else missing
+            if alike.is_bound:
+                left = self._place_bound(plan, demand, group, volumes)
+            else:
+                left = self._place_unbound(plan, demand, group, volumes, more)
+            if left:
+                waiting.append(_Waiting(plan, demand, alike.is_bound, left, more, volumes))
+        if missing and waiting and len(waiting) == groups:
+            waiting[0] = waiting[0]._replace(missing=missing)
+        elif missing:
+            plan.cut(AFTER_ALL)
+        return waiting
 
     def join(self, service: Service, task: Task) -> None:
         """Give the node of a container's task blocks of the networks that it has yet to join."""
@@ -136,11 +149,34 @@ class Placing:
             except Exception as error:
                 self.failed[waiting.plan.service.id] = told(error)
 
+    def _hold(self, plan: Plan, waiting: list[UnassignedTask]) -> list[UnassignedTask]:
+        """Store what waits for the service's dependencies, with the reason; return the others."""
+        held = [one for one in waiting if is_held(plan.service, one.vacancy.version)]
+        if unassigned := self._shown_of(plan, held):
+            why = [plan.waits_for] * len(unassigned)
+            self._store(plan, unassigned, why, len(held) + plan.missing)
+        return [one for one in waiting if not is_held(plan.service, one.vacancy.version)]
+
     def _explain(self, unplaced: _Waiting) -> None:
-        """At most PENDING_SHOWN pending tasks of a service are stored. The others are made when a
-        node can take them; which ones these are follows from the service and its stored tasks.
+        plan, demand, is_bound, waiting, missing, volumes = unplaced
+        if self.volumes.kept(plan.service, volumes.names(waiting[0].vacancy.slot)):
+            plan.wake_at(after(self._now, EXPLAIN_PERIOD))  # another service may cease to mount it
+        if not (unassigned := self._shown_of(plan, waiting)):
+            return
+        demand = self._with_rooms(demand)
+        why = self._reasons(demand, unassigned, volumes, is_bound=is_bound)
+        demand = self._required(demand, volumes, unassigned[0].vacancy.slot)
+        self._store(plan, unassigned, why, len(waiting) + missing)
+        slots = [one.vacancy.slot for one in unassigned]
+        frees = partial(makes_room, self._state, self.ledger, self.blocks, demand)
+        stop_instead(plan, self._state, slots, frees)
+        go_on(plan, (one.vacancy.slot for one in waiting), missing, frees)
+
+    def _shown_of(self, plan: Plan, waiting: list[UnassignedTask]) -> list[UnassignedTask]:
+        """Those to store. At most PENDING_SHOWN pending tasks of a service are stored. The others
+        are made when a node can take them; which ones these are follows from the service and its
+        stored tasks.
         """
-        plan, demand, is_bound, waiting, missing = unplaced
         shown = self._shown[plan.service.id]
         stored = [one for one in waiting if one.task is not None]
         kept = max(0, PENDING_SHOWN - shown)
@@ -155,16 +191,13 @@ class Placing:
         room = max(0, PENDING_SHOWN - others - shown - len(stored))
         unassigned = [*stored, *unmade[:room]]
         plan.unshown |= len(unmade) > room
-        if not unassigned:
-            return
         self._shown[plan.service.id] += len(unassigned)
-        demand = self._at_home(self._with_rooms(demand))
-        if is_bound:
-            of_row = messages_by_row(self.ledger, demand)
-            rows = self._state.node_table.rows
-            why = [of_row(rows.get(one.vacancy.node_id, -1)) for one in unassigned]
-        else:
-            why = [message(self.ledger, demand)] * len(unassigned)
+        return unassigned
+
+    def _store(
+        self, plan: Plan, unassigned: list[UnassignedTask], why: list[str], count: int
+    ) -> None:
+        """Write these as pending, each with its reason. `count`: how many tasks wait."""
         before = plan.written
         created = self._created(plan, unassigned, [_NOWHERE] * len(unassigned), why)
         for one, reason in zip(unassigned, why, strict=True):
@@ -172,11 +205,27 @@ class Placing:
                 self._keep_waiting(plan, one.task, reason)
         plan.changed.update(created)
         if plan.written > before:
-            plan.report(EventKind.TASK_UNPLACED, why[0], len(waiting) + missing)
-        slots = [one.vacancy.slot for one in unassigned]
-        frees = partial(makes_room, self._state, self.ledger, self.blocks, demand)
-        stop_instead(plan, self._state, slots, frees)
-        go_on(plan, (one.vacancy.slot for one in waiting), missing, frees)
+            plan.report(EventKind.TASK_UNPLACED, why[0], count)
+
+    def _reasons(
+        self,
+        demand: Demand,
+        unassigned: list[UnassignedTask],
+        volumes: GroupVolumes,
+        *,
+        is_bound: bool,
+    ) -> list[str]:
+        """Why each of the tasks has no node. Slots with volumes of their own have own reasons."""
+        if volumes.per_task and len(unassigned) > 1:
+            alone = GroupVolumes(own=volumes.own, left=volumes.left)
+            each = ([one] for one in unassigned)
+            return [self._reasons(demand, one, alone, is_bound=is_bound)[0] for one in each]
+        demand = self._required(demand, volumes, unassigned[0].vacancy.slot)
+        if not is_bound:
+            return [message(self.ledger, demand)] * len(unassigned)
+        of_row = messages_by_row(self.ledger, demand)
+        rows = self._state.node_table.rows
+        return [of_row(rows.get(one.vacancy.node_id, -1)) for one in unassigned]
 
     def blocks(self, network_id: NetworkId) -> Blocks | None:
         """The blocks of a network as this decision leaves them; None if the network does not exist
@@ -210,14 +259,19 @@ class Placing:
         return tuple(changed)
 
     def _place_unbound(
-        self, plan: Plan, demand: Demand, unassigned: list[UnassignedTask], missing: int
+        self,
+        plan: Plan,
+        demand: Demand,
+        unassigned: list[UnassignedTask],
+        volumes: GroupVolumes,
+        missing: int,
     ) -> list[UnassignedTask]:
         """Place as many as there is room for; the next decision continues with the rest and with
         those `missing`. Return those that no node can take.
         """
         vacancies = [one.task for one in unassigned].count(None)
-        room = max(1, plan.writes_left, vacancies)
-        left = self._place_free(plan, demand, unassigned[:room])
+        room = max(1, plan.writes_left, 0 if volumes.per_task else vacancies)
+        left = self._place_free(plan, demand, unassigned[:room], volumes)
         if left:
             return left + unassigned[room:]
         if len(unassigned) > room:
@@ -227,37 +281,65 @@ class Placing:
         return []
 
     def _place_free(
-        self, plan: Plan, demand: Demand, unassigned: list[UnassignedTask]
+        self,
+        plan: Plan,
+        demand: Demand,
+        unassigned: list[UnassignedTask],
+        volumes: GroupVolumes,
     ) -> list[UnassignedTask]:
         rows: list[int] = []
         ids = self._state.node_table.ids
         while len(rows) < len(unassigned):
-            demand = self._at_home(self._with_rooms(demand))
+            slot = unassigned[len(rows)].vacancy.slot
+            demand = self._at_home(self._with_rooms(demand), volumes, slot)
             room, count = capacity(self.ledger, demand), len(unassigned) - len(rows)
-            if is_first := self.volumes.homeless(plan.service, demand.template):
+            if not room.any() and len(required := strict(demand.homes)) < len(demand.homes):
+                demand = demand._replace(homes=required)
+                room = capacity(self.ledger, demand)
+            if is_first := self.volumes.homeless(plan.service, volumes.shared):
                 # The first task chooses the node of the volumes: one that has room for the others.
                 room, count = np.where(room >= min(count, room.max(initial=0)), room, 0), 1
             chosen = spread(self.ledger, demand, room, count)
             taken = self._take(chosen, demand)
-            rows += taken.tolist()
             np.add.at(demand.on_node, taken, 1)
-            self.volumes.take(plan.service, demand.template, [ids[row] for row in taken])
+            placed = unassigned[len(rows) :]
+            rows += taken.tolist()
+            self._take_volumes(plan.service, volumes, placed, [ids[row] for row in taken])
             # Blocks that ran out meanwhile show in the next pass.
             if len(taken) == len(chosen) and not (is_first and len(taken)):
                 break
         self._assign(plan, unassigned[: len(rows)], [ids[row] for row in rows])
         return unassigned[len(rows) :]
 
+    def _take_volumes(
+        self,
+        service: Service,
+        volumes: GroupVolumes,
+        placed: Iterable[UnassignedTask],
+        nodes: list[NodeId],
+    ) -> None:
+        """Give the volumes of the tasks placed on these nodes copies there."""
+        if not volumes.per_task:
+            self.volumes.take(service, volumes.mounts, nodes)
+            return
+        for one, node_id in zip(placed, nodes, strict=False):
+            self.volumes.take(service, volumes.of_slot(one.vacancy.slot), [node_id])
+
     def _place_bound(
-        self, plan: Plan, demand: Demand, unassigned: list[UnassignedTask], most: int
+        self,
+        plan: Plan,
+        demand: Demand,
+        unassigned: list[UnassignedTask],
+        volumes: GroupVolumes,
     ) -> list[UnassignedTask]:
-        """Place at most `most`; return those that their own nodes cannot take."""
-        table = self._state.node_table
-        demand = self._with_rooms(demand)
+        """Place some; return those that their own nodes cannot take."""
+        table, most = self._state.node_table, max(plan.writes_left, BOUND_LEAST)
+        slot = unassigned[0].vacancy.slot
+        demand = self._required(self._with_rooms(demand), volumes, slot)
         room = capacity(self.ledger, demand)
         own_rows = [table.rows.get(one.vacancy.node_id, -1) for one in unassigned]
         fitting = [row for row in own_rows if row >= 0 and room[row] > 0]
-        if self.volumes.homeless(plan.service, demand.template):
+        if self.volumes.homeless(plan.service, volumes.shared):
             most = 1  # it chooses the node of the volumes
         rows = np.array(fitting[:most], np.int64)
         taken = dict.fromkeys(self._take(rows, demand).tolist())
@@ -267,7 +349,7 @@ class Placing:
             plan.cut(min(one.vacancy.slot for one, row in slots if row in cut))
         placed = [one for one, row in zip(unassigned, own_rows, strict=True) if row in taken]
         nodes = [one.vacancy.node_id for one in placed]
-        self.volumes.take(plan.service, demand.template, nodes)
+        self._take_volumes(plan.service, volumes, placed, nodes)
         self._assign(plan, placed, nodes)
         return [
             one
@@ -275,14 +357,22 @@ class Placing:
             if row not in taken and row not in cut
         ]
 
-    def _at_home(self, demand: Demand) -> Demand:
-        """The demand, limited to the nodes of its volumes."""
-        if not demand.template.volumes:
+    def _at_home(self, demand: Demand, volumes: GroupVolumes, slot: int) -> Demand:
+        """The demand, limited to the nodes of the volumes that the slot's task mounts."""
+        if not (names := volumes.names(slot)):
             return demand
-        return demand._replace(homes=homes(self._state, demand.template, self.volumes.named))
+        found = homes(self._state, names, self.volumes.named, volumes.left)
+        return demand._replace(homes=found)
+
+    def _required(self, demand: Demand, volumes: GroupVolumes, slot: int) -> Demand:
+        """The demand, limited to nodes with all that the slot's task does not start without."""
+        demand = self._at_home(demand, volumes, slot)
+        return demand._replace(homes=strict(demand.homes))
 
     def _with_rooms(self, demand: Demand) -> Demand:
-        return with_rooms(demand, self._state.node_table, self.blocks)
+        has_drivers = drives_volumes(self._state, demand.template)
+        table = self._state.node_table
+        return with_rooms(demand, table, self.blocks, has_drivers=has_drivers)
 
     def _take(self, rows: IntColumn, demand: Demand) -> IntColumn:
         """Reserve what tasks on these rows need; return the rows where all of it was free."""
@@ -370,43 +460,11 @@ class Placing:
     def _keep_waiting(self, plan: Plan, task: Task, why: str) -> None:
         if task.state is _PENDING and task.detail.message == why:
             return
-        at = after(task.status_at, EXPLAIN_PERIOD)
+        period = DEPENDENCY_MESSAGE_PERIOD if why == plan.waits_for else EXPLAIN_PERIOD
+        at = after(task.status_at, period)
         if task.state is _PENDING and task.detail.message and at > self._now:
             plan.wake_at(at)
             return
         plan.changed[task.id] = replace(
             task, state=_PENDING, status_at=self._now, detail=explained(task.detail, why)
         )
-
-
-def _unassigned(task: Task) -> UnassignedTask:
-    vacancy = Vacancy(task.slot, task.spec_version, task.desired_state, task.restarts, task.node_id)
-    return UnassignedTask(vacancy, task)
-
-
-def _alike(service: Service, unassigned: list[UnassignedTask]) -> Iterable[_Alike]:
-    """The tasks in groups of those with the same template and binding."""
-    groups: dict[tuple[int, bool], list[UnassignedTask]] = {}
-    current = service.template_version
-    for one in unassigned:
-        version, is_bound = one.vacancy.version, one.vacancy.node_id != _NOWHERE
-        key = (current if service.is_current(version) else version, is_bound)
-        group = groups.get(key)
-        if group is None:
-            group = groups[key] = []
-        group.append(one)
-    for (version, is_bound), group in groups.items():
-        spec = service.made_from(version)
-        if spec is None:
-            raise LookupError(f"spec version {version} of the service is no longer kept")
-        yield _Alike(_placed_now(service, spec), is_bound, group)
-
-
-def _placed_now(service: Service, spec: ServiceSpec) -> ServiceSpec:
-    """An earlier spec of the service with its current placement: the constraints of the service
-    hold for tasks of every template (see `enforce.misfit`).
-    """
-    if spec is service.spec:
-        return spec
-    placement = service.spec.task_template.placement
-    return replace(spec, task_template=replace(spec.task_template, placement=placement))

@@ -8,6 +8,8 @@ from itertools import pairwise, takewhile
 from msgspec.structs import replace
 
 from controller.brain.allocator.endpoints import allocate_endpoint
+from controller.brain.dependencies.cycles import cycle_of
+from controller.brain.payloads import missing_in, title_of
 from controller.brain.storable import require_storable
 from pyswarm_core import limits
 from pyswarm_core.clock import Instant
@@ -18,16 +20,20 @@ from pyswarm_core.objects import PreviousSpec, Service, UpdateStatus, Version, V
 from pyswarm_core.ports import has_ingress_ports
 from pyswarm_core.specs import (
     HOST_NETWORK,
+    ContainerSpec,
     Limits,
     Placement,
     PortConfig,
     PublishMode,
+    ReplicatedMode,
     RestartPolicy,
     ServiceSpec,
     TaskSpec,
 )
+from pyswarm_core.stacks.dependencies import Gate
 from pyswarm_core.state import State
 from pyswarm_core.states import UpdateState
+from pyswarm_core.templates.specs import names_labels
 
 RECORD_BYTES_MAX = limits.VALUE_BYTES_MAX - 4096
 """A stored service with all its previous specs, with room for its later changes."""
@@ -41,7 +47,7 @@ def begun(
     """The status of an update of so many slots to the service's current template and limits. It
     goes on with what an automatic rollback to the same version left, if it did.
     """
-    to_version = max(service.template_version, service.limits_version)
+    to_version = max(service.template_version, service.in_place_version)
     former = service.update_status
     is_left = former is not None and former.to_version == to_version and former.automatic
     return UpdateStatus(
@@ -105,24 +111,41 @@ def revised(state: State, service: Service, spec: ServiceSpec, since: Instant) -
         spec_version=version,
         previous_specs=(earlier, *service.previous_specs),
     )
+    changed = replace(changed, gate=_gate(service, spec))
     if before.stopped and not spec.stopped:
         changed = replace(changed, started_at=service.updated_at)
-    new_limits = in_place(before) != in_place(spec)
+    changed_in_place = in_place(before) != in_place(spec)
     new_template = made_from(before) != made_from(spec)
-    if new_limits:
-        changed = replace(changed, limits_version=version)
+    if changed_in_place:
+        changed = replace(changed, in_place_version=version)
     if new_template:
         changed = replace(changed, template_version=version, same_template=_same_template(changed))
-    if new_limits or new_template:
+    if changed_in_place or new_template:
         tasks = state.tasks_of_service(service.id)
         count = len(tasks.slots) - len(tasks.leaving)
-        slots = count if new_limits else outdated_slots(tasks, changed)
+        slots = count if changed_in_place else outdated_slots(tasks, changed)
         base, waiting = base_version(service), tasks.pending
         status = begun(changed, base, slots, service.updated_at, waiting=waiting)
         reaches_tasks = not before.stopped or service.is_updating
         status_after = status if count > 0 and reaches_tasks else None
         changed = replace(changed, update_status=status_after)
     return replace(changed, previous_specs=_kept_specs(state, changed))
+
+
+def _gate(service: Service, spec: ServiceSpec) -> Gate:
+    """What the service with another spec has seen of its dependencies. One that starts has seen
+    that none of their conditions holds; tasks of a spec without dependencies never wait.
+    """
+    before, gate = service.spec, service.gate
+    if (before.stopped and not spec.stopped) or (_is_empty(before) and not _is_empty(spec)):
+        return replace(gate, released_version=0)
+    if not before.depends_on and spec.depends_on:
+        return replace(gate, released_version=service.spec_version)
+    return gate
+
+
+def _is_empty(spec: ServiceSpec) -> bool:
+    return isinstance(spec.mode, ReplicatedMode) and not spec.mode.replicas
 
 
 def rolled_back(
@@ -137,12 +160,17 @@ def rolled_back(
     """The service with the spec of an earlier version again; its tasks that still have the template
     of that version stay.
 
-    Raises Conflict: a network, a port or an address that the spec requires is not there any more.
+    Raises Conflict: a network, secret, config, port or address that the spec requires is not there
+    any more; or its dependencies have come to depend on the service.
     """
     spec = replace(target.spec, name=service.spec.name)
+    if path := cycle_of(state, spec):
+        raise Conflict(f"services depend on each other in a circle: {' → '.join(path)}")
     for network_id in spec.task_template.overlays:
         if network_id not in state.networks:
             raise Conflict(f"network {network_id} of spec version {target.version} was removed")
+    if (missing := missing_in(state, spec)) is not None:
+        raise Conflict(f"{title_of(missing)} of spec version {target.version} was removed")
     endpoint = allocate_endpoint(state, service.id, spec, service.endpoint)
     since = service.updated_at if service.previous_specs else service.created_at
     version = Version(index=service.version.index + 1)
@@ -162,6 +190,9 @@ def rolled_back(
         automatic=automatic,
         waiting=state.tasks_of_service(service.id).pending,
     )
+    if automatic:  # what runs again has waited before
+        gate = replace(changed.gate, released_version=changed.spec_version)
+        changed = replace(changed, gate=gate)
     return replace(changed, update_status=status)
 
 
@@ -231,10 +262,13 @@ def _same_template(service: Service) -> tuple[VersionRange, ...]:
     return tuple(ranges)
 
 
-def made_from(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...], bool]:
+def made_from(
+    spec: ServiceSpec,
+) -> tuple[TaskSpec, tuple[PortConfig, ...], bool, dict[str, str]]:
     """The part of a spec that its tasks are made of: not their placement and replacement, limits,
-    ports of mode ingress or virtual addresses, but the networks of these. Of a container only what
-    it has a network namespace for, and whether it is on the ingress network.
+    ports of mode ingress or virtual addresses, but the networks of these; the service's labels, if
+    templates name them. Of a container only what it has a network namespace for, and whether it is
+    on the ingress network.
     """
     networks = tuple(replace(joined, ip="") for joined in spec.task_template.networks)
     meshed = False
@@ -247,20 +281,33 @@ def made_from(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...], bool
         restart_policy=RestartPolicy(),
         resources=replace(spec.task_template.resources, limits=Limits(), swap_bytes=0),
         networks=networks,
+        container_spec=_without_reloads(spec.task_template.container_spec),
     )
     ports = spec.endpoint_spec.ports
     of_host = tuple(port for port in ports if port.publish_mode is PublishMode.HOST)
-    return template, of_host, meshed
+    named = not spec.mode.is_container and names_labels(spec.task_template.container_spec)
+    return template, of_host, meshed, spec.labels if named else {}
 
 
-def in_place(spec: ServiceSpec) -> tuple[Limits, int, tuple[tuple[str, str], ...]]:
-    """The part of a spec that agents change in running containers: limits; of a container also its
-    networks, each with the address that it must have.
+def _without_reloads(spec: ContainerSpec) -> ContainerSpec:
+    if not spec.references:
+        return spec
+    secrets = tuple([one.of_template for one in spec.secrets])
+    return replace(spec, secrets=secrets, configs=tuple([one.of_template for one in spec.configs]))
+
+
+def in_place(spec: ServiceSpec) -> tuple[object, ...]:
+    """The part of a spec that agents change in running containers: limits; secrets and configs
+    whose versions came by `--reload`; of a container also its networks, each with the address that
+    it must have.
     """
     template = spec.task_template
     networks = template.networks if spec.mode.is_container else ()
     joined = tuple((one.target, one.task_ip) for one in networks)
-    return template.resources.limits, template.resources.swap_bytes, joined
+    reloaded = tuple(
+        [(one.path, one.id) for one in template.container_spec.references if one.made_with]
+    )
+    return template.resources.limits, template.resources.swap_bytes, joined, reloaded
 
 
 def _kept_specs(state: State, service: Service) -> tuple[PreviousSpec, ...]:
@@ -268,8 +315,8 @@ def _kept_specs(state: State, service: Service) -> tuple[PreviousSpec, ...]:
     previous = service.previous_specs
     needed = _needed_versions(state, service)
     alone = replace(service, previous_specs=())
-    require_storable(f"service {quoted(service.spec.name)}", alone, RECORD_BYTES_MAX)
-    room = RECORD_BYTES_MAX - len(encode(alone))
+    size = require_storable(f"service {quoted(service.spec.name)}", alone, RECORD_BYTES_MAX)
+    room = RECORD_BYTES_MAX - size
     room -= sum(_size(p) for p in previous if p.version in needed)
     if room < 0:
         raise Conflict(

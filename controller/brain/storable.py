@@ -5,9 +5,9 @@ from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.kinds import Storable, encode
 
 
-def require_storable(what: str, value: Storable, most: int) -> None:
-    """Raise InvalidArgument if the encoded value has more than `most` bytes, or none can be
-    made.
+def require_storable(what: str, value: Storable, most: int) -> int:
+    """The bytes of the encoded value. Raises InvalidArgument if they are more than `most`, or none
+    can be made.
     """
     try:
         size = len(encode(value))
@@ -18,3 +18,4 @@ def require_storable(what: str, value: Storable, most: int) -> None:
             f"{what} is too large: it takes {human_size(size)} in the store,"
             f" expected at most {human_size(most)}"
         )
+    return size

@@ -4,19 +4,27 @@ A task gets a node only together with the copies that its volumes have there: th
 places it writes both. docs/decisions/0027-volumes.md.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from msgspec.structs import replace
 
+from controller.brain.mounts import task_volumes, volumes_of_spec
 from pyswarm_core.clock import Instant
 from pyswarm_core.identity.users import STACK_LABEL
 from pyswarm_core.ids import IdSource, NodeId
 from pyswarm_core.kinds import VOLUME
-from pyswarm_core.objects import Service, Version
-from pyswarm_core.specs import TaskSpec
+from pyswarm_core.objects import Service, Task, Version
 from pyswarm_core.state import State
-from pyswarm_core.volumes.mounts import Mount
-from pyswarm_core.volumes.volume import LOCAL, Volume, VolumeId, VolumePlacement, VolumeSpec
+from pyswarm_core.templates.context import is_template
+from pyswarm_core.volumes.drivers import LOCAL
+from pyswarm_core.volumes.mounts import Driver, Mount
+from pyswarm_core.volumes.volume import (
+    Volume,
+    VolumeId,
+    VolumePlacement,
+    VolumeSpec,
+    default_placement,
+)
 
 
 def volume_named(state: State, name: str) -> Volume | None:
@@ -33,24 +41,68 @@ def may_be_unreadable(state: State, name: str) -> bool:
     )
 
 
-def is_home(state: State, service: Service, node_id: NodeId) -> bool:
-    """Whether the node has the only copy of a volume that the service's tasks mount."""
+def leaves_volumes(service: Service) -> bool:
+    """Whether its tasks may start without the data of volumes, on copies of other nodes."""
+    return service.spec.task_template.placement.leaves_volumes
+
+
+def may_leave(state: State, service: Service, name: str) -> bool:
+    """Whether its tasks may start without the data of the volume of that name. Then the volume has
+    several copies, for everybody: so not while another service relies on its data.
+    """
+    return leaves_volumes(service) and next(relying(state, service, name), None) is None
+
+
+def relying(state: State, service: Service, name: str) -> Iterator[Service]:
+    """The other services that mount the volume of that name and do not start without its data."""
+    for service_id in state.copies.mounting(name):
+        other = state.services.get(service_id)
+        if other is None or other.id == service.id or other.removing or leaves_volumes(other):
+            continue
+        specs = (other.spec, *[one.spec for one in other.previous_specs])
+        if any(name in volumes_of_spec(state, other, spec) for spec in specs):
+            yield other
+
+
+def is_home(state: State, service: Service, task: Task) -> bool:
+    """Whether the task's node has the only copy of a volume that the next task of its slot mounts,
+    too, and may not do without.
+    """
+    names = task_volumes(state, service, service.spec, task.slot, task.node_id)
     return any(
-        volume is not None and volume.home == node_id
-        for name in service.spec.task_template.volumes
+        volume is not None
+        and volume.home == task.node_id
+        and not may_leave(state, service, volume.spec.name)
+        for name in names
         for volume in (volume_named(state, name),)
     )
 
 
+def has_files(state: State, service: Service, task: Task) -> bool:
+    """Whether the task has files that the next one of its slot will have."""
+    names = task_volumes(state, service, service.spec, task.slot, task.node_id)
+    volumes = (volume_named(state, name) for name in names)
+    return is_home(state, service, task) or any(one and one.spec.is_shared for one in volumes)
+
+
 def writes_alone(state: State, service: Service) -> bool:
-    """Whether the service's tasks write to a volume with one copy: a slot's next task would write
-    to the same files as the one before it.
+    """Whether the service's tasks write to a volume with one copy, or to one that every node
+    reaches: a slot's next task would write to the same files as the one before it. So it is with
+    volumes that slots have for themselves.
     """
     return any(
-        not mount.read_only and (volume := volume_named(state, mount.volume)) and volume.home
+        not mount.read_only and _has_one_copy(state, service, mount)
         for mount in service.spec.task_template.container_spec.mounts
-        if mount.volume
     )
+
+
+def _has_one_copy(state: State, service: Service, mount: Mount) -> bool:
+    if is_template(mount.volume):
+        return not (service.spec.mode.per_node or leaves_volumes(service))
+    volume = volume_named(state, mount.volume)
+    if volume is None or may_leave(state, service, mount.volume):
+        return False
+    return bool(volume.home) or volume.spec.is_shared
 
 
 class VolumeBook:
@@ -66,19 +118,43 @@ class VolumeBook:
         """The volume of that name."""
         return self._changed.get(name) or volume_named(self._state, name)
 
-    def homeless(self, service: Service, template: TaskSpec) -> bool:
-        """Whether a volume of the template has no copy yet and will have one alone."""
-        return any(self._has_no_home(service, name) for name in template.volumes)
+    def homeless(self, service: Service, names: Iterable[str]) -> bool:
+        """Whether one of these volumes has no copy yet and will have one alone."""
+        return any(self._has_no_home(service, name) for name in names)
+
+    def without_home(self, service: Service, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of the volumes that have no copy yet and will have one alone."""
+        return tuple(name for name in names if self._has_no_home(service, name))
+
+    def homes_of(self, names: Iterable[str]) -> tuple[NodeId, ...]:
+        """The nodes on which alone a task may run that mounts these volumes; none: on any."""
+        found = (self.named(name) for name in names)
+        return tuple(sorted({one.home for one in found if one is not None and one.home}))
+
+    def kept(self, service: Service, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of the volumes without whose data the service's tasks do not start, although they
+        do without that of others.
+        """
+        if not leaves_volumes(service):
+            return ()
+        return tuple(one for one in names if not may_leave(self._state, service, one))
+
+    def restricted(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of the volumes that have work, or that a node has yet to delete."""
+        found = ((name, self.named(name)) for name in names)
+        return tuple(n for n, one in found if one is not None and (one.work or one.leaving))
 
     def _has_no_home(self, service: Service, name: str) -> bool:
         volume = self.named(name)
         if volume is None:
-            return not service.spec.mode.per_node
-        return volume.spec.placement is VolumePlacement.PINNED and not volume.copies
+            return first_placement(service, name) is VolumePlacement.PINNED
+        if volume.copies or volume.spec.placement is not VolumePlacement.PINNED:
+            return False
+        return not may_leave(self._state, service, name)
 
-    def take(self, service: Service, template: TaskSpec, nodes: Sequence[NodeId]) -> None:
-        """Tasks of the template are placed on these nodes: its volumes have copies there."""
-        for mount in template.container_spec.mounts:
+    def take(self, service: Service, mounts: Iterable[Mount], nodes: Sequence[NodeId]) -> None:
+        """Tasks with these mounts are placed on these nodes: their volumes have copies there."""
+        for mount in mounts:
             if mount.volume and nodes:
                 self._add_copies(service, mount, nodes)
 
@@ -97,7 +173,13 @@ class VolumeBook:
                 copies=copies,
             )
         elif copies != had:
-            self._changed[mount.volume] = replace(old, copies=copies)
+            spec = old.spec
+            if len(copies) > 1:  # a service that leaves its volumes took it to another node
+                spec = replace(spec, placement=VolumePlacement.ANY)
+            forgotten = tuple(one for one in old.forgotten if one not in copies)
+            self._changed[mount.volume] = replace(
+                old, copies=copies, spec=spec, forgotten=forgotten
+            )
 
     def changed(self) -> tuple[Volume, ...]:
         """The volumes that this decision created, or gave copies."""
@@ -105,27 +187,51 @@ class VolumeBook:
 
 
 def first_spec(service: Service, mount: Mount) -> VolumeSpec:
-    """The spec of a volume that a mount creates; it belongs to the stack of the service."""
+    """The spec of a volume that a mount creates; it belongs to the stack of the service, whatever
+    the labels of the mount say: a user of one stack puts no volume into another one.
+    """
     options = mount.volume_options
     stack = service.spec.labels.get(STACK_LABEL)
     labels = {STACK_LABEL: stack} if stack else {}
-    is_global = service.spec.mode.per_node
+    driver = _driver(mount)
     return VolumeSpec(
         name=mount.volume,
-        driver=(options.driver_config.name if options else "") or LOCAL,
-        driver_opts=options.driver_config.options if options else {},
-        labels=labels | (options.labels if options else {}),
-        placement=VolumePlacement.ANY if is_global else VolumePlacement.PINNED,
+        driver=driver.name,
+        driver_opts=driver.options,
+        labels=(options.labels if options else {}) | labels,
+        placement=first_placement(service, mount.volume),
     )
 
 
-def removed(volume: Volume, nodes: Iterable[NodeId]) -> Volume | None:
-    """The volume marked for removal, with its copies on nodes that exist (`nodes`); None if there
-    are none: then it is removed at once.
+def first_placement(service: Service, name: str) -> VolumePlacement:
+    """That of a volume which the service creates with this name."""
+    template = service.spec.task_template
+    if named := template.placement.volumes:
+        return VolumePlacement(named)
+    if service.spec.mode.per_node:
+        return VolumePlacement.ANY
+    mounts = (one for one in template.container_spec.mounts if one.volume == name)
+    driver = _driver(next(mounts, None))
+    return default_placement(driver.name, driver.options)
+
+
+def _driver(mount: Mount | None) -> Driver:
+    """The driver of a volume that the mount creates."""
+    options = mount.volume_options if mount is not None else None
+    driver = options.driver_config if options is not None else Driver()
+    return driver if driver.name else replace(driver, name=LOCAL)
+
+
+def removed(volume: Volume, nodes: Container[NodeId]) -> Volume | None:
+    """The volume marked for removal, with all that nodes that exist (`nodes`) may have of it as
+    copies; None if there are none: then it is removed at once.
     """
-    known = frozenset(nodes)
-    copies = tuple(one for one in volume.copies if one in known)
-    return replace(volume, removing=True, copies=copies) if copies else None
+    work = volume.work
+    had = (*volume.copies, *volume.leaving, *volume.forgotten, work.to if work else NodeId(""))
+    copies = tuple(dict.fromkeys(one for one in had if one in nodes))
+    if not copies:
+        return None
+    return replace(volume, removing=True, copies=copies, leaving=(), forgotten=(), work=None)
 
 
 def left_behind(state: State, service: Service) -> Iterator[Volume]:

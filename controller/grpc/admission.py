@@ -40,16 +40,18 @@ from pyswarm_core.limits import (
     STREAMS_MAX,
     STREAMS_PER_CALLER,
 )
-from pyswarm_core.streams.requests import OPERATIONS
+from pyswarm_core.streams.requests import ALL_OPERATIONS
 
 LASTING = frozenset(
     (
         *"WatchService Events ListAudit Logs Stats PullImage WaitContainer".split(),
-        *(one.method for one in OPERATIONS),
+        *(one.method for one in ALL_OPERATIONS),
     )
 )
 """Calls that may stay open; all others count as requests, lists too."""
-OF_HOSTS = frozenset(f"{DISPATCHER}{name}" for name in ("Join", "RenewCertificate", "Leave"))
+OF_HOSTS = frozenset(
+    f"{DISPATCHER}{name}" for name in ("Join", "RenewCertificate", "Leave", "FetchPayload")
+)
 """Calls of hosts with one request; the dispatcher counts the streams of agents."""
 REQUEST_TIMEOUT_S = 10.0
 """The time in which a caller has to send its request."""

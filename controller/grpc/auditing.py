@@ -26,6 +26,7 @@ from pyswarm_core.errors import Exhausted, PermissionDenied, PyswarmError, Unava
 from pyswarm_core.kinds import KINDS, SERVICE
 from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.state import State
+from pyswarm_core.streams.requests import ALL_OPERATIONS
 
 UNLOCK = "swarm unlock"
 """Of a locked controller, which records it once it leads."""
@@ -40,6 +41,16 @@ CHANGES: Mapping[str, str] = MappingProxyType(
         "RemoveNode": "node rm",
         "CreateNetwork": "network create",
         "CreateVolume": "volume create",
+        "MoveVolume": "volume move",
+        "CancelVolumeMove": "volume move --cancel",
+        "ForgetVolume": "volume forget",
+        "CreateSecret": "secret create",
+        "UpdateSecret": "secret update",
+        "CreateConfig": "config create",
+        "UpdateConfig": "config update",
+        "ApplyStack": "stack deploy",
+        "RollbackStack": "stack rollback",
+        "RemoveStack": "stack rm",
         "CreateUser": "user create",
         "UpdateUser": "user update",
         "CreateUserToken": "user token",
@@ -63,8 +74,16 @@ ACTIONS: Mapping[str, str] = MappingProxyType(
         "CopyOut": "cp",
         "CopyIn": "cp",
         "Export": "export",
+        "ReadVolume": "volume backup",
+        "WriteVolume": "volume restore",
+        "WriteRegistry": "image push",
+        "CollectRegistry": "system prune",
         "PullImage": "image pull",
         "RemoveImage": "image rm",
+        "PruneImages": "image prune",
+        "SaveImage": "image save",
+        "BuildImage": "image build",
+        "PushImage": "image push",
         "IssueUserCertificate": "user certificate",
         "GetJoinToken": "swarm join-token",
         "GetScrapeToken": "swarm scrape-token",
@@ -73,7 +92,7 @@ ACTIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 """The verbs of calls that act on hosts or disclose a credential, and change no stored object."""
-BEGUN = frozenset({"Exec", "Attach", "PortForward", "CopyOut", "CopyIn", "Export"})
+BEGUN = frozenset(one.method for one in ALL_OPERATIONS)
 """Those of them that are recorded when they begin, with what was requested."""
 ROTATIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -99,6 +118,7 @@ READS = frozenset(
         "ListNodes",
         "GetNetwork",
         "TraceNetwork",
+        "GetVolumeMoves",
         "GetObject",
         "ListObjects",
         "ListUserTokens",
@@ -108,6 +128,10 @@ READS = frozenset(
         "Logs",
         "Stats",
         "ListImages",
+        "InspectImage",
+        "ReadRegistry",
+        "ListRegistry",
+        "GetRegistryUsage",
     }
 )
 """Calls of users that change nothing: they have a record only if they are denied."""

@@ -11,8 +11,9 @@ leader's address, as the methods themselves do.
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -24,7 +25,7 @@ from controller.grpc.auditing import record_refusal
 from controller.grpc.callers import set_caller
 from controller.grpc.calls import Context, handler_kind
 from controller.grpc.opencalls import Identity, OpenCalls, expired
-from controller.grpc.peers import certificate_of, require_fleet, require_trusted
+from controller.grpc.peers import certificate_of, require_fleet, require_private, require_trusted
 from controller.identity.ca import Parsed
 from controller.identity.caller import ANONYMOUS, ROOT, Caller, CallerKind
 from controller.identity.cluster import issuer_key_of, trusted_issuers
@@ -55,7 +56,7 @@ def never_renewed(_: Node) -> Instant:
 
 class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no generic at run time
     """Sets the caller of each call. `renewed_until` returns the end of a node's newest certificate:
-    its open session is valid as long.
+    its open session is valid as long. Who calls on one of `sockets` is root.
     """
 
     def __init__(
@@ -63,10 +64,12 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         leadership: Leadership,
         clock: Clock,
         renewed_until: Callable[[Node], Instant] = never_renewed,
+        sockets: Iterable[Path] = (),
     ) -> None:
         self._leadership = leadership
         self._clock = clock
         self._renewed_until = renewed_until
+        self._sockets = tuple(sockets)
         self.calls = OpenCalls(clock, self._ends_at, self._require_trusted)
         """Its `changed` is to be called with changed users and nodes."""
 
@@ -115,6 +118,7 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         peer, certificate = context.peer(), certificate_of(context)
         if certificate is None:
             if peer.startswith("unix:"):
+                require_private(self._sockets)
                 return Identity(ROOT)
             raise PermissionDenied(
                 "this connection has no client certificate: without one of its own a caller uses"

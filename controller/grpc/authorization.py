@@ -13,7 +13,7 @@ import grpc
 
 from controller.api.permissions import authorize_request, current, sees
 from controller.api.queries.lookup import Ambiguous
-from controller.brain.slices import finish
+from controller.brain.slices import Slices, finish
 from controller.grpc.callers import current_caller, set_check
 from controller.grpc.calls import Context, cause_of, handler_kind
 from controller.identity.caller import Caller, CallerKind
@@ -22,8 +22,8 @@ from controller.leader.leadership import Leadership
 from pyswarm_core.state import State
 
 _NO_OBJECTS = (Named.NOTHING, Named.FLEET)
-_LOOKED_UP = (Named.PROGRAM, Named.FILES)
-"""The task is looked up also for callers that are not limited to stacks, unless they are admins;
+_LOOKED_UP = (Named.PROGRAM, Named.FILES, Named.NEW_STACK)
+"""Objects are looked up also for callers that are not limited to stacks, unless they are admins;
 that may take many slices."""
 
 
@@ -72,8 +72,8 @@ class Authorization(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no 
         else:
             authorized = finish(work)
 
-        def check(state: State) -> None:
-            finish(authorize_request(current(caller, state), method, authorized, state))
+        def check(state: State) -> Slices[object]:
+            return authorize_request(current(caller, state), method, authorized, state)
 
         set_check(check)
         return authorized

@@ -6,20 +6,22 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TypeVar
 
+from controller.brain.slices import Slices
 from controller.identity.caller import ANONYMOUS, Caller
-from controller.leader.leadership import Mutation
+from controller.leader.leadership import Mutation, in_slices
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import IdSource
 from pyswarm_core.state import State
 
 T = TypeVar("T")
-Check = Callable[[State], None]
+Check = Callable[[State], Slices[object]]
 """Raises an error unless the caller may still make its request."""
 
 
-def _allows(_: State) -> None:
-    pass
+def _allows(_: State) -> Slices[object]:
+    yield from ()
+    return None
 
 
 _caller: ContextVar[Caller] = ContextVar("caller", default=ANONYMOUS)
@@ -47,8 +49,8 @@ def checked(mutation: Mutation[T]) -> Mutation[T]:
     """
     check = _check.get()
 
-    def change(state: State, now: Instant, ids: IdSource) -> tuple[Writes, T]:
-        check(state)
-        return mutation(state, now, ids)
+    def change(state: State, now: Instant, ids: IdSource) -> Slices[tuple[Writes, T]]:
+        yield from check(state)
+        return (yield from in_slices(mutation(state, now, ids)))
 
     return change

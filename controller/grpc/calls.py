@@ -15,13 +15,16 @@ import msgspec
 from google.protobuf.message import Message
 
 from controller.grpc.streams import passing
+from controller.identity.policy import CONTROL
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.status import code_of
-from pyswarm_core.codec import from_proto
+from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.docker.units import human_size
 from pyswarm_core.errors import InvalidArgument, PyswarmError
 from pyswarm_core.ids import IdSource, short
 from pyswarm_core.limits import REQUEST_BYTES_MAX, TUNNEL_FRAME_BYTES
+from pyswarm_core.payloads.limits import PAYLOAD_REQUEST_BYTES_MAX
+from pyswarm_core.stacks.limits import STACK_REQUEST_BYTES_MAX
 
 STREAMS_OF_AGENTS = frozenset({"/pyswarm.v1.Dispatcher/Session", "/pyswarm.v1.Dispatcher/Tunnel"})
 DETAILS_MAX = 2_000
@@ -73,6 +76,16 @@ def in_turn(write: Write) -> Write:
             await write(message)
 
     return write_in_turn
+
+
+def sent(context: Context, message: type[Message]) -> Callable[[msgspec.Struct], Awaitable[None]]:
+    """Sends views as messages of this type, one at a time."""
+    write = in_turn(context.write)
+
+    async def send(view: msgspec.Struct) -> None:
+        await write(to_proto(view, message()))
+
+    return send
 
 
 class ErrorsToStatus(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no generic at run time
@@ -155,8 +168,17 @@ def handler_kind(
             return grpc.stream_stream_rpc_method_handler, handler.stream_stream
 
 
+_WITH_DATA = frozenset(
+    f"{CONTROL}{name}" for name in ("CreateSecret", "UpdateSecret", "CreateConfig", "UpdateConfig")
+)
+
+
 def _bytes_max(method: str) -> int:
-    return TUNNEL_FRAME_BYTES if method in STREAMS_OF_AGENTS else REQUEST_BYTES_MAX
+    if method in STREAMS_OF_AGENTS:
+        return TUNNEL_FRAME_BYTES
+    if method == f"{CONTROL}ApplyStack":
+        return STACK_REQUEST_BYTES_MAX
+    return PAYLOAD_REQUEST_BYTES_MAX if method in _WITH_DATA else REQUEST_BYTES_MAX
 
 
 def _decoder(decode: Callable[[bytes], object], bytes_max: int) -> Callable[[bytes], object]:

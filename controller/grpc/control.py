@@ -19,7 +19,6 @@ from controller.api.changes.removal import remove_object
 from controller.api.changes.scraping import rotate_scrape_token
 from controller.api.changes.tasks import restart_task
 from controller.api.images import digests
-from controller.api.images import nodes as images
 from controller.api.logs import gather
 from controller.api.logs.parts import LogPart
 from controller.api.permissions import sees, sees_event
@@ -33,13 +32,18 @@ from controller.api.settings import Autolock
 from controller.api.stats import gather as stats
 from controller.api.tracing import trace
 from controller.grpc.callers import current_caller
-from controller.grpc.calls import Context, in_turn, read
+from controller.grpc.calls import Context, in_turn, read, sent
 from controller.grpc.parts import parts
 from controller.grpc.servicers.containers import ContainerCalls
+from controller.grpc.servicers.images import ImageCalls
+from controller.grpc.servicers.payloads import PayloadCalls
+from controller.grpc.servicers.registry import RegistryCalls
+from controller.grpc.servicers.stacks import StackCalls
+from controller.grpc.servicers.volumes import VolumeCalls
 from controller.grpc.streams.calls import StreamCalls
-from controller.grpc.users import UserCalls
 from controller.identity.caller import Caller, Role
 from controller.leader.leadership import Leadership
+from controller.registry.registry import FleetRegistry, NoRegistry
 from pyswarm_core.api.v1 import audit_pb2, stats_pb2
 from pyswarm_core.api.v1 import containers_pb2 as cp
 from pyswarm_core.api.v1 import control_pb2 as pb
@@ -63,7 +67,15 @@ EVENTS_ENCODED = 1_000
 """Events kept as messages: those that many streams receive at about the same time."""
 
 
-class Control(UserCalls, ContainerCalls, StreamCalls):
+class Control(
+    ImageCalls,
+    VolumeCalls,
+    ContainerCalls,
+    PayloadCalls,
+    RegistryCalls,
+    StackCalls,
+    StreamCalls,
+):
     """Serves users. `routes` returns the host's routes, which no network's subnet may overlap."""
 
     def __init__(
@@ -73,11 +85,14 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
         facts: ControllerFacts,
         routes: Callable[[], Sequence[str]],
         autolock: Autolock,
+        *,
+        registry: FleetRegistry | NoRegistry | None = None,
     ) -> None:
         super().__init__(leadership, clock)
         self._facts = facts
         self._routes = routes
         self._autolock = autolock
+        self._registry = registry or NoRegistry()
 
     async def GetInfo(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoReply:
         return to_proto(info(self._leadership, self._facts), pb.GetInfoReply())
@@ -180,7 +195,7 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
         await self._list(found, pb.ListServicesReply, "services", context)
 
     async def WatchService(self, request: pb.WatchServiceRequest, context: Context) -> None:  # type: ignore[override]
-        send = _sent(context, pb.ServiceProgress)
+        send = sent(context, pb.ServiceProgress)
         await streams.watch_service(self._leadership, request.ref, send, follow=request.follow)
 
     # Tasks
@@ -353,22 +368,6 @@ class Control(UserCalls, ContainerCalls, StreamCalls):
         query = read(stats.StatsQuery, request)
         await stats.send_stats(self._leadership, query, shown, send)
 
-    async def PullImage(self, request: pb.PullImageRequest, context: Context) -> None:  # type: ignore[override]
-        send = _sent(context, pb.NodeImageProgress)
-        await images.pull_image(self._leader(), read(images.Pull, request), send)
-
-    async def ListImages(self, request: pb.ListRequest, context: Context) -> None:  # type: ignore[override]
-        write = in_turn(context.write)
-
-        async def send(told: images.ImagesOfNode) -> None:
-            await write(pb.ListImagesReply(nodes=[_images(told)]))
-
-        await images.list_images(self._leader(), request.filters, send)
-
-    async def RemoveImage(self, request: pb.RefRequest, context: Context) -> pb.ListImagesReply:
-        removed = await images.remove_image(self._leader(), request.ref)
-        return pb.ListImagesReply(nodes=map(_images, removed))
-
     # Certificates
 
     async def GetCa(self, request: pb.GetCaRequest, context: Context) -> pb.CaReply:
@@ -452,17 +451,3 @@ def _logs_reply(told: LogPart) -> pb.LogsReply:
         lines=lines,
         of_service=told.of_service,
     )
-
-
-def _images(told: images.ImagesOfNode) -> pb.NodeImages:
-    return pb.NodeImages(**msgspec.structs.asdict(told))
-
-
-def _sent(context: Context, message: type[Message]) -> streams.Send[msgspec.Struct]:
-    """Sends views as messages of this type, one at a time."""
-    write = in_turn(context.write)
-
-    async def send(view: msgspec.Struct) -> None:
-        await write(to_proto(view, message()))
-
-    return send

@@ -20,10 +20,10 @@ from controller.api.changes.certificates import (
     proven_node,
     rejoining,
     renewed,
-    require_key,
     require_newest_key,
 )
-from controller.api.changes.joining import JoinRequest, bounded, greet, join, member, role_of
+from controller.api.changes.joining import JoinRequest, bounded, greet, join, role_of
+from controller.api.changes.moving.measured import measured
 from controller.api.changes.nodes import drain_node
 from controller.api.changes.reported import Reports, clock_fault, faults
 from controller.api.changes.volumes import copies_of, copies_removed
@@ -35,10 +35,11 @@ from controller.grpc.calls import Context, read, received
 from controller.grpc.peers import (
     address_of,
     agent_of,
+    calling_node,
     certificate_of,
     require_fleet,
-    require_trusted,
 )
+from controller.grpc.servicers.payloads import PayloadsOfNodes
 from controller.grpc.tunnels import GrpcTunnel
 from controller.identity.ca import Subject, Unit, key_digest, public_key_of
 from controller.identity.caller import CONTROLLER
@@ -47,17 +48,18 @@ from controller.leader.loop import Loop
 from controller.leader.sessions import Message, NodeSession
 from controller.leader.slicing import RateLimiter
 from pyswarm_core.aio.logs import EventLog
-from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.clock import Clock, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Exhausted, InvalidArgument, Unavailable, invalid
 from pyswarm_core.identity.trust import AGENT_NAME
 from pyswarm_core.ids import IdSource, NodeId, short
+from pyswarm_core.images.disk import ImageDisk, checked
 from pyswarm_core.indexes.columns import unpack_statuses
 from pyswarm_core.limits import HELLOS_PER_SECOND, PROTOCOL, STATUSES_MAX, STATUSES_PER_MESSAGE
 from pyswarm_core.objects import Cluster, Node, NodeDescription, NodeFault, TaskStatus
 from pyswarm_core.state import State
-from pyswarm_core.volumes.volume import VolumeId
+from pyswarm_core.volumes.volume import MeasuredVolume, VolumeId
 
 _log = EventLog("controller.dispatcher")
 
@@ -100,7 +102,7 @@ class Leading(Protocol):
         ...
 
 
-class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
+class Dispatcher(PayloadsOfNodes):
     """Serves agents while this controller leads; names the leader otherwise.
 
     `strangers` counts the calls that have not shown yet that they come from an agent of the fleet.
@@ -192,6 +194,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         )
         return dispatcher_pb2.LeaveReply(tasks=left)
 
+    def _current_state(self) -> State:
+        return self._leading.current().state
+
     def _proven(
         self,
         state: State,
@@ -206,7 +211,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             return rejoining(state, _rejoin(request), now)
         if request.former_certificate:
             return proven_node(state, _proof(request), now)
-        node = _calling(state, context)
+        node = calling_node(state, context)
         if (shown := certificate_of(context)) is not None:
             require_newest_key(node, shown.key_digest, requested)
         return node.id
@@ -220,7 +225,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 await self._redirect(context)
                 return
             require_fleet(certificate_of(context), loop.state.cluster.id)
-            node = _calling(loop.state, context)
+            node = calling_node(loop.state, context)
         async with self._line(node.id):
             loop = await self._elected()
             session = _open(loop, context, hello) if loop else None
@@ -339,11 +344,20 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 told_faults = [read(NodeFault, one) for one in message.heartbeat.faults]
                 if skewed := clock_fault(message.heartbeat.clock, self._clock.now()):
                     told_faults.insert(0, skewed)
-                loop.faults(node_id, faults(loop.state, told_faults))
+                disk = checked(read(ImageDisk, message.heartbeat.image_disk))
+                loop.faults(node_id, faults(loop.state, told_faults), disk)
             case "probe_result":
                 probed = message.probe_result
                 about = NodeId(probed.node_id)
                 loop.node_watch.reported(node_id, about, answered=probed.answered)
+            case "measured_volumes":
+                told_volumes = [
+                    read(MeasuredVolume, one) for one in message.measured_volumes.volumes
+                ]
+                now = self._clock.now()
+                loop.observe_volumes(measured(loop.state, node_id, told_volumes, now))
+            case "found_sources":
+                loop.sources.found(node_id, message.found_sources)
             case _:
                 pass  # a word of a newer agent
 
@@ -404,15 +418,6 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         return True
 
 
-def _calling(state: State, context: Context) -> Node:
-    """The node whose agent calls. Raises PermissionDenied, NotFound."""
-    node = member(state, agent_of(context))
-    if (shown := certificate_of(context)) is not None:
-        require_trusted(shown, state.cluster)
-        require_key(node, shown.key_digest)
-    return node
-
-
 async def _hello(context: Context, receiving: Receiving) -> dispatcher_pb2.Hello:
     try:
         async with asyncio.timeout(HELLO_TIMEOUT_S), receiving.place(counted_as(context)):
@@ -463,13 +468,13 @@ def _rejoin(request: dispatcher_pb2.RenewCertificateRequest) -> Rejoin:
 
 
 def _open(loop: Loop, context: Context, hello: dispatcher_pb2.Hello) -> NodeSession:
-    node_id, peer = _calling(loop.state, context).id, address_of(context)
+    node_id, peer = calling_node(loop.state, context).id, address_of(context)
     description = read(NodeDescription, hello.description)
     greeted = greet(loop.state, node_id, description, hello.addr, hello.addrs6)
     session = loop.opened(node_id)
     session.peer = peer
     loop.hello(node_id, replace(greeted, peer=peer))
-    return session
+    return loop.sources.opened(session)
 
 
 def _intake(loop: Loop, node_id: NodeId, statuses: list[TaskStatus]) -> None:

@@ -1,15 +1,22 @@
 """Whom a connection's certificate names. SHELL over gRPC; gRPC has verified the certificate."""
 
+import os
+from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+from pathlib import Path
+from stat import S_IMODE
 from urllib.parse import unquote
 
+from controller.api.changes.certificates import require_key
+from controller.api.changes.joining import member
 from controller.grpc.calls import Context
 from controller.identity.ca import Parsed, Unit, parse
 from controller.identity.cluster import trusted_issuers
 from pyswarm_core.errors import PermissionDenied, quoted
 from pyswarm_core.ids import NodeId
-from pyswarm_core.objects import Cluster
+from pyswarm_core.objects import Cluster, Node
+from pyswarm_core.state import State
 
 TLS = "TLSv1.3"
 PARSED = 4_096
@@ -42,6 +49,31 @@ def address_of(context: Context) -> str:
         return ""
     mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
     return str(mapped or found)
+
+
+def sockets_of(listen: Iterable[str]) -> tuple[Path, ...]:
+    """The files of the Unix sockets among the addresses."""
+    names = (one.removeprefix("unix:") for one in listen if one.startswith("unix:"))
+    return tuple(Path(name.removeprefix("//")) for name in names)
+
+
+def require_private(sockets: Iterable[Path]) -> None:
+    """Raise PermissionDenied while another user than root and this controller's may open one of
+    them. gRPC shows no credentials of a peer: the kernel compares them with the file's owner and
+    mode when a caller connects. A file that is gone opens nothing.
+    """
+    for path in sockets:
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            continue
+        mode = S_IMODE(found.st_mode)
+        if mode & 0o177 or found.st_uid not in (0, os.geteuid()):
+            raise PermissionDenied(
+                f"socket {quoted(str(path))} has mode {mode:04o} and owner {found.st_uid}: others"
+                f" may open it, so its callers are not root. Run `chown {os.geteuid()} {path}` and"
+                f" `chmod 600 {path}`, and restart the controller, which closes what they opened"
+            )
 
 
 def agent_of(context: Context) -> NodeId:
@@ -77,3 +109,12 @@ def require_trusted(certificate: Parsed | None, cluster: Cluster) -> None:
 @lru_cache(PARSED)
 def _parsed(pem: bytes) -> Parsed:
     return parse(pem)
+
+
+def calling_node(state: State, context: Context) -> Node:
+    """The node whose agent calls. Raises PermissionDenied, NotFound."""
+    node = member(state, agent_of(context))
+    if (shown := certificate_of(context)) is not None:
+        require_trusted(shown, state.cluster)
+        require_key(node, shown.key_digest)
+    return node

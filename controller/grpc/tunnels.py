@@ -89,6 +89,27 @@ def clean(message: Message) -> None:
                 value[:] = [printable(one) for one in value]
             else:
                 setattr(message, field.name, printable(value))
-        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+        elif field.type != FieldDescriptor.TYPE_MESSAGE:
+            continue
+        elif _is_map(field):
+            _clean_map(value)
+        else:
             for one in value if repeated else (value,):
                 clean(one)
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+def _clean_map(found: Any) -> None:
+    """The same of a map, whose keys may be texts too."""
+    for key, value in list(found.items()):
+        if isinstance(value, Message):
+            clean(value)
+        elif isinstance(value, str) and value != printable(value):
+            found[key] = printable(value)
+        if isinstance(key, str) and key != printable(key):
+            if not isinstance(value, Message):
+                found.setdefault(printable(key), found[key])
+            del found[key]

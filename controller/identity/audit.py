@@ -22,11 +22,13 @@ from pyswarm_core.identity.limits import AUDIT_RECORD_BYTES, AUDIT_VALUE_BYTES
 from pyswarm_core.identity.users import User, UserToken
 from pyswarm_core.ids import short
 from pyswarm_core.keys import chunk_of
-from pyswarm_core.kinds import CLUSTER, KINDS, Kind, kind_of, split_name
+from pyswarm_core.kinds import CLUSTER, KINDS, SERVICE, STACK, Kind, kind_of, split_name
 from pyswarm_core.model import docker_name
 from pyswarm_core.objects import Object, Service, Task, clipped
 from pyswarm_core.specs import ReplicatedMode, ServiceSpec
+from pyswarm_core.stacks.stack import Stack
 from pyswarm_core.state import State
+from pyswarm_core.volumes.volume import Volume
 
 T = TypeVar("T")
 replace = msgspec.structs.replace
@@ -96,10 +98,10 @@ def _signed(state: State, item: Object, author: Author | None) -> Object:
 
 
 def target_of(state: State, writes: Writes) -> Target | None:
-    """What the change is about: the object that it puts last, as others are prerequisites; else
-    what it removes, the cluster, or a task. None: it changes nothing.
+    """What the change is about: what it removes, as others lose something with it; else the object
+    that it puts last, as others are prerequisites, the cluster, or a task. None: nothing changes.
     """
-    if writes.objects:
+    if _puts_its_target(writes):
         return _object_target(state, writes.objects[-1])
     if writes.removed:
         kind_name, object_id = split_name(writes.removed[0])
@@ -120,9 +122,22 @@ def target_of(state: State, writes: Writes) -> Target | None:
     return None
 
 
+def _puts_its_target(writes: Writes) -> bool:
+    """Whether the object that is put last is what the change is about: nothing is removed, or older
+    versions of it are.
+    """
+    if not writes.removed or not writes.objects:
+        return bool(writes.objects)
+    kind_name, _ = split_name(writes.removed[0])
+    return kind_of(writes.objects[-1]).name == kind_name
+
+
 def names_beside(writes: Writes) -> tuple[str, ...]:
-    """The objects that a change puts along with its target."""
-    return tuple(kind_of(item).object_name(item.id) for item in writes.objects[:-1])
+    """The objects that a change puts or removes along with its target."""
+    put = tuple(kind_of(item).object_name(item.id) for item in writes.objects)
+    if _puts_its_target(writes):
+        return (*put[:-1], *writes.removed)
+    return (*put, *writes.removed[1:])
 
 
 def _object_target(state: State, item: Object) -> Target:
@@ -142,7 +157,8 @@ def _task_target(state: State, old: Task | None, new: Task | None) -> Target:
 
 def record_of(state: State, writes: Writes, target: Target, bare: AuditRecord) -> AuditRecord:
     """The bare record with the changed fields, computed with the state before the change."""
-    return _with_changes(bare, (*_changes(target), *_beside(state, writes, target)))
+    of_stack = _of_stack(state, writes) if target.kind == STACK.name else ()
+    return _with_changes(bare, (*_changes(target), *_beside(state, writes, target), *of_stack))
 
 
 def bare_record_of(target: Target, caller: Caller, now: Instant, verb: str = "") -> AuditRecord:
@@ -233,11 +249,28 @@ def _changes(target: Target) -> Iterator[FieldChange]:
         yield FieldChange(field="DesiredState", before=before, after=new.desired_state.word)
     if not isinstance(new, Object):
         return
+    if isinstance(new, Stack):
+        before = str(old.spec_version) if isinstance(old, Stack) else ""
+        yield FieldChange(field="SpecVersion", before=before, after=str(new.spec_version))
+        return
     kind = kind_of(new)
     shown: Any = kind.shown(new)
     known: Any = kind.shown(old) if isinstance(old, Object) else None
     yield from differences(known.spec if known else None, shown.spec)
     yield from _secrets(kind, old, new)
+    if isinstance(old, Volume) and isinstance(new, Volume):
+        yield from _moves(old, new)
+
+
+def _moves(old: Volume, new: Volume) -> Iterator[FieldChange]:
+    """Where a volume is moved, and the ids of nodes whose copies it has or gave up."""
+    for field, before, after in (
+        ("Move.To", old.work.to if old.work else "", new.work.to if new.work else ""),
+        ("Copies", ",".join(old.copies), ",".join(new.copies)),
+        ("Forgotten", ",".join(old.forgotten), ",".join(new.forgotten)),
+    ):
+        if before != after:
+            yield FieldChange(field=field, before=before, after=after)
 
 
 def _secrets(kind: Kind[Any, Any], old: object, new: Object) -> Iterator[FieldChange]:
@@ -271,7 +304,7 @@ def _masked(value: Any) -> str:
 
 def _beside(state: State, writes: Writes, target: Target) -> Iterator[FieldChange]:
     """The other objects that the change creates, changes or removes."""
-    for item in writes.objects[:-1]:
+    for item in writes.objects if writes.removed else writes.objects[:-1]:
         kind = kind_of(item)
         word = "created" if item.id not in state.of(kind) else "updated"
         yield FieldChange(field=f"{kind.name} {kind.title(item)}", after=word)
@@ -281,6 +314,14 @@ def _beside(state: State, writes: Writes, target: Target) -> Iterator[FieldChang
             old = state.of(KINDS[kind_name]).get(object_id)
             title = KINDS[kind_name].title(old) if old else object_id
             yield FieldChange(field=f"{kind_name} {title}", after="removed")
+
+
+def _of_stack(state: State, writes: Writes) -> Iterator[FieldChange]:
+    """What changes in the services of a stack that exist."""
+    for service in writes.of(SERVICE):
+        old = state.services.get(service.id)
+        if old is not None and old.spec != service.spec:
+            yield from differences(old.spec, service.spec, f"service {service.spec.name} ")
 
 
 def _with_changes(record: AuditRecord, changes: Iterable[FieldChange]) -> AuditRecord:
@@ -304,6 +345,9 @@ def _with_changes(record: AuditRecord, changes: Iterable[FieldChange]) -> AuditR
     kept: list[FieldChange] = []
     omitted = 0
     for change in changes:
+        if omitted:
+            omitted += 1
+            continue
         short = FieldChange(
             field=clipped(change.field, AUDIT_VALUE_BYTES),
             before=clipped(change.before, AUDIT_VALUE_BYTES),
@@ -312,7 +356,7 @@ def _with_changes(record: AuditRecord, changes: Iterable[FieldChange]) -> AuditR
         left -= _CHANGE_BYTES + sum(
             len(text.encode()) for text in (short.field, short.before, short.after)
         )
-        if left < 0 or omitted:
+        if left < 0:
             omitted += 1
         else:
             kept.append(short)

@@ -108,6 +108,11 @@ class Authority:
         """As it was stored at the last look; empty before the first."""
         return self._of.scrape_token if self._of is not None else ""
 
+    @property
+    def cluster(self) -> Cluster | None:
+        """The same of the whole cluster; None before the first look."""
+        return self._of
+
     async def known(self) -> None:
         """Return when the stored cluster is known."""
         await self._known.wait()

@@ -6,8 +6,10 @@ cluster's id, as in Swarm. Times are instants in nanoseconds; X.509 has whole se
 """
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from ipaddress import ip_address
 
 import msgspec
 from cryptography import x509
@@ -19,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pyswarm_core.clock import HOUR, SECOND, Instant
 from pyswarm_core.errors import InvalidArgument, PermissionDenied
 from pyswarm_core.identity.certificates import CertificateAuthority
-from pyswarm_core.identity.trust import GUEST_SCALAR, GUEST_UNIT
+from pyswarm_core.identity.trust import AGENT_UNIT, GUEST_SCALAR, GUEST_UNIT
 
 ROOT_LIFETIME = 20 * 365 * 24 * HOUR
 """Swarm's."""
@@ -39,7 +41,7 @@ class Unit(StrEnum):
 
     ROOT = "root"
     """The CA itself."""
-    WORKER = "worker"
+    WORKER = AGENT_UNIT
     """A node's agent."""
     MANAGER = "manager"
     """A controller."""
@@ -48,6 +50,8 @@ class Unit(StrEnum):
     """Anybody: its key is public."""
     ETCD = "etcd"
     """The embedded etcd or its client, under a CA of their own."""
+    REGISTRY = "registry"
+    """The fleet's registry: it is a server alone."""
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -159,18 +163,20 @@ class Issuer:
         now: Instant,
         *,
         serves: str = "",
+        places: Sequence[str] = (),
     ) -> Issued:
-        """A certificate for this key; `serves` is as in `issue`."""
+        """A certificate for this key; `serves` is as in `issue`. With `places`, the names and IP
+        addresses by which clients verify it, it is of a server alone.
+        """
         root_end = _instant(self._root.not_valid_after_utc)
         expires_at = Instant(min(now + lifetime, root_end) // SECOND * SECOND)
-        usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
+        usages = [] if places else [ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = _builder(_name(subject), key, self._root.subject, now, expires_at)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
         builder = builder.add_extension(_usage(digital_signature=True), True)
-        if serves:
+        if names := [*map(_place, places), *([x509.DNSName(serves)] if serves else [])]:
             usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
-            names = x509.SubjectAlternativeName([x509.DNSName(serves)])
-            builder = builder.add_extension(names, False)
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), False)
         signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         certificate = builder.add_extension(signer, False).sign(self._key, hashes.SHA256())
@@ -300,6 +306,13 @@ def _builder(
         not_valid_before=_time(Instant(now - BACKDATED)),
         not_valid_after=_time(expires_at),
     )
+
+
+def _place(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
 
 
 def _usage(*, digital_signature: bool = False, key_cert_sign: bool = False) -> x509.KeyUsage:

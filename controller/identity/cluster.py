@@ -2,6 +2,7 @@
 numbers that `cryptography` draws.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
@@ -90,6 +91,22 @@ def server_identity(cluster: Cluster, controller_id: str, now: Instant) -> Serve
         key=ca.key_pem(key),
         chain=b"".join(chain),
         roots="".join(trusted_roots(cluster)).encode(),
+        ends_at=own.expires_at,
+        renews_at=Instant((now + own.expires_at) // 2),
+    )
+
+
+def registry_identity(cluster: Cluster, places: Sequence[str], now: Instant) -> ServerIdentity:
+    """A fresh key and certificate of a registry that is reached by these names and addresses."""
+    key = ca.new_key()
+    subject = Subject(Unit.REGISTRY, places[0], cluster.id)
+    own = issuer_of(cluster.ca).certify(
+        key.public_key(), subject, cluster.spec.cert_expiry, now, places=places
+    )
+    return ServerIdentity(
+        key=ca.key_pem(key),
+        chain=own.pem + cluster.cross_certificate.encode(),
+        roots=b"",
         ends_at=own.expires_at,
         renews_at=Instant((now + own.expires_at) // 2),
     )

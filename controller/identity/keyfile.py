@@ -36,7 +36,8 @@ def load_keys(path: Path) -> tuple[bytes, ...] | tuple[LockedKey, ...]:
     except FileNotFoundError:
         raise InvalidArgument(missing(path)) from None
     except (OSError, UnicodeDecodeError) as error:
-        why = reason_of(error) if isinstance(error, OSError) else "it is no text"
+        told = str(path)
+        why = reason_of(error, told=told) if isinstance(error, OSError) else "it is no text"
         raise InvalidArgument(f"{FILE}: {path} cannot be read: {why}") from None
     if mode & OTHERS:
         raise InvalidArgument(
@@ -64,7 +65,8 @@ def write_key(path: Path, text: str) -> None:
         fresh.replace(path)
         _sync_directory(path.parent)
     except OSError as error:
-        raise InvalidArgument(f"{FILE}: {path} cannot be written: {reason_of(error)}") from None
+        why = reason_of(error, told=str(path))
+        raise InvalidArgument(f"{FILE}: {path} cannot be written: {why}") from None
 
 
 def missing(path: Path) -> str:

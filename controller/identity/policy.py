@@ -17,6 +17,7 @@ from pyswarm_core.docker.logdrivers import FORWARDED, driver_of
 from pyswarm_core.errors import PermissionDenied, quoted, shown
 from pyswarm_core.identity.users import STACK_LABEL as STACK_LABEL
 from pyswarm_core.specs import NetworkSpec, ServiceSpec
+from pyswarm_core.volumes.volume import VolumeSpec
 
 T = TypeVar("T")
 
@@ -51,6 +52,16 @@ class Named(Enum):
     EARLIER_SERVICE = "a service and one of its earlier specs"
     NEW_NETWORK = "a new network"
     NEW_VOLUME = "a new volume"
+    VOLUME = "a volume"
+    VOLUMES = "volumes"
+    NEW_PAYLOAD = "a new secret or config"
+    SECRET = "a secret"
+    """It needs the role admin if a service that follows it has an option that does."""
+    CONFIG = "a config"
+    """As SECRET."""
+    NEW_STACK = "a stack with all of its objects"
+    EARLIER_STACK = "a stack and one of its earlier versions"
+    STACK = "a stack"
     PATH = "two ends of a path"
     USER = "a user, by default the caller"
     """Of another user than the caller it needs the role admin."""
@@ -122,6 +133,19 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}GetNetwork": _read("read networks", Named.NETWORK),
         f"{CONTROL}TraceNetwork": _change("trace networks", Named.PATH),
         f"{CONTROL}CreateVolume": _change("create volumes", Named.NEW_VOLUME),
+        f"{CONTROL}ReadVolume": _change("read the files of volumes", Named.VOLUME),
+        f"{CONTROL}WriteVolume": _change("write files to volumes", Named.VOLUME),
+        f"{CONTROL}MoveVolume": _change("move volumes", Named.VOLUMES),
+        f"{CONTROL}CancelVolumeMove": _change("cancel moves of volumes", Named.VOLUMES),
+        f"{CONTROL}GetVolumeMoves": _read("read moves of volumes", Named.VOLUMES),
+        f"{CONTROL}ForgetVolume": _change("give up copies of volumes", Named.VOLUME),
+        f"{CONTROL}CreateSecret": _change("create secrets", Named.NEW_PAYLOAD),
+        f"{CONTROL}UpdateSecret": _change("update secrets", Named.SECRET),
+        f"{CONTROL}CreateConfig": _change("create configs", Named.NEW_PAYLOAD),
+        f"{CONTROL}UpdateConfig": _change("update configs", Named.CONFIG),
+        f"{CONTROL}ApplyStack": _change("apply stacks", Named.NEW_STACK),
+        f"{CONTROL}RollbackStack": _change("roll back stacks", Named.EARLIER_STACK),
+        f"{CONTROL}RemoveStack": _change("remove stacks", Named.STACK),
         f"{CONTROL}GetObject": _read("read objects", Named.OBJECT, user=Role.ADMIN),
         f"{CONTROL}ListObjects": _read("list objects", Named.LISTED, user=Role.ADMIN),
         f"{CONTROL}RemoveObject": _change(
@@ -137,9 +161,21 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{CONTROL}ListAudit": _admin("read the audit log"),
         f"{CONTROL}Logs": _read("read logs", Named.SERVICE_OR_TASK),
         f"{CONTROL}Stats": _read("read stats", Named.CONTAINERS),
-        f"{CONTROL}PullImage": _change("pull images", Named.FLEET),
-        f"{CONTROL}ListImages": _read("list images", Named.FLEET),
+        f"{CONTROL}ReadRegistry": _read("read the fleet's registry", Named.NOTHING),
+        f"{CONTROL}WriteRegistry": _change("push to the fleet's registry", Named.NOTHING),
+        f"{CONTROL}ListRegistry": _read("list the fleet's registry", Named.NOTHING),
+        f"{CONTROL}GetRegistryUsage": _read("read the usage of the fleet's registry", Named.FLEET),
+        f"{CONTROL}CollectRegistry": _change(
+            "collect garbage of the fleet's registry", Named.FLEET
+        ),
+        f"{CONTROL}PullImage": _change("pull images", Named.NOTHING),
+        f"{CONTROL}ListImages": _read("list images", Named.LISTED),
+        f"{CONTROL}InspectImage": _read("read images", Named.LISTED),
         f"{CONTROL}RemoveImage": _change("remove images", Named.FLEET),
+        f"{CONTROL}PruneImages": _change("remove unused images", Named.FLEET),
+        f"{CONTROL}SaveImage": _change("save images", Named.FLEET),
+        f"{CONTROL}PushImage": _change("push images of nodes", Named.FLEET),
+        f"{CONTROL}BuildImage": _admin("build images on nodes"),
         f"{CONTROL}GetJoinToken": _admin("read the join token"),
         f"{CONTROL}GetScrapeToken": _admin("read the token for metrics"),
         f"{CONTROL}UpdateCluster": _admin("update the swarm"),
@@ -156,6 +192,9 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{DISPATCHER}Leave": Rule(verb="drain the node that leaves", callers=_AGENTS),
         f"{DISPATCHER}Session": Rule(verb="open the session of a node", callers=_AGENTS),
         f"{DISPATCHER}Tunnel": Rule(verb="open the tunnel of a node", callers=_AGENTS),
+        f"{DISPATCHER}FetchPayload": Rule(
+            verb="fetch a secret or config of a node's task", callers=_AGENTS
+        ),
         f"{HEALTH}Check": Rule(verb="check the health of this controller", callers=_ALL),
         f"{HEALTH}Watch": Rule(verb="watch the health of this controller", callers=_ALL),
     }
@@ -305,6 +344,15 @@ NETWORK_CONDITIONS: Sequence[Condition[NetworkSpec]] = (
         "--ingress",
         lambda spec: ["true"] if spec.ingress else [],
         "changes how all published ports are reached",
+    ),
+)
+
+
+VOLUME_CONDITIONS: Sequence[Condition[VolumeSpec]] = (
+    Condition(
+        "--opt",
+        lambda spec: [spec.reaches_host] if spec.reaches_host else [],
+        "shows files or a device of the host",
     ),
 )
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from pyswarm_core.clock import NEVER, SECOND, Instant, after
-from pyswarm_core.decision import BEGINNING, Cursor, Decision, Dirty, Writes
+from pyswarm_core.decision import BEGINNING, WOKEN, Cursor, Decision, Dirty, Writes
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.kinds import NETWORK, NODE, SERVICE, VOLUME
 from pyswarm_core.limits import (
@@ -19,6 +19,7 @@ from pyswarm_core.limits import (
     EXPLAINED_PER_SECOND,
 )
 from pyswarm_core.state import State
+from pyswarm_core.volumes.volume import as_placed
 
 _TASKS_PER_SLOT = 16
 """How many tasks of a changed node cost as much as one slot that is looked at by itself."""
@@ -37,6 +38,8 @@ class Agenda:
         """Where rounds continue."""
         self.nodes: dict[NodeId, None] = {}
         self.cluster = False
+        self.volumes = False
+        """Whether volumes with work changed, or their time has come."""
         self._unfinished = False
         self._seen = 0
         """The version of the node table up to which ends of tasks were looked at."""
@@ -47,16 +50,18 @@ class Agenda:
         self._round_of = 0
         """The version of the node table at which the round began."""
         self._cluster_wake: Instant = NEVER
+        self._volumes_wake: Instant = NEVER
         self._wakes: dict[ServiceId, Instant] = {}
         self._heap: list[tuple[Instant, ServiceId]] = []
 
     def __bool__(self) -> bool:
-        return bool(self.services or self.nodes or self.cluster or self._unfinished)
+        changed = self.services or self.nodes or self.cluster or self.volumes
+        return bool(changed or self._unfinished)
 
     @property
     def is_urgent(self) -> bool:
         """Whether more is dirty than what agents reported of tasks."""
-        return bool(self.nodes) or self.cluster
+        return bool(self.nodes) or self.cluster or self.volumes
 
     def add_services(self, services: Iterable[ServiceId]) -> None:
         """These objects changed."""
@@ -77,16 +82,29 @@ class Agenda:
         self.add_services(state.tasks[task_id].service_id for task_id in writes.removed_tasks)
         self.add_nodes(node.id for node in writes.of(NODE))
         self.add_nodes(writes.removed_of(NODE))  # their blocks, and messages of waiting tasks
-        if writes.of(VOLUME) or writes.removed_of(VOLUME):
-            self.add_services(state.unplaced)  # their tasks may wait for one of that name
+        self._add_volumes(writes, state)
         if writes.cluster is not None:
             self.add_cluster()
             self.add_services(state.services)
+
+    def _add_volumes(self, writes: Writes, state: State) -> None:
+        """The volumes that the writes change, and the services that mount them."""
+        known, are_other = state.of(VOLUME), bool(writes.removed_of(VOLUME))
+        for volume in writes.of(VOLUME):
+            self.volumes = True
+            old = known.get(volume.id)
+            if old is None or as_placed(old) != as_placed(volume):
+                are_other = True
+                self.add_services(state.copies.mounting(volume.spec.name))
+        if are_other:
+            self.add_services(state.unplaced)  # their tasks may wait for one of that name
 
     def fall_due(self, now: Instant) -> None:
         """Mark what is due as dirty."""
         if self._cluster_wake <= now:
             self._cluster_wake, self.cluster = NEVER, True
+        if self._volumes_wake <= now:
+            self._volumes_wake, self.volumes = NEVER, True
         while self._heap and self._heap[0][0] <= now:
             at, service_id = heapq.heappop(self._heap)
             if self._wakes.get(service_id) == at:
@@ -96,7 +114,7 @@ class Agenda:
     def next_wake(self) -> Instant:
         """When `fall_due` may find something; never too late."""
         heap = self._heap[0][0] if self._heap else NEVER
-        return min(self._cluster_wake, self._explain_wake, heap)
+        return min(self._cluster_wake, self._volumes_wake, self._explain_wake, heap)
 
     def explain(self, state: State, now: Instant) -> None:
         """Add waiting services whose messages may be out of date, a few per second.
@@ -123,6 +141,7 @@ class Agenda:
         """Remove and return what to decide in this turn."""
         dirty = Dirty()
         dirty.cluster, self.cluster = self.cluster, False
+        dirty.volumes, self.volumes = self.volumes, False
         self._unfinished = False
         self._take_freed(dirty, state)
         room = self._take_nodes(dirty, state)
@@ -182,10 +201,16 @@ class Agenda:
                 self._wakes.pop(service_id, None)
         if dirty.cluster:
             self._cluster_wake = decision.cluster_wake
+        self._volumes_wake = decision.volumes_wake
         self._set_wakes(decision.wakes)
         for service_id in sorted(decision.again):
             cursor = decision.again[service_id]
-            if service_id not in dirty.services or cursor == BEGINNING:
+            if cursor == WOKEN and service_id not in self.services:
+                self._resumed.setdefault(service_id, cursor)
+                self.services[service_id] = False
+            elif cursor == WOKEN:
+                continue  # it is to be decided anyway
+            elif service_id not in dirty.services or cursor == BEGINNING:
                 self.services[service_id] = True
             else:
                 self._resumed[service_id] = cursor

@@ -14,6 +14,8 @@ from collections.abc import Container, Iterable, Iterator
 
 import msgspec
 
+from controller.brain.mounts import is_per_task, volumes_of_task
+from controller.brain.scheduler.filters import images_of
 from controller.brain.slices import Slices, batches
 from controller.leader.endpoints.sets import EndpointKey, Endpoints
 from controller.leader.overlays import OverlayMessages
@@ -29,7 +31,7 @@ from pyswarm_core.limits import (
     SLICE_OBJECT_BYTES,
     SLICE_TASKS,
 )
-from pyswarm_core.objects import Task
+from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import ContainerMode
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState, occupies
@@ -50,17 +52,17 @@ class Templates:
     def template(self, state: State, service_id: ServiceId, spec_version: int) -> bytes:
         """A TaskTemplate message. Without a spec if that version is no longer kept: an agent that
         holds such a task has its own record of it."""
-        limits_version = _limits_version(state, service_id, spec_version)
+        in_place_version = _in_place_version(state, service_id, spec_version)
         service = state.services.get(service_id)
         name = service.spec.name if service is not None else ""
         volumes = _volumes(state, service_id, spec_version)
-        key = (service_id, spec_version, limits_version, name, tuple(volumes.values()))
+        key = (service_id, spec_version, in_place_version, name, tuple(volumes.values()))
         made = self._made.get(key)
         if made is None:
             if len(self._made) >= TEMPLATES_KEPT:
                 del self._made[next(iter(self._made))]
             try:
-                made = _template(state, service_id, spec_version, limits_version)
+                made = _template(state, service_id, spec_version, in_place_version)
             except Exception as error:
                 # This affects the tasks of this service only: agents cannot start new ones.
                 self.failed[SERVICE.object_name(service_id)] = told(error)
@@ -225,6 +227,7 @@ class _Message:
         """Add tasks until the part is full; whether it is."""
         source, part, withheld = self._source, self._part, self._source.withheld
         indexes: dict[tuple[ServiceId, int], int] = {}
+        with_own: set[int] = set()
         index_of_task: list[int] = []
         ids: list[TaskId] = []
         slots: list[int] = []
@@ -239,9 +242,14 @@ class _Message:
                 index = indexes[key] = len(indexes)
                 template = source.templates.template(source.state, *key)
                 part.templates.append(template)
+                if _has_own_volumes(source.state, *key):
+                    with_own.add(index)
                 self._weight += SLICE_OBJECT_BYTES + len(template)
             if occupies(state):
                 used[key] = None
+            if index in with_own and (own := _own_volumes(source.state, task)):
+                part.own_volumes.add(task=len(ids)).volumes.update(own)
+                self._weight += ASSIGNMENT_TASK_BYTES
             index_of_task.append(index)
             ids.append(task.id)
             slots.append(task.slot)
@@ -330,23 +338,51 @@ class _Message:
             yield part
 
 
-def _limits_version(state: State, service_id: ServiceId, spec_version: int) -> int:
-    """The spec version whose limits the template has, if it is newer than the template's own."""
+def _in_place_version(state: State, service_id: ServiceId, spec_version: int) -> int:
+    """The spec version of what changes in place that the template has, if it is newer than its
+    own.
+    """
     service = state.services.get(service_id)
     if service is None or not service.is_current(spec_version):
         return 0
-    return service.limits_version if service.limits_version > spec_version else 0
+    return service.in_place_version if service.in_place_version > spec_version else 0
 
 
 def _volumes(state: State, service_id: ServiceId, spec_version: int) -> dict[str, VolumeId]:
     """The ids of the volumes that tasks of the spec version mount, by name."""
     service = state.services.get(service_id)
     template = service.template(spec_version) if service else None
-    known, names = state.ids_of_names(VOLUME), template.volumes if template else ()
+    if template is None or is_per_task(template):
+        return {}
+    known = state.ids_of_names(VOLUME)
+    return {name: known[name] for name in template.volumes if name in known}
+
+
+def _has_own_volumes(state: State, service_id: ServiceId, spec_version: int) -> bool:
+    """Whether tasks of the spec version may each have other volumes."""
+    service = state.services.get(service_id)
+    template = service.template(spec_version) if service else None
+    return template is not None and is_per_task(template)
+
+
+def _kept_images(service: Service, spec_version: int) -> list[str]:
+    """The images of the other versions that the service keeps, of containers and of mounts."""
+    specs = [service.spec, *(one.spec for one in service.previous_specs)]
+    own = service.template(spec_version)
+    named = dict.fromkeys(image for spec in specs for image in images_of(spec.task_template))
+    return [image for image in named if own is None or image not in images_of(own)]
+
+
+def _own_volumes(state: State, task: Task) -> dict[str, VolumeId]:
+    """The ids of the volumes that a task has for itself, by name."""
+    known = state.ids_of_names(VOLUME)
+    names = volumes_of_task(state, state.services[task.service_id], task)
     return {name: known[name] for name in names if name in known}
 
 
-def _template(state: State, service_id: ServiceId, spec_version: int, limits_version: int) -> bytes:
+def _template(
+    state: State, service_id: ServiceId, spec_version: int, in_place_version: int
+) -> bytes:
     message = dispatcher_pb2.TaskTemplate(service_id=service_id, spec_version=spec_version)
     service = state.services.get(service_id)
     if service is None:
@@ -356,11 +392,15 @@ def _template(state: State, service_id: ServiceId, spec_version: int, limits_ver
     if isinstance(service.spec.mode, ContainerMode):
         message.container.SetInParent()
         to_proto(service.spec.mode, message.container)
-    message.service_labels.update(service.spec.labels)
-    message.volumes.update(_volumes(state, service_id, spec_version))
+    if (made_from := service.made_from(spec_version)) is not None:
+        message.service_labels.update(made_from.labels)
+    for name, volume_id in _volumes(state, service_id, spec_version).items():
+        message.volumes[name] = volume_id
+        if (driver := state.of(VOLUME)[volume_id].full_driver).options:
+            to_proto(driver, message.volume_drivers[name])
     if (spec := service.made_from(spec_version)) is not None:
         message.spec.SetInParent()
-        message.limits_version = limits_version
+        message.in_place_version = in_place_version
         to_proto(spec.task_template, message.spec)
         # Numbers were chosen for the current spec only; an older one's tasks have theirs already.
         current = service.is_current(spec_version)
@@ -368,4 +408,5 @@ def _template(state: State, service_id: ServiceId, spec_version: int, limits_ver
             to_proto(port, message.ports.add())
     if service.registry_login is not None:
         to_proto(service.registry_login, message.registry_login)
+    message.kept_images.extend(_kept_images(service, spec_version))
     return message.SerializeToString(deterministic=True)

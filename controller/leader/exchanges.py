@@ -14,26 +14,31 @@ from msgspec.structs import replace
 from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import Unavailable
+from pyswarm_core.images.views import (
+    Image,
+    ImageDeleted,
+    ImageDeletion,
+    ImageDetails,
+    ImageProgress,
+    ImageReport,
+)
 from pyswarm_core.limits import CHECK_RESULTS
 from pyswarm_core.logs.lines import LogLines, LogPlace
 from pyswarm_core.streams.requests import (
     AttachRequest,
+    BuildImageRequest,
     CopyInRequest,
     CopyOutRequest,
     ExecRequest,
     ExportRequest,
     PortForwardRequest,
+    PushImageRequest,
+    ReadVolumeRequest,
+    SaveImageRequest,
+    WriteVolumeRequest,
 )
 from pyswarm_core.traces import Facts, TraceProbe
-from pyswarm_core.views import (
-    ContainerSize,
-    FileChange,
-    Image,
-    ImageProgress,
-    ProcessTable,
-    TaskCheck,
-    TaskStats,
-)
+from pyswarm_core.views import ContainerSize, FileChange, ProcessTable, TaskCheck, TaskStats
 
 R = TypeVar("R", bound=msgspec.Struct)
 A = TypeVar("A")
@@ -66,11 +71,13 @@ class LogsOptions(msgspec.Struct, frozen=True):
 
 
 class ImagePull(msgspec.Struct, frozen=True):
-    """Pull an image."""
+    """Pull an image, or every tag of its repository."""
 
     reference: str
     username: str = ""
     password: str = ""
+    platform: str = ""
+    all_tags: bool = False
 
 
 class ImageResolve(msgspec.Struct, frozen=True):
@@ -81,10 +88,20 @@ class ImageResolve(msgspec.Struct, frozen=True):
     password: str = ""
 
 
-class ImageRemove(msgspec.Struct, frozen=True):
-    """Remove an image; the answer is what was removed."""
+class ImageDelete(msgspec.Struct, frozen=True):
+    """Remove names of images, and the images with their last ones; of `unneeded` ones those that no
+    task there needs; with `loose` also layers that no image has.
+    """
 
-    reference: str
+    images: tuple[ImageDeletion, ...]
+    unneeded: bool = False
+    loose: bool = False
+
+
+class ImageRef(msgspec.Struct, frozen=True):
+    """Send what the image of that id is made of."""
+
+    ref: str
 
 
 class ImageList(msgspec.Struct, frozen=True):
@@ -158,6 +175,11 @@ def _images(frame: Any) -> Sequence[Image]:
     return images
 
 
+def _report(frame: Any) -> ImageReport:
+    report: ImageReport = frame.image_report
+    return report
+
+
 def _lines(frame: Any) -> LogLines:
     lines: LogLines = frame.log_lines
     if not len(lines.at) == len(lines.marks) == len(lines.texts):
@@ -178,8 +200,13 @@ LOGS = Exchange[LogsOptions, LogLines]("read_logs", _lines)
 IMAGE_PULL = Exchange[ImagePull, ImageProgress](
     "image_pull", lambda frame: from_proto(ImageProgress, frame.image_progress)
 )
-IMAGE_LIST = Exchange[ImageList, Sequence[Image]]("image_list", _images)
-IMAGE_REMOVE = Exchange[ImageRemove, Sequence[Image]]("image_remove", _images)
+IMAGE_LIST = Exchange[ImageList, ImageReport]("image_list", _report)
+IMAGE_DELETE = Exchange[ImageDelete, ImageDeleted](
+    "image_delete", lambda frame: from_proto(ImageDeleted, frame.image_deleted)
+)
+IMAGE_DETAILS = Exchange[ImageRef, ImageDetails](
+    "image_details", lambda frame: from_proto(ImageDetails, frame.image_details)
+)
 IMAGE_RESOLVE = Exchange[ImageResolve, Sequence[Image]]("image_resolve", _images)
 IMAGE_PORTS = Exchange[ImageResolve, Sequence[str]](
     "image_ports", lambda frame: tuple(frame.exposed_ports.ports)
@@ -199,4 +226,9 @@ COPY_OUT = Exchange[CopyOutRequest, Any]("copy_out", _frame, is_stream=True)
 COPY_IN = Exchange[CopyInRequest, Any]("copy_in", _frame, is_stream=True)
 EXPORT = Exchange[ExportRequest, Any]("export", _frame, is_stream=True)
 PORT_FORWARD = Exchange[PortForwardRequest, Any]("port_forward", _frame, is_stream=True)
+READ_VOLUME = Exchange[ReadVolumeRequest, Any]("read_volume", _frame, is_stream=True)
+WRITE_VOLUME = Exchange[WriteVolumeRequest, Any]("write_volume", _frame, is_stream=True)
+SAVE_IMAGE = Exchange[SaveImageRequest, Any]("save_image", _frame, is_stream=True)
+BUILD_IMAGE = Exchange[BuildImageRequest, Any]("build_image", _frame, is_stream=True)
+PUSH_IMAGE = Exchange[PushImageRequest, Any]("push_image", _frame, is_stream=True)
 SIGNAL_TASK = Exchange[TaskSignal, None]("signal_task", lambda _: None)

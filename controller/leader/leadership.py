@@ -8,22 +8,36 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from controller.brain.orchestrator.quarantine import Quarantine
+from controller.brain.slices import Slices
 from controller.identity.caller import Caller
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import IdSource, NodeId
 from pyswarm_core.state import State
+from pyswarm_core.volumes.volume import VolumeId
 
 if TYPE_CHECKING:
     from controller.leader.audit.log import Auditor
     from controller.leader.events.history import EventHistory
+    from controller.leader.moves.progress import MoveProgress
     from controller.leader.tunnels import Tunnels
     from controller.leader.watches import Watches
 
 T = TypeVar("T")
 
-Mutation = Callable[[State, Instant, IdSource], tuple[Writes, T]]
-"""Decides a request: what to write, and the answer. Only reads the state; raises to reject."""
+Decided = tuple[Writes, T] | Slices[tuple[Writes, T]]
+"""What to write, and the answer: at once, or in slices between which agents' reports arrive, and no
+other request changes the state.
+"""
+Mutation = Callable[[State, Instant, IdSource], Decided[T]]
+"""Decides a request. Only reads the state; raises to reject."""
+
+
+def in_slices(decided: Decided[T]) -> Slices[tuple[Writes, T]]:
+    """What was decided at once as one slice."""
+    if isinstance(decided, tuple):
+        return decided
+    return (yield from decided)
 
 
 class Silence(Protocol):
@@ -105,6 +119,11 @@ class Leader(Protocol):
     @property
     def watches(self) -> "Watches":
         """Users' watches of services. The loop touches what it changes."""
+        ...
+
+    @property
+    def moves(self) -> dict[VolumeId, "MoveProgress"]:
+        """How far the copies of volumes are that this leader makes: its copier's to change."""
         ...
 
 

@@ -23,58 +23,43 @@ from controller.identity.caller import Caller
 from controller.leader.agenda import Agenda
 from controller.leader.assignments import Source, Templates
 from controller.leader.audit.log import Auditor, Draft
+from controller.leader.bindsources import BindSourceReports
 from controller.leader.endpoints.barrier import Finished
 from controller.leader.endpoints.tracker import EndpointTracker
 from controller.leader.events import made
 from controller.leader.events.history import EventHistory
 from controller.leader.garbage import YoungObjects
 from controller.leader.leadership import Mutation
+from controller.leader.moves.progress import MoveProgress
 from controller.leader.node_watch import NodeWatch
 from controller.leader.overlays import OverlayMessages
 from controller.leader.persistence.budget import FLUSH_CHUNKS, Budget
 from controller.leader.persistence.loading import Loaded
-from controller.leader.persistence.saving import Saver, Unsaved
+from controller.leader.persistence.saving import Unsaved
 from controller.leader.persistence.turn import Turn
 from controller.leader.requests import Requests, store_full
 from controller.leader.sessions import NodeSession, Sessions
 from controller.leader.slicing import run_sliced
+from controller.leader.tools import Tools
 from controller.leader.tunnels import Tunnels
 from controller.leader.watches import Watches
-from controller.metrics import Metrics
 from controller.store.base import StoreFull
 from pyswarm_core.aio import logs
-from pyswarm_core.aio.echo import Asker, Done
-from pyswarm_core.clock import Clock, Instant, after, seconds
-from pyswarm_core.decision import Decision, Dirty, Writes
+from pyswarm_core.clock import Instant, after, seconds
+from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Unavailable
-from pyswarm_core.ids import IdSource, NodeId, ServiceId
+from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.images.disk import ImageDisk
 from pyswarm_core.kinds import KINDS, Subscriber
-from pyswarm_core.limits import DECISIONS_PER_TURN, STATUS_FLUSH_PERIOD
-from pyswarm_core.objects import Cluster, Node, NodeFault, Object, Service, TaskStatus
-from pyswarm_core.state import State
+from pyswarm_core.limits import DECISIONS_PER_TURN, SLICE_OBJECTS, STATUS_FLUSH_PERIOD
+from pyswarm_core.objects import Node, NodeFault, Service, TaskStatus
 from pyswarm_core.states import NodeState
 from pyswarm_core.views import Event
+from pyswarm_core.volumes.volume import Volume, VolumeId
 
 T = TypeVar("T")
-Decide = Callable[[State, Dirty, Instant, IdSource], Decision]
 
 _log = logs.EventLog("controller.leader.loop")
-
-
-class Tools(msgspec.Struct, frozen=True):
-    """The loop's dependencies."""
-
-    decide: Decide
-    saver: Saver
-    clock: Clock
-    ids: IdSource
-    metrics: Metrics
-    controllers: tuple[str, ...]
-    """The addresses of controllers that agents receive."""
-    echoes: Callable[[Done], Asker]
-    """Makes the asker of a term."""
-    callers_changed: Callable[[Sequence[Object | Cluster], Sequence[str]], None] = lambda *_: None
-    """Called with the users, nodes and cluster that changed, and the ids of removed ones."""
 
 
 class Loop:
@@ -84,9 +69,11 @@ class Loop:
         self.state = loaded.state
         self.quarantine = Quarantine()
         """The objects for which a stage failed, and which it leaves out."""
-        self.sessions = Sessions(tools.controllers)
+        self.sessions = Sessions(tools.controllers, tools.registries)
         self.tunnels = Tunnels(tools.ids, self.sessions.ask)
         self.watches = Watches(self.state, tools.clock)
+        self.moves: dict[VolumeId, MoveProgress] = {}
+        """How far the copies of volumes are that this leader makes."""
         self._tools = tools
         self._agenda = Agenda()
         self._young = YoungObjects()
@@ -95,6 +82,7 @@ class Loop:
         self.audit = Auditor(loaded.records, self._behind.add_records, tools.clock, tools.metrics)
         self._requests = Requests()
         self._work = asyncio.Event()
+        self.sources = BindSourceReports(self.state, self.sessions, self._agenda, self._work)
         self._saved = asyncio.Event()
         self._ended = False
         self._flush_at = now = tools.clock.now()
@@ -192,11 +180,18 @@ class Loop:
         self._observe_node(node)
         self.sessions.overlays_changed(self.source.overlays.moved(old, node))
 
-    def faults(self, node_id: NodeId, faults: tuple[NodeFault, ...]) -> None:
-        """The node's faults, as every heartbeat reports them."""
-        if (node := self.state.nodes.get(node_id)) and faults != node.status.faults:
-            status = msgspec.structs.replace(node.status, faults=faults)
-            self._observe_node(msgspec.structs.replace(node, status=status))
+    def faults(self, node_id: NodeId, faults: tuple[NodeFault, ...], disk: ImageDisk) -> None:
+        """The node's faults and the disk of its images, as every heartbeat reports them."""
+        if node := self.state.nodes.get(node_id):
+            status = msgspec.structs.replace(node.status, faults=faults, image_disk=disk)
+            if status != node.status:
+                self._observe_node(msgspec.structs.replace(node, status=status))
+
+    def observe_volumes(self, volumes: Sequence[Volume]) -> None:
+        """Volumes with what their nodes measured: nothing is decided by that."""
+        if volumes:
+            writes = Writes(objects=tuple(volumes))
+            self._behind.add(writes, self.state.apply(writes))
 
     def intake(self, node_id: NodeId, statuses: Iterable[TaskStatus]) -> None:
         """The node's agent reports these tasks."""
@@ -311,7 +306,8 @@ class Loop:
             if request.answer.done():
                 continue
             try:
-                writes, result = request.decided(self.state, now, self._tools.ids)
+                decided = request.decided(self.state, now, self._tools.ids)
+                writes, result = await run_sliced(decided, self._tools.saver.yield_loop)
             except Exception as error:  # the caller handles it: nothing has changed
                 request.answer.set_exception(error)
                 continue
@@ -319,9 +315,12 @@ class Loop:
             if await self._save_before(turn, writes, draft):
                 self._requests.put_back(request)
                 continue
-            turn.events += made.events_of(self.state, writes, name_of(request.caller))
-            self._agenda.add_writes(writes, self.state)
-            self._apply(turn, writes)
+            for part in writes.parts(SLICE_OBJECTS):
+                turn.events += made.events_of(self.state, part, name_of(request.caller))
+                self._agenda.add_writes(part, self.state)
+                self._apply(turn, part)
+                if part is not writes:
+                    await self._tools.saver.yield_loop()
             self.audit.append(draft, turn.unsaved.add_records)
             turn.answers.append((request.answer, result))
 
@@ -410,13 +409,12 @@ class Loop:
         self.sessions.services_changed(self.state, turn.services, turn.layers, turn.volumes)
         self.sessions.overlays_changed(self.source.overlays.changed(n.id for n in turn.networks))
         self.sessions.settings_changed(self.state.cluster, self.heartbeat_period)
+        self.sources.tell()
         self.events.record(turn.events, now, self.revision)
         self.audit.flushed()
         self._tools.callers_changed(turn.clusters, ())
         turn.answer()
         self.watches.touch((*turn.services, *(task.service_id for task in turn.tasks)))
-
-    # Endpoints
 
     async def _tell_endpoints(self) -> None:
         """Notify the sessions whose endpoints changed, if that is due, and end the waits that are
@@ -439,8 +437,6 @@ class Loop:
             if wait.tasks:
                 metrics.barriers_total.labels(wait.outcome.value).inc()
                 self.sessions.tasks_changed(tasks[i] for i in wait.tasks if i in tasks)
-
-    # Nodes
 
     def _node_moved(self, node: Node, event: Event) -> None:
         self._observe_node(node)

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from controller.brain.slices import Slices
 from controller.identity.audit import signed
 from controller.identity.caller import Caller
-from controller.leader.leadership import Mutation
+from controller.leader.leadership import Mutation, in_slices
 from controller.store.base import StoreFull
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
@@ -35,9 +36,10 @@ class Request(msgspec.Struct):
     """As on the command line; empty: derived from what the change writes."""
     answer: asyncio.Future[Any]
 
-    def decided(self, state: State, now: Instant, ids: IdSource) -> tuple[Writes, Any]:
+    def decided(self, state: State, now: Instant, ids: IdSource) -> Slices[tuple[Writes, Any]]:
         """What to write, with the caller as the author, and the answer. Raises to reject."""
-        return signed(state, *self.mutation(state, now, ids), self.caller)
+        writes, result = yield from in_slices(self.mutation(state, now, ids))
+        return signed(state, writes, result, self.caller)
 
 
 class Requests:

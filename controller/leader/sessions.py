@@ -8,7 +8,7 @@ ASSIGNMENT_CHANGES or ENDPOINT_CHANGES a full set is sent instead.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 
@@ -19,6 +19,7 @@ from controller.leader.assignments import (
     full_assignments,
     networks_of,
 )
+from controller.registry.settings import nodes_password
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import to_proto
 from pyswarm_core.controlplane import ControlHost
@@ -46,11 +47,12 @@ class NodeSession:
         self.closed = False
         self.sent_revision = 0
         self.acknowledged = 0
-        self._digests: deque[tuple[int, int]] = deque(maxlen=DIGESTS_KEPT)
+        self._digests: deque[tuple[int, int | None]] = deque(maxlen=DIGESTS_KEPT)
         self._is_healing = False
         self._needs_full = True
         self._changes = Unsent()
         self._notices: deque[Message] = deque()
+        self._sources: Message | None = None
         self.wake.set()
 
     @property
@@ -68,6 +70,11 @@ class NodeSession:
         if len(self._notices) >= ASSIGNMENT_QUEUE:
             raise Unavailable(f"node {self.node_id} is too slow to take more requests")
         self._notices.append(message)
+        self.wake.set()
+
+    def sources_changed(self, message: Message) -> None:
+        """Queue the sources of binds; they replace those that are not sent yet."""
+        self._sources = message
         self.wake.set()
 
     def task_changed(self, task: Task) -> None:
@@ -124,7 +131,7 @@ class NodeSession:
         while self._digests and self._digests[0][0] < revision:
             self._digests.popleft()
         told = [was for at, was in self._digests if at == revision]
-        if not told or digest in told:
+        if not told or None in told or digest in told:
             self._is_healing &= not told
             return False
         if self._is_healing:
@@ -137,6 +144,9 @@ class NodeSession:
         """Messages that are not about tasks; they need no commit."""
         messages = list(self._notices)
         self._notices.clear()
+        if self._sources is not None:
+            messages.append(self._sources)
+            self._sources = None
         return messages
 
     def take(self, source: Source, revision: int) -> Iterator[Message | None]:
@@ -160,18 +170,22 @@ class NodeSession:
             if part is None:
                 yield None
                 continue
-            # Endpoints that changed meanwhile may have been sent as they were before.
-            if not part.more and endpoints.sequence == self._changes.sequence:
-                self._digests.append((revision, endpoints.digest(sent)))
+            if not part.more:
+                # Endpoints that changed meanwhile may have been sent as they were before.
+                is_known = endpoints.sequence == self._changes.sequence
+                self._digests.append((revision, endpoints.digest(sent) if is_known else None))
             yield Message(assignments=part)
 
 
 class Sessions:
     """All open sessions, one per node."""
 
-    def __init__(self, controllers: Iterable[str]) -> None:
+    def __init__(
+        self, controllers: Iterable[str], registries: Callable[[], tuple[str, ...]] = tuple
+    ) -> None:
         self.controllers = tuple(controllers)
         """Addresses of controllers, the leader first."""
+        self._registries = registries
         self._control: Message | None = None
         """Where the control plane listens, once that is known."""
         self._of_node: dict[NodeId, NodeSession] = {}
@@ -222,7 +236,7 @@ class Sessions:
 
     def settings(self, cluster: Cluster, heartbeat_period: int) -> Message:
         """The settings that every agent receives."""
-        token = cluster.scrape_token.encode()
+        token, registries = cluster.scrape_token.encode(), self._registries()
         return Message(
             settings=dispatcher_pb2.Settings(
                 heartbeat_period=heartbeat_period,
@@ -231,6 +245,8 @@ class Sessions:
                 protocol=PROTOCOL,
                 roots="".join((cluster.ca.certificate, *cluster.former_roots)).encode(),
                 scrape_digest=sha256(token).digest() if token else b"",
+                registries=registries,
+                registry_password=nodes_password(cluster) if registries else "",
             )
         )
 
@@ -315,10 +331,10 @@ class Sessions:
         self._data_gone(layers_gone, volumes_gone)
         for service_id in services:
             service = state.services.get(service_id)
-            if service is None or not service.limits_version:
+            if service is None or not service.in_place_version:
                 self._limits.pop(service_id, None)
                 continue
-            versions = service.limits_version, service.template_version
+            versions = service.in_place_version, service.template_version
             sent = self._limits.get(service_id, (0, 0))
             self._limits[service_id] = versions
             if versions[0] == sent[0] and (versions == sent or not service.same_template):

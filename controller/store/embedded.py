@@ -20,6 +20,7 @@ from typing import Protocol
 
 import msgspec
 
+from controller.processes import command_line, ended, handle_of, process_with
 from controller.store.base import StoreError, StoreMisuse, StoreUnavailable
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
@@ -111,7 +112,7 @@ class EmbeddedEtcd:
     def pid(self) -> int | None:
         """The running etcd's process id, found by the data directory on its command line."""
         self._reap()
-        return _find(self._data)
+        return process_with(f"--data-dir={self._data}")
 
     async def start(self) -> str:
         """Adopt the etcd that runs on this data directory, or start one; wait until it serves. One
@@ -132,7 +133,7 @@ class EmbeddedEtcd:
             pid = self.pid
             if pid is None:
                 self._launch()
-            elif not set(map(os.fsencode, self._secured())) <= set(_command_line(pid)):
+            elif not set(map(os.fsencode, self._secured())) <= set(command_line(pid)):
                 log.warning("etcd.outdated", extra={"pid": pid})
                 return pid
             else:
@@ -185,13 +186,13 @@ class EmbeddedEtcd:
             await self._end(pid)
 
     async def _end(self, pid: int) -> None:
-        with contextlib.suppress(ProcessLookupError, TimeoutError), _process(pid) as process:
+        with contextlib.suppress(ProcessLookupError, TimeoutError), handle_of(pid) as process:
             signal.pidfd_send_signal(process, signal.SIGTERM)
             try:
-                await _ended(process, _STOP_TIMEOUT_S)
+                await ended(process, _STOP_TIMEOUT_S)
             except TimeoutError:
                 signal.pidfd_send_signal(process, signal.SIGKILL)
-                await _ended(process, _STOP_TIMEOUT_S)
+                await ended(process, _STOP_TIMEOUT_S)
         self._reap()
 
     def _launch(self) -> None:
@@ -284,8 +285,8 @@ class EmbeddedEtcd:
         pid = self.pid
         if pid is None:
             return
-        with contextlib.suppress(ProcessLookupError), _process(pid) as process:
-            await _ended(process, None)
+        with contextlib.suppress(ProcessLookupError), handle_of(pid) as process:
+            await ended(process, None)
         self._reap()
 
     def _reap(self) -> None:
@@ -296,44 +297,3 @@ class EmbeddedEtcd:
         path = self._folder / "etcd.log"
         lines = split_lines(path.read_text(errors="replace")) if path.exists() else []
         return f"; {path} ends with: {lines[-1]}" if lines else ""
-
-
-@contextlib.contextmanager
-def _process(pid: int) -> Iterator[int]:
-    """A descriptor of the process, immune to reuse of its id. ProcessLookupError if it is gone."""
-    handle = os.pidfd_open(pid)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
-
-
-async def _ended(process: int, timeout_s: float | None) -> None:
-    """Return when the process has ended; TimeoutError if it does not in time."""
-    loop = asyncio.get_running_loop()
-    dead = asyncio.Event()
-    loop.add_reader(process, dead.set)
-    try:
-        async with asyncio.timeout(timeout_s):
-            await dead.wait()
-    finally:
-        loop.remove_reader(process)
-
-
-def _find(data: Path) -> int | None:
-    """The process whose command line names this data directory."""
-    argument = b"--data-dir=" + os.fsencode(data)
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        if argument in _command_line(int(entry.name)):
-            return int(entry.name)
-    return None
-
-
-def _command_line(pid: int) -> list[bytes]:
-    """Empty for a process that has ended, even if it waits to be reaped."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return []

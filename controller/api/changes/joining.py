@@ -249,7 +249,7 @@ def bounded(status: TaskStatus) -> TaskStatus:
         detail,
         message=clipped(detail.message, DETAIL_LENGTH_MAX),
         error=clipped(detail.error, DETAIL_LENGTH_MAX),
-        limits_error=clipped(detail.limits_error, DETAIL_LENGTH_MAX),
+        in_place_error=clipped(detail.in_place_error, DETAIL_LENGTH_MAX),
         addresses=tuple([a for a in detail.addresses if _is_address(a)][:ADDRESSES_PER_TASK]),
         ports=tuple([p for p in detail.ports if _is_port(p)][:PORTS_PER_TASK]),
     )
@@ -258,7 +258,7 @@ def bounded(status: TaskStatus) -> TaskStatus:
 
 def _fits(detail: TaskDetail) -> bool:
     # UTF-8 has at most four bytes for a character.
-    texts = (detail.message, detail.error, detail.limits_error)
+    texts = (detail.message, detail.error, detail.in_place_error)
     is_short = 4 * max(map(len, texts)) <= DETAIL_LENGTH_MAX
     addresses = detail.addresses
     return is_short and len(addresses) <= ADDRESSES_PER_TASK and all(map(_is_address, addresses))

@@ -5,13 +5,16 @@ down while its labels are edited does not make the edit fail.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import msgspec
 
 from controller.api.changes.unreadable import NAME, remove_unreadable
 from controller.api.queries.lookup import find, find_removable_node
+from controller.brain.evacuation import left_by_drain
 from controller.brain.nodes import MANAGER, runs_controller
 from controller.brain.storable import require_storable
+from controller.brain.volumework import failed
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Conflict, quoted
@@ -23,7 +26,7 @@ from pyswarm_core.specs import NodeSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, is_terminal
 from pyswarm_core.validation import node_problems, require
-from pyswarm_core.volumes.volume import Volume
+from pyswarm_core.volumes.volume import Volume, without
 
 replace = msgspec.structs.replace
 _NAMED = 5
@@ -63,14 +66,25 @@ def update_node(
 
 
 def stopped_by_drain(state: State, node: Node) -> list[str]:
-    """What a drained node means for its containers, one line; nothing if it has none."""
+    """What a drained node means for its containers and volumes, a line for each; nothing if it has
+    none.
+    """
     if node.spec.availability is not Availability.DRAIN:
         return []
-    names = _containers(state, node)
-    if not names:
-        return []
-    stay = f"containers {names} keep their writable layers on {node.description.hostname}"
-    return [f"{stay}: they are stopped until it takes tasks again"]
+    host, told = node.description.hostname, []
+    if names := _containers(state, node):
+        stay = f"containers {names} keep their writable layers on {host}"
+        told.append(f"{stay}: they are stopped until it takes tasks again")
+    left = list(islice(left_by_drain(state, node), _NAMED + 1))
+    volumes = ", ".join(left[:_NAMED]) + (", …" if len(left) > _NAMED else "")
+    if left and node.spec.move_volumes:
+        told.append(f"these volumes cannot leave {host}: {volumes}")
+    elif left:
+        told.append(
+            f"volumes have their only copies on {host}, and the tasks that mount them wait:"
+            f" {volumes}: move them with --move-volumes, or pyswarm volume move VOLUME --to NODE"
+        )
+    return told
 
 
 def _containers(state: State, node: Node) -> str:
@@ -131,7 +145,11 @@ def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
             f"node {quoted(hostname)} has the only copies of volumes {names}, which would be lost:"
             " remove these volumes first, or use --force"
         )
+    cluster = state.cluster
+    if force:
+        cluster = replace(cluster, nodes_evicted=cluster.nodes_evicted + 1)
     writes = Writes(
+        cluster=cluster if force else None,
         objects=tuple(_without_copy(state, node)),
         removed_tasks=list(state.tasks_of_node(node.id)),
         removed=(NODE.object_name(node.id), *_gone_with(state, node)),
@@ -147,13 +165,25 @@ def _volumes(state: State, node: Node) -> str:
 
 
 def _without_copy(state: State, node: Node) -> Iterator[Volume]:
-    """The volumes that lose their copy on the node and have others, or may have. A pinned volume
-    keeps naming the node: its tasks start on no other copy.
+    """The volumes that name the node, as they are without it. A pinned volume with its only copy
+    there keeps naming it: its tasks start on no other copy. A move from or to it has failed.
     """
-    for volume in state.copies.of_node(node.id).values():
-        copies = tuple(one for one in volume.copies if one != node.id)
-        if copies or not (volume.removing or volume.home):
-            yield replace(volume, copies=copies)
+    for old in state.copies.naming(node.id):
+        volume, copies = old, without(old.copies, node.id)
+        if (
+            old.work is not None
+            and node.id in (old.work.to, old.home)
+            and old.id in state.copies.moves
+        ):
+            what = "destination" if node.id == old.work.to else "source"
+            reason = f"the {what} node {node.description.hostname} was removed"
+            volume = failed(state, old, reason, old.updated_at)
+        if not copies and (old.removing or old.home):
+            copies = old.copies
+        leaving, forgotten = without(volume.leaving, node.id), without(old.forgotten, node.id)
+        kept = replace(volume, copies=copies, leaving=leaving, forgotten=forgotten)
+        if kept != old:
+            yield kept
 
 
 def _gone_with(state: State, node: Node) -> Iterator[ObjectName]:

@@ -42,8 +42,8 @@ class Reports:
 
     def _checked(self, status: TaskStatus) -> TaskStatus:
         told = status.detail
-        texts = told.message or told.error or told.limits_error or told.command
-        if not (told.addresses or told.ports or texts):
+        texts = told.message, told.error, told.in_place_error, told.command, told.image_volumes
+        if not (told.addresses or told.ports or any(texts)):
             return status
         task = self._state.tasks.get(status.task_id)
         node = self._node
@@ -56,8 +56,9 @@ class Reports:
             addresses=self._addresses(node, task, told.addresses),
             ports=self._ports(task, told.ports),
             ran=max(0, told.ran),
-            limits_error=_shown(told.limits_error),
+            in_place_error=_shown(told.in_place_error),
             command=_shown(told.command),
+            image_volumes=_shown(told.image_volumes),
         )
         return status if detail == told else TaskStatus(status.task_id, status.state, detail)
 

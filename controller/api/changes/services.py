@@ -20,9 +20,11 @@ from controller.api.changes.names import random_name
 from controller.api.changes.networks import INGRESS, create_network
 from controller.api.changes.unreadable import remove_unreadable, unreadable_service
 from controller.api.changes.volumes import named_mounts
+from controller.api.payloads.references import resolved
 from controller.api.queries.lookup import find
 from controller.brain.allocator.endpoints import allocate_endpoint
 from controller.brain.allocator.joining import require_joinable
+from controller.brain.dependencies.requests import require_dependencies
 from controller.brain.orchestrator.container_service import has_lost_layer, removed
 from controller.brain.revisions import (
     RECORD_BYTES_MAX,
@@ -63,8 +65,9 @@ def create_service(
 ) -> tuple[Writes, Service]:
     """A new service; without a name it gets a generated one.
 
-    Raises InvalidArgument, AlreadyExists (the name), NotFound (a network), Conflict (a port or an
-    address is taken; see `create_network` for `routes`), Unavailable (too many services).
+    Raises InvalidArgument, AlreadyExists (the name), NotFound (a network, a secret, a config),
+    Conflict (a port or an address is taken; see `create_network` for `routes`), Unavailable (too
+    many services).
     """
     if len(state.services) >= limits.SERVICES_MAX:
         raise Unavailable(f"there are {limits.SERVICES_MAX} services, which is the limit")
@@ -73,8 +76,9 @@ def create_service(
         spec = replace(spec, name=random_name(service_id, state.service_of_name))
     require([*service_problems(spec), *(login_problems(login) if login else ())])
     _require_free_name(state, None, spec)
+    require_dependencies(state, spec)
     mesh, ingress = _mesh(state, spec, routes, now, ids)
-    spec = named_mounts(attached(state, spec, ingress), ids)
+    spec = resolved(state, named_mounts(attached(state, spec, ingress), ids))
     service = Service(
         id=ServiceId(service_id),
         spec=spec,
@@ -112,8 +116,9 @@ def update_service(
     require([*service_problems(spec), *(login_problems(login) if login else ())])
     _require_same_identity(old.spec, spec)
     _require_free_name(state, old.spec, spec)
+    require_dependencies(state, spec)
     mesh, ingress = _mesh(state, spec, routes, now, ids)
-    spec = named_mounts(attached(state, spec, ingress, old.spec), ids)
+    spec = resolved(state, named_mounts(attached(state, spec, ingress, old.spec), ids))
     login = login or old.registry_login
     endpoint = allocate_endpoint(state, old.id, spec, old.endpoint)
     require_joinable(state, old, spec)

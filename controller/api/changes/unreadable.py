@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 
+from controller.api.queries.lookup import Ambiguous, is_named
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.kinds import KINDS, SERVICE, Id, Item, Kind
@@ -25,9 +26,18 @@ def unreadable_service(state: State, service_id: ServiceId) -> Service | None:
 
 
 def remove_unreadable(state: State, kind: Kind[Item, Id], ref: str) -> tuple[Writes, Id] | None:
-    """The writes that remove the object, and its id; None if `ref` is no such object."""
+    """The writes that remove the object, and its id; None if `ref` is no such object. The name of
+    another object wins over the beginning of its id.
+
+    Raises Ambiguous.
+    """
     found = _find(state, kind, ref)
-    return None if found is None else (Writes(removed=(kind.object_name(found),)), found)
+    if found is None or (found != ref and is_named(state, kind, ref)):
+        return None
+    others = [one for one in state.of(kind) if one.startswith(ref)] if found != ref else []
+    if others:
+        raise Ambiguous(kind.name, ref, [found, *others])
+    return Writes(removed=(kind.object_name(found),)), found
 
 
 def why_unreadable(state: State, ref: str, hidden: Collection[str] = ()) -> list[str]:

@@ -5,7 +5,7 @@ A volume that a mount names and that does not exist is created when a task gets 
 node with a copy has deleted it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from itertools import islice
 
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from controller.api.changes.unreadable import NAME, remove_unreadable
 from controller.api.queries.lookup import find
+from controller.brain.mounts import volumes_of_spec
 from controller.brain.storable import require_storable
 from controller.brain.volumes import removed, volume_named
 from pyswarm_core.clock import Instant
@@ -22,12 +23,20 @@ from pyswarm_core.ids import ID_LENGTH, IdSource, NodeId
 from pyswarm_core.indexes.columns import unpack_ids
 from pyswarm_core.kinds import VOLUME
 from pyswarm_core.limits import VALUE_BYTES_MAX, VOLUMES_MAX
-from pyswarm_core.objects import Version
+from pyswarm_core.objects import Service, Version
 from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.state import State
 from pyswarm_core.validation import require, volume_problems
+from pyswarm_core.volumes.drivers import masked, secrets
 from pyswarm_core.volumes.mounts import Mount, MountType, VolumeOptions
-from pyswarm_core.volumes.volume import ANONYMOUS, Volume, VolumeId, VolumeSpec
+from pyswarm_core.volumes.volume import (
+    ANONYMOUS,
+    Volume,
+    VolumeId,
+    VolumeSpec,
+    to_delete,
+    without,
+)
 
 _NAMED = 5
 
@@ -46,8 +55,10 @@ def create_volume(
         labels = {**spec.labels, ANONYMOUS: ""}
         spec = replace(spec, name=_generated(volume_id), labels=labels)
     require(volume_problems(spec))
+    passwords = secrets(spec.driver_opts)
+    spec = replace(spec, driver_opts=masked(spec.driver_opts))
     if (known := volume_named(state, spec.name)) is not None:
-        _require_alike(known.spec, spec)
+        _require_alike(known, spec, passwords)
         return Writes(), known
     if len(state.of(VOLUME)) >= VOLUMES_MAX:
         raise Unavailable(f"there are {VOLUMES_MAX} volumes, which is the limit")
@@ -57,6 +68,7 @@ def create_volume(
         version=Version(index=1),
         created_at=now,
         updated_at=now,
+        secret_opts=passwords,
     )
     require_storable(f"volume {quoted(spec.name)}", volume, VALUE_BYTES_MAX // 2)
     return Writes(objects=(volume,)), volume
@@ -67,16 +79,19 @@ def _generated(volume_id: str) -> str:
     return sha256(volume_id.encode()).hexdigest()
 
 
-def _require_alike(old: VolumeSpec, new: VolumeSpec) -> None:
+def _require_alike(known: Volume, new: VolumeSpec, passwords: Mapping[str, str]) -> None:
+    old = known.spec
     for what, before, now in (
         ("driver", old.driver, new.driver),
         ("options", old.driver_opts, new.driver_opts),
         ("placement", old.placement, new.placement),
+        ("password", known.secret_opts, passwords),
     ):
         if before != now:
+            other = "another password" if what == "password" else f"the {what} {before}"
             raise AlreadyExists(
-                f"a volume named {old.name} already exists with the {what} {before}: choose a"
-                " different volume name"
+                f"a volume named {old.name} already exists with {other}: choose a different volume"
+                " name"
             )
 
 
@@ -105,36 +120,28 @@ def remove_volume(state: State, ref: str, now: Instant) -> tuple[Writes, Volume]
 
 
 def users_of(state: State, name: str) -> Iterator[str]:
-    """The services and containers that mount the volume."""
-    for service_name, volumes in _uses(state):
-        if name in volumes:
-            yield service_name
+    """The services and containers that mount the volume. The cost follows these alone."""
+    for service_id in state.copies.mounting(name):
+        service = state.services[service_id]
+        if name in _mounted(state, service):
+            yield service.spec.name
 
 
-def used(state: State) -> frozenset[str]:
-    """The names of the volumes that are mounted by a service or container."""
-    return frozenset(volume for _, volumes in _uses(state) for volume in volumes)
-
-
-def _uses(state: State) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each service with volumes in its spec, or in that of a task that has not ended."""
-    for service in state.services.values():
-        versions = state.tasks_of_service(service.id).unfinished
-        is_mixed = any(version < service.spec_version for version in versions)
-        previous = [one.spec for one in service.previous_specs] if is_mixed else ()
-        specs = () if service.removing and not versions else (service.spec, *previous)
-        names = [volume for spec in specs for volume in spec.task_template.volumes]
-        if names:
-            yield service.spec.name, tuple(names)
+def _mounted(state: State, service: Service) -> Iterator[str]:
+    """The volumes of a service's spec, and of those of its tasks that have not ended."""
+    versions = state.tasks_of_service(service.id).unfinished
+    is_mixed = any(version < service.spec_version for version in versions)
+    previous = [one.spec for one in service.previous_specs] if is_mixed else ()
+    specs = () if service.removing and not versions else (service.spec, *previous)
+    return (name for spec in specs for name in volumes_of_spec(state, service, spec))
 
 
 def copies_of(state: State, node_id: NodeId, packed: bytes) -> list[VolumeId]:
     """The volumes of a node's report, 25 bytes of id each, whose copies it was to delete."""
     if not packed or len(packed) % ID_LENGTH or not packed.isascii():
         return []
-    held = state.copies.of_node(node_id)
-    found = (held.get(VolumeId(one)) for one in unpack_ids(packed))
-    return [one.id for one in found if one is not None and one.removing]
+    asked = frozenset(state.copies.to_remove(node_id))
+    return [one for one in map(VolumeId, unpack_ids(packed)) if one in asked]
 
 
 def copies_removed(
@@ -149,15 +156,18 @@ def copies_removed(
 
 
 def without_copies(state: State, node_id: NodeId, volumes: Iterable[VolumeId]) -> Writes:
-    """The writes that take the node out of the copies of volumes that are being removed."""
-    kept, gone = [], []
+    """The writes that take the node out of the copies of volumes that are being removed, and out of
+    the nodes that a volume leaves.
+    """
+    kept, gone, known = [], [], state.of(VOLUME)
     for volume_id in volumes:
-        volume = state.copies.of_node(node_id).get(volume_id)
-        if volume is None or not volume.removing:
+        volume = known.get(volume_id)
+        if volume is None or node_id not in to_delete(volume):
             continue
-        copies = tuple(one for one in volume.copies if one != node_id)
-        if copies:
-            kept.append(replace(volume, copies=copies))
+        leaving = without(volume.leaving, node_id)
+        copies = without(volume.copies, node_id) if volume.removing else volume.copies
+        if copies or leaving or not volume.removing:
+            kept.append(replace(volume, copies=copies, leaving=leaving))
         else:
             gone.append(VOLUME.object_name(volume_id))
     return Writes(objects=tuple(kept), removed=tuple(gone))

@@ -7,7 +7,7 @@ finds the ports that are to be published, it is refused.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import TypeVar
@@ -24,6 +24,8 @@ from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
 from pyswarm_core.ids import NodeId
 from pyswarm_core.limits import RESOLVERS_ASKED, RESOLVES_AT_ONCE
 from pyswarm_core.specs import RegistryLogin, ServiceSpec
+from pyswarm_core.stacks.limits import STACK_SLICE
+from pyswarm_core.templates.context import is_template
 from pyswarm_core.validation import require, service_problems
 from pyswarm_core.validation.endpoint import PORTS_MAX
 
@@ -39,21 +41,75 @@ _slots = asyncio.Semaphore(RESOLVES_AT_ONCE)
 async def pinned(
     leader: Leader, spec: ServiceSpec, login: RegistryLogin | None
 ) -> tuple[ServiceSpec, tuple[str, ...]]:
-    """The spec with its image's digest, or unchanged with a warning.
+    """The spec with the digests of its image and of the images that it mounts; with a warning for
+    each that was not found.
 
     Raises InvalidArgument for a spec that is not valid.
     """
-    image = _image(spec)
+    _image(spec)
+    container = spec.task_template.container_spec
+    named = dict.fromkeys((container.image, *(one.image for one in container.mounts if one.image)))
+    found = {one: await _pinned(leader, spec, login, one) for one in named if not is_template(one)}
+    mounts = tuple(
+        replace(one, source=found.get(one.image) or one.source) if one.image else one
+        for one in container.mounts
+    )
+    container = replace(container, image=found[container.image] or container.image, mounts=mounts)
+    missing = (parse_reference(one).familiar for one, pinned in found.items() if not pinned)
+    template = replace(spec.task_template, container_spec=container)
+    return replace(spec, task_template=template), tuple(map(_warning, missing))
+
+
+async def pinned_all(
+    leader: Leader, specs: Sequence[ServiceSpec], logins: Sequence[RegistryLogin]
+) -> tuple[tuple[ServiceSpec, ...], tuple[str, ...]]:
+    """The specs with the digests of their images, each looked up once, side by side; with a warning
+    for each that was not found.
+
+    Raises InvalidArgument for a spec that is not valid.
+    """
+    first: dict[str, ServiceSpec] = {}
+    for count, spec in enumerate(specs):
+        if count % STACK_SLICE == 0:
+            await asyncio.sleep(0)  # each may be as large as the limits of specs
+        _image(spec)
+        container = spec.task_template.container_spec
+        for one in (container.image, *(mount.image for mount in container.mounts if mount.image)):
+            if not is_template(one):
+                first.setdefault(one, spec)
+
+    async def found(name: str) -> str:
+        registry = parse_reference(name).registry
+        login = next((one for one in logins if one.registry == registry), None)
+        return await _pinned(leader, first[name], login, name)
+
+    pairs = zip(first, await asyncio.gather(*map(found, first)), strict=True)
+    digests = {name: digest for name, digest in pairs if digest}
+    missing = (parse_reference(one).familiar for one in first if one not in digests)
+    return tuple(_with_digests(one, digests) for one in specs), tuple(map(_warning, missing))
+
+
+def _with_digests(spec: ServiceSpec, digests: Mapping[str, str]) -> ServiceSpec:
+    container = spec.task_template.container_spec
+    mounts = tuple(
+        replace(one, source=digests.get(one.image, one.source)) if one.image else one
+        for one in container.mounts
+    )
+    image = digests.get(container.image, container.image)
+    container = replace(container, image=image, mounts=mounts)
+    return replace(spec, task_template=replace(spec.task_template, container_spec=container))
+
+
+async def _pinned(leader: Leader, spec: ServiceSpec, login: RegistryLogin | None, name: str) -> str:
+    """The image with its digest; empty if no agent finds it."""
+    image = parse_reference(name)
     if image.digest:
-        return spec, ()
-    digest = ""
+        return name
     with suppress(PyswarmError):
-        images = await _asked(leader, spec, login, IMAGE_RESOLVE)
-        digest = next((one.digest for one in images), "")
-    if not digest:
-        return spec, (_warning(image.familiar),)
-    container = replace(spec.task_template.container_spec, image=image.pinned(digest).familiar)
-    return replace(spec, task_template=replace(spec.task_template, container_spec=container)), ()
+        images = await _asked(leader, spec, login, IMAGE_RESOLVE, image)
+        if digest := next((one.digest for one in images), ""):
+            return image.pinned(digest).familiar
+    return ""
 
 
 async def published(leader: Leader, spec: ServiceSpec, login: RegistryLogin | None) -> ServiceSpec:
@@ -62,9 +118,10 @@ async def published(leader: Leader, spec: ServiceSpec, login: RegistryLogin | No
 
     Raises InvalidArgument for a spec that is not valid, and Unavailable if no agent finds them.
     """
-    image = _image(spec).familiar
+    reference = _image(spec)
+    image = reference.familiar
     try:
-        exposed = await _asked(leader, spec, login, IMAGE_PORTS)
+        exposed = await _asked(leader, spec, login, IMAGE_PORTS, reference)
     except PyswarmError as error:
         text = f"--publish-all: the ports that image {image} exposes are not known: {error}"
         raise Unavailable(f"{text}; use --publish PORT") from None
@@ -97,9 +154,9 @@ async def _asked(
     spec: ServiceSpec,
     login: RegistryLogin | None,
     exchange: Exchange[ImageResolve, A],
+    image: Reference,
 ) -> A:
-    """The first answer of an agent about the image. Raises the error of the last one."""
-    image = _image(spec)
+    """The first answer of an agent about an image. Raises the error of the last one."""
     nodes = _in_turn(eligible_nodes(leader.state, spec), image)
     request = _request(image, login)
     try:

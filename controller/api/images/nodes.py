@@ -1,52 +1,57 @@
-"""Pulls, lists and removes images on nodes. SHELL.
+"""Pulls and lists images on nodes. SHELL.
 
 A node's failure is reported among the others' results and does not stop them. The number of
 concurrent requests and the time of each answer are bounded.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from controller.api.images.targets import ImageName, parse_image_filters, passes, target_nodes
+from controller.api.images.choosing import users_of
+from controller.api.images.targets import (
+    RELATIVE,
+    parse_image_filters,
+    passes,
+    relative,
+    target_nodes,
+)
+from controller.api.images.users import Shows, Users, everything, image_users
+from controller.api.queries.filters import Filters
 from controller.api.streams import Send
 from controller.brain.slices import batches
 from controller.leader.exchanges import (
     IMAGE_LIST,
     IMAGE_PULL,
-    IMAGE_REMOVE,
-    Exchange,
     ImageList,
     ImagePull,
-    ImageRemove,
 )
 from controller.leader.leadership import Leader
 from pyswarm_core.docker.reference import parse_reference
-from pyswarm_core.errors import NotFound, PyswarmError, Unavailable, quoted
+from pyswarm_core.errors import PyswarmError, Unavailable, invalid
+from pyswarm_core.images.views import (
+    Image,
+    ImageProgress,
+    ImageUse,
+    NodeImageProgress,
+    PullImage,
+)
 from pyswarm_core.limits import IMAGES_PER_NODE_MAX
 from pyswarm_core.objects import Node
-from pyswarm_core.views import Image, ImageProgress, NodeImageProgress
 
 R = TypeVar("R")
-Q = TypeVar("Q", ImageList, ImageRemove)
+N = TypeVar("N")
 NODES_AT_ONCE = 32
 IMAGES_AT_ONCE = 10
 """Images that are compared with up to a hundred patterns before others run."""
 LIST_TIMEOUT_S = 10.0
-REMOVE_TIMEOUT_S = 60.0
+_PLATFORM = re.compile(r"[a-z0-9]{1,32}(/[a-z0-9_]{1,32}){0,2}")
 SILENCE_MAX_S = 300.0
 """A pull without progress for this long has failed."""
-
-
-class Pull(msgspec.Struct, frozen=True):
-    """The image to pull, and the nodes. Has the fields of the request's message."""
-
-    reference: str
-    username: str = ""
-    password: str = ""
-    nodes: tuple[str, ...] = ()
 
 
 class ImagesOfNode(msgspec.Struct):
@@ -56,16 +61,21 @@ class ImagesOfNode(msgspec.Struct):
     images: list[Image] = []
     """As the agent sent them: there may be thousands."""
     error: str = ""
+    use: ImageUse | None = None
+    """As the agent sent it."""
 
 
-async def pull_image(leader: Leader, request: Pull, send: Send[NodeImageProgress]) -> None:
+async def pull_image(leader: Leader, request: PullImage, send: Send[NodeImageProgress]) -> None:
     """Pull on the nodes (by default all that are ready); send each one's progress.
 
     Raises InvalidArgument for the reference, NotFound for a node, Unavailable if there is no node.
     """
     reference = str(parse_reference(request.reference))
-    nodes = _targets(leader, request.nodes)
-    pull = ImagePull(reference, request.username, request.password)
+    nodes = ready_nodes(leader, request.nodes)
+    _require_platform(request.platform)
+    pull = ImagePull(
+        reference, request.username, request.password, request.platform, request.all_tags
+    )
 
     async def on(node: Node) -> None:
         name = node.description.hostname
@@ -79,87 +89,119 @@ async def pull_image(leader: Leader, request: Pull, send: Send[NodeImageProgress
             failure = str(error)
         await send(NodeImageProgress(name, progress, failure, done=True))
 
-    await _on_each(nodes, on)
+    await on_each(nodes, on)
 
 
-async def list_images(leader: Leader, given: Sequence[str], send: Send[ImagesOfNode]) -> None:
-    """Send each node's images, or its error, as they answer.
+def _require_platform(text: str) -> None:
+    if text and not _PLATFORM.fullmatch(text):
+        raise invalid("--platform", text, "expected OS[/ARCH[/VARIANT]], as in linux/arm64")
+
+
+class Listing(NamedTuple):
+    """Which images a list has."""
+
+    filters: Sequence[str] = ()
+    steps: bool = False
+    """Those of a build's steps too."""
+    shows: Shows = everything
+    """If it is not everything: the images that these services need."""
+
+    def has(self, image: Image) -> bool:
+        """Whether the list may have an image, whose services are known."""
+        if self.shows is not everything and not image.services:
+            return False
+        return self.steps or not image.step or bool(image.services)
+
+
+async def list_images(leader: Leader, asked: Listing, send: Send[ImagesOfNode]) -> None:
+    """Send each node's images with the services that need them, or its error, as they answer.
 
     Raises InvalidArgument, NotFound.
     """
-    filters = parse_image_filters(given)
+    filters = parse_image_filters(asked.filters)
     nodes = target_nodes(leader.state, filters.get("node", ()))
+    users = await leader.watches.runner.run(image_users(leader.state, asked.shows))
+    bounds = {key: filters[key] for key in RELATIVE if key in filters}
+    if bounds:
+        found = await on_each(nodes, partial(images_of, leader))
+        known = [image for node in found for image in node.images]
+        passing = relative(known, bounds)
+        for result in found:
+            await send(await _shown(result, filters, users, passing, asked))
+        return
 
     async def on(node: Node) -> None:
-        try:
-            result = await _asked(leader, node, IMAGE_LIST, ImageList(), LIST_TIMEOUT_S)
-        except PyswarmError as error:
-            result = ImagesOfNode(node.description.hostname, error=str(error))
-        kept = []
-        for part in batches(result.images, IMAGES_AT_ONCE):
-            kept += [image for image in part if passes(ImageName(image.id, image.names), filters)]
-            await asyncio.sleep(0)
-        await send(ImagesOfNode(result.node_name, kept, result.error))
+        result = await images_of(leader, node)
+        await send(await _shown(result, filters, users, lambda _: True, asked))
 
-    await _on_each(nodes, on)
+    await on_each(nodes, on)
 
 
-async def remove_image(leader: Leader, reference: str) -> list[ImagesOfNode]:
-    """Remove the image on every ready node; the removed names by node, for nodes that had it.
-
-    Raises InvalidArgument for the reference, NotFound if no node has it.
-    """
-    normalised = str(parse_reference(reference))
-    nodes = _targets(leader, ())
-    absent: list[Node] = []
-
-    async def on(node: Node) -> ImagesOfNode | None:
-        removal = ImageRemove(normalised)
-        try:
-            return await _asked(leader, node, IMAGE_REMOVE, removal, REMOVE_TIMEOUT_S)
-        except NotFound:
-            absent.append(node)
-        except PyswarmError as error:
-            return ImagesOfNode(node.description.hostname, error=str(error))
-        return None
-
-    replies = await _on_each(nodes, on)
-    if len(absent) == len(nodes):
-        raise NotFound(f"no such image on any node: {quoted(reference)}")
-    return [reply for reply in replies if reply is not None]
+async def _shown(
+    result: ImagesOfNode,
+    filters: Filters,
+    users: Users,
+    passing: Callable[[Image], bool],
+    asked: Listing,
+) -> ImagesOfNode:
+    kept: list[Any] = []
+    for part in batches(result.images, IMAGES_AT_ONCE):
+        for image in part:
+            if passes(image, filters) and passing(image):
+                _name_users(image, users)
+                if asked.has(image):
+                    kept.append(image)
+        await asyncio.sleep(0)
+    return ImagesOfNode(result.node_name, kept, result.error, result.use)
 
 
-def _targets(leader: Leader, refs: Sequence[str]) -> list[Node]:
+def _name_users(image: Any, users: Users) -> None:
+    """Set the services of an agent's message."""
+    del image.services[:]
+    image.services.extend(dict.fromkeys(user.title for user in users_of(image, users)))
+
+
+async def everywhere(leader: Leader) -> list[tuple[Node, ImagesOfNode]]:
+    """The images of every ready node, or its error."""
+    nodes = target_nodes(leader.state, ())
+    return list(zip(nodes, await on_each(nodes, partial(images_of, leader)), strict=True))
+
+
+async def images_of(leader: Leader, node: Node) -> ImagesOfNode:
+    """The images of one node, or its error."""
+    try:
+        return await _reported(leader, node)
+    except PyswarmError as error:
+        return ImagesOfNode(node.description.hostname, error=str(error))
+
+
+def ready_nodes(leader: Leader, refs: Sequence[str]) -> list[Node]:
+    """The named nodes, by default all that are ready. Raises NotFound, Unavailable."""
     nodes = target_nodes(leader.state, refs)
     if not nodes:
         raise Unavailable("no node is ready")
     return nodes
 
 
-async def _asked(
-    leader: Leader,
-    node: Node,
-    exchange: Exchange[Q, Sequence[Image]],
-    request: Q,
-    timeout_s: float,
-) -> ImagesOfNode:
+async def _reported(leader: Leader, node: Node) -> ImagesOfNode:
     result = ImagesOfNode(node.description.hostname)
-    async with leader.tunnels.open(node.id, exchange, request) as tunnel:
-        while (images := await tunnel.read(timeout_s)) is not None:
-            result.images.extend(images)
+    async with leader.tunnels.open(node.id, IMAGE_LIST, ImageList()) as tunnel:
+        while (report := await tunnel.read(LIST_TIMEOUT_S)) is not None:
+            result.images.extend(report.images)
+            result.use = report.use
             if len(result.images) > IMAGES_PER_NODE_MAX:
                 raise Unavailable(f"it lists more than {IMAGES_PER_NODE_MAX} images")
     return result
 
 
-async def _on_each(nodes: Sequence[Node], work: Callable[[Node], Awaitable[R]]) -> list[R]:
-    """The results in the nodes' order, NODES_AT_ONCE at a time."""
+async def on_each(items: Sequence[N], work: Callable[[N], Awaitable[R]]) -> list[R]:
+    """The results in the order of the nodes, NODES_AT_ONCE at a time."""
     slots = asyncio.Semaphore(NODES_AT_ONCE)
 
-    async def one(node: Node) -> R:
+    async def one(item: N) -> R:
         async with slots:
-            return await work(node)
+            return await work(item)
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(node)) for node in nodes]
+        tasks = [group.create_task(one(item)) for item in items]
     return [task.result() for task in tasks]

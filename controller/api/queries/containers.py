@@ -12,6 +12,7 @@ from controller.api.queries import filters, lookup
 from controller.api.queries.filters import Filters, Key
 from controller.api.queries.lookup import Sees
 from controller.api.queries.views import task_view
+from controller.brain.mounts import volumes_of_task
 from controller.brain.slices import Slices, batches
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker.containers import views as containers
@@ -26,6 +27,7 @@ from pyswarm_core.specs import PREDEFINED_NETWORKS, TaskSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import is_terminal
 from pyswarm_core.views import TaskView
+from pyswarm_core.volumes.mounts import MountType
 
 
 class ContainerQuery(msgspec.Struct, frozen=True):
@@ -82,6 +84,19 @@ class Container(NamedTuple):
     def networks(self) -> tuple[str, ...]:
         """The ids of its networks, or predefined names."""
         return tuple(one.target for one in self.template.networks) or (DEFAULT_NETWORK,)
+
+    @property
+    def mounted(self) -> Iterator[str]:
+        """What Docker's filter `volume` compares: the names of its volumes, the sources of its
+        binds, and the targets of both.
+        """
+        mounts = self.template.container_spec.mounts
+        yield from (mount.source for mount in mounts if mount.type is MountType.BIND)
+        yield from (mount.target.rstrip("/") for mount in mounts)
+        if self.task is None or self.service.spec.mode.is_container:
+            yield from self.template.volumes
+        else:
+            yield from volumes_of_task(self.state, self.service, self.task)
 
     @property
     def node_name(self) -> str:
@@ -196,6 +211,7 @@ KEYS: Mapping[str, Key[Container]] = {
     "exited": Key(_exited),
     "ancestor": Key(_made_from),
     "network": Key(_on_network),
+    "volume": Key(lambda item, value: (value.rstrip("/") or "/") in item.mounted),
     "publish": Key(_publishes),
     "expose": Key(_exposes),
     "health": Key(_health, (*(state.value for state in HealthState if state), "none")),

@@ -1,9 +1,12 @@
 """`info`: the fleet in numbers, and the controller that answers."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from controller.api.queries.views import speaks_another
 from controller.leader.leadership import Leadership
+from controller.registry.settings import RegistryState
 from pyswarm_core.kinds import CLUSTER
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.state import State
@@ -19,12 +22,14 @@ class ControllerFacts(msgspec.Struct, frozen=True):
     """The store: `etcd 3.4.23 at …`, `memory`."""
     join_addr: str
     """Where agents connect: `host:port`."""
+    registry: Callable[[], RegistryState] = RegistryState
+    """The state of its registry."""
 
 
 def info(leadership: Leadership, facts: ControllerFacts) -> Info:
     """The fleet in numbers, and the controller that answers, without keys and tokens."""
     leader = leadership.current()
-    state = leader.state
+    state, registry = leader.state, facts.registry()
     return Info(
         cluster=CLUSTER.shown(state.cluster),
         controller=leadership.controller,
@@ -44,6 +49,8 @@ def info(leadership: Leadership, facts: ControllerFacts) -> Info:
         nodes_filtered=leader.silence.nodes_filtered,
         protocol=PROTOCOL,
         nodes_other_protocol=sum(map(speaks_another, state.nodes.values())),
+        registry=registry.address,
+        registry_problem=registry.problem,
     )
 
 

@@ -5,15 +5,15 @@ as it is at that time. Every list is bounded: a longer one than LIST_MAX is refu
 truncated.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
 from heapq import merge
 from typing import Any, TypeVar
 
 import msgspec
 
 from controller.api.changes.unreadable import unreadable_services
-from controller.api.changes.volumes import used as used_volumes
+from controller.api.changes.volumes import users_of
 from controller.api.queries import filters
 from controller.api.queries.filters import Filters, Key
 from controller.api.queries.lookup import find, find_task, predefined_networks, task_name
@@ -23,15 +23,18 @@ from pyswarm_core.docker import networking
 from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.identity.users import Role, User
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
-from pyswarm_core.kinds import NETWORK, NODE, SERVICE, USER, VOLUME, Id, Item, Kind
+from pyswarm_core.kinds import CONFIG, NETWORK, NODE, SECRET, SERVICE, USER, VOLUME, Id, Item, Kind
 from pyswarm_core.limits import LIST_MAX, REFS_MAX, SLICE_TASKS
+from pyswarm_core.natural import UNNAMED, Natural, natural
 from pyswarm_core.objects import Network, Node, Service, Task
+from pyswarm_core.payloads.payload import Payload, PayloadId, Secret
 from pyswarm_core.specs import PREDEFINED_NETWORKS, ROLES, SERVICE_MODES
 from pyswarm_core.state import State
 from pyswarm_core.states import DESIRED_STATES, Availability, NodeState, TaskState
 from pyswarm_core.volumes.volume import Volume, VolumeId
 
 T = TypeVar("T")
+Found = TypeVar("Found")
 
 _SERVICE_KEYS: dict[str, Key[Service]] = {
     "mode": Key(lambda service, value: service.spec.mode.word == value, tuple(SERVICE_MODES)),
@@ -134,8 +137,11 @@ def find_all(state: State, kind: Kind[Item, Id], given: Sequence[str]) -> Slices
     """The ids of a kind's objects that pass the filters, in the kind's order."""
     keys = yield from _keys_in(state, kind, given)
     parsed = filters.parse(given, keys, kind.name)
-    found = yield from _passing(_LISTED.get(kind.name, _all)(state, kind), parsed, keys)
-    return [kind.id_type(item.id) for item in sorted(found, key=kind.order)]
+    listed = _LISTED.get(kind.name, _all)
+    if listed is _newest and _has_key(given, "version"):
+        listed = _all
+    found = yield from _passing(listed(state, kind), parsed, keys)
+    return (yield from _sorted(found, kind.order, lambda item: kind.id_type(item.id)))
 
 
 def _keys_in(
@@ -148,12 +154,15 @@ def _keys_in(
     return {**keys, **(yield from related(state, given))}
 
 
+def _has_key(given: Sequence[str], key: str) -> bool:
+    return any(text.partition("=")[0].strip(" ").lower() == key for text in given)
+
+
 def _network_keys(state: State, given: Sequence[str]) -> Slices[Mapping[str, Key[Network]]]:
     """`dangling`: used by no service, container or task, and neither predefined nor the ingress
     network. What is in use is looked up only if the filters have that key.
     """
-    has_key = any(text.partition("=")[0].strip(" ").lower() == "dangling" for text in given)
-    used = (yield from networks_in_use(state)) if has_key else set()
+    used = (yield from networks_in_use(state)) if _has_key(given, "dangling") else set()
 
     def is_dangling(network: Network) -> bool:
         is_kept = network.spec.ingress or network.id in PREDEFINED_NETWORKS
@@ -166,30 +175,55 @@ def _network_keys(state: State, given: Sequence[str]) -> Slices[Mapping[str, Key
 
 
 def _volume_keys(state: State, given: Sequence[str]) -> Slices[Mapping[str, Key[Volume]]]:
-    """`dangling`: used by no service. Which are used is found once, if asked."""
-    names = cache(lambda: used_volumes(state))
+    """`dangling`: used by no service."""
 
     def is_on(volume: Volume, ref: str) -> bool:
         nodes = [state.nodes[one] for one in volume.copies if one in state.nodes]
         return any(ref in (node.id, node.description.hostname) for node in nodes)
 
     def is_dangling(volume: Volume, value: str) -> bool:
-        return (volume.spec.name in names()) is (value in ("false", "0"))
+        return any(users_of(state, volume.spec.name)) is (value in ("false", "0"))
 
     yield from ()
     return {"dangling": Key(is_dangling, _TRUE_OR_FALSE), "node": Key(is_on)}
 
 
+def _payload_keys(state: State, given: Sequence[str]) -> Slices[Mapping[str, Key[Payload]]]:
+    """`version`: a number, `newest`, which is what a list without the filter has, or `all`."""
+    for text in given:
+        name, _, value = text.partition("=")
+        if name.strip(" ").lower() == "version" and not _VERSION.fullmatch(value.strip(" ")):
+            raise invalid("--filter", value, "expected a number, newest or all", "version")
+
+    def matches(item: Payload, value: str) -> bool:
+        if value == "newest":
+            kind = SECRET if isinstance(item, Secret) else CONFIG
+            return state.payloads[kind.name].is_newest(item)
+        return value in ("all", str(item.number))
+
+    yield from ()
+    return {"version": Key(matches)}
+
+
+_VERSION = re.compile(r"newest|all|[1-9][0-9]{0,8}")
 _TRUE_OR_FALSE = ("true", "false", "1", "0")
 _RELATED: Mapping[str, Callable[[State, Sequence[str]], Slices[Mapping[str, Key[Any]]]]] = {
     NETWORK.name: _network_keys,
     VOLUME.name: _volume_keys,
+    SECRET.name: _payload_keys,
+    CONFIG.name: _payload_keys,
 }
 """Filters of single kinds whose answer depends on other objects."""
 
 
 def _listed_volumes(state: State, kind: Kind[Volume, VolumeId]) -> list[Volume]:
     return [volume for volume in _all(state, kind) if not volume.removing]
+
+
+def _newest(state: State, kind: Kind[Payload, PayloadId]) -> list[Payload]:
+    """Of each name the newest version."""
+    known = state.payloads[kind.name]
+    return [one for one in state.of(kind).values() if known.is_newest(one)]
 
 
 def _all(state: State, kind: Kind[Item, Id]) -> list[Item]:
@@ -211,6 +245,8 @@ _LISTED: Mapping[str, Callable[[State, Kind[Any, Any]], list[Any]]] = {
     SERVICE.name: _listed_services,
     NETWORK.name: _listed_networks,
     VOLUME.name: _listed_volumes,
+    SECRET.name: _newest,
+    CONFIG.name: _newest,
 }
 """Kinds whose list differs from the objects in the state."""
 
@@ -270,21 +306,30 @@ def _candidates(state: State, query: TaskQuery) -> Slices[Iterator[Task]]:
 def _in_order(state: State, tasks: list[Task]) -> Slices[list[TaskId]]:
     """A merge sort in slices: sorting a hundred thousand at once would take too long."""
     names = {
-        service_id: service.spec.name
+        service_id: natural(service.spec.name)
         for service_id in {task.service_id: None for task in tasks}
         if (service := state.services.get(service_id)) is not None
     }
     yield
 
-    def key(task: Task) -> tuple[str, int, int]:
-        return names.get(task.service_id, ""), task.slot, -task.created_at
+    def key(task: Task) -> tuple[Natural, int, int]:
+        return names.get(task.service_id, UNNAMED), task.slot, -task.created_at
 
-    runs: list[list[Task]] = []
-    for part in batches(tasks, SLICE_TASKS):
+    return (yield from _sorted(tasks, key, lambda task: task.id))
+
+
+def _sorted(
+    items: Sequence[T], key: Callable[[T], Any], made: Callable[[T], Found]
+) -> Slices[list[Found]]:
+    """What `made` makes of the items, in the order of the key: merge sort."""
+    runs: list[list[T]] = []
+    for part in batches(items, SLICE_TASKS):
         runs.append(sorted(part, key=key))
         yield
-    ordered: list[TaskId] = []
+    if len(runs) == 1:
+        return [made(item) for item in runs[0]]
+    ordered: list[Found] = []
     for part in batches(merge(*runs, key=key), SLICE_TASKS):
-        ordered += [task.id for task in part]
+        ordered += [made(item) for item in part]
         yield
     return ordered

@@ -5,16 +5,19 @@ quoted (and cut), and Ambiguous with the candidates for the beginning of several
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from controller.brain.slices import Slices, batches
 from pyswarm_core.docker import networking
 from pyswarm_core.errors import Conflict, NotFound, invalid, no_such_container, quoted
 from pyswarm_core.ids import ID_ALPHABET, ID_LENGTH, NetworkId, NodeId, TaskId, short
-from pyswarm_core.kinds import KINDS, NETWORK, NODE, SERVICE, Id, Item, Kind
+from pyswarm_core.kinds import CONFIG, KINDS, NETWORK, NODE, SECRET, SERVICE, Id, Item, Kind
 from pyswarm_core.limits import SLICE_TASKS
 from pyswarm_core.objects import Network, Node, Object, Service, Task
 from pyswarm_core.specs import PREDEFINED_NETWORKS
+from pyswarm_core.stacks.labels import CONTAINER_NAME, PROJECT
+from pyswarm_core.stacks.labels import SERVICE as SHORT_NAME
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState, is_terminal
 
@@ -35,6 +38,8 @@ WILL_HAVE_PROCESS = (
 IDS_COMPARED_AT_ONCE = 10 * SLICE_TASKS
 """Tasks whose ids one slice compares with a prefix, at a tenth of the cost of examining one."""
 _ID_LETTERS = frozenset(ID_ALPHABET)
+_NOT_FOUND = frozenset({NETWORK.name, SECRET.name, CONFIG.name})
+"""Kinds with Docker's words `network web not found`, with which clients compare."""
 
 
 class Ambiguous(NotFound):
@@ -71,6 +76,11 @@ def find(state: State, kind: Kind[Item, Id], ref: str) -> Item:
     objects = state.of(kind)
     found = objects.get(kind.id_type(ref)) or _named(state, kind, ref)
     return found or objects[_by_prefix(kind.name, ref, objects)]
+
+
+def is_named(state: State, kind: Kind[Item, Id], ref: str) -> bool:
+    """Whether it is the id or the name of an object. Raises Ambiguous."""
+    return kind.id_type(ref) in state.of(kind) or _named(state, kind, ref) is not None
 
 
 def _named(state: State, kind: Kind[Item, Id], ref: str) -> Item | None:
@@ -124,13 +134,18 @@ def _only_node(ref: str, named: Sequence[Node]) -> Node | None:
 
 
 def find_task(state: State, ref: str) -> Slices[Task]:
-    """The task of that id or prefix, the newest one of the slot that `web.1` names, or the one that
-    `ps` names `web.1.TASK`.
+    """The task of that id or prefix; the newest one of the slot that `web.1` names, or `shop-web-1`
+    in the words of Compose, or the service's `container_name`; or the one that `ps` names
+    `web.1.TASK`.
 
     In slices: there may be a million ids to compare with a prefix.
     """
     found = (
-        state.tasks.get(TaskId(ref)) or _newest_in_slot(state, ref) or _named_in_full(state, ref)
+        state.tasks.get(TaskId(ref))
+        or _newest_in_slot(state, ref)
+        or _named_in_full(state, ref)
+        or _named_by_compose(state, ref)
+        or _named_in_file(state, ref)
     )
     return found or (yield from _task_by_prefix(state, ref))
 
@@ -244,6 +259,32 @@ def _newest_in_slot(state: State, ref: str) -> Task | None:
     return tasks[-1] if tasks else None
 
 
+def _named_by_compose(state: State, ref: str) -> Task | None:
+    """The newest task of slot 1 of `shop_web` for `shop-web-1`, if that is a project's service."""
+    head, _, slot = ref.rpartition("-")
+    for place, letter in enumerate(head):
+        if letter != "-" or not slot.isdecimal():
+            continue
+        project, short_name = head[:place], head[place + 1 :]
+        full = f"{project}_{short_name}"
+        service_id = state.service_of_name.get(full)
+        service = state.services.get(service_id) if service_id else None
+        labels = service.spec.labels if service else {}
+        if (labels.get(PROJECT), labels.get(SHORT_NAME)) == (project, short_name):
+            return _newest_in_slot(state, f"{full}.{slot}")
+    return None
+
+
+def _named_in_file(state: State, ref: str) -> Task | None:
+    """The newest task of the first slot of the service with this `container_name`."""
+    for service in state.services.values():
+        if ref and service.spec.labels.get(CONTAINER_NAME) == ref and not service.removing:
+            slots = state.tasks_of_service(service.id).slots
+            held = slots[min(slots)] if slots else ()
+            return held[-1] if held else None
+    return None
+
+
 def _named_in_full(state: State, ref: str) -> Task | None:
     name, _, task_id = ref.rpartition(".")
     task = state.tasks.get(TaskId(task_id))
@@ -285,8 +326,8 @@ def _only(what: str, ref: str, matches: Sequence[K]) -> K:
 
 
 def _missing(what: str, ref: str) -> NotFound:
-    if what == NETWORK.name:  # Docker's words, with which clients compare
-        return NotFound(f"network {quoted(ref)[1:-1]} not found")
+    if what in _NOT_FOUND:
+        return NotFound(f"{what} {quoted(ref)[1:-1]} not found")
     return NotFound(f"no such {what}: {quoted(ref)}")
 
 
@@ -295,7 +336,15 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_CANDIDATES]) + more
 
 
+def _payload_named(kind: Kind[Item, Id], state: State, ref: str) -> Item | None:
+    """The newest version of that name, or the one that `NAME@NUMBER` names."""
+    found = state.ids_of_names(kind).get(ref) or state.payloads[kind.name].newest(ref)
+    return None if found is None else state.of(kind)[kind.id_type(found)]
+
+
 _BY_NAME: Mapping[str, Callable[[State, str], Object | None]] = {
+    SECRET.name: partial(_payload_named, SECRET),
+    CONFIG.name: partial(_payload_named, CONFIG),
     NODE.name: _living_node,
     NETWORK.name: _network_named,
 }

@@ -22,11 +22,13 @@ from collections.abc import Sequence
 from heapq import nsmallest
 
 from controller.api.queries.views import desired_slots, desired_tasks
+from controller.brain.dependencies.conditions import unmet
 from controller.brain.orchestrator.restart import is_restart, refusal
 from controller.brain.slices import Slices, WatchResult, finish
 from pyswarm_core.clock import NEVER, SECOND, Instant, after
 from pyswarm_core.ids import ServiceId
-from pyswarm_core.indexes.limited import awaits_limits, refuses_networks
+from pyswarm_core.indexes.dependents import awaits, is_ending
+from pyswarm_core.indexes.in_place import awaits_in_place, refuses_networks
 from pyswarm_core.indexes.rollout import is_outdated
 from pyswarm_core.indexes.tasks import runs_as_desired
 from pyswarm_core.limits import (
@@ -36,6 +38,7 @@ from pyswarm_core.limits import (
 )
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import FailureAction, RestartCondition, RestartPolicy
+from pyswarm_core.stacks.limits import DEPENDENCY_MESSAGE_PERIOD
 from pyswarm_core.state import State
 from pyswarm_core.states import (
     Availability,
@@ -107,6 +110,9 @@ class _Tally:
         self._is_container = service.spec.mode.is_container
         readiness = service.spec.task_template.container_spec.readiness
         self._has_readiness = bool(readiness.test)
+        if awaits(service) and not is_ending(service):
+            self._failures += [one.text for one in unmet(state, service) if one.failed]
+            self.due = after(now, DEPENDENCY_MESSAGE_PERIOD)
 
     def take(self, tasks: Sequence[Task], *, is_desired: bool) -> None:
         """Count the tasks of one slot, oldest first."""
@@ -305,7 +311,7 @@ def _done(service: Service, task: Task) -> bool:
 
 def _is_new(service: Service, task: Task) -> bool:
     """Whether it has the service's template and limits, and a container's networks."""
-    if awaits_limits(service, task) or refuses_networks(service, task):
+    if awaits_in_place(service, task) or refuses_networks(service, task):
         return False
     return not is_outdated(service, task)
 

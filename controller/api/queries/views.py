@@ -8,10 +8,14 @@ from controller.api.changes.unreadable import unreadable_service
 from controller.api.queries.lookup import object_of, task_name
 from controller.brain.nodes import runs_controller
 from controller.brain.orchestrator.modes import orchestrator_of
+from pyswarm_core.docker.generic_resources import counted
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
+from pyswarm_core.indexes.nodes import NodeTable
 from pyswarm_core.kinds import SERVICE, Id, Item, Kind, encode
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Node, NodeResources, Service, Task
+from pyswarm_core.payloads.payload import Payload
+from pyswarm_core.resources import DiscreteResource, GenericResource
 from pyswarm_core.state import State
 from pyswarm_core.views import EncodedObject, NodeView, ServiceSummary, TaskView
 
@@ -74,8 +78,10 @@ def listed_service(
 
 
 def listed(state: State, kind: Kind[Item, Id], object_id: Id) -> EncodedObject | None:
-    """The object by its id; None if it is gone."""
+    """The object by its id, without the data of a secret or config; None if it is gone."""
     item = object_of(state, kind, object_id)
+    if isinstance(item, Payload):
+        item = msgspec.structs.replace(item, data=b"")
     return encoded(kind, item) if item is not None else None
 
 
@@ -112,18 +118,33 @@ def task_view(state: State, task: Task, *, with_spec: bool = True) -> TaskView:
 
 
 def node_view(state: State, node: Node, controllers: Sequence[str] = ()) -> NodeView:
-    """The node with its load; the first of the controllers leads."""
+    """The node with its load; the first of the controllers leads. A node that was removed since has
+    none.
+    """
     table = state.node_table
-    row = table.rows[node.id]
+    row = table.rows.get(node.id)
+    tasks, reserved = 0, NodeResources()
+    if row is not None:
+        tasks = int(table.active_tasks[row])
+        cpus, memory = int(table.reserved_cpus[row]), int(table.reserved_memory[row])
+        reserved = NodeResources(cpus, memory, _reserved(table, row))
     return NodeView(
         node=node,
         leader=runs_controller(node, controllers[:1]),
         controller=runs_controller(node, controllers),
         other_protocol=speaks_another(node),
-        tasks=int(table.active_tasks[row]),
-        reserved=NodeResources(
-            nano_cpus=int(table.reserved_cpus[row]), memory_bytes=int(table.reserved_memory[row])
-        ),
+        tasks=tasks,
+        reserved=reserved,
+    )
+
+
+def _reserved(table: NodeTable, row: int) -> tuple[GenericResource, ...]:
+    node = table.nodes[row]
+    offered = counted(node.description.resources.generic_resources) if node else {}
+    return tuple(
+        GenericResource(discrete_resource_spec=DiscreteResource(kind=kind, value=reserved))
+        for kind, count in offered.items()
+        if (reserved := count - int(table.free_generic(kind)[row]))
     )
 
 

@@ -17,6 +17,8 @@ from controller.api.queries.why_task import silent, why_ended, why_on_node
 from controller.api.queries.why_update import why_updated
 from controller.api.queries.why_volumes import of_pending
 from controller.brain.demands import current_demand
+from controller.brain.dependencies.explain import why_held, why_not_yet
+from controller.brain.mounts import is_per_task
 from controller.brain.orchestrator.container_service import has_lost_layer
 from controller.brain.orchestrator.modes import orchestrator_of
 from controller.brain.orchestrator.quarantine import Quarantine
@@ -28,7 +30,8 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.docker.units import counted
 from pyswarm_core.errors import NotFound, quoted, told
 from pyswarm_core.ids import ServiceId, TaskId
-from pyswarm_core.indexes.limited import refuses_limits, refuses_networks
+from pyswarm_core.indexes.dependents import is_held, is_held_whole
+from pyswarm_core.indexes.in_place import refuses_limits, refuses_networks
 from pyswarm_core.indexes.tasks import is_desired, waits_for_node
 from pyswarm_core.kinds import USER
 from pyswarm_core.limits import SLICE_TASKS
@@ -52,13 +55,16 @@ class _Case:
     def __init__(self, state: State, now: Instant) -> None:
         self.state = state
         self.now = now
-        self._waiting: dict[ServiceId, _Waiting] = {}
+        self._waiting: dict[tuple[ServiceId, int], _Waiting] = {}
 
-    def waiting(self, service: Service) -> "_Waiting":
-        """Why the service's tasks wait: evaluated over all nodes once, however many tasks wait."""
-        found = self._waiting.get(service.id)
+    def waiting(self, service: Service, slot: int = 1) -> "_Waiting":
+        """Why the service's tasks wait: evaluated over all nodes once, however many tasks wait,
+        unless slots have volumes of their own.
+        """
+        key = service.id, slot if is_per_task(service.spec.task_template) else 0
+        found = self._waiting.get(key)
         if found is None:
-            found = self._waiting[service.id] = _Waiting(self.state, service, self.now)
+            found = self._waiting[key] = _Waiting(self.state, service, self.now, slot)
         return found
 
 
@@ -112,12 +118,13 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
     if service.removing:
         left = sum(len(held) for held in tasks.slots.values())
         head = f"service {name} is being removed; {left} of its tasks have not ended yet"
-        return [head, *changed_by(service, case.now)]
+        return [head, *changed_by(service, case.now), *why_not_yet(state, service)]
     desired = orchestrator_of(service).desired_text(service)
     lines = [f"service {name} has {counted(tasks.running, 'running task')}, {desired}"]
     lines += changed_by(service, case.now)
     if service.spec.stopped:
         lines.append(f"it is stopped: start it with `pyswarm service start {name}`")
+        lines += why_not_yet(state, service)
     if has_lost_layer(state, service):
         lines.append("its node was removed, and its writable layer with it: it runs from its image")
         lines.append(f"remedy: start it: pyswarm start {name}")
@@ -139,7 +146,8 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
     unlisted = unlisted_tasks(state, service, desired_tasks(state, service))
     if unlisted:
         total = unlisted + tasks.pending
-        lines.append(f"{total} replicas wait for a node, {tasks.pending} of them as tasks")
+        what = "its dependencies" if is_held_whole(service) else "a node"
+        lines.append(f"{total} replicas wait for {what}, {tasks.pending} of them as tasks")
     elif len(troubled) > len(seen) > 0:
         lines.append(f"{len(troubled)} tasks of {name} do not run in all")
     return lines
@@ -162,8 +170,10 @@ def _why_task(case: _Case, task: Task) -> list[str]:
     if service is None:
         return [f"task {task.id} belongs to a service that no longer exists"]
     head = f"task {service.name_of(task)} is {task.state.word}, desired {task.desired_state.word}"
+    if waits_for_node(task) and is_held(service, task.spec_version):
+        return [head, *why_held(state, service)]
     if waits_for_node(task):
-        return [head, *case.waiting(service).lines(task)]
+        return [head, *case.waiting(service, task.slot).lines(task)]
     if is_terminal(task.state):
         return [head, *why_ended(state, service, task, now)]
     return [head, *why_on_node(state, service, task, now)]
@@ -172,17 +182,17 @@ def _why_task(case: _Case, task: Task) -> list[str]:
 class _Waiting:
     """Why tasks of one service wait for a node, or for room on the one they are bound to."""
 
-    def __init__(self, state: State, service: Service, now: Instant) -> None:
+    def __init__(self, state: State, service: Service, now: Instant, slot: int) -> None:
         self._nodes = state.node_table.nodes
         self._rows = state.node_table.rows
         self._total = len(self._rows)
         self._now = now
         if self._total:
-            demand = current_demand(state, service, now)
+            demand = current_demand(state, service, now, slot)
             ledger = Ledger(state.node_table)
             self._found = exclusions(ledger, demand)
             excluded = sum(int(one.rows.sum()) for one in self._found)
-            self._data = of_pending(ledger, demand)
+            self._data = of_pending(state, ledger, demand)
             self._has_room = excluded < self._total
             self._remedies = [f"remedy: {t}" for t in remedies(ledger, demand, service.spec.name)]
             self._silent = self._told_silent(self._excluded_by("ready"))

@@ -21,7 +21,7 @@ from controller.brain.orchestrator.restart import (
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker.units import format_duration, human_size, parse_duration
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.indexes.limited import awaits_limits, refuses_limits, refuses_networks
+from pyswarm_core.indexes.in_place import awaits_in_place, refuses_limits, refuses_networks
 from pyswarm_core.indexes.rollout import is_outdated, serves
 from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.limits import CRASH_LOOP_RESTARTS
@@ -76,7 +76,7 @@ def why_on_node(state: State, service: Service, task: Task, now: Instant) -> lis
         at = starts_at(service.spec.task_template.restart_policy, task)
         lines.append(f"it waits for the restart delay: starts in {span(at - now)}")
     elif refuses_limits(service, task):
-        lines.append(f"it waits to be replaced: {detail.limits_error}")
+        lines.append(f"it waits to be replaced: {detail.in_place_error}")
     elif is_outdated(service, task):
         lines.append("it is outdated and waits to be replaced")
         paused = node is not None and node.spec.availability is Availability.PAUSE
@@ -92,7 +92,7 @@ def _why_lost(state: State, service: Service, task: Task, node: Node, now: Insta
     if node.status.state is NodeState.READY:
         return []
     stays = node.status.state is NodeState.DOWN and is_desired(task)
-    return [silent(node, now), *(of_lost_node(state, service, node) if stays else ())]
+    return [silent(node, now), *(of_lost_node(state, service, task, node) if stays else ())]
 
 
 def _why_restarted(state: State, service: Service, task: Task, now: Instant) -> list[str]:
@@ -147,11 +147,15 @@ def _why_no_connections(service: Service, task: Task) -> list[str]:
 
 def _why_unlike_its_spec(service: Service, task: Task) -> list[str]:
     """That its container does not have, yet, what changes while it runs."""
-    if awaits_limits(service, task) and is_desired(task):
+    if awaits_in_place(service, task) and is_desired(task):
         what = "limits and networks" if service.spec.mode.is_container else "limits"
-        return [f"its agent is changing its {what} to those of version {service.limits_version}"]
+        if any(one.made_with for one in service.spec.task_template.container_spec.references):
+            what = "limits, secrets and configs"
+        return [f"its agent is changing its {what} to those of version {service.in_place_version}"]
     if refuses_networks(service, task):
-        return [f"it could not join its networks and has those before: {task.detail.limits_error}"]
+        return [
+            f"it could not join its networks and has those before: {task.detail.in_place_error}"
+        ]
     return []
 
 
@@ -162,7 +166,7 @@ def _why_undesired(state: State, service: Service, task: Task) -> str:
     if task.desired_state is TaskState.REMOVE:
         return "it is being removed: its service was scaled down or removed"
     if refuses_limits(service, task):
-        return f"it is being replaced: {task.detail.limits_error}"
+        return f"it is being replaced: {task.detail.in_place_error}"
     if is_outdated(service, task):
         return "it is being replaced: its service was updated"
     if service.spec.stopped:
@@ -220,9 +224,11 @@ def end(state: State, service: Service, task: Task, now: Instant) -> str:
 
 def _memory_limit(service: Service, task: Task) -> int:
     """The memory limit that it had, in bytes; 0: none, or unknown."""
-    version = max(task.spec_version, 0 if task.detail.limits_error else task.detail.limits_version)
+    version = max(
+        task.spec_version, 0 if task.detail.in_place_error else task.detail.in_place_version
+    )
     spec = service.made_from(version)
-    if service.is_current(task.spec_version) and version < service.limits_version:
+    if service.is_current(task.spec_version) and version < service.in_place_version:
         spec = next((one.spec for one in service.previous_specs if one.version <= version), None)
     return spec.task_template.resources.limits.memory_bytes if spec else 0
 

@@ -11,11 +11,13 @@ from msgspec.structs import replace
 
 from controller.api.queries.why_task import end
 from controller.api.queries.wording import span
+from controller.brain.dependencies.conditions import message_of, unmet
 from controller.brain.orchestrator.restart import ended_by_itself
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.docker.units import counted
 from pyswarm_core.ids import TaskId
-from pyswarm_core.indexes.limited import awaits_limits
+from pyswarm_core.indexes.dependents import awaits
+from pyswarm_core.indexes.in_place import awaits_in_place
 from pyswarm_core.indexes.rollout import is_first, is_outdated, serves
 from pyswarm_core.indexes.tasks import ServiceTasks, is_desired
 from pyswarm_core.objects import Service, Task, UpdateStatus
@@ -69,6 +71,8 @@ def waits_for(state: State, service: Service, now: Instant) -> str:
         return ""
     if service.spec.stopped:
         return f"when the service is started: pyswarm service start {service.spec.name}"
+    if awaits(service) and (found := unmet(state, service)):
+        return f"when its dependencies let it: {message_of(found)}"
     settings = service.update_settings
     if waiting := list(islice(_in_flight(service, tasks), _TASKS_SHOWN + 1)):
         more = " and others do" if len(waiting) > _TASKS_SHOWN else ""
@@ -150,7 +154,7 @@ def _awaited(service: Service, task: Task) -> str:
             and not is_terminal(task.state)
         )
         return f"{name} ({task.state.word}) has stopped" if stops else ""
-    if awaits_limits(service, task) and task.state is TaskState.RUNNING and is_desired(task):
+    if awaits_in_place(service, task) and task.state is TaskState.RUNNING and is_desired(task):
         return f"{name} has its new limits"
     if not is_first(service, task) or not is_desired(task) or is_terminal(task.state):
         return ""

@@ -58,10 +58,11 @@ async def relay(
     chosen.begun(task)
     asked = replace(request, ref=task.id)
     async with leader.tunnels.open(task.node_id, exchange, asked) as tunnel:
-        await _copy(caller, tunnel)
+        await copy(caller, tunnel)
 
 
-async def _copy(caller: Caller, tunnel: Answers[Any]) -> None:
+async def copy(caller: Caller, tunnel: Answers[Any]) -> None:
+    """Copy frames both ways until the agent ends the stream."""
     async with asyncio.TaskGroup() as group:
         sending = group.create_task(_send(caller, tunnel))
         while (frame := await tunnel.read()) is not None:

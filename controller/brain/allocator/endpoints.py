@@ -15,10 +15,12 @@ from msgspec.structs import replace
 from controller.brain.allocator.held import held_of
 from controller.brain.allocator.subnets import range_of
 from pyswarm_core.errors import Conflict, invalid, quoted
+from pyswarm_core.identity.users import STACK_LABEL
 from pyswarm_core.ids import NetworkId, ServiceId
 from pyswarm_core.limits import API_PORT
 from pyswarm_core.objects import Endpoint, Network, VirtualIp
 from pyswarm_core.ports import overlaps, published_word
+from pyswarm_core.registry.limits import REGISTRY_PORT
 from pyswarm_core.specs import EndpointMode, PortConfig, Protocol, PublishMode, ServiceSpec
 from pyswarm_core.state import State
 
@@ -187,6 +189,7 @@ def _require_not_ours(state: State, port: PortConfig) -> None:
     """A host that forwarded these ports to a task would lose its controller or its networks."""
     ours = {
         (Protocol.TCP, API_PORT): "controllers answer there",
+        (Protocol.TCP, REGISTRY_PORT): "the fleet's registry answers there",
         (Protocol.UDP, state.cluster.spec.data_path_port): "overlay networks use it between hosts",
     }
     why = ours.get((port.protocol, port.published_port))
@@ -196,10 +199,12 @@ def _require_not_ours(state: State, port: PortConfig) -> None:
 
 def _require_free(state: State, service_id: ServiceId, port: PortConfig) -> None:
     for holder, held in _conflicts(state, service_id, port):
-        name = state.services[holder].spec.name
+        spec = state.services[holder].spec
+        stack = spec.labels.get(STACK_LABEL, "")
+        whose = f" of stack {quoted(stack)}" if stack else ""
         mode = f" in mode {held.publish_mode}" if held.publish_mode != port.publish_mode else ""
         raise Conflict(
-            f"port {published_word(port)} is published by service {quoted(name)}{mode}"
+            f"port {published_word(port)} is published by service {quoted(spec.name)}{whose}{mode}"
             + (f" as {published_word(held)}" if held.host_ip != port.host_ip else "")
         )
 

@@ -17,7 +17,7 @@ from controller.brain.orchestrator.restart import is_restart, refusal
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.decision import EventKind
 from pyswarm_core.ids import NodeId
-from pyswarm_core.indexes.limited import awaits_limits, refuses_networks
+from pyswarm_core.indexes.in_place import awaits_in_place, refuses_networks
 from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import AUTO_REMOVE_SHOWN
 from pyswarm_core.objects import Endpoint, Service, Task, Version
@@ -34,11 +34,11 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
         plan.record(replace(plan.service, pinned_node=NodeId("")))
     task = running_task(state, plan.service)
     if task is not None and _is_stuck(plan.service, task):
-        update.pause(plan, f"due to networks of task {task.id}: {task.detail.limits_error}", 0)
+        update.pause(plan, f"due to networks of task {task.id}: {task.detail.in_place_error}", 0)
     replicated_service.reconcile(plan, state, looked_at, now)
     if is_lost and plan.service.pinned_node:
         plan.vacancies.clear()  # until its users start it
-    if task is not None and awaits_limits(plan.service, task):
+    if task is not None and awaits_in_place(plan.service, task):
         plan.joining = task
     if _removes_itself(plan, state, is_lost=is_lost):
         plan.record(replace(removed(plan.service, now), updated_by=None))

@@ -1,8 +1,8 @@
 """Which tasks may not stay on their nodes. PURE.
 
 A task leaves its node at once when the node is down, drained or removed, or no longer satisfies a
-constraint of its service. Reservations are not enforced here: a node with fewer resources than its
-tasks reserve keeps them, as in Swarm.
+constraint of its service, or when a volume that it mounts has work. Reservations are not enforced
+here: a node with fewer resources than its tasks reserve keeps them, as in Swarm.
 """
 
 from collections.abc import Container, Iterable, Iterator
@@ -10,6 +10,7 @@ from collections.abc import Container, Iterable, Iterator
 import numpy as np
 
 from controller.brain.volumes import is_home
+from controller.brain.volumework import unusable
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.indexes.tasks import is_desired, stays
@@ -30,8 +31,11 @@ def misfit(state: State, service: Service, task: Task) -> str:
     node = state.nodes.get(task.node_id)
     if node is None:
         return "its node was removed"
+    template = service.template(task.spec_version)
+    if template is not None and template.volumes and (why := unusable(state, service, task)):
+        return why
     host = node.description.hostname
-    if node.status.state is NodeState.DOWN and not _has_data_on(state, service, task.node_id):
+    if node.status.state is NodeState.DOWN and not _has_data_there(state, service, task):
         return f"node {host} is down"
     if node.spec.availability is Availability.DRAIN:
         return f"node {host} is being drained"
@@ -42,9 +46,9 @@ def misfit(state: State, service: Service, task: Task) -> str:
     return ""
 
 
-def _has_data_on(state: State, service: Service, node_id: NodeId) -> bool:
-    """Whether the service's tasks can run on no other node, because of what is on this one."""
-    return service.spec.mode.is_container or is_home(state, service, node_id)
+def _has_data_there(state: State, service: Service, task: Task) -> bool:
+    """Whether its slot can have a task on no other node, because of what is on this one."""
+    return service.spec.mode.is_container or is_home(state, service, task)
 
 
 def evictions(
@@ -63,7 +67,7 @@ def evictions(
         service = state.services.get(task.service_id)
         if service is None or task.service_id in left_alone:
             continue
-        has_data = _has_data_on(state, service, task.node_id)
+        has_data = _has_data_there(state, service, task)
         if has_data and not misfit(state, service, task):
             continue
         if found >= EVICTIONS:

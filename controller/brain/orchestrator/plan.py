@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.decision import BEGINNING, Cursor, EventKind
 from pyswarm_core.ids import NodeId, TaskId
+from pyswarm_core.indexes.dependents import keeps_templates
 from pyswarm_core.indexes.rollout import is_outdated
 from pyswarm_core.limits import (
     DECISION_COST,
@@ -64,6 +65,8 @@ class Plan:
 
     joining: Task | None = None
     """A container's task that runs and has yet to join networks."""
+    waits_for = ""
+    """Which dependencies tasks of the present template wait for; empty: for none."""
 
     def __init__(
         self,
@@ -81,7 +84,7 @@ class Plan:
         """How an outdated task is replaced. With start-first, a slot may hold two tasks that should
         run: the outdated one, and the new one until it serves.
         """
-        self.is_paused = service.is_paused
+        self.is_paused = keeps_templates(service)
         """Whether an update is paused: slots with outdated tasks keep their template."""
         self.cursor = cursor
         """Where this decision continues the round over the service's slots."""

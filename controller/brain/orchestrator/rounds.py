@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from controller.brain.orchestrator.enforce import misfit, misplaced
 from controller.brain.orchestrator.plan import AFTER_ALL, Plan
 from controller.brain.orchestrator.slots import Slot, SlotKind, settle
+from controller.brain.volumework import displaced
 from pyswarm_core.clock import Instant
 from pyswarm_core.indexes.tasks import is_desired, waits_for_node
 from pyswarm_core.limits import PENDING_SHOWN, WRITE_COST
@@ -16,15 +17,18 @@ from pyswarm_core.state import State
 
 
 def to_settle(plan: Plan, state: State, marked: Iterable[int]) -> list[int]:
-    """The slots to look at: those that are marked or on wrong nodes, and of the unsettled ones
-    those that this round has yet to look at. Of a stopped service, all slots.
+    """The slots to look at: those that are marked, on wrong nodes or held by a volume, and of the
+    unsettled ones those that this round has yet to look at. Of a stopped service, all slots.
     """
     if plan.service.spec.stopped:
         return in_round(plan, state.tasks_of_service(plan.service.id).slots)
-    wrong, is_all = misplaced(state, plan.service, plan.room // WRITE_COST)
-    if not is_all:
+    most = plan.room // WRITE_COST
+    wrong, is_all = misplaced(state, plan.service, most)
+    held, is_all_held = displaced(state, plan.service, most)
+    if not is_all or not is_all_held:
         plan.cut(AFTER_ALL)
-    return in_round(plan, state.tasks_of_service(plan.service.id).unsettled, (*marked, *wrong))
+    unsettled = state.tasks_of_service(plan.service.id).unsettled
+    return in_round(plan, unsettled, (*marked, *wrong, *held))
 
 
 def in_round(plan: Plan, slots: Iterable[int], marked: Iterable[int] = ()) -> list[int]:

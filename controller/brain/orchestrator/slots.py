@@ -26,7 +26,7 @@ from controller.brain.orchestrator.restart import (
     restarts_remembered,
     starts_at,
 )
-from controller.brain.volumes import writes_alone
+from controller.brain.volumes import has_files, writes_alone
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.decision import EventKind
 from pyswarm_core.indexes.rollout import ended_early, is_failure, is_made, is_outdated, serves
@@ -119,8 +119,11 @@ def _must_wait(plan: Plan, state: State, tasks: list[Task], now: Instant) -> boo
     """Whether the slot gets no other task before some of its tasks have ended. One task at a time
     has a container's writable layer, or writes to its volumes.
     """
-    if plan.service.spec.mode.is_container or writes_alone(state, plan.service):
+    if plan.service.spec.mode.is_container:
         return bool(_unfinished(plan, tasks))
+    if writes_alone(state, plan.service):  # a copy that was given up is not that of the next task
+        service, left = plan.service, _unfinished(plan, tasks)
+        return any(has_files(state, service, one) for one in left)
     return len(tasks) >= UNFINISHED_MAX and _is_crowded(plan, state, tasks, now)
 
 

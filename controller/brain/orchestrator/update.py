@@ -29,7 +29,7 @@ from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.decision import EventKind
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import NodeId, TaskId
-from pyswarm_core.indexes.limited import awaits_limits
+from pyswarm_core.indexes.in_place import awaits_in_place
 from pyswarm_core.indexes.rollout import is_failure, is_first, is_made, is_outdated, serves
 from pyswarm_core.indexes.tasks import ServiceTasks, is_desired, waits_for_node
 from pyswarm_core.limits import PENDING_SHOWN, SERVE_DEADLINE
@@ -100,7 +100,7 @@ def advance(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) ->
         # Begun by an older version, which stored no status; or a node was paused during the update.
         status = begun(plan.service, unrecorded_base(plan.service), left, now)
         plan.record(replace(plan.service, update_status=status))
-    if plan.is_paused:
+    if plan.is_paused or plan.waits_for:
         return
     seen = _without_held(plan.service, seen, held)
     progress = _whole(plan, state, seen, now)
@@ -206,7 +206,7 @@ def _whole(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) -> 
         found = found.joined(progress)
         if progress.in_flight and _has_no_node(plan, state, slot):
             plan.step.without_node[slot.number] = _lost_node(state, tasks, slot.number)
-        if slot.kind is SlotKind.ACTIVE and slot.task and awaits_limits(plan.service, slot.task):
+        if slot.kind is SlotKind.ACTIVE and slot.task and awaits_in_place(plan.service, slot.task):
             found = found.joined(UpdateProgress(limited=1))
     rollout = tasks.rollout
     if rollout is None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from controller.brain.scheduler.filters import Demand, Home, KeptLayer
+from controller.brain.scheduler.filters import Demand, Home, KeptLayer, images_of
 from controller.brain.scheduler.ledger import Ledger
 from pyswarm_core.indexes.nodes import BoolColumn, IntColumn
 from pyswarm_core.limits import LAYERS_PROTOCOL
@@ -28,8 +28,8 @@ class Exclusion(NamedTuple):
     """The nodes that one filter excludes."""
 
     filter: str
-    """layer, volume, ready, able, availability, tasks, cpu, memory, constraint, port, max replicas,
-    kernel, or what a network lacks.
+    """layer, volume, ready, able, availability, tasks, cpu, memory, generic, constraint, port, max
+    replicas, bind, look, image, kernel, or what a network lacks.
     """
     rows: BoolColumn
     """Those that it excludes and no filter before it did."""
@@ -62,8 +62,8 @@ def message(ledger: Ledger, demand: Demand) -> str:
         return ""
     if demand.layer is not None and demand.layer.host:
         return _on_host(ledger, demand.layer, found)
-    if demand.homes:
-        return _at_home(ledger, demand.homes, found)
+    if bound := tuple(one for one in demand.homes if not one.is_free):
+        return _at_home(ledger, bound, found)
     parts = [f"{int(one.rows.sum())} of {total} nodes {one.text}" for one in found]
     return f"no suitable node: {'; '.join(parts)}"
 
@@ -78,18 +78,22 @@ def _on_host(ledger: Ledger, layer: KeptLayer, found: list[Exclusion]) -> str:
 
 def _at_home(ledger: Ledger, homes: tuple[Home, ...], found: list[Exclusion]) -> str:
     """Why a task cannot run on the node that has the only copy of its volumes."""
+    relied = next((f"; service {one.relied} relies on it" for one in homes if one.relied), "")
     for home in homes:
+        if home.held:
+            return f"no suitable node: {home.held}"
         if not home.host:
             return f"volume {home.volume} may be one that cannot be read from the store"
         if not home.rows.any():
-            return f"volume {home.volume} has its only copy on {home.host}, which was removed"
+            kept = f"volume {home.volume} has its only copy on {home.host}, which was removed"
+            return kept + relied
     first = homes[0]
     for other in homes[1:]:
         if (other.rows != first.rows).any():
             both = f"volume {first.volume} is on {first.host} and volume {other.volume}"
             return f"no suitable node: {both} is on {other.host}"
     kept = f"volume {first.volume} has its only copy on {first.host}"
-    return _on_row(ledger, kept, int(np.flatnonzero(first.rows)[0]), found)
+    return _on_row(ledger, kept, int(np.flatnonzero(first.rows)[0]), found) + relied
 
 
 def _on_row(ledger: Ledger, kept: str, row: int, found: list[Exclusion]) -> str:
@@ -166,6 +170,13 @@ def _filters(ledger: Ledger, demand: Demand) -> Iterator[tuple[str, BoolColumn, 
     if needed > 0:
         short = _short(ledger, ledger.free_memory, f"lack memory (needs {size(needed)}", size)
         yield "memory", ledger.free_memory < needed, short
+    for kind, count in demand.footprint.generic:
+        free = ledger.free_generic(kind)
+        yield (
+            f"generic {kind}",
+            free < count,
+            _short(ledger, free, f"lack {kind} (needs {count}", str),
+        )
     for constraint in demand.template.placement.constraints:
         text = f"do not satisfy {constraint}"
         yield f"constraint {constraint}", ~table.satisfying(constraint), _says(text)
@@ -175,6 +186,12 @@ def _filters(ledger: Ledger, demand: Demand) -> Iterator[tuple[str, BoolColumn, 
     if cap > 0:
         text = f"already run {cap} of its tasks, the maximum per node"
         yield "max replicas", demand.on_node >= cap, _says(text)
+    for source in demand.sources:
+        text = f"lack the bind source {source.path}: {source.others}"
+        yield f"bind {source.path}", source.lacking, _says(text)
+        text = f"wait for nodes to report whether they have the bind source {source.path}"
+        yield f"look {source.path}", source.waiting, _says(text)
+    yield from _filters_of_images(ledger, demand)
     for name, capability in demand.needs:
         text = f"have no {_WORDS[capability]} in the kernel, which {name} needs"
         yield f"kernel {capability} {name}", table.lacking(capability), _says(text)
@@ -191,7 +208,18 @@ def _filters_of_data(demand: Demand) -> Iterator[tuple[str, BoolColumn, _Describ
         yield "layer", ~layer.rows, _says(text)
     for home in demand.homes:
         text = f"do not have volume {home.volume}, which is on {home.host or 'an unknown node'}"
+        if home.held:
+            text = f"cannot have it now: {home.held}"
+        elif home.is_free:
+            text = f"have yet to delete an old copy of volume {home.volume}"
         yield f"volume {home.volume}", ~home.rows, _says(text)
+
+
+def _filters_of_images(
+    ledger: Ledger, demand: Demand
+) -> Iterator[tuple[str, BoolColumn, _Describe]]:
+    if ledger.table.image_disk_full.any():
+        yield "image", ledger.table.without_room_for(images_of(demand.template)), _no_room(ledger)
 
 
 def _says(text: str) -> _Describe:
@@ -204,6 +232,17 @@ def _unable(ledger: Ledger) -> _Describe:
         node = ledger.table.nodes[row]
         host = node.description.hostname if node else ""
         return f"can start no task now ({host}: {ledger.table.inability(row)})", host
+
+    return describe
+
+
+def _no_room(ledger: Ledger) -> _Describe:
+    def describe(rows: IntColumn) -> tuple[str, str]:
+        node = ledger.table.nodes[int(rows[0])]
+        host, reason = "", ""
+        if node is not None:
+            host, reason = node.description.hostname, node.status.image_disk.reason
+        return f"do not have its image and have no space for it ({host}: {reason})", ""
 
     return describe
 

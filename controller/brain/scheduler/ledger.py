@@ -5,6 +5,7 @@ It changes copies of the columns: the state index changes when the decision is a
 
 import numpy as np
 
+from pyswarm_core.indexes.generics import GenericColumns
 from pyswarm_core.indexes.nodes import BoolColumn, IntColumn, NodeTable
 from pyswarm_core.indexes.tasks import Footprint
 from pyswarm_core.ports import HostPort, overlaps
@@ -22,6 +23,7 @@ class Ledger:
         self.version = 0
         """Rises with every placement."""
         self._held: dict[HostPort, BoolColumn] = {}
+        self._reserved = GenericColumns()
 
     def place(self, rows: IntColumn, footprint: Footprint) -> None:
         """One more task of this footprint on each of the rows (which may repeat)."""
@@ -39,6 +41,11 @@ class Ledger:
             if held is None:
                 held = self._held[port] = np.zeros(len(self.table.number), np.bool_)
             held[rows] = True
+        self._reserved.reserve(rows, footprint.generic, 1, len(self.table.number))
+
+    def free_generic(self, kind: str) -> IntColumn:
+        """By row, how many resources of a kind that users define are left."""
+        return self.table.free_generic(kind) + self._reserved.free(kind, len(self.table.number))
 
     def held(self, port: HostPort) -> BoolColumn:
         """By row, whether a task holds a host port that conflicts with this one."""

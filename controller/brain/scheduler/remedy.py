@@ -4,12 +4,13 @@ Each remedy is about one missing thing, on the node that lacks least of it, with
 there is one.
 """
 
+from collections.abc import Iterator
 from copy import copy
 
 import numpy as np
 
 from controller.brain.scheduler.explain import cpus, size
-from controller.brain.scheduler.filters import Demand, capacity
+from controller.brain.scheduler.filters import Demand, capacity, images_of
 from controller.brain.scheduler.ledger import Ledger
 from pyswarm_core.constraints import NODE_LABEL, parse
 from pyswarm_core.errors import InvalidArgument
@@ -22,14 +23,17 @@ def remedies(ledger: Ledger, demand: Demand, service: str) -> list[str]:
     """Sentences, cheapest remedy first, each sufficient alone; empty if no single one is."""
     found = [
         _resources(ledger, demand, service),
+        _generic(ledger, demand),
         *(_label(ledger, demand, text) for text in demand.template.placement.constraints),
         _ports(ledger, demand, service),
         _max_replicas(ledger, demand, service),
         _tasks(ledger, demand),
         _kernel(ledger, demand),
         _layer(ledger, demand),
+        _source(ledger, demand, service),
+        _image(ledger, demand),
         _ready(ledger, demand),
-        _volume(ledger, demand, service),
+        *_volumes(ledger, demand, service),
     ]
     return [text for text in found if text]
 
@@ -68,6 +72,20 @@ def _resources(ledger: Ledger, demand: Demand, service: str) -> str:
     free = int(ledger.free_cpus[row])
     lower = f", or lower --reserve-cpu of {service} to {cpus(free)}" if free > 0 else ""
     return f"free {cpus(cpu - free)} CPUs on {_host(ledger, row)}{lower}"
+
+
+def _generic(ledger: Ledger, demand: Demand) -> str:
+    """Of a kind of generic resources that no node has enough of."""
+    for kind, count in demand.footprint.generic:
+        others = tuple(one for one in demand.footprint.generic if one[0] != kind)
+        without = demand.footprint._replace(generic=others)
+        otherwise = capacity(ledger, demand._replace(footprint=without)) > 0
+        free = ledger.free_generic(kind)
+        if otherwise.any() and not (otherwise & (free >= count)).any():
+            host = _host(ledger, _most(ledger, otherwise, free))
+            flag = f"--node-generic-resource {kind}=NUMBER"
+            return f"start the agent of {host} with {flag}, or remove tasks that reserve {kind}"
+    return ""
 
 
 def _host(ledger: Ledger, row: int) -> str:
@@ -145,17 +163,55 @@ def _layer(ledger: Ledger, demand: Demand) -> str:
     return f"upgrade pyswarm on {hosts[0]}" if hosts else ""
 
 
-def _volume(ledger: Ledger, demand: Demand, service: str) -> str:
-    """Of a volume whose node takes no tasks, or was removed."""
+def _volumes(ledger: Ledger, demand: Demand, service: str) -> Iterator[str]:
+    """Of volumes that are moved, or whose node takes no tasks or was removed."""
     for home in demand.homes:
-        takes = bool((home.rows & ledger.table.schedulable).any())
-        if home.host and not takes:
-            again = f"pyswarm volume rm {home.volume}"
-            return (
-                f"if {home.host} never returns, give up the data: remove {service}, run {again},"
-                f" and create {service} again"
-            )
-    return ""
+        if home.moving:
+            yield f"wait for the move, or cancel it: pyswarm volume move --cancel {home.volume}"
+        elif home.host and not (home.rows & ledger.table.ready).any():
+            yield from without_host(home.volume, home.host, home.relied or service)
+        elif home.host and not (home.rows & ledger.table.schedulable).any():
+            yield f"move the data: pyswarm volume move {home.volume} --to NODE"
+
+
+def without_host(volume: str, host: str, service: str) -> Iterator[str]:
+    """What to do if the node with a volume's only copy was lost."""
+    yield (
+        f"restore the data from a backup on another node: pyswarm volume restore {volume} FILE"
+        " --node NODE"
+    )
+    yield (
+        f"if {host} never returns, give up its copy, and the tasks start elsewhere with an empty"
+        f" one: pyswarm volume forget {volume} {host}"
+    )
+    yield (
+        "to start elsewhere, with data of its own on each node: pyswarm service update"
+        f" --volume-placement any {service}"
+    )
+
+
+def _source(ledger: Ledger, demand: Demand, service: str) -> str:
+    """Of sources that a node lacks; for reports that are missing, nothing is to be done."""
+    hosts = _hosts(ledger, capacity(ledger, demand._replace(sources=())) > 0)
+    lacked = [one.path for one in demand.sources if one.lacking.any()]
+    if not lacked or not hosts:
+        return ""
+    made = f"make {' and '.join(lacked)} on {hosts[0]}"
+    return f"{made}, or mount {service}'s files with bind-create-src or from a volume"
+
+
+def _image(ledger: Ledger, demand: Demand) -> str:
+    """Of a disk without space for the task's image."""
+    full = ledger.table.image_disk_full
+    if not full.any():
+        return ""
+    roomier = copy(ledger)
+    roomier.table = copy(ledger.table)
+    roomier.table.image_disk_full = np.zeros_like(full)
+    hosts = _hosts(ledger, (capacity(roomier, demand) > 0) & full)
+    if not hosts:
+        return ""
+    return f"free space for images on {hosts[0]}: pyswarm system prune --all"
 
 
 def _ready(ledger: Ledger, demand: Demand) -> str:
@@ -164,6 +220,8 @@ def _ready(ledger: Ledger, demand: Demand) -> str:
     fits &= ledger.free_cpus >= demand.footprint.nano_cpus
     fits &= ledger.free_memory >= demand.footprint.memory_bytes
     fits &= ledger.free_tasks > 0
+    for kind, count in demand.footprint.generic:
+        fits &= ledger.free_generic(kind) >= count
     for port in demand.footprint.ports:
         fits &= ~ledger.held(port)
     for _, capability in demand.needs:
@@ -172,6 +230,9 @@ def _ready(ledger: Ledger, demand: Demand) -> str:
         fits &= demand.layer.rows
     for home in demand.homes:
         fits &= home.rows
+    for source in demand.sources:
+        fits &= ~(source.lacking | source.waiting)
+    fits &= ~table.without_room_for(images_of(demand.template))
     if unable := _hosts(ledger, fits & table.ready & table.unable):
         return f"repair {unable[0]} (log: host.fitness)"
     paused = _hosts(ledger, fits & table.ready)

@@ -13,12 +13,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from controller.brain.scheduler.filters import container_needs, homes, kept_layer
+from controller.brain.mounts import is_per_task
+from controller.brain.scheduler.filters import (
+    container_needs,
+    homes,
+    images_of,
+    kept_layer,
+    strict,
+)
 from controller.brain.scheduler.ledger import Ledger
-from controller.brain.volumes import volume_named
+from controller.brain.volumes import leaves_volumes, volume_named
 from pyswarm_core.decision import Dirty
 from pyswarm_core.ids import NetworkId, ServiceId
+from pyswarm_core.indexes.dependents import keeps_templates
 from pyswarm_core.indexes.nodes import BoolColumn, IntColumn
+from pyswarm_core.indexes.sources import Presence, needed
 from pyswarm_core.indexes.tasks import footprint_of, is_desired
 from pyswarm_core.objects import Service
 from pyswarm_core.state import State
@@ -66,17 +75,18 @@ class Retries:
     def _gains(self, service_id: ServiceId) -> bool:
         """Whether a network with free addresses again may be one of a waiting task's."""
         service = self._state.services[service_id]
-        return service.is_paused or not self._roomier.isdisjoint(
+        return keeps_templates(service) or not self._roomier.isdisjoint(
             footprint_of(service.spec).networks
         )
 
     def could_be_placed(self, service_id: ServiceId) -> bool:
         """Whether a node can take a task of the service, after what was placed so far. That is left
-        to the plan if its update is paused: tasks of several templates may wait.
+        to the plan if its update is paused: tasks of several templates may wait; and if its slots
+        have volumes of their own.
         """
         self.asked += 1
         service = self._state.services[service_id]
-        if service.is_paused:
+        if keeps_templates(service) or is_per_task(service.spec.task_template):
             return True
         if any(
             (blocks := self._blocks_of(network_id)) and not blocks.exhausted
@@ -115,15 +125,22 @@ class Retries:
         table = self._state.node_table
         for constraint in service.spec.task_template.placement.constraints:
             fits &= table.satisfying(constraint)[rows]
+        for kind, count in footprint.generic:
+            fits &= self._ledger.free_generic(kind)[rows] >= count
         for port in footprint.ports:
             fits &= ~self._ledger.held(port)[rows]
         for _, capability in container_needs(service.spec.task_template.container_spec):
             fits &= ~table.lacking(capability)[rows]
         if (layer := kept_layer(table, service)) is not None:
             fits &= layer.rows[rows]
-        template = service.spec.task_template
-        for home in homes(self._state, template, partial(volume_named, self._state)):
+        names = service.spec.task_template.volumes
+        left = service if leaves_volumes(service) else None
+        for home in strict(homes(self._state, names, partial(volume_named, self._state), left)):
             fits &= home.rows[rows]
+        for path in needed(service.spec.task_template):
+            fits &= self._state.sources.column(path)[rows] != Presence.ABSENT
+        if table.image_disk_full.any():
+            fits &= ~table.without_room_for(images_of(service.spec.task_template))[rows]
         networks = [self._blocks_of(network_id) for network_id in footprint.networks]
         if not all(networks):
             return False

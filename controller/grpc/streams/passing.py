@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from google.protobuf.message import Message
 
-from pyswarm_core.streams.requests import OPERATIONS
+from pyswarm_core.streams.requests import ALL_OPERATIONS
 from pyswarm_core.streams.wire import is_data, out_of_tunnel
 
 TUNNEL = "/pyswarm.v1.Dispatcher/Tunnel"
-_OF_CALLERS = frozenset(f"/pyswarm.v1.Control/{one.method}" for one in OPERATIONS)
+_OF_CALLERS = frozenset(f"/pyswarm.v1.Control/{one.method}" for one in ALL_OPERATIONS)
 
 Decode = Callable[[bytes], object]
 Encode = Callable[[Message], bytes]

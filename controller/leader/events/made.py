@@ -12,12 +12,24 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.docker import networking
 from pyswarm_core.ids import NetworkId, ServiceId
-from pyswarm_core.kinds import KINDS, NETWORK, NODE, SERVICE, Kind, kind_of, split_name
+from pyswarm_core.kinds import (
+    KINDS,
+    NETWORK,
+    NODE,
+    SERVICE,
+    STACK,
+    VOLUME,
+    Kind,
+    kind_of,
+    split_name,
+)
 from pyswarm_core.limits import EVENTS_ALIKE
 from pyswarm_core.objects import Cluster, HealthState, Node, Object, Service, Task
+from pyswarm_core.stacks.stack import Stack
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
 from pyswarm_core.views import Event
+from pyswarm_core.volumes.volume import Volume, VolumeId, VolumeWorkKind
 
 CONTAINER = "container"
 """The type of the events of tasks' containers, as Docker calls it."""
@@ -40,9 +52,9 @@ def events_of(state: State, writes: Writes, caller: str = "") -> list[Event]:
             events += [*_update_started(old, item), *_network_moves(state, old, item)]
     for name in writes.removed:
         kind_name, object_id = split_name(name)
-        events.append(
-            Event.of(f"{kind_name}.remove", object_id, _title(state, kind_name, object_id))
-        )
+        if action := _removal(state, kind_name, object_id):
+            title = _title(state, kind_name, object_id)
+            events.append(Event.of(f"{kind_name}.{action}", object_id, title))
     new = {item.id: _stack_of(item) for item in writes.objects}
     if caller:
         events = [replace(event, caller=caller) for event in events]
@@ -148,6 +160,14 @@ def _change(kind: Kind[Any, Any], old: Object | None, item: Object) -> Event | N
     return Event.of(f"{kind.name}.{action}", item.id, kind.title(item))
 
 
+def _removal(state: State, kind_name: str, object_id: str) -> str:
+    """The word for the removal of an object; empty: it was told before."""
+    if kind_name != VOLUME.name:
+        return "remove"
+    volume = state.of(VOLUME).get(VolumeId(object_id))
+    return "" if volume is not None and volume.removing else "destroy"
+
+
 def _service_change(kind: Kind[Any, Any], old: Service | None, service: Service) -> Event | None:
     if service.removing:
         return None  # the event follows when its last task is gone
@@ -188,7 +208,47 @@ def _node_change(kind: Kind[Any, Any], old: Node | None, node: Node) -> Event | 
     return _change(kind, old, node)
 
 
+def _volume_change(kind: Kind[Any, Any], old: Volume | None, volume: Volume) -> Event | None:
+    """A move that began or ended; that a hold is extended is none, and neither is another copy.
+    Docker's `destroy` comes as soon as its name is free.
+    """
+    if old is not None and volume.removing:
+        name = kind.title(volume)
+        return None if old.removing else Event.of(f"{kind.name}.destroy", volume.id, name)
+    if old is not None and old != volume and replace(old, copies=volume.copies) == volume:
+        return None
+    before, now = old.work if old is not None else None, volume.work
+    name = volume.spec.name
+    given_up = [one for one in old.copies if one not in volume.copies] if old is not None else []
+    if given_up and not volume.removing and given_up[0] not in volume.leaving:
+        reason = f"the copy on node {given_up[0]} was given up"
+        return Event.of(EventKind.VOLUME_FORGOTTEN, volume.id, name, reason)
+    if old is None or before == now:
+        return _change(kind, old, volume)
+    if now is not None and now.kind is VolumeWorkKind.MOVE:
+        return Event.of(EventKind.VOLUME_MOVE_STARTED, volume.id, name, f"to node {now.to}")
+    if before is not None and before.kind is VolumeWorkKind.MOVE:
+        if volume.failure:
+            return Event.of(EventKind.VOLUME_MOVE_FAILED, volume.id, name, volume.failure)
+        return Event.of(EventKind.VOLUME_MOVE_COMPLETED, volume.id, name, f"to node {before.to}")
+    if before is not None and now is not None:
+        return None
+    return _change(kind, old, volume)
+
+
+def _stack_change(kind: Kind[Any, Any], old: Stack | None, stack: Stack) -> Event | None:
+    """What the leader does of a change later is no event of the stack."""
+    if old is not None and old.version == stack.version:
+        return None
+    told = _change(kind, old, stack)
+    if told is None or stack.removing:
+        return None  # the event follows when it is gone
+    return replace(told, reason=f"version {stack.spec_version}")
+
+
 _TOLD: Mapping[str, _Tell] = {
+    STACK.name: _stack_change,
+    VOLUME.name: _volume_change,
     SERVICE.name: _service_change,
     NODE.name: _node_change,
 }

@@ -51,7 +51,8 @@ def own_hosts(
     first = resolved.get(advertised[0], ()) if advertised else ()
     here = tuple(dict.fromkeys((*first, *own)))[:CONTROL_ADDRESSES_MAX]
     found = [listening_on(address, here, api=True) for address in config.listen]
-    found += [listening_on(address, here) for address in (config.metrics_addr, config.health_addr)]
+    others = (config.metrics_addr, config.health_addr, config.registry_addr)
+    found += [listening_on(address, here) for address in others]
     if advertised:
         found.append(ControlHost(first, (ControlEndpoint(port=advertised[1], api=True),)))
     for text in (*config.etcd.endpoints, *members):

@@ -14,12 +14,13 @@ too large for the store, keeps its last stored version, and is named in what `sa
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
-from itertools import chain
+from itertools import chain, starmap
 from typing import Any, TypeVar
 
 from controller.identity.envelope import Envelope
 from controller.leader.audit.log import Entry
 from controller.leader.election import Term
+from controller.leader.persistence.packing import Group, Operation, packs, weight
 from controller.store.base import (
     Committed,
     Compare,
@@ -42,18 +43,26 @@ from pyswarm_core.errors import told
 from pyswarm_core.identity.limits import AUDITS_PER_OBJECT
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.keys import ChunkKey, Keys, chunk_of
-from pyswarm_core.kinds import KINDS, SERVICE, Kind, kind_of, split_name
-from pyswarm_core.limits import CHUNK_SLOTS, TXN_BYTES_MAX, TXN_IN_FLIGHT, TXN_PUTS, VALUE_BYTES_MAX
+from pyswarm_core.kinds import (
+    KINDS,
+    NODE,
+    SERVICE,
+    STACK,
+    VOLUME,
+    Kind,
+    in_order,
+    kind_of,
+    split_name,
+)
+from pyswarm_core.limits import CHUNK_SLOTS, TXN_IN_FLIGHT, TXN_PUTS, VALUE_BYTES_MAX
 from pyswarm_core.objects import Object, Task
 from pyswarm_core.state import State
+from pyswarm_core.volumes.volume import VolumeId
 
 RETRY_S = 0.1
 RETRY_MAX_S = 1.0
 
 YieldLoop = Callable[[], Awaitable[None]]
-Operation = Put | Delete
-Group = list[Operation]
-"""Operations that one transaction has together."""
 N = TypeVar("N")
 
 
@@ -81,9 +90,7 @@ class Unsaved:
         self.records: dict[str, list[Entry]] = {}
         """Audit records by the names of the objects to store them with; see Keys.name_of."""
         self.beside: dict[str, str] = {}
-        """Objects that one change wrote along with another: the name of that one, whose transaction
-        has both.
-        """
+        """Objects that one change wrote along with another, whose name this is: one transaction."""
 
     def __len__(self) -> int:
         objects = sum(map(len, self.objects.values()))
@@ -159,25 +166,46 @@ class Encoder:
         self._envelope = envelope
         self.failed: dict[str, str] = {}
         """Objects that cannot be stored, and why; see Keys.name_of."""
+        self._along: dict[str, list[str]] = {}
 
     def phases(self, unsaved: Unsaved) -> tuple[Iterator[Group], ...]:
-        """All operations, in parts that are stored one after the other. Services that are removed
-        come first: what is stored after them may have their addresses and ports. The cluster comes
-        before objects, to which its counters gave their numbers.
+        """All operations, in parts that are stored one after the other. Stacks come first, after
+        the secrets, configs and volumes whose data or passwords they do not have: who finds a stack
+        makes the rest of its change. Then services that are removed: what is stored after them may
+        have their addresses and ports. The cluster comes before objects, to which its counters gave
+        their numbers. Nodes are deleted last: until then the removal can be repeated.
         """
+        self._along, stored = self._stored_with_deletes(unsaved), dict[str, None]()
+        payloads, stacks, others = in_order()
         return (
+            self._puts(unsaved, payloads, stored),
+            self._volumes_of_stacks(unsaved, stored),
+            self._puts(unsaved, stacks, stored),
             self._removing(unsaved),
             self._gone_services(unsaved),
             self._cluster(unsaved),
-            self._puts(unsaved),
+            self._puts(unsaved, others, stored),
             self._chunks(unsaved),
             self._deletes(unsaved),
+            self._deletes_of(NODE, unsaved),
         )
+
+    def _stored_with_deletes(self, unsaved: Unsaved) -> dict[str, list[str]]:
+        """What changes wrote along with a removal, by what was removed, as far as it fits into one
+        transaction.
+        """
+        along: dict[str, list[str]] = {}
+        for name, other in unsaved.beside.items():
+            kind, object_id = split_name(other)
+            if kind in KINDS and object_id not in self._state.of(KINDS[kind]):
+                along.setdefault(other, []).append(name)
+        return {other: names for other, names in along.items() if len(names) < TXN_PUTS}
 
     def _removing(self, unsaved: Unsaved) -> Iterator[Group]:
         """Services that are being removed, and chunks of those that are gone."""
-        for service_id in unsaved.objects[SERVICE.name]:
-            if self._is_removing(name := SERVICE.object_name(ServiceId(service_id))):
+        for name in map(SERVICE.object_name, map(ServiceId, unsaved.objects[SERVICE.name])):
+            main = unsaved.beside.get(name)
+            if self._is_removing(name) and main not in self._along and not self._is_removing(main):
                 names = [each for each, other in unsaved.beside.items() if other == name]
                 yield [*chain(*(self._named(each, unsaved) for each in (*names, name)))]
         for key in unsaved.chunks:
@@ -190,30 +218,43 @@ class Encoder:
         return self._deletes_of(SERVICE, unsaved)
 
     def _cluster(self, unsaved: Unsaved) -> Iterator[Group]:
-        """The cluster, if it changed."""
+        """The cluster, if it changed, and what is kept aside."""
+        yield list(starmap(Put, unsaved.aside.items()))
         if unsaved.cluster:
             yield self._put(self._keys.cluster, self._state.cluster, unsaved)
 
-    def _puts(self, unsaved: Unsaved) -> Iterator[Group]:
-        """The objects that exist, each with its audit records, without services that are being
-        removed and what is stored with these.
+    def _volumes_of_stacks(self, unsaved: Unsaved, stored: dict[str, None]) -> Iterator[Group]:
+        """Volumes that one change wrote along with a stack."""
+        for object_id in unsaved.objects[VOLUME.name]:
+            name = VOLUME.object_name(VolumeId(object_id))
+            kind, _ = split_name(unsaved.beside.get(name, ""))
+            if kind == STACK.name and object_id in self._state.of(VOLUME):
+                stored[name] = None
+                yield self._named(name, unsaved)
+
+    def _puts(
+        self, unsaved: Unsaved, kinds: Iterable[str], stored: dict[str, None]
+    ) -> Iterator[Group]:
+        """Objects that exist, with their audit records, but for services that are being removed and
+        what is stored with these. `stored`: those before.
         """
-        for key, value in unsaved.aside.items():
-            yield [Put(key, value)]
-        held: dict[str, Group] = {}
-        for kind in KINDS.values():
+        held: dict[str, list[Group]] = {}
+        for kind in map(KINDS.__getitem__, kinds):
             objects = self._state.of(kind)
             for object_id in unsaved.objects[kind.name]:
                 name = kind.object_name(object_id)
                 other = unsaved.beside.get(name)
                 if object_id not in objects or self._is_removing(name) or self._is_removing(other):
                     continue
-                group = held.pop(name, []) + self._named(name, unsaved)
-                if other is None:
+                if other in self._along or name in stored:
+                    continue
+                group = [*chain(*held.pop(name, ())), *self._named(name, unsaved)]
+                if other is None or other in stored:
+                    stored[name] = None
                     yield group
                 else:
-                    held[other] = held.get(other, []) + group
-        yield from held.values()  # the others were removed since, or come before these
+                    held.setdefault(other, []).append(group)
+        yield from chain(*held.values())  # the others were removed since
 
     def _chunks(self, unsaved: Unsaved) -> Iterator[Group]:
         """Chunks of services that exist; an empty one is deleted."""
@@ -239,11 +280,12 @@ class Encoder:
             yield [*made, *self._records_with(name, unsaved)]
 
     def _deletes(self, unsaved: Unsaved) -> Iterator[Group]:
-        """Deletes of removed objects that are no services. Then audit records that belong to no
-        object, and events.
+        """Deletes of removed objects that are no services or nodes. Then audit records that belong
+        to no object, and events.
         """
-        for kind in (kind for kind in reversed(KINDS.values()) if kind is not SERVICE):
-            yield from self._deletes_of(kind, unsaved)
+        for kind in reversed(KINDS.values()):
+            if kind not in (SERVICE, NODE):
+                yield from self._deletes_of(kind, unsaved)
         yield from ([self._of_entry(entry)] for entry in unsaved.records.get("", ()))
         for number, make in unsaved.pages.items():
             yield self._try(self._keys.event_page(number), make)
@@ -251,9 +293,11 @@ class Encoder:
     def _deletes_of(self, kind: Kind[Any, Any], unsaved: Unsaved) -> Iterator[Group]:
         objects = self._state.of(kind)
         for object_id in unsaved.objects[kind.name]:
-            if object_id not in objects:
-                key = self._keys.object(kind, object_id)
-                yield [Delete(key), *self._records_with(key, unsaved)]
+            name = kind.object_name(object_id)
+            if object_id in objects or unsaved.beside.get(name) in self._along:
+                continue
+            names = (*self._along.get(name, ()), name)
+            yield [*chain(*(self._named(each, unsaved) for each in names))]
 
     def _is_removing(self, name: str | None) -> bool:
         kind, object_id = split_name(name) if name else ("", "")
@@ -261,11 +305,13 @@ class Encoder:
         return kind == SERVICE.name and service is not None and service.removing
 
     def _named(self, name: str, unsaved: Unsaved) -> Group:
-        """The put of an object with its audit records; nothing if it does not exist."""
+        """The put of an object, or its delete if it does not exist, with its audit records."""
         kind_name, object_id = split_name(name)
         kind = KINDS[kind_name]
-        item = self._state.of(kind).get(object_id)
-        return [] if item is None else self._put(self._keys.object(kind, object_id), item, unsaved)
+        item, key = self._state.of(kind).get(object_id), self._keys.object(kind, object_id)
+        if item is None:
+            return [Delete(key), *self._records_with(key, unsaved)]
+        return self._put(key, item, unsaved)
 
     def _put(self, key: bytes, item: Object, unsaved: Unsaved) -> Group:
         made = self._try(key, partial(self._envelope.encode, item))
@@ -336,7 +382,7 @@ class Saver:
         encoder = Encoder(state, self._keys, self._envelope)
         phases = encoder.phases(unsaved)
         if len(unsaved) <= TXN_PUTS:
-            for pack in _packs(chain(*phases)):
+            for pack in packs(chain(*phases)):
                 await self._commit(pack, encoder.failed)
             return encoder.failed
         for phase in phases:
@@ -344,10 +390,10 @@ class Saver:
         return encoder.failed
 
     async def _save_all(self, groups: Iterator[Group], failed: dict[str, str]) -> None:
-        packs = _packs(groups)
+        packed = packs(groups)
 
         async def work() -> None:
-            for pack in packs:
+            for pack in packed:
                 await self._commit(pack, failed)
 
         try:
@@ -392,7 +438,7 @@ class Saver:
             self.full = ""
             if isinstance(outcome, Committed):
                 self.revision = max(self.revision, outcome.revision)
-                self.bytes_written += _weight(pack)
+                self.bytes_written += weight(pack)
                 return
             await self._look_at_fence(fence)
 
@@ -445,25 +491,3 @@ class Saver:
 def _drop(names: dict[N, None], gone: dict[N, None]) -> None:
     for name in gone:
         names.pop(name, None)
-
-
-def _weight(pack: Iterable[Operation]) -> int:
-    return sum(len(one.key) + (len(one.value) if isinstance(one, Put) else 0) for one in pack)
-
-
-def _packs(groups: Iterator[Group]) -> Iterator[list[Group]]:
-    """Groups in transactions of at most TXN_PUTS operations and TXN_BYTES_MAX; one that exceeds
-    TXN_PUTS has a transaction of its own.
-    """
-    pack: list[Group] = []
-    count = size = 0
-    for group in filter(None, groups):
-        weight = _weight(group)
-        if pack and (count + len(group) > TXN_PUTS or size + weight > TXN_BYTES_MAX):
-            yield pack
-            pack, count, size = [], 0, 0
-        pack.append(group)
-        count += len(group)
-        size += weight
-    if pack:
-        yield pack

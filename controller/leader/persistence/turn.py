@@ -18,7 +18,7 @@ from pyswarm_core.kinds import NODE, SERVICE, VOLUME
 from pyswarm_core.objects import Cluster, Network, Service, Task
 from pyswarm_core.state import State
 from pyswarm_core.views import Event
-from pyswarm_core.volumes.volume import VolumeId
+from pyswarm_core.volumes.volume import VolumeId, to_delete
 
 _Held = str | tuple[str, int] | tuple[NetworkId, str]
 
@@ -49,8 +49,8 @@ class Turn:
         self._removed_nodes.update(dict.fromkeys(writes.removed_of(NODE)))
         for volume in writes.of(VOLUME):
             known = state.of(VOLUME).get(volume.id)
-            if volume.removing and not (known and known.removing):
-                self.volumes += [(node_id, volume.id) for node_id in volume.copies]
+            told = to_delete(known) if known is not None else ()
+            self.volumes += [(n, volume.id) for n in to_delete(volume) if n not in told]
         after: dict[ServiceId, Service | None] = dict.fromkeys(writes.removed_of(SERVICE))
         after.update((service.id, service) for service in writes.of(SERVICE))
         for service_id, service in after.items():

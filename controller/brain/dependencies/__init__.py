@@ -1,0 +1,1 @@
+"""`depends_on`: services that wait for others, follow them, and end before them. PURE."""

@@ -1,0 +1,1 @@
+"""The copies that the leader makes of volumes that are moved."""
