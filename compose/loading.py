@@ -1,0 +1,242 @@
+"""The files of a project as one tree: interpolation, include, extends, merge. PURE.
+
+Per file, in this order: parse; replace variables; read each value into its normal form; add what
+it includes; resolve what its services extend; merge with the earlier files.
+"""
+
+import posixpath
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from compose.forms.base import Merge
+from compose.interpolating import Interpolation
+from compose.keys.service import SERVICE
+from compose.keys.toplevel import OBJECTS, TOP
+from compose.limits import CHAIN_MAX, FILES_MAX
+from compose.merging import Merging, without_marks
+from compose.projects import Counted
+from compose.reading import Reading
+from compose.report import Report, near, refusal
+from compose.text.documents import documents
+from compose.text.dotenv import variables
+from compose.tree import Node, Path, Place, plain
+
+_SECTIONS = ("services", *OBJECTS, "models")
+_NOWHERE = Place("")
+_AS_TABLE = Merge(SERVICE.merge.rule)
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """Where files are read: one of the project, or one of an include."""
+
+    directory: str
+    variables: Mapping[str, str]
+    chain: tuple[str, ...] = ()
+    """The files that include each other down to here."""
+
+
+class _Source(msgspec.Struct, frozen=True):
+    """The services of one file, which may extend each other."""
+
+    path: str
+    services: Mapping[str, Node]
+    scope: Scope
+
+
+class Loader:
+    """Loads the files of one project."""
+
+    def __init__(self, files: Counted, report: Report, home: str, *, interpolates: bool) -> None:
+        self._files, self._report, self._home = files, report, home
+        self._interpolates = interpolates
+        self._merging = Merging()
+        self._parsed: dict[str, list[Node]] = {}
+        self._others: dict[str, _Source] = {}
+        self._count = 0
+
+    def parsed(self, path: str) -> list[Node]:
+        """The documents of a file, which is read once."""
+        if path not in self._parsed:
+            shown = self._files.shown(path)
+            self._parsed[path] = documents(self._files.read(path), shown)
+        return self._parsed[path]
+
+    def as_docker(self) -> None:
+        """Merge as `docker stack deploy` does."""
+        self._merging = Merging(docker=True)
+
+    def project(self, paths: tuple[str, ...], scope: Scope) -> Node:
+        """All files merged, without marks."""
+        tree: Node | None = None
+        self._count += len(paths)
+        if self._count > FILES_MAX:
+            where = Place(self._files.shown(paths[0]))
+            raise refusal(where, (), f"a project reads at most {FILES_MAX} files")
+        for path in paths:
+            if path in scope.chain:
+                cycle = [self._files.shown(one) for one in (*scope.chain, path)]
+                start = scope.chain.index(path)
+                told = " → ".join(cycle[start:])
+                raise refusal(Place(cycle[-2]), ("include",), f"files include each other: {told}")
+        inner = Scope(scope.directory, scope.variables, (*scope.chain, *paths))
+        for path in paths:
+            for document in self.parsed(path):
+                tree = self._document(tree, document, path, inner)
+        self._report.check()
+        return without_marks(tree or Node({}, _NOWHERE))
+
+    def _document(self, tree: Node | None, document: Node, path: str, scope: Scope) -> Node:
+        reading = self._reading(scope)
+        found = TOP.read(self._interpolated(document, scope), (), reading)
+        if found is None or found.value is None:
+            self._report.check()
+            return tree or Node({}, _NOWHERE)
+        self._report.check()
+        own = self._without_extends(found, path, scope)
+        includes: Node | None = None
+        for included in self._includes(found, scope):
+            self._notice_conflicts(included, own)
+            # Of what two includes define, the first wins.
+            includes = self._merged(included, includes) if includes else included
+        if includes is not None:
+            tree = self._merged(tree, includes)
+        return self._merged(tree, own)
+
+    def _merged(self, tree: Node | None, later: Node) -> Node:
+        return self._merging.merged(tree, later, TOP, TOP.merge)
+
+    def _reading(self, scope: Scope) -> Reading:
+        keeps = not self._interpolates
+        return Reading(self._report, scope.directory, self._home, keeps_variables=keeps)
+
+    def _interpolated(self, node: Node, scope: Scope) -> Node:
+        if not self._interpolates:
+            return node
+        found = Interpolation(scope.variables, self._report).of(node, ())
+        self._report.check()
+        return found
+
+    # ---- include ----
+
+    def _includes(self, found: Node, scope: Scope) -> Iterator[Node]:
+        for number, entry in enumerate(found.list("include")):
+            if len(scope.chain) > CHAIN_MAX:
+                raise refusal(entry, ("include", number), f"more than {CHAIN_MAX} files in a chain")
+            paths = tuple(node.value for node in entry.list("path"))
+            if not paths:
+                continue
+            directory = entry.text("project_directory") or posixpath.dirname(paths[0])
+            known = {**self._defaults(entry, directory, scope), **scope.variables}
+            inner = Scope(directory, known, scope.chain)
+            tree = resolved_environment(self.project(paths, inner), known)
+            kept = {key: tree.value[key] for key in _SECTIONS if key in tree.value}
+            yield tree.at(kept)
+
+    def _defaults(self, entry: Node, directory: str, scope: Scope) -> dict[str, str]:
+        found: dict[str, str] = {}
+        given = [node.value for node in entry.list("env_file")]
+        default = posixpath.join(directory, ".env")
+        for path in given or ([default] if self._files.has(default) else []):
+            shown = self._files.shown(path)
+            known = {**found, **scope.variables}
+            found.update(variables(self._files.read(path), shown, known.get))
+        return found
+
+    def _notice_conflicts(self, included: Node, own: Node) -> None:
+        for section in _SECTIONS:
+            theirs = dict(included.items(section))
+            for name, mine in own.items(section):
+                other = theirs.get(name)
+                if other is not None and plain(other) not in (plain(mine), None, {}):
+                    told = f"also defined in {other.place}, which is included: both are merged"
+                    self._report.notice(mine, (section, name), told)
+
+    # ---- extends ----
+
+    def _without_extends(self, found: Node, path: str, scope: Scope) -> Node:
+        services = dict(found.items("services"))
+        source = _Source(path, services, scope)
+        made = {name: self._resolved(name, source, {}) for name in services}
+        self._report.check()
+        kept = {key: value for key, value in found.value.items() if key != "include"}
+        if made:
+            kept["services"] = found.value["services"].at(made)
+        return found.at(kept)
+
+    def _resolved(self, name: str, source: _Source, chain: dict[tuple[str, str], None]) -> Node:
+        """A service with what it extends."""
+        service = source.services[name]
+        extends = service.get("extends") if service.is_map else None
+        if extends is None:
+            return service
+        place = (source.path, name)
+        path: Path = ("services", name, "extends")
+        if place in chain:
+            told = " → ".join(one for _, one in [*chain, place])
+            raise refusal(extends, path, f"services extend each other: {told}")
+        if len(chain) >= CHAIN_MAX:
+            raise refusal(extends, path, f"more than {CHAIN_MAX} services in a chain")
+        base_source = self._source(extends, source)
+        base_name = extends.text("service")
+        if base_name not in base_source.services:
+            hint = near(base_name, base_source.services)
+            where = self._files.shown(base_source.path)
+            text = f"there is no service {base_name} in {where}{hint}"
+            self._report.fault(extends, path, text)
+            return service
+        base = self._resolved(base_name, base_source, {**chain, place: None})
+        own = service.at({k: v for k, v in service.value.items() if k != "extends"})
+        return self._merging.merged(without_marks(base), own, SERVICE, _AS_TABLE)
+
+    def _source(self, extends: Node, source: _Source) -> _Source:
+        path = extends.text("file")
+        if not path or path == source.path:
+            return source
+        if path not in self._others:
+            scope = Scope(posixpath.dirname(path), source.scope.variables)
+            tree: Node | None = None
+            for document in self.parsed(path):
+                if (services := document.get("services")) is not None:
+                    found = self._services(document, services, scope)
+                    tree = found if tree is None else self._merged(tree, found)
+            self._report.check()
+            entries = dict(tree.items("services")) if tree is not None else {}
+            self._others[path] = _Source(path, entries, scope)
+        return self._others[path]
+
+    def _services(self, document: Node, services: Node, scope: Scope) -> Node:
+        alone = Node({"services": services}, document.place, keys=document.keys)
+        reading = self._reading(scope)
+        return TOP.read(self._interpolated(alone, scope), (), reading) or Node({}, _NOWHERE)
+
+
+def resolved_environment(tree: Node, known: Mapping[str, str]) -> Node:
+    """With the values of variables that `environment` names without one."""
+    services = {}
+    for name, service in tree.items("services"):
+        entries = dict(service.items("environment"))
+        for key, node in entries.items():
+            if node.value is None and key in known:
+                entries[key] = node.at(known[key])
+        if entries:
+            service = service.at({**service.value, "environment": service.at(entries)})
+        services[name] = service
+    if not services:
+        return tree
+    return tree.at({**tree.value, "services": tree.value["services"].at(services)})
+
+
+def version_of(document: Node) -> str:
+    """What a document says of its version; empty if nothing."""
+    found = document.get("version")
+    return str(found.value) if found is not None else ""
+
+
+def name_of(found: list[Node], known: Mapping[str, str]) -> Node | None:
+    """The name that the last of some documents gives."""
+    for document in reversed(found):
+        name = document.get("name")
+        if name is not None and isinstance(name.value, str):
+            return Interpolation(known, Report()).of(name, ("name",))
+    return None
