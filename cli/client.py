@@ -20,7 +20,7 @@ from cli import diagnosis
 from cli.context.credentials import credentials_of
 from cli.context.model import Context, checked
 from cli.errors import NoAnswer, Unreachable
-from cli.parts import whole
+from cli.parts import node_images, whole
 from pyswarm_core import views
 from pyswarm_core.aio.credentials import channel
 from pyswarm_core.aio.status import error_of
@@ -33,6 +33,7 @@ from pyswarm_core.errors import NO_LEADER, PyswarmError, Unavailable
 from pyswarm_core.identity.audit import AuditRecord
 from pyswarm_core.identity.trust import OUTDATED_KEY
 from pyswarm_core.identity.users import User, UserSpec, UserToken
+from pyswarm_core.images.views import NodeImages
 from pyswarm_core.kinds import VOLUME, Id, Item, Kind
 from pyswarm_core.objects import Network, Node, Service, Version
 from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
@@ -386,27 +387,13 @@ class Client:
         request = stats_pb2.StatsRequest(refs=refs, all=all, follow=follow)
         return self._stream(views.StatsPart, self._stub.Stats, request)
 
-    def pull_image(
-        self, reference: str, *, nodes: Sequence[str] = (), username: str = "", password: str = ""
-    ) -> Iterator[views.NodeImageProgress]:
-        """Pull an image on these nodes (none: all); yields the progress of each."""
-        request = pb.PullImageRequest(
-            reference=reference, username=username, password=password, nodes=nodes
-        )
-        return self._stream(views.NodeImageProgress, self._stub.PullImage, request)
-
-    def images(self, filters: Iterable[str] = ()) -> list[views.NodeImages]:
-        """The images of each node."""
-        request = pb.ListRequest(filters=filters)
+    def images(self, filters: Iterable[str] = (), *, every: bool = False) -> list[NodeImages]:
+        """The images of each node; `every`: those of builds' steps too."""
+        request = pb.ListRequest(filters=filters, all=every)
         listing = whole(self._stub.ListImages, pb.ListImagesReply)
         reply = self._ask(listing, request, IMAGES_TIMEOUT_S)
         nodes = sorted(reply.nodes, key=lambda node: node.node_name)
-        return [from_proto(views.NodeImages, node) for node in nodes]
-
-    def remove_image(self, reference: str) -> list[views.NodeImages]:
-        """Remove an image from every node; returns what each removed, or its error."""
-        reply = self._ask(self._stub.RemoveImage, pb.RefRequest(ref=reference), IMAGES_TIMEOUT_S)
-        return [from_proto(views.NodeImages, node) for node in reply.nodes]
+        return list(node_images(nodes))
 
     def ca(self) -> views.Ca:
         """The newest root certificate of the fleet, and how far its rotation is."""

@@ -4,31 +4,37 @@ One thread per service watches it and puts its progress into one bounded queue. 
 a controller that restarts does not end a wait.
 """
 
+import math
 import queue
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Self
 
 import click
 import msgspec
 from msgspec.structs import replace
 
-from cli.errors import ConvergenceFailed, NotConverged
-from cli.render.progress import Places, Screen, changes, key_of, lines, verdict
+from cli.errors import ConvergenceFailed, Interrupted, NotConverged, Unplaced
+from cli.render.progress import Places, changes, key_of, lines, verdict
+from cli.render.screen import Screen
 from cli.render.terminal import width
 from cli.streams.resuming import PAUSE_S, resumed
 from pyswarm_core.clock import SECOND
 from pyswarm_core.errors import NotFound
 from pyswarm_core.objects import Service
-from pyswarm_core.states import UpdateState
+from pyswarm_core.states import TaskState, UpdateState
 from pyswarm_core.views import ServiceProgress
 
 if TYPE_CHECKING:
     from cli.client import Client
 
 _QUEUE = 100
+NO_NODE = "no suitable node"
+"""The beginning of the message of a task that no node can take."""
+WAITS = "waits for "
+"""The same of one that waits for what its service depends on."""
 _TICK_S = 1.0
 """Period at which the time that is left is drawn again."""
 
@@ -56,14 +62,23 @@ class Watched(msgspec.Struct, frozen=True):
 _Item = tuple[Watched, ServiceProgress | Exception]
 
 
-def until_converged(client: "Client", services: Sequence[Watched], *, quiet: bool) -> None:
+def until_converged(
+    client: "Client",
+    services: Sequence[Watched],
+    *,
+    quiet: bool,
+    timeout_s: float = 0.0,
+    unplaced_s: float = 0.0,
+) -> None:
     """Return when all of them have converged.
 
-    Raises NotConverged when interrupted. Raises ConvergenceFailed if one cannot converge, or its
-    update was paused or rolled back, once the others have. An update that was paused before only
-    gets a notice.
+    Raises NotConverged when interrupted, or after `timeout_s` (0: never). Raises ConvergenceFailed
+    if one cannot converge, or its update was paused or rolled back, once the others have. An update
+    that was paused before only gets a notice. Raises Unplaced if the time is over while no node can
+    take tasks, or after `unplaced_s` (0: never) in which that alone has held up all that are left.
     """
-    _wait(client, services, _Display(services, quiet=quiet, removing=False))
+    display = _Display(services, quiet=quiet, removing=False)
+    _wait(client, services, display, _Patience(timeout_s, unplaced_s))
 
 
 def until_gone(client: "Client", services: Sequence[Watched], *, quiet: bool) -> None:
@@ -127,8 +142,14 @@ class _Display:
         click.echo(screen.draw(drawn), err=True, nl=False)
 
 
-def _wait(client: "Client", services: Sequence[Watched], display: _Display) -> None:
+def _wait(
+    client: "Client",
+    services: Sequence[Watched],
+    display: _Display,
+    patience: "_Patience | None" = None,
+) -> None:
     updates: queue.Queue[_Item] = queue.Queue(_QUEUE)
+    patience = patience or _Patience()
     for service in services:
         arguments = (client, service, updates, display.removing)
         threading.Thread(target=_watch, args=arguments, daemon=True).start()
@@ -138,7 +159,8 @@ def _wait(client: "Client", services: Sequence[Watched], display: _Display) -> N
     rollbacks: dict[str, str] = {}
     try:
         while waiting:
-            service, item = _next(updates, display)
+            service, item = _next(updates, display, patience)
+            patience.take(service, item, waiting)
             if isinstance(item, NotFound) or (isinstance(item, ServiceProgress) and item.gone):
                 _gone(service, display)
                 waiting.discard(service.id)
@@ -171,13 +193,64 @@ def _has_ended(service: Watched, progress: ServiceProgress, *, removing: bool) -
     return progress.is_paused and (progress.filled or not service.while_paused)
 
 
-def _next(updates: "queue.Queue[_Item]", display: _Display) -> _Item:
-    """The next item; meanwhile the display shows the time that is left."""
+def _next(updates: "queue.Queue[_Item]", display: _Display, patience: "_Patience") -> _Item:
+    """The next item; meanwhile the display shows the time that is left. Raises as `_Patience`."""
     while True:
         try:
-            return updates.get(timeout=_TICK_S)
+            return updates.get(timeout=min(_TICK_S, max(0.0, patience.left())))
         except queue.Empty:
+            patience.check()
             display.tick()
+
+
+class _Patience:
+    """How long a wait may take in all, and while nothing but the lack of a node holds it up."""
+
+    def __init__(self, timeout_s: float = 0.0, unplaced_s: float = 0.0) -> None:
+        self._give_up_at = time.monotonic() + timeout_s if timeout_s else math.inf
+        self._unplaced_s = unplaced_s or math.inf
+        self._unplaced_since = math.inf
+        self._reasons: dict[str, str] = {}
+        """Why services have tasks without a node, by name."""
+        self._held: dict[str, str] = {}
+        """Services that nothing else holds up, beside services that wait for them."""
+
+    def left(self) -> float:
+        """Seconds until `check` may raise."""
+        until = min(self._give_up_at, self._unplaced_since + self._unplaced_s)
+        return until - time.monotonic()
+
+    def take(
+        self, service: Watched, item: ServiceProgress | Exception, waiting: Collection[str]
+    ) -> None:
+        """A service that has not ended has this progress."""
+        reason, is_held = _unplaced(item) if isinstance(item, ServiceProgress) else ("", False)
+        for told, value in ((self._reasons, reason), (self._held, "held" if is_held else "")):
+            told.pop(service.name, None)
+            if value:
+                told[service.name] = value
+        are_stuck = bool(self._reasons) and len(self._held) == len(waiting)
+        since = min(self._unplaced_since, time.monotonic())
+        self._unplaced_since = since if are_stuck else math.inf
+
+    def check(self) -> None:
+        """Raise Unplaced or NotConverged if the time is over."""
+        if self.left() > 0:
+            return
+        if self._reasons:
+            told = "; ".join(f"service {name}: {why}" for name, why in self._reasons.items())
+            names = " ".join(self._reasons)
+            raise Unplaced(f"{told}; the change continues, see `pyswarm why {names}`")
+        raise NotConverged("no longer waiting: the time is over, and the change continues")
+
+
+def _unplaced(progress: ServiceProgress) -> tuple[str, bool]:
+    """Why a task has no node, if one has none; and whether all tasks that do not run wait for a
+    node, or for services that may.
+    """
+    idle = [one.message for one in progress.slots if one.state is not TaskState.RUNNING]
+    reason = next((one for one in idle if one.startswith(NO_NODE)), "")
+    return reason, bool(idle) and all(one.startswith((NO_NODE, WAITS)) for one in idle)
 
 
 def _failure(service: Watched, progress: ServiceProgress, reason: str) -> str:
@@ -224,11 +297,11 @@ def _gone(service: Watched, display: _Display) -> None:
     display.update(service, ServiceProgress(gone=True), done=True)
 
 
-def _interrupted(services: Sequence[Watched], display: _Display) -> NotConverged:
+def _interrupted(services: Sequence[Watched], display: _Display) -> Interrupted:
     names = " ".join(service.name for service in services)
     if display.removing:
-        return NotConverged(f"no longer waiting: the removal of {names} continues")
-    return NotConverged(
+        return Interrupted(f"no longer waiting: the removal of {names} continues")
+    return Interrupted(
         f"no longer waiting: the change continues, `pyswarm service ps {names}` shows its progress"
     )
 

@@ -24,8 +24,16 @@ class NotConverged(PyswarmError):
     """The wait ended before the change was complete; the change continues."""
 
 
+class Interrupted(NotConverged):
+    """The wait was ended by Ctrl-C."""
+
+
 class ConvergenceFailed(PyswarmError):
     """The wait ended because the service cannot converge: its tasks fail."""
+
+
+class Unplaced(PyswarmError):
+    """The wait ended because no node can take the tasks of a service; the change continues."""
 
 
 def parsed(flag: str, parse: Callable[[str], T], text: str) -> T:

@@ -17,6 +17,10 @@ class ExitCode(IntEnum):
     """Accepted, but the service cannot converge: its tasks fail, or its update was paused or rolled
     back.
     """
+    UNPLACED = 5
+    """Accepted, but no node can take all tasks: the fleet has no room, or none satisfies the
+    constraints.
+    """
     BROKEN = 125
     """A stream to a task broke: the program's exit code is not known."""
     INTERRUPTED = 130

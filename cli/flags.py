@@ -84,6 +84,11 @@ autolock = click.option(
     default=None,
     help="Encrypt the key files of controllers with an unlock key (true|false)",
 )
+allowed_bind_paths = click.option(
+    "--allowed-bind-paths",
+    metavar="PATH,...",
+    help="Paths of the nodes that operators may bind mount, with what is beneath them; empty: none",
+)
 cert_expiry = click.option(
     "--cert-expiry",
     metavar="DURATION",

@@ -16,14 +16,6 @@ UNSUPPORTED: Mapping[str, str] = {
     flag: instead
     for flags, instead in (
         (
-            "--secret --secret-add --secret-rm --config --config-add --config-rm",
-            "use --env or --env-file, or copy the file into the image",
-        ),
-        (
-            "--generic-resource --generic-resource-add --generic-resource-rm",
-            "label the nodes and use --constraint node.labels.NAME==VALUE",
-        ),
-        (
             "--max-concurrent",
             "there are no jobs; use --restart-condition none with --replicas",
         ),
@@ -38,8 +30,13 @@ UNSUPPORTED: Mapping[str, str] = {
             " limit what it writes",
         ),
         (
-            "--runtime --gpus",
-            "agents run crun, or else runc; --device gives a container a device of its host",
+            "--runtime",
+            "agents run crun, or else runc",
+        ),
+        (
+            "--gpus",
+            "--device nvidia.com/gpu=all gives tasks the GPUs that CDI files of their host"
+            " describe, and --generic-resource counts them",
         ),
         (
             "--external-ca",
@@ -96,6 +93,11 @@ REFUSED: Mapping[str, str] = {
 """Docker's flags that pyswarm never has, and why."""
 
 
+def _pasteable(text: str | None) -> str:
+    """The help with its example on one line."""
+    return cleandoc(text or "").replace("\n\nExample: ", "\n\n\b\nExample: ")
+
+
 class Verb(click.Command):
     """A command that reports Docker's flags that are not supported yet as such, and completes names
     of objects.
@@ -117,7 +119,7 @@ class Verb(click.Command):
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """As click, with the example on one line, so that it can be pasted."""
-        self.help = cleandoc(self.help or "").replace("\n\nExample: ", "\n\n\b\nExample: ")
+        self.help = _pasteable(self.help)
         super().format_help_text(ctx, formatter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -180,6 +182,11 @@ class Group(click.Group):
 
     command_class = Verb
 
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As a verb."""
+        self.help = _pasteable(self.help)
+        super().format_help_text(ctx, formatter)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click, with help in place of an error if there are no arguments."""
         if not args and not ctx.resilient_parsing:
@@ -201,14 +208,23 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
+ALIASES: Mapping[str, str] = {"list": "ls", "remove": "rm"}
+"""Docker's second names of commands about objects, which no help lists."""
+
+
 class LazyGroup(Group):
     """A group whose commands are given as `module:attribute`."""
 
     def __init__(
-        self, *args: object, commands_at: Mapping[str, tuple[str, str]], **kwargs: object
+        self,
+        *args: object,
+        commands_at: Mapping[str, tuple[str, str]],
+        aliases: Mapping[str, str] | None = None,
+        **kwargs: object,
     ) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self._at = commands_at
+        self._aliases = {**ALIASES, **(aliases or {})}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the given order."""
@@ -216,6 +232,8 @@ class LazyGroup(Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command; None if the group has none of that name."""
+        if cmd_name not in self._at:
+            cmd_name = self._aliases.get(cmd_name, "") if ctx.parent else ""
         if cmd_name not in self._at:
             return None
         module, _, attribute = self._at[cmd_name][0].partition(":")

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from cli.errors import Broken, ConvergenceFailed, NoAnswer, NotConverged
+from cli.errors import Broken, ConvergenceFailed, NoAnswer, NotConverged, Unplaced
 from cli.exits import ExitCode
 from cli.lazy import LazyGroup
 from pyswarm_core.errors import InvalidArgument, PyswarmError, quoted, reason_of
@@ -21,6 +21,7 @@ CODES: Mapping[type[Exception], ExitCode] = MappingProxyType(
         NoAnswer: ExitCode.UNFINISHED,
         NotConverged: ExitCode.UNFINISHED,
         ConvergenceFailed: ExitCode.CONVERGENCE_FAILED,
+        Unplaced: ExitCode.UNPLACED,
         InvalidArgument: ExitCode.USAGE,
         Broken: ExitCode.BROKEN,
         PyswarmError: ExitCode.FAILURE,
@@ -50,8 +51,31 @@ COMMANDS = {
     "node": ("cli.node:node", "Manage nodes"),
     "network": ("cli.network:network", "Manage networks"),
     "volume": ("cli.volume:volume", "Manage volumes"),
+    "secret": ("cli.secret:secret", "Manage secrets"),
+    "config": ("cli.config:config", "Manage configs"),
+    "stack": ("cli.stack:stack", "Manage stacks"),
+    "compose": ("cli.compose:compose", "Run the application that Compose files define"),
     "net": ("cli.net:net", "Diagnose networking between tasks"),
     "image": ("cli.image:image", "Manage images"),
+    "build": ("cli.image.build:build", "Build an image from a Dockerfile"),
+    "builder": ("cli.image.building.groups:builder", "Manage builds"),
+    "buildx": ("cli.image.building.groups:buildx", "Build images, with Docker's newer name of it"),
+    "system": ("cli.system:system", "Manage the fleet's data"),
+    "images": ("cli.image.ls:ls_", "List images"),
+    "rmi": ("cli.image.rm:rm", "Remove one or more images from all nodes"),
+    "pull": ("cli.image.pull:pull", "Download an image to nodes"),
+    "history": ("cli.image.history:history", "Show the history of an image"),
+    "tag": ("cli.image.transfer.tag:tag", "Create a tag that refers to another image"),
+    "push": ("cli.image.transfer.push:push", "Upload an image to a registry"),
+    "save": ("cli.image.transfer.save:save", "Save one or more images to a tar archive"),
+    "load": ("cli.image.transfer.load:load", "Load images from a tar archive or STDIN"),
+    "import": (
+        "cli.image.transfer.import_:import_",
+        "Import the contents from a tarball to create a filesystem image",
+    ),
+    "search": ("cli.image.transfer.search:search", "Search a registry for images"),
+    "login": ("cli.image.accounts.login:login", "Authenticate to a registry"),
+    "logout": ("cli.image.accounts.logout:logout", "Log out from a registry"),
     "context": ("cli.context:context", "Manage contexts"),
     "swarm": ("cli.swarm:swarm", "Manage the fleet"),
     "user": ("cli.user:user", "Manage users"),
@@ -227,9 +251,13 @@ def _text(error: click.ClickException) -> str:
 
 
 def _fail(error: object, code: int, hint: str = "") -> int:
-    """Print the error; return the code."""
+    """Print the error; return the code. It may have words of agents, which are not trusted: no
+    terminal obeys them.
+    """
+    from cli.render.listing import one_line
+
     try:
-        click.echo(f"Error: {' '.join(str(error).split())}{hint}", err=True)
+        click.echo(f"Error: {one_line(' '.join(str(error).split()))}{hint}", err=True)
     except OSError:
         return ExitCode.BROKEN_PIPE
     return code

@@ -1,9 +1,13 @@
 """Answers that a controller sends in parts. SHELL."""
 
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
 import grpc
 from google.protobuf.message import Message
+
+from pyswarm_core.codec import from_proto
+from pyswarm_core.images.views import Image, ImageUse, NodeImages
 
 Q = TypeVar("Q", bound=Message)
 A = TypeVar("A", bound=Message)
@@ -20,3 +24,19 @@ class whole(Generic[Q, A]):  # noqa: N801  # called as a function
         for part in parts:
             whole.MergeFrom(part)
         return whole, parts
+
+
+def node_images(nodes: Iterable[Any]) -> Iterator[NodeImages]:
+    """The images of nodes, of messages of that name. Nodes have mostly the same images, so one that
+    is alike on many is decoded once.
+    """
+    known: dict[bytes, Image] = {}
+    for node in nodes:
+        images = []
+        for message in node.images:
+            encoded = message.SerializeToString()
+            if (image := known.get(encoded)) is None:
+                image = known[encoded] = from_proto(Image, message)
+            images.append(image)
+        use = from_proto(ImageUse, node.use)
+        yield NodeImages(node.node_name, tuple(images), node.error, use)

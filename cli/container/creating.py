@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from cli import session
 from cli.client import Client
+from cli.container import thishost
 from cli.container.spec.mapping import label_lines, problems, spec_of
-from cli.service.spec import digests, logins, mount_options
+from cli.service.spec import digests, logins, mount_options, reference_options
 from cli.service.spec.template import put
 from pyswarm_core.clock import Instant
 from pyswarm_core.errors import (
@@ -61,14 +62,17 @@ def created(
         expected = "expected always or missing: the node pulls an image that it lacks"
         raise invalid("--pull", "never", expected)
     spec = replace(spec_of(given, own, _labels(given)), stopped=stopped)
+    spec, local = thishost.resolved(spec)
     if attach_by is not None:
         spec = put(spec, "task_template.container_spec.attach_by", attach_by)
     named = spec if spec.name else replace(spec, name="chosen-by-the-controller")
     require(problems(named, given))
     mount_options.tell(given["volume"])
+    reference_options.tell(given["secret_env"])
     login = logins.requested(given["with_registry_auth"])(spec)
     client = session.connect()
     _require_node(client, given["node"])
+    spec = thishost.pinned(client, spec, local)
     query = given["pull"] == "always"
     with digests.lookup(spec, announced=query and not given["quiet"]):
         service = _made(client, spec, login, query=query, publish_all=_publishes_all(spec, given))
@@ -91,6 +95,8 @@ def _made(
             spec, login, query_registry=query, publish_all=publish_all
         )
     except NotFound as error:
+        if not str(error).startswith("network "):
+            raise
         listing = "`pyswarm network ls` lists all networks"
         raise NotFound(f"--network: {error}: {listing}") from None
     except AlreadyExists as error:

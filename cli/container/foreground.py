@@ -123,7 +123,11 @@ async def _talk(client: Client, request: AttachRequest, stdio: Stdio, start: "_S
             return await program.converse(client, ATTACH, request, stdio)
         except Conflict:
             if was_placed:
-                raise
+                # A task that was rejected has ended before its reason is here.
+                await asyncio.wait((start.failed,), timeout=REPORTED_WITHIN_S)
+                if not start.failed.done():
+                    raise
+                await asyncio.get_running_loop().create_future()  # until cancelled, with the reason
             await start.placed.wait()
 
 

@@ -5,7 +5,7 @@ import click
 from cli import flags
 from cli.lazy import Verb
 
-TYPES = ("container", "network", "node", "service", "task", "user", "image")
+TYPES = ("container", "network", "node", "service", "task", "user", "stack", "image")
 """The kinds, in the order in which a name is looked up; of an image every node is asked."""
 
 

@@ -8,14 +8,15 @@ import click
 from cli import session
 from cli.client import Client
 from cli.container import calls
+from cli.image.finding import inspected
 from cli.inspection import Networks, is_template, network_document
 from cli.node.self_ import node_of
 from cli.task.inspect import checks_of
 from pyswarm_core.docker import documents, images, objects
 from pyswarm_core.docker.containers.document import Inspected, of_container
 from pyswarm_core.docker.containers.views import SIZE_UNKNOWN
-from pyswarm_core.errors import NotFound, no_such_container, shown
-from pyswarm_core.kinds import USER
+from pyswarm_core.errors import NotFound, PermissionDenied, no_such_container, shown
+from pyswarm_core.kinds import STACK, USER
 
 Document = dict[str, Any]
 _LISTINGS = {"task": "pyswarm ps --all"}
@@ -53,6 +54,7 @@ class _Reader:
             "network": lambda ref: network_document(client, ref, whole=whole),
             "node": lambda ref: objects.of_node(node_of(client, ref)),
             "service": self._service,
+            "stack": lambda ref: documents.document(client.object(STACK, ref)),
             "task": self._task,
             "user": lambda ref: documents.document(client.object(USER, ref)),
         }
@@ -66,7 +68,11 @@ class _Reader:
                 if "ambiguous" in str(error) or kinds == ("container",):
                     raise
                 continue
-            is_done = self._whole or kind in ("container", "network")
+            except PermissionDenied:
+                if len(kinds) == 1:
+                    raise
+                continue  # such as users, for callers who may not read them
+            is_done = self._whole or kind in ("container", "network", "image")
             return document if is_done else documents.without_unset(document)
         if len(kinds) == 1:
             listing = _LISTINGS.get(kinds[0], f"pyswarm {kinds[0]} ls")
@@ -105,7 +111,4 @@ class _Reader:
         return objects.of_task(found[0], self._networks.addresses, checks)
 
     def _image(self, ref: str) -> Document:
-        found = images.document(ref, self._client.images())
-        if found is None:
-            raise NotFound(f"No such image: {ref}")
-        return found
+        return images.document(inspected(self._client, ref))

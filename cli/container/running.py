@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +17,12 @@ from cli.converge import Watched
 from cli.errors import NotConverged
 from pyswarm_core.errors import NotFound, PyswarmError
 
+if TYPE_CHECKING:
+    from cli.container.foreground import Attached
+
 _MISSING = re.compile(r"not found|no such file or directory", re.IGNORECASE)
+_NOTHING_MADE = re.compile(r"invalid mount config|^cannot pull |^image [^ ]+: |^no such image")
+"""Reasons for which Docker makes no container: it pulls the image, and looks at binds, before."""
 _DENIED = re.compile(r"permission denied|exec format error|is a directory", re.IGNORECASE)
 
 
@@ -47,33 +52,43 @@ def run(given: Mapping[str, Any], own: Mapping[str, str]) -> int:
     """Run a container; without --detach until it ends. Returns the exit code."""
     if given["detach"]:
         created = creating.created(given, own)
-        _start(created, given)
+        start(created, quiet=given["quiet"], auto_remove=given["auto_remove"])
         click.echo(created.service.id)
         return 0
     from cli.container import foreground
 
-    attached = foreground.Attached.of(given)
+    streams = foreground.Attached.of(given)
     created = creating.created(given, own, attach_by=foreground.attach_by())
+    return attached(created, streams, auto_remove=given["auto_remove"])
+
+
+def attached(created: Created, streams: "Attached", *, auto_remove: bool) -> int:
+    """Run a container that waits for this process (`attach_by`) until it ends or is detached;
+    returns the exit code. Raises NotStarted.
+    """
+    from cli.container import foreground
+
     try:
-        code = foreground.follow(created.client, created.service, attached)
-    except NotStarted:
-        _clean_up(created, given)
+        code = foreground.follow(created.client, created.service, streams)
+    except NotStarted as error:
+        _clean_up(created, str(error), auto_remove=auto_remove)
         raise
-    if given["auto_remove"]:
-        foreground.until_removed(created.client, created.service, attached)
+    if auto_remove:
+        foreground.until_removed(created.client, created.service, streams)
     return code
 
 
-def _start(created: Created, given: Mapping[str, Any]) -> None:
+def start(created: Created, *, quiet: bool, auto_remove: bool) -> None:
+    """Wait until the container is started. Raises NotStarted."""
     one = Watched.of(created.service)
-    reason = starting.until_started(created.client, one, quiet=given["quiet"])
-    if reason:
-        _clean_up(created, given)
+    if reason := starting.until_started(created.client, one, quiet=quiet):
+        _clean_up(created, reason, auto_remove=auto_remove)
         raise NotStarted(reason)
 
 
-def _clean_up(created: Created, given: Mapping[str, Any]) -> None:
-    if not given["auto_remove"]:
+def _clean_up(created: Created, reason: str, *, auto_remove: bool) -> None:
+    """Remove what was made, where Docker would have made nothing."""
+    if not auto_remove and not _NOTHING_MADE.search(reason):
         return
     with suppress(NotFound):
         created.client.remove_service(created.service.id)

@@ -7,19 +7,24 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from cli import flags, session
 from cli.lazy import Verb
 from cli.render import listing, usage
-from cli.render.progress import Screen
+from cli.render.listing import Row
+from cli.render.screen import Screen
 from cli.render.terminal import size_of_stdout
 from cli.render.usage import Usage, fitting
 from cli.streams.resuming import resumed
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.views import StatsPart
+
+if TYPE_CHECKING:
+    from cli.client import Client
 
 PERIOD_S = 1.0
 _FIRST_S = 0.2
@@ -47,13 +52,30 @@ _Item = _Part | Exception | None
 @flags.no_trunc
 @click.argument("refs", nargs=-1, metavar="[CONTAINER|TASK|SERVICE]...")
 def stats(*, all_: bool, no_stream: bool, form: str, no_trunc: bool, refs: tuple[str, ...]) -> None:
-    found = Usage()
+    listing.show(usage.LAYOUT, [], form)  # a format that is not valid is reported at once
+    style = Style(form=form, truncate=not no_trunc, every=all_)
+    show(session.connect(), refs, style, no_stream=no_stream)
+
+
+class Style(NamedTuple):
+    """Which rows are shown, and how."""
+
+    form: str = ""
+    truncate: bool = True
+    every: bool = False
+    """Also of containers that do not run."""
+    shown: Callable[[Row], Row] = lambda row: row
+    """A row as it is printed."""
+
+
+def show(client: "Client", refs: Sequence[str], style: Style, *, no_stream: bool) -> None:
+    """Print the table of these services and containers once, or until the stream ends."""
+    found, all_ = Usage(), style.every
 
     def lines() -> list[str]:
-        return listing.show(usage.LAYOUT, found.rows(truncate=not no_trunc), form)
+        rows = [style.shown(row) for row in found.rows(truncate=style.truncate)]
+        return listing.show(usage.LAYOUT, rows, style.form)
 
-    lines()  # a format that is not valid is reported before anything is read
-    client = session.connect()
     if no_stream:
         for part in client.stats(refs, all=all_, follow=False):
             _take(found, part)

@@ -72,10 +72,7 @@ def _of_user(user: str, made: Context | None) -> Context:
         host = made.host
     else:
         host = client.info().join_addr if fleet.is_local else fleet.host
-    # The fleet is the same, and so is the way to its registry.
-    return Context(
-        host=checked(host), registry=fleet.registry, netns=fleet.netns, material=material
-    )
+    return Context(host=checked(host), material=material)
 
 
 def given_endpoint(endpoints: tuple[str, ...]) -> Context | None:

@@ -40,10 +40,6 @@ class Context(msgspec.Struct, frozen=True, omit_defaults=True):
     host: str = DEFAULT_HOST
     """`unix:///path` or `HOST:PORT` of a controller."""
     description: str = ""
-    registry: str = ""
-    """HOST:PORT of the registry to which images are pushed, without TLS."""
-    netns: str = ""
-    """The network namespace from which the registry is reached; empty: the current one."""
     playground: str = ""
     """Name of the playground; empty if the fleet is none."""
     material: Material = Material()

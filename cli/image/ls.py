@@ -1,55 +1,70 @@
-"""`pyswarm image ls`."""
+"""`pyswarm image ls` and `pyswarm images`."""
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from cli import flags, session
 from cli.failures import Failures
+from cli.image import refused
 from cli.lazy import Verb
-from cli.render import listing
-from cli.render.listing import Layout, Row
-from cli.render.output import echo_lines
-from pyswarm_core.aio.system import SystemClock
-from pyswarm_core.clock import Instant
 from pyswarm_core.docker.reference import parse_reference
-from pyswarm_core.docker.units import ago, decimal_size, parse_time
-from pyswarm_core.errors import InvalidArgument, Unavailable
-from pyswarm_core.views import Image, NodeImages
+from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
 
-LAYOUT = Layout(
-    headings={
-        "Node": "NODE",
-        "Repository": "REPOSITORY",
-        "Tag": "TAG",
-        "ID": "IMAGE ID",
-        "CreatedSince": "CREATED",
-        "Size": "SIZE",
-        "Digest": "DIGEST",
-        "CreatedAt": "CREATED AT",
-    },
-    columns=("Node", "Repository", "Tag", "ID", "CreatedSince", "Size"),
-)
-NONE = "<none>"
+if TYPE_CHECKING:
+    from cli.client import Client
+    from cli.image.filtering import Filters
+    from cli.image.listing import Entry
+    from cli.render.listing import Row
+
+_TREE = "manifest lists are not listed by platform; use --format '{{.ID}} {{.Platform}}'"
 
 
 @click.command(
     name="ls",
     cls=Verb,
-    help="List the images on nodes\n\nExample: pyswarm image ls --filter node=host2",
+    help="List images, with the nodes that have them and the services that need them\n\n"
+    "Filters: reference, dangling, label, before, since, until, id, node.\n\n"
+    "Example: pyswarm images --filter reference='web*'",
 )
+@click.option(
+    "-a", "--all", "every", is_flag=True, help="Show all images (default hides intermediate images)"
+)
+@click.option("--digests", is_flag=True, help="Show digests")
 @flags.quiet_ids
 @flags.no_trunc
 @flags.filter_
 @flags.format_
-def ls_(*, quiet: bool, no_trunc: bool, filters: tuple[str, ...], form: str) -> None:
-    nodes = session.connect().images(filters)
-    now = SystemClock().now()
-    found = [row for node in nodes for row in rows(node, now, long=no_trunc)]
+@click.argument("repository", required=False, metavar="[REPOSITORY[:TAG]]")
+def ls_(
+    *,
+    every: bool,
+    digests: bool,
+    quiet: bool,
+    no_trunc: bool,
+    filters: tuple[str, ...],
+    form: str,
+    repository: str | None,
+) -> None:
+    from cli.image import listing
+    from cli.image.filtering import parsed
+    from cli.render.listing import show
+    from cli.render.output import echo_lines
+    from pyswarm_core.aio.system import SystemClock
+
+    if repository is not None:
+        filters = (*filters, f"reference={_pattern(repository)}")
+    client = session.connect()
+    chosen = parsed(client, filters)
+    nodes = client.images(chosen.sent, every=every)
+    entries = listing.grouped(nodes)
+    if chosen.ask_registry:
+        entries = _with_registry(client, entries, chosen)
+    found = list(listing.rows(entries, SystemClock().now(), long=no_trunc, digests=digests))
+    found = [row for row in found if _is_asked(row, filters)]
     if quiet:
-        # An image that several nodes have is printed once.
         found = list({row["ID"]: row for row in found}.values())
-    echo_lines(listing.show(LAYOUT, found, form, quiet=quiet))
+    echo_lines(show(listing.layout(digests=digests), found, form, quiet=quiet))
     with Failures() as failures:
         for node in nodes:
             with failures.collected():
@@ -57,43 +72,48 @@ def ls_(*, quiet: bool, no_trunc: bool, filters: tuple[str, ...], form: str) -> 
                     raise Unavailable(f"{node.node_name}: {node.error}")
 
 
-def rows(node: NodeImages, now: Instant, *, long: bool) -> Iterator[Row]:
-    """A row per name of each image of a node."""
-    for image in sorted(node.images, key=lambda image: image.names):
-        for name in image.names or ("",):
-            yield _row(node.node_name, image, name, now, long=long)
+def _is_asked(row: "Row", filters: tuple[str, ...]) -> bool:
+    """Whether the row's own name passes: an image that passes may have other names too."""
+    from fnmatch import fnmatchcase
+
+    names = (row["Repository"], f"{row['Repository']}:{row['Tag']}")
+    every = (*names, *(f"docker.io/library/{name}" for name in names))
+    every = (*every, *(f"docker.io/{name}" for name in names))
+    patterns = [text.removeprefix("reference=") for text in filters if text[:10] == "reference="]
+    return not patterns or any(fnmatchcase(name, one) for name in every for one in patterns)
 
 
-def _row(node: str, image: Image, name: str, now: Instant, *, long: bool) -> Row:
-    repository, tag = _names(name)
-    digits = image.id.removeprefix("sha256:")
-    created = _created(image, now)
-    return {
-        "Node": node,
-        "Repository": repository,
-        "Tag": tag,
-        "ID": f"sha256:{digits}" if long else digits[:12],
-        "CreatedSince": ago(created, now) if created is not None else "N/A",
-        "Size": decimal_size(image.size_bytes),
-        "Digest": image.digest or NONE,
-        "CreatedAt": image.created or "N/A",
-    }
+def _with_registry(client: "Client", entries: "list[Entry]", filters: "Filters") -> "list[Entry]":
+    """With the images of the fleet's registry. One that fails costs a warning."""
+    from cli.image import shared
+    from cli.image.listing import Entry, with_registry
 
-
-def _names(name: str) -> tuple[str, str]:
     try:
-        familiar = parse_reference(name).familiar
-    except InvalidArgument:
-        return NONE, NONE
-    head, _, digest = familiar.partition("@")
-    repository, colon, tag = head.rpartition(":")
-    if colon and "/" not in tag:
-        return repository, tag
-    return head, NONE if digest else "latest"
+        tagged = [one for one in shared.tagged(client) if filters.passes_name(one.reference)]
+        known = shared.known(client, tagged)
+    except PyswarmError as error:
+        click.echo(f"warning: the images of the fleet's registry are missing: {error}", err=True)
+        return entries
+    found = []
+    for one in tagged:
+        of_it = known[one.digest]
+        image_id = of_it.id or one.digest.removeprefix("sha256:")
+        if not filters.passes(of_it, image_id):
+            continue
+        entry = Entry(image_id, of_it.created, of_it.size_bytes, one.digest, of_it.platform)
+        found.append((str(one.reference), one.digest, entry))
+    return with_registry(entries, found, shared.PLACE)
 
 
-def _created(image: Image, now: Instant) -> Instant | None:
-    try:
-        return parse_time(image.created, now) if image.created else None
-    except InvalidArgument:
-        return None
+ls_.params.append(refused.switch("--tree", _TREE))
+
+
+def _pattern(text: str) -> str:
+    """The filter for `images REPOSITORY[:TAG]`. Raises InvalidArgument."""
+    if "*" in text or "?" in text:
+        return text
+    reference = parse_reference(text)
+    if reference.digest:
+        raise InvalidArgument("REPOSITORY: expected no digest; use --filter id=… or --digests")
+    named = reference.familiar
+    return named if text.endswith(f":{reference.tag}") else named.removesuffix(f":{reference.tag}")

@@ -1,27 +1,114 @@
-"""`pyswarm image rm`."""
+"""`pyswarm image rm` and `pyswarm rmi`."""
+
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import click
 
 from cli import session
 from cli.failures import Failures
+from cli.image import refused
 from cli.lazy import Verb
 from pyswarm_core.docker.reference import parse_reference
-from pyswarm_core.errors import Unavailable
+from pyswarm_core.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
+from pyswarm_core.images.views import NodeImagesRemoved
+
+if TYPE_CHECKING:
+    from cli.client import Client
+    from cli.registry.opening import Endpoint
+
+_ID = re.compile(r"(?:sha256:)?[0-9a-f]{4,64}")
+_PLATFORM = "a node has an image for one platform; remove the image by its id"
 
 
 @click.command(
-    cls=Verb, help="Remove one or more images from all nodes\n\nExample: pyswarm image rm web:1"
+    cls=Verb,
+    help="Remove one or more images from all nodes\n\n"
+    "An image that a service needs, or that its rollback returns to, stays.\n\n"
+    "Example: pyswarm rmi web:1",
 )
+@click.option(
+    "-f", "--force", is_flag=True, help="Force removal, except while a task uses the image"
+)
+@click.option("--no-prune", is_flag=True, help="Do not delete untagged parents: there are none")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-def rm(*, images: tuple[str, ...]) -> None:
+def rm(*, force: bool, no_prune: bool, images: tuple[str, ...]) -> None:
+    del no_prune
+    from cli.image import shared
+
     for image in images:
-        parse_reference(image)
+        require_reference(image)
     client = session.connect()
-    with Failures() as failures:
+    with Failures() as failures, shared.opened_or_none(client, write=True) as registry:
         for image in images:
             with failures.collected():
-                for node in client.remove_image(image):
-                    with failures.collected():
-                        if node.error:
-                            raise Unavailable(f"{node.node_name}: {node.error}")
-                        click.echo(f"{node.node_name}: untagged {image}")
+                remove(client, registry, image, failures, force=force)
+
+
+rm.params.append(refused.valued("--platform", _PLATFORM, multiple=True))
+
+
+def remove(
+    client: "Client", registry: "Endpoint | None", text: str, failures: Failures, *, force: bool
+) -> None:
+    """Remove an image from the nodes, and its tag from the fleet's registry."""
+    from cli.image import calls
+    from cli.image.shared import PLACE, has_other_tag
+    from cli.image.transfer import sources
+    from pyswarm_core.images.views import RemoveImage
+
+    reference = None
+    with suppress(InvalidArgument):
+        reference = parse_reference(text)
+    digest = of_nodes = ""
+    if registry is not None and reference is not None:
+        digest = sources.digest_of(registry, reference)
+        if digest and not has_other_tag(client, reference, digest):
+            of_nodes = digest  # its last tag: nodes that have the digest alone have no use for it
+    try:
+        for node in calls.remove(client, RemoveImage(text, force, of_nodes)):
+            with failures.collected():
+                show(node, failures)
+    except (NotFound, PermissionDenied):
+        # Of a user who may write to the registry, but is limited to stacks: nodes belong to none.
+        if not digest:
+            raise
+    if registry is not None and reference is not None and digest:
+        sources.delete(registry, reference)
+        click.echo(f"{PLACE}: Untagged: {reference.familiar}")
+
+
+def require_reference(text: str) -> None:
+    """Raise InvalidArgument unless it is a name or the beginning of an id."""
+    if not _ID.fullmatch(text):
+        parse_reference(text)
+
+
+def show(
+    node: NodeImagesRemoved, failures: Failures, words: tuple[str, str] = ("Untagged", "Deleted")
+) -> None:
+    """Print what a node removed. Raises Unavailable if the node failed."""
+    from cli.render.listing import one_line
+
+    for image in node.images:
+        for line in lines(node.node_name, image.untagged, words[0]):
+            click.echo(one_line(line))
+        if image.deleted:
+            click.echo(one_line(f"{node.node_name}: {words[1]}: sha256:{image.id}"))
+        with failures.collected():
+            if image.error:
+                raise Unavailable(f"{node.node_name}: {image.error}")
+    if node.error:
+        raise Unavailable(f"{node.node_name}: {node.error}")
+
+
+def lines(node: str, names: tuple[str, ...], word: str) -> list[str]:
+    """`host1: Untagged: web:1` for each name."""
+    from cli.image.listing import split
+
+    found = []
+    for name in names:
+        repository, tag, digest = split(name)
+        found.append(f"{node}: {word}: {repository}{f':{tag}' if tag else f'@{digest}'}")
+    return found

@@ -16,27 +16,31 @@ F = TypeVar("F", bound=Callable[..., Any])
 EVERYTHING = -1
 TAIL_MAX = 2**31 - 1
 
+FOLLOW = click.option("-f", "--follow", is_flag=True, help="Follow log output")
+TAIL = click.option(
+    "-n",
+    "--tail",
+    default="all",
+    metavar="LINES",
+    help="Number of lines to show from the end of the logs of each container",
+)
+SINCE = click.option(
+    "--since",
+    default="",
+    metavar="TIME",
+    help="Show logs since timestamp (2026-01-31T08:00:00Z) or relative (10m)",
+)
+UNTIL = click.option(
+    "--until",
+    default="",
+    metavar="TIME",
+    help="Show logs before a timestamp (2026-01-31T08:00:00Z) or relative (10m)",
+)
 _OPTIONS = (
-    click.option("-f", "--follow", is_flag=True, help="Follow log output"),
-    click.option(
-        "-n",
-        "--tail",
-        default="all",
-        metavar="LINES",
-        help="Number of lines to show from the end of the logs of each container",
-    ),
-    click.option(
-        "--since",
-        default="",
-        metavar="TIME",
-        help="Show logs since timestamp (2026-01-31T08:00:00Z) or relative (10m)",
-    ),
-    click.option(
-        "--until",
-        default="",
-        metavar="TIME",
-        help="Show logs before a timestamp (2026-01-31T08:00:00Z) or relative (10m)",
-    ),
+    FOLLOW,
+    TAIL,
+    SINCE,
+    UNTIL,
     click.option(
         "--grep",
         default=None,

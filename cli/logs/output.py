@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TextIO
 
@@ -29,9 +29,14 @@ def _print(parts: Iterator[Logs], query: LogsQuery, form: Form) -> None:
     first = next(parts, Logs())
     if query.container and not first.of_service:
         form = replace(form, prefix=False)
-    renderer = Renderer(form, colours=(_has_colours(sys.stdout), _has_colours(sys.stderr)))
+    colours = has_colours(sys.stdout), has_colours(sys.stderr)
+    print_parts(chain((first,), parts), Renderer(form, colours))
+
+
+def print_parts(parts: Iterable[Logs], renderer: Renderer) -> None:
+    """Print the lines on the streams to which they were written, and warnings."""
     streams = sys.stdout.buffer, sys.stderr.buffer
-    for part in chain((first,), parts):
+    for part in parts:
         if part.warning:
             click.echo(f"warning: {part.warning}", err=True)
         for stream, text in renderer.rendered(part):
@@ -39,6 +44,6 @@ def _print(parts: Iterator[Logs], query: LogsQuery, form: Form) -> None:
             streams[stream].flush()
 
 
-def _has_colours(stream: TextIO) -> bool:
+def has_colours(stream: TextIO) -> bool:
     """Whether the stream is a terminal, and the user did not turn colours off (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR")

@@ -55,5 +55,5 @@ def change(
                 client, service.id, lambda spec: put(spec, "task_template.networks", before)
             )
             converge.until_converged(client, [Watched.of(former)], quiet=True)
-        why = now.task.task.detail.limits_error
+        why = now.task.task.detail.in_place_error
         raise Conflict(f"node {now.task.node_name} refused: {why}") from None

@@ -49,8 +49,9 @@ def ls_(*, quiet: bool, filters: tuple[str, ...], form: str) -> None:
 
 def _status(status: NodeStatus) -> str:
     count = len(status.faults)
-    faults = f" ({count} fault{'s' if count > 1 else ''})" if count else ""
-    return f"{status.state.capitalize()}{faults}"
+    notes = [f"{count} fault{'s' if count > 1 else ''}"] if count else []
+    notes += ["image disk full"] if status.image_disk.reason else []
+    return status.state.capitalize() + (f" ({', '.join(notes)})" if notes else "")
 
 
 def engine_version(view: NodeView) -> str:

@@ -17,12 +17,19 @@ from pyswarm_core.validation import node_problems, require
 
 @click.command(
     cls=Verb,
-    help="Update a node\n\nExample: pyswarm node update --availability drain host2",
+    help="Update a node\n\nExample: pyswarm node update --availability drain host2\n\n"
+    "With its volumes: pyswarm node update --availability drain --move-volumes host2",
 )
 @click.option(
     "--availability",
     type=flags.AVAILABILITY,
     help="Availability of the node: active, pause (no new tasks) or drain (no tasks)",
+)
+@click.option(
+    "--move-volumes",
+    is_flag=True,
+    help="With --availability drain: move the node's volumes to"
+    " nodes where the tasks that mount them fit",
 )
 @click.option("--role", type=flags.Choice(["worker", "manager"]), help="Role of the node")
 @click.option("--label-add", multiple=True, metavar="KEY=VALUE", help="Add or update a node label")
@@ -51,11 +58,14 @@ def changed(spec: NodeSpec, given: dict[str, Any]) -> NodeSpec:
         click.echo(f"warning: the node has no label {', '.join(missing)}", err=True)
     labels = {key: value for key, value in spec.labels.items() if key not in given["label_rm"]}
     labels |= entries.labels("--label-add", given["label_add"])
+    availability = Availability(given["availability"] or spec.availability)
+    was_drained = spec.move_volumes and availability is Availability.DRAIN
     spec = replace(
         spec,
         labels=labels,
         role=given["role"] or spec.role,
-        availability=Availability(given["availability"] or spec.availability),
+        availability=availability,
+        move_volumes=given["move_volumes"] or was_drained,
     )
     require(node_problems(spec))
     return spec

@@ -36,9 +36,8 @@ def _up(plan: Fleet, report: Report) -> None:
     fleet.save(plan)
     cgroups.mount_all()
     disks.mount_run(plan)
-    report("starting underlay and registry")
+    report("starting underlay")
     wires.lay_underlay(plan)
-    power.start_registry(plan)
     for host in plan.hosts:
         disks.make_disk(plan, host)
         power.switch_on(plan, host)
@@ -57,8 +56,6 @@ def _up(plan: Fleet, report: Report) -> None:
         Context(
             name=plan.name,
             host=f"unix://{plan.socket}",
-            registry=plan.registry,
-            netns=f"/run/netns/{plan.lan}",
             playground=plan.name,
         )
     )
@@ -69,7 +66,6 @@ def down(plan: Fleet, report: Report) -> None:
     for host in plan.hosts:
         report(f"stopping {host.name}")
         power.cut_power(host)
-    power.stop_registry(plan)
     wires.remove(plan.lan)
     disks.unmount(plan.state_dir)
     disks.unmount(plan.run_dir)

@@ -42,7 +42,7 @@ def playground() -> None:
     """Run a fleet on this machine
 
     Each host has its own agent, network, cgroups, disk, /etc, /run and /var/lib. The first host
-    also runs the controller and etcd. The playground includes a registry.
+    also runs the controller, etcd and the fleet's registry.
     """
 
 

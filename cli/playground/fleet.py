@@ -1,8 +1,8 @@
 """A playground's names, addresses and paths, and the file that stores it. SHELL.
 
-network namespaces   <name>-lan (bridge, registry), <name>-host1, <name>-host2, …
+network namespaces   <name>-lan (the bridge), <name>-host1, <name>-host2, …
 mount namespaces     of each host: its own /etc, /run and /var/lib
-underlay             10.99.0.0/24; host N is .N, the registry .250
+underlay             10.99.0.0/24; host N is .N, the bridge .250
 cgroups              /pyswarm-<name>/<host>/{daemons,containers}
 
 A cgroup cannot be named `tasks`: every cgroup of v1 has a file of that name.
@@ -25,8 +25,8 @@ HOSTS_MAX = 200
 DISK_MIN = 192 << 20
 """etcd's first files on host1 are 128 MiB."""
 UNDERLAY = "10.99.0"
-REGISTRY_ADDRESS = f"{UNDERLAY}.250"
-REGISTRY_PORT = 5000
+GATEWAY = f"{UNDERLAY}.250"
+"""The bridge. Agents accept registries without TLS there."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]{0,11}")
 
@@ -97,7 +97,7 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lan(self) -> str:
-        """The namespace of the bridge and the registry."""
+        """The namespace of the bridge."""
         return f"{self.name}-lan"
 
     @property
@@ -116,10 +116,6 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     def socket(self) -> Path:
         """The controller's socket on this machine."""
         return self.run_dir / "pyswarm.sock"
-
-    @property
-    def registry(self) -> str:
-        return f"{REGISTRY_ADDRESS}:{REGISTRY_PORT}"
 
     def host(self, name: str) -> Host:
         """The host of that name. Raises NotFound."""

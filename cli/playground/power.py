@@ -1,18 +1,14 @@
 """The daemons of a playground's hosts, and power on and off. SHELL."""
 
-import os
-import shutil
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 
 from cli import daemons
 from cli.daemons import Daemon
 from cli.playground import cgroups, disks, wires
-from cli.playground.fleet import REGISTRY_ADDRESS, REGISTRY_PORT, Fleet, Host
+from cli.playground.fleet import GATEWAY, Fleet, Host
 from cli.swarm import joining
 from pyswarm_core.aio.trees import remove_tree
-from pyswarm_core.errors import PyswarmError
 from pyswarm_core.limits import (
     AGENT_HEALTH_PORT,
     AGENT_METRICS_PORT,
@@ -54,6 +50,8 @@ def agent(fleet: Fleet, host: Host, token: str) -> Daemon:
         joining.write_token(token_file, token)
     size = [f"--cpus={fleet.cpus}"] if fleet.cpus else []
     size += [f"--memory={fleet.memory}"] if fleet.memory else []
+    if not fleet.disk:  # how full the machine's own disk is does not concern its hosts
+        size += ["--image-gc-high=100", "--image-gc-low=100"]
     return Daemon(
         name="agent",
         module="agent",
@@ -65,8 +63,7 @@ def agent(fleet: Fleet, host: Host, token: str) -> Daemon:
             f"--hostname={host.name}",
             f"--advertise-addr={host.address}",
             f"--cgroup-parent={host.cgroup}/containers",
-            f"--registry-mirror=http://{fleet.registry}",
-            f"--insecure-registry={REGISTRY_ADDRESS}",
+            f"--insecure-registry={GATEWAY}",
             f"--metrics-addr={host.address}:{AGENT_METRICS_PORT}",
             f"--health-addr={host.address}:{AGENT_HEALTH_PORT}",
             *size,
@@ -76,52 +73,6 @@ def agent(fleet: Fleet, host: Host, token: str) -> Daemon:
         mountns=host.mountns_path,
         cgroup_procs=cgroups.make(f"{host.cgroup}/daemons"),
     )
-
-
-def start_registry(fleet: Fleet) -> None:
-    """Start the registry of the underlay; no-op if it runs."""
-    if registry_pid(fleet):
-        return
-    binary = shutil.which("docker-registry") or shutil.which("registry")
-    if binary is None:
-        raise PyswarmError("docker-registry is not installed: apt-get install docker-registry")
-    fleet.run_dir.mkdir(parents=True, exist_ok=True)
-    config = fleet.run_dir / "registry.yml"
-    config.write_text(
-        "version: 0.1\nlog: {level: warn, accesslog: {disabled: true}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {fleet.state_dir}/registry}}, "
-        "delete: {enabled: true}}\n"
-        f"http: {{addr: '0.0.0.0:{REGISTRY_PORT}'}}\n"
-    )
-    with (fleet.run_dir / "registry.log").open("ab") as log:
-        process = subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{fleet.lan}", binary, "serve", config],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            cwd="/",
-            # By default the registry exports traces.
-            env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
-        )
-    (fleet.run_dir / "registry.pid").write_text(str(process.pid))
-
-
-def registry_pid(fleet: Fleet) -> int:
-    """The pid of the running registry; 0 if there is none."""
-    try:
-        pid = int((fleet.run_dir / "registry.pid").read_text())
-        words = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError, ValueError):
-        return 0
-    return pid if os.fsencode(fleet.run_dir) in words else 0
-
-
-def stop_registry(fleet: Fleet) -> None:
-    """Stop the registry; its images are kept."""
-    if pid := registry_pid(fleet):
-        daemons.kill([pid])
-        daemons.wait_gone([pid], daemons.END_TIMEOUT_S)
 
 
 def switch_on(fleet: Fleet, host: Host) -> None:

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 from pyroute2 import IPRoute, netns
 from pyroute2.netlink.exceptions import NetlinkError
 
-from cli.playground.fleet import NETNS_ROOT, REGISTRY_ADDRESS, Fleet, Host
+from cli.playground.fleet import GATEWAY, NETNS_ROOT, Fleet, Host
 from pyswarm_core.errors import PyswarmError
 
 BRIDGE = "underlay"
@@ -23,12 +23,12 @@ class WireFailed(PyswarmError):
 
 
 def lay_underlay(fleet: Fleet) -> None:
-    """Create the namespace with the bridge, which has the registry's address."""
+    """Create the namespace with the bridge, which has an address."""
     with _made(fleet.lan) as links:
         links.link("set", index=_index(links, "lo"), state="up")
         links.link("add", ifname=BRIDGE, kind="bridge", br_forward_delay=0)
         bridge = _index(links, BRIDGE)
-        links.addr("add", index=bridge, address=REGISTRY_ADDRESS, prefixlen=_PREFIX)
+        links.addr("add", index=bridge, address=GATEWAY, prefixlen=_PREFIX)
         links.link("set", index=bridge, state="up")
 
 
@@ -43,7 +43,7 @@ def connect(fleet: Fleet, host: Host) -> None:
         eth0 = _index(inside, "eth0")
         inside.addr("add", index=eth0, address=host.address, prefixlen=_PREFIX)
         inside.link("set", index=eth0, state="up")
-        inside.route("add", dst="default", gateway=REGISTRY_ADDRESS)
+        inside.route("add", dst="default", gateway=GATEWAY)
 
 
 def set_cable(fleet: Fleet, host: Host, *, plugged: bool) -> None:

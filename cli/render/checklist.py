@@ -125,10 +125,11 @@ def _host(template: TaskSpec) -> Item:
 def _secrets(container: ContainerSpec) -> Item:
     names = [entry.partition("=")[0] for entry in container.env]
     secret = [name for name in names if _SECRET.search(name) and not name.upper().endswith("_FILE")]
-    found = ", ".join(secret) or "no such name"
-    return _item(
-        "no secrets in environment", not secret, found, f"--env-rm {' --env-rm '.join(secret)}"
-    )
+    variables = [one.env for one in container.secrets if one.env]
+    found = ", ".join((*secret, *variables)) or "no such name"
+    advice = [f"--env-rm {name}" for name in secret]
+    advice += [f"--secret-env-rm {name}" for name in variables]
+    return _item("no secrets in environment", not (secret or variables), found, " ".join(advice))
 
 
 def _health(container: ContainerSpec) -> Item:

@@ -133,5 +133,7 @@ def _items(value: Any) -> list[Any]:
 def _word(value: Any) -> str:
     if value is None:
         return _ABSENT
+    if isinstance(value, dict) and (name := value.get("SecretName") or value.get("ConfigName")):
+        return f"{name}@{value.get('Number', 0)}"
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return ellipsis(one_line(text), VALUE_SHOWN)

@@ -5,7 +5,7 @@ its newline gets none: it is continued by the next line of its stream. If anothe
 and lines have something in front, or it is of another task, the line is ended.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -31,13 +31,26 @@ class Form(msgspec.Struct, frozen=True):
     task_ids: bool = True
     resolve: bool = True
     truncate: bool = True
+    time_first: bool = True
+    """The time is before the prefix, as in Docker; otherwise behind it, as in Compose."""
+
+
+Naming = Callable[[LogSource], tuple[str, str]]
+"""The prefix of a task's lines, and the name that its colour is of."""
 
 
 class Renderer:
     """Renders the parts of one stream of logs, in turn."""
 
-    def __init__(self, form: Form, colours: tuple[bool, bool] = (False, False)) -> None:
+    def __init__(
+        self,
+        form: Form,
+        colours: tuple[bool, bool] = (False, False),
+        naming: Naming | None = None,
+    ) -> None:
+        """`naming`: in place of Docker's prefixes, unless the form has none."""
         self._form = form
+        self._naming = naming or (lambda source: (_prefix(source, form), _name(source)))
         self._colours = colours
         self._is_plain = not (form.timestamps or form.details or form.prefix)
         self._colour_of: dict[str, int] = {}
@@ -86,16 +99,17 @@ class Renderer:
             # Formatting a date costs more than all else, and lines share seconds.
             self._second = second
             self._date = format_time(Instant(second * SECOND)).removesuffix("000000000Z").encode()
-        return b"%b%09dZ %b" % (self._date, fraction, front)
+        if self._form.time_first:
+            return b"%b%09dZ %b" % (self._date, fraction, front)
+        return b"%b%b%09dZ " % (front, self._date, fraction)
 
     def _fronts(self, source: LogSource) -> tuple[bytes, bytes]:
         """What is in front of a task's lines after the time, on stdout and stderr."""
-        prefix = _prefix(source, self._form)
+        # A replica keeps its colour when its task is replaced.
+        prefix, name = self._naming(source) if self._form.prefix else ("", "")
         details = f"{source.details} " if self._form.details and source.details else ""
         if not prefix:
             return details.encode(), details.encode()
-        # A replica keeps its colour when its task is replaced.
-        name = _name(source)
         number = self._colour_of.setdefault(name, len(self._colour_of))
         code = COLOURS[number % len(COLOURS)]
         plain, coloured = f"{prefix}{details}", f"\x1b[{code}m{prefix}\x1b[0m{details}"
@@ -109,8 +123,6 @@ def _name(source: LogSource) -> str:
 
 
 def _prefix(source: LogSource, form: Form) -> str:
-    if not form.prefix:
-        return ""
     task = short(source.task_id) if form.truncate else source.task_id
     name = _name(source) if form.resolve else task
     if form.task_ids and form.resolve:

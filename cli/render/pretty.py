@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from cli.render.listing import one_line
 from pyswarm_core.clock import Instant
+from pyswarm_core.docker.generic_resources import counted, names
 from pyswarm_core.docker.isolation import security
 from pyswarm_core.docker.logdrivers import driver_of
 from pyswarm_core.docker.units import (
@@ -13,8 +14,9 @@ from pyswarm_core.docker.units import (
     format_duration,
     format_time,
     human_size,
+    pretty_time,
 )
-from pyswarm_core.objects import Service, UpdateStatus
+from pyswarm_core.objects import NodeStatus, Service, UpdateStatus
 from pyswarm_core.specs import (
     ContainerSpec,
     HealthConfig,
@@ -48,6 +50,7 @@ def service_lines(service: Service, names: Mapping[str, str], now: Instant) -> I
     yield "RollbackConfig:"
     yield from _config(spec.rollback_config, "Rollback")
     yield from _container(spec.task_template)
+    yield from _files(spec.task_template.container_spec)
     yield from _check("Healthcheck", spec.task_template.container_spec.healthcheck)
     yield from _check("Readiness", spec.task_template.container_spec.readiness)
     yield from _log_driver(spec.task_template)
@@ -68,14 +71,9 @@ def node_lines(view: NodeView) -> Iterator[str]:
     yield f"ID:                     {node.id}"
     yield from _labels(node.spec.labels)
     yield f"Hostname:               {node.description.hostname}"
-    yield f"Joined at:              {format_time(node.created_at)}"
+    yield f"Joined at:              {pretty_time(node.created_at)}"
     yield "Status:"
-    yield f" State:                 {node.status.state.capitalize()}"
-    if node.status.message:
-        yield f" Message:               {one_line(node.status.message)}"
-    for fault in node.status.faults:
-        network = f"network {fault.network_id}: " if fault.network_id else ""
-        yield f" Fault:                 {network}{one_line(fault.reason)}"
+    yield from _node_status(node.status)
     yield f" Availability:          {node.spec.availability.capitalize()}"
     yield f" Address:               {node.status.addr}"
     if view.leader:
@@ -91,6 +89,7 @@ def node_lines(view: NodeView) -> Iterator[str]:
     yield f" Memory:                {human_size(resources.memory_bytes)}"
     yield f" Reserved CPUs:         {format_cpus(view.reserved.nano_cpus)}"
     yield f" Reserved Memory:       {human_size(view.reserved.memory_bytes)}"
+    yield from _generic(view)
     yield f"Tasks:                  {view.tasks}"
     yield f"Engine Version:         {node.description.engine_version}"
     other = ", another than the controller's" if view.other_protocol else ""
@@ -100,6 +99,26 @@ def node_lines(view: NodeView) -> Iterator[str]:
     if node.description.engine_labels:
         yield "Engine Labels:"
         yield from _pairs(node.description.engine_labels)
+
+
+def _node_status(status: NodeStatus) -> Iterator[str]:
+    yield f" State:                 {status.state.capitalize()}"
+    if status.message:
+        yield f" Message:               {one_line(status.message)}"
+    for fault in status.faults:
+        network = f"network {fault.network_id}: " if fault.network_id else ""
+        yield f" Fault:                 {network}{one_line(fault.reason)}"
+    if status.image_disk.reason:
+        yield f" Image Disk:            Full: {one_line(status.image_disk.reason)}"
+
+
+def _generic(view: NodeView) -> Iterator[str]:
+    offered = view.node.description.resources.generic_resources
+    reserved = counted(view.reserved.generic_resources)
+    for kind, count in counted(offered).items():
+        named = names(offered, kind)
+        offers = f"{count} ({', '.join(named)})" if named else f"{count}"
+        yield f" {f'{kind}:':<22} {offers}, {reserved.get(kind, 0)} reserved"
 
 
 def _labels(labels: Mapping[str, str]) -> Iterator[str]:
@@ -122,6 +141,8 @@ def _placement(template: TaskSpec) -> Iterator[str]:
         yield f" Constraints:   [{', '.join(placement.constraints)}]"
     if placement.preferences:
         yield f" Preferences:   [{', '.join('spread=' + key for key in placement.preferences)}]"
+    if placement.volumes:
+        yield f" Volumes:\t{placement.volumes}"
     if placement.max_replicas:
         yield f" Max Replicas Per Node: {placement.max_replicas}"
 
@@ -186,6 +207,25 @@ def _container(template: TaskSpec) -> Iterator[str]:
     for name, value in values.items():
         if value:
             yield f" {name + ':':<14} {one_line(value)}"
+
+
+def _files(container: ContainerSpec) -> Iterator[str]:
+    """What is mounted, and which files and variables have configs and secrets."""
+    if container.mounts:
+        yield "Mounts:"
+    for mount in container.mounts:
+        yield f" Target:        {one_line(mount.target)}"
+        yield f"  Source:       {one_line(mount.source)}".rstrip()
+        yield f"  ReadOnly:     {str(mount.read_only).lower()}"
+        yield f"  Type:         {mount.type.value}"
+    references = (("Configs", container.configs), ("Secrets", container.secrets))
+    for heading, used in references:
+        if used:
+            yield f"{heading}:"
+        for one in used:
+            target, name = ("Variable", one.variable) if one.variable else ("Target", one.file.name)
+            yield f" {target + ':':<14} {one_line(name)}"
+            yield f"  Source:       {one.source}{f'@{one.number}' if one.pinned else ''}"
 
 
 def _isolation(container: ContainerSpec) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The lines that show a service's progress. PURE.
 
-On a terminal `Screen` redraws the lines in place; in a pipe each change is a new line.
+On a terminal `screen.Screen` redraws the lines in place; in a pipe each change is a new line.
 """
 
 from collections.abc import Sequence
@@ -175,18 +175,3 @@ def _bar(state: TaskState) -> str:
 def _filled(filled: int) -> str:
     arrow = ">" if filled else ""
     return f"[{'=' * (filled - len(arrow))}{arrow}{' ' * (_BAR - filled)}]"
-
-
-class Screen:
-    """Redraws a block of lines on a terminal. `draw` returns the text to write."""
-
-    def __init__(self, width: int) -> None:
-        self._width = width
-        self._drawn = 0
-
-    def draw(self, shown: Sequence[str]) -> str:
-        """The text that replaces the lines drawn before."""
-        up = f"\x1b[{self._drawn}A" if self._drawn else ""
-        self._drawn = len(shown)
-        body = "".join(f"\r\x1b[2K{ellipsis(line, self._width)}\n" for line in shown)
-        return f"{up}{body}\x1b[J"

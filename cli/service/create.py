@@ -15,6 +15,7 @@ from cli.service.spec import (
     logins,
     mount_options,
     options,
+    reference_options,
     resource_options,
     security_options,
 )
@@ -81,6 +82,7 @@ from pyswarm_core.validation import as_typed, require, service_problems
 @many("--ulimit", metavar="NAME=SOFT[:HARD]", help="Ulimit options")
 @security_options.lists
 @mount_options.lists
+@reference_options.lists
 @resource_options.lists
 @options.with_registry_auth
 @digests.no_resolve_image
@@ -95,6 +97,7 @@ def create(
     named = spec if spec.name else replace(spec, name="chosen-by-the-controller")
     require(as_typed(service_problems(named), typed(given)))
     mount_options.tell(given["volume"])
+    reference_options.tell(given["secret_env"])
     login = logins.requested(with_registry_auth)(spec)
     client = session.connect()
     query = not no_resolve_image
@@ -142,4 +145,5 @@ def _container(given: Mapping[str, Any], own: Mapping[str, str]) -> ContainerSpe
             nameservers=given["dns"], search=given["dns_search"], options=given["dns_option"]
         ),
     )
-    return mount_options.with_lists(security_options.with_lists(container, given), given)
+    container = mount_options.with_lists(security_options.with_lists(container, given), given)
+    return reference_options.with_lists(container, given)

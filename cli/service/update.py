@@ -18,12 +18,13 @@ from cli.service.spec import (
     logins,
     mount_options,
     options,
+    reference_options,
     resource_options,
     security_options,
 )
 from cli.service.spec.options import many
 from cli.service.spec.template import put, replicas, typed, values
-from pyswarm_core.docker import entries, networking
+from pyswarm_core.docker import entries, mounts, networking
 from pyswarm_core.errors import InvalidArgument, as_flag, invalid
 from pyswarm_core.objects import Service
 from pyswarm_core.specs import NetworkAttachment, RegistryLogin, ServiceSpec
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
 @many("--ulimit-rm", metavar="NAME", help="Remove a ulimit option")
 @security_options.changes
 @mount_options.changes
+@reference_options.changes
 @resource_options.list_changes
 @click.option("--rollback", is_flag=True, help="Rollback to previous specification")
 @options.with_registry_auth
@@ -109,6 +111,7 @@ def update(
     # What no spec may have is refused before the service is read.
     values(given)
     replicas(given)
+    reference_options.tell(given["secret_env_add"])
     client = session.connect()
     if is_rollback:
         found = rolled_back(client, service)
@@ -118,13 +121,20 @@ def update(
             service,
             given,
             login_of=logins.requested(with_registry_auth),
-            query_registry=given["image"] is not None and not no_resolve_image,
+            query_registry=_names_images(given) and not no_resolve_image,
             quiet=quiet,
         )
     click.echo(service)
     tell_stopped(found)
     if not detach:
         converge.until_converged(client, [Watched.of(found)], quiet=quiet)
+
+
+def _names_images(given: Mapping[str, Any]) -> bool:
+    """Whether the service or a mount gets another image."""
+    if given["image"] is not None:
+        return True
+    return any(mounts.mount(text, "--mount-add").image for text in given["mount_add"])
 
 
 def _require_none(given: Mapping[str, object]) -> None:
@@ -152,10 +162,11 @@ def _updated(
     added = tuple(map(entries.network, given["network_add"]))
 
     isolate, mount = security_options.changed(given), mount_options.changed(given)
+    refer = reference_options.changed(given)
 
     def change(spec: ServiceSpec) -> ServiceSpec:
         spec = edits.updated(spec, given, os.environ)
-        container = mount(isolate(spec.task_template.container_spec))
+        container = refer(mount(isolate(spec.task_template.container_spec)))
         spec = put(spec, "task_template.container_spec", container)
         spec = _on_networks(client, spec, added, given)
         spec = log_options.with_log_driver(spec, given)

@@ -22,10 +22,11 @@ from pyswarm_core.api.v1 import streams_pb2
 from pyswarm_core.codec import to_proto
 from pyswarm_core.errors import NO_LEADER, PermissionDenied, PyswarmError, Unavailable, causes
 from pyswarm_core.streams.frames import Frame
-from pyswarm_core.streams.requests import Operation, StreamRequest
+from pyswarm_core.streams.requests import Operation, RegistryRequest, StreamRequest
 from pyswarm_core.streams.wire import packed, unpacked
 
 T = TypeVar("T")
+Request = StreamRequest | RegistryRequest
 _SERVICE = "/pyswarm.v1.Control/"
 
 
@@ -67,7 +68,7 @@ class Call:
 class Opened:
     """Opens a stream as a context manager, whose end cancels the stream."""
 
-    def __init__(self, client: Client, operation: Operation, request: StreamRequest) -> None:
+    def __init__(self, client: Client, operation: Operation, request: Request) -> None:
         self._client = client
         self._operation = operation
         self._request = request
@@ -106,7 +107,7 @@ class Opened:
 async def conversing(
     client: Client,
     operation: Operation,
-    request: StreamRequest,
+    request: Request,
     converse: Callable[[Call], Awaitable[T]],
 ) -> T:
     """Converse over a new stream; again while there is no leader. Raises the first error."""

@@ -1,4 +1,4 @@
-"""Archives as byte streams: out of a container to a writer, or from a reader into a container.
+"""Archives as byte streams: out of a container or volume to a writer, or from a reader into one.
 SHELL.
 """
 
@@ -15,15 +15,32 @@ from pyswarm_core.streams.requests import (
     COPY_IN,
     COPY_OUT,
     EXPORT,
+    READ_VOLUME,
+    SAVE_IMAGE,
+    WRITE_VOLUME,
     CopyInRequest,
     CopyOutRequest,
     ExportRequest,
+    Operation,
+    ReadVolumeRequest,
+    SaveImageRequest,
+    WriteVolumeRequest,
 )
 
+Out = CopyOutRequest | ExportRequest | ReadVolumeRequest | SaveImageRequest
+"""Requests of archives. Of a volume with a path."""
+Into = CopyInRequest | WriteVolumeRequest
+_OUT: dict[type[Out], Operation] = {
+    CopyOutRequest: COPY_OUT,
+    ExportRequest: EXPORT,
+    ReadVolumeRequest: READ_VOLUME,
+    SaveImageRequest: SAVE_IMAGE,
+}
 
-async def receive(client: Client, request: CopyOutRequest | ExportRequest, write: Write) -> None:
+
+async def receive(client: Client, request: Out, write: Write) -> None:
     """Write the archive that the request names. Raises Broken if it is cut off."""
-    operation = EXPORT if isinstance(request, ExportRequest) else COPY_OUT
+    operation = _OUT[type(request)]
 
     async def converse(call: Call) -> None:
         duplex = Duplex(call.send, STREAM_WINDOW, (STDOUT,))
@@ -39,17 +56,19 @@ async def receive(client: Client, request: CopyOutRequest | ExportRequest, write
     await conversing(client, operation, request, converse)
 
 
-async def send(client: Client, request: CopyInRequest, read: Read) -> None:
+async def send(client: Client, request: Into, read: Read) -> None:
     """Send an archive; returns once it is unpacked. Raises Broken if nobody knows whether it is."""
+    is_volume = isinstance(request, WriteVolumeRequest)
+    operation, channel = (WRITE_VOLUME, STDOUT) if is_volume else (COPY_IN, STDIN)
 
     async def converse(call: Call) -> None:
-        duplex = Duplex(call.send, STREAM_WINDOW, (STDIN,))
+        duplex = Duplex(call.send, STREAM_WINDOW, (channel,))
         async with asyncio.TaskGroup() as group:
-            pump = group.create_task(duplex.pump(STDIN, read))
+            pump = group.create_task(duplex.pump(channel, read))
             await _until_exit(call, duplex)
             pump.cancel()
 
-    await conversing(client, COPY_IN, request, converse)
+    await conversing(client, operation, request, converse)
 
 
 async def _until_exit(call: Call, duplex: Duplex) -> None:

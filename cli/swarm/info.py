@@ -50,12 +50,21 @@ def document(fleet: Info) -> dict[str, Any]:
         "JoinAddr": fleet.join_addr,
         "Protocol": fleet.protocol,
         "NodesOtherProtocol": fleet.nodes_other_protocol,
+        "Registry": fleet.registry,
+        "RegistryProblem": fleet.registry_problem,
     }
 
 
 def _others(fleet: Info) -> str:
     count = fleet.nodes_other_protocol
     return f" ({count} nodes use another: `pyswarm node ls`)" if count else ""
+
+
+def _registry(fleet: Info) -> str:
+    if not fleet.registry:
+        return "none"
+    problem = fleet.registry_problem
+    return f"{fleet.registry} (unavailable: {problem})" if problem else fleet.registry
 
 
 def lines(fleet: Info) -> list[str]:
@@ -83,16 +92,23 @@ def lines(fleet: Info) -> list[str]:
         " CA Configuration:",
         f"  Expiry Duration: {format_duration(spec.cert_expiry)}",
         f" Autolock Managers: {'true' if spec.autolock else 'false'}",
+        *_allowed(spec.allowed_bind_paths),
         " Controller:",
         f"  Name: {fleet.controller}",
         f"  Leader: {fleet.leader}",
         f"  Version: {fleet.version}",
         f"  Protocol: {fleet.protocol or 1}{_others(fleet)}",
         f"  Join Address: {fleet.join_addr}",
+        f"  Registry: {_registry(fleet)}",
         " Store:",
         f"  Endpoints: {fleet.store}",
         f"  Revision: {fleet.revision}",
     ]
+
+
+def _allowed(paths: tuple[str, ...]) -> Iterator[str]:
+    if paths:
+        yield f" Allowed Bind Paths: {'  '.join(paths)}"
 
 
 def _disconnected(fleet: Info) -> Iterator[str]:

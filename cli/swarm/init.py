@@ -16,6 +16,7 @@ from cli.swarm.host import STATE_DIR, Host, Supervisor, host_supervisor
 from cli.swarm.update import changed, unlocking, updated
 from pyswarm_core.errors import AlreadyExists, PyswarmError, invalid
 from pyswarm_core.limits import API_PORT, HISTORY_MAX
+from pyswarm_core.registry.limits import REGISTRY_PORT
 from pyswarm_core.specs import ClusterSpec
 from pyswarm_core.validation import cluster_problems, require
 from pyswarm_core.validation.cluster import AGENT_GRACES, DATA_PATH_PORTS, HEARTBEAT_PERIODS
@@ -49,6 +50,23 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=Tru
 @click.option("--etcd-certfile", type=_FILE, help="Client certificate file for etcd")
 @click.option("--etcd-keyfile", type=_FILE, help="Client key file for etcd")
 @click.option(
+    "--registry/--no-registry",
+    default=True,
+    show_default=True,
+    help="Run the fleet's registry of images (needs docker-registry)",
+)
+@click.option(
+    "--registry-addr",
+    default=f"0.0.0.0:{REGISTRY_PORT}",
+    show_default=True,
+    help="Listen address of the registry, IP:PORT",
+)
+@click.option(
+    "--registry-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory of the registry's images (default in --state-dir)",
+)
+@click.option(
     "--default-addr-pool",
     multiple=True,
     metavar="SUBNET",
@@ -71,6 +89,7 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=Tru
     help="Task history retention limit (default 5)",
 )
 @click.option("--dispatcher-heartbeat", metavar="DURATION", help="Heartbeat period (default 1s)")
+@flags.allowed_bind_paths
 @flags.autolock
 @flags.cert_expiry
 @click.option("--agent-grace", metavar="DURATION", help="Time until a disconnected node is down"
@@ -92,6 +111,8 @@ def init(*, state_dir: Path, **given: Any) -> None:
         supervisor.stop(controller)
         joining.forget(host)
         raise
+    if given["registry"] and info.registry_problem:
+        click.echo(f"warning: the fleet has no registry yet: {info.registry_problem}", err=True)
     store.activate(Context(host=f"unix://{host.socket}"))
     click.echo(_welcome(host, token, info.join_addr))
     try:
@@ -126,7 +147,8 @@ def settled(host: Host, given: Mapping[str, Any]) -> str:
     """Make the settings that are no flags of the controller; return the unlock key, if any."""
     from cli.client import Client
 
-    named = {name: given[name] for name in ("autolock", "cert_expiry") if given[name] is not None}
+    names = ("allowed_bind_paths", "autolock", "cert_expiry")
+    named = {name: given[name] for name in names if given.get(name) is not None}
     if not named:
         return ""
     with Client(f"unix://{host.socket}") as client:
@@ -136,6 +158,7 @@ def settled(host: Host, given: Mapping[str, Any]) -> str:
 def check(given: Mapping[str, Any]) -> None:
     """Validate the settings as the controller does. Raises InvalidArgument."""
     joining.require_address("--listen-addr", given["listen_addr"], with_port=True)
+    joining.require_address("--registry-addr", given["registry_addr"], with_port=True)
     if given["advertise_addr"]:
         joining.require_address("--advertise-addr", given["advertise_addr"])
     settings = {
@@ -156,7 +179,9 @@ def check(given: Mapping[str, Any]) -> None:
         settings[name] = None if text is None else allowed.read(flag, text)
     named = {name: value for name, value in settings.items() if value is not None}
     require(cluster_problems(ClusterSpec(**named)))
-    changed(ClusterSpec(), {"cert_expiry": given["cert_expiry"]})
+    changed(
+        ClusterSpec(), {name: given.get(name) for name in ("allowed_bind_paths", "cert_expiry")}
+    )
     for endpoint in filter(None, given["etcd_endpoints"].split(",")):
         joining.require_endpoint("--etcd-endpoints", endpoint)
     _check_etcd_files(given)
@@ -194,6 +219,12 @@ def _controller(host: Host, given: Mapping[str, Any]) -> Iterator[str]:
     ):
         if given[name] not in (None, ""):
             yield f"{flag}={given[name]}"
+    if not given["registry"]:
+        yield "--no-registry"
+    else:
+        yield f"--registry-addr={given['registry_addr']}"
+        if directory := given["registry_dir"]:
+            yield f"--registry-dir={directory.absolute()}"
     for pool in given["default_addr_pool"]:
         yield f"--default-addr-pool={pool}"
 

@@ -16,6 +16,7 @@ from cli.daemons import Daemon
 from cli.errors import NotConverged
 from cli.render import terminal
 from cli.swarm.host import JOIN_LOG_LINES, Host, Supervisor
+from pyswarm_core.aio import thisnode
 from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.errors import PyswarmError, Unavailable, invalid
 from pyswarm_core.validation import address_problems, require
@@ -178,24 +179,28 @@ def node_id(host: Host) -> str:
 
 
 def forget(host: Host) -> None:
-    """Remove this host's identity, and the controller's state with its own etcd, which outlives the
-    controller. The next start is a new node, and of a new fleet if the controller ran here.
+    """Remove this host's identity, and the controller's state with its own etcd and registry,
+    which outlive the controller. The next start is a new node, and of a new fleet if the controller
+    ran here.
     """
     host.identity.unlink(missing_ok=True)
-    pids = _etcd_pids(host)
+    thisnode.PATH.unlink(missing_ok=True)
+    pids = _kept_pids(host)
     daemons.kill(pids)
     daemons.wait_gone(pids, daemons.END_TIMEOUT_S)
     with suppress(OSError):
         remove_tree(host.state_dir / "controller")
 
 
-def _etcd_pids(host: Host) -> list[int]:
-    """The pids of the etcd processes that use this host's data."""
-    flag = os.fsencode(f"--data-dir={host.state_dir}/controller/etcd/data")
+def _kept_pids(host: Host) -> list[int]:
+    """The pids of etcd and of the registry's processes, which use this host's data."""
+    etcd = os.fsencode(f"--data-dir={host.state_dir}/controller/etcd/data")
+    registry = os.fsencode(f"{host.state_dir}/controller/registry/")
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(FileNotFoundError, ProcessLookupError):
-            if flag in path.read_bytes().split(b"\0"):
+            words = path.read_bytes().split(b"\0")
+            if etcd in words or any(word.startswith(registry) for word in words):
                 found.append(int(path.parent.name))
     return found
 

@@ -32,6 +32,7 @@ DURATIONS = {
 @click.option(
     "--agent-grace", metavar="DURATION", help="Time until a disconnected node is down (default 15s)"
 )
+@flags.allowed_bind_paths
 @flags.autolock
 @flags.cert_expiry
 @click.option("--dispatcher-heartbeat", metavar="DURATION", help="Heartbeat period (default 1s)")
@@ -74,9 +75,17 @@ def changed(spec: ClusterSpec, given: dict[str, Any]) -> ClusterSpec:
     for parameter, (flag, name, allowed) in DURATIONS.items():
         text = given.get(parameter)
         settings[name] = None if text is None else allowed.read(flag, text)
+    settings["allowed_bind_paths"] = _paths(given.get("allowed_bind_paths"))
     spec = replace(spec, **{name: v for name, v in settings.items() if v is not None})
     require(cluster_problems(spec))
     return spec
+
+
+def _paths(text: str | None) -> tuple[str, ...] | None:
+    """The paths of the flag, without slashes at their ends; None if it was not given."""
+    if text is None:
+        return None
+    return tuple(path.rstrip("/") or path[:1] for path in text.split(",")) if text else ()
 
 
 def unlocking(key: str) -> str:

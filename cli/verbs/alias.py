@@ -5,16 +5,18 @@ import click
 from cli import flags
 from cli.lazy import Verb
 
-SCRIPT = """docker() { command pyswarm "$@"; }
-"""
+SCRIPTS = {
+    "docker": 'docker() { command pyswarm "$@"; }',
+    "docker-compose": 'docker-compose() { command pyswarm compose "$@"; }',
+}
+"""Functions of bash and zsh."""
 
 
 @click.command(
     cls=Verb,
-    help="Print a shell function with which `docker` calls pyswarm\n\n"
+    help="Print a shell function with which `docker` or `docker-compose` calls pyswarm\n\n"
     "Example: pyswarm alias docker >> ~/.bashrc",
 )
-@click.argument("command", type=flags.Choice(["docker"]))
+@click.argument("command", type=flags.Choice(list(SCRIPTS)))
 def alias(*, command: str) -> None:
-    del command
-    click.echo(SCRIPT, nl=False)
+    click.echo(SCRIPTS[command])

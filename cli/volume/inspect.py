@@ -6,9 +6,11 @@ import click
 
 from cli import flags, inspection, session
 from cli.lazy import Verb
-from cli.volume.hosts import hosts_of
-from pyswarm_core.docker.volumes import of_volume
+from cli.volume import calls
+from cli.volume.hosts import names_of, users_of
+from pyswarm_core.docker.volumes import of_progress, of_volume
 from pyswarm_core.kinds import VOLUME
+from pyswarm_core.volumes.volume import VolumeWorkKind
 
 
 @click.command(
@@ -23,6 +25,11 @@ def inspect(*, form: str, volumes: tuple[str, ...]) -> None:
 
     def read(ref: str) -> dict[str, Any]:
         volume = client.object(VOLUME, ref)
-        return of_volume(volume, hosts_of(client, (volume,))(volume))
+        found = of_volume(volume, names_of(client, (volume,)))
+        found["UsageData"]["RefCount"] = len(users_of(client)(volume))
+        if volume.work is not None and volume.work.kind is VolumeWorkKind.MOVE:
+            (move,) = calls.moves(client, (volume.id,))
+            found["Status"] |= of_progress(move)
+        return found
 
-    inspection.inspect_all(volumes, form, read)
+    inspection.inspect_all(volumes, form, read, whole=True)

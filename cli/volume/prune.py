@@ -25,6 +25,7 @@ _WHICH = "This will remove {} volumes not used by at least one service or contai
 )  # fmt: skip
 def prune(*, every: bool, force: bool, filters: tuple[str, ...]) -> None:
     from cli import session
+    from pyswarm_core.docker.units import decimal_size
     from pyswarm_core.kinds import VOLUME
 
     labels, all_ = parsed(filters)
@@ -37,14 +38,18 @@ def prune(*, every: bool, force: bool, filters: tuple[str, ...]) -> None:
     ]
     if not force and not confirmed(found, every=every):
         return
-    if not found:
-        return
-    click.echo("Deleted Volumes:")
+    freed = 0
     with Failures() as failures:
+        if found:
+            click.echo("Deleted Volumes:")
         for volume in found:
             with failures.collected():
                 client.remove_object(VOLUME, volume.id)
                 click.echo(volume.spec.name)
+                freed += volume.size or 0
+        if found:
+            click.echo()
+        click.echo(f"Total reclaimed space: {decimal_size(freed)}")
 
 
 def parsed(filters: tuple[str, ...]) -> tuple[list[str], bool]:

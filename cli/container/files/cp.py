@@ -53,7 +53,7 @@ def place(text: str) -> Place:
 @click.argument("destination", metavar="CONTAINER:DEST_PATH|DEST_PATH|-")
 def cp(*, archive: bool, follow_link: bool, quiet: bool, source: str, destination: str) -> None:
     here, there = place(source), place(destination)
-    _check(here, there)
+    check(here, there)
     if there.is_stdio and sys.stdout.isatty():
         raise InvalidArgument("destination -: value is a terminal: redirect standard output")
     from cli.container.files import local
@@ -68,7 +68,8 @@ def cp(*, archive: bool, follow_link: bool, quiet: bool, source: str, destinatio
         click.echo(f"Successfully copied {decimal_size(size)} to {destination}", err=True)
 
 
-def _check(here: Place, there: Place) -> None:
+def check(here: Place, there: Place) -> None:
+    """Raise InvalidArgument unless one end is in a container, and the other one is not."""
     if here.container and there.container:
         raise InvalidArgument(
             "copying between containers is not supported: use `pyswarm cp A:PATH - | pyswarm cp -"

@@ -136,9 +136,7 @@ def export(client: Client, container: str, descriptor: int) -> int:
     return asyncio.run(to_descriptor(client, ExportRequest(ref=container), descriptor))
 
 
-async def to_descriptor(
-    client: Client, request: CopyOutRequest | ExportRequest, descriptor: int
-) -> int:
+async def to_descriptor(client: Client, request: copying.Out, descriptor: int) -> int:
     """Write an archive to a descriptor, in a running event loop; returns its size."""
     output, size = Output(descriptor), 0
 
@@ -151,7 +149,7 @@ async def to_descriptor(
     return size
 
 
-async def to_files(client: Client, request: CopyOutRequest, arrival: Arrival) -> int:
+async def to_files(client: Client, request: copying.Out, arrival: Arrival) -> int:
     """Unpack an archive, in a running event loop; returns its size."""
     feed, size = Feed(), 0
     threads = ThreadPoolExecutor(1)
@@ -175,7 +173,7 @@ async def to_files(client: Client, request: CopyOutRequest, arrival: Arrival) ->
     return size
 
 
-async def from_files(client: Client, request: CopyInRequest, departure: Departure) -> int:
+async def from_files(client: Client, request: copying.Into, departure: Departure) -> int:
     """Send an archive, in a running event loop; returns its size."""
     threads = ThreadPoolExecutor(1)
     with closing(departure):

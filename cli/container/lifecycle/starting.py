@@ -70,12 +70,14 @@ def until_started(
     told = set()
     for progress in progress_of(client, one.id):
         slot = progress.slots[0] if progress.slots else None
-        if progress.gone or progress.running:
+        if progress.running:
             return ""
+        if progress.gone:  # with --rm it is, as soon as its task was rejected
+            return _rejection(slot)
         if progress.completed or (slot is not None and is_terminal(slot.state)):
             if not _is_of(client, one):
                 continue
-            return slot.error if slot and slot.state is TaskState.REJECTED else ""
+            return _rejection(slot)
         if slot is not None and slot.state >= TaskState.ASSIGNED:
             placed()
         news = _news(slot, quiet=quiet) if slot else ""
@@ -83,6 +85,10 @@ def until_started(
             told.add(news)
             click.echo(f"{one.name}: {news}", err=True)
     return ""
+
+
+def _rejection(slot: SlotProgress | None) -> str:
+    return slot.error if slot is not None and slot.state is TaskState.REJECTED else ""
 
 
 def _news(slot: SlotProgress, *, quiet: bool) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from cli import converge
 from cli.client import Client
 from cli.converge import Watched
-from cli.errors import NotConverged
+from cli.errors import Interrupted
 from cli.streams.resuming import PAUSE_S, resumed
 from pyswarm_core.errors import NotFound
 from pyswarm_core.views import ServiceProgress
@@ -20,7 +20,7 @@ _GONE = ServiceProgress(gone=True)
 def progress_of(client: Client, service_id: str) -> Iterator[ServiceProgress]:
     """The progress now and at every change; the last one says that the service is gone.
 
-    Raises NotConverged when interrupted, Unavailable without a controller for RECONNECT_S.
+    Raises Interrupted by Ctrl-C, Unavailable without a controller for RECONNECT_S.
     """
     try:
         while True:
@@ -32,7 +32,7 @@ def progress_of(client: Client, service_id: str) -> Iterator[ServiceProgress]:
     except NotFound:
         yield _GONE
     except KeyboardInterrupt:
-        raise NotConverged("no longer waiting: the change continues") from None
+        raise Interrupted("no longer waiting: the change continues") from None
 
 
 def until_stopped(client: Client, watched: Sequence[Watched]) -> Mapping[str, str]:

@@ -13,12 +13,13 @@ from msgspec.structs import replace
 
 from cli.container.spec import options
 from cli.container.spec.seconds import seconds
+from cli.errors import parsed
 from cli.service.create import spec_of as service_spec_of
 from cli.service.spec.template import put, with_single
-from pyswarm_core.clock import MILLISECOND, MINUTE
-from pyswarm_core.constraints import VALUES
 from pyswarm_core.docker import entries
+from pyswarm_core.docker.containers import limits, restarts
 from pyswarm_core.docker.containers.views import DEFAULT_NETWORK
+from pyswarm_core.docker.isolation import cdi
 from pyswarm_core.errors import InvalidArgument, as_flag, invalid
 from pyswarm_core.ids import ID_LENGTH
 from pyswarm_core.specs import (
@@ -56,14 +57,6 @@ RENAMED = {
     "label": "container_label",
 }
 """Parameters of `run` -> those of `service create` with the same syntax."""
-RESTART_DELAY = 100 * MILLISECOND
-"""Docker's first delay, which doubles with every restart in a row."""
-RESTART_DELAY_MAX = MINUTE
-"""Docker's longest delay."""
-NO_SWAP = 1
-"""Bytes of swap of a container without any: the kernel rounds a limit down to a page, and 0 means
-Docker's default in a spec.
-"""
 _EXPOSED = re.compile(r"(?P<ports>[0-9]{1,5}(?:-[0-9]{1,5})?)(?:/(?P<protocol>tcp|udp|sctp))?")
 _FLAG = re.compile(r"--[a-z-]+(?=: )")
 
@@ -128,6 +121,8 @@ def _as_service(given: Mapping[str, Any], label_lines: Sequence[str]) -> dict[st
     read_here = ("hostname", "entrypoint", "memory_swap", "stop_timeout", "ip")
     found |= {**dict.fromkeys(read_here), "label": ()}
     found["container_label"] = (*label_lines, *given["label"])
+    if given["gpus"] is not None:
+        found["device"] = (*given["device"], *parsed("--gpus", cdi.gpus, given["gpus"]))
     found["network"] = ()
     found["constraint"] = (*given["constraint"], *_placement(given))
     found["publish"] = (*given["publish"], *_exposed(given))
@@ -157,14 +152,7 @@ def _placement(given: Mapping[str, Any]) -> Iterable[str]:
         key = "node.id" if len(node) == ID_LENGTH and node.isalnum() else "node.hostname"
         yield f"{key}=={node}"
     if platform := given["platform"]:
-        system, slash, architecture = platform.partition("/")
-        systems = VALUES["node.platform.os"]
-        if system not in systems or (slash and not architecture):
-            expected = f"expected OS/ARCH, as in linux/amd64, OS one of {', '.join(systems)}"
-            raise invalid("--platform", platform, expected)
-        yield f"node.platform.os=={system}"
-        if architecture:
-            yield f"node.platform.arch=={architecture.partition('/')[0]}"
+        yield from parsed("--platform", entries.platform, platform)
 
 
 def _exposed(given: Mapping[str, Any]) -> Iterable[str]:
@@ -244,36 +232,14 @@ def _with_limits(spec: ServiceSpec, given: Mapping[str, Any]) -> ServiceSpec:
 def _swap(text: str, memory: int) -> int:
     """The swap alone; the flag has the sum of memory and swap."""
     both: int = RANGES["--memory-swap"].read("--memory-swap", text)
-    if both <= 0:
-        return both
-    if not memory:
-        raise invalid("--memory-swap", text, "expected --memory as well")
-    if both < memory:
-        raise invalid("--memory-swap", text, "expected at least the value of --memory")
-    return both - memory or NO_SWAP
+    return parsed("--memory-swap", lambda _: limits.swap_beyond(both, memory), text)
 
 
 def _restart(given: Mapping[str, Any]) -> RestartPolicy:
-    word, colon, count = (given["restart"] or "no").partition(":")
-    conditions = {
-        "no": RestartCondition.NONE,
-        "on-failure": RestartCondition.ON_FAILURE,
-        "always": RestartCondition.ANY,
-        "unless-stopped": RestartCondition.ANY,
-    }
-    condition = conditions.get(word)
-    if condition is None or (colon and condition is not RestartCondition.ON_FAILURE):
-        expected = "expected no, on-failure[:MAX], always or unless-stopped"
-        raise invalid("--restart", given["restart"], expected)
-    if given["auto_remove"] and condition is not RestartCondition.NONE:
+    policy = restarts.policy(given["restart"] or "no")
+    if given["auto_remove"] and policy.condition is not RestartCondition.NONE:
         raise InvalidArgument("conflicting options: cannot specify both --restart and --rm")
-    attempts = RANGES["--restart-max-attempts"].read("--restart", count) if colon else 0
-    return RestartPolicy(
-        condition=condition,
-        delay=RESTART_DELAY,
-        max_delay=RESTART_DELAY_MAX,
-        max_attempts=attempts,
-    )
+    return policy
 
 
 def _unless_stopped(given: Mapping[str, Any]) -> dict[str, bool]:

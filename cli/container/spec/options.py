@@ -29,6 +29,7 @@ SHARED = (
     " --cpuset-mems --memory-reservation --oom-kill-disable --device --device-cgroup-rule"
     " --privileged --pid --ipc --uts --userns --cgroupns --security-opt --tmpfs --shm-size"
     " --mac-address --net-egress --net-ingress --log-driver --log-opt --mount --volume"
+    " --volume-placement --secret-env"
 ).split()
 """Flags of `service create` that mean the same for a container."""
 
@@ -70,6 +71,10 @@ OWN: Sequence[Callable[[Any], Any]] = (
     ),
     click.option(
         "-P", "--publish-all", is_flag=True, help="Publish all exposed ports to random ports"
+    ),
+    _text(
+        "--gpus", metavar="GPUS",
+        help="GPU devices to add to the container ('all' to pass all GPUs)",
     ),
     many("--expose", metavar="PORT", help="Expose a port or a range of ports"),
     many("--network", "--net", metavar="NETWORK", help="Connect a container to a network"),

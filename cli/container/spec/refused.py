@@ -14,7 +14,7 @@ _WINDOWS = "it is for Windows containers"
 _REALTIME = "the scheduler plans no real-time CPU time; use --cpus or --cpu-shares"
 
 REFUSED: Mapping[str, str] = {
-    "--volume-driver": "local is the only driver of volumes yet",
+    "--volume-driver": "name it in the mount: --mount source=NAME,target=PATH,volume-driver=DRIVER",
     "--volumes-from": "mount the same named volume in both containers: --volume NAME:PATH",
     "--link": "containers on one network find each other by name: use --network NAME for both",
     "--link-local-ip": "networks assign one address per IP version; use --ip",
@@ -24,7 +24,6 @@ REFUSED: Mapping[str, str] = {
     "--cpu-rt-period": _REALTIME,
     "--cpu-rt-runtime": _REALTIME,
     "--kernel-memory": "kernels since 5.4 ignore it; use --memory, which counts kernel memory",
-    "--gpus": "there are no GPUs; pass their files with --device and label the nodes",
     "--runtime": "crun is the only runtime",
     "--isolation": _WINDOWS,
     "--cpu-count": _WINDOWS,

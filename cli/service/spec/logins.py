@@ -78,11 +78,15 @@ def _keys(image: Reference) -> Iterator[str]:
     """Keys for the image's registry in a file; podman and skopeo also use repositories as keys."""
     parts = image.name.split("/")
     yield from ("/".join(parts[:count]) for count in range(len(parts), 1, -1))
-    names = _HUB if image.registry == DEFAULT_REGISTRY else (image.registry,)
-    yield from names
+    yield from registry_keys(image.registry)
+
+
+def registry_keys(registry: str) -> Iterator[str]:
+    """Keys of a whole registry in a file, in the order in which they count."""
+    yield from _HUB if registry == DEFAULT_REGISTRY else (registry,)
     for scheme in ("https", "http"):
         for end in ("", "/", "/v1/", "/v2/"):
-            yield f"{scheme}://{image.registry}{end}"
+            yield f"{scheme}://{registry}{end}"
 
 
 def _login(document: dict[str, Any], key: str, registry: str, path: Path) -> RegistryLogin | None:

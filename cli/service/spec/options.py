@@ -161,6 +161,12 @@ TEMPLATE = (
         "--allow-fleet-api",
         help="Allow connections to the controllers' API, which is closed to other tasks",
     ),
+    _choice(
+        "--volume-placement",
+        ("pinned", "any"),
+        "Of volumes that it creates: one copy, where all their tasks run, or one on each node"
+        " (default pinned; any in mode global)",
+    ),
     _choice("--endpoint-mode", ENDPOINT_MODES, "Endpoint mode (default vip)"),
     _text("--health-cmd", metavar="COMMAND", help="Command to run to check health"),
     _text("--health-http", metavar="PORT/PATH", help="Check health by an HTTP GET request"),

@@ -12,8 +12,9 @@ import click
 from msgspec.structs import replace
 
 from pyswarm_core.docker import entries
+from pyswarm_core.docker.generic_resources import counted, reserved
 from pyswarm_core.errors import InvalidArgument, as_flag, invalid
-from pyswarm_core.specs import ContainerSpec, Limits, ServiceSpec
+from pyswarm_core.specs import ContainerSpec, Limits, Reservations, ServiceSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 Option = Callable[[F], F]
@@ -37,6 +38,7 @@ _SINGLE = (
 )
 _LISTS = (
     ("--annotation", "KEY=VALUE", "an annotation of the OCI configuration"),
+    ("--generic-resource", "KIND=NUMBER", "user-defined resources of the node"),
     ("--blkio-weight-device", "DEVICE:WEIGHT", "a block IO weight (relative device weight)"),
     ("--device-read-bps", "DEVICE:RATE", "a limit of bytes per second read from a device"),
     ("--device-write-bps", "DEVICE:RATE", "a limit of bytes per second written to a device"),
@@ -107,7 +109,11 @@ def with_lists(spec: ServiceSpec, given: Mapping[str, Any]) -> ServiceSpec:
     resources = template.resources
     template = replace(
         template,
-        resources=replace(resources, limits=_devices(resources.limits, given)),
+        resources=replace(
+            resources,
+            limits=_devices(resources.limits, given),
+            reservations=_generic(resources.reservations, given),
+        ),
         container_spec=_annotated(template.container_spec, given),
     )
     spec = replace(spec, task_template=template)
@@ -130,6 +136,15 @@ def _devices(limits: Limits, given: Mapping[str, Any]) -> Limits:
         found.update((one.path, one) for one in new)
         limits = replace(limits, **{field: tuple(found.values())})
     return limits
+
+
+def _generic(reservations: Reservations, given: Mapping[str, Any]) -> Reservations:
+    added, removed = _changes("generic_resource", given)
+    old = {kind: one for one in reservations.generic_resources for kind in counted((one,))}
+    new = {kind: one for one in reserved("--generic-resource", added) for kind in counted((one,))}
+    gone = {text.partition("=")[0] for text in removed}
+    kept = {kind: one for kind, one in old.items() if kind not in gone}
+    return replace(reservations, generic_resources=tuple({**kept, **new}.values()))
 
 
 def _annotated(container: ContainerSpec, given: Mapping[str, Any]) -> ContainerSpec:

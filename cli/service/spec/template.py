@@ -106,6 +106,7 @@ SINGLE: Mapping[str, tuple[str, Read]] = {
     "stop_signal": (_CONTAINER + "stop_signal", _as_given),
     "restart_condition": (_RESTART + "condition", RestartCondition),
     "allow_fleet_api": ("task_template.allow_fleet_api", _as_given),
+    "volume_placement": ("task_template.placement.volumes", _as_given),
     "endpoint_mode": ("endpoint_spec.mode", EndpointMode),
     **_update("update", "update_config"),
     **_update("rollback", "rollback_config"),

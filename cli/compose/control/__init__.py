@@ -1,0 +1,1 @@
+"""The verbs of `compose` about single containers, and their logs."""

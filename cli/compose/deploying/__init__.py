@@ -1,0 +1,1 @@
+"""The verbs of `compose` that make services of the files: build, apply, run."""

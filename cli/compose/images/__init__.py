@@ -1,0 +1,1 @@
+"""The verbs of `compose` that build, push and pull images."""

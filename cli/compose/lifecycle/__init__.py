@@ -1,0 +1,1 @@
+"""The verbs of `compose` that start, stop and remove services."""

@@ -1,0 +1,1 @@
+"""The verbs of `compose` that list what a project has."""

@@ -1,0 +1,1 @@
+"""`login` and `logout`: the user's logins for registries."""

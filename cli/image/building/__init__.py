@@ -1,0 +1,1 @@
+"""`pyswarm build`: contexts, buildah on this machine, its output, and what is pushed."""

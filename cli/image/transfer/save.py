@@ -1,0 +1,76 @@
+"""`pyswarm image save` and `pyswarm save`."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli import session
+from cli.lazy import Verb
+from pyswarm_core.docker.reference import Reference, parse_reference
+from pyswarm_core.errors import InvalidArgument, PyswarmError, reason_of
+
+if TYPE_CHECKING:
+    from cli.client import Client
+    from cli.registry.opening import Endpoint
+
+
+@click.command(
+    cls=Verb,
+    help="Save one or more images to a tar archive (streamed to STDOUT by default)\n\n"
+    "Example: pyswarm save -o web.tar web:1 web:2",
+)
+@click.option("-o", "--output", default="", metavar="FILE", help="Write to a file")
+@click.option(
+    "--platform", default="", metavar="OS[/ARCH[/VARIANT]]", help="Save only the given platform"
+)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+def save(*, output: str, platform: str, images: tuple[str, ...]) -> None:
+    from cli.image.transfer import archives, skopeo
+    from cli.registry.opening import opened
+
+    references = [parse_reference(image) for image in images]
+    if not output and sys.stdout.isatty():
+        raise InvalidArgument(
+            "--output: a terminal is no place for an archive: use -o FILE, or redirect"
+        )
+    client = session.connect()
+    with skopeo.folder() as folder:
+        made = []
+        with opened(client) as registry:
+            for number, image in enumerate(references):
+                archive = folder / f"{number}.tar"
+                _save(client, registry, image, archive, platform)
+                made.append(archive)
+        whole = archives.merged(made, folder / "all.tar")
+        _deliver(whole, output)
+
+
+def _save(
+    client: "Client", registry: "Endpoint", image: Reference, archive: Path, platform: str
+) -> None:
+    from cli.image.transfer import skopeo, sources
+
+    with sources.found(client, registry, image, archive.parent) as found:
+        name = f":{image}" if image.tag and not image.digest else ""
+        flags = (*skopeo.platform_flags(platform), "copy", *found.flags)
+        place = (found.place, f"docker-archive:{archive}{name}")
+        skopeo.run([*flags, *place], f"{image.familiar} could not be saved")
+
+
+def _deliver(archive: Path, output: str) -> None:
+    """Write the archive to the file, which gets its name once it is complete, or to stdout."""
+    if not output:
+        with archive.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        return
+    partial = Path(f"{output}.part")
+    try:
+        shutil.copyfile(archive, partial)
+        partial.replace(output)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise PyswarmError(f"--output: {output} cannot be written: {reason_of(error)}") from None

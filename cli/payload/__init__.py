@@ -1,0 +1,1 @@
+"""The verbs of secrets and configs, which are alike."""

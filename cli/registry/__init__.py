@@ -1,0 +1,1 @@
+"""The fleet's registry, for commands of images: `cli.registry.opening.opened`."""

@@ -1,0 +1,1 @@
+"""Archives of volumes: their files, their streams, and the progress that is shown."""
