@@ -302,7 +302,7 @@ async def running_controller(rig: Rig, at: Addresses) -> AsyncIterator[Plane]:
     """The program with the etcd in the rig's folder, once it leads."""
     words = ["-m", rig.program, f"--state-dir={rig.folder}", f"--listen={at.socket}"]
     words += [f"--listen={at.api}", f"--metrics-addr={at.metrics}"]
-    words += ["--health-addr=", "--log-level=warning"]
+    words += ["--health-addr=", "--log-level=warning", "--no-registry"]
     process = await asyncio.create_subprocess_exec(sys.executable, *words)
     plane = Plane(process.pid, *at)
     try:

@@ -8,7 +8,7 @@ import grpc
 
 from bench.control_rig import NODE_KEY
 from controller.__main__ import main
-from controller.grpc import dispatcher
+from controller.grpc import dispatcher, peers
 from controller.grpc.authentication import Authentication
 from controller.grpc.calls import Context
 from controller.grpc.opencalls import Identity
@@ -35,7 +35,8 @@ def _add_plain_port(server: grpc.aio.Server, address: str, _: grpc.ServerCredent
 
 
 if __name__ == "__main__":
-    dispatcher.agent_of = _agent_of  # type: ignore[attr-defined]  # imported there
+    for module in (dispatcher, peers):
+        module.agent_of = _agent_of  # type: ignore[attr-defined]
     Authentication._identity = _identity  # type: ignore[assignment,method-assign]
     grpc.aio._server.Server.add_secure_port = _add_plain_port  # type: ignore[attr-defined]
     run_daemon(main)

@@ -19,12 +19,15 @@ from bench import image, machine
 from bench.system import Replica
 from cli import daemons
 from cli.client import Client
+from cli.image import calls
 from cli.playground import boot
 from cli.playground import fleet as plans
 from cli.playground.scraping import Scraper
 from cli.service.change import changed
 from pyswarm_core.clock import SECOND
+from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.errors import NotFound
+from pyswarm_core.images.views import PullImage
 from pyswarm_core.specs import (
     ContainerSpec,
     EndpointSpec,
@@ -137,7 +140,7 @@ class Fleet:
     def load(self, name: str, context: Path) -> None:
         """Build an image and pull it on every host."""
         pyswarm("image", "build", "--quiet", "-t", name, str(context))
-        list(self.client.pull_image(name))
+        list(calls.pull(self.client, PullImage(str(parse_reference(name)))))
 
 
 @contextmanager

@@ -7,10 +7,12 @@ remains afterwards: its cgroups are removed, the rest ends with the namespaces.
 
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cli.registry.opening import Endpoint
+from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.plaintext import split_lines
 
 _CGROUP = "libpod_parent"
@@ -42,12 +44,14 @@ class Podman:
             [program, "--version"], check=True, stdout=subprocess.PIPE, text=True
         ).stdout.strip()
 
-    def pull(self, image: str, entering: Sequence[str]) -> None:
-        """Copy an image of a registry without TLS, which is reached in these namespaces."""
+    def pull(self, image: str, registry: Endpoint) -> None:
+        """Copy an image of the fleet's registry."""
         storage = f"overlay@{self._directory}/root+{self._directory}/run"
         apart = ["nsenter", f"--target={self._holder}", "--mount", "--"]
-        copy = ["skopeo", "copy", "--quiet", "--src-tls-verify=false", f"docker://{image}"]
-        words = [*entering, *apart, *copy, f"containers-storage:[{storage}]{image}"]
+        copy = ["skopeo", "copy", "--quiet", "--src-tls-verify=false"]
+        copy += ["--src-authfile", str(registry.authfile)]
+        copy += [f"docker://{registry.reference(parse_reference(image))}"]
+        words = [*apart, *copy, f"containers-storage:[{storage}]{image}"]
         subprocess.run(words, check=True)
 
     def run(self, image: str, *command: str) -> list[str]:

@@ -15,7 +15,8 @@ from bench.fleet import Fleet, playground
 from bench.podman import Podman, podman
 from bench.report import Figure
 from bench.streams import pyswarm_words
-from cli.daemons import entering
+from cli.registry.opening import opened
+from pyswarm_core.docker.reference import parse_reference
 
 _TRUE = ("/bin/busybox", "true")
 
@@ -50,9 +51,9 @@ def _compared(fleet: Fleet, peer: Podman | None, times: int) -> Figure:
 
 
 def _words(fleet: Fleet, peer: Podman) -> list[str]:
-    host = fleet.plan.hosts[0]
-    name = f"{fleet.plan.registry}/library/{image.NAME}"
-    peer.pull(name, entering(host.netns_path, None))
+    name = str(parse_reference(image.NAME))
+    with opened(fleet.client) as registry:
+        peer.pull(name, registry)
     return peer.run(name, *_TRUE)
 
 

@@ -19,6 +19,8 @@ from bench.peer.engine import Engine
 from bench.system import Replica
 from cli.playground import boot, power, wires
 from cli.playground import fleet as plans
+from cli.registry.opening import opened
+from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.specs import ServiceSpec
 
 NAME = "benchswarm"
@@ -65,11 +67,11 @@ class Swarm:
         """Load an image of the fleet on every host, byte for byte."""
         with tempfile.TemporaryDirectory() as directory:
             archive = Path(directory) / "image.tar"
-            source = f"docker://{fleet.plan.registry}/library/{name}"
             words = ["skopeo", "--insecure-policy", "copy", "--quiet", "--src-tls-verify=false"]
-            words += [source, f"docker-archive:{archive}:{name}"]
-            enter = ["nsenter", f"--net=/run/netns/{fleet.plan.lan}"]
-            subprocess.run([*enter, *words], check=True)
+            with opened(fleet.client) as registry:
+                words += ["--src-authfile", str(registry.authfile)]
+                words += [f"docker://{registry.reference(parse_reference(name))}"]
+                subprocess.run([*words, f"docker-archive:{archive}:{name}"], check=True)
             for engine in self.engines.values():
                 engine.load(archive)
         self._images[name] = self.manager.get(f"/images/{name}/json")["Id"]
