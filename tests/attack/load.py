@@ -76,6 +76,8 @@ class Load:
         self._channel = callers.user
         self._token = token
         self._ends_at = time.monotonic() + seconds
+        self._pause_s = min(1.0, seconds / 60)
+        """Between two absurd specs: all are submitted in the time."""
         self._chance = random.Random(seed)
         self._users = control_pb2_grpc.ControlStub(callers.user)
         self._guests = dispatcher_pb2_grpc.DispatcherStub(callers.guest)
@@ -110,6 +112,11 @@ class Load:
                 for number in range(count):
                     group.create_task(make(number))
         await self._clean()
+
+    def _life_s(self) -> float:
+        """Of a stream that is opened now: it ends with the attack, or a little later."""
+        left_s = self._ends_at - time.monotonic()
+        return min(self._chance.uniform(*STREAM_LIFE_S), max(left_s, STREAM_LIFE_S[0]))
 
     def _over(self) -> bool:
         return time.monotonic() >= self._ends_at
@@ -172,7 +179,7 @@ class Load:
         while not self._over():
             await asyncio.sleep(self._chance.uniform(0, 2))
             call = opened()
-            life_s = self._chance.uniform(*STREAM_LIFE_S)
+            life_s = self._life_s()
             held = _read_for(call, life_s, reads=self._chance.random() < 0.5)
             await self._count(name, held, life_s)
 
@@ -214,7 +221,8 @@ class Load:
         self, agent: "dispatcher_pb2_grpc.DispatcherAsyncStub", hello: dispatcher_pb2.Hello
     ) -> None:
         """A session with heartbeats, garbage between them, and answers that nobody reads."""
-        ends_at = time.monotonic() + self._chance.uniform(*STREAM_LIFE_S)
+        life_s = self._life_s()
+        ends_at = time.monotonic() + life_s
 
         async def said() -> AsyncIterator[dispatcher_pb2.AgentMessage]:
             yield dispatcher_pb2.AgentMessage(hello=hello)
@@ -224,7 +232,7 @@ class Load:
 
         call = agent.Session(said())
         try:
-            async with asyncio.timeout(STREAM_LIFE_S[1] + 2):
+            async with asyncio.timeout(life_s + 2):
                 async for _ in call:
                     pass
         except TimeoutError:
@@ -259,7 +267,9 @@ class Load:
                 await self._count(
                     "network", self._users.CreateNetwork(network, timeout=CALL_TIMEOUT_S)
                 )
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(self._pause_s)
+                if self._over():
+                    break
             await self._clean()
 
     async def _clean(self) -> None:

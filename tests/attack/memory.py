@@ -11,8 +11,10 @@ The allocators of Python, glibc and gRPC keep parts of what a peak of calls took
 measured a controller grows from 82 MiB to 122, 130 and 140 MiB in 160 s under the load.
 
 An agent stores nothing of an attack. It holds up to NODE_TASKS_MAX = 1,000 tasks and some hundred
-tunnels at once, and its allocators keep parts of that. As measured it grows from 60 MiB to about 98
-in the first 40 s, and no further in the next 190 s: 48 MiB are allowed.
+tunnels at once, and its allocators keep parts of that. As measured it grows from 60 MiB to about
+98, on a busy machine to 112, and no further in the next 190 s; in some runs the peak of tasks that
+takes it there comes in the last half. So what an agent grows by late counts above 52 MiB; 64 MiB
+are allowed in all.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +24,8 @@ MIB = 1 << 20
 STORES = 28 * MIB
 ALLOCATORS = 44 * MIB
 CONTROLLER = "controller"
-AGENT_GROWTH_MAX = 48 * MIB
+AGENT_GROWTH_MAX = 64 * MIB
+AGENT_ALLOCATORS = 52 * MIB
 LEAK_MAX = 8 * MIB
 """Of a minute since the half. A leak of 1 KiB in each of 200 calls a second is 12 MiB."""
 NOISE = 8 * MIB
@@ -44,8 +47,10 @@ def grown(readings: Sequence[Reading]) -> list[str]:
     found = []
     minutes = (end.at_s - half.at_s) / 60
     for name, after in end.rss.items():
-        most = STORES + ALLOCATORS if name == CONTROLLER else AGENT_GROWTH_MAX
-        added, late = after - start.rss[name], after - half.rss[name]
+        most, kept = AGENT_GROWTH_MAX, start.rss[name] + AGENT_ALLOCATORS
+        if name == CONTROLLER:
+            most, kept = STORES + ALLOCATORS, 0
+        added, late = after - start.rss[name], after - max(half.rss[name], kept)
         if added > most:
             found.append(
                 f"{name}: {added / MIB:.1f} MiB more than at the start: {_row(name, readings)}"

@@ -31,9 +31,9 @@ SERVICE = "web"
 PORT = 18081
 REPLICAS = (3, 9)
 PAUSE_S = (0.5, 4.0)
-RETURN_S = 2.0 * LATE_S
+RETURN_S = LATE_S
 """So long after its node is ready a host that came back has everything that it publishes."""
-FOLLOW_S = 2.0 * LATE_S
+FOLLOW_S = LATE_S
 """So long after a verdict other hosts may have yet to follow."""
 
 
@@ -56,8 +56,8 @@ class Outcome(NamedTuple):
 
 
 def break_it(fleet: Fleet, seconds: float, seed: int) -> Outcome:
-    """Break a fleet that has image and network for so long; then let it settle, and remove the
-    service.
+    """Break a fleet that has image and network for so long, by each fault at least once; then let
+    it settle, and remove the service.
     """
     chance = random.Random(seed)
     publish = ("--network", "app", "-p", f"{PORT}:80", "--restart-delay", "0s")
@@ -69,8 +69,9 @@ def break_it(fleet: Fleet, seconds: float, seed: int) -> Outcome:
     ends_at = time.monotonic() + seconds
     with watch.watching(), user.changing():
         hand = Hand(fleet)
-        while time.monotonic() < ends_at:
-            fault, host, lasts = drawn(chance)
+        for fault, host, lasts in drawn(chance):
+            if len(breakages) >= len(FAULTS) and time.monotonic() >= ends_at:
+                break
             began = time.monotonic()
             fault.work(hand, host, lasts)
             breakages.append(Breakage(fault, host, began, time.monotonic()))

@@ -8,8 +8,9 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import chain, count
 from typing import NamedTuple
 
 from tests.e2e.acceptance.fleet import Fleet
@@ -110,8 +111,10 @@ FAULTS = (
 )
 
 
-def drawn(chance: random.Random) -> tuple[Fault, str, float]:
-    """A fault, the host that it concerns, and how long it lasts."""
-    (fault,) = chance.choices(FAULTS, [fault.weight for fault in FAULTS])
-    host = chance.choice(MORTAL if fault.takes_host else HOSTS)
-    return fault, host, chance.uniform(*fault.seconds)
+def drawn(chance: random.Random) -> Iterator[tuple[Fault, str, float]]:
+    """Faults without end, each kind once at first: with the host concerned and its seconds."""
+    weights = [fault.weight for fault in FAULTS]
+    more = (chance.choices(FAULTS, weights)[0] for _ in count())
+    for fault in chain(chance.sample(FAULTS, len(FAULTS)), more):
+        host = chance.choice(MORTAL if fault.takes_host else HOSTS)
+        yield fault, host, chance.uniform(*fault.seconds)

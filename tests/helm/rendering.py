@@ -29,6 +29,7 @@ EVERYTHING: Values = {
         "service": {"type": "LoadBalancer", "port": 12377, "annotations": {"lb": "internal"}},
         "persistence": {"storageClass": "fast", "size": "2Gi"},
         "extraArgs": ["--etcd-prefix=/other"],
+        "registry": {"enabled": True},
         "extraEnv": [{"name": "TZ", "value": "UTC"}],
         "podAnnotations": {"note": "a"},
         "podLabels": {"tier": "control"},

@@ -48,6 +48,7 @@ def test_every_flag_that_is_rendered_is_in_the_programs_help(component: str) -> 
         timeout=30,
     )
     known = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", done.stdout, re.MULTILINE))
+    known |= set(re.findall(r"^  --[a-z-]+ / (--[a-z-]+)", done.stdout, re.MULTILINE))
     for name in SETS:
         if component in rendered(name).workloads:
             used = {word.partition("=")[0] for word in rendered(name).arguments(component)}
@@ -64,6 +65,7 @@ def test_the_controller_understands_its_arguments(name: str, tmp_path: Path) -> 
     assert config.key_file == tmp_path / "encryption.key"
     assert not config.advertise_addr.startswith("0.0.0.0")
     assert config.metrics_addr in ("", f"0.0.0.0:{CONTROLLER_METRICS_PORT}")
+    assert config.registry_addr == ("0.0.0.0:2378" if name == "everything" else "")
 
 
 @pytest.mark.parametrize("name", [name for name in SETS if "agent" in rendered(name).workloads])

@@ -46,7 +46,7 @@ class Door(dispatcher_pb2_grpc.DispatcherServicer):
         raise AssertionError
 
     Tunnel = Session
-    RenewCertificate = Leave = Session  # type: ignore[assignment]
+    RenewCertificate = Leave = FetchPayload = Session  # type: ignore[assignment]
 
 
 class Place(msgspec.Struct):
@@ -134,6 +134,12 @@ CONTROLLERS = [
         WRONG,
         ("etcd-cafile", "TMP/file", "it is no PEM"),
     ),
+    (
+        CONTROLLER + f"{FREE} --registry-addr here",
+        WRONG,
+        ("registry-addr", "here", "expected HOST:PORT"),
+    ),
+    (CONTROLLER + f"{FREE} --registry-quota many", WRONG, ("registry-quota", "many")),
 ]
 
 ROWS = [("agent", *row) for row in AGENTS] + [("controller", *row) for row in CONTROLLERS]

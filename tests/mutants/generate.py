@@ -20,6 +20,7 @@ BRAIN = (
     "controller/brain/volumes.py",
     "controller/brain/revisions.py",
     "pyswarm_core/indexes/rollout.py",
+    "controller/brain/dependencies/*.py",
     "controller/brain/liveness/silence.py",
     "controller/brain/liveness/calibration.py",
     "controller/brain/orchestrator/*.py",

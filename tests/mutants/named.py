@@ -7,12 +7,20 @@ from collections.abc import Mapping
 
 from tests.mutants.mutation import Mutation
 from tests.mutants.named_containers import NAMED_CONTAINERS
+from tests.mutants.named_dependencies import NAMED_DEPENDENCIES
+from tests.mutants.named_payloads import NAMED_PAYLOADS
+from tests.mutants.named_stacks import NAMED_STACKS
 from tests.mutants.named_updates import NAMED_UPDATES
+from tests.mutants.named_volumes import NAMED_VOLUMES
 from tests.sim.rules import Rule
 
 NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     **NAMED_UPDATES,
     **NAMED_CONTAINERS,
+    **NAMED_VOLUMES,
+    **NAMED_PAYLOADS,
+    **NAMED_DEPENDENCIES,
+    **NAMED_STACKS,
     "a change without an audit record": (
         Mutation(
             "controller.leader.loop",
@@ -37,6 +45,15 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
             "Unsaved.add_records",
             "self.beside.update(dict.fromkeys(beside, name))",
             "pass",
+        ),
+        Rule.AUDITED,
+    ),
+    "an audit record of another version": (
+        Mutation(
+            "controller.identity.audit",
+            "bare_record_of",
+            "version=after.version.index if",
+            "version=1 if",
         ),
         Rule.AUDITED,
     ),
@@ -79,7 +96,7 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     "host-port filter off": (
         Mutation(
             "controller.brain.scheduler.filters",
-            "capacity",
+            "_limit",
             "np.minimum(room, ~ledger.held(port), out=room)",
             "pass",
         ),
@@ -209,8 +226,8 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
         Mutation(
             "controller.brain.orchestrator.update",
             "advance",
-            "    if plan.is_paused:\n",
-            "    if plan.is_paused:\n        _take(plan, tasks, seen, 1, held)\n",
+            "    if plan.is_paused or plan.waits_for:\n",
+            "    if plan.is_paused or plan.waits_for:\n        _take(plan, tasks, seen, 1, held)\n",
         ),
         Rule.PAUSED,
     ),

@@ -33,6 +33,15 @@ NAMED_UPDATES: Mapping[str, tuple[Mutation, Rule]] = {
         ),
         Rule.BASE,
     ),
+    "an update returns to the version before the last that was completed": (
+        Mutation(
+            "controller.brain.revisions",
+            "base_version",
+            "return known or service.spec_version",
+            "return known or max(service.spec_version - 1, 1)",
+        ),
+        Rule.BASE,
+    ),
     "a rollback forgets how many replicas were set": (
         Mutation(
             "controller.brain.revisions",

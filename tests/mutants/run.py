@@ -22,6 +22,7 @@ LIMITS = Path(__file__).parents[1] / "sim" / "limits.toml"
 # Where the tests of a module are; the first that fits, and the rest of its program's after it.
 UNIT: Mapping[str, str] = {
     "controller.brain.allocator": "controller/brain/allocator",
+    "controller.brain.dependencies": "controller/brain/dependencies",
     "controller.brain.orchestrator": "controller/brain/orchestrator",
     "controller.brain.scheduler": "controller/brain/scheduler",
     "controller.brain.liveness": "controller/brain/liveness",

@@ -9,7 +9,8 @@ from msgspec.structs import asdict, replace
 
 from tests.sim.options import options_of
 from tests.sim.rand import Seed
-from tests.sim.world import Result, simulate
+from tests.sim.result import Result
+from tests.sim.world import simulate
 
 
 def main() -> int:

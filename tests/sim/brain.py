@@ -18,8 +18,9 @@ from pyswarm_core.limits import DECISION_COST, DETAIL_LENGTH_MAX, PENDING_SHOWN,
 from pyswarm_core.objects import Service
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
-from tests.sim import paused, placement, restarts
+from tests.sim import dependencies, paused, placement, restarts
 from tests.sim.containers import removes_itself
+from tests.sim.dependencies import waits
 from tests.sim.marks import Marks
 from tests.sim.placement import Problem
 from tests.sim.rand import Chance, SeededIds
@@ -28,7 +29,7 @@ from tests.sim.rules import Fail, Rule
 from tests.sim.updates import Updates
 
 PURITY_SAMPLE = 0.03
-RECORDED = ("update_status", "pinned_node")
+RECORDED = ("update_status", "pinned_node", "gate")
 """The fields of a service that decisions write; all others are its users'."""
 REMOVED = ("removing", "version", "updated_at", "endpoint", "updated_by")
 """Those of a container that removes itself."""
@@ -41,12 +42,14 @@ ROLLED_BACK = (
     "previous_specs",
     "same_template",
     "endpoint",
-    "limits_version",
+    "in_place_version",
     "updated_by",
 )
 """Those that an automatic rollback writes too."""
 EXPLAIN_AGAIN = 10 * SECOND
 """A message that waits is not rewritten sooner."""
+DEPENDENCY_AGAIN = 1 * SECOND
+"""Unless it waits for other services."""
 
 
 class Brain:
@@ -80,6 +83,8 @@ class Brain:
         for rule, text in _problems(state, decision, now):
             self._fail(rule, f"decision: {text}")
         for rule, text in self._updates.problems(state, decision, now):
+            self._fail(rule, f"decision: {text}")
+        for rule, text in dependencies.problems(state, decision, now, self._marks):
             self._fail(rule, f"decision: {text}")
         for rule, text in self._windows.problems(state, decision):
             self._fail(rule, f"decision: {text}")
@@ -129,7 +134,8 @@ def _problems(state: State, decision: Decision, now: Instant) -> Iterator[Proble
         old = state.tasks.get(task.id)
         if old is not None and old.state is task.state is TaskState.PENDING:
             age = now - old.status_at
-            if old.detail.message and old.detail != task.detail and age < EXPLAIN_AGAIN:
+            again = DEPENDENCY_AGAIN if waits(state.services[task.service_id]) else EXPLAIN_AGAIN
+            if old.detail.message and old.detail != task.detail and age < again:
                 yield Rule.EXPLAINED, f"task {task.id} is explained anew after {age / SECOND} s"
     for service in decision.writes.of(SERVICE):
         yield from _recorded(state.services.get(service.id), service)

@@ -28,7 +28,8 @@ from tests.sim.rules import Rule
 from tests.sim.view import Change, View
 
 if TYPE_CHECKING:
-    from tests.sim.workload import Asked, Users
+    from tests.sim.asked import Asked
+    from tests.sim.workload import Users
 
 
 def as_container(spec: ServiceSpec, *, auto_remove: bool) -> ServiceSpec:

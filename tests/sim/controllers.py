@@ -4,8 +4,8 @@ Each has a machine that outlives its process: a name, an id, a clock that may be
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from controller.grpc.dispatcher import Dispatcher
 from controller.identity.caller import Caller, CallerKind, Role
 from controller.leader.audit.log import AuditLog
 from controller.leader.election import Candidate
-from controller.leader.leadership import Mutation
-from controller.leader.loop import Decide, Loop
+from controller.leader.leadership import Leader
+from controller.leader.loop import Loop
 from controller.leader.persistence.campaign import Elector
 from controller.leader.persistence.registry import Registry
+from controller.leader.tools import Decide
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Decision, Dirty
 from pyswarm_core.errors import PyswarmError, Unavailable
@@ -42,6 +43,8 @@ from tests.sim.store import Etcd, SimStore
 KEYS = Keys()
 ALICE = Caller(CallerKind.USER, "alice", "alice", Role.ADMIN)
 """The caller of all requests of users."""
+Work = Callable[[Leader], Awaitable[object]]
+"""What a server does for a request."""
 
 
 class SteadyClock:
@@ -103,16 +106,36 @@ async def _no_files(_: AuditLog) -> None:
     """There are no disks."""
 
 
+class _NoCopier:
+    """In the place of the leader's copier: agents of the simulator have no tunnels, and a stand-in
+    (copying.py) makes the copies.
+    """
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    async def run(self) -> None:
+        """For ever."""
+        await asyncio.get_running_loop().create_future()
+
+
 @contextmanager
 def deciding_by(brains: Mapping[str, Decide]) -> Iterator[None]:
-    """While it lasts, controllers decide by the brain that has their name."""
+    """While it lasts, controllers decide by the brain that has their name. The end of a term
+    collects no garbage: a full collection traverses a process's whole heap, modules included.
+    """
 
     def by_name(state: State, dirty: Dirty, now: Instant, ids: IdSource) -> Decision:
         process = asyncio.get_running_loop()
         assert isinstance(process, Process)
         return brains[process.name](state, dirty, now, ids)
 
-    with patch.object(app, "decide", by_name):
+    with (
+        patch.object(app, "decide", by_name),
+        patch.object(app, "Copier", _NoCopier),
+        patch.object(app, "young_only", nullcontext),
+        patch.object(app, "freeze", lambda: None),
+    ):
         yield
 
 
@@ -177,6 +200,7 @@ class Machine:
         async def serve() -> None:
             async with asyncio.TaskGroup() as group:
                 group.create_task(registry.run())
+                group.create_task(world.copy(self.name, controller))
                 group.create_task(controller.stand(elector, me))
 
         process.start(serve())
@@ -192,7 +216,7 @@ class Machine:
         self.kill()
         self.lost = True
 
-    def request(self, mutation: Mutation[Any], answer: Callable[[object], None], verb: str) -> None:
+    def request(self, work: Work, answer: Callable[[object], None]) -> None:
         """A user's request has arrived. `answer` is called with what comes of it, if anything."""
         process, controller = self.process, self.controller
         if process is None or controller is None or process.dead:
@@ -202,7 +226,7 @@ class Machine:
         async def serve() -> None:
             result: object
             try:
-                result = await controller.current().submit(mutation, ALICE, verb)
+                result = await work(controller.current())
             except PyswarmError as error:
                 result = error
             answer(result)
@@ -220,3 +244,5 @@ class ControllerWorld(msgspec.Struct):
     options: Options
     names: tuple[str, ...]
     on_crash: Callable[[str], None]
+    copy: Callable[[str, SimController], Coroutine[Any, Any, None]]
+    """Copies volumes that are moved, while it leads."""

@@ -178,7 +178,7 @@ class Drills:
         service = self._view.services.get(task.service_id)
         if service is None or not _is_desired(task):
             return False
-        return is_container(service) or waits_for_data(service, self._view, task.node_id)
+        return is_container(service) or waits_for_data(service, self._view, task)
 
     def _lose_for_good(self, hosts: list[Host]) -> None:
         alive = [host for host in hosts if host.up and host.running()]

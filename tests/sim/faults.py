@@ -54,6 +54,7 @@ class Faults:
         if options.controller_loss:
             chance = self._seed.stream("faults/controller loss")
             self._later(chance.duration(0, options.seconds * 1000), self._lose_controller)
+        self._often("disk", options.full_disk_every_s, self._fill_disk)
         self._often("container", options.container_death_every_s, self._kill_container)
 
     def heal(self) -> None:
@@ -64,6 +65,7 @@ class Faults:
         for machine in self.machines:
             machine.boot()
         for host in self.hosts:
+            host.images.is_full = False
             host.boot()
 
     def committed(self, machine: Machine | None, txn: Txn, outcome: object) -> None:
@@ -134,6 +136,17 @@ class Faults:
             self._marks.hit("agent stalled")
             self.tell(host.name, f"agent stalled for {duration / SECOND:.2f} s")
             host.process.stall(duration)
+
+    def _fill_disk(self, chance: Chance) -> None:
+        host = chance.choice(self.hosts)
+        if not host.images.is_full:
+            self._marks.hit("disk of images full")
+            self.tell(host.name, "the disk of its images is full")
+            host.images.is_full = True
+            self._later(chance.duration(1000, 30_000), lambda: self._empty_disk(host))
+
+    def _empty_disk(self, host: Host) -> None:
+        host.images.is_full = False
 
     def _boot(self, host: Host) -> None:
         if host.powered and not host.lost:

@@ -7,7 +7,7 @@ leaves nothing and never comes back.
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import PurePosixPath
@@ -28,31 +28,38 @@ from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Attached, Plan
 from agent.preparation import ReportStatus
 from agent.runtime.base import ContainerConfig, RuntimeFailed
+from agent.secrets.plan import Content
 from agent.session.greeting import Greeting
 from agent.session.identity import Identity
 from agent.tasks.events import Prepared
 from agent.tasks.ocispec_resources import cgroup_limits, interfaces
-from agent.tasks.record import Record
+from agent.tasks.record import InPlaceChange, Record
+from agent.volumes.expanding import context_of, with_templates_expanded
 from agent.volumes.removing import Removals
 from agent.worker import Worker
 from controller.identity import ca
 from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
 from pyswarm_core.clock import SECOND
 from pyswarm_core.codec import to_proto
+from pyswarm_core.docker.generic_resources import offered
+from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import NodeDescription, NodeResources, Platform
+from pyswarm_core.resources import GenericResource
 from pyswarm_core.states import Capability, TaskState
 from tests.fixtures.agent_parts import accepted_at_once
 from tests.sim.behaviours import behaviour_of
 from tests.sim.clock import Scheduler
 from tests.sim.hostile import Liar
+from tests.sim.images import HostImages
 from tests.sim.net import Net, SimEchoes
+from tests.sim.payloads import MemoryStore, NotedSecrets
 from tests.sim.probes import SimProbes
 from tests.sim.process import Process, spawn
 from tests.sim.rand import Chance, Seed
 from tests.sim.runtime import Engine, SimRuntime
-from tests.sim.session import SimSession, join
+from tests.sim.session import SimSession, fetch, join
 
 FLEET = "sim"
 NAMES = Names(FLEET)
@@ -63,6 +70,11 @@ OVERLAYS = "overlays.json"
 
 CSR = ca.csr_pem(ca.new_key())
 """Of every host: nobody looks at keys here."""
+
+
+def generic_of(number: int) -> tuple[GenericResource, ...]:
+    """What the host of that number offers of resources that users define."""
+    return offered("-", (("gpu=a,b",), ("gpu=3", "ssd=1"), ())[number % 3])
 
 
 class MemoryFile:
@@ -146,9 +158,19 @@ class SimPreparation:
         self._host = host
         self._overlays = overlays
         self._runtime = runtime
+        store: Any = MemoryStore(host.engine.payloads, host.engine.secret_files)
+        swaps = host.engine.secret_swaps
+        self._secrets = NotedSecrets(swaps, store, host.fetch, lambda: host.records)
+
+    async def undo(self, task_id: TaskId, *, keep_logs: bool) -> None:
+        """See `Preparation.undo`."""
+        await self._runtime.remove(task_id, keep_logs=keep_logs)
+        await self._overlays.detach(task_id)
+        self._secrets.released(task_id)
 
     async def prepare(self, record: Record, report: ReportStatus) -> Prepared:
         """See `Preparation.prepare`."""
+        record = with_templates_expanded(record, self._host.name, "x86_64")
         image = record.spec.container_spec.image
         behaviour = behaviour_of(image)
         if record.lacks_login:
@@ -164,6 +186,7 @@ class SimPreparation:
             raise RuntimeFailed("the controller has no volume of that name")
         for volume_id in named:
             await self._runtime.make_copy(volume_id)
+        await self._secrets.ready(record, context_of(record, self._host.name, "x86_64"), report)
         networks = [NetworkId(network.target) for network in record.spec.networks]
         attached = await self._overlays.attach(
             record.task_id, networks, interfaces=interfaces(record.spec)
@@ -190,8 +213,18 @@ class SimPreparation:
             ports=ports,
         )
 
-    def networks_changed(self, record: Record, before: Attached, after: Attached) -> None:
+    async def networks_changed(self, record: Record, before: Attached, after: Attached) -> None:
         """See `Preparation.networks_changed`. Nobody reads the files."""
+
+    async def files_changed(self, record: Record, change: InPlaceChange) -> bool:
+        """See `Preparation.files_changed`."""
+        record = msgspec.structs.replace(record, spec=change.with_references(record.spec))
+        context = context_of(record, self._host.name, "x86_64")
+        return await self._secrets.swap(record, context, lambda message: None)
+
+    def files_kept(self, task_id: TaskId) -> None:
+        """See `Preparation.files_kept`."""
+        self._secrets.trim(task_id)
 
 
 class Serving:
@@ -230,6 +263,8 @@ class HostWorld(msgspec.Struct):
 class Host:
     """One machine of the fleet."""
 
+    session: SimSession | None = None
+
     def __init__(
         self,
         number: int,
@@ -242,11 +277,10 @@ class Host:
         self.name = f"h{number}"
         self.address = f"192.0.2.{number}"
         self.disk: dict[str, bytes] = {}
-        self.images: dict[str, None] = {}
+        self.images = HostImages()
         self.served: dict[TaskId, int] = {}
         """When tasks that served ceased to; 0: they still do."""
-        self.lost = False
-        self.removed = False
+        self.lost = self.removed = False
         self.powered = True
         self.killed_at = 0
         """When its agent was killed last."""
@@ -299,6 +333,17 @@ class Host:
         """As which node it joined."""
         identity = Identity.load(self._file("identity.json"))
         return identity.node_id if identity else None
+
+    @property
+    def records(self) -> Mapping[TaskId, Record]:
+        """Those of its agent."""
+        return self.worker.records if self.worker is not None else {}
+
+    async def fetch(self, kind: str, object_id: str, task_id: str) -> Content:
+        """See `Fetcher.fetch`."""
+        if self.session is None or self.session.process is not self.process:
+            raise Unavailable("no session is open")
+        return await fetch(self._world.net, self.session, kind, object_id, task_id)
 
     def running(self) -> list[TaskId]:
         """The tasks whose containers run here, whether or not anybody knows."""
@@ -397,8 +442,10 @@ class Host:
                 probe=echoes.ask,
                 open_tunnel=None,  # type: ignore[arg-type]
                 faults=lambda: overlays.faults,
+                image_disk=self.images.disk,
             )
             session.net, session.process = self._world.net, process
+            self.session = session
             if self.liar is not None:
                 session.lies = self.liar.lies
             await worker.adopted()

@@ -75,6 +75,13 @@ class Options(msgspec.Struct, frozen=True):
     """Users also run containers, which keep their writable layers."""
     volumes: bool = False
     """Services have volumes."""
+    payloads: bool = False
+    """Services use secrets and configs."""
+    full_disk_every_s: float = 0.0
+    dependencies: bool = False
+    """Services depend on others."""
+    stacks: bool = False
+    """Users apply stacks, roll them back and remove them."""
 
     def but(self, **changes: Any) -> "Options":
         """The same with these changed."""
@@ -133,7 +140,7 @@ def options_of(chance: Chance) -> Options:
     )
 
 
-def _rollouts(chance: Chance) -> dict[str, bool]:
+def _rollouts(chance: Chance) -> dict[str, Any]:
     return {
         "updates": chance.hits(0.6),
         "checks": chance.hits(0.4),
@@ -142,4 +149,8 @@ def _rollouts(chance: Chance) -> dict[str, bool]:
         "pause_drill": chance.hits(0.3),
         "containers": chance.hits(0.5),
         "volumes": chance.hits(0.4),
+        "payloads": chance.hits(0.4),
+        "full_disk_every_s": chance.uniform(5, 30) if chance.hits(0.3) else 0.0,
+        "dependencies": chance.hits(0.4),
+        "stacks": chance.hits(0.3),
     }

@@ -26,10 +26,9 @@ from pyswarm_core.states import Availability, NodeState, TaskState, UpdateState
 from tests.sim.marks import Marks
 from tests.sim.placement import Problem, occupies
 from tests.sim.rand import Chance
-from tests.sim.rollout_states import is_current, serves, should_run
+from tests.sim.rollout_states import is_current, may_stay, serves, should_run
 from tests.sim.rollouts import Rollouts
 from tests.sim.rules import Fail, Rule
-from tests.sim.updates import may_stay
 from tests.sim.view import View
 from tests.sim.workload import Users
 

@@ -10,12 +10,15 @@ from ipaddress import IPv4Network
 import msgspec
 
 from pyswarm_core.decision import Decision
+from pyswarm_core.docker.generic_resources import counted
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
+from pyswarm_core.images.disk import KEY_BYTES, image_key
 from pyswarm_core.kinds import NETWORK
 from pyswarm_core.objects import Network, Node, Service, Task
+from pyswarm_core.resources import NodeResources, Reservations
 from pyswarm_core.specs import PortConfig, PublishMode, ServiceSpec
 from pyswarm_core.state import State
-from pyswarm_core.states import Availability, Capability, NodeState, TaskState
+from pyswarm_core.states import Availability, Capability, NodeState, TaskState, lives
 from tests.sim.rules import Rule
 
 CONSTRAINTS: Mapping[str, Callable[[Node], bool]] = {
@@ -53,7 +56,15 @@ def takes_instead(
     reserved = [one.task_template.resources.reservations for one in specs]
     there = node.description.resources
     cpus = sum(one.nano_cpus for one in reserved) <= there.nano_cpus
-    return cpus and sum(one.memory_bytes for one in reserved) <= there.memory_bytes
+    memory = sum(one.memory_bytes for one in reserved) <= there.memory_bytes
+    return cpus and memory and _enough(reserved, there)
+
+
+def _enough(reserved: Iterable[Reservations], there: NodeResources) -> bool:
+    """Whether the node offers the generic resources."""
+    needed = counted(part for one in reserved for part in one.generic_resources)
+    offered = counted(there.generic_resources)
+    return all(count <= offered.get(kind, 0) for kind, count in needed.items())
 
 
 class After(msgspec.Struct, frozen=True):
@@ -108,10 +119,19 @@ def could_take(state: State, decision: Decision, spec: ServiceSpec, task: Task) 
     return (
         sum(one.nano_cpus for one in reserved) <= there.nano_cpus
         and sum(one.memory_bytes for one in reserved) <= there.memory_bytes
+        and _enough(reserved, there)
         and not (accepted and len(specs) > accepted)
         and not any(_common(spec, theirs) for theirs in specs[1:])
         and not any(_lacked(found, spec, node))
+        and _takes_image(node, spec)
     )
+
+
+def _takes_image(node: Node, spec: ServiceSpec) -> bool:
+    """Whether the node has the image, or space for it."""
+    disk = node.status.image_disk
+    image = spec.task_template.container_spec.image
+    return not disk.reason or image_key(image) in _keys(disk.images)
 
 
 def misplaced(found: After) -> Iterator[Problem]:
@@ -148,8 +168,16 @@ def _unfit(found: After, task: Task, node: Node) -> Iterator[Problem]:
         if other.id != task.id and (theirs := found.spec(other)) is not None:
             for port in _common(spec, theirs):
                 yield Rule.HOST_PORT_FREE, f"{where}, where {theirs.name} holds port {port}"
+    if (disk := node.status.image_disk).reason:
+        image = spec.task_template.container_spec.image
+        if image_key(image) not in _keys(disk.images):
+            yield Rule.IMAGE_DISK, f"{where}, which has no space for {image}"
     for lacked in _lacked(found, spec, node):
         yield Rule.KERNEL, f"{where}, whose kernel has no {lacked}"
+
+
+def _keys(packed: bytes) -> list[bytes]:
+    return [packed[at : at + KEY_BYTES] for at in range(0, len(packed), KEY_BYTES)]
 
 
 def _should_run(task: Task) -> bool:
@@ -199,6 +227,12 @@ def _overfull(found: After, node: Node, tasks: list[Task]) -> Iterator[Problem]:
     if accepted and len(tasks) > accepted:
         text = f"node {node.description.hostname} accepts {accepted} tasks and has {len(tasks)}"
         yield Rule.RESOURCES, text
+    generic = counted(part for one in reserved for part in one.generic_resources)
+    offered = counted(there.generic_resources)
+    for kind, count in generic.items():
+        if count > offered.get(kind, 0):
+            text = f"node {node.description.hostname} offers {offered.get(kind, 0)} {kind}"
+            yield Rule.RESOURCES, f"{text}, of which tasks reserve {count}"
     if cpus > there.nano_cpus or memory > there.memory_bytes:
         yield (
             Rule.RESOURCES,
@@ -211,6 +245,8 @@ def _addresses(found: After, node: Node, tasks: list[Task]) -> Iterator[Problem]
     needed: dict[str, int] = {}
     for task in tasks:
         spec = found.spec(task)
+        if spec and spec.mode.is_container and not lives(task.desired_state):
+            continue  # it ends, and joins no network that its container was connected to since
         for joined in spec.task_template.networks if spec else ():
             needed[joined.target] = needed.get(joined.target, 0) + 1
     for target, count in needed.items():

@@ -17,6 +17,7 @@ from pyswarm_core.state import State
 from pyswarm_core.states import UpdateState
 from tests.sim.behaviours import has_health
 from tests.sim.marks import Marks
+from tests.sim.membership import is_free
 from tests.sim.rand import Chance
 from tests.sim.rollout_states import (
     is_beside_failed,
@@ -160,7 +161,7 @@ class RolloutDrill:
             if (
                 isinstance(mode, ReplicatedMode)
                 and 2 <= mode.replicas == len(tasks)
-                and not service.removing
+                and is_free(service)
                 and not service.spec.task_template.volumes  # all its tasks wait for one node
                 and not self._settled.is_restless(service)
                 and all(serves(t) and is_current(service, t.spec_version) for t in tasks)

@@ -2,10 +2,13 @@
 
 from msgspec.structs import replace
 
-from pyswarm_core.indexes.limited import refuses_limits
+from pyswarm_core.indexes.in_place import refuses_limits
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import UpdateConfig, UpdateOrder
-from pyswarm_core.states import TaskState, UpdateState
+from pyswarm_core.state import State
+from pyswarm_core.states import Availability, NodeState, TaskState, UpdateState
+from tests.sim.placement import satisfies
+from tests.sim.volumes import is_held
 
 _U = UpdateState
 ROLLING = (_U.UPDATING, _U.ROLLBACK_STARTED)
@@ -65,3 +68,16 @@ def is_beside_failed(service: Service, tasks: list[Task]) -> bool:
     if settings(service).order is not UpdateOrder.START_FIRST or not made:
         return False
     return made[-1].restarts > 0 or made[-1].failed_update or not should_run(made[-1])
+
+
+def may_stay(state: State, service: Service, task: Task) -> bool:
+    """Whether nothing but an update takes the task from its node."""
+    node = state.nodes.get(task.node_id)
+    return (
+        node is not None
+        and node.status.state is not NodeState.DOWN
+        and node.spec.availability is not Availability.DRAIN
+        and satisfies(service.spec, node)
+        and not service.spec.stopped
+        and not is_held(state, service, task)
+    )

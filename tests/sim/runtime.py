@@ -26,6 +26,7 @@ from agent.runtime.base import (
     RuntimeFailed,
     Stats,
 )
+from agent.secrets.plan import Content
 from pyswarm_core.clock import MILLISECOND, SECOND
 from pyswarm_core.ids import TaskId
 from tests.sim.behaviours import READY, Checks, behaviour_of
@@ -60,6 +61,14 @@ class Container(msgspec.Struct):
         return self.state is ContainerState.RUNNING
 
 
+class Swap(msgspec.Struct, frozen=True):
+    """New files of secrets and configs for a running container."""
+
+    versions: frozenset[str]
+    is_done: bool = False
+    """Whether the container has them."""
+
+
 class Engine:
     """What survives the agent: the containers, and who watches them."""
 
@@ -81,8 +90,15 @@ class Engine:
         self.on_deleted_layer: Callable[[str], None] = lambda layer: None
         self.layers: dict[str, set[str]] = {}
         """What was written to each kept layer: the ids of the tasks that had it."""
+        self.payloads: dict[str, Content] = {}
+        """Versions of secrets and configs in its tmpfs, and of each task its files by place."""
+        self.secret_files: dict[str, dict[str, bytes]] = {}
+        self.secret_swaps: dict[str, Swap] = {}
+        """What running tasks get, until their agent has recorded it."""
         self.volumes: dict[str, set[str]] = {}
         """What was written to each copy of a volume: the ids of the tasks that had it."""
+        self.receiving: dict[str, object] = {}
+        """Copies of volumes that arrive; a removal ends that."""
         self.on_volumes: Callable[[TaskId], None] = lambda task_id: None
         self.on_deleted_volume: Callable[[str], None] = lambda volume_id: None
         self.watcher: Callable[[], None] = lambda: None
@@ -134,6 +150,8 @@ class Engine:
 
     def lose_power(self) -> None:
         """Nothing runs any more; what was on disk says so."""
+        self.payloads.clear()
+        self.secret_files.clear()
         for container in self.containers.values():
             if container.state is not ContainerState.STOPPED:
                 container.state = ContainerState.STOPPED
@@ -203,6 +221,8 @@ class SimRuntime:
             self._engine.on_kill(container.id)
             self._engine.end(container, 128 + signal)
             return
+        if signal == signals.SIGHUP:
+            return  # a program reads its files again
         self._engine.on_stop(container.id)
         if not behaviour_of(container.image).stubborn:
             delay = self._engine.chance.exponential(100)
@@ -240,6 +260,7 @@ class SimRuntime:
     async def remove_copy(self, volume_id: str) -> None:
         """Delete the copy of a volume."""
         await self._takes(0, 200)
+        self._engine.receiving.pop(volume_id, None)
         if self._engine.volumes.pop(volume_id, None) is not None:
             self._engine.on_deleted_volume(volume_id)
 

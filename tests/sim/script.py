@@ -20,7 +20,8 @@ from pyswarm_core.specs import (
 from pyswarm_core.states import NodeState
 from tests.sim.controllers import Machine
 from tests.sim.options import Options
-from tests.sim.world import Result, World, simulate
+from tests.sim.result import Result
+from tests.sim.world import World, simulate
 
 CALM = Options(request_every_s=0.0, seconds=60)
 """No users and no faults but the script's."""

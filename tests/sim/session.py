@@ -1,8 +1,8 @@
 """gRPC's place between agent and controller: the real session and dispatcher over a stream.
 
 Only what opens channels and moves bytes is replaced; every word that travels is the real one. The
-first message of a stream says whether it is a Session or a Join. A Session's comes with the
-certificate that the connection would have.
+first message of a stream says whether it is a Session, a Join or a FetchPayload. An agent's comes
+with the certificate that the connection would have.
 """
 
 import asyncio
@@ -11,11 +11,12 @@ from typing import Any
 
 import grpc
 
+from agent.secrets.plan import Content
 from agent.session.conversation import Session, SessionEnded
 from controller.grpc.dispatcher import Dispatcher
 from pyswarm_core.aio.status import code_of
 from pyswarm_core.api.v1 import dispatcher_pb2
-from pyswarm_core.errors import PyswarmError
+from pyswarm_core.errors import PermissionDenied, PyswarmError, Unavailable
 from tests.sim.net import Broken, End, Net
 from tests.sim.process import Process
 
@@ -57,18 +58,24 @@ class StreamContext:
         self._end.send(message)
 
 
+async def _serve(dispatcher: Dispatcher, end: End, first: Any) -> None:
+    if isinstance(first, dispatcher_pb2.JoinRequest):
+        end.send(await dispatcher.Join(first, StreamContext(end, None)))  # type: ignore[arg-type]
+    elif first is not None:
+        certificate, hello = first
+        context: Any = StreamContext(end, hello, certificate)
+        if isinstance(hello, dispatcher_pb2.FetchPayloadRequest):
+            end.send(await dispatcher.FetchPayload(hello, context))
+        else:
+            await dispatcher.Session(None, context)
+
+
 def accept(process: Process, dispatcher: Dispatcher, end: End) -> None:
     """Serve a new stream; its handler is cancelled when the stream breaks, as gRPC does."""
 
     async def serve() -> None:
         try:
-            first = await end.receive()
-            if isinstance(first, dispatcher_pb2.JoinRequest):
-                end.send(await dispatcher.Join(first, StreamContext(end, None)))  # type: ignore[arg-type]
-            elif first is not None:
-                certificate, hello = first
-                context: Any = StreamContext(end, hello, certificate)
-                await dispatcher.Session(None, context)
+            await _serve(dispatcher, end, await end.receive())
         except (Broken, asyncio.CancelledError):
             pass
         except (PyswarmError, ExceptionGroup) as error:  # what gRPC's interceptor answers
@@ -111,8 +118,13 @@ class SimSession(Session):
         finally:
             end.close()
 
+    @property
+    def certificate(self) -> bytes:
+        """What a connection of this agent shows."""
+        return self._identity.certificate.chain.encode()
+
     async def _speak(self, end: End) -> None:
-        certificate = self._identity.certificate.chain.encode()
+        certificate = self.certificate
         is_first = True
         async for message in self._outgoing(self._stream):
             # The handshake shows the certificate; it travels with the first message.
@@ -137,3 +149,27 @@ async def join(net: Net, process: Process, target: str, request: Any) -> Any:
     finally:
         end.close()
     return reply if isinstance(reply, dispatcher_pb2.JoinReply) else None
+
+
+async def fetch(net: Net, session: SimSession, kind: str, object_id: str, task_id: str) -> Content:
+    """See `Fetcher.fetch`."""
+    if not session.connected:
+        raise Unavailable("no controller is connected")
+    request = dispatcher_pb2.FetchPayloadRequest(kind=kind, id=object_id, task_id=task_id)
+    process, end = session.process, None
+    try:
+        async with asyncio.timeout(10.0):
+            end = await net.connect(process, process.name, session.controller)
+            end.send((session.certificate, request))
+            reply = await end.receive()
+    except (TimeoutError, Broken):
+        raise Unavailable("no answer") from None
+    finally:
+        if end is not None:
+            end.close()
+    if isinstance(reply, Refusal):
+        is_denied = reply.code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.NOT_FOUND)
+        raise (PermissionDenied if is_denied else Unavailable)(reply.details)
+    if not isinstance(reply, dispatcher_pb2.FetchPayloadReply):
+        raise Unavailable("the stream ended")
+    return Content(reply.data, reply.template)

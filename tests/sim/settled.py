@@ -15,7 +15,7 @@ from controller.brain.decide import decide
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Dirty
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
-from pyswarm_core.indexes.limited import awaits_limits, refuses_networks
+from pyswarm_core.indexes.in_place import awaits_in_place, refuses_networks
 from pyswarm_core.indexes.rollout import is_outdated
 from pyswarm_core.indexes.tasks import is_desired, waits_for_node
 from pyswarm_core.limits import PENDING_SHOWN
@@ -23,6 +23,8 @@ from pyswarm_core.objects import Node, Service, Task, shortened
 from pyswarm_core.specs import ContainerMode, ReplicatedMode, RestartCondition
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, TaskState, is_terminal, occupies
+from tests.sim import dependencies, stack_rules
+from tests.sim.asked import Asked
 from tests.sim.behaviours import is_restless
 from tests.sim.checked import spec_of
 from tests.sim.connections import wrong_endpoints
@@ -35,8 +37,7 @@ from tests.sim.rollout_states import is_new, is_paused, is_rolling, serves
 from tests.sim.room import held_room
 from tests.sim.stops import Stops
 from tests.sim.view import View
-from tests.sim.volumes import waits_for_data, wrong_copies
-from tests.sim.workload import Asked
+from tests.sim.volumes import to_move, waits_for_data, wrong_copies
 
 _ENDS_BADLY = (TaskState.FAILED, TaskState.REJECTED, TaskState.COMPLETE)
 
@@ -80,6 +81,9 @@ class Settled:
             found += self._host(host)
         found += wrong_layers(self._view, self._hosts)
         found += wrong_copies(self._view, self._hosts)
+        found += to_move(loop.state, leaders[0].process)
+        found += dependencies.unsettled(loop.state, self.is_restless)
+        found += stack_rules.unsettled(self._view, self._asked.stacks, self._held_by_lost_host)
         found += self._stops.still_running(self._view)
         return found
 
@@ -208,7 +212,7 @@ class Settled:
         """
         for task in tasks:
             node = self._view.nodes.get(task.node_id)
-            stays = is_container(service) or waits_for_data(service, self._view, task.node_id)
+            stays = is_container(service) or waits_for_data(service, self._view, task)
             is_over = is_terminal(task.state) or task.desired_state is TaskState.REMOVE
             if stays and not is_over and node and node.status.state is NodeState.DOWN:
                 return True
@@ -282,6 +286,7 @@ class Settled:
         slots = self._view.slots_of(service.id).values()
         return (
             is_paused(service)
+            or dependencies.waits(service)
             or any(self._is_held(service, [t for t in held if not is_desired(t)]) for held in slots)
             or any(
                 is_desired(task) and not serves(task) and is_new(service, task)
@@ -337,7 +342,7 @@ class Settled:
                 continue
             if container.limits != limits:
                 yield f"{host.name}: task {task_id} has the limits {container.limits}"
-            elif awaits_limits(service, task):
+            elif awaits_in_place(service, task):
                 yield f"{host.name}: task {task_id} has new limits, which its agent did not report"
             elif is_container(service) and not refuses_networks(service, task):
                 plugs = host.dataplane.overlay.tasks.get(task_id, ())

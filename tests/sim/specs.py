@@ -9,8 +9,10 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from pyswarm_core.objects import Service, Task
+from pyswarm_core.payloads.references import Reference
 from pyswarm_core.specs import (
     ContainerMode,
+    ContainerSpec,
     Placement,
     PortConfig,
     PublishMode,
@@ -25,6 +27,7 @@ from tests.sim.placement import Problem
 from tests.sim.rules import Rule
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Reference)
 _U = UpdateState
 
 
@@ -37,10 +40,21 @@ def template_of(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...], bo
         placement=Placement(),
         restart_policy=RestartPolicy(),
         networks=() if is_container else networks,
+        container_spec=_as_made(spec.task_template.container_spec),
     )
     ports = spec.endpoint_spec.ports
     of_host = tuple(port for port in ports if port.publish_mode is PublishMode.HOST)
     return template, of_host, is_container and len(of_host) < len(ports)
+
+
+def _as_made(spec: ContainerSpec) -> ContainerSpec:
+    """With the versions of secrets and configs that running containers have got others for."""
+
+    def made(one: R) -> R:
+        return replace(one.at(one.made_with or one.id, 0), made_with="", reload="")
+
+    secrets, configs = tuple(map(made, spec.secrets)), tuple(map(made, spec.configs))
+    return replace(spec, secrets=secrets, configs=configs)
 
 
 def is_alike(service: Service, task: Task) -> bool:
@@ -61,11 +75,13 @@ def given_up(service: Service, ended: Task) -> bool:
     return used_up or (completed and policy.condition is RestartCondition.ON_FAILURE)
 
 
-def in_place_of(spec: ServiceSpec) -> tuple[Resources, list[str]]:
+def in_place_of(spec: ServiceSpec) -> tuple[Resources, list[str], list[str]]:
     """What changes in running containers."""
+    references = spec.task_template.container_spec.references
+    reloaded = [f"{one.path} {one.id}" for one in references if one.made_with]
     resources, networks = spec.task_template.resources, spec.task_template.networks
     joined = [one.target for one in networks if isinstance(spec.mode, ContainerMode)]
-    return Resources(limits=resources.limits, swap_bytes=resources.swap_bytes), joined
+    return Resources(limits=resources.limits, swap_bytes=resources.swap_bytes), joined, reloaded
 
 
 def rolled_back(old: Service, new: Service) -> Iterator[Problem]:
@@ -73,9 +89,9 @@ def rolled_back(old: Service, new: Service) -> Iterator[Problem]:
     number of its replicas, and whether it is stopped, if users set that since.
     """
     changes = in_place_of(old.spec) != in_place_of(new.spec)
-    if new.limits_version != (new.spec_version if changes else old.limits_version):
-        versions = f"{old.limits_version} to {new.limits_version}"
-        yield Rule.RECORDED, f"limits_version of {new.spec.name} is decided: {versions}"
+    if new.in_place_version != (new.spec_version if changes else old.in_place_version):
+        versions = f"{old.in_place_version} to {new.in_place_version}"
+        yield Rule.RECORDED, f"in_place_version of {new.spec.name} is decided: {versions}"
     before, after = old.update_status, new.update_status
     name = new.spec.name
     if before is None or after is None or after.state is not _U.ROLLBACK_STARTED:
@@ -87,6 +103,32 @@ def rolled_back(old: Service, new: Service) -> Iterator[Problem]:
         return
     if new.spec != _base(old, before.from_version):
         yield Rule.RECORDED, f"{name} is rolled back to a spec that it never had: {new.spec}"
+
+
+def brought_forward(old: Service, new: Service) -> bool:
+    """Whether a decision gave the service newer versions of secrets and configs that it follows,
+    which it never had, and nothing else.
+    """
+    before, after = (one.spec.task_template.container_spec for one in (old, new))
+    had = {
+        reference.id
+        for previous in old.previous_specs
+        for reference in previous.spec.task_template.container_spec.references
+    }
+    moved = [
+        (one, other)
+        for one, other in zip(before.references, after.references, strict=False)
+        if one.id != other.id
+    ]
+    blank = replace(after, secrets=before.secrets, configs=before.configs)
+    template = replace(new.spec.task_template, container_spec=blank)
+    return (
+        bool(moved)
+        and replace(new.spec, task_template=template) == old.spec
+        and len(before.references) == len(after.references)
+        and not any(one.pinned or other.id in had for one, other in moved)
+        and all(one.number < other.number and one.path == other.path for one, other in moved)
+    )
 
 
 def requested_return(old: Service, to: int) -> ServiceSpec | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.sim.world import Result
+from tests.sim.result import Result
 
 ROOT = Path(__file__).parents[2]
 

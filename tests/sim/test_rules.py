@@ -10,10 +10,11 @@ from msgspec.structs import replace
 from pyswarm_core.clock import SECOND
 from pyswarm_core.decision import Decision, Writes
 from pyswarm_core.ids import NetworkId, TaskId
-from pyswarm_core.objects import Service, Task, TaskAddress, TaskDetail
+from pyswarm_core.objects import PreviousSpec, Service, Task, TaskAddress, TaskDetail
 from pyswarm_core.specs import RestartCondition, UpdateConfig, UpdateOrder
 from pyswarm_core.states import NodeState, TaskState, UpdateState
 from tests.fixtures import build
+from tests.sim.bases import UpdatesReturn
 from tests.sim.drills import ends_unreplaced
 from tests.sim.followed import Rollout, Slot
 from tests.sim.hosts import Host
@@ -207,3 +208,22 @@ def test_slots_go_down_in_a_rollback_only_if_it_returns_to_another_template(
     spec = replace(web.spec, task_template=build.template(image), rollback_config=back)
     watched = Watched(web.id, "web", 3, web.spec, True, 0, web.spec_version, frozenset(), web.spec)
     assert down_in_return(replace(web, spec=spec), watched, restless=restless) == down
+
+
+@pytest.mark.parametrize(("base", "broken"), [(1, False), (2, True)])
+def test_an_update_returns_to_what_a_user_returned_to_in_the_same_turn(
+    base: int, broken: bool
+) -> None:
+    """Version 3 was completed, 4 is version 1 again, and 5 came in the turn of 4."""
+    kept = [
+        PreviousSpec(version=number, spec=build.service("web", spec=build.template(image)).spec)
+        for number, image in ((4, "web:1"), (3, "web:3"), (2, "web:2"), (1, "web:1"))
+    ]
+    old = build.service("web", spec=build.template("web:3"), version=3, template_version=3)
+    new = build.service("web", spec=build.template("web:5"), version=5, template_version=5)
+    new = build.updating(new, old.spec)
+    assert new.update_status is not None
+    status = replace(new.update_status, from_version=base, to_version=5)
+    new = replace(new, update_status=status, previous_specs=tuple(kept))
+    change = cast(Change, SimpleNamespace(of=lambda kind: [(old, new)]))
+    assert bool([*UpdatesReturn().broken_by(change, cast(View, None))]) is broken

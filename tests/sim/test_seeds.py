@@ -16,7 +16,7 @@ import pytest
 
 from tests.sim.__main__ import report
 from tests.sim.marks import REQUIRED
-from tests.sim.world import Result
+from tests.sim.result import Result
 
 ROOT = Path(__file__).parents[2]
 SEEDS = int(os.environ.get("PYSWARM_SIM_SEEDS", "500"))

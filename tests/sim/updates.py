@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Decision
 from pyswarm_core.ids import ServiceId
-from pyswarm_core.indexes.limited import refuses_limits, refuses_networks
+from pyswarm_core.indexes.in_place import refuses_limits, refuses_networks
 from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import (
@@ -26,9 +26,10 @@ from pyswarm_core.states import (
     UpdateState,
     ends_by_itself,
 )
+from tests.sim.dependencies import follows
 from tests.sim.followed import Rollout, Slot, key_of
 from tests.sim.marks import Marks
-from tests.sim.placement import Problem, could_take, is_on_paused_node, occupies, satisfies
+from tests.sim.placement import Problem, could_take, is_on_paused_node, occupies
 from tests.sim.rollout_states import (
     PAUSED,
     ROLLING,
@@ -37,12 +38,13 @@ from tests.sim.rollout_states import (
     is_paused,
     is_rolling,
     lasts,
+    may_stay,
     serves,
     settings,
     should_run,
 )
 from tests.sim.rules import Rule
-from tests.sim.specs import given_up, is_alike, rolled_back
+from tests.sim.specs import brought_forward, given_up, is_alike, rolled_back
 from tests.sim.stops import Stops
 
 _U = UpdateState
@@ -80,6 +82,11 @@ class Updates:
         touched = {task.service_id for task in decision.writes.tasks} | written.keys()
         for service_id, old in state.services.items():
             new = written.get(service_id, old)
+            if follows(old, new):
+                continue
+            if brought_forward(old, new):
+                self._marks.hit("update of a secret continued by another leader")
+                continue
             if new is not old:
                 yield from self._moved(old, new)
             if new.spec_version != old.spec_version:
@@ -293,18 +300,6 @@ def _on_paused(state: State, service: Service, begun: list[int]) -> Iterator[Pro
         if node.number in begun and node.spec.availability is Availability.PAUSE:
             name = f"{service.spec.name}.{node.number}"
             yield Rule.AVAILABLE, f"{name} is updated, and nothing can replace it: node is paused"
-
-
-def may_stay(state: State, service: Service, task: Task) -> bool:
-    """Whether nothing but an update takes the task from its node."""
-    node = state.nodes.get(task.node_id)
-    return (
-        node is not None
-        and node.status.state is not NodeState.DOWN
-        and node.spec.availability is not Availability.DRAIN
-        and satisfies(service.spec, node)
-        and not service.spec.stopped
-    )
 
 
 def _needless(

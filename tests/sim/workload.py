@@ -4,7 +4,7 @@ They see what the store says when they begin to type, send to some controller, a
 back. What was acknowledged must hold for ever after.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -21,12 +21,14 @@ from controller.api.changes.services import (
     update_service,
 )
 from controller.api.changes.tasks import restart_task
-from controller.leader.leadership import Mutation
+from controller.api.stacking.changes import Submit
+from controller.leader.leadership import Leader, Mutation
 from pyswarm_core import kinds
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
+from pyswarm_core.docker.generic_resources import reserved
 from pyswarm_core.errors import PyswarmError
-from pyswarm_core.ids import IdSource, ServiceId, TaskId
+from pyswarm_core.ids import IdSource
 from pyswarm_core.objects import Network, Node, Service, Task
 from pyswarm_core.specs import (
     ContainerSpec,
@@ -52,41 +54,29 @@ from pyswarm_core.specs import (
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState
 from tests.sim.admins import Admins
+from tests.sim.asked import Asked
 from tests.sim.askers import USER, Askers
-from tests.sim.audited import Requests
 from tests.sim.behaviours import BAD, CHECKED, GOOD
 from tests.sim.containers import ContainerUsers
-from tests.sim.controllers import Machine
+from tests.sim.controllers import ALICE, Machine
+from tests.sim.dependencies import DependencyUsers
 from tests.sim.marks import Marks
+from tests.sim.membership import is_free, stack_of
 from tests.sim.net import Net
 from tests.sim.options import Options
+from tests.sim.payloads import PayloadUsers
 from tests.sim.placement import CONSTRAINTS
 from tests.sim.rand import Chance
 from tests.sim.rollout_states import should_run
 from tests.sim.rollouts import Rollouts
 from tests.sim.specs import requested_return
+from tests.sim.stacks import StackUsers
 from tests.sim.upkeep import Upkeep
 from tests.sim.view import View
 from tests.sim.volumes import VolumeUsers
 
 LOGIN = RegistryLogin(registry="registry.test", username="ann", password="right")
 MIB = 1 << 20
-
-
-class Asked:
-    """What users sent and what they were promised."""
-
-    def __init__(self) -> None:
-        self.specs: dict[str, list[ServiceSpec]] = {}
-        """Every spec ever sent, or returned to, by service name."""
-        self.promised: dict[ServiceId, int] = {}
-        """The version index that was acknowledged."""
-        self.removals: dict[ServiceId, None] = {}
-        """Services somebody asked to remove."""
-        self.promised_removals: dict[ServiceId, None] = {}
-        self.requests = Requests()
-        self.stops: dict[TaskId, None] = {}
-        """Tasks that somebody asked their agents to stop or to signal."""
 
 
 class Users:
@@ -110,6 +100,10 @@ class Users:
         self._admins = Admins(self, chance)
         self._containers = ContainerUsers(self, chance, view)
         self._volumes = VolumeUsers(self, chance, view)
+        self._payloads = PayloadUsers(self, chance, view)
+        most = 2 if options.small_transactions else options.services_max
+        self._dependencies = DependencyUsers(self, chance, view, most)
+        self._stacks = StackUsers(self, chance, view, options)
 
     def act(self) -> None:
         """Somebody does something."""
@@ -127,7 +121,13 @@ class Users:
             acts += self._containers.acts()
         if self._options.volumes:
             acts += self._volumes.acts()
+        if self._options.dependencies:
+            acts += self._dependencies.acts()
         self._chance.choice(acts)()
+        if self._options.payloads:
+            self._payloads.act()
+        if self._options.stacks and self._chance.hits(0.5):
+            self._stacks.act()
 
     # Services
 
@@ -143,10 +143,12 @@ class Users:
             return None
         self._names += 1
         spec = self._spec(f"s{self._names}")
-        if self._chance.hits(0.1) and alive:
+        if self._chance.hits(0.1) and alive and is_free(alive[0]):
             spec = replace(spec, name=alive[0].spec.name)
         if self._options.updates or self._options.checks:
             spec = self._rollouts.drawn(spec)
+        if self._options.dependencies:
+            spec = self._dependencies.drawn(spec, self._names)
         return spec
 
     def create_as(self, spec: ServiceSpec) -> None:
@@ -276,19 +278,22 @@ class Users:
         node = self._some_node()
         if node is None:
             return
-        spec = node.spec
         if self._chance.hits(0.4):
-            spec = replace(spec, labels={"zone": self._chance.choice("ab")})
-        else:
-            words = (Availability.ACTIVE, Availability.ACTIVE, Availability.DRAIN)
-            spec = replace(spec, availability=self._chance.choice((*words, Availability.PAUSE)))
-        self.set_node(node, spec.availability, spec.labels)
+            self.set_node(node, node.spec.availability, {"zone": self._chance.choice("ab")})
+            return
+        most = Availability.DRAIN if self._options.volumes else Availability.ACTIVE
+        words = (Availability.ACTIVE, most, Availability.DRAIN, Availability.PAUSE)
+        availability = self._chance.choice(words)
+        drained = availability is Availability.DRAIN
+        self.set_node(self._with_volume() or node if drained else node, availability)
 
     def set_node(
         self, node: Node, availability: Availability, labels: dict[str, str] | None = None
     ) -> None:
         """Ask for this."""
         spec = replace(node.spec, availability=availability, labels=labels or node.spec.labels)
+        moves = availability is Availability.DRAIN and self._options.volumes and node.number % 4
+        spec = replace(spec, move_volumes=bool(moves))
         if availability is Availability.DRAIN:
             self.marks.hit("node drained")
         if availability is Availability.PAUSE:
@@ -342,6 +347,17 @@ class Users:
         leader: bool = False,
     ) -> None:
         """Ask some controller, mostly the leader."""
+        self.carry_out(what, lambda _, submit: submit(mutation), done, leader=leader)
+
+    def carry_out(
+        self,
+        what: str,
+        work: Callable[[Leader, Submit], Awaitable[object]],
+        done: Callable[[object], None] | None = None,
+        *,
+        leader: bool = False,
+    ) -> None:
+        """The same for a request whose server does more than to submit one mutation."""
         leading = [m for m in self.machines if m.loop is not None]
         only = leading and (leader or self._chance.hits(0.9))
         machine = self._chance.choice(leading if only else self.machines)
@@ -349,10 +365,8 @@ class Users:
         requests = self.asked.requests
         verb = requests.next()
 
-        def counted(state: State, now: Instant, ids: IdSource) -> tuple[Writes, Any]:
-            writes, result = mutation(state, now, ids)
-            requests.changing[verb] = bool(writes)
-            return writes, result
+        def serve(leader: Leader) -> Awaitable[object]:
+            return work(leader, lambda one: leader.submit(requests.counted(verb, one), ALICE, verb))
 
         def heard(result: object) -> None:
             if isinstance(result, PyswarmError):
@@ -368,16 +382,21 @@ class Users:
                     done(result)
             self._net.send(machine.name, USER, lambda: heard(result))
 
-        self._net.send(USER, machine.name, lambda: machine.request(counted, answer, verb))
+        self._net.send(USER, machine.name, lambda: machine.request(serve, answer))
 
     def some_service(self) -> Service | None:
         """One that is not being removed."""
-        alive = [s for s in self._view.services.values() if not s.removing]
+        alive = list(filter(is_free, self._view.services.values()))
         return self._chance.choice(alive) if alive else None
 
     def _some_network(self) -> Network | None:
-        networks = list(self._view.networks.values())
+        networks = [n for n in self._view.networks.values() if not stack_of(kinds.NETWORK, n)]
         return self._chance.choice(networks) if networks else None
+
+    def _with_volume(self) -> Node | None:
+        """A node with the only copy of a volume."""
+        homes = (one.home for one in self._view.of(kinds.VOLUME).values())
+        return next((self._view.nodes[home] for home in homes if home in self._view.nodes), None)
 
     def _some_node(self) -> Node | None:
         nodes = list(self._view.nodes.values())
@@ -402,6 +421,7 @@ class Users:
 
     def _attachments(self, name: str) -> tuple[NetworkAttachment, ...]:
         networks = [n for n in self._view.networks.values() if not n.spec.ingress]
+        networks = [n for n in networks if not stack_of(kinds.NETWORK, n)]
         chosen = self._chance.sample(networks, min(len(networks), self._chance.choice((1, 1, 2))))
         return tuple(
             NetworkAttachment(
@@ -441,6 +461,7 @@ class Users:
             reservations = Reservations(
                 nano_cpus=chance.choice((0, 500_000_000)),
                 memory_bytes=chance.choice((0, 600)) * MIB,
+                generic_resources=reserved("-", ("gpu=1",) if name.endswith(("4", "5")) else ()),
             )
         is_global = chance.hits(0.2)
         placement = self._placement()

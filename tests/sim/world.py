@@ -11,14 +11,12 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
-
-import msgspec
+from functools import cached_property, partial
 
 from agent.network.overlay.fake import Fabric
 from agent.tasks.record import Record
 from controller.leader import assignments
-from controller.leader.loop import Decide
+from controller.leader.tools import Decide
 from controller.store.base import CompareFailed, Outcome, Txn
 from pyswarm_core import limits
 from pyswarm_core.clock import SECOND
@@ -27,18 +25,21 @@ from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.kinds import NODE
 from pyswarm_core.objects import NodeResources, Service
 from pyswarm_core.states import Availability, Capability, NodeState
+from pyswarm_core.volumes.limits import EVACUATION_RETRY
 from tests.sim.askers import Askers
 from tests.sim.audited import bounded
 from tests.sim.brain import Brain
 from tests.sim.checked import StoppedFor
 from tests.sim.clock import Scheduler, Spinning
 from tests.sim.connections import NobodyIsSentToTheStopping, stale
-from tests.sim.controllers import KEYS, ControllerWorld, Machine, deciding_by
+from tests.sim.controllers import KEYS, ControllerWorld, Machine, SimController, deciding_by
+from tests.sim.copying import Copier
+from tests.sim.dependencies import started_too_early
 from tests.sim.drained import DrainedFirst
 from tests.sim.drills import Drills
 from tests.sim.faults import Faults
 from tests.sim.hostile import Liar
-from tests.sim.hosts import Host, HostWorld
+from tests.sim.hosts import Host, HostWorld, generic_of
 from tests.sim.marks import Marks
 from tests.sim.net import Net
 from tests.sim.options import Options, options_of
@@ -47,6 +48,7 @@ from tests.sim.process import Process
 from tests.sim.rand import Seed, SeededIds
 from tests.sim.restart_drill import RestartDrill
 from tests.sim.restarts import Windows
+from tests.sim.result import Result
 from tests.sim.rollout_drill import RolloutDrill
 from tests.sim.rules import Fail, Rule, Violation
 from tests.sim.safety import laws
@@ -62,19 +64,6 @@ HEAL_S = 400
 LOOK_EVERY_S = 5
 QUIET_S = 8
 GIB = 1 << 30
-
-
-class Result(msgspec.Struct):
-    """How a run ended."""
-
-    seed: int
-    violations: list[Violation]
-    digest: str
-    story: list[str]
-    marks: dict[str, int]
-    options: Options
-    events: int
-    seconds: float
 
 
 class Stopped(Exception):
@@ -100,8 +89,9 @@ class World:
         self._down: dict[NodeId, None] = {}
         names = tuple(f"c{n}" for n in range(1, self.options.controllers + 1))
         base = ControllerWorld(
-            self.scheduler, self.net, self.etcd, self.seed, self.options, names, self._crashed
-        )
+            self.scheduler, self.net, self.etcd, self.seed, self.options, names, self._crashed,
+            self._copy,
+        )  # fmt: skip
         self.machines = [Machine(name, base) for name in names]
         self.hosts = self._make_hosts(names)
         self.users = Users(self.seed.stream("users"), self.options, self.net, self.view)
@@ -140,6 +130,13 @@ class World:
         self.violations.append(Violation(rule, text))
         self.story.tell("LAW", f"{rule.name}: {text}")
         self.scheduler.stop()
+
+    @cached_property
+    def _copier(self) -> Copier:
+        return Copier(self.net, self.hosts, self.seed.stream("copier"), self.marks)
+
+    async def _copy(self, name: str, controller: SimController) -> None:
+        await self._copier.run(name, controller)
 
     def _crashed(self, text: str) -> None:
         self.fail(Rule.CRASH, text)
@@ -250,7 +247,8 @@ class World:
         self._drill(settled)
 
     def _be_quiet(self, settled: Settled) -> None:
-        self._pass(2 * QUIET_S * SECOND)
+        moves = any(node.spec.move_volumes for node in self.view.nodes.values())
+        self._pass(EVACUATION_RETRY + 2 * SECOND if moves else 2 * QUIET_S * SECOND)
         revision = self.etcd.kv.revision
         self._pass(QUIET_S * SECOND)
         if self.etcd.kv.revision != revision:
@@ -349,6 +347,7 @@ class World:
                 NodeResources(
                     nano_cpus=chance.choice((1, 2, 4)) * 1_000_000_000,
                     memory_bytes=chance.choice((1, 2, 8)) * GIB,
+                    generic_resources=generic_of(number),
                 ),
                 [capability for capability in Capability if kernels.hits(lacking)],
                 self.options.max_tasks,
@@ -379,6 +378,8 @@ class World:
         if task_id in self.started:
             text = f"task {task_id} was started on {self.started[task_id]}, now on {host}"
             self.fail(Rule.STARTED_ONCE, text)
+        for text in started_too_early(task_id, self.view):
+            self.fail(Rule.DEPENDENCIES, text)
         self.started[task_id] = host
         self.story.tell(host, f"starts {task_id[:6]}")
 

@@ -201,7 +201,7 @@ def commands(document: Path) -> Iterator[str]:
     found = [match[1] for line in code_lines(text) if (match := _CODE_LINE.search(line))]
     for line in (*found, *_IN_LINE.findall(text)):
         if not _NO_COMMAND.search(line):
-            yield re.split(" [<>|] ", line)[0]
+            yield re.split(" (?:[<>|]|2>&1) ", line)[0]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -1,4 +1,4 @@
-"""The four packages have common names: they must be ours, and no stranger may shadow them."""
+"""The packages have common names: they must be ours, and no stranger may shadow them."""
 
 import importlib.metadata
 import importlib.util

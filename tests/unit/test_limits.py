@@ -7,11 +7,17 @@ from functools import cache
 
 import pytest
 
+from compose import limits as compose_limits
 from pyswarm_core import limits
 from pyswarm_core.aio.archives import limits as archive_limits
 from pyswarm_core.identity import limits as audit_limits
+from pyswarm_core.images import limits as image_limits
 from pyswarm_core.logs import limits as log_limits
+from pyswarm_core.payloads import limits as payload_limits
+from pyswarm_core.registry import limits as registry_limits
+from pyswarm_core.stacks import limits as stack_limits
 from pyswarm_core.streams import limits as stream_limits
+from pyswarm_core.volumes import limits as volume_limits
 from tests.fixtures.source import PACKAGES, ROOT, sources
 from tests.sim.rules import Rule
 
@@ -22,7 +28,11 @@ NOT_HELD: list[str] = TABLE["not_held"]
 UNITS = ("HOUR", "MINUTE", "SECOND", "MILLISECOND")
 NAMES = [
     name
-    for module in (limits, audit_limits, stream_limits, archive_limits, log_limits)
+    for module in (
+        *(limits, audit_limits, stream_limits, archive_limits, log_limits),
+        *(payload_limits, volume_limits, image_limits, registry_limits),
+        *(compose_limits, stack_limits),
+    )
     for name in vars(module)
     if name.isupper() and name not in UNITS
 ]

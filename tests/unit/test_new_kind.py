@@ -21,9 +21,10 @@ from controller.grpc.calls import ErrorsToStatus
 from controller.grpc.control import Control
 from controller.identity.caller import ANONYMOUS
 from controller.leader.election import Term
-from controller.leader.loop import Loop, Tools
+from controller.leader.loop import Loop
 from controller.leader.persistence.loading import load
 from controller.leader.persistence.saving import Saver
+from controller.leader.tools import Tools
 from controller.metrics import Metrics
 from controller.store.base import Put, Txn
 from controller.store.memory import MemoryKv

@@ -1,6 +1,18 @@
 """How executed pages are read and compared."""
 
-from tests.fixtures.pages import Step, masked, rewritten, same, screen, shortened, steps
+import re
+
+from tests.fixtures.pages import (
+    Step,
+    masked,
+    other_blocks,
+    rewritten,
+    same,
+    screen,
+    shortened,
+    steps,
+)
+from tests.fixtures.source import ROOT
 
 PAGE = """# Title
 
@@ -17,9 +29,13 @@ text
 $ not executed
 ```
 
+## Section
+
 ```console
 $ echo $?
 0
+host2$ hostname
+host2
 ```
 """
 
@@ -30,18 +46,30 @@ def test_commands_are_found_in_order_with_what_they_show() -> None:
             "pyswarm service create --name web web:1",
             ("0123456789abcdefghijklmno", "verify: Service converged"),
             4,
+            section="Title",
         ),
-        Step("pyswarm service rm web", (), 7),
-        Step("echo $?", ("0",), 17),
+        Step("pyswarm service rm web", (), 7, section="Title"),
+        Step("echo $?", ("0",), 19, section="Section"),
+        Step("hostname", ("host2",), 21, "host2", "Section"),
     ]
+    assert list(other_blocks(PAGE)) == [("", "$ not executed\n")]
+
+
+def test_blocks_that_no_test_executes_are_listed_with_a_reason() -> None:
+    text = (ROOT / "docs/security.md").read_text()
+    table = re.findall(r"^\| `(.+?) ?…` in .* \| .+ \|$", text.partition("\n## ")[0], re.MULTILINE)
+    others = [block for language, block in other_blocks(text) if language != "nft"]
+    listed = zip(sorted(table), sorted(others), strict=True)
+    assert all(block.startswith(begin) for begin, block in listed)
 
 
 def test_outputs_are_replaced_below_their_commands() -> None:
-    page = rewritten(PAGE, {4: ["id"], 7: ["web"], 17: ["1", "2"]})
+    page = rewritten(PAGE, {4: ["id"], 7: ["web"], 19: ["1", "2"]})
     assert [(s.command[:6], s.shown) for s in steps(page)] == [
         ("pyswar", ("id",)),
         ("pyswar", ("web",)),
         ("echo $", ("1", "2")),
+        ("hostna", ("host2",)),
     ]
 
 
@@ -61,6 +89,7 @@ def test_ids_digests_times_hosts_and_widths_are_masked() -> None:
     assert masked('"2026-11-29T02:40:21.123456789Z"') == '"TIME"'
     assert masked("took 12ms, 0.5s") == "took SPAN, SPAN"
     assert masked("made 3m12s ago, running for 20.7 s") == "made SPAN ago, running for SPAN"
+    assert masked("Backed up volume pgdata: 41.8MB") == "Backed up volume pgdata: SIZE"
     assert masked("made 21.1 s ago") == masked("made 1h0m3s ago") == "made SPAN ago"
     assert masked(64 * "a") == "ID"
     assert masked("Root: " + 50 * "z") == "Root: DIGEST"

@@ -88,6 +88,7 @@ def test_a_flag_that_is_not_valid_is_refused_in_one_line(
     monkeypatch.setitem(sys.modules, f"{program}.app", app)
     monkeypatch.setattr(module.logs, "set_up", lambda _: None)
     monkeypatch.setattr(module, "give_back_freed_memory", lambda: None)
+    monkeypatch.setattr(module, "keep_out_of_core_files", lambda: None)
     words = f"{VALID[program]} {flags}".replace("TMP", str(folder)).split()
     monkeypatch.setattr(sys, "argv", [program, *words])
     with pytest.raises(SystemExit) as ended:

@@ -26,7 +26,8 @@ def _prepared_host() -> None:
 
 @pytest.fixture(scope="session")
 def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with playground(tmp_path_factory.mktemp("home")) as found:
+    home = tmp_path_factory.mktemp("home")
+    with playground(home, PYSWARM_AGENT_NODE_GENERIC_RESOURCES="gpu=a,b ssd=1") as found:
         found("network", "create", "-d", "overlay", "app")
         # What a host keeps of its first task (the image, a mount) is no module's leak.
         found("service", "create", "--name", "first", "--mode", "global", "--network", "app", IMAGE)
@@ -37,7 +38,8 @@ def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @pytest.fixture(scope="module")
 def fleet(_shared: Fleet) -> Iterator[Fleet]:
-    """Three hosts, the image web:1 and the network app, for modules that leave them as they were.
+    """Three hosts with two GPUs by name each, the image web:1 and the network app, for modules that
+    leave them as they were.
 
     A module that kills, cuts or configures has a fleet of its own under this name.
     """

@@ -1,4 +1,4 @@
-"""A minute of what `make chaos` does for ten."""
+"""Each fault of `make chaos` once."""
 
 import pytest
 
@@ -7,7 +7,6 @@ from tests.e2e.acceptance.fleet import Fleet
 
 pytestmark = pytest.mark.alone
 
-SECONDS = 60.0
 SEED = 1
 
 
@@ -17,8 +16,8 @@ def fleet(own_fleet: Fleet) -> Fleet:
     return own_fleet
 
 
-@pytest.mark.timeout(300)
 def test_what_was_requested_runs_and_every_failed_request_is_excused(fleet: Fleet) -> None:
-    outcome = break_it(fleet, SECONDS, SEED)
+    outcome = break_it(fleet, 0, SEED)
     report(outcome)
-    assert not broken(outcome)
+    found = broken(outcome)
+    assert not found, "\n".join(found)

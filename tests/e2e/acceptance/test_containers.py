@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e.acceptance.fleet import COMMAND_LIMIT_S, IMAGE, PYSWARM, Fleet
 from tests.e2e.acceptance.web import reached
-from tests.fixtures.typed import Typed
+from tests.fixtures.terminal import Terminal
 
 HOSTS = ("10.99.0.1", "10.99.0.2", "10.99.0.3")
 AT_ONCE = ("--stop-timeout", "0")
@@ -44,8 +44,8 @@ def ran(fleet: Fleet, *words: str, stdin: bytes = b"") -> tuple[int, bytes, byte
     return done.returncode, done.stdout, done.stderr
 
 
-def typed(fleet: Fleet, *words: str) -> Typed:
-    return Typed([str(PYSWARM), *words], fleet.environment)
+def typed(fleet: Fleet, *words: str) -> Terminal:
+    return Terminal([str(PYSWARM), *words], fleet.environment)
 
 
 def names(fleet: Fleet, *flags: str) -> list[str]:
@@ -172,8 +172,8 @@ def test_a_terminal_is_typed_on_and_nothing_is_left(fleet: Fleet) -> None:
         shell.until("24 80")
         shell.resize(40, 100)
         shell.until("# ")
-        shell.type("sleep 1; stty size\n")
-        shell.until("40 100")
+        shell.type("until [ \"$(stty size)\" = '40 100' ]; do :; done; echo re''sized\n")
+        shell.until("resized")
         shell.type("echo g''o; cat\n")
         shell.until("go\r\n")
         shell.type("typed\n")
@@ -181,7 +181,7 @@ def test_a_terminal_is_typed_on_and_nothing_is_left(fleet: Fleet) -> None:
         shell.type("\x03")
         shell.until("# ")
         shell.type("exit 3\n")
-        assert shell.code() == 3
+        assert shell.ended() == 3
         assert not shell.is_raw()
     assert names(fleet, "-a") == []
 
@@ -192,7 +192,7 @@ def test_exec_has_a_terminal_and_an_exit_code(fleet: Fleet, name: str) -> None:
         shell.until("# ")
         shell.type("echo $A; exit 4\n")
         shell.until("\r\n1\r\n")
-        assert shell.code() == 4
+        assert shell.ended() == 4
     assert "A=1" in fleet("exec", name, "env").split()
 
 
@@ -250,12 +250,13 @@ def test_a_detached_terminal_leaves_the_container_running(fleet: Fleet, name: st
     with typed(fleet, "run", "-it", "--name", name, "--entrypoint", "sh", IMAGE) as shell:
         shell.until("# ")
         shell.type("\x10\x11")
-        assert shell.code() == 0
+        assert shell.ended() == 0
     assert names(fleet) == [name]
 
 
 def test_logs_are_as_dockers(fleet: Fleet, name: str) -> None:
-    script = "for n in 1 2 3; do echo line $n; done; echo wrong >&2; exec sleep 1000"
+    wait = "until [ -e /go ]; do sleep 0.05; done"  # conmon reads both streams in no order
+    script = f"for n in 1 2 3; do echo line $n; done; {wait}; echo wrong >&2; exec sleep 1000"
     fleet(
         "run",
         "-d",
@@ -269,7 +270,9 @@ def test_logs_are_as_dockers(fleet: Fleet, name: str) -> None:
         "-c",
         script,
     )
-    fleet.until(lambda: "wrong" in fleet.run("logs", name).err, "it has written")
+    fleet.until(lambda: "line 3" in fleet.run("logs", name).out, "it has written")
+    fleet("exec", name, "touch", "/go")
+    fleet.until(lambda: "wrong" in fleet.run("logs", name).err, "it has written more")
     done = fleet.run("logs", name)
     assert (done.out, done.err) == ("line 1\nline 2\nline 3\n", "wrong\n")
     assert fleet.run("logs", "--tail", "2", name).out == "line 3\n"
@@ -277,7 +280,7 @@ def test_logs_are_as_dockers(fleet: Fleet, name: str) -> None:
     with typed(fleet, "logs", "-f", name) as shown:
         shown.until("line 3")
         shown.type("\x03")
-        assert shown.code() == 130
+        assert shown.ended() == 130
 
 
 def test_a_port_of_a_foreign_process_is_refused_with_its_holder(fleet: Fleet, name: str) -> None:
@@ -320,7 +323,7 @@ def test_stopped_containers_are_pruned(fleet: Fleet, name: str) -> None:
         asked.until(r"continue\? \[y/N\]: ")
         asked.type("y\n")
         asked.until("Deleted Containers:")
-        assert asked.code() == 0
+        assert asked.ended() == 0
     assert names(fleet, "-a") == []
 
 
@@ -459,6 +462,8 @@ def test_others_find_a_container_by_its_name(fleet: Fleet, name: str) -> None:
     fleet(
         "run", "-d", "--name", name, "--network", "app", "--network-alias", f"{name}-alias", IMAGE
     )
+    own = ("exec", name, "wget", "-qO-", "http://localhost/healthy")
+    fleet.until(lambda: fleet.run(*own).code == 0, "it listens")
     for known in (name, f"{name}-alias"):
         line = (
             "--network",

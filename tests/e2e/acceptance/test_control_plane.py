@@ -1,17 +1,18 @@
 """Containers do not reach the control plane, unless their service may call the fleet's API."""
 
 from pyswarm_core.limits import AGENT_METRICS_PORT, API_PORT, CONTROLLER_METRICS_PORT
+from pyswarm_core.registry.limits import REGISTRY_PORT
 from tests.e2e.acceptance.fleet import IMAGE, Fleet
 from tests.e2e.acceptance.web import attempt, reached
 from tests.fixtures.netns import inside
 
 HOSTS = ("10.99.0.1", "10.99.0.2", "10.99.0.3")
-CONTROLLER, REGISTRY = "10.99.0.1", "10.99.0.250"
+CONTROLLER = "10.99.0.1"
 BRIDGE_GATEWAY = "10.127.0.1"
 CLOSED = (
     (CONTROLLER, API_PORT),
     (CONTROLLER, CONTROLLER_METRICS_PORT),
-    (REGISTRY, 5000),
+    (CONTROLLER, REGISTRY_PORT),
     *((address, AGENT_METRICS_PORT) for address in HOSTS),
 )
 
@@ -77,11 +78,11 @@ def test_a_service_with_allow_fleet_api_reaches_the_api_alone(fleet: Fleet, serv
 def test_a_published_port_of_the_same_number_stays_open(fleet: Fleet, service: str) -> None:
     fleet(
         *("service", "create", "--name", service, "--mode", "global", "--network", "app"),
-        *("-p", f"{API_PORT + 1}:80", "-p", f"published={AGENT_METRICS_PORT + 1},target=80"),
+        *("-p", f"{API_PORT + 3}:80", "-p", f"published={AGENT_METRICS_PORT + 1},target=80"),
         *("-p", f"published={AGENT_METRICS_PORT},target=80,mode=host", IMAGE),
     )
     for number, task in enumerate(sorted(fleet.running(service), key=lambda t: t["Node"]), 1):
         reached(fleet, task["ID"], f"10.99.0.{number}", AGENT_METRICS_PORT)
         reached(fleet, task["ID"], gateway(fleet, task["ID"]), AGENT_METRICS_PORT)
         for address in HOSTS:
-            reached(fleet, task["ID"], address, API_PORT + 1)
+            reached(fleet, task["ID"], address, API_PORT + 3)

@@ -3,7 +3,7 @@
 import json
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -76,7 +76,7 @@ def recorded(status: int) -> bytes:
     server.start()
     said, answer = b"", http2.Answer()
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             connection.sendall(http2.request("localhost", ""))
             while answer.status is None:
                 found = connection.recv(http2.FRAME_MAX)
@@ -88,9 +88,13 @@ def recorded(status: int) -> bytes:
     return said
 
 
-def create(fleet: Fleet, service: str, *command: str) -> None:
+PATIENTLY = ("--health-start-period", "10m", "--health-start-interval", "200ms")
+
+
+def create(fleet: Fleet, service: str, *command: str, flags: Sequence[str] = ()) -> None:
     fleet(
         "service", "create", "-d", "--name", service, "--network", "app", "--restart-delay", "1h",
+        *flags,
         "--stop-grace-period", "1s", "--entrypoint", "sh", CHECKED, "-c", *command,
     )  # fmt: skip
 
@@ -98,8 +102,11 @@ def create(fleet: Fleet, service: str, *command: str) -> None:
 def test_a_task_runs_once_it_is_healthy_and_fails_once_it_is_not(
     fleet: Fleet, service: str
 ) -> None:
-    create(fleet, service, "sleep 1; touch /tmp/well; exec sleep 1000")
+    create(fleet, service, "exec sleep 1000", flags=PATIENTLY)
     fleet.until(lambda: fleet.tasks(service)[0]["CurrentState"].startswith("Starting"), "it starts")
+    starting = fleet.tasks(service)[0]["ID"]
+    well = ("touch", "/tmp/well")
+    fleet.until(lambda: fleet.contained(starting, *well).code == 0, "its container runs")
     fleet.until(lambda: fleet.running(service), "it is healthy")
     (task,) = fleet.running(service)
     assert fleet.task(task["ID"])["Status"]["Message"] == "started"
@@ -250,7 +257,8 @@ def message_of(fleet: Fleet, task: str) -> str:
 
 
 def test_results_signals_and_stops_come_from_the_tasks_host(fleet: Fleet, service: str) -> None:
-    trapped = "trap 'touch /tmp/hup' HUP; trap 'exit 3' TERM; while :; do sleep 0.1; done"
+    traps = "trap 'touch /tmp/hup' HUP; trap 'exit 3' TERM; touch /tmp/traps"
+    trapped = f"{traps}; while :; do sleep 0.1; done"
     fleet(
         "service", "create", "--name", service, "--network", "app", "--restart-delay", "1h",
         "--health-cmd", "echo fine", *FAST, "--entrypoint", "sh", IMAGE, "-c", trapped,
@@ -259,6 +267,8 @@ def test_results_signals_and_stops_come_from_the_tasks_host(fleet: Fleet, servic
     shown = fleet.task(task["ID"])["Status"]["Health"]
     assert (shown["Status"], shown["FailingStreak"]) == ("healthy", 0)
     assert {(one["ExitCode"], one["Output"]) for one in shown["Log"]} == {(0, "fine")}
+    set_up = ("test", "-e", "/tmp/traps")
+    fleet.until(lambda: fleet.contained(task["ID"], *set_up).code == 0, "it traps both")
     fleet("task", "signal", "-s", "HUP", task["ID"])
     heard = ("test", "-e", "/tmp/hup")
     fleet.until(lambda: fleet.contained(task["ID"], *heard).code == 0, "it has the signal")

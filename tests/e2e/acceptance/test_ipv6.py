@@ -57,7 +57,7 @@ def test_a_services_name_leads_to_every_replica_by_ipv6(
     assert network["Services"][service]["VIPv6"] == vip6
     own = addresses(fleet, caller)[1]
     url = f"http://[{vip6}]{PAGE}"
-    script = f"for i in $(seq 30); do timeout 3 wget -q -O - '{url}' || exit 1; done"
+    script = f"for i in $(seq 30); do timeout 30 wget -q -O - '{url}' || exit 1; done"
     done = fleet.contained(caller, "/bin/sh", "-c", f"PATH=/bin; {script}")
     assert done.code == 0, done.err
     said = [line.split() for line in done.out.splitlines()]

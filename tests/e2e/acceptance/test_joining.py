@@ -144,7 +144,7 @@ def serve_registry(stack: ExitStack, netns: str, home: Path) -> None:
     process = subprocess.Popen([*enter, binary, "serve", str(home / "registry.json")])
     stack.callback(process.wait)
     stack.callback(process.kill)
-    subprocess.run([ROOT / "examples/web/context", home / "image"], check=True, timeout=30)
+    subprocess.run([ROOT / "examples/web/context", home / "image"], check=True, timeout=120)
     storage = ["--root", str(home / "b"), "--runroot", str(home / "br")]
     buildah = ["nsenter", f"--net=/run/netns/{netns}", "buildah", *storage]
     build = [

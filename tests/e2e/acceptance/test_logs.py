@@ -1,5 +1,7 @@
 """Logs of a container that talks a lot, across rotations and deaths."""
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -77,9 +79,15 @@ def test_the_last_lines_may_lie_in_several_files(fleet: Fleet, talker: str, coun
 
 
 def test_since_is_found_in_an_older_file(fleet: Fleet, talker: str) -> None:
-    stamped = fleet("service", "logs", "--raw", "-t", talker).splitlines()
-    start, _, _ = stamped[len(stamped) // 2].partition(" ")
-    later = fleet("service", "logs", "--raw", "-t", "--since", start, talker).splitlines()
+    (task,) = fleet.running(talker)
+    shell = fleet.pid(task["ID"])
+    os.kill(shell, signal.SIGSTOP)  # else a rotation could drop what was read first
+    try:
+        stamped = fleet("service", "logs", "--raw", "-t", talker).splitlines()
+        start, _, _ = stamped[len(stamped) // 2].partition(" ")
+        later = fleet("service", "logs", "--raw", "-t", "--since", start, talker).splitlines()
+    finally:
+        os.kill(shell, signal.SIGCONT)
     expected = [line for line in stamped if line.partition(" ")[0] >= start]
     assert later[: len(expected)] == expected
     numbers([line.partition(" ")[2] for line in later])

@@ -1,4 +1,4 @@
-"""A service of five hundred replicas: its names, its rules, its connections."""
+"""A service of many replicas: its names, its rules, its connections."""
 
 import json
 from collections.abc import Iterator
@@ -10,12 +10,11 @@ import pytest
 
 from tests.e2e.acceptance.fleet import IMAGE, Fleet
 from tests.e2e.acceptance.rules import behind, vip_of
-from tests.e2e.acceptance.web import ask_from
+from tests.e2e.acceptance.web import LATE_S, ask_from
 from tests.fixtures.netns import inside
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.slow
 
-COUNT = 500
 RESOLVER = "127.0.0.11"
 
 
@@ -32,7 +31,7 @@ def asked(fleet: Fleet, client: str, name: str, *, tcp: bool) -> tuple[set[str],
     """The addresses of a name, and whether the answer was cut short."""
     way = dns.query.tcp if tcp else dns.query.udp
     question = dns.message.make_query(name, "A", use_edns=False)
-    answer = inside(fleet.netns(client), lambda: way(question, RESOLVER, timeout=5))
+    answer = inside(fleet.netns(client), lambda: way(question, RESOLVER, timeout=LATE_S))
     found = {str(item) for records in answer.answer for item in records}
     return found, bool(answer.flags & dns.flags.TC)
 
@@ -46,11 +45,12 @@ def addresses(fleet: Fleet, service: str) -> set[str]:
     return found
 
 
-def test_a_service_of_five_hundred_backends(fleet: Fleet, service: str, client: str) -> None:
-    many = ("--replicas", str(COUNT), "--network", "app")
+@pytest.mark.parametrize("count", [120, pytest.param(500, marks=pytest.mark.nightly)])
+def test_a_service_of_many_backends(fleet: Fleet, service: str, client: str, count: int) -> None:
+    many = ("--replicas", str(count), "--network", "app")
     fleet("service", "create", "--name", service, *many, IMAGE)
     names, vip, everybody = f"tasks.{service}.", vip_of(fleet, service), addresses(fleet, service)
-    assert len(everybody) == COUNT
+    assert len(everybody) == count
     fleet.until(
         lambda: asked(fleet, client, names, tcp=True) == (everybody, False), "all are named by TCP"
     )
@@ -67,8 +67,8 @@ def test_a_service_of_five_hundred_backends(fleet: Fleet, service: str, client: 
     assert all(found)
     met = {answer.addresses[0] for answer in found if answer}
     assert met <= everybody
-    # Of 500 backends 100 draws meet 91, give or take 3.
-    assert len(met) > 70
+    # 100 draws meet 91 of 500 backends and 68 of 120, give or take 4.
+    assert len(met) > 50
 
     fleet("service", "scale", f"{service}=1")
     (left,) = addresses(fleet, service)

@@ -64,7 +64,7 @@ def prometheus(fleet: Fleet, folder: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def query(fleet: Fleet, expression: str) -> dict[str, float]:

@@ -43,6 +43,7 @@ def web(fleet: Fleet, other: str, service: str) -> Iterator[str]:
 @contextmanager
 def running(fleet: Fleet, name: str, *flags: str) -> Iterator[str]:
     fleet("run", "-d", "--name", name, *flags, IMAGE)
+    fleet.until(lambda: asks(fleet, name, "localhost"), "it listens")
     try:
         yield name
     finally:
@@ -70,9 +71,9 @@ def identity(fleet: Fleet, name: str) -> str:
     return fleet("inspect", "-f", "{{.State.Pid}} {{.State.StartedAt}}", name)
 
 
-def asks(fleet: Fleet, name: str, whom: str) -> bool:
-    """Whether the web server of that name answers the container at once."""
-    script = f"timeout 5 wget -q -O - http://{whom}/healthy"
+def asks(fleet: Fleet, name: str, whom: str, timeout_s: int = 30) -> bool:
+    """Whether the web server of that name answers the container."""
+    script = f"timeout {timeout_s} wget -q -O - http://{whom}/healthy"
     return fleet.run("exec", name, "sh", "-c", script).code == 0
 
 
@@ -80,7 +81,7 @@ def test_a_running_container_joins_and_leaves_a_network_without_a_restart(
     fleet: Fleet, web: str, other: str
 ) -> None:
     with running(fleet, f"{web}-db", "--network", other) as db:
-        assert not asks(fleet, web, db)
+        assert not asks(fleet, web, db, 3)
         before = identity(fleet, web)
         assert fleet("network", "connect", "--alias", "front", other, web) == ""
         assert asks(fleet, web, db)
@@ -95,8 +96,8 @@ def test_a_running_container_joins_and_leaves_a_network_without_a_restart(
         fleet("network", "disconnect", other, web)
         assert interfaces(fleet, web) == ["eth0"]
         assert list(networks(fleet, web)) == ["app"]
-        assert not asks(fleet, web, db)
-        assert not asks(fleet, db, "front")
+        assert not asks(fleet, web, db, 3)
+        assert not asks(fleet, db, "front", 3)
         assert identity(fleet, web) == before
 
 
@@ -133,7 +134,7 @@ def test_a_container_of_no_network_joins_one_and_leaves_bridge(
         fleet("network", "disconnect", other, web)
         assert interfaces(fleet, web) == []
         assert networks(fleet, web) == {"none": ""}
-        assert not asks(fleet, db, web)
+        assert not asks(fleet, db, web, 3)
         fleet("network", "connect", "bridge", web)
         fleet("network", "connect", other, web)
         assert interfaces(fleet, web) == ["eth0", "eth1"]

@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.acceptance.fleet import IMAGE, PYSWARM, Fleet
 from tests.e2e.acceptance.web import PAGE
-from tests.fixtures.typed import Typed
+from tests.fixtures.terminal import Terminal
 
 PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
 
@@ -190,16 +190,16 @@ def test_unused_networks_are_pruned(fleet: Fleet, service: str, network: str) ->
     assert fleet("network", "prune", "-f", *labelled, "--filter", "label!=keep") == ""
     assert fleet("network", "prune", "-f", *labelled, "--filter", "until=1h") == ""
     words = [str(PYSWARM), "network", "prune", *labelled]
-    with Typed(words, fleet.environment, columns=120) as asked:
+    with Terminal(words, fleet.environment, columns=120) as asked:
         asked.until("WARNING! This will remove all custom networks not used by at least one")
         asked.until(r"continue\? \[y/N\]: ")
         asked.type("n\n")
-        assert asked.code() == 0
-    with Typed(words, fleet.environment, columns=120) as asked:
+        assert asked.ended() == 0
+    with Terminal(words, fleet.environment, columns=120) as asked:
         asked.until(r"continue\? \[y/N\]: ")
         asked.type("y\n")
         asked.until(f"Deleted Networks:\r\n{unused}\r\n")
-        assert asked.code() == 0
+        assert asked.ended() == 0
     fleet("stop", f"{service}-db")
     assert fleet("network", "prune", "-f", *labelled) == ""
     assert fleet("network", "ls", "-f", f"label={label}", "--format", "{{.Name}}") == network

@@ -136,8 +136,8 @@ def test_a_host_without_power_beyond_its_certificate_s_end_renews_it_by_its_key(
 ) -> None:
     others = ("host1", "host3")
     began = {host: _sessions(fleet, host) for host in others}
-    fleet("swarm", "update", "--cert-expiry", "10s")
-    fleet("swarm", "ca", "--rotate", "-q")  # every host has a certificate of ten seconds now
+    fleet("swarm", "update", "--cert-expiry", "20s")
+    fleet("swarm", "ca", "--rotate", "-q")  # every host has a certificate of twenty seconds now
     fleet("playground", "kill", "host2")
     before, former = _identity(fleet, "host2"), _certificate(fleet, "host2")
     fleet.until(

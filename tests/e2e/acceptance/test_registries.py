@@ -5,11 +5,14 @@ import shutil
 import sys
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
 
+from cli.client import Client
+from cli.registry.opening import opened
+from pyswarm_core.docker.reference import parse_reference
 from tests.e2e.acceptance.fleet import IMAGE, Fleet, playground
 
 pytestmark = pytest.mark.slow
@@ -65,16 +68,32 @@ def offer(fleet: Fleet, name: str, convert: str = "") -> str:
     `convert`: as a manifest of that kind, with another digest.
     """
     reference = f"{UNDERLAY}:{PORT}/{name}"
+    folder = fleet.home / "offered"
+    if not folder.exists():
+        _copied(fleet, folder)
     enter = f"--net=/run/netns/{fleet.name}-lan"
     copy = ["nsenter", enter, "skopeo", "--insecure-policy", "copy", "--quiet"]
     copy += ["--format", convert] if convert else []
-    plain = ["--src-tls-verify=false", "--dest-tls-verify=false", "--dest-creds", f"ann:{PASSWORD}"]
-    source = f"docker://{UNDERLAY}:5000/library/{IMAGE}"
+    plain = ["--dest-tls-verify=false", "--dest-creds", f"ann:{PASSWORD}"]
+    target = f"docker://{reference}"
     fleet.until(
-        lambda: fleet.on_machine([*copy, *plain, source, f"docker://{reference}"]).code == 0,
+        lambda: fleet.on_machine([*copy, *plain, f"dir:{folder}", target]).code == 0,
         f"{reference} is offered",
     )
     return reference
+
+
+def _copied(fleet: Fleet, folder: Path) -> None:
+    """Copy web:1 from the fleet's registry into a folder."""
+    with (
+        Client(f"unix://{fleet.run_dir}/pyswarm.sock") as client,
+        opened(client, write=False) as registry,
+    ):
+        copy = ["skopeo", "--insecure-policy", "copy", "--quiet", "--src-tls-verify=false"]
+        source = f"docker://{registry.reference(parse_reference(IMAGE))}"
+        login = ["--src-authfile", str(registry.authfile)]
+        done = fleet.on_machine([*copy, *login, source, f"dir:{folder}"])
+        assert done.code == 0, done.err
 
 
 def log_in(home: Path, password: str) -> None:
@@ -151,7 +170,7 @@ def places_of(fleet: Fleet, service: str, password: str) -> list[str]:
     hidden = [password, raw.hex(), b64encode(f"ann:{password}".encode()).decode()]
     hidden += [b64encode(b" " * shift + raw)[4:-4].decode() for shift in range(3)]
     tasks = [task["ID"] for task in fleet.tasks(service)]
-    told = {
+    shown = {
         "service inspect": fleet("service", "inspect", service),
         "service inspect --pretty": fleet("service", "inspect", "--pretty", service),
         "service ps": fleet("service", "ps", "--no-trunc", service),
@@ -159,15 +178,17 @@ def places_of(fleet: Fleet, service: str, password: str) -> list[str]:
         "events": fleet("events", "--since", "1h", "--until", "0s"),
         "why": fleet("why", service),
     }
-    for path in (*fleet.run_dir.rglob("*.log"), *fleet.state_dir.rglob("*")):
-        if path.is_file():  # agents' records, etcd's data
-            told[str(path)] = path.read_bytes().decode(errors="replace")
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            told[str(path)] = path.read_bytes().decode(errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return [place for place, text in told.items() if any(word in text for word in hidden)]
+    told = [(name, text.encode()) for name, text in shown.items()]
+    words = [word.encode() for word in hidden]
+    found = [name for name, text in told if any(word in text for word in words)]
+    # Agents' records, etcd's data, command lines.
+    files = (*fleet.run_dir.rglob("*.log"), *fleet.state_dir.rglob("*"))
+    for path in (*files, *Path("/proc").glob("[0-9]*/cmdline")):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            text = path.read_bytes() if path.is_file() else b""
+            if any(word in text for word in words):
+                found.append(str(path))
+    return found
 
 
 def test_a_tag_that_moved_changes_no_service_until_it_is_updated(

@@ -172,8 +172,8 @@ def test_events_tell_what_happened(fleet: Fleet, service: str) -> None:
 
 def test_images_are_listed_on_the_hosts_that_have_them(fleet: Fleet, service: str) -> None:
     fleet("service", "create", "--name", service, "--mode", "global", IMAGE)
-    hosts = {row["Node"] for row in fleet.rows("image", "ls")}
-    assert hosts == {"host1", "host2", "host3"}
+    places = {one for row in fleet.rows("image", "ls") for one in row["Nodes"].split(", ")}
+    assert places == {"host1", "host2", "host3", "registry"}
     assert len(fleet.tasks(service, RUNNING)) == 3
 
 

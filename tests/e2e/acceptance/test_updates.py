@@ -2,6 +2,8 @@
 
 import pytest
 
+from pyswarm_core.clock import seconds
+from pyswarm_core.limits import BARRIER_MAX
 from tests.e2e.acceptance.fleet import IMAGE, RUNNING, Fleet
 from tests.e2e.acceptance.rollouts import (
     BROKEN,
@@ -14,7 +16,6 @@ from tests.e2e.acceptance.rollouts import (
     templates,
     unfinished,
 )
-from tests.e2e.acceptance.web import LATE_S
 
 pytestmark = pytest.mark.slow
 
@@ -207,6 +208,6 @@ def test_a_service_with_an_update_to_an_unreachable_image_is_removed_at_once(
     image = "10.99.0.77:5000/nowhere:1"
     fleet("service", "update", "-d", "--no-resolve-image", "--image", image, service)
     fleet.until(lambda: unfinished(fleet, service), "a new task tries to pull")
-    ends_within(fleet, 8 * LATE_S, "service", "rm", service)
+    ends_within(fleet, seconds(BARRIER_MAX) - 2, "service", "rm", service)
     assert not fleet.rows("service", "ls")
     assert not fleet.run("service", "ps", service, "--filter", RUNNING).out

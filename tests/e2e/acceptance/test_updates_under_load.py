@@ -1,21 +1,18 @@
 """No request fails while versions are replaced, good ones and bad ones, nor when leaders die."""
 
-import signal
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
-from bench import deploys, wrk
+from bench import deploys
 from tests.e2e.acceptance.fleet import Fleet
 from tests.e2e.acceptance.rollouts import CONVERGENCE_FAILED, QUICK, ids, reaches, status
-from tests.e2e.acceptance.web import fetch
+from tests.e2e.acceptance.web import fetch, loaded
 
 pytestmark = pytest.mark.slow
 
-HOSTS = ("10.99.0.1", "10.99.0.2", "10.99.0.3")
 PORT = 18980
+URLS = [f"http://10.99.0.{number}:{PORT}/index.html" for number in (1, 2, 3)]
 IMAGE = "load:1"
 CHECKED = (
     *("--health-http", "80/index.html", "--health-interval", "1s", "--health-retries", "2"),
@@ -38,31 +35,9 @@ def service(fleet: Fleet) -> Iterator[str]:
     """A web server on every host's port."""
     words = ("service", "create", "-q", "--name", "web", "--replicas", "4", "--network", "app")
     fleet(*words, "-p", f"{PORT}:80", *QUICK, *CHECKED, IMAGE)
-    urls = [f"http://{host}:{PORT}/index.html" for host in HOSTS]
-    fleet.until(lambda: all(fetch(fleet, "lan", url) for url in urls), "all hosts answer")
+    fleet.until(lambda: all(fetch(fleet, "lan", url) for url in URLS), "all hosts answer")
     yield "web"
     fleet("service", "rm", "web")
-
-
-@contextmanager
-def _load(fleet: Fleet) -> Iterator[None]:
-    """Send requests to every host all the time, each on a connection of its own; none may fail."""
-    enter = ["nsenter", f"--net={fleet.netns('lan')}", "wrk", "-t", "1", "-c", "2", "-d", "3600"]
-    words = [*enter, "--timeout", "30s", "-H", "Connection: close"]
-    clients = [
-        subprocess.Popen([*words, f"http://{host}:{PORT}/index.html"], stdout=subprocess.PIPE)
-        for host in HOSTS
-    ]
-    try:
-        yield
-    finally:
-        for client in clients:
-            client.send_signal(signal.SIGINT)
-        said = [client.communicate()[0].decode() for client in clients]
-    for text in said:
-        counts = wrk.parse(text)
-        assert counts.answered > 0
-        assert counts.failed == 0, wrk.summary(counts)
 
 
 @pytest.mark.parametrize("order", ["stop-first", "start-first"])
@@ -70,7 +45,7 @@ def test_no_request_fails_during_an_update_with_a_health_check(
     fleet: Fleet, service: str, order: str
 ) -> None:
     before = ids(fleet, service)
-    with _load(fleet):
+    with loaded(fleet, URLS):
         words = ("--update-order", order, "--update-parallelism", "2", "--env-add", f"A={order}")
         fleet("service", "update", "-q", *words, service)
     assert len(ids(fleet, service)) == 4
@@ -82,7 +57,7 @@ def test_a_version_that_never_becomes_healthy_rolls_back_and_no_request_fails(
     fleet: Fleet, service: str, order: str
 ) -> None:
     before = ids(fleet, service)
-    with _load(fleet):
+    with loaded(fleet, URLS):
         words = ("--update-order", order, "--update-failure-action", "rollback", *BAD)
         done = fleet.run("service", "update", *words, service)
         assert done.code == CONVERGENCE_FAILED, done
@@ -96,7 +71,7 @@ def test_an_update_goes_on_under_the_next_leader_and_no_request_fails(
     fleet: Fleet, service: str
 ) -> None:
     before = set(ids(fleet, service))
-    with _load(fleet):
+    with loaded(fleet, URLS):
         fleet("service", "update", "-d", "--env-add", "A=1", service)
         for replaced in (1, 2):
             fleet.until(

@@ -1,9 +1,11 @@
 """What the example image answers: who it is, where, and whom it saw."""
 
 import os
+import signal
 import socket
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPException
@@ -12,13 +14,15 @@ from urllib.request import ProxyHandler, build_opener
 
 import msgspec
 
+from bench import wrk
 from pyswarm_core.limits import AGENT_METRICS_PORT
 from tests.e2e.acceptance.fleet import Fleet
 from tests.fixtures.netns import inside
 
 PAGE = "/cgi-bin/index.cgi"
 TIMEOUT_S = 3.0
-LATE_S = TIMEOUT_S * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
+"""Of one of several attempts."""
+LATE_S = 10.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
 """When a request that must be answered counts as lost."""
 
 
@@ -43,7 +47,7 @@ def read(page: str) -> Answer | None:
 def ask(fleet: Fleet, task_id: str, host: str, port: int = 80) -> Answer | None:
     """Ask as a program in the task's container does: by name or address."""
     url = f"http://{host}:{port}{PAGE}"
-    wget = ("/bin/timeout", "3", "/bin/wget", "-q", "-O", "-", url)
+    wget = ("/bin/timeout", f"{LATE_S:.0f}", "/bin/wget", "-q", "-O", "-", url)
     done = fleet.contained(task_id, *wget)
     return None if done.code else read(done.out)
 
@@ -162,7 +166,7 @@ def metrics(fleet: Fleet, address: str, port: int) -> str:
     """What a daemon measures, read from a machine that is none of the hosts; "" if nothing."""
     scraper = fleet.scraper
     try:
-        return inside(fleet.netns("lan"), lambda: scraper.fetch(address, port, TIMEOUT_S))
+        return inside(fleet.netns("lan"), lambda: scraper.fetch(address, port, LATE_S))
     except (OSError, HTTPException):
         return ""
 
@@ -190,3 +194,21 @@ def page_at(fleet: Fleet, place: str, url: str, timeout_s: float) -> str:
 
 
 _open = build_opener(ProxyHandler({})).open
+
+
+@contextmanager
+def loaded(fleet: Fleet, urls: Sequence[str]) -> Iterator[None]:
+    """Request every URL all the time, each time on a connection of its own; none may fail."""
+    enter = ["nsenter", f"--net={fleet.netns('lan')}", "wrk", "-t", "1", "-c", "2", "-d", "3600"]
+    words = [*enter, "--timeout", "30s", "-H", "Connection: close"]
+    clients = [subprocess.Popen([*words, url], stdout=subprocess.PIPE) for url in urls]
+    try:
+        yield
+    finally:
+        for client in clients:
+            client.send_signal(signal.SIGINT)
+        said = [client.communicate()[0].decode() for client in clients]
+    for text in said:
+        counts = wrk.parse(text)
+        assert counts.answered > 0
+        assert counts.failed == 0, wrk.summary(counts)

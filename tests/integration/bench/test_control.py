@@ -11,7 +11,7 @@ def test_there_are_such_benchmarks() -> None:
     assert "control_slices" in CONTROL
 
 
-@pytest.mark.timeout(300)  # one of them starts six programs, twice
+@pytest.mark.timeout(900)  # one of them starts six programs, twice
 @pytest.mark.parametrize("name", CONTROL)
 def test_it_measures_something(name: str) -> None:
     figures = list(run(CONTROL[name], quick=True))

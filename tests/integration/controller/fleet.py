@@ -6,7 +6,6 @@ Agents here run nothing: they take every assigned task through its states at onc
 
 import asyncio
 import os
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -39,9 +38,10 @@ from pyswarm_core.indexes.columns import pack_statuses, unpack_ids
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import NO_DETAIL, TaskStatus
 from pyswarm_core.states import TaskState
+from tests.fixtures.ports import free_port
 
 HEARTBEAT = 100 * MILLISECOND
-WAIT_S = 15.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
+WAIT_S = 50.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
 
 AgentMessage = dispatcher_pb2.AgentMessage
 ControllerMessage = dispatcher_pb2.ControllerMessage
@@ -61,14 +61,6 @@ def config(folder: Path, name: str = "one") -> Config:
         metrics_addr="",
         cluster=ClusterOptions(heartbeat_period=HEARTBEAT),
     )
-
-
-def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def second(first: Config, folder: Path) -> Config:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,19 @@ from controller.grpc.calls import ErrorsToStatus
 from controller.grpc.control import Control
 from controller.grpc.dispatcher import Dispatcher
 from controller.grpc.health import Health
+from controller.grpc.listening import add_socket
+from controller.grpc.peers import sockets_of
 from controller.identity import ca
 from controller.identity.caller import CONTROLLER
 from controller.identity.cluster import first_cluster, root_digest
 from controller.leader.election import Term
 from controller.leader.leadership import Mutation
-from controller.leader.loop import Loop, Tools
+from controller.leader.loop import Loop
 from controller.leader.persistence.loading import load
 from controller.leader.persistence.saving import Saver
+from controller.leader.tools import Tools
 from controller.metrics import Metrics
+from controller.registry.registry import FleetRegistry, NoRegistry
 from controller.store.base import Put, Txn
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
@@ -61,8 +65,9 @@ class Identified:
     controller = "c1"
     leader = "192.0.2.1:2377"
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.clock = SystemClock()
+        self.registry: FleetRegistry | NoRegistry = NoRegistry()
         self.cluster = first_cluster(FLEET, "j" * 25, self.clock.now())
         self.ca = Pki(self.cluster)
         self.guest = self.ca.guest()
@@ -70,12 +75,15 @@ class Identified:
         self.loop: Loop | None = None
         self.leads = True
         self.renewed: dict[str, Instant] = {}
+        self.socket = f"unix:{folder}/api.sock"
         self.authentication = Authentication(
-            self, self.clock, lambda node: self.renewed.get(node.id, Instant(0))
+            self,
+            self.clock,
+            lambda node: self.renewed.get(node.id, Instant(0)),
+            sockets_of([self.socket]),
         )
         self.admission = Admission()
         self.port = 0
-        self.socket = ""
 
     def current(self) -> Loop:
         if self.loop is None or not self.leads:
@@ -139,7 +147,7 @@ class Identified:
         self.loop = Loop(await load(store, KEYS, envelope, lambda: self.cluster, now), tools)
         return group.create_task(self.loop.run())
 
-    async def _serve(self, folder: Path) -> grpc.aio.Server:
+    async def _serve(self) -> grpc.aio.Server:
         interceptors = (
             ErrorsToStatus(self.ids),
             self.authentication,
@@ -149,25 +157,28 @@ class Identified:
         )
         server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
         facts = ControllerFacts(version="1.2.3", store="none", join_addr=self.leader)
-        control = Control(self, self.clock, facts, list, FixedAutolock())
+        control = Control(self, self.clock, facts, list, FixedAutolock(), registry=self.registry)
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
         dispatcher = Dispatcher(self, self.clock, self.admission.strangers)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
         Health().add_to(server)
         self.port = server.add_secure_port("127.0.0.1:0", self.ca.server())
-        self.socket = f"unix:{folder}/api.sock"
-        server.add_insecure_port(self.socket)
+        add_socket(server, self.socket)
         await server.start()
         return server
 
 
 @asynccontextmanager
-async def identified(folder: Path) -> AsyncIterator[Identified]:
-    """A controller with identity until the block is left."""
-    found = Identified()
+async def identified(
+    folder: Path, registry: Callable[[Identified], FleetRegistry] | None = None
+) -> AsyncIterator[Identified]:
+    """A controller with identity until the block is left; with the registry that this makes."""
+    found = Identified(folder)
+    if registry is not None:
+        found.registry = registry(found)
     async with asyncio.TaskGroup() as group:
         leading = await found._lead(group)
-        server = await found._serve(folder)
+        server = await found._serve()
         try:
             yield found
         finally:

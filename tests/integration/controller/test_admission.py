@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,16 @@ from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.credentials import channel
 from pyswarm_core.aio.system import SteadyClock
-from pyswarm_core.api.v1 import control_pb2, control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
+from pyswarm_core.api.v1 import (
+    control_pb2,
+    control_pb2_grpc,
+    dispatcher_pb2,
+    dispatcher_pb2_grpc,
+    specs_pb2,
+)
 from pyswarm_core.ids import short
 from pyswarm_core.limits import REQUEST_BYTES_MAX
+from pyswarm_core.payloads.limits import CONFIG_BYTES_MAX, PAYLOAD_REQUEST_BYTES_MAX
 from tests.fixtures.identity import Pki
 from tests.integration.controller.fleet import agents_of, config, leading, serving, until
 
@@ -128,7 +135,8 @@ async def test_a_guest_and_a_wrong_token_wait_in_no_line(
     async with _come(controller, settings) as connection:
         stub: Any = dispatcher_pb2_grpc.DispatcherStub(connection)
         call = stub.Session(None)
-        await call.write(dispatcher_pb2.AgentMessage(hello=dispatcher_pb2.Hello()))
+        with suppress(grpc.RpcError):  # it may be refused by now
+            await call.write(dispatcher_pb2.AgentMessage(hello=dispatcher_pb2.Hello()))
         assert await call.code() is grpc.StatusCode.PERMISSION_DENIED
         join = stub.Join(dispatcher_pb2.JoinRequest(token="guess"))
         assert await join.code() is grpc.StatusCode.PERMISSION_DENIED
@@ -177,3 +185,18 @@ async def test_a_request_that_is_too_large_is_not_decoded(
         code, details = await _answer(stub.GetService(request))
         assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert "is too large: expected at most 512" in details
+
+
+async def test_a_request_with_data_may_be_as_large_as_a_config(
+    controller: Controller, settings: Config
+) -> None:
+    async with _dial(settings) as connection:
+        stub: Any = control_pb2_grpc.ControlStub(connection)
+        spec = specs_pb2.PayloadSpec(name="large")
+        request = control_pb2.CreatePayloadRequest(spec=spec, data=bytes(CONFIG_BYTES_MAX - 1))
+        made = await stub.CreateConfig(request)
+        assert len(made.value) > len(request.data)
+        request.data = bytes(PAYLOAD_REQUEST_BYTES_MAX)
+        code, details = await _answer(stub.CreateConfig(request))
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "is too large: expected at most 1.25" in details

@@ -19,6 +19,7 @@ from controller.store.etcd_endpoints import EtcdSettings
 from pyswarm_core.api.v1 import control_pb2, specs_pb2
 from pyswarm_core.clock import Instant
 from pyswarm_core.keys import Keys
+from pyswarm_core.kinds import SECRET
 from pyswarm_core.objects import Cluster
 from tests.fixtures.etcd import EtcdProcess
 from tests.integration.controller.fleet import config, leading, serving, until, user, web
@@ -26,6 +27,7 @@ from tests.integration.controller.test_killed import ControllerProcess, api, joi
 
 UNUSED = "encryption.former_keys_unused"
 PASSWORD = "hidden-pass-7c1f0e93"
+HIDDEN = "hidden-secret-51d20ac8"
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +72,14 @@ async def test_nothing_sensitive_is_in_etcd(tmp_path: Path, etcd: EtcdProcess) -
             await stub.UpdateService(update)
             spec = specs_pb2.NetworkSpec(name="closed", driver="overlay", encrypted=True)
             await stub.CreateNetwork(control_pb2.CreateNetworkRequest(spec=spec))
+            payload = specs_pb2.PayloadSpec(name="db")
+            data = HIDDEN.encode()
+            await stub.CreateSecret(control_pb2.CreatePayloadRequest(spec=payload, data=data))
             loop = controller.current()
             await until(lambda: loop.state.cluster.encryption_keys, "there is a key")
             await loop.wait_saved()
             cluster, services = loop.state.cluster, loop.state.services
-        secrets = [PASSWORD.encode(), cluster.worker_token.encode()]
+        secrets = [PASSWORD.encode(), HIDDEN.encode(), cluster.worker_token.encode()]
         secrets += [key.secret for key in cluster.encryption_keys]
         values = (await store.read(Keys().root)).items
         assert not found_in(b"\n".join(item.value for item in values), secrets)
@@ -87,6 +92,8 @@ async def test_nothing_sensitive_is_in_etcd(tmp_path: Path, etcd: EtcdProcess) -
         (service,) = loaded.state.services.values()
         assert service.registry_login is not None
         assert service.registry_login.password == PASSWORD
+        (secret,) = loaded.state.of(SECRET).values()
+        assert secret.data == HIDDEN.encode()
 
 
 def started(folder: Path, etcd: EtcdProcess, prefix: str, *flags: str) -> subprocess.Popen[str]:
@@ -94,7 +101,7 @@ def started(folder: Path, etcd: EtcdProcess, prefix: str, *flags: str) -> subpro
     command = [
         *(sys.executable, "-m", "controller", f"--state-dir={folder}"),
         *(f"--listen=unix:{folder}.sock", "--advertise-addr=127.0.0.1:1", "--metrics-addr="),
-        "--health-addr=",
+        *("--health-addr=", "--no-registry"),
         *(f"--etcd-endpoints={etcd.endpoint}", f"--etcd-prefix={prefix}", *flags),
     ]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -107,12 +114,12 @@ async def test_a_second_controller_needs_a_copy_of_the_key(
     key = tmp_path / "one" / "encryption.key"
     try:
         async with EtcdStore(EtcdSettings((etcd.endpoint,))) as store:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await store.get(Keys("/second").cluster) is None:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         assert key.stat().st_mode & 0o777 == 0o600
         refused = started(tmp_path / "two", etcd, "/second")
-        _, told = await asyncio.to_thread(refused.communicate, timeout=20)
+        _, told = await asyncio.to_thread(refused.communicate, timeout=60)
         assert refused.returncode == 2
         assert "copy the file encryption.key from the state directory of a controller" in told
         assert f"to {tmp_path}/two/encryption.key (mode 0600)" in told
@@ -123,7 +130,7 @@ async def test_a_second_controller_needs_a_copy_of_the_key(
     other.write_text(b64encode(bytes(32)).decode())
     other.chmod(0o600)
     wrong = started(tmp_path / "two", etcd, "/second", f"--encryption-key={other}")
-    _, told = await asyncio.to_thread(wrong.communicate, timeout=20)
+    _, told = await asyncio.to_thread(wrong.communicate, timeout=60)
     assert wrong.returncode in (1, 2)
     assert "and name it with --encryption-key" in told
     assert "state.loaded" in await _log_of(
@@ -144,7 +151,7 @@ async def _log_of(process: subprocess.Popen[str], until: str) -> str:
         return lines
 
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return await asyncio.to_thread(read)
     finally:
         process.kill()
@@ -160,7 +167,7 @@ async def test_a_new_key_replaces_the_former_one(
         request = web(1)
         login = specs_pb2.RegistryLogin(registry="docker.io", username="ann", password=PASSWORD)
         request.registry_login.CopyFrom(login)
-        await stub.CreateService(request, timeout=10)
+        await stub.CreateService(request, timeout=60)
         former, fresh = file.read_text(), b64encode(bytes(range(32))).decode() + "\n"
         for number, text in enumerate((fresh + former, fresh)):
             controller.end(signal.SIGKILL)

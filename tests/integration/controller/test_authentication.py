@@ -124,6 +124,23 @@ async def test_root_on_the_controller_s_host_is_admin(fleet: Identified) -> None
         assert reply.user.spec.name == "ann"
 
 
+@pytest.mark.parametrize("mode", [0o666, 0o660, 0o606])
+async def test_nobody_is_root_on_a_socket_that_others_may_open(
+    fleet: Identified, mode: int
+) -> None:
+    path = Path(fleet.socket.removeprefix("unix:"))
+    assert path.stat().st_mode & 0o777 == 0o600
+    async with fleet.as_root() as channel:
+        assert (await _info(channel))[0] is grpc.StatusCode.OK
+        path.chmod(mode)
+        code, told = await _info(channel)
+        assert code is DENIED
+        assert f"mode {mode:04o}" in told
+        assert f"`chmod 600 {path}`" in told
+        path.chmod(0o600)
+        assert (await _info(channel))[0] is grpc.StatusCode.OK
+
+
 async def test_a_certificate_of_another_ca_ends_in_the_handshake(fleet: Identified) -> None:
     ann = await fleet.user("ann", Role.ADMIN)
     for holder in (another(fleet.cluster.id).user(ann.id), None):

@@ -52,7 +52,7 @@ async def updated(stub: "control_pb2_grpc.ControlAsyncStub", *, autolock: bool) 
     cluster = (await info(stub)).cluster
     request = control_pb2.UpdateClusterRequest(version=cluster.version, spec=cluster.spec)
     request.spec.autolock = autolock
-    return (await stub.UpdateCluster(request, timeout=10)).unlock_key
+    return (await stub.UpdateCluster(request, timeout=60)).unlock_key
 
 
 async def unlocked(stub: "control_pb2_grpc.ControlAsyncStub", key: str) -> str:
@@ -60,7 +60,7 @@ async def unlocked(stub: "control_pb2_grpc.ControlAsyncStub", key: str) -> str:
     async with asyncio.timeout(WAIT_S):
         while True:
             try:
-                await stub.Unlock(control_pb2.UnlockRequest(unlock_key=key), timeout=5)
+                await stub.Unlock(control_pb2.UnlockRequest(unlock_key=key), timeout=60)
             except grpc.aio.AioRpcError as error:
                 details = error.details() or ""
                 if error.code() is not UNLOCKABLE:
@@ -73,9 +73,9 @@ async def unlocked(stub: "control_pb2_grpc.ControlAsyncStub", key: str) -> str:
 async def refused(stub: "control_pb2_grpc.ControlAsyncStub") -> str:
     """What every other call is told, unary or a stream."""
     with pytest.raises(grpc.aio.AioRpcError) as unary:
-        await stub.GetInfo(control_pb2.GetInfoRequest(), timeout=5)
+        await stub.GetInfo(control_pb2.GetInfoRequest(), timeout=60)
     with pytest.raises(grpc.aio.AioRpcError) as stream:
-        async for _ in stub.ListServices(control_pb2.ListRequest(), timeout=5):
+        async for _ in stub.ListServices(control_pb2.ListRequest(), timeout=60):
             pass
     assert unary.value.code() is stream.value.code() is UNLOCKABLE
     assert unary.value.details() == stream.value.details()
@@ -87,7 +87,7 @@ async def recorded(stub: Any, verb: str) -> list[audit_pb2.AuditRecord]:
     async with asyncio.timeout(WAIT_S):
         while True:
             request = audit_pb2.ListAuditRequest()
-            parts = [part async for part in stub.ListAudit(request, timeout=10)]
+            parts = [part async for part in stub.ListAudit(request, timeout=60)]
             if found := [one for part in parts for one in part.records if one.verb == verb]:
                 return found
             await asyncio.sleep(0.05)
@@ -99,11 +99,11 @@ async def test_a_killed_controller_is_locked_until_it_has_the_key(
     file = tmp_path / "encryption.key"
     async with api(controller.socket) as stub, health(controller.socket) as probe:
         await info(stub)
-        await stub.CreateService(web(2), timeout=10)
+        await stub.CreateService(web(2), timeout=60)
         key = await updated(stub, autolock=True)
         assert isinstance(load_keys(file)[0], LockedKey), "locked when the answer comes"
         assert file.stat().st_mode & 0o777 == 0o600
-        shown = await stub.GetUnlockKey(control_pb2.GetUnlockKeyRequest(), timeout=5)
+        shown = await stub.GetUnlockKey(control_pb2.GetUnlockKeyRequest(), timeout=60)
         assert shown.unlock_key == key
         assert await unlocked(stub, key) == "swarm is not locked"
         controller.end(signal.SIGKILL)
@@ -150,7 +150,7 @@ async def test_followers_lock_too(
             )
             before = file.read_text()
             request = control_pb2.GetUnlockKeyRequest(rotate=True)
-            rotated = (await stub.GetUnlockKey(request, timeout=10)).unlock_key
+            rotated = (await stub.GetUnlockKey(request, timeout=60)).unlock_key
             assert rotated != key
             await until(lambda: file.read_text() != before, "it is locked with the new key")
         finally:

@@ -115,7 +115,7 @@ async def _renew(agent: FakeAgent, address: str) -> None:
     request = dispatcher_pb2.RenewCertificateRequest(csr=ca.csr_pem(key))
     async with agent.dial(address) as connection:
         stub: Any = dispatcher_pb2_grpc.DispatcherStub(connection)
-        agent.take(await stub.RenewCertificate(request, timeout=10), ca.key_pem(key))
+        agent.take(await stub.RenewCertificate(request, timeout=60), ca.key_pem(key))
 
 
 async def _dial_back(agent: FakeAgent, address: str, tunnel_id: str) -> grpc.StatusCode:
@@ -220,7 +220,7 @@ async def test_a_removed_node_ends_at_once_and_its_certificate_is_worth_nothing(
     reading, tunnel = await _tunnel(controller, agent, address)
     async with user(settings) as stub:
         request = control_pb2.RemoveNodeRequest(ref=agent.node_id, force=True)
-        await stub.RemoveNode(request, timeout=10)
+        await stub.RemoveNode(request, timeout=60)
     await until(sessions[0].done, "its session has ended")
     await until(tunnel.done, "its tunnel has ended")
     with pytest.raises(PyswarmError):
@@ -447,12 +447,12 @@ async def test_a_caller_without_tls_or_certificate_is_not_heard(
 ) -> None:
     async with grpc.aio.insecure_channel(settings.advertise_addr) as plain:
         stub: Any = dispatcher_pb2_grpc.DispatcherStub(plain)
-        assert await _refusal(stub.Join(dispatcher_pb2.JoinRequest(), timeout=10)) is UNAVAILABLE
+        assert await _refusal(stub.Join(dispatcher_pb2.JoinRequest(), timeout=60)) is UNAVAILABLE
     tls = grpc.ssl_channel_credentials(pki(controller).roots.encode())
     named = (("grpc.ssl_target_name_override", "controller.pyswarm"),)
     async with grpc.aio.secure_channel(settings.advertise_addr, tls, options=named) as nobody:
         stub = dispatcher_pb2_grpc.DispatcherStub(nobody)
-        assert await _refusal(stub.Join(dispatcher_pb2.JoinRequest(), timeout=10)) is UNAVAILABLE
+        assert await _refusal(stub.Join(dispatcher_pb2.JoinRequest(), timeout=60)) is UNAVAILABLE
 
 
 async def test_the_socket_is_roots_alone_and_no_agents(

@@ -90,7 +90,7 @@ async def waited(api: Api, ref: str) -> list[files_pb2.WaitReply]:
 
 async def watched(api: Api) -> None:
     """Return once somebody waits for the task."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not len(api.desk.watches):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

@@ -90,6 +90,22 @@ async def test_no_digest_is_looked_up_without_query_registry_or_for_a_pinned_ima
     assert registry.asked == []
 
 
+async def test_images_that_are_mounted_have_digests_too(api: Api, registry: Registry) -> None:
+    request = creation()
+    container = request.spec.task_template.container_spec
+    container.mounts.add(type="image", source="tools:2", target="/tools")
+    container.mounts.add(type="image", source=f"docs@{NEW}", target="/docs")
+    container.mounts.add(type="volume", source="data", target="/data")
+    reply = await api.stub.CreateService(request)
+    found = reply.service.spec.task_template.container_spec.mounts
+    assert [one.source for one in found] == [f"tools:2@{OLD}", f"docs@{NEW}", "data"]
+    assert image_of(reply) == f"web:1@{OLD}"
+    assert [one.reference.partition("/")[2] for one in registry.asked] == [
+        "library/web:1",
+        "library/tools:2",
+    ]
+
+
 async def test_an_update_to_the_same_tag_notices_that_it_moved(
     api: Api, registry: Registry
 ) -> None:

@@ -14,7 +14,7 @@ from pyswarm_core.api.v1 import control_pb2 as pb
 from tests.fixtures.parts import whole
 from tests.integration.controller.fleet import agents_of, config, leading, serving, user, web
 
-WATCH_S = 20.0
+WATCH_S = 60.0
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def agent(tasks: Mapping[str, int], asked: list[stats_pb2.StatsOptions] | None =
 async def read(api: Api, **request: object) -> tuple[list[tuple[str, str, int, int]], list[str]]:
     """Every reading as (node, task, its instant, its processes), in order; and the warnings."""
     found, warnings = [], []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for reply in api.stub.Stats(stats_pb2.StatsRequest(**request)):  # type: ignore[arg-type]
             found += [
                 (one.node_name, one.name, one.stats.at, one.stats.pids) for one in reply.tasks
@@ -136,7 +136,7 @@ async def test_following_takes_up_nodes_that_appear_and_warns_once(
             if reply.node_name == node and reply.tasks:
                 return [one.name for one in reply.tasks]
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await until_from("n1") == ["web.1"]
         assert asked[0].samples == 0
         # Agents here end their streams after two samples: they are asked again.
@@ -166,7 +166,7 @@ async def test_a_node_whose_last_task_ended_is_followed_no_more(
             reply = await anext(stream)
             last[reply.node_name] = len(reply.tasks)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await until_from("n1", 1)
         with_tasks(api, build.task("web.1", node="n1", state=TaskState.COMPLETE))
         await until_from("n1", 0)
@@ -196,7 +196,7 @@ async def test_following_ends_when_leadership_is_lost(
             pass
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await asyncio.wait_for(read_on(), 10)
+        await asyncio.wait_for(read_on(), 60)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
@@ -216,7 +216,7 @@ async def test_the_nodes_of_one_stream_are_bounded(
     api.desk.agents[NodeId("n1")] = agent({"web.1": 1}, asked)
     api.desk.agents[NodeId("n2")] = agent({"web.2": 2}, asked)
     stream = api.stub.Stats(stats_pb2.StatsRequest(follow=True)).__aiter__()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert (await anext(stream)).warning == (
             "2 nodes have such tasks: 1 of them are shown: name services or tasks"
         )
@@ -226,5 +226,5 @@ async def test_the_nodes_of_one_stream_are_bounded(
 
 async def test_a_caller_is_told_at_once_that_nothing_runs(api: Api) -> None:
     stream = api.stub.Stats(stats_pb2.StatsRequest(follow=True)).__aiter__()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await anext(stream) == stats_pb2.StatsReply()

@@ -1,12 +1,14 @@
 """Images and events through the API: followed, and honest about what is missing."""
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
 
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2 as dp
+from pyswarm_core.api.v1 import images_pb2
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import EventKind
 from pyswarm_core.ids import NodeId
@@ -44,13 +46,62 @@ async def test_images_are_listed_by_node_and_filtered(api: Api) -> None:
     ]
 
 
+def listing(*images: dp.Image) -> dp.TunnelFrame:
+    return dp.TunnelFrame(image_report=dp.ImageReport(images=images))
+
+
 async def test_an_image_that_no_node_has_is_not_found(api: Api) -> None:
-    gone = dp.TunnelFrame(error=dp.TunnelError(kind="NotFound", message="no such image"))
     for name in ("n1", "n2", "n3"):
-        api.desk.agents[NodeId(name)] = lambda _: [gone]
+        api.desk.agents[NodeId(name)] = lambda _: [listing()]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await api.stub.RemoveImage(pb.RefRequest(ref="web:1"))
+        await api.stub.RemoveImage(images_pb2.RemoveImageRequest(ref="web:1"))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_an_image_is_removed_where_it_is_and_inspected_with_its_nodes(api: Api) -> None:
+    asked: dict[str, dp.OpenTunnel] = {}
+    image = dp.Image(id="a1a1", names=["docker.io/library/web:1"], labels={"a": "1"})
+
+    def agent(name: str) -> Any:
+        def answer(request: dp.OpenTunnel) -> list[dp.TunnelFrame]:
+            kind = request.WhichOneof("kind")
+            if kind == "image_list":
+                return [listing(image)] if name != "n3" else [listing()]
+            if kind == "image_details":
+                assert request.image_details.ref == "a1a1"
+                details = images_pb2.ImageDetails(config=b"{}", layer_sizes=[5])
+                return [dp.TunnelFrame(image_details=details)]
+            asked[name] = request
+            told = images_pb2.ImageDeleted(id="a1a1", deleted=True, reclaimed_bytes=5)
+            return [dp.TunnelFrame(image_deleted=told)]
+
+        return answer
+
+    for name in ("n1", "n2", "n3"):
+        api.desk.agents[NodeId(name)] = agent(name)
+    found = await api.stub.InspectImage(images_pb2.ImageRef(ref="a1a1"))
+    assert (found.details.config, list(found.details.layer_sizes)) == (b"{}", [5])
+    assert (list(found.nodes), found.id) == (["n1", "n2"], "a1a1")
+    reply = await api.stub.RemoveImage(images_pb2.RemoveImageRequest(ref="web:1"))
+    assert [(one.node_name, one.images[0].deleted) for one in reply.nodes] == [
+        ("n1", True),
+        ("n2", True),
+    ]
+    assert [one.id for one in asked["n1"].image_delete.images] == ["a1a1"]
+    assert sorted(asked) == ["n1", "n2"]
+    asked.clear()
+    nodes = [images_pb2.NodeImageIds(node=name, ids=["a1a1", "a1a1"]) for name in ("n1", "n2")]
+    nodes.append(images_pb2.NodeImageIds(node="n3"))
+    request = images_pb2.PruneImagesRequest(nodes=nodes)
+    gone = [one async for one in api.stub.PruneImages(request)]
+    assert sum(image.reclaimed_bytes for one in gone for image in one.images) == 10
+    assert {one.node_name: len(one.images) for one in gone} == {"n1": 1, "n2": 1, "n3": 0}
+    assert asked["n1"].image_delete.unneeded
+    assert [one.id for one in asked["n1"].image_delete.images] == ["a1a1"]
+    assert sorted(asked) == ["n1", "n2"]
+    request.nodes.add(node="none")
+    with pytest.raises(grpc.aio.AioRpcError, match="none"):
+        await api.stub.PruneImages(request).read()
 
 
 async def test_events_are_told_from_memory_and_as_they_happen(api: Api) -> None:
@@ -89,7 +140,7 @@ async def test_following_events_ends_when_leadership_is_lost(api: Api) -> None:
     reading = asyncio.gather(anext(stream), return_exceptions=True)
     await asyncio.sleep(0.05)
     api.term.desk = None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         (error,) = await reading
     assert isinstance(error, grpc.aio.AioRpcError)
     assert error.code() is grpc.StatusCode.UNAVAILABLE

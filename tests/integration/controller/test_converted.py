@@ -93,7 +93,7 @@ def refused(controller: ControllerProcess) -> tuple[str, str]:
 
 async def states(stub: Any) -> dict[str, str]:
     """The state of each node, by its id."""
-    parts = [part async for part in stub.ListNodes(control_pb2.ListRequest(), timeout=10)]
+    parts = [part async for part in stub.ListNodes(control_pb2.ListRequest(), timeout=60)]
     return {one.node.id: one.node.status.state for part in parts for one in part.nodes}
 
 
@@ -118,7 +118,7 @@ async def test_a_fleet_without_certificates_is_refused_converted_and_back(
         for host in hosts:
             await host.enlist(tmp_path, controller.address, token)
             await agents.enter_async_context(host.up(controller.address))
-        await stub.CreateService(web(4), timeout=10)
+        await stub.CreateService(web(4), timeout=60)
         await running(stub, 4)
     controller.end(signal.SIGKILL)
     await made_by_a_version_without_certificates(tmp_path, etcd)

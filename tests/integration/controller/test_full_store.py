@@ -55,6 +55,6 @@ async def test_users_are_refused_while_there_is_no_space(tmp_path: Path) -> None
             assert {one.service.spec.name for one in found.services} >= {"before"}
             store.full = False
             await until(lambda: not loop._tools.saver.full, "the store takes writes again")
-            await asyncio.wait_for(stub.CreateService(web(3, "after")), 10)
+            await asyncio.wait_for(stub.CreateService(web(3, "after")), 60)
             await until(lambda: loop.state.tasks_in_state[TaskState.RUNNING] >= 5, "new tasks run")
         assert controller.current() is loop, "the term ended"

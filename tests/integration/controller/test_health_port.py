@@ -31,7 +31,7 @@ def controller(tmp_path: Path, etcd: EtcdProcess) -> Iterator[ControllerProcess]
 
 def status(address: str, path: str) -> int:
     """0 while nothing listens."""
-    connection = http.client.HTTPConnection(address, timeout=10)
+    connection = http.client.HTTPConnection(address, timeout=60)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -50,7 +50,7 @@ async def probed(address: str) -> tuple[int, int]:
 
 
 async def answers(address: str, expected: tuple[int, int]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await probed(address) != expected:  # noqa: ASYNC110  # it tells nobody
             await asyncio.sleep(0.05)
 
@@ -70,16 +70,16 @@ async def test_a_leader_is_ready_and_one_without_a_store_is_only_alive(
 async def test_a_locked_controller_is_alive_and_not_ready(controller: ControllerProcess) -> None:
     await answers(controller.health, (200, 200))
     async with api(controller.socket) as stub:
-        info = await stub.GetInfo(control_pb2.GetInfoRequest(), timeout=10)
+        info = await stub.GetInfo(control_pb2.GetInfoRequest(), timeout=60)
         request = control_pb2.UpdateClusterRequest(
             version=info.cluster.version, spec=info.cluster.spec
         )
         request.spec.autolock = True
-        key = (await stub.UpdateCluster(request, timeout=10)).unlock_key
+        key = (await stub.UpdateCluster(request, timeout=60)).unlock_key
         controller.end(signal.SIGKILL)
         controller.start()
         await answers(controller.health, (200, 503))
         await stub.Unlock(
-            control_pb2.UnlockRequest(unlock_key=key), timeout=10, wait_for_ready=True
+            control_pb2.UnlockRequest(unlock_key=key), timeout=60, wait_for_ready=True
         )
         await answers(controller.health, (200, 200))

@@ -14,7 +14,8 @@ import pytest
 from pyswarm_core.aio.credentials import channel
 from pyswarm_core.api.v1 import control_pb2, control_pb2_grpc
 from tests.fixtures.etcd import EtcdProcess
-from tests.integration.controller.fleet import WAIT_S, agents_of, free_port, web
+from tests.fixtures.ports import free_port
+from tests.integration.controller.fleet import WAIT_S, agents_of, web
 
 ROOT = Path(__file__).parents[3]
 
@@ -47,6 +48,7 @@ class ControllerProcess:
             "--health-addr=",
             f"--health-addr={self.health}",
             "--heartbeat-period=200ms",
+            "--no-registry",
         ]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -62,7 +64,7 @@ class ControllerProcess:
     def end(self, number: signal.Signals) -> int:
         assert self._process is not None
         self._process.send_signal(number)
-        return self._process.wait(10)
+        return self._process.wait(WAIT_S)
 
     @property
     def log(self) -> str:
@@ -88,7 +90,7 @@ async def info(stub: "control_pb2_grpc.ControlAsyncStub") -> control_pb2.GetInfo
     async with asyncio.timeout(WAIT_S):
         while True:
             try:
-                return await stub.GetInfo(control_pb2.GetInfoRequest(), timeout=1)
+                return await stub.GetInfo(control_pb2.GetInfoRequest(), timeout=10)
             except grpc.aio.AioRpcError:
                 await asyncio.sleep(0.05)
 
@@ -96,7 +98,7 @@ async def info(stub: "control_pb2_grpc.ControlAsyncStub") -> control_pb2.GetInfo
 async def join_token(stub: "control_pb2_grpc.ControlAsyncStub") -> str:
     """The token of the fleet, once there is a leader."""
     await info(stub)
-    return (await stub.GetJoinToken(control_pb2.GetJoinTokenRequest(), timeout=1)).token
+    return (await stub.GetJoinToken(control_pb2.GetJoinTokenRequest(), timeout=10)).token
 
 
 async def running(stub: "control_pb2_grpc.ControlAsyncStub", count: int) -> None:
@@ -113,7 +115,7 @@ async def test_killed_again_and_again_it_loses_nothing(controller: ControllerPro
     async with api(controller.socket) as stub:
         token = await join_token(stub)
         async with agents_of(controller.address, token, 3) as agents:
-            await stub.CreateService(web(10), timeout=10)
+            await stub.CreateService(web(10), timeout=60)
             await running(stub, 10)
             before = {task_id for agent in agents for task_id in agent.running}
             for _ in range(3):
@@ -130,7 +132,7 @@ async def test_what_was_answered_is_stored_even_if_it_dies_at_once(
     async with api(controller.socket) as stub:
         token = await join_token(stub)
         async with agents_of(controller.address, token, 2):
-            await stub.CreateService(web(4), timeout=10)
+            await stub.CreateService(web(4), timeout=60)
             controller.end(signal.SIGKILL)
             controller.start()
             await info(stub)
@@ -143,14 +145,14 @@ async def test_etcd_killed_and_started_again_under_it_loses_nothing(
     async with api(controller.socket) as stub:
         token = await join_token(stub)
         async with agents_of(controller.address, token, 2) as agents:
-            await stub.CreateService(web(6), timeout=10)
+            await stub.CreateService(web(6), timeout=60)
             await running(stub, 6)
             before = {task_id for agent in agents for task_id in agent.running}
             etcd.kill()
             etcd.start()
             await running(stub, 6)
             assert {task_id for agent in agents for task_id in agent.running} == before
-            await stub.CreateService(web(2, "more"), timeout=10)
+            await stub.CreateService(web(2, "more"), timeout=60)
             await running(stub, 8)
 
 

@@ -96,7 +96,7 @@ async def test_what_a_user_asks_for_runs_on_the_agents(
         user(settings) as stub,
     ):
         await until(lambda: ready_nodes(controller) == 3, "all nodes are ready")
-        await stub.CreateService(web(7), timeout=10)
+        await stub.CreateService(web(7), timeout=60)
         await until(lambda: running(controller) == 7, "7 replicas run")
         assert sorted(len(agent.running) for agent in agents) == [2, 2, 3]
 
@@ -109,9 +109,9 @@ async def test_removed_tasks_are_forgotten_by_their_agents(
         user(settings) as stub,
     ):
         await until(lambda: ready_nodes(controller) == 2, "all nodes are ready")
-        await stub.CreateService(web(4), timeout=10)
+        await stub.CreateService(web(4), timeout=60)
         await until(lambda: running(controller) == 4, "4 replicas run")
-        await stub.RemoveService(control_pb2.RemoveServiceRequest(ref="web"), timeout=10)
+        await stub.RemoveService(control_pb2.RemoveServiceRequest(ref="web"), timeout=60)
         await until(lambda: not controller.current().state.services, "the service is gone")
         await until(lambda: not any(agent.tasks for agent in agents), "agents hold no tasks")
 
@@ -127,9 +127,9 @@ async def test_new_keys_of_encrypted_networks_reach_their_nodes(
         user(settings) as stub,
     ):
         await until(lambda: ready_nodes(controller) == 2, "both nodes are ready")
-        made = await stub.CreateNetwork(request, timeout=10)
+        made = await stub.CreateNetwork(request, timeout=60)
         service.spec.task_template.networks.add(target=made.network.id)
-        await stub.CreateService(service, timeout=10)
+        await stub.CreateService(service, timeout=60)
         await until(lambda: running(controller) == 2, "both replicas run")
         assert [key_numbers(agent)[-1] for agent in agents] == [[1], [1]]
         await controller.current().submit(_aged, CONTROLLER)
@@ -147,7 +147,7 @@ async def test_a_host_that_sent_too_much_gets_everybody_another_key(
         agents_of(settings.advertise_addr, token_of(controller), 1) as (agent,),
         user(settings) as stub,
     ):
-        await stub.CreateNetwork(request, timeout=10)
+        await stub.CreateNetwork(request, timeout=60)
         loop = controller.current()
         await loop.submit(partial(_aged, by=ENCRYPTION_KEY_PERIOD_MIN), CONTROLLER)
         agent.worn_key, target = 7, agent.beats + 3
@@ -211,7 +211,7 @@ async def test_silence_is_a_verdict_and_its_replicas_run_elsewhere(
         user(settings) as stub,
     ):
         await until(lambda: ready_nodes(controller) == 2, "both nodes are ready")
-        await stub.CreateService(web(4), timeout=10)
+        await stub.CreateService(web(4), timeout=60)
         await until(lambda: running(controller) == 4, "4 replicas run")
         agents[0].is_mute = True
         await until(lambda: len(agents[1].running) == 4, "all replicas moved")
@@ -238,7 +238,7 @@ async def test_a_second_session_replaces_the_first(
     first = asyncio.create_task(agent.converse(settings.advertise_addr))
     await until(lambda: agent.full_sets == 1, "the first session got its set")
     second = asyncio.create_task(agent.converse(settings.advertise_addr))
-    await asyncio.wait_for(first, 10)
+    await asyncio.wait_for(first, 60)
     await until(lambda: agent.full_sets == 2, "the second session got its set")
     assert len(controller.current().sessions) == 1
     second.cancel()
@@ -258,7 +258,7 @@ async def test_nothing_is_lost_when_the_controller_comes_back(
             await agent.join(settings.advertise_addr, token)
             sessions.append(asyncio.create_task(agent.run(settings.advertise_addr)))
         async with user(settings) as stub:
-            await stub.CreateService(web(5), timeout=10)
+            await stub.CreateService(web(5), timeout=60)
         await until(lambda: running(second) == 5, "5 replicas run")
     before = {task_id for agent in agents for task_id in agent.running}
     async with serving(settings, store) as third:
@@ -279,12 +279,12 @@ async def test_users_get_unavailable_while_the_store_is_away_and_nothing_else_ha
         user(settings) as stub,
     ):
         await until(lambda: ready_nodes(controller) == 1, "the node is ready")
-        await stub.CreateService(web(2), timeout=10)
+        await stub.CreateService(web(2), timeout=60)
         await until(lambda: running(controller) == 2, "2 replicas run")
         before = agents[0].running
         store.set_away(True)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await stub.CreateService(web(1, "late"), timeout=14)
+            await stub.CreateService(web(1, "late"), timeout=60)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         store.set_away(False)
         await leading(controller)
@@ -400,7 +400,7 @@ async def test_a_tunnel_carries_frames_from_the_agent(
         answers = []
         node_id, tunnels = NodeId(agent.node_id), controller.current().tunnels
         async with tunnels.open(node_id, IMAGE_LIST, ImageList()) as tunnel:
-            while (images := await tunnel.read()) is not None:
-                answers.append([image.id for image in images])
+            while (report := await tunnel.read()) is not None:
+                answers.append([image.id for image in report.images])
         await dialing
         assert answers == [["i1"]]

@@ -174,7 +174,7 @@ async def _refused(host: Host, address: str) -> None:
 
 async def rotate(settings: Config) -> None:
     async with user(settings) as stub:
-        await stub.RotateCa(control_pb2.RotateCaRequest(), timeout=10)
+        await stub.RotateCa(control_pb2.RotateCaRequest(), timeout=60)
 
 
 async def pyswarm(*arguments: str) -> None:

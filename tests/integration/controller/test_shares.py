@@ -25,7 +25,7 @@ from tests.integration.controller.conftest import Api
 
 ANN, BOB = (("as", "ann"),), (("as", "bob"),)
 TOP = files_pb2.TopReply(titles=["PID"], rows=[files_pb2.TopRow(cells=["1"])])
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class _AgentCall:

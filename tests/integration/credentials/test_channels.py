@@ -16,7 +16,7 @@ from tests.fixtures.identity import Pki, another
 from tests.fixtures.servers import Call, as_agent, listener, plain_server, tls_server
 
 METHOD = "/a/b"
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 
 
 def raw(message: bytes) -> bytes:

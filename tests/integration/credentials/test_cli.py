@@ -270,7 +270,7 @@ def test_a_call_imports_no_cryptography(pki: Pki, credentials: str) -> None:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=False,
         )
     assert done.stdout.splitlines()[1:] == ["[]"], done.stderr

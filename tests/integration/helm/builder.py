@@ -1,13 +1,8 @@
 """Builds the images of pyswarm itself from nothing but Debian's packages, off the host's storage.
 
-Everything lives in one cache folder (PYSWARM_TEST_CACHE, else below the temporary directory): the
-base's archive, wheels, and buildah's own storage with its layers. Every buildah runs in a mount
-namespace of its own, so that no mount of it ever appears on the host.
+The base, wheels and buildah's layers are kept in a folder of tests/fixtures/debian.py.
 """
 
-import fcntl
-import os
-import subprocess
 import sys
 import tempfile
 import tomllib
@@ -16,28 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pyswarm_core.version import version
-from tests.fixtures.netns import on_the_machine
+from tests.fixtures.debian import bootstrap, buildah, cache, output
 from tests.fixtures.source import ROOT
 
-SUITE = "bookworm"
 PYTHON = "3.11"
 """Of the suite; the host's may be another."""
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-MIRROR = os.environ.get("PYSWARM_TEST_MIRROR", "")
-"""Empty: the one that mmdebstrap takes by itself."""
 BASE = "localhost/pyswarm-test-base"
-STEP_TIMEOUT_S = 400.0
 LAYERS_KEPT = 60
-PRIVATE_MOUNTS = ("unshare", "--mount", "--propagation", "private")
-
-
-def cache_folder() -> Path:
-    """Where everything is kept between runs; ours alone."""
-    named = os.environ.get("PYSWARM_TEST_CACHE")
-    folder = Path(named or Path(tempfile.gettempdir()) / f"pyswarm-test-cache-{os.getuid()}")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    assert folder.stat().st_uid == os.getuid(), f"{folder} belongs to somebody else"
-    return folder / "images"
 
 
 class Builder:
@@ -49,7 +29,6 @@ class Builder:
 
     def prepare(self) -> None:
         """Make the base image and fetch the libraries, unless an earlier run has."""
-        self._folder.mkdir(exist_ok=True)
         if not self._has(BASE):
             self._make_base()
         self._fetch_wheels()
@@ -89,8 +68,7 @@ class Builder:
 
     def run(self, *words: str) -> str:
         """buildah's output; fails with the end of what it said."""
-        storage = (f"--root={self._folder}/root", f"--runroot={self._folder}/run")
-        return _output(*PRIVATE_MOUNTS, "buildah", *storage, "--storage-driver=overlay", *words)
+        return buildah(self._folder, *words)
 
     def _has(self, image: str) -> bool:
         return image in self.run("images", "--format={{.Name}}", f"--filter=reference={image}")
@@ -103,18 +81,7 @@ class Builder:
 
     def _make_base(self) -> None:
         with tempfile.TemporaryDirectory(dir=self._folder) as context:
-            archive = Path(context, "base.tar")
-            _output(
-                *PRIVATE_MOUNTS,
-                "mmdebstrap",
-                "--mode=root",
-                "--variant=apt",
-                "--components=main",
-                f"--keyring={KEYRING}",
-                SUITE,
-                str(archive),
-                *filter(None, (MIRROR,)),
-            )
+            bootstrap(Path(context, "base.tar"), "apt")
             Path(context, "Containerfile").write_text("FROM scratch\nADD base.tar /\n")
             self.run("build", "--quiet", "--isolation=chroot", f"--tag={BASE}", context)
 
@@ -124,7 +91,7 @@ class Builder:
         stamp = self._wheels / "fetched"
         if stamp.exists() and stamp.read_text() == repr(expected):
             return
-        _output(
+        output(
             *(sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"),
             f"--python-version={PYTHON}",
             f"--dest={self._wheels}",
@@ -135,22 +102,8 @@ class Builder:
 
 @contextmanager
 def builder() -> Iterator[Builder]:
-    """A prepared builder; runs at the same time wait for each other."""
-    folder = cache_folder()
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """A prepared builder."""
+    with cache("images") as folder:
         made = Builder(folder)
         made.prepare()
         yield made
-
-
-def _output(*words: str) -> str:
-    """What a command prints that may fetch packages."""
-    command = (*on_the_machine(), *words)
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=STEP_TIMEOUT_S
-    )
-    if done.returncode:
-        said = "\n".join((done.stdout + done.stderr).splitlines()[-25:])
-        raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{said}")
-    return done.stdout

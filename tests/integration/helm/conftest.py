@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.etcd import free_port
+from tests.fixtures.ports import free_port
 from tests.helm.rendering import RELEASE, Rendered
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 
 
 @pytest.fixture

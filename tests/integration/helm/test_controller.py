@@ -21,7 +21,7 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from tests.fixtures.etcd import free_port
+from tests.fixtures.ports import free_port
 from tests.fixtures.source import ROOT
 from tests.helm.rendering import NAMESPACE, Object, Rendered, rendered, variables
 
@@ -212,13 +212,13 @@ def prometheus(folder: Path, text: str) -> Iterator[str]:
         yield f"http://{address}/api/v1/targets?state=active"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def _targets(url: str) -> list[dict[str, Any]]:
     """What it scrapes, by the name of the job; empty while it does not answer."""
     try:
-        with urlopen(url, timeout=5) as answer:
+        with urlopen(url, timeout=60) as answer:
             found = json.load(answer)["data"]["activeTargets"]
     except (URLError, OSError):
         return []

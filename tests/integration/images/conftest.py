@@ -18,14 +18,24 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
         yield found
 
 
+HASTY = pytest.mark.parametrize("stall_s", [2.0], ids=[""])
+"""For tests of what a registry that hangs is given."""
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> ImageSettings:
-    """A storage of the test's own, and little patience."""
+def stall_s() -> float:
+    """After so long without progress a pull fails: on a busy machine, none fails by chance."""
+    return 60.0
+
+
+@pytest.fixture
+def settings(tmp_path: Path, stall_s: float) -> ImageSettings:
+    """A storage of the test's own."""
     return ImageSettings(
         root=tmp_path / "host" / "root",
         run_root=tmp_path / "host" / "run",
         work=tmp_path / "host" / "work",
-        stall_s=2.0,
+        stall_s=stall_s,
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from agent.images.base import ImageConfig
+from tests.fixtures.ports import free_port
 
 # The password is "right": bcrypt, the only kind docker-registry takes.
 _HTPASSWD = "ann:$2b$04$nv7cJTZAPpHKJqIQcE1HUuNZq2aHEtmcx/L3qT6e8JosKjxmAnWaC\n"
@@ -31,7 +32,7 @@ class Registry:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.log = folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -164,13 +165,8 @@ def _tar(layer: Layer) -> bytes:
     return out.getvalue()
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def _until_listening(port: int) -> None:
-    deadline = time.monotonic() + 20 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
+    deadline = time.monotonic() + 60 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

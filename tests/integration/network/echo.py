@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 from tests.fixtures.netns import inside
 
-TIMEOUT_S = 3.0
+TIMEOUT_S = 60.0
+LOST_S = 1.0
+"""Without an answer for so long, there is none."""
 
 
 def _open(kind: socket.SocketKind, protocol: int, *, six: bool = False) -> socket.socket:
@@ -63,21 +65,25 @@ def _wake(netns: str, port: int, *, six: bool) -> None:
         last.sendto(b"end", ("::1" if six else "127.0.0.1", port))
 
 
-def ask(netns: str, address: str, port: int, *, protocol: int = 0) -> tuple[str, str]:
+def ask(
+    netns: str, address: str, port: int, *, protocol: int = 0, timeout_s: float = TIMEOUT_S
+) -> tuple[str, str]:
     """The name of the server that answers by TCP at the port, and the address that it saw.
 
     Raises ConnectionRefusedError, or TimeoutError without an answer.
     """
     six = ":" in address
     with inside(netns, lambda: _open(socket.SOCK_STREAM, protocol, six=six)) as client:
-        client.settimeout(TIMEOUT_S)
+        client.settimeout(timeout_s)
         client.connect((address, port))
         return _parsed(client.recv(100))
 
 
-def ask_udp(client: socket.socket, address: str, port: int) -> tuple[str, str]:
+def ask_udp(
+    client: socket.socket, address: str, port: int, timeout_s: float = TIMEOUT_S
+) -> tuple[str, str]:
     """The same by UDP; `client` keeps its port, so that all its datagrams are one flow."""
-    client.settimeout(TIMEOUT_S)
+    client.settimeout(timeout_s)
     client.sendto(b"?", (address, port))
     return _parsed(client.recv(100))
 

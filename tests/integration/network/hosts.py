@@ -36,7 +36,7 @@ def sh(command: str) -> str:
     return done.stdout
 
 
-def ping(netns: str, address: str, payload: int = 56, timeout_s: float = 5.0) -> bool:
+def ping(netns: str, address: str, payload: int = 56, timeout_s: float = 60.0) -> bool:
     """Whether `address` answers an ICMP echo that must not be fragmented. `payload` excludes the
     headers: 28 bytes, for IPv6 48. The echo is repeated every second.
     """
@@ -137,13 +137,13 @@ class Host:
         """Run plain code in the host's thread."""
         outcome: Future[T] = Future()
         self._work.put((work, outcome))
-        return outcome.result(30)
+        return outcome.result(120)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine of the dataplane to completion."""
         outcome: Future[T] = Future()
         self._work.put((lambda: coroutine, outcome))
-        return outcome.result(30)
+        return outcome.result(120)
 
     def restart(self, *, fast_path: bool = True) -> None:
         """The agent is killed and restarted; the kernel's state stays."""

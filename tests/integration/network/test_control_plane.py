@@ -27,7 +27,7 @@ from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.objects import TaskAddress
 from pyswarm_core.specs import PortConfig, PublishMode
 from tests.fixtures.netns import inside
-from tests.integration.network.echo import ask, echo
+from tests.integration.network.echo import LOST_S, ask, echo
 from tests.integration.network.hosts import PREFIX, Host, Rig, bare_afterwards, sh
 
 APP, MESH = NetworkId("netapp"), NetworkId("netmesh")
@@ -255,7 +255,7 @@ def test_what_another_program_translates_to_the_control_plane_is_closed(
             task = by_app(host)
             # The kernel sends the reset from the translated address, so the client ignores it.
             with pytest.raises(TimeoutError):
-                ask(task, "198.51.100.1", 80)
+                ask(task, "198.51.100.1", 80, timeout_s=LOST_S)
             sync(host, NO_CONTROL_PLANE)
             assert ask(task, "198.51.100.1", 80)[0] == "host1"
     finally:

@@ -121,8 +121,8 @@ def transfer(near: str, far: str, address: str, size: int = 1 << 20) -> bool:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     server, client = (open_socket(task, socket.SOCK_STREAM, family) for task in (far, near))
     with server, client:
-        server.settimeout(20)
-        client.settimeout(20)
+        server.settimeout(60)
+        client.settimeout(60)
         server.bind((address, PORT))
         server.listen()
 
@@ -135,7 +135,7 @@ def transfer(near: str, far: str, address: str, size: int = 1 << 20) -> bool:
         sender.start()
         accepted, _ = server.accept()
         with accepted:
-            accepted.settimeout(20)
+            accepted.settimeout(60)
             received = b"".join(iter(lambda: accepted.recv(1 << 16), b""))
         sender.join()
     return received == sent
@@ -145,8 +145,8 @@ def transfer(near: str, far: str, address: str, size: int = 1 << 20) -> bool:
 def test_packets_of_tasks_are_encrypted_between_hosts(hosts: list[Host], rig: Rig) -> None:
     near, far = (attach(host, SECRET) for host in hosts)
     with Wire(rig, 1, PHRASE) as wire:
-        assert ping(near, "10.128.2.2", timeout_s=5)
-        assert ping(far, "10.128.1.2", timeout_s=5)
+        assert ping(near, "10.128.2.2", timeout_s=60)
+        assert ping(far, "10.128.1.2", timeout_s=60)
         assert transfer(near, far, "10.128.2.2")
         assert transfer(far, near, "10.128.1.2")
         assert transfer(near, far, address6("10.128.0.0/16", SUBNET6, "10.128.2.2"))
@@ -158,7 +158,7 @@ def test_packets_of_tasks_are_encrypted_between_hosts(hosts: list[Host], rig: Ri
 def test_a_plain_network_beside_it_stays_plain(hosts: list[Host], rig: Rig) -> None:
     near, far = (attach(host, PLAIN) for host in hosts)
     with Wire(rig, 1, PHRASE) as wire:
-        assert ping(near, "10.129.2.2", timeout_s=5)
+        assert ping(near, "10.129.2.2", timeout_s=60)
         assert transfer(near, far, "10.129.2.2")
     assert wire.phrases > 0, "the watcher would see the phrase"
     assert wire.protocols[ESP] == 0
@@ -169,7 +169,7 @@ def test_the_largest_packet_leaves_in_one_piece(hosts: list[Host], rig: Rig) -> 
     near, _ = (attach(host, SECRET) for host in hosts)
     largest = encrypted_mtu(1500)
     with Wire(rig, 1, PHRASE) as wire:
-        assert ping(near, "10.128.2.2", payload=largest - 28, timeout_s=5)
+        assert ping(near, "10.128.2.2", payload=largest - 28, timeout_s=60)
         assert not ping(near, "10.128.2.2", payload=largest - 26, timeout_s=0.5)
     assert (wire.largest, wire.fragments) == (1500, 0)
 
@@ -215,7 +215,7 @@ def test_a_clear_frame_from_the_underlay_enters_only_a_plain_network(
 @needs_esp
 def test_without_its_policies_a_host_sends_nothing_and_heals(hosts: list[Host], rig: Rig) -> None:
     near, _ = (attach(host, SECRET) for host in hosts)
-    assert ping(near, "10.128.2.2", timeout_s=5)
+    assert ping(near, "10.128.2.2", timeout_s=60)
     for lost in ("policy", "state"):
         hosts[0].ip(f"xfrm {lost} flush")
         with Wire(rig, 1, PHRASE) as wire:
@@ -225,7 +225,7 @@ def test_without_its_policies_a_host_sends_nothing_and_heals(hosts: list[Host], 
         assert {(drift.kind, drift.detail.split()[0]) for drift in drifts} == {("xfrm", lost)}
         carry(hosts[0], FIRST)
         assert hosts[0].run(hosts[0].dataplane.check()) == ()
-        assert ping(near, "10.128.2.2", timeout_s=5)
+        assert ping(near, "10.128.2.2", timeout_s=60)
     assert plaintext(hosts[0]) > 0
 
 
@@ -262,7 +262,7 @@ class Stream:
         self._client.send(b"")
 
     def _receive(self) -> None:
-        self._server.settimeout(10)
+        self._server.settimeout(60)
         while data := self._server.recv(100):
             self.received.add(int.from_bytes(data[:4]))
 
@@ -313,7 +313,7 @@ def test_an_association_that_has_sent_half_of_its_packets_is_noticed(hosts: list
         made_anew(host, last_sent)
         assert host.run(host.dataplane.check()) == ()
         assert host.dataplane.overlay.worn_key() == 0
-        assert ping(near, "10.128.2.2", timeout_s=5)
+        assert ping(near, "10.128.2.2", timeout_s=60)
         assert host.run(host.dataplane.check()) == ()
         assert host.dataplane.overlay.worn_key() == worn
     carry(host, ROTATIONS[1])
@@ -328,12 +328,12 @@ def test_an_association_that_has_sent_all_of_its_packets_sends_no_more(
     near, _ = (attach(host, SECRET) for host in hosts)
     made_anew(hosts[0], 0xFFFFFFFE)
     with Wire(rig, 1, PHRASE) as wire:
-        assert ping(near, "10.128.2.2", timeout_s=5)
+        assert ping(near, "10.128.2.2", timeout_s=60)
         assert not ping(near, "10.128.2.2", timeout_s=0.5)
     assert wire.protocols[UDP] == 0
     for host in hosts:
         carry(host, ROTATIONS[1])
-    assert ping(near, "10.128.2.2", timeout_s=5)
+    assert ping(near, "10.128.2.2", timeout_s=60)
 
 
 @needs_esp

@@ -22,7 +22,7 @@ from agent.network.filter.senders import SPOOFED
 from agent.network.names import Names, next_hop6
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
-from tests.integration.network.echo import ask, ask_udp, echo, udp_client
+from tests.integration.network.echo import LOST_S, ask, ask_udp, echo, udp_client
 from tests.integration.network.hosts import PREFIX, Host, Rig, bare_afterwards, ping, sh
 from tests.integration.network.traffic import PORT, Listeners, silence, unanswered
 
@@ -223,7 +223,7 @@ def test_a_task_cannot_send_with_anothers_address(hosts: list[Host]) -> None:
         with udp_client(task, six=True) as forged:
             forged.bind((at6(APP, 3), 0))
             with pytest.raises(TimeoutError):
-                ask_udp(forged, at6(APP, 1, 1), 7001)
+                ask_udp(forged, at6(APP, 1, 1), 7001, LOST_S)
     assert hosts[0].call(partial(hosts[0].dataplane.filter.dropped, SPOOFED)) > before
 
 

@@ -38,7 +38,7 @@ from tests.integration.network.upstream import upstreams
 T = TypeVar("T")
 APP, CLOSED = NetworkId("netapp"), NetworkId("netclosed")
 TASK = TaskId("task-a")
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 BACKENDS = 300
 
 

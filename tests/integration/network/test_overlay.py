@@ -147,7 +147,7 @@ def test_egress_carries_the_hosts_address(hosts: list[Host], rig: Rig) -> None:
     client = inside(task, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     with server, client:
         server.bind((UNDERLAY_GATEWAY, 0))
-        server.settimeout(2)
+        server.settimeout(60)
         client.sendto(b"hello", server.getsockname())
         assert server.recvfrom(100)[1][0] == hosts[0].address
 
@@ -158,7 +158,7 @@ def test_traffic_between_tasks_keeps_their_addresses(hosts: list[Host]) -> None:
     client = inside(near, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     with server, client:
         server.bind(("10.128.2.2", 0))
-        server.settimeout(2)
+        server.settimeout(60)
         client.sendto(b"hello", server.getsockname())
         assert server.recvfrom(100)[1][0] == "10.128.1.2"
 

@@ -62,16 +62,17 @@ def routes_with_mtu(host: Host) -> list[str]:
     return [" ".join((line.split()[0], *line.split()[-2:])) for line in lines if " mtu " in line]
 
 
-def delivered(near: str, far: str, address: str, size: int = 200_000) -> bool:
-    """Whether that many bytes get through a connection, with at most two seconds without
+def delivered(near: str, far: str, address: str, stall_s: float = 60.0) -> bool:
+    """Whether 200,000 bytes get through a connection, with at most so many seconds without
     progress.
     """
+    size = 200_000
     with Listeners([far]) as listeners, open_socket(near) as sender:
         sender.connect((address, PORT))
         receiver, _ = listeners.accept()
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
         sender.sendall(bytes(size))
-        receiver.settimeout(2)
+        receiver.settimeout(stall_s)
         try:
             while size:
                 size -= len(receiver.recv(65536))
@@ -86,7 +87,7 @@ def test_where_full_packets_are_lost_tasks_are_told_and_connections_go_on(
 ) -> None:
     with narrow(2, 1400):
         assert not ping(tasks[0], "10.128.2.2", payload=FULL, timeout_s=0.3)
-        assert not delivered(tasks[0], tasks[1], "10.128.2.2")
+        assert not delivered(tasks[0], tasks[1], "10.128.2.2", stall_s=2)
         measure(rig)
         assert routes_with_mtu(rig.hosts[0]) == ["10.128.2.0/26 mtu 1350"]
         assert rig.hosts[0].dataplane.path_mtu.measured == {

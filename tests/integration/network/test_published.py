@@ -24,7 +24,7 @@ from agent.network.kernel import KernelDataplane
 from agent.network.names import Names
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
-from tests.integration.network.echo import ask, ask_udp, echo, udp_client
+from tests.integration.network.echo import LOST_S, ask, ask_udp, echo, udp_client
 from tests.integration.network.hosts import PREFIX, UNDERLAY_GATEWAY, Host, Rig, bare_afterwards, sh
 from tests.integration.network.traffic import silence, unanswered
 
@@ -369,7 +369,7 @@ def test_a_task_cannot_send_with_anothers_address_nor_to_the_hosts_localhost(
         with udp_client(task) as forged:
             forged.bind(("10.200.3.9", 0))
             with pytest.raises(TimeoutError):
-                ask_udp(forged, "10.200.2.1", 7001)
+                ask_udp(forged, "10.200.2.1", 7001, LOST_S)
         # The task's table of local addresses loses precedence to a route through its gateway.
         sh(f"""nsenter --net={task} ip rule add pref 1 from all lookup 9
             nsenter --net={task} ip rule del pref 0
@@ -378,7 +378,7 @@ def test_a_task_cannot_send_with_anothers_address_nor_to_the_hosts_localhost(
         with udp_client(task) as lost:
             lost.bind(("10.200.2.7", 0))
             with pytest.raises(TimeoutError):
-                ask_udp(lost, "127.0.0.1", 7001)
+                ask_udp(lost, "127.0.0.1", 7001, LOST_S)
     assert host.call(partial(host.dataplane.filter.dropped, SPOOFED)) >= 1
 
 
@@ -392,7 +392,7 @@ def test_a_task_sends_no_frames_of_vxlan_to_other_hosts(hosts: list[Host], rig: 
     ):
         assert ask_udp(plain, UNDERLAY_GATEWAY, 4790) == ("gate", hosts[1].address)
         with pytest.raises(TimeoutError):
-            ask_udp(plain, UNDERLAY_GATEWAY, 4789)
+            ask_udp(plain, UNDERLAY_GATEWAY, 4789, LOST_S)
 
 
 def test_a_second_fleet_and_others_rules_are_not_disturbed(

@@ -170,8 +170,8 @@ def test_a_service_without_backends_is_refused_at_once(tasks: Tasks) -> None:
     tasks.sync(endpoint())
     netns = tasks.start(2)
     with open_socket(netns) as stream, open_socket(netns, socket.SOCK_DGRAM) as near:
-        stream.settimeout(20)
-        near.settimeout(20)
+        stream.settimeout(60)
+        near.settimeout(60)
         near.connect((VIP, PORT))
         # A datagram's sender gets an error at once, and a second one from the ICMP message.
         for work, number in (
@@ -458,7 +458,7 @@ def test_sctp_is_led_like_any_other_protocol(tasks: Tasks) -> None:
     near = inside(caller, lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 132))
     far = inside(backend, lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 132))
     with near, far:
-        far.settimeout(2)
+        far.settimeout(60)
         chunk = b"\1\0\0\x14" + b"\0\0\0\1" + b"\0\1\0\0" + b"\0\1\0\1" + b"\0\0\0\1"
         near.sendto(b"\x13\x88\x1f\x90" + b"\0" * 8 + chunk, (VIP, 0))
         packet = far.recv(200)

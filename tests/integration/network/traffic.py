@@ -14,6 +14,7 @@ from tests.integration.network.hosts import sh
 
 T = TypeVar("T")
 PORT = 8080
+TIMEOUT_S = 60.0
 
 
 def open_socket(
@@ -21,7 +22,7 @@ def open_socket(
 ) -> socket.socket:
     """A socket that belongs to a namespace and is used from here."""
     made = inside(netns, lambda: socket.socket(family, kind))
-    made.settimeout(2)
+    made.settimeout(TIMEOUT_S)
     return made
 
 
@@ -52,7 +53,7 @@ def unanswered(
         return near.recv(100).split()[0].decode()
 
     with open_socket(netns, socket.SOCK_STREAM, family) as near, ThreadPoolExecutor(1) as pool:
-        near.settimeout(20)
+        near.settimeout(TIMEOUT_S)
         attempt = pool.submit(connected)
         time.sleep(0.3)
         assert not attempt.done()
@@ -97,11 +98,11 @@ class Listeners:
 
     def accept(self) -> tuple[socket.socket, str]:
         """The next connection, and the server's address."""
-        ready, _, _ = select.select(self.tcp, [], [], 2)
+        ready, _, _ = select.select(self.tcp, [], [], TIMEOUT_S)
         far, _ = ready[0].accept()
         return far, str(far.getsockname()[0])
 
-    def takers(self, timeout_s: float = 2) -> list[int]:
+    def takers(self, timeout_s: float = TIMEOUT_S) -> list[int]:
         """The indexes of the namespaces that have a datagram, which is read."""
         ready, _, _ = select.select(self.udp, [], [], timeout_s)
         for listener in ready:

@@ -1,7 +1,6 @@
 """Name servers of all kinds, for tests of forwarding: they have one name, `db.example`."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import dns.rcode
 import dns.rrset
 
 from agent.network.dns.forward import HostServers
+from tests.fixtures.ports import free_port
 
 Replies = Callable[[dns.message.Message], list[bytes]]
 
@@ -110,8 +110,7 @@ async def upstreams(
     """
     loop = asyncio.get_running_loop()
     servers = [Upstream(character or silent) for character in characters]
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     open_: list[Any] = []
     lines = []
     for number, (server, character) in enumerate(zip(servers, characters, strict=True), 1):

@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from agent.runtime.base import Command, ContainerConfig, LogLimits, Stats
 from agent.runtime.conmon import Binaries
 from agent.runtime.crun import ConmonRuntime
 from agent.runtime.isolation import devices
+from agent.runtime.isolation.bound import BoundSource
 from agent.runtime.layout import Layout
 from agent.runtime.usage.reading import Reader
 from agent.tasks.ocispec import Surroundings, oci_config
@@ -91,9 +92,13 @@ class RealWorld:
         memory: int = 0,
         pids: int = 0,
         log_limits: LogLimits | None = None,
+        sources: Mapping[str, str] | None = None,
+        binds: tuple[BoundSource, ...] = (),
         **spec: Any,
     ) -> ContainerConfig:
-        """A container of one command; `spec` are fields of its ContainerSpec."""
+        """A container of one command; `spec` are fields of its ContainerSpec, `sources` and
+        `binds` what its mounts show.
+        """
         names = ("hosts", "hostname", "resolv.conf")
         task = TaskSpec(
             container_spec=ContainerSpec(image="busybox", command=command, **spec),
@@ -106,6 +111,7 @@ class RealWorld:
             passwd=Path(self.layers[-1], "etc/passwd").read_bytes(),
             group=Path(self.layers[-1], "etc/group").read_bytes(),
             devices=devices.of_container(task.container_spec),
+            sources=sources or {},
         )
         return ContainerConfig(
             id=container_id,
@@ -114,6 +120,7 @@ class RealWorld:
             log_limits=log_limits or LogLimits(),
             files={name: f"{name} of {container_id}\n".encode() for name in names},
             terminal=bool(spec.get("tty")),
+            binds=binds,
         )
 
     async def close(self) -> None:

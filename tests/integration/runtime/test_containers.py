@@ -62,7 +62,9 @@ async def test_any_bytes_are_read_as_they_were_written(world: RealWorld) -> None
 
 
 async def test_output_without_a_final_newline_is_read(world: RealWorld) -> None:
-    assert await output(world, "echo one; printf two; printf oops >&2") == "one\ntwooops"
+    found = await lines_of(world, "echo one; printf two; printf oops >&2")
+    for stream, text in (("stdout", b"one\ntwo"), ("stderr", b"oops")):
+        assert written(line for line in found if line.stream == stream) == text
 
 
 async def test_a_prompt_of_a_running_container_is_followed(world: RealWorld) -> None:

@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -362,6 +363,46 @@ async def test_the_files_of_a_kept_layer_are_read_and_written(
         return found.exit is not None and found.exit.code == 7
 
     await until(has_ended)
+
+
+def bound(source: Path, target: str, mode: str = "rw") -> dict[str, object]:
+    options = ["rbind", "rprivate", mode]
+    return {"destination": target, "type": "bind", "source": str(source), "options": options}
+
+
+async def test_a_copy_into_a_stopped_container_goes_into_its_volumes(
+    world: RealWorld, copies: Copies, tmp_path: Path
+) -> None:
+    volume, of_host = world.layout.state / "volumes" / "v1" / "_data", tmp_path / "host"
+    for directory in (volume, of_host):
+        directory.mkdir(parents=True)
+    config = world.custom("a1", ("/bin/true",))
+    own = [bound(volume, "/data"), bound(volume, "/ro", "ro"), bound(of_host, "/host")]
+    given: Any = config.oci["mounts"]
+    config = replace(config, oci={**config.oci, "mounts": [*given, *own]})
+    await world.runtime.create(replace(config, layer="l1", volatile=False))
+    await world.runtime.remove("a1")
+
+    async def fill_at(path: str) -> None:
+        rootfs = await world.runtime.rootfs("a1", "l1", writable=True)
+        await fill(copies, rootfs, path, tar((entry("f"), b"new")))
+
+    await fill_at("/data")
+    assert (volume / "f").read_bytes() == b"new"
+    with pytest.raises(Conflict, match="mounted volume is marked read-only"):
+        await fill_at("/ro")
+    with pytest.raises(Conflict, match="only the running container has: start it first"):
+        await fill_at("/host")
+    upper = world.layout.layer("l1") / "upper"
+    below = [upper / name / "f" for name in ("data", "ro", "host")]
+    assert not any(path.exists() for path in (*below, of_host / "f"))
+    rootfs = await world.runtime.rootfs("a1", "l1")
+    archive = b"".join([part async for part in copies.out(rootfs, "/data", follow=False)])
+    (tmp_path / "out").mkdir()
+    unpacked(archive, tmp_path / "out")
+    assert (tmp_path / "out" / "data" / "f").read_bytes() == b"new"
+    mounted = Path("/proc/self/mountinfo").read_text()
+    assert str(world.layout.run / "view-") not in mounted
 
 
 async def test_a_container_waits_for_the_copy_into_its_layer(world: RealWorld) -> None:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 
-from agent.tasks import seccomp_rules as rules
+from agent.tasks.isolation import seccomp_rules as rules
 from tests.fixtures.runtime_contract import exit_of
 from tests.integration.runtime.conftest import RealWorld
 from tests.integration.runtime.test_containers import lines

@@ -14,7 +14,12 @@ import pytest
 from agent.network.netns import Namespaces
 from agent.runtime.base import RuntimeFailed
 from agent.runtime.isolation import idmaps
+from agent.runtime.mounts import unmount
+from agent.secrets.plan import files_of, mounts_of
+from agent.secrets.store import SecretStore
 from pyswarm_core.docker.isolation.security import device
+from pyswarm_core.payloads.references import ConfigReference, FileTarget, SecretReference
+from pyswarm_core.specs import ContainerSpec
 from tests.fixtures.runtime_contract import exit_of, until
 from tests.integration.runtime.conftest import RealWorld
 from tests.integration.runtime.test_containers import lines, output
@@ -304,6 +309,36 @@ async def test_root_of_a_user_namespace_is_nobody_on_the_host(world: RealWorld) 
     made = (world.layout.writable("a1") / "upper/made").stat()
     assert (made.st_uid, made.st_gid) == (start + 1000, start + 1001)
     assert Path(world.layers[0], "bin/busybox").stat().st_uid == 0
+
+
+async def test_secrets_have_the_owners_of_the_user_namespace(
+    world: RealWorld, tmp_path: Path
+) -> None:
+    owner = FileTarget(name="db", uid="1000", gid="1001", mode=0o400)
+    script = FileTarget(name="/start.sh", mode=0o555)
+    spec = ContainerSpec(
+        image="busybox",
+        secrets=(SecretReference(secret_id="s1", secret_name="db", file=owner),),
+        configs=(ConfigReference(config_id="c1", config_name="start", file=script),),
+    )
+    data = {"db": b"hidden", "/start.sh": b"#!/bin/sh\necho started\n"}
+    (store := SecretStore(tmp_path)).prepare()
+    try:
+        files = files_of(spec)
+        directory = store.make("a1", files, lambda one: data[one.reference.file.name])
+        config = world.custom("a1", ("/bin/sleep", "1000"), userns_mode="auto")
+        own = cast(list[Any], config.oci["mounts"])
+        own += mounts_of(files, str(directory), is_mapped=True)
+        await world.runtime.create(config)
+        await world.runtime.start("a1")
+        said = await execute(
+            world,
+            "busybox stat -c '%u:%g:%a' /run/secrets/db; busybox cat /run/secrets/db; echo;"
+            " /start.sh",
+        )
+        assert said.output.decode().split() == ["1000:1001:400", "hidden", "started"]
+    finally:
+        unmount(store.root)
 
 
 async def test_many_layers_are_shifted_without_a_copy(world: RealWorld) -> None:

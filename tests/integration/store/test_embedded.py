@@ -27,7 +27,8 @@ from controller.store.etcd_tls import NO_TLS, EtcdTls
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import SECOND
 from pyswarm_core.identity.trust import ETCD_NAME
-from tests.fixtures.etcd import embedded_etcd, free_port
+from tests.fixtures.etcd import embedded_etcd
+from tests.fixtures.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 
@@ -107,7 +108,7 @@ async def test_a_killed_etcd_is_started_again_with_its_data(etcd: EmbeddedEtcd) 
     await etcd.start()
     first = etcd.pid
     assert first is not None
-    async with store_on(etcd) as store, asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with store_on(etcd) as store, asyncio.timeout(60), asyncio.TaskGroup() as group:
         await store.commit(Txn(puts=(Put(b"a", b"kept"),)))
         guard = group.create_task(etcd.supervise())
         # Give the guard its first look at the process.
@@ -214,7 +215,7 @@ async def test_an_etcd_without_tls_is_replaced_and_its_data_stays(
     former = earlier.pid
     async with EtcdStore(earlier.client) as store:
         await store.commit(Txn(puts=(Put(b"a", b"kept"),)))
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         # Two controllers at once: one etcd is left.
         second = embedded_etcd(EmbeddedSettings(folder))
         group.create_task(second.start())

@@ -19,7 +19,9 @@ KINDS = {"ecdsa": ("ec", "-pkeyopt", "ec_paramgen_curve:P-256"), "rsa": ("rsa:20
 
 
 def openssl(folder: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=20)
+    subprocess.run(
+        ["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=120
+    )
 
 
 def make_certificates(folder: Path, kind: str = "ecdsa") -> None:
@@ -61,7 +63,7 @@ async def test_mutual_tls_serves_calls_and_waits_and_refuses_strangers(
     with running(tmp_path) as etcd:
         endpoint = f"https://{etcd.endpoint}"
         known = EtcdSettings((endpoint,), tls=files(tmp_path).current)
-        async with EtcdStore(known) as store, asyncio.timeout(10):
+        async with EtcdStore(known) as store, asyncio.timeout(60):
             made = await store.commit(Txn(puts=(Put(b"a", b"1"),)))
             assert isinstance(made, Committed)
             await store.commit(Txn(deletes=(Delete(b"a"),)))

@@ -16,7 +16,7 @@ async def test_a_forward_ends_with_its_task(rig: Rig) -> None:
     caller = Caller()
     caller.say(Connect(1))
     request = PortForwardRequest(ref="a1", port=8080)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         serving = asyncio.create_task(rig.streams.serve(request, caller.link))
         while Close(1, "port 8080: connection refused") not in caller.got:
             caller.changed.clear()

@@ -13,6 +13,7 @@ from pyswarm_core.api.v1 import files_pb2
 from pyswarm_core.ids import TaskId
 from pyswarm_core.states import TaskState
 from pyswarm_core.traces import Facts, TraceProbe
+from tests.fixtures.agent_parts import collector_of
 from tests.unit.agent.test_tunnels import _streams, dialled, sampler
 from tests.unit.agent.test_worker import CHECK, IMAGE, NODE, Host, assigned, task, with_check
 
@@ -46,8 +47,10 @@ async def asked(
         await host.until(lambda seen: T1 in seen and seen[T1].detail.serving)
         images = FakeImages(FakeRegistry(), group)
         streams = _streams(host.runtime)
-        measure = sampler(worker)
-        dialer = Dialer(worker, images, host.runtime, _traced, streams, sampler=measure)
+        measure, kept = sampler(worker), collector_of(images, worker, host.directory)
+        dialer = Dialer(
+            worker, images, host.runtime, _traced, streams, sampler=measure, collector=kept
+        )
         for request in requests:
             async with dialled() as (to, at):
                 await dialer.open(to, request)

@@ -53,6 +53,37 @@ async def test_a_dead_streams_iterator_takes_no_words_from_its_successor(tmp_pat
         assert (await anext(living)).statuses.ids == b"t" * 25
 
 
+async def test_sources_of_binds_are_looked_for_and_reported_anew_in_each_session(
+    tmp_path: Path,
+) -> None:
+    outbox = Outbox()
+    asked: list[tuple[str, ...] | None] = []
+    async with Host(tmp_path).worker() as worker:
+        session = Session(
+            identity_in(tmp_path),
+            _greeting,
+            outbox,
+            worker,
+            assign=lambda _: _never(),
+            probe=lambda *_: None,
+            open_tunnel=lambda _, __: _never(),
+            sources=asked.append,
+        )
+        outbox.source("/of/a/former/session", "present")
+        stream = session._outgoing(session._stream)
+        assert (await anext(stream)).WhichOneof("kind") == "hello"
+        sources = dispatcher_pb2.BindSources(paths=["/x", "/y", "/z"])
+        message = dispatcher_pb2.ControllerMessage(bind_sources=sources)
+        await session._receive(message, None, None)  # type: ignore[arg-type]
+        assert asked == [None, ("/x", "/y", "/z")]
+        for path, found in (("/x", "absent"), ("/y", "unclear"), ("/z", "present")):
+            outbox.source(path, found)
+        outbox.source("/x", "present")
+        told = (await anext(stream)).found_sources
+        assert (list(told.present), list(told.absent)) == (["/x", "/z"], [])
+        assert list(told.unclear) == ["/y"]
+
+
 async def test_a_message_carries_a_bounded_number_of_statuses(tmp_path: Path) -> None:
     identity = identity_in(tmp_path)
     outbox = Outbox()

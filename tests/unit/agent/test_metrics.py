@@ -12,6 +12,8 @@ from agent.network.fake import FakeDataplane
 from agent.network.overlay.fake import Fabric
 from agent.stats.restarts import Restarts
 from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.volumes.limits import VOLUME_SERIES_MAX
+from pyswarm_core.volumes.volume import VolumeUsage
 
 NETWORK = DesiredOverlay(
     network_id=NetworkId("net"), name="net", vni=4097, subnet="10.1.0.0/16", node_number=1,
@@ -26,7 +28,8 @@ def measured(dataplane: FakeDataplane) -> dict[str, float]:
         SimpleNamespace(programmed=7),  # type: ignore[arg-type]
         SimpleNamespace(connected=True),  # type: ignore[arg-type]
         dataplane,
-        SimpleNamespace(open=3),  # type: ignore[arg-type]
+        streams=SimpleNamespace(open=3),  # type: ignore[arg-type]
+        measuring=SimpleNamespace(measured={}),  # type: ignore[arg-type]
     )
     return {
         sample.name: sample.value for metric in collector.collect() for sample in metric.samples
@@ -71,3 +74,24 @@ def test_checks_are_counted_by_kind_and_result() -> None:
     assert found == {"success": 2, "failure": 1, "none": 1}
     count = registry.get_sample_value("pyswarm_agent_check_seconds_count", {"kind": "HTTP"})
     assert count == 4
+
+
+async def test_the_largest_volumes_are_measured_by_name() -> None:
+    dataplane = FakeDataplane(Fabric(), Underlay(address="192.0.2.1"))
+    many = {
+        f"id{i}": (f"data{i}", VolumeUsage(bytes=1_000 + i, inodes=i))
+        for i in range(VOLUME_SERIES_MAX + 1)
+    }
+    found = AgentCollector(
+        SimpleNamespace(records={}),  # type: ignore[arg-type]
+        SimpleNamespace(programmed=7),  # type: ignore[arg-type]
+        SimpleNamespace(connected=True),  # type: ignore[arg-type]
+        dataplane,
+        streams=SimpleNamespace(open=3),  # type: ignore[arg-type]
+        measuring=SimpleNamespace(measured=many),  # type: ignore[arg-type]
+    ).collect()
+    (sizes,) = [metric for metric in found if metric.name == "pyswarm_agent_volume_bytes"]
+    values = {sample.labels["volume"]: sample.value for sample in sizes.samples}
+    assert len(values) == 200
+    assert values["data200"] == 1_200
+    assert "data0" not in values

@@ -86,3 +86,15 @@ def test_a_mount_of_the_user_wins_over_a_file_of_the_agent() -> None:
 def test_without_mounts_the_order_is_that_of_docker() -> None:
     targets = [one["destination"] for one in mounts()][:4]
     assert targets == ["/proc", "/dev", "/dev/pts", "/sys"]
+
+
+def test_volumes_map_the_ids_of_a_user_namespace_and_binds_do_not() -> None:
+    given = (Mount(source="data", target="/v"), Mount(target="/own"), bind())
+    shown = mounts(*given, userns_mode="auto")
+    mapped = {one["destination"] for one in shown if "idmap" in one["options"]}
+    assert mapped == {"/v", "/own"}
+    assert not any("idmap" in one["options"] for one in mounts(*given))
+
+
+def test_an_image_is_read_only_whatever_is_given() -> None:
+    assert options(Mount(type=MountType.IMAGE, source="web", target="/m"))[-1] == "ro"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.tasks import seccomp_rules as rules
+from agent.tasks.isolation import seccomp_rules as rules
 from agent.tasks.ocispec_seccomp import seccomp_section
 
 ALLOWED = 0

@@ -7,11 +7,11 @@ from msgspec.structs import replace
 
 from agent.health.verdict import Check
 from agent.records import Records
-from agent.tasks.record import Record
+from agent.tasks.record import InPlaceChange, Record
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.objects import TaskDetail
-from pyswarm_core.specs import ContainerSpec, HealthConfig, TaskSpec
+from pyswarm_core.specs import ContainerSpec, HealthConfig, Resources, TaskSpec
 from pyswarm_core.states import TaskState
 from pyswarm_core.views import CheckResult
 
@@ -78,6 +78,13 @@ def test_results_of_tasks_that_are_gone_are_removed(tmp_path: Path) -> None:
     records.save_results(checked(1))
     records.forget(RECORD.task_id)
     assert list((tmp_path / "checks").iterdir()) == []
+
+
+def test_a_change_in_place_has_its_former_name_in_files(tmp_path: Path) -> None:
+    pending = replace(RECORD, in_place_change=InPlaceChange(3, Resources(), forced=True))
+    opened(tmp_path).save(pending)
+    assert b'"NewLimits":{"Version":3' in (tmp_path / "tasks/t1.json").read_bytes()
+    assert opened(tmp_path).load() == {"t1": pending}
 
 
 def test_a_file_of_which_nothing_was_written_is_no_record(tmp_path: Path) -> None:

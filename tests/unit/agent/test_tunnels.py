@@ -26,12 +26,13 @@ from agent.streams.serving import Streams
 from agent.worker import Worker
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.api.v1 import dispatcher_pb2 as pb
-from pyswarm_core.api.v1 import dispatcher_pb2_grpc, stats_pb2
+from pyswarm_core.api.v1 import dispatcher_pb2_grpc, images_pb2, stats_pb2
 from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.logs.limits import LOG_FRAME_BYTES
 from pyswarm_core.states import TaskState
 from pyswarm_core.streams.shares import share_of
 from pyswarm_core.traces import Facts, TraceProbe
+from tests.fixtures.agent_parts import collector_of
 from tests.unit.agent.test_worker import CHECK, IMAGE, NODE, Host, assigned, task, with_check
 
 MEMORY = 1 << 30
@@ -99,7 +100,13 @@ async def ask(tmp_path: Path, request: pb.OpenTunnel, enough: int = 1_000) -> li
         await images.resolve(IMAGE)
         runtime = _Logs(tmp_path)
         tunnels = Dialer(
-            worker, images, runtime, _traced, _streams(runtime), sampler=sampler(worker)
+            worker,
+            images,
+            runtime,
+            _traced,
+            _streams(runtime),
+            sampler=sampler(worker),
+            collector=collector_of(images, worker, tmp_path),
         )
         await tunnels.open(to, request)
     return at.frames
@@ -115,7 +122,7 @@ async def test_the_first_frame_names_the_tunnel_and_the_answer_follows(tmp_path:
 
 
 async def test_an_error_is_the_last_frame_and_keeps_its_name(tmp_path: Path) -> None:
-    request = pb.OpenTunnel(image_remove=pb.ImageRemove(reference="registry.test/none:1"))
+    request = pb.OpenTunnel(image_details=images_pb2.ImageRef(ref="none"))
     assert (await ask(tmp_path, request))[-1].error.kind == "NotFound"
 
 
@@ -170,14 +177,15 @@ async def test_tunnels_beyond_the_limit_of_their_kind_are_refused_and_others_go_
         pb.OpenTunnel(image_list=pb.ImageList()),
     ]
     async with host.worker() as worker, asyncio.TaskGroup() as group:
-        runtime = _Logs(tmp_path)
+        runtime, images = _Logs(tmp_path), _Forever(FakeRegistry(), group)
         dialer = Dialer(
             worker,
-            _Forever(FakeRegistry(), group),
+            images,
             runtime,
             _traced,
             _streams(runtime),
             sampler=sampler(worker),
+            collector=collector_of(images, worker, tmp_path),
         )
 
         def begin(request: pb.OpenTunnel) -> tuple[asyncio.Task[None], asyncio.Queue[Any]]:
@@ -240,13 +248,19 @@ async def test_a_tunnel_that_was_hung_up_on_leaves_no_work_and_no_file_behind(
         runtime = _Logs(tmp_path)
         images = _Forever(FakeRegistry(), group)
         tunnels = Dialer(
-            worker, images, runtime, _traced, _streams(runtime), sampler=sampler(worker)
+            worker,
+            images,
+            runtime,
+            _traced,
+            _streams(runtime),
+            sampler=sampler(worker),
+            collector=collector_of(images, worker, tmp_path),
         )
         running = asyncio.all_tasks()
         for request in (pull, logs):
             await tunnels.open(to, request)
             assert str(tmp_path / "t1") not in _open_files()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while _ours(asyncio.all_tasks() - running):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
         assert _Forever.cancelled
@@ -288,7 +302,13 @@ async def checked_task(tmp_path: Path, request: pb.OpenTunnel) -> tuple[pb.Tunne
         await host.until(lambda seen: t1 in seen and seen[t1].detail.serving)
         images = FakeImages(FakeRegistry(), group)
         tunnels = Dialer(
-            worker, images, host.runtime, _traced, _streams(host.runtime), sampler=sampler(worker)
+            worker,
+            images,
+            host.runtime,
+            _traced,
+            _streams(host.runtime),
+            sampler=sampler(worker),
+            collector=collector_of(images, worker, host.directory),
         )
         await tunnels.open(to, request)
         if request.signal_task.stop:
@@ -356,6 +376,7 @@ async def sampled_frames(
             _traced,
             _streams(host.runtime),
             sampler=sampler(worker, meter),
+            collector=collector_of(images, worker, host.directory),
         )
         await dialer.open(to, pb.OpenTunnel(tunnel_id="t", stats=options))
     return [list(frame.stats.tasks) for frame in at.frames if frame.HasField("stats")]

@@ -28,6 +28,8 @@ from agent.records import Records
 from agent.runtime.base import ContainerConfig, LogLimits
 from agent.runtime.fake import CommandScript, FakeRuntime, Script
 from agent.runtime.running.attachments import Attachments
+from agent.secrets.fake import FakeSecrets
+from agent.tasks.generic_resources import GenericResources
 from agent.tasks.ocispec import HostFacts
 from agent.tasks.record import Record
 from agent.volumes.fake import FakeVolumes
@@ -102,14 +104,11 @@ class Host:
     async def worker(self) -> AsyncIterator[Worker]:
         """A worker that runs; at the end it dies as if killed."""
         async with asyncio.TaskGroup() as group:
-            overlays = Overlays(
-                self.dataplane,
-                Plan("10.127.0.0/24"),
-                self.directory / "overlays.json",
-                self.outbox.acknowledge,
-                self.resolvers,
-            )
+            plan, file = Plan("10.127.0.0/24"), self.directory / "overlays.json"
+            told = self.outbox.acknowledge
+            overlays = Overlays(self.dataplane, plan, file, told, self.resolvers)
             preparation = Preparation(
+                generic=GenericResources(()),
                 attachments=Attachments(SystemClock()),
                 images=FakeImages(self.registry, group),
                 overlays=overlays,
@@ -121,6 +120,7 @@ class Host:
                 log_limits=LogLimits(),
                 forward=self.forwarded.__setitem__,
                 volumes=FakeVolumes(),
+                secrets=FakeSecrets(),
             )
             worker = Worker(
                 clock=SystemClock(),
@@ -307,7 +307,7 @@ async def test_ports_of_a_task_that_nobody_remembers_are_withdrawn(tmp_path: Pat
     )
     kept = msgspec.json.encode(SavedPlan((OVERLAY,), (), (left,)))
     (tmp_path / "overlays.json").write_bytes(kept)
-    async with host.worker(), asyncio.timeout(30):
+    async with host.worker(), asyncio.timeout(60):
         while host.dataplane.published or not host.dataplane.overlay.kernel.links:
             await host.overlays.settled()
             await asyncio.sleep(0)

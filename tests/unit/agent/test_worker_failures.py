@@ -223,7 +223,7 @@ async def test_an_adopted_task_that_ends_before_its_network_is_repaired_leaves_n
         await host.overlays.settled()
     sync = host.dataplane.sync
     monkeypatch.setattr(host.dataplane, "sync", refuses)
-    async with host.worker() as worker, asyncio.timeout(30):
+    async with host.worker() as worker, asyncio.timeout(60):
         await worker.assign(assigned(), NODE)
         await host.reaches(t1, TaskState.SHUTDOWN)
         await worker.ended(t1).wait()

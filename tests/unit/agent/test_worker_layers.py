@@ -41,7 +41,7 @@ def host_of(path: Path) -> Host:
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await holds():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -209,7 +209,7 @@ async def test_tasks_that_are_assigned_again_do_not_wait_for_each_other(tmp_path
             await worker.assign(keeping(), NODE)
             await until(lambda: _is_gone(worker.records))
         await worker.assign(keeping(container(T1), container(T2)), NODE)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await host.reaches(T1, RUNNING)
 
 

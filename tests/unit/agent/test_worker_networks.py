@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from agent.assignment import AssignedTask, Assignment
 from agent.network.base import Attachment, DesiredOverlay, NetworkFailed
-from agent.tasks.record import NewLimits
+from agent.tasks.record import InPlaceChange
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import TaskAddress, TaskDetail
 from pyswarm_core.specs import NetworkAttachment, Resources
@@ -40,8 +40,8 @@ def on(version: int, *targets: str, name: str = "t1", **ips: str) -> AssignedTas
     plain = task(name)
     networks = tuple(NetworkAttachment(target=t, task_ip=ips.get(t, "")) for t in targets)
     spec = replace(plain.template.spec, networks=networks)
-    new = NewLimits(version, Resources(), networks) if version > 1 else None
-    return replace(plain, template=replace(plain.template, spec=spec, new_limits=new))
+    new = InPlaceChange(version, Resources(), networks) if version > 1 else None
+    return replace(plain, template=replace(plain.template, spec=spec, in_place_change=new))
 
 
 class Networked(Host):
@@ -74,7 +74,7 @@ class Networked(Host):
         self.dataplane.attach = self._attach  # type: ignore[method-assign]
 
     async def acknowledged(self, version: int) -> TaskDetail:
-        await self.until(lambda seen: T1 in seen and seen[T1].detail.limits_version == version)
+        await self.until(lambda seen: T1 in seen and seen[T1].detail.in_place_version == version)
         return self.seen[T1].detail
 
     def interfaces(self) -> dict[str, str]:
@@ -188,7 +188,7 @@ async def test_a_refused_network_leaves_the_task_as_it_was(tmp_path: Path) -> No
         host.dataplane.attach = refuse  # type: ignore[method-assign]
         await worker.assign(assigned(on(2, NET, OTHER), on(1, OTHER, name="t2")), NODE)
         detail = await host.acknowledged(2)
-        assert (detail.limits_error, detail.networks_refused) == ("the kernel refused", True)
+        assert (detail.in_place_error, detail.networks_refused) == ("the kernel refused", True)
         assert held(detail) == {NET: "10.128.0.2"}
         assert host.interfaces() == {"eth0": "10.128.0.2"}
         record = worker.records[T1]
@@ -197,13 +197,13 @@ async def test_a_refused_network_leaves_the_task_as_it_was(tmp_path: Path) -> No
         taken = on(3, NET, OTHER, net2="10.129.0.2")
         await worker.assign(assigned(taken, on(1, OTHER, name="t2")), NODE)
         detail = await host.acknowledged(3)
-        assert "address 10.129.0.2 is that of task t2" in detail.limits_error
+        assert "address 10.129.0.2 is that of task t2" in detail.in_place_error
         assert host.interfaces() == {"eth0": "10.128.0.2"}
         host.go_on()
         free = on(4, NET, OTHER, net2="10.129.0.3")
         await worker.assign(assigned(free, on(1, OTHER, name="t2")), NODE)
         detail = await host.acknowledged(4)
-        assert (detail.limits_error, detail.networks_refused) == ("", False)
+        assert (detail.in_place_error, detail.networks_refused) == ("", False)
         assert held(detail)[OTHER] == "10.129.0.3", "what was refused holds no address"
 
 
@@ -258,7 +258,7 @@ async def test_an_address_is_released_once_no_record_names_it(tmp_path: Path) ->
         host.overlays.keep = look  # type: ignore[method-assign]
         await worker.assign(assigned(on(2, OTHER)), NODE)
         await host.acknowledged(2)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not seen:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     assert seen == [([OTHER], [OTHER, NET])]

@@ -17,15 +17,15 @@ from tests.unit.agent.test_worker_networks import OTHER, T1, T2, Networked, assi
 
 
 def limited(wanted: AssignedTask, memory: int, egress: int = 0) -> AssignedTask:
-    new = wanted.template.new_limits
+    new = wanted.template.in_place_change
     assert new is not None
     new = replace(new, resources=Resources(limits=Limits(memory_bytes=memory, net_egress=egress)))
-    return replace(wanted, template=replace(wanted.template, new_limits=new))
+    return replace(wanted, template=replace(wanted.template, in_place_change=new))
 
 
 async def restored(worker: Worker) -> None:
     """Return once the record of the task names one interface."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(worker.records[T1].held) > 1:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
@@ -130,7 +130,7 @@ async def test_a_change_that_was_begun_and_has_no_address_any_more_is_undone(
         host.mends = True
         await worker.assign(assigned(on(3, NET, OTHER, net2="10.200.0.1")), NODE)
         detail = await host.acknowledged(3)
-        assert "in none of this node's blocks" in detail.limits_error
+        assert "in none of this node's blocks" in detail.in_place_error
         assert host.interfaces() == {"eth0": "10.128.0.2"}
         assert [one.network_id for one in worker.records[T1].held] == [NET]
 

@@ -5,9 +5,11 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from agent.assignment import AssignedTask
+from agent.images.base import Credentials
 from pyswarm_core.ids import TaskId
+from pyswarm_core.specs import RegistryLogin
 from pyswarm_core.states import TaskState
-from pyswarm_core.volumes.mounts import Mount
+from pyswarm_core.volumes.mounts import Mount, MountType
 from tests.unit.agent.test_worker import NODE, assigned, task
 from tests.unit.agent.test_worker_layers import host_of
 
@@ -52,3 +54,25 @@ async def test_other_slots_and_readers_do_not_wait(tmp_path: Path) -> None:
         await worker.assign(assigned(mounting("t1"), mounting("t2", slot=2), *readers), NODE)
         for name in ("t3", "t4"):
             await host.reaches(TaskId(name), RUNNING)
+
+
+async def test_an_image_that_is_mounted_is_pulled_with_the_login_and_kept(tmp_path: Path) -> None:
+    host = host_of(tmp_path)
+    tools = host.registry.push("registry.test/tools:1")
+    plain = task("t1")
+    mount = Mount(type=MountType.IMAGE, source="registry.test/tools:1", target="/tools")
+    container = replace(plain.template.spec.container_spec, mounts=(mount,))
+    spec = replace(plain.template.spec, container_spec=container)
+    login = Credentials(username="ann", password="secret")
+    host.registry.login = login
+    known = RegistryLogin(registry="registry.test", username="ann", password="secret")
+    wanted = replace(plain, template=replace(plain.template, spec=spec, login=known))
+    async with host.worker() as worker:
+        await worker.assign(assigned(wanted), NODE)
+        await host.reaches(T1, RUNNING)
+        assert worker.records[T1].mounted_images == (tools.id,)
+        assert tools.id in worker.images_in_use()
+        await worker.assign(assigned(replace(wanted, desired_state=SHUTDOWN)), NODE)
+        await host.reaches(T1, SHUTDOWN)
+        await worker.ended(T1).wait()
+        assert tools.id not in worker.images_in_use()

@@ -76,6 +76,7 @@ _LISTS = (
     "ListObjects",
     "GetNetwork",
     "ListImages",
+    "ListRegistry",
 )
 _STREAMS = (
     "WatchService",
@@ -84,6 +85,7 @@ _STREAMS = (
     "Logs",
     "Stats",
     "PullImage",
+    "PruneImages",
     "Changes",
     "WaitContainer",
     *_LISTS,

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from cli.render.checklist import NO, UNKNOWN, YES, items
+from pyswarm_core.payloads import syntax
 from pyswarm_core.specs import (
     ContainerSpec,
     Device,
@@ -83,6 +84,7 @@ def test_a_plain_service_follows_few_and_gets_advice() -> None:
         ("closed to its host", {"security_opt": ("seccomp=unconfined",)}),
         ("no secrets in environment", {"env": ("API_TOKEN=x",)}),
         ("no secrets in environment", {"env": ("db_password=",)}),
+        ("no secrets in environment", {"secrets": (syntax.secret_env("X=db"),)}),
         ("health check", {"healthcheck": HealthConfig(test=("NONE",))}),
         ("image fixed", {"image": "web:latest"}),
     ],

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from cli.main import COMMANDS, root
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.codec import from_proto
-from pyswarm_core.errors import Conflict, NotFound
+from pyswarm_core.errors import Conflict, InvalidArgument, NotFound
 from pyswarm_core.specs import (
     ContainerSpec,
     GlobalMode,
@@ -218,6 +218,12 @@ def test_a_change_that_loses_twice_is_refused(fleet: Script, pyswarm: Pyswarm) -
     assert len(fleet.requests("UpdateService")) == 2
 
 
+def test_no_terminal_obeys_an_error(fleet: Script, pyswarm: Pyswarm) -> None:
+    fleet.on("UpdateService", InvalidArgument("tar: \x1b]0;owned\x07\u202e: damaged"))
+    ran = pyswarm("service", "scale", "-d", "web=5")
+    assert ran.err == "Error: tar:  ]0;owned  : damaged\n"
+
+
 def test_global_services_cannot_be_scaled(fleet: Script, pyswarm: Pyswarm) -> None:
     mode = GlobalMode()
     fleet.on("GetService", service_reply(service(mode=mode)))
@@ -329,7 +335,7 @@ def test_pull_tells_each_nodes_failure_and_fails(script: Script, pyswarm: Pyswar
     )
     ran = pyswarm("image", "pull", "web:1")
     assert ran.code == 1
-    assert ran.err.splitlines()[-1] == "Error: host2: manifest unknown"
+    assert ran.err.splitlines() == ["host1: done", "Error: host2: manifest unknown"]
     assert script.requests("PullImage")[0].reference == "docker.io/library/web:1"
 
 

@@ -12,7 +12,7 @@ from tests.unit.cli.conftest import Pyswarm
 from tests.unit.cli.scripted import Script
 
 
-def _complete(script: Script, line: str) -> list[str]:
+def complete(script: Script, line: str) -> list[str]:
     """What bash is offered for the last word of the line."""
     words = line.split(" ")
     done = subprocess.run(
@@ -53,12 +53,12 @@ def _services(*names: str) -> pb.ListServicesReply:
 def test_names_of_objects_are_completed(script: Script, line: str, offered: list[str]) -> None:
     script.on("ListServices", [_services("web", "db", "web2")])
     script.on("ListTasks", [pb.ListTasksReply(tasks=[pb.TaskView(name="web.1")])])
-    assert _complete(script, line) == offered
+    assert complete(script, line) == offered
 
 
 def test_without_an_answer_nothing_is_offered(script: Script) -> None:
     script.on("ListServices", PermissionDenied("no"))
-    assert _complete(script, "pyswarm service inspect we") == []
+    assert complete(script, "pyswarm service inspect we") == []
 
 
 def test_the_alias_of_docker_calls_pyswarm(pyswarm: Pyswarm) -> None:
@@ -67,3 +67,12 @@ def test_the_alias_of_docker_calls_pyswarm(pyswarm: Pyswarm) -> None:
     text = text.replace("command pyswarm", "pyswarm")
     done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=True)
     assert done.stdout == "pyswarm 3: run a b c\n"
+
+
+def test_the_alias_of_docker_compose_calls_the_verbs_of_compose(pyswarm: Pyswarm) -> None:
+    function = pyswarm("alias", "docker-compose").out
+    script = f'pyswarm() {{ echo "<$*>"; }}\ncommand() {{ "$@"; }}\n{function}docker-compose up -d'
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "<compose up -d>\n"

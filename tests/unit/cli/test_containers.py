@@ -234,7 +234,8 @@ def test_what_does_not_exist_is_named_as_docker_names_it(
 ) -> None:
     fleet.on("GetContainer", NotFound("No such container: nothing"))
     fleet.on("Logs", NotFound("No such container: nothing"))
-    for rpc in ("GetNetwork", "GetNode", "GetService", "ListTasks", "GetObject"):
+    kinds = ("GetNetwork", "GetNode", "GetService", "ListTasks", "GetObject", "InspectImage")
+    for rpc in kinds:
         fleet.on(rpc, NotFound("no such thing"))
     what = "object" if verb == "inspect" else "container"
     ran = pyswarm(verb, "nothing")
@@ -402,7 +403,7 @@ def test_prune_removes_the_stopped_containers(fleet: Script, pyswarm: Pyswarm) -
     labelled = replace(VIEW, id="c" * 25, service_id="c" * 25, labels={})
     fleet.on("ListContainers", listed(VIEW, labelled))
     ran = pyswarm("container", "prune", "-f", "--filter", "label=a=1", "--filter", "until=1m")
-    assert ran.out == f"Deleted Containers:\n{SERVICE_ID}\n"
+    assert ran.out == f"Deleted Containers:\n{SERVICE_ID}\n\nTotal reclaimed space: 0B\n"
     (asked,) = fleet.requests("ListContainers")
     assert "is-task=false" in asked.filters
     assert "status=exited" in asked.filters
@@ -428,16 +429,41 @@ def test_run_detached_prints_the_id_of_what_was_started(fleet: Script, pyswarm: 
     [
         ('exec "nope": executable file not found in $PATH', 127),
         ('exec "/etc": permission denied', 126),
-        ("cannot pull web from docker.io: no such host", 125),
+        ("sysctl x: permission denied", 125),
     ],
 )
 def test_run_ends_with_dockers_exit_code(
     reason: str, code: int, fleet: Script, pyswarm: Pyswarm
 ) -> None:
-    fleet.on("CreateService", service_reply())
-    fleet.on("WatchService", [progress(0, 1, state=TaskState.REJECTED, error=reason)])
+    rejected = progress(0, 1, state=TaskState.REJECTED, error=reason)
+    fleet.on("CreateService", service_reply()).on("WatchService", [rejected])
     ran = pyswarm("run", "-d", "web")
     assert (ran.code, ran.out, ran.err) == (code, "", f"Error: {reason}\n")
+
+
+def test_a_container_that_removed_itself_is_named_with_the_reason(
+    fleet: Script, pyswarm: Pyswarm
+) -> None:
+    """With --rm it is gone as soon as its task was rejected."""
+    rejected = progress(0, 1, state=TaskState.REJECTED, error="no such image: x")
+    rejected.gone = True
+    fleet.on("CreateService", service_reply()).on("WatchService", [rejected])
+    ran = pyswarm("run", "-d", "--rm", "web")
+    assert (ran.code, ran.err) == (125, "Error: no such image: x\n")
+
+
+@pytest.mark.parametrize("flags", [(), ("--restart", "always")])
+@pytest.mark.parametrize("reason", ["invalid mount config for type x", "cannot pull web:1 from y"])
+def test_a_container_without_its_image_or_binds_is_not_left(
+    flags: tuple[str, ...], reason: str, fleet: Script, pyswarm: Pyswarm
+) -> None:
+    """Docker refuses it before there is one."""
+    rejected = progress(0, 1, state=TaskState.REJECTED, error=reason)
+    gone = [pb.ServiceProgress(gone=True, converged=True)]
+    fleet.on("CreateService", service_reply()).on("WatchService", [rejected], gone)
+    ran = pyswarm("run", "-d", *flags, "-v", "/no:/x", "web")
+    assert (ran.code, ran.out, ran.err) == (125, "", f"Error: {reason}\n")
+    assert [request.ref for request in fleet.requests("RemoveService")] == [SERVICE_ID]
 
 
 def test_run_without_a_controller_ends_with_125(fleet: Script, pyswarm: Pyswarm) -> None:

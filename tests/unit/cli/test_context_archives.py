@@ -22,8 +22,6 @@ PROD = Context(
     name="prod",
     host="192.0.2.1:2377",
     description="three hosts",
-    registry="r:1",
-    netns="/run/netns/x",
     material=Material(token=TOKEN),
 )
 META = b'{"Name":"a","Endpoints":{"docker":{"Host":"192.0.2.1:2377"}}}'
@@ -55,8 +53,8 @@ def test_prop_a_context_survives_its_archive(text: str, ca: str, key: str, token
 
 
 def test_names_of_this_machine_stay_here() -> None:
-    """An archive says which fleet, not which namespace or registry to use here."""
-    assert unpacked(packed(PROD)) == replace(PROD, name="", registry="", netns="")
+    """An archive says which fleet, not by what name it is known here."""
+    assert unpacked(packed(PROD)) == replace(PROD, name="")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +97,7 @@ def test_prop_a_damaged_archive_is_read_or_refused(data: st.DataObject) -> None:
         found = unpacked(bytes(content[: data.draw(st.integers(0, len(content)))]))
     except InvalidArgument:
         return
-    assert (found.name, found.registry, found.netns) == ("", "", "")
+    assert found.name == ""
 
 
 def test_export_and_import(pyswarm: Pyswarm, tmp_path: Path) -> None:

@@ -143,9 +143,7 @@ def test_a_ca_of_the_environment_must_be_the_contexts(
 
 
 def test_a_context_is_read_as_it_was_saved_and_nobody_else_may(home: Path) -> None:
-    context = replace(
-        PROD, description="é", registry="r:1", material=Material("A\n", "B\n", "C\n", "t")
-    )
+    context = replace(PROD, description="é", material=Material("A\n", "B\n", "C\n", "t"))
     store.save(context)
     assert store.load("prod") == context
     for path in (home, *home.rglob("*")):
@@ -202,21 +200,21 @@ def test_a_damaged_context_is_listed_with_its_error(
 
 
 @pytest.mark.parametrize(
-    ("former", "name", "registry"),
+    ("former", "name"),
     [
-        ({"host": "unix:///x/lab.sock", "registry": "r:1", "playground": "lab"}, "lab", "r:1"),
-        ({"host": "192.0.2.1:2377"}, "fleet", ""),
-        ({}, "default", ""),
+        ({"host": "unix:///x/lab.sock", "registry": "r:1", "playground": "lab"}, "lab"),
+        ({"host": "192.0.2.1:2377"}, "fleet"),
+        ({}, "default"),
     ],
 )
 def test_the_file_of_earlier_versions_is_converted(
-    home: Path, pyswarm: Pyswarm, former: dict[str, str], name: str, registry: str
+    home: Path, pyswarm: Pyswarm, former: dict[str, str], name: str
 ) -> None:
     home.mkdir()
     (home / "context.json").write_text(json.dumps(former))
     assert pyswarm("context", "show").out == f"{name}\n"
     context = store.load(name)
-    assert (context.registry, context.playground) == (registry, former.get("playground", ""))
+    assert context.playground == former.get("playground", "")
     assert not (home / "context.json").exists()
 
 
@@ -337,9 +335,9 @@ def test_inspect_shows_no_secret(pyswarm: Pyswarm, tmp_path: Path) -> None:
 
 
 def test_update_replaces_the_endpoint_as_a_whole(pyswarm: Pyswarm, tmp_path: Path) -> None:
-    store.save(replace(PROD, registry="r:1"))
+    store.save(replace(PROD, playground="lab"))
     pyswarm("context", "update", "prod", "--description", "d")
-    assert store.load("prod") == replace(PROD, registry="r:1", description="d")
+    assert store.load("prod") == replace(PROD, playground="lab", description="d")
     assert pyswarm("context", "update", "prod", "--docker", files(tmp_path)).code == 0
     assert store.load("prod").material.token == ""
     assert "cannot be changed" in pyswarm("context", "update", "default", "--description", "d").err
@@ -370,27 +368,27 @@ def test_create_without_an_endpoint_stores_what_commands_use(
     assert store.load("prod") == PROD
 
 
-def test_a_copy_of_a_playground_keeps_the_way_to_its_registry(pyswarm: Pyswarm) -> None:
-    lab = Context(name="lab", host="unix:///x", registry="r:1", netns="/n", playground="lab")
+def test_a_copy_of_a_playground_is_a_fleet(pyswarm: Pyswarm) -> None:
+    lab = Context(name="lab", host="unix:///x", playground="lab")
     store.activate(lab)
     pyswarm("context", "create", "copy")
     assert store.load("copy") == replace(lab, name="copy", playground="")
 
 
-def test_a_context_for_a_user_keeps_the_way_to_the_registry(
+def test_a_context_for_a_user_of_a_local_fleet_has_its_address(
     pyswarm: Pyswarm, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def issued(request: pb.IssueUserCertificateRequest) -> pb.IssueUserCertificateReply:
         return pb.IssueUserCertificateReply(chain=CA.of_request(request.csr, "ann"), user_id="u")
 
     monkeypatch.delenv("PYSWARM_HOST")
-    store.activate(Context(name="lab", host=script.host, registry="r:1", netns="/n"))
+    store.activate(Context(name="lab", host=script.host))
     script.on("IssueUserCertificate", issued)
     script.on("GetCa", pb.CaReply(certificate=CA.roots))
     script.on("GetInfo", pb.GetInfoReply(join_addr=PROD.host))
     assert pyswarm("context", "create", "ann", "--user", "ann").code == 0
     made = store.load("ann")
-    assert (made.host, made.registry, made.netns) == (PROD.host, "r:1", "/n")
+    assert made.host == PROD.host
 
 
 def test_a_context_without_credentials_is_noted(pyswarm: Pyswarm) -> None:

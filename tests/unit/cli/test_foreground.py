@@ -1,10 +1,12 @@
 """`run` and `start` in the foreground: what they attach to, and how they end."""
 
+import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from cli.container import foreground
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import Conflict
@@ -163,3 +165,31 @@ def test_start_attaches_to_one_container_that_does_not_run(fleet: Script, pyswar
     fleet.on("GetContainer", reply())
     assert "runs already" in pyswarm("start", "-a", "db").err
     assert fleet.requests("UpdateService") == []
+
+
+async def test_a_task_that_was_rejected_at_once_is_named_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The stream may end before the reason is known."""
+
+    class Start:
+        def __init__(self) -> None:
+            self.placed = asyncio.Event()
+            self.placed.set()
+            self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def refused(*_: object) -> Exit:
+        raise Conflict("container db is not running")
+
+    monkeypatch.setattr("cli.streams.program.converse", refused)
+    nothing: Any = None
+    start: Any = Start()
+    talk = asyncio.create_task(foreground._talk(nothing, nothing, nothing, start))
+    await asyncio.sleep(0)
+    start.failed.set_result("bind source path does not exist: /x")
+    await asyncio.wait((talk,), timeout=0.05)
+    assert not talk.done()
+    talk.cancel()
+    monkeypatch.setattr(foreground, "REPORTED_WITHIN_S", 0.0)
+    with pytest.raises(Conflict):
+        await foreground._talk(nothing, nothing, nothing, cast("Any", Start()))

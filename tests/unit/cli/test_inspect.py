@@ -1,11 +1,13 @@
 """`inspect`: Docker's document of a container, and objects of any kind by name."""
 
 import json
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.api.v1 import images_pb2
 from pyswarm_core.errors import NotFound
 from pyswarm_core.states import TaskState
 from tests.unit.cli.conftest import Pyswarm
@@ -57,6 +59,26 @@ def test_inspect_prints_dockers_document(fleet: Script, pyswarm: Pyswarm) -> Non
     assert document["State"]["Error"] == ""
 
 
+def test_inspect_shows_the_volumes_that_the_image_made(fleet: Script, pyswarm: Pyswarm) -> None:
+    answer: Any = reply(container())
+    answer.task.task.detail.image_volumes = "/data '/with space'"
+    fleet.on("GetContainer", answer)
+    mounts = json.loads(pyswarm("inspect", "-f", "{{json .Mounts}}", "db").out)
+    assert [mount["Destination"] for mount in mounts] == ["/data", "/with space"]
+    assert mounts[0] == {
+        "Type": "volume",
+        "Name": "",
+        "Source": "",
+        "Destination": "/data",
+        "Driver": "local",
+        "Mode": "",
+        "RW": True,
+        "Propagation": "",
+    }
+    answer.task.task.detail.image_volumes = "'/half"
+    assert pyswarm("inspect", "-f", "{{json .Mounts}}", "db").out == "[]\n"
+
+
 def test_inspect_shows_sizes_on_request(fleet: Script, pyswarm: Pyswarm) -> None:
     fleet.on("GetContainer", reply())
     fleet.on("ListContainers", listed(replace(VIEW, size_rw=5, size_root_fs=9)))
@@ -74,7 +96,7 @@ def test_inspect_finds_any_kind_and_names_what_does_not_exist(
     fleet: Script, pyswarm: Pyswarm
 ) -> None:
     fleet.on("GetContainer", NotFound("No such container: x"))
-    for rpc in ("GetNetwork", "GetNode", "GetObject"):
+    for rpc in ("GetNetwork", "GetNode", "GetObject", "InspectImage"):
         fleet.on(rpc, NotFound("no such thing"))
     fleet.on("GetService", service_reply(), NotFound("no such service"))
     fleet.on("ListTasks", NotFound("no such task"))
@@ -82,8 +104,8 @@ def test_inspect_finds_any_kind_and_names_what_does_not_exist(
     assert [one["ID"] for one in json.loads(ran.out)] == [SERVICE_ID]
     assert (ran.code, ran.err) == (
         1,
-        "Error: No such object: nothing: expected a container, network, node, service, task, user"
-        " or image\n",
+        "Error: No such object: nothing: expected a container, network, node, service, task, user,"
+        " stack or image\n",
     )
     assert pyswarm("inspect", "--type", "network", "web").err == (
         "Error: No such network: web: `pyswarm network ls` lists all networks\n"
@@ -98,21 +120,60 @@ def test_inspect_finds_any_kind_and_names_what_does_not_exist(
 def test_an_image_is_inspected_with_the_nodes_that_have_it(
     ref: str, fleet: Script, pyswarm: Pyswarm
 ) -> None:
-    images = pb.ListImagesReply()
-    for node in ("host2", "host1"):
-        images.nodes.add(node_name=node).images.add(
-            id="c" * 64, names=["docker.io/library/web:1"], digest="sha256:" + "d" * 64,
-            size_bytes=7, created="2023-11-14T22:13:20Z",
-        )  # fmt: skip
-    fleet.on("ListImages", images)
-    (document,) = json.loads(pyswarm("inspect", "--type", "image", ref).out)
+    config = {
+        "created": "2023-11-14T22:13:20Z",
+        "architecture": "arm64",
+        "variant": "v8",
+        "os": "linux",
+        "author": "ann",
+        "config": {"Env": ["A=1"], "Cmd": ["/web"]},
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:" + "e" * 64]},
+        "history": [{"comment": "built"}],
+    }
+    reply = images_pb2.InspectImageReply(
+        id="c" * 64, names=["docker.io/library/web:1"], digest="sha256:" + "d" * 64,
+        size_bytes=7, nodes=["host1", "host2"], services=["web"],
+    )  # fmt: skip
+    reply.details.config = json.dumps(config).encode()
+    fleet.on("InspectImage", reply)
+    (document,) = json.loads(pyswarm("image", "inspect", ref).out)
+    assert fleet.requests("InspectImage")[0].ref == ref
     assert document == {
         "Id": "sha256:" + "c" * 64,
         "RepoTags": ["web:1"],
         "RepoDigests": ["web@sha256:" + "d" * 64],
+        "Parent": "",
+        "Comment": "built",
         "Created": "2023-11-14T22:13:20Z",
+        "DockerVersion": "",
+        "Author": "ann",
+        "Config": {"Env": ["A=1"], "Cmd": ["/web"]},
+        "Architecture": "arm64",
+        "Variant": "v8",
+        "Os": "linux",
         "Size": 7,
+        "GraphDriver": {"Data": None, "Name": "overlay"},
+        "RootFS": {"Type": "layers", "Layers": ["sha256:" + "e" * 64]},
+        "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
         "Nodes": ["host1", "host2"],
+        "Services": ["web"],
     }
+    assert pyswarm("inspect", "-f", "{{.Config.Env}}", "--type", "image", ref).out == "[A=1]\n"
+
+
+def test_an_image_that_no_node_has_is_named(fleet: Script, pyswarm: Pyswarm) -> None:
+    fleet.on("InspectImage", NotFound("No such image: db"))
     said = "Error: No such image: db: `pyswarm image ls` lists all images\n"
     assert pyswarm("inspect", "--type", "image", "db").err == said
+
+
+@pytest.mark.parametrize("config", [b"", b"{", b"[]", b'{"history": 5, "config": []}', b"\xff"])
+def test_a_configuration_of_other_types_is_shown_as_if_it_were_absent(
+    config: bytes, fleet: Script, pyswarm: Pyswarm
+) -> None:
+    reply = images_pb2.InspectImageReply(id="c" * 64)
+    reply.details.config = config
+    fleet.on("InspectImage", reply)
+    (document,) = json.loads(pyswarm("image", "inspect", "web").out)
+    assert (document["Config"], document["RootFS"]["Layers"]) == ({}, [])
+    assert pyswarm("image", "history", "-q", "web").out == ""

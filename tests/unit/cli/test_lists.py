@@ -289,6 +289,7 @@ def test_node_document_tells_what_is_reserved() -> None:
     assert of_node(from_proto(NodeView, node_view()))["Reserved"] == {
         "NanoCPUs": 500_000_000,
         "MemoryBytes": 1 << 30,
+        "GenericResources": [],
     }
 
 

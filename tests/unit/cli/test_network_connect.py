@@ -199,7 +199,9 @@ def test_disconnect_with_force_does_not_wait(script: Script, pyswarm: Pyswarm) -
 
 
 def test_a_refusal_of_the_node_restores_the_spec(script: Script, pyswarm: Pyswarm) -> None:
-    detail = TaskDetail(limits_version=2, limits_error="it overlaps a route", networks_refused=True)
+    detail = TaskDetail(
+        in_place_version=2, in_place_error="it overlaps a route", networks_refused=True
+    )
     paused = progress(1, 1)
     paused.converged, paused.filled, paused.update_state = False, True, UpdateState.PAUSED.value
     done = progress(1, 1)

@@ -11,13 +11,15 @@ from msgspec.structs import replace
 
 from cli.context import store
 from cli.context.model import Context
-from cli.image.builder import Destination, destination
 from cli.main import COMMANDS, root
+from cli.registry.opening import Endpoint
 from cli.render.listing import ellipsis, table
 from cli.render.pretty import node_lines
-from cli.render.progress import Places, Screen, changes, lines, reasons
+from cli.render.progress import Places, changes, lines, reasons
+from cli.render.screen import Screen
 from cli.service.spec.edits import merged
 from cli.swarm.host import Host, unit_text
+from pyswarm_core.docker.building.recipe import tag
 from pyswarm_core.docker.entries import Entry, env_lines, environment
 from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.errors import InvalidArgument
@@ -32,7 +34,6 @@ NOUNS = [
     for name in COMMANDS
     if isinstance(root.get_command(click.Context(root), name), click.Group)
 ]
-FLEET = Context(registry="192.0.2.9:5000", netns="/run/netns/lan")
 
 
 def slot(number: int, state: TaskState, error: str = "") -> SlotProgress:
@@ -160,26 +161,21 @@ def test_merging_replaces_in_place_and_appends() -> None:
     assert merged(("a", "b", "c"), ("d", "b"), ("a",), str) == ("b", "c", "d")
 
 
-@pytest.mark.parametrize(
-    ("name", "context", "where"),
-    [
-        ("web:1", FLEET, Destination("192.0.2.9:5000/library/web:1", True, "/run/netns/lan")),
-        ("team/web", FLEET, Destination("192.0.2.9:5000/team/web:latest", True, "/run/netns/lan")),
-        ("192.0.2.9:5000/a:1", FLEET, Destination("192.0.2.9:5000/a:1", True, "/run/netns/lan")),
-        ("example.com/web:1", FLEET, Destination("example.com/web:1", False, "")),
-        ("example.com/web:1", Context(), Destination("example.com/web:1", False, "")),
-    ],
-)
-def test_images_are_pushed_where_nodes_pull_from(
-    name: str, context: Context, where: Destination
-) -> None:
-    assert destination(parse_reference(name), context) == where
+def test_the_registry_has_images_by_their_whole_names() -> None:
+    registry = Endpoint("127.0.0.1:4711", Path("/x/auth.json"), "secret")
+    assert registry.reference(parse_reference("web")) == (
+        "127.0.0.1:4711/docker.io/library/web:latest"
+    )
+    pinned = "registry:5000/a@sha256:" + "a" * 64
+    assert registry.reference(parse_reference(pinned)) == (
+        "127.0.0.1:4711/registry__5000/a@sha256:" + "a" * 64
+    )
+    assert "secret" not in repr(registry)
 
 
-@pytest.mark.parametrize("name", ["web:1", "web@sha256:" + "a" * 64])
-def test_a_name_that_cannot_be_pushed_is_refused(name: str) -> None:
+def test_a_name_that_cannot_be_built_is_refused() -> None:
     with pytest.raises(InvalidArgument):
-        destination(parse_reference(name), Context())
+        tag("web@sha256:" + "a" * 64)
 
 
 def test_units_leave_containers_alone_and_arguments_as_they_are() -> None:
@@ -226,6 +222,11 @@ def test_every_verb_explains_itself(path: tuple[str, ...], pyswarm: Pyswarm) -> 
     assert ran.code == 0
     assert ran.out.startswith(f"Usage: pyswarm {' '.join(path)}")
     assert "Example: pyswarm" in ran.out or path == ("playground", "ls")
+
+
+@pytest.mark.parametrize("group", ["image", "builder", "buildx", "system"])
+def test_groups_that_docker_users_type_have_an_example(group: str, pyswarm: Pyswarm) -> None:
+    assert f"\n  Example: pyswarm {group} " in pyswarm(group, "--help").out
 
 
 @pytest.mark.parametrize("path", _verbs(root, ()), ids=" ".join)

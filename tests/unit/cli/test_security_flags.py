@@ -169,7 +169,7 @@ def test_a_profile_that_is_not_valid_is_refused_before_anything_changes(
         ("--storage-opt size=1g", "a container's layer has no quota"),
         ("--isolation hyperv", "Windows"),
         ("--runtime runsc", "agents run crun, or else runc"),
-        ("--gpus all", "--device gives a container a device"),
+        ("--gpus all", "--device nvidia.com/gpu=all gives tasks the GPUs"),
     ],
 )
 def test_what_is_not_valid_or_not_possible_says_why(line: str, told: str, pyswarm: Pyswarm) -> None:

@@ -250,11 +250,12 @@ REFUSED = {
     "--restart-max-delay 1s": "expected 0s, or 5s (--restart-delay) to 8760h0m0s",
     "--restart-max-delay 9000h": "--restart-max-delay: value",
     "--mount x": '--mount: value "x" is not valid: unexpected key "x": expected one of type',
-    "--secret x": "--secret is not supported yet: use --env or --env-file",
+    "--secret target=x": "--secret: value",
     "--log-driver fluentd": '--log-driver: value "fluentd" is not valid: expected json-file, loc',
     "--log-opt max-size=x": '--log-opt: value "max-size=x" is not valid',
     "--log-driver none --log-opt tag=x": '"tag=x" is not valid: expected an option of none: it has',
-    "--generic-resource gpu=1": "use --constraint node.labels.NAME==VALUE",
+    "--generic-resource gpu=x": 'value "gpu=x" is not valid: expected KIND=NUMBER such as gpu=2',
+    "--generic-resource gpu=9999999": "expected 1 to 1000000 of gpu",
 }
 
 

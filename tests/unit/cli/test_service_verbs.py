@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from cli.exits import ExitCode
-from cli.render.progress import Screen
+from cli.render.screen import Screen
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1.dispatcher_pb2 import TaskChecks
 from pyswarm_core.clock import MINUTE, Instant
@@ -239,7 +239,7 @@ def test_a_terminal_counts_the_seconds(
         stable = moment(3, UpdateState.UPDATING)
         stable.stable_in = 4_050_000_000
         yield stable
-        assert drawn.wait(20)
+        assert drawn.wait(60)
         yield moment(3, UpdateState.COMPLETED)
 
     monkeypatch.setattr("cli.converge._TICK_S", 0.01)

@@ -66,6 +66,27 @@ def test_certificates_may_be_valid_for_days(fleet: Script, pyswarm: Pyswarm) -> 
     assert sent(fleet)[1].cert_expiry == 720 * HOUR
 
 
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [("/srv", ("/srv",)), ("/srv/,/data/a", ("/srv", "/data/a")), ("", ())],
+)
+def test_paths_that_operators_may_bind(
+    fleet: Script, pyswarm: Pyswarm, text: str, paths: tuple[str, ...]
+) -> None:
+    assert pyswarm("swarm", "update", "--allowed-bind-paths", text).code == 0
+    assert sent(fleet) == (4, replace(SPEC, allowed_bind_paths=paths))
+
+
+@pytest.mark.parametrize("text", ["/", "srv", "/srv,", "/srv/../etc", "/srv,/srv"])
+def test_a_path_that_cannot_be_allowed_is_refused_at_once(
+    fleet: Script, pyswarm: Pyswarm, text: str
+) -> None:
+    ran = pyswarm("swarm", "update", "--allowed-bind-paths", text)
+    assert ran.code == 2
+    assert "--allowed-bind-paths: value" in ran.err
+    assert fleet.requests("UpdateCluster") == []
+
+
 @pytest.mark.parametrize("flag", ["--autolock", "--autolock=true"])
 def test_autolock_prints_the_key_once(fleet: Script, pyswarm: Pyswarm, flag: str) -> None:
     fleet.on("UpdateCluster", pb.UpdateClusterReply(unlock_key=KEY))

@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -11,10 +12,18 @@ from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import Conflict, NotFound
 from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import encode
-from pyswarm_core.objects import Service
-from pyswarm_core.specs import ServiceSpec
+from pyswarm_core.objects import Object, Service
+from pyswarm_core.specs import GlobalMode, ReplicatedMode, ServiceMode, ServiceSpec
 from pyswarm_core.volumes.mounts import Mount, MountType
-from pyswarm_core.volumes.volume import ANONYMOUS, Volume, VolumeId, VolumePlacement, VolumeSpec
+from pyswarm_core.volumes.volume import (
+    ANONYMOUS,
+    Volume,
+    VolumeId,
+    VolumePlacement,
+    VolumeSpec,
+    VolumeUsage,
+)
+from tests.fixtures import build
 from tests.unit.cli.conftest import Pyswarm
 from tests.unit.cli.objects import CREATED, NODE_ID, node_view, service, service_reply
 from tests.unit.cli.scripted import Script
@@ -30,14 +39,27 @@ UNNAMED = replace(
 )
 
 
-def reply(*volumes: Volume) -> pb.ListObjectsReply:
+USAGE = VolumeUsage(
+    node_id=NodeId(NODE_ID), bytes=4_270_000, inodes=12, measured_at=CREATED, last_used_at=CREATED
+)
+SERVICES = [
+    replace(one, spec=build.with_mount(one.spec, "data"))
+    for one in map(build.service, ("web", "db", "api", "logs"))
+]
+
+
+def reply(*volumes: Object) -> pb.ListObjectsReply:
     return pb.ListObjectsReply(objects=[pb.EncodedObject(value=encode(one)) for one in volumes])
 
 
 @pytest.fixture
 def fleet(script: Script) -> Script:
     script.on("ListNodes", [pb.ListNodesReply(nodes=[node_view()])])
-    script.on("ListObjects", [reply(DATA, UNNAMED)]).on("RemoveObject", pb.RemoveObjectReply())
+
+    def listed(request: Any) -> list[pb.ListObjectsReply]:
+        return [reply(*SERVICES) if request.kind == "service" else reply(DATA, UNNAMED)]
+
+    script.on("ListObjects", listed).on("RemoveObject", pb.RemoveObjectReply())
     script.on("CreateVolume", pb.EncodedObject(value=encode(DATA)))
     return script
 
@@ -55,9 +77,10 @@ def test_create_prints_the_name(fleet: Script, pyswarm: Pyswarm) -> None:
     ("words", "told"),
     [
         (("../x",), 'volume name "../x" is not valid: it includes invalid characters'),
-        (("-d", "nfs", "data"), "--driver: value \"nfs\" is not valid: expected local"),
-        (("-d", "nfs"), "--driver: value \"nfs\" is not valid: expected local"),
-        (("-o", "type=nfs", "data"), "the local driver has no options yet"),
+        (("-d", "rexray", "data"), "value \"rexray\" is not valid: expected one of local"),
+        (("-d", "nfs"), '--opt: missing required option "share": expected share=HOST:/path'),
+        (("-o", "type=nfs", "data"), 'missing required option "device": expected one beside type'),
+        (("-o", "size=1k", "data"), 'option "size=1k" is not valid: expected 16m to 8t'),
         (("--placement", "all", "data"), "expected one of pinned, any"),
     ],
 )  # fmt: skip
@@ -72,13 +95,53 @@ def test_create_refuses_what_is_not_built(
 
 def test_ls_has_dockers_columns_and_the_nodes(fleet: Script, pyswarm: Pyswarm) -> None:
     lines = pyswarm("volume", "ls").out.splitlines()
-    assert lines[0].split() == ["DRIVER", "VOLUME", "NAME", "NODE"]
-    assert lines[1].split() == ["local", "data", f"{node_view_name()},gonegonegone"]
+    columns = "DRIVER VOLUME NAME NODE STATE SIZE USED BY LAST USED"
+    assert lines[0].split() == columns.split()
+    words = ["local", "data", f"{node_view_name()},gonegonegone", "ready", "N/A"]
+    assert lines[1].split() == [*words, "api,", "db,", "logs", "and", "1", "more"]
     assert pyswarm("volume", "ls", "-q").out == f"data\n{'f' * 64}\n"
     (line, _) = pyswarm("volume", "ls", "--format", "json").out.splitlines()
     assert json.loads(line)["Labels"] == "team=db"
     pyswarm("volume", "ls", "-f", "dangling=true")
-    assert fleet.requests("ListObjects")[-1].filters == ["dangling=true"]
+    assert ["dangling=true"] in [one.filters for one in fleet.requests("ListObjects")]
+
+
+@pytest.mark.parametrize(
+    ("mode", "template", "used"),
+    [
+        (ReplicatedMode(replicas=2), "db-{{.Task.Slot}}", ["db-1", "db-2"]),
+        (ReplicatedMode(replicas=2), "{{.Service.Name}}-all", ["db-all"]),
+        (GlobalMode(), "db-{{.Node.Hostname}}", [f"db-{node_view().node.description.hostname}"]),
+    ],
+)
+def test_a_service_uses_the_volumes_of_its_slots(
+    script: Script, pyswarm: Pyswarm, mode: ServiceMode, template: str, used: list[str]
+) -> None:
+    db = build.service("db")
+    db = replace(db, spec=replace(build.with_mount(db.spec, template), mode=mode))
+    others = ["db-3", "db-0", "db-host", "db-all-2", "db-{{.Task.Slot}}"]
+    volumes = [replace(DATA, spec=VolumeSpec(name=name)) for name in (*used, *others)]
+
+    def listed(request: Any) -> list[pb.ListObjectsReply]:
+        return [reply(db) if request.kind == "service" else reply(*volumes)]
+
+    script.on("ListNodes", [pb.ListNodesReply(nodes=[node_view()])]).on("ListObjects", listed)
+    lines = pyswarm("volume", "ls", "--format", "{{.Name}}={{.UsedBy}}").out.splitlines()
+    assert sorted(line for line in lines if line.endswith("=db")) == [f"{one}=db" for one in used]
+    assert len(lines) == len(volumes)
+
+
+def test_ls_and_inspect_show_what_was_measured(fleet: Script, pyswarm: Pyswarm) -> None:
+    data = replace(DATA, usage=(USAGE,))
+    fleet.on("ListObjects", [reply(data)], [reply(*SERVICES)])
+    fleet.on("GetObject", pb.EncodedObject(value=encode(data)))
+    line = pyswarm("volume", "ls", "--format", "{{.Name}} {{.Size}} {{.Links}} {{.LastUsed}}").out
+    assert line.startswith("data 4.27MB ")
+    assert line.endswith(" ago\n")
+    (found,) = json.loads(pyswarm("volume", "inspect", "data").out)
+    assert found["UsageData"] == {"Size": 4_270_000, "RefCount": 4}
+    (used,) = found["Usage"]
+    assert (used["Node"], used["Inodes"]) == (node_view_name(), 12)
 
 
 def node_view_name() -> str:
@@ -93,6 +156,8 @@ def test_inspect_has_dockers_keys(fleet: Script, pyswarm: Pyswarm) -> None:
     assert found["Labels"] == {"team": "db"}
     assert found["Mountpoint"] == f"volumes/{DATA.id}/_data"
     assert found["Scope"] == "local"
+    assert found["Options"] == {}
+    assert found["UsageData"] == {"Size": -1, "RefCount": 4}
     assert found["Nodes"] == [node_view_name(), "gonegonegone"]
     assert pyswarm("volume", "inspect", "-f", "{{.Placement}}", "data").out == "pinned\n"
 
@@ -119,7 +184,7 @@ def test_prune_removes_anonymous_volumes_and_with_all_the_others(
     fleet: Script, pyswarm: Pyswarm
 ) -> None:
     ran = pyswarm("volume", "prune", "--force", "--filter", "label=team")
-    assert ran.out == f"Deleted Volumes:\n{'f' * 64}\n"
+    assert ran.out == f"Deleted Volumes:\n{'f' * 64}\n\nTotal reclaimed space: 0B\n"
     assert removed(fleet) == [UNNAMED.id]
     assert fleet.requests("ListObjects")[-1].filters == ["dangling=true", "label=team"]
     pyswarm("volume", "prune", "--all", "--force")

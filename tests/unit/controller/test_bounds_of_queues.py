@@ -16,10 +16,11 @@ from controller.identity.caller import ANONYMOUS
 from controller.leader.election import Term
 from controller.leader.events.history import EventHistory
 from controller.leader.exchanges import IMAGE_LIST, ImageList
-from controller.leader.loop import Loop, Tools
+from controller.leader.loop import Loop
 from controller.leader.persistence.loading import Loaded
 from controller.leader.persistence.saving import Saver, Unsaved
 from controller.leader.sessions import NodeSession
+from controller.leader.tools import Tools
 from controller.leader.tunnels import Tunnels
 from controller.metrics import Metrics
 from controller.store.base import Outcome, Put, Txn
@@ -128,7 +129,7 @@ async def test_a_tunnel_that_comes_as_its_opener_gives_up_is_closed() -> None:
     opener.cancel()
     await asyncio.wait([opener])
     assert len(tunnels) == 0
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await tunnel.wait_closed()
 
 

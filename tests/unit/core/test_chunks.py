@@ -50,8 +50,10 @@ WORST = TaskDetail(
     ),
     health=HealthState.UNHEALTHY,
     ran=LATE,
-    limits_version=2**32 - 1,
-    limits_error="\N{PILE OF POO}" * (DETAIL_LENGTH_MAX // 4),
+    in_place_version=2**32 - 1,
+    in_place_error="\N{PILE OF POO}" * (DETAIL_LENGTH_MAX // 4),
+    command="\N{PILE OF POO}" * (DETAIL_LENGTH_MAX // 4),
+    image_volumes="/" * DETAIL_LENGTH_MAX,
 )
 
 
@@ -144,6 +146,7 @@ def test_the_newest_of_a_slot_keeps_its_text_longest() -> None:
     found = _decode(_encode(tasks))
     assert {task.detail.error for task in found[5::6]} == {detail.error}
     assert all(len(task.detail.error.encode()) <= 64 for task in found[:5])
+    assert all(task.detail.image_volumes == "" for task in found[:5])  # a part is another path
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 64])
@@ -158,6 +161,7 @@ def test_short_details_are_kept_as_they_are() -> None:
     detail = TaskDetail(error="exit code 1", exit_code=1)
     assert shortened(detail) is detail
     assert not shortened(WORST).addresses
+    assert not shortened(TaskDetail(image_volumes="/data")).image_volumes
 
 
 def test_bytes_that_are_no_chunk_are_refused() -> None:

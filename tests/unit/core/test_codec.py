@@ -97,8 +97,8 @@ FULL = TaskDetail(
     ports=(PortConfig(target_port=80, published_port=8080),),
     health=HealthState.HEALTHY,
     ran=1 << 40,
-    limits_version=3,
-    limits_error="no",
+    in_place_version=3,
+    in_place_error="no",
     told_to_end=True,
     command="sh -c true",
 )

@@ -7,7 +7,9 @@ import pytest
 from msgspec.structs import replace
 
 from pyswarm_core.docker.documents import document, show
+from pyswarm_core.docker.objects import of_service
 from pyswarm_core.specs import GlobalMode, ReplicatedMode, ServiceMode
+from pyswarm_core.stacks.dependencies import Dependency
 from tests.fixtures import build
 
 
@@ -28,3 +30,13 @@ def test_a_mode_is_a_key_with_its_fields(mode: ServiceMode, shown: dict[str, Any
 def test_a_template_may_ask_for_any_mode() -> None:
     form = "{{if .Spec.Mode.Replicated}}{{.Spec.Mode.Replicated.Replicas}}{{else}}all{{end}}"
     assert show([of(ReplicatedMode(replicas=3)), of(GlobalMode())], form) == ["3", "all"]
+
+
+def test_a_service_shows_what_it_depends_on_and_not_what_was_seen_of_it() -> None:
+    service = build.service("web")
+    spec = replace(service.spec, depends_on=(Dependency(service="db"),))
+    found = of_service(replace(service, spec=spec), lambda _, address: [address])
+    assert found["Spec"]["DependsOn"] == [
+        {"Service": "db", "Condition": "service_started", "Restart": False, "Required": True}
+    ]
+    assert "Gate" not in found

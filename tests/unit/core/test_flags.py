@@ -17,6 +17,7 @@ from pyswarm_core.aio.daemon import WRONG, run_daemon
 
 NOT_VALID = {
     agent.__main__: {
+        "--node-generic-resource": "gpu=0",
         "--config": "no.yaml",
         "--controller": "host1",
         "--hostname": "a b",
@@ -34,6 +35,10 @@ NOT_VALID = {
         "--registry-mirror": "mirror",
         "--insecure-registry": "http://registry",
         "--pull-stall": "never",
+        "--image-gc-high": "full",
+        "--image-gc-low": "-1",
+        "--image-gc-min-age": "soon",
+        "--image-gc-max-age": "never",
         "--log-max-size": "big",
         "--log-max-file": "0",
         "--log-level": "loud",
@@ -42,6 +47,9 @@ NOT_VALID = {
         "--state-dir": __file__,
         "--encryption-key": "no.key",
         "--listen": "host1",
+        "--registry-addr": "host1",
+        "--registry-quota": "much",
+        "--registry-dir": __file__,
         "--audit-log-maxsize": "big",
         "--audit-log-maxbackup": "none",
         "--advertise-addr": "a:b:c:1",
@@ -66,14 +74,20 @@ ANY_TEXT = {
         *("--join-token-file", "--rejoin"),
         *("--metrics-addr", "--health-addr"),  # checked when they are bound
     },
-    controller.__main__: {"--name", "--etcd-user", "--etcd-prefix", "--convert"},
+    controller.__main__: {"--name", "--etcd-user", "--etcd-prefix", "--convert", "--registry"},
 }
 ADDRESS = {
     agent.__main__: ("--advertise-addr", "192.0.2.1"),
     controller.__main__: ("--advertise-addr", "192.0.2.1:2377"),
 }
 OUT_OF_RANGE = {
-    agent.__main__: {"--cpus": "0", "--memory": "0", "--pull-stall": "0s", "--max-tasks": "0"},
+    agent.__main__: {
+        "--cpus": "0",
+        "--memory": "0",
+        "--pull-stall": "0s",
+        "--max-tasks": "0",
+        "--log-max-file": "101",
+    },
     controller.__main__: {
         "--audit-log-maxsize": "0",
         "--audit-log-maxbackup": "1001",

@@ -22,7 +22,16 @@ def test_each_kind_is_found_by_its_name() -> None:
 
 
 def test_what_is_referred_to_comes_before_what_refers_to_it() -> None:
-    assert list(KINDS) == ["node", "network", "volume", "service", "user"]
+    assert list(KINDS) == [
+        "node",
+        "network",
+        "volume",
+        "secret",
+        "config",
+        "stack",
+        "service",
+        "user",
+    ]
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.name)

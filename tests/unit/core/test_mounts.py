@@ -9,6 +9,7 @@ from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.volumes.mounts import (
     BindOptions,
     Driver,
+    ImageOptions,
     Mount,
     MountType,
     TmpfsOptions,
@@ -64,6 +65,19 @@ BIND, VOLUME, TMPFS = MountType.BIND, MountType.VOLUME, MountType.TMPFS
             ),
         ),
         (
+            "type=image,src=web:1,dst=/d,image-subpath=a/b",
+            Mount(
+                type=MountType.IMAGE,
+                source="web:1",
+                target="/d",
+                image_options=ImageOptions(subpath="a/b"),
+            ),
+        ),
+        (
+            "src=data,dst=/d,volume-subpath=a/b",
+            Mount(source="data", target="/d", volume_options=VolumeOptions(subpath="a/b")),
+        ),
+        (
             "type=bind,src=/s,dst=/d,bind-recursive=disabled",
             Mount(
                 type=BIND, source="/s", target="/d", bind_options=BindOptions(non_recursive=True)
@@ -87,10 +101,11 @@ def test_every_key_of_docker_is_read(text: str, expected: Mount) -> None:
         ("source=data", "target is required"),
         ("type=bind,target=/d", "source is required"),
         ("type=tmpfs,source=x,target=/d", "a mount of type tmpfs has no source"),
-        ("type=nfs,target=/d", "type=nfs: expected one of bind, volume, tmpfs"),
-        ("type=image,source=x,target=/d", "type=image is not supported: copy the files into"),
+        ("type=nfs,target=/d", "type=nfs: expected one of bind, volume, tmpfs, image"),
+        ("type=image,target=/d", "source is required"),
+        ("src=/s,dst=/d,image-subpath=a", "cannot mix 'image-*' options with mount type 'volume'"),
         ("type=cluster,source=x,target=/d", "type=cluster is not supported: use type=volume"),
-        ("dst=/d,volume-subpath=a", "volume-subpath is not supported: mount the whole volume"),
+        ("type=bind,src=/s,dst=/d,volume-subpath=a", "cannot mix 'volume-*' options with mount"),
         ("dst=/d,colour=red", 'unexpected key "colour": expected one of type, source, src'),
         ("dst=/d,source", 'invalid field "source": expected a key=value pair'),
         ("dst=/d,readonly=maybe", "readonly=maybe: expected true or false"),
@@ -121,10 +136,78 @@ def test_a_mount_that_is_not_valid_is_refused_with_what_would_be(text: str, told
         ("data:/d:ro", {"source": "data", "target": "/d", "read_only": True}),
         ("data:/d:rw,z", {"source": "data", "target": "/d"}),
         ("/s:/d:ro,Z", {"type": BIND, "source": "/s", "target": "/d", "read_only": True}),
+        ("./s:/d", {"type": BIND, "source": "./s", "target": "/d"}),
+        ("../s:/d", {"type": BIND, "source": "../s", "target": "/d"}),
+        (".:/d:z", {"type": BIND, "source": ".", "target": "/d"}),
+        ("..:/d:cached", {"type": BIND, "source": "..", "target": "/d"}),
     ],
 )
 def test_every_short_form_is_read(text: str, expected: dict[str, Any]) -> None:
     assert volume_flag(text) == Mount(**expected)
+
+
+@pytest.mark.parametrize("source", ["/s", "./s", ".."])
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("", {}),
+        (":ro", {"read_only": True}),
+        *((f":{word}", {}) for word in ("rw", "z", "Z")),
+        *((f":{word}", {}) for word in ("consistent", "cached", "delegated", "default")),
+        *(
+            (f":{word}", {"bind_options": BindOptions(propagation=word)})
+            for word in ("rprivate", "private", "rshared", "shared", "rslave", "slave")
+        ),
+        (":Z,ro,cached,rslave", {
+            "read_only": True, "bind_options": BindOptions(propagation="rslave"),
+        }),
+    ],
+)  # fmt: skip
+def test_every_option_of_a_bind_s_short_form_is_honoured_or_has_no_effect(
+    source: str, option: str, expected: dict[str, Any]
+) -> None:
+    found = volume_flag(f"{source}:/d{option}")
+    assert found == Mount(type=BIND, source=source, target="/d", **expected)
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        *((f"{key}=true", {"read_only": True}) for key in ("readonly", "ro")),
+        *((key, {"read_only": True}) for key in ("readonly", "ro")),
+        ("readonly=0", {}),
+        *((f"consistency={word}", {}) for word in ("consistent", "cached", "delegated")),
+        *(
+            (f"bind-propagation={word}", {"bind_options": BindOptions(propagation=word)})
+            for word in ("rprivate", "private", "rshared", "shared", "rslave", "slave")
+        ),
+        ("bind-nonrecursive", {"bind_options": BindOptions(non_recursive=True)}),
+        ("bind-recursive=enabled", {}),
+        ("bind-recursive=disabled", {"bind_options": BindOptions(non_recursive=True)}),
+        ("bind-recursive=writable,ro", {
+            "read_only": True, "bind_options": BindOptions(read_only_non_recursive=True),
+        }),
+        ("bind-recursive=readonly,ro,bind-propagation=rprivate", {
+            "read_only": True,
+            "bind_options": BindOptions(propagation="rprivate", read_only_force_recursive=True),
+        }),
+        ("bind-create-src", {"bind_options": BindOptions(create_mountpoint=True)}),
+        ("bind-create-src=false", {"bind_options": BindOptions()}),
+    ],
+)  # fmt: skip
+def test_every_key_of_a_bind_is_honoured(field: str, expected: dict[str, Any]) -> None:
+    found = mount(f"type=bind,src=/s,dst=/d,{field}")
+    assert found == Mount(type=BIND, source="/s", target="/d", **expected)
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["volume-nocopy", "volume-label=a=b", "volume-driver=local", "volume-opt=a=b", "tmpfs-size=1m",
+     "tmpfs-mode=700", "volume-subpath=a", "image-subpath=a", "z", "selinux=z", "beneath=/"],
+)  # fmt: skip
+def test_every_other_key_is_refused_by_name(field: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"{field.split('=', 1)[0].split('-', 1)[0]}"):
+        mount(f"type=bind,src=/s,dst=/d,{field}")
 
 
 def test_options_of_short_forms_are_read() -> None:
@@ -138,14 +221,18 @@ def test_options_of_short_forms_are_read() -> None:
         ("a:/b:ro:x", "expected [SOURCE:]TARGET[:OPTIONS]"),
         ("data:", "expected [SOURCE:]TARGET[:OPTIONS]"),
         ("data:d", "invalid mount path: expected an absolute path"),
-        ("./src:/d", "expected an absolute path of the host, or the name of a volume"),
-        ("../x:/d", "expected an absolute path of the host"),
+        (".src:/d", "expected a path such as ./.src, or the name of a volume"),
+        ("~/x:/d", "~ is expanded by shells only, at the beginning of a word: use $HOME"),
         ("a/b:/d", "it includes invalid characters for a local volume name"),
         ("a:/d", "it is too short: expected at least two characters"),
         ("-:/d", "it includes invalid characters for a local volume name"),
         ("data:/", "invalid specification: destination can't be '/'"),
         ("//", "invalid specification: destination can't be '/'"),
         ("data:/d:fast", "invalid mode: fast"),
+        ("/s:/d:ro,rw", "invalid mode: ro,rw: expected one of ro, rw"),
+        ("/s:/d:ro,ro", "invalid mode: ro,ro"),
+        ("/s:/d:z,Z", "invalid mode: z,Z"),
+        ("/s:/d:shared,slave", "invalid mode: shared,slave"),
         ("data:/d:shared", "invalid mode: shared"),
         ("/s:/d:nocopy", "invalid mode: nocopy"),
     ],

@@ -46,7 +46,7 @@ def resources(**limits: Any) -> specs.ServiceSpec:
     return template(resources=specs.Resources(limits=specs.Limits(**limits)))
 
 
-def reservations(**reserved: int) -> specs.ServiceSpec:
+def reservations(**reserved: Any) -> specs.ServiceSpec:
     return template(resources=specs.Resources(reservations=specs.Reservations(**reserved)))
 
 
@@ -76,7 +76,7 @@ ALLOWED = {
         labels={"com.example.tier": "höhe\n2"},
         command=("/bin/sh", "-c"),
         args=("echo", "ünï\tcode", ""),
-        env=("A=", "B=x=y", "C=line\nline"),
+        env=("A=", "B=x=y", "C=line\nline", "UNSET"),
         dir="/srv/app",
         user="1000:1000",
         groups=("audio", "44"),
@@ -128,7 +128,7 @@ REFUSED = [
     ("--container-label", container(labels={"a=b": ""})),
     ("--entrypoint", container(command=("",))),
     ("args", container(args=("a\0b",))),
-    ("--env", container(env=("NAME",))),
+    ("--env", container(env=("A B",))),
     ("--env", container(env=("=value",))),
     ("--env", container(env=("A B=c",))),
     ("--env", container(env=("A=\0",))),

@@ -78,6 +78,8 @@ ALLOWED = {
     "chosen address": joined("app", "10.0.0.1"),
     "no network": service(networks=("none",)),
     "hosts": names(hosts=("10.0.0.5 db db.example.org", "::1 me", "10.0.0.5 a_b")),
+    "the node": names(hosts=("host-gateway up",)),
+    "alias": service(networks=("app",), alias="db.example.org"),
     "dns": dns(
         nameservers=("10.0.0.5", "fd00::1"), search=("example.org.", "."), options=("rotate",)
     ),
@@ -112,6 +114,8 @@ WRONG = [
         joined("app", "10.0.0.1", mode="dnsrr"),
         'ip "10.0.0.1" is not valid: expected none with --endpoint',
     ),
+    (service(networks=("app",), alias="db..b"), 'alias "db..b" is not valid: expected names of 1'),
+    (service(networks=("app",), alias="a.b" * 85), "is not valid: expected at most 253"),
     (service(networks=("none",), alias="db"), 'alias "db" is not valid: network none has no'),
     (service(host(), networks=("none",)), '"8080/tcp" is not valid: expected no published'),
     (service(port(), networks=("bridge",)), "expected mode=host with network bridge"),

@@ -2,9 +2,11 @@
 
 import pytest
 
-from pyswarm_core.streams.limits import COPY_PATH_BYTES, EXEC_BYTES
+from pyswarm_core.streams.limits import BUILD_REQUEST_BYTES, COPY_PATH_BYTES, EXEC_BYTES
 from pyswarm_core.streams.requests import (
     AttachRequest,
+    BuildImageRequest,
+    BuildSecret,
     CopyInRequest,
     CopyOutRequest,
     ExecRequest,
@@ -22,6 +24,14 @@ from pyswarm_core.validation.streams import stream_problems
         ),
         AttachRequest(ref="web"),
         PortForwardRequest(ref="web", port=65_535),
+        BuildImageRequest(
+            ref="n1",
+            dockerfile=b"FROM a",
+            tags=("web:1", "r:5000/web"),
+            platform="linux/arm64",
+            network="none",
+            secrets=(BuildSecret(id="a.b-c_1", data=b"\0"),),
+        ),
     ],
 )
 def test_what_is_valid(request_: StreamRequest) -> None:
@@ -40,6 +50,17 @@ def test_what_is_valid(request_: StreamRequest) -> None:
         (ExecRequest(ref="web", args=("a",), workdir="srv"), "--workdir"),
         (PortForwardRequest(ref="web", port=0), "PORT"),
         (PortForwardRequest(ref="web", port=65_536), "PORT"),
+        (BuildImageRequest(ref="n1", dockerfile=b""), "Dockerfile"),
+        (BuildImageRequest(ref="n1", dockerfile=b"x", network="container:x"), "--network"),
+        (BuildImageRequest(ref="n1", dockerfile=b"x", labels=("a=\0",)), "build"),
+        (BuildImageRequest(ref="n1", dockerfile=b"x", tags=("A",)), "--tag"),
+        (BuildImageRequest(ref="n1", dockerfile=b"x", platform="windows"), "--platform"),
+        (
+            BuildImageRequest(
+                ref="n1", dockerfile=b"x", secrets=(BuildSecret(id="a,src=/b", data=b""),)
+            ),
+            "--secret",
+        ),
     ],
 )
 def test_what_is_not(request_: StreamRequest, said: str) -> None:
@@ -71,3 +92,16 @@ def test_the_paths_of_a_copy_are_bounded() -> None:
         (problem,) = stream_problems(request)
         assert problem.field == field
         assert str(problem).endswith(f"expected at most {COPY_PATH_BYTES} bytes")
+
+
+def test_a_build_is_bounded() -> None:
+    secret = BuildSecret(id="a", data=b"x" * 1000)
+    texts = len("Dockerfile") + 6 + len("a") + 1  # each text ends with a NUL
+    most = BUILD_REQUEST_BYTES - 1000 - texts + 1
+    fits = BuildImageRequest(ref="n1", dockerfile=b"x" * most, secrets=(secret,))
+    assert list(stream_problems(fits)) == []
+    (problem,) = stream_problems(
+        BuildImageRequest(ref="n1", dockerfile=b"x" * (most + 1), secrets=(secret,))
+    )
+    assert problem.field == "build"
+    assert "expected at most 393216 bytes of Dockerfile, secrets, arguments" in str(problem)

@@ -199,7 +199,7 @@ def _calls(target: Target, scale: Scale, path: str, request: bytes) -> int:
     with channel(target.address, target.pki.guest(), aio=False) as connection:
         method = connection.unary_unary(path, request_serializer=bytes, response_deserializer=bytes)
         while time.monotonic() < ends_at:
-            made = [method.future(request, timeout=30) for _ in range(scale.streams)]
+            made = [method.future(request, timeout=60) for _ in range(scale.streams)]
             count += sum(one.code() is not grpc.StatusCode.DEADLINE_EXCEEDED for one in made)
     return count
 
@@ -217,7 +217,7 @@ def bombs(target: Target, scale: Scale) -> str:
         )
         ends_at = time.monotonic() + scale.seconds
         while not count or time.monotonic() < ends_at:
-            made = method.future(bytes(size), timeout=30, compression=grpc.Compression.Gzip)
+            made = method.future(bytes(size), timeout=60, compression=grpc.Compression.Gzip)
             count += made.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     return f"{count} requests of {size >> 20} MiB in {size >> 20} KiB"
 

@@ -15,7 +15,7 @@ DATA, HEADERS, RESET, SETTINGS, PING, WINDOW, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 WINDOW_BYTES = 65_535
 FRAME_BYTES = 16_384
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:

@@ -35,8 +35,11 @@ OK = grpc.StatusCode.OK
 NODE, OTHER, REMOVED = "0" * 24 + "1", "0" * 24 + "2", "0" * 24 + "3"
 CHANGES = [name for name, rule in RULES.items() if rule.role not in (None, Role.VIEWER)]
 STACKED = [name for name, rule in RULES.items() if rule.role is not None]
-FREE = ("/pyswarm.v1.Control/GetInfo", "/pyswarm.v1.Control/GetCa")
-"""What a user of a stack may call: it concerns no stack."""
+FREE = tuple(
+    f"/pyswarm.v1.Control/{name}"
+    for name in ("GetInfo", "GetCa", "PullImage", "ReadRegistry", "WriteRegistry", "ListRegistry")
+)
+"""What a user of a stack may call: it concerns no stack, or decides about each request itself."""
 Attacker = tuple[grpc.aio.Channel, str]
 """A connection and a bearer token."""
 
@@ -63,6 +66,8 @@ def _request(method: Any, name: str) -> Any:
     for field in request.DESCRIPTOR.fields:
         if field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated:
             setattr(request, field.name, "service" if field.name == "kind" else name)
+        elif field.name == "refs":
+            request.refs.append(name)
     return request
 
 
@@ -226,7 +231,10 @@ async def test_a_token_of_a_stack_does_nothing_outside_it(fleet: Identified) -> 
             for name in STACKED
             if name not in (*FREE, *lists)
         }
-    not_found = {"SignalTask", "RestartTask", "TaskChecks", "GetNetwork"}  # no such task, network
+    # There is no such task, network, volume, secret, config or stack.
+    not_found = {"SignalTask", "RestartTask", "TaskChecks", "GetNetwork"}
+    not_found |= {name for rule in RULES if "Volume" in (name := rule.rpartition("/")[2])}
+    not_found |= {"UpdateSecret", "UpdateConfig", "RollbackStack", "RemoveStack"}
     for name, code in ends.items():
         absent = name.rpartition("/")[2] in not_found
         assert code in ((DENIED, grpc.StatusCode.NOT_FOUND) if absent else (DENIED,)), name

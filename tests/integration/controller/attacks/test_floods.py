@@ -44,7 +44,7 @@ def test_requests_of_a_user_that_do_not_arrive_hold_no_more(target: Target) -> N
     with channel(target.socket, None, aio=False) as root:
         request = pb.CreateUserRequest()
         request.spec.name, request.spec.role = "slow", "viewer"
-        user = control_pb2_grpc.ControlStub(root).CreateUser(request, timeout=30).user
+        user = control_pb2_grpc.ControlStub(root).CreateUser(request, timeout=60).user
     before = target.memory()
     target.forget_most_memory()
     streams = range(1, 2 * SCALE.streams, 2)
@@ -62,7 +62,7 @@ def test_a_guest_finds_the_end_of_its_metadata(target: Target) -> None:
     with channel(target.address, target.pki.guest(), aio=False) as connection:
         check = connection.unary_unary("/grpc.health.v1.Health/Check", **call)
         for size, fails in ((7_000, False), (8_200, True), (100_000, True)):
-            made = check.future(b"", metadata=(("x", "y" * size),), timeout=30)
+            made = check.future(b"", metadata=(("x", "y" * size),), timeout=60)
             assert (made.code() is not grpc.StatusCode.OK) == fails, size
 
 
@@ -76,7 +76,8 @@ async def test_silent_guests_take_no_place_of_agents_and_users_of_their_host(
         for number in range(STRANGERS_PER_CALLER + 100):
             silent.call(2 * number + 1, JOIN)
         refused = await asyncio.to_thread(_first_to_end, silent)
-        assert refused == 2 * STRANGERS_PER_CALLER + 1  # all before it have a place
+        # All before it have a place. The agent's call to join was a guest's, and may have one yet.
+        assert refused in (2 * STRANGERS_PER_CALLER - 1, 2 * STRANGERS_PER_CALLER + 1)
         session = asyncio.create_task(agent.converse(target.address))
         await until(lambda: agent.full_sets or session.done(), "an agent has a session")
         assert agent.full_sets == 1

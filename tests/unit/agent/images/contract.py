@@ -90,7 +90,8 @@ class ImagesContract:
         new = await host.images.pull(host.name("web:1"))
         assert new.config.user == "2"
         assert await host.images.resolve(host.name("web:1")) == new
-        assert [image.id for image in await host.images.list()] == [new.id]
+        names = {image.id: image.names for image in (await host.images.stored()).images}
+        assert names == {new.id: (host.name("web:1"),), old.id: ()}
 
     async def test_a_digest_that_is_here_is_never_asked_for(self, host: Host) -> None:
         host.push("web:1", ImageConfig())
@@ -110,7 +111,7 @@ class ImagesContract:
         given = ImageConfig(exposed_ports=("53/udp", "80/tcp"), user="web")
         host.push("web:1", given)
         assert await host.images.configuration(host.name("web:1")) == given
-        assert await host.images.list() == ()
+        assert (await host.images.stored()).images == ()
         await host.images.resolve(host.name("web:1"))
         host.push("web:1", ImageConfig())
         assert await host.images.configuration(host.name("web:1")) == given
@@ -127,7 +128,7 @@ class ImagesContract:
         for ask in (host.images.resolve_digest, host.images.configuration):
             with pytest.raises(ImageNotFound):
                 await ask(host.name("web:2"))
-        assert await host.images.list() == ()
+        assert (await host.images.stored()).images == ()
 
     async def test_a_registry_that_requires_a_login_refuses_others(self, host: Host) -> None:
         host.push("web:1", ImageConfig())
@@ -171,35 +172,55 @@ class ImagesContract:
     )
     async def test_a_malformed_reference_asks_nobody(self, host: Host, hostile: str) -> None:
         images = host.images
-        for call in (images.resolve, images.remove, images.resolve_digest, images.configuration):
+        for call in (images.resolve, images.resolve_digest, images.configuration):
             with pytest.raises(InvalidArgument):
                 await call(hostile)
         assert host.pulls() == 0
 
-    async def test_removing_one_of_two_names_keeps_the_image(self, host: Host) -> None:
+    async def test_a_removed_image_is_pulled_again(self, host: Host) -> None:
         host.push("web:1", ImageConfig())
-        tagged = await host.images.resolve(host.name("web:1"))
-        host.push("web:2", ImageConfig())
-        assert (await host.images.resolve(host.name("web:2"))).id == tagged.id
-        await host.images.remove(host.name("web:1"), in_use=[tagged.id])
-        (image,) = await host.images.list()
-        assert image.names == (host.name("web:2"),)
-
-    async def test_removing_the_last_name_removes_the_image(self, host: Host) -> None:
-        host.push("web:1", ImageConfig())
-        await host.images.resolve(host.name("web:1"))
-        await host.images.remove(host.name("web:1"))
-        assert await host.images.list() == ()
+        image = await host.images.resolve(host.name("web:1"))
+        await host.images.delete(image.id, [host.name("web:1")])
+        assert (await host.images.stored()).images == ()
         await host.images.resolve(host.name("web:1"))
         assert host.pulls() == 2
 
-    async def test_an_image_in_use_is_not_removed(self, host: Host) -> None:
+    async def test_names_are_deleted_and_with_the_last_one_the_image(self, host: Host) -> None:
+        one, two = host.name("web:1"), host.name("web:2")
         host.push("web:1", ImageConfig())
-        image = await host.images.resolve(host.name("web:1"))
-        with pytest.raises(ImageInUse, match="web:1"):
-            await host.images.remove(host.name("web:1"), in_use=[image.id])
-        assert await host.images.list() == (image,)
+        await host.images.resolve(one)
+        host.push("web:2", ImageConfig())
+        image = await host.images.resolve(two)
+        assert image.names == (one, two)
+        removed = await host.images.delete(image.id, [one], [image.id])
+        assert (removed.untagged, removed.deleted) == ((one,), False)
+        (left,) = (await host.images.stored()).images
+        assert left.names == (two,)
+        for names in ([two], ()):
+            with pytest.raises(ImageInUse, match="web:2"):
+                await host.images.delete(image.id, names, [image.id])
+        assert (await host.images.stored()).images == (left,)
+        removed = await host.images.delete(image.id)
+        assert (removed.untagged, removed.deleted) == ((two,), True)
+        assert (await host.images.stored()).images == ()
+        with pytest.raises(ImageNotFound):
+            await host.images.delete(image.id)
 
-    async def test_removing_what_is_not_here_is_not_found(self, host: Host) -> None:
-        with pytest.raises(ImageNotFound, match="web:1"):
-            await host.images.remove(host.name("web:1"))
+    async def test_an_image_without_a_name_is_deleted(self, host: Host) -> None:
+        host.push("web:1", ImageConfig(user="1"))
+        old = await host.images.resolve(host.name("web:1"))
+        host.push("web:1", ImageConfig(user="2"))
+        new = await host.images.pull(host.name("web:1"))
+        with pytest.raises(ImageInUse):
+            await host.images.delete(old.id, (), [old.id])
+        assert (await host.images.delete(old.id)).deleted
+        assert [one.id for one in (await host.images.stored()).images] == [new.id]
+
+    async def test_a_configuration_blob_is_that_of_the_image(self, host: Host) -> None:
+        host.push("web:1", ImageConfig(user="web"))
+        image = await host.images.resolve(host.name("web:1"))
+        blob = await host.images.blob(image.id)
+        assert b'"web"' in blob.config
+        assert len(blob.layer_sizes) == len(image.layers)
+        with pytest.raises(ImageNotFound):
+            await host.images.blob("0" * 64)

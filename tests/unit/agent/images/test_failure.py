@@ -10,8 +10,20 @@ from agent.images.base import (
     RegistryUnavailable,
     Unauthorized,
 )
+from agent.images.endpoint import Endpoint, FleetAccess
 from agent.images.failure import combined, failure, silent
 
+HUB = Endpoint(source="docker.io/library/web:1", registry="docker.io", verify_tls=True, own=True)
+MIRROR = Endpoint(
+    source="mirror:5000/library/web:1", registry="mirror:5000", verify_tls=False, own=False
+)
+FLEET = Endpoint(
+    source="10.0.0.1:2378/docker.io/library/web:1",
+    registry="10.0.0.1:2378",
+    verify_tls=True,
+    own=False,
+    fleet=FleetAccess(),
+)
 SAID = [
     (
         "reading manifest 1 in r:5000/web: manifest unknown: manifest unknown",
@@ -86,12 +98,16 @@ def test_a_failure_without_a_word_still_says_something() -> None:
 def test_a_hostile_registrys_text_stays_one_short_printable_line() -> None:
     line = str(failure("\x1b[31m" + "x\n" * 10_000, "web:1", "docker.io"))
     assert line.isprintable()
-    assert len(line) < 400
+    assert len(line) < 1100
 
 
 def test_the_registrys_own_error_decides_and_mirrors_are_told_too() -> None:
-    errors = [silent("web:1", "mirror:5000", 3), ImageNotFound("no such image: web:1")]
-    error = combined(errors, ["mirror:5000", "docker.io"])
+    error = combined(
+        [
+            (MIRROR, silent("web:1", "mirror:5000", 3)),
+            (HUB, ImageNotFound("no such image: web:1")),
+        ]
+    )
     assert type(error) is ImageNotFound
     assert str(error) == (
         "no such image: web:1; mirror mirror:5000: cannot pull web:1: registry mirror:5000 did not"
@@ -99,8 +115,19 @@ def test_the_registrys_own_error_decides_and_mirrors_are_told_too() -> None:
     )
 
 
+def test_an_image_is_not_missing_while_the_fleets_registry_is_silent() -> None:
+    passed = RegistryUnavailable("the fleet's registry 10.0.0.1:2378 did not answer within 2 s")
+    error = combined([(FLEET, passed), (HUB, ImageNotFound("no such image: web:1"))])
+    assert type(error) is RegistryUnavailable
+    assert str(error) == (
+        "no such image: web:1; the fleet's registry 10.0.0.1:2378 did not answer within 2 s"
+    )
+
+
 def test_a_full_disk_is_told_with_what_room_there_is() -> None:
     text = as_logged("writing blob: write /x: no space left on device")
     room = "host3 has 1MB of 2MB free in /images"
-    assert str(failure(text, "web:1", "r:5000", room)).endswith(f"on device); {room}")
+    assert str(failure(text, "web:1", "r:5000", room)).endswith(
+        f"on device); {room}; to remove unused images: pyswarm system prune --all"
+    )
     assert room not in str(failure(as_logged("manifest unknown"), "web:1", "r:5000", room))

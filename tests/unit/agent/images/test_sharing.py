@@ -99,6 +99,29 @@ async def test_closing_tells_who_still_waits() -> None:
     assert work.now == 0
 
 
+async def test_a_work_that_ends_after_its_last_caller_left_is_not_interrupted() -> None:
+    begun, ends, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work(report: ReportProgress) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await ends.wait()  # its program is killed, and is there until it is waited for
+            ended.set()
+
+    async with asyncio.TaskGroup() as group:
+        shared = SharedPulls(group)
+        call = group.create_task(shared.join("a", None, work))
+        await begun.wait()
+        call.cancel()
+        await asyncio.wait([call])
+        shared.close()
+        await asyncio.sleep(0)
+        ends.set()
+    assert ended.is_set()
+
+
 async def _outcome(shared: SharedPulls, key: str, work: Work) -> str:
     try:
         await shared.join(key, None, work)

@@ -19,7 +19,7 @@ from agent.runtime import logrotate
 from pyswarm_core.docker.logdrivers import Address, LogSettings
 
 RECORD = "2026-01-02T03:04:05.000000007+00:00 stdout F one\n"
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 @asynccontextmanager

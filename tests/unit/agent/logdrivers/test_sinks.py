@@ -13,7 +13,7 @@ from agent.logdrivers.names import Names
 from agent.logdrivers.sinks import TIMEOUT_S, Sink
 from pyswarm_core.docker.logdrivers import Address
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 ANSWER = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))]
 
 

@@ -225,7 +225,7 @@ async def test_a_reader_that_is_cancelled_leaves_no_file_open(rotated_log: Path)
         await asyncio.sleep(0)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while open_files():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 

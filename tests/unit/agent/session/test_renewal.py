@@ -73,7 +73,7 @@ async def renewing(identity: Identity, controller: str = "") -> AsyncIterator[Re
     found = Renewal(identity, lambda: controller)
     task = asyncio.create_task(found.run())
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             yield found
     finally:
         task.cancel()

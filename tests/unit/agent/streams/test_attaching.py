@@ -48,7 +48,7 @@ class Host:
 async def test_a_caller_that_goes_does_not_wait_for_the_program() -> None:
     caller = Caller()
     caller.say(None)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with pytest.raises(ExceptionGroup) as raised:
             await Host().attach(caller)
     assert raised.group_contains(Unavailable, match="the caller is gone")
@@ -57,7 +57,7 @@ async def test_a_caller_that_goes_does_not_wait_for_the_program() -> None:
 async def test_a_caller_that_detaches_does_not_wait_for_the_program() -> None:
     caller = Caller()
     caller.say(Resize(5, 9), Detach())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await Host().attach(caller)
     assert caller.got == [Exit(0)]
 
@@ -65,7 +65,7 @@ async def test_a_caller_that_detaches_does_not_wait_for_the_program() -> None:
 async def test_what_a_caller_sends_before_the_program_exists_reaches_it() -> None:
     host, caller = Host(), Caller()
     caller.say(Window(1, 100), Resize(5, 9))
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         group.create_task(host.attach(caller))
         while not caller.sends.empty():  # noqa: ASYNC110
             await asyncio.sleep(0)

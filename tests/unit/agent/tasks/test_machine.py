@@ -367,3 +367,9 @@ def test_the_ports_of_a_frozen_task_are_forwarded_to_it_no_more() -> None:
 def test_a_frozen_task_that_is_not_here_has_ended() -> None:
     outcome = machine.accept(record(desired_state=TaskState.FROZEN))
     assert (outcome.record.state, outcome.effects) == (TaskState.SHUTDOWN, ())
+
+
+def test_the_volumes_that_the_image_made_are_in_the_details() -> None:
+    state = TaskState.PREPARING
+    found = step(record(state), replace(PREPARED, image_volumes="/data"), NOW).record
+    assert found.detail.image_volumes == "/data"

@@ -70,7 +70,7 @@ class Host:
 
 
 async def until(reached: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not reached():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 

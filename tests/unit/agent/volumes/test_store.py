@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent.runtime.base import RuntimeFailed
-from agent.volumes.store import VolumeStore, anonymous, source_of_bind
+from agent.volumes import store as module
+from agent.volumes.store import VolumeStore, anonymous
+from pyswarm_core.aio.trees import remove_tree
 
 ID = "v1"
 
@@ -124,13 +126,76 @@ def test_an_anonymous_volume_is_empty_again_for_each_preparation(tmp_path: Path)
     assert anonymous(tmp_path / "task", 1) != path
 
 
-def test_a_bind_needs_its_source_unless_it_is_to_be_made(tmp_path: Path) -> None:
-    missing = str(tmp_path / "a" / "b")
-    told = f'invalid mount config for type "bind": bind source path does not exist: {missing}'
-    with pytest.raises(RuntimeFailed) as error:
-        source_of_bind(missing, create=False)
-    assert str(error.value) == told
-    assert not Path(missing).exists()
-    assert source_of_bind(missing, create=True) == missing
-    assert source_of_bind(missing, create=False) == missing
-    assert Path(missing).is_dir()
+def received(store: VolumeStore, text: str) -> None:
+    (store.begin_receiving(ID) / "file").write_text(text)
+    store.replace(ID, "data")
+
+
+def test_what_is_received_is_the_copy(store: VolumeStore, tmp_path: Path) -> None:
+    received(store, "first")
+    path = store.complete(ID, "data")
+    assert path is not None
+    assert (path / "file").read_text() == "first"
+    assert (tmp_path / "volume-records" / ID).read_text() == "data"
+    received(store, "second")
+    assert (path / "file").read_text() == "second"
+    assert [one.name for one in path.parent.iterdir()] == ["_data"]
+
+
+def dying_after(monkeypatch: pytest.MonkeyPatch, survived: int) -> None:
+    """The agent dies at the next step after so many on files."""
+    left = survived
+
+    def dying(holder: object, name: str) -> None:
+        real = getattr(holder, name)
+
+        def step(*args: object, **kwargs: object) -> object:
+            nonlocal left
+            if left == 0:
+                raise Killed
+            left -= 1
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(holder, name, step)
+
+    for name in STEPS:
+        dying(Path, name)
+    for name in ("remove_tree", "_sync", "_sync_file_system"):
+        dying(module, name)
+    dying(module._LIBC, "renameat2")
+
+
+@pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "two renames"])
+@pytest.mark.parametrize("survived", range(16))
+@pytest.mark.parametrize("had", [True, False], ids=["replaced", "new"])
+def test_an_agent_that_dies_anywhere_has_the_former_copy_or_the_new_one(
+    store: VolumeStore, monkeypatch: pytest.MonkeyPatch, survived: int, had: bool, exchanges: bool
+) -> None:
+    if had:
+        made(store, "old")
+    if not exchanges:
+        real = module._LIBC.renameat2
+        monkeypatch.setattr(module._LIBC, "renameat2", lambda *_: real(0, b"", 0, b"", 1 << 20))
+    with monkeypatch.context() as patch:
+        dying_after(patch, survived)
+        with suppress(Killed):
+            received(store, "new")
+    store.tidy(ID)
+    path = store.complete(ID, "data")
+    if path is None:
+        assert not had
+        path = made(store, "again")
+        assert (path / "file").read_text() == "again"
+    else:
+        assert (path / "file").read_text() in (("old", "new") if had else ("new",))
+    assert [one.name for one in path.parent.iterdir()] == ["_data"]
+    received(store, "last")
+    assert (path / "file").read_text() == "last"
+
+
+def test_a_record_without_its_directory_is_received_again(store: VolumeStore) -> None:
+    path = made(store)
+    remove_tree(path)
+    received(store, "back")
+    assert store.complete(ID, "data") == path
+    assert (path / "file").read_text() == "back"

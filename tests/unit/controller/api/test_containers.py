@@ -21,6 +21,7 @@ from pyswarm_core.objects import Endpoint, HealthState, Service, Task, TaskDetai
 from pyswarm_core.specs import PortConfig, Protocol
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
+from pyswarm_core.volumes.mounts import Mount, MountType
 from tests.fixtures import build
 from tests.fixtures.build import NOW
 
@@ -166,6 +167,29 @@ FILTERS = {
 @pytest.mark.parametrize("given", FILTERS)
 def test_filters(given: str, state: State) -> None:
     assert ids(state, given) == FILTERS[given]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("volume=data-1", [SECOND_ID, FIRST]),
+        ("volume=data-2", []),
+        ("volume=/data", [SECOND_ID, FIRST]),
+        ("volume=/data/", [SECOND_ID, FIRST]),
+        ("volume=/srv", ["new"]),
+        ("volume=/in", ["new"]),
+        ("volume=dat", []),
+    ],
+)
+def test_the_filter_of_volumes(given: str, expected: list[str], state: State) -> None:
+    web, new = (state.services[build.service(name).id] for name in ("web", "new"))
+    container = new.spec.task_template.container_spec
+    bind = Mount(type=MountType.BIND, source="/srv", target="/in/")
+    template = replace(new.spec.task_template, container_spec=replace(container, mounts=(bind,)))
+    new = replace(new, spec=replace(new.spec, task_template=template))
+    web = replace(web, spec=build.with_mount(web.spec, "data-{{.Task.Slot}}"))
+    state.apply(Writes(objects=(web, new)))
+    assert ids(state, given) == expected
 
 
 def test_a_removed_container_is_listed_until_its_task_has_ended(state: State) -> None:

@@ -15,7 +15,7 @@ from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.kinds import NETWORK, NODE, SERVICE
-from pyswarm_core.objects import Service, Task, TaskDetail
+from pyswarm_core.objects import NodeResources, Service, Task, TaskDetail
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
@@ -136,6 +136,17 @@ def test_nodes_are_filtered_by_role_label_and_state() -> None:
     assert ids("node.label=zone=a") == ["n2"]
     assert ids("membership=accepted", "status=down") == ["n2"]
     assert ids("membership=pending") == []
+
+
+def test_numbers_in_names_are_in_order() -> None:
+    names = ["web-10", "10", "web-2", "db", "web-1b", "2", "web"]
+    state = build.state(services=[build.service(name) for name in names])
+    ordered = ["2", "10", "db", "web", "web-1b", "web-2", "web-10"]
+    assert [*finish(queries.find_all(state, SERVICE, []))] == ordered
+    tasks = [build.task(f"{name}.1") for name in names]
+    state = build.state(services=[*state.services.values()], tasks=tasks)
+    found = finish(queries.find_tasks(state, TaskQuery()))
+    assert [state.tasks[one].service_id for one in found] == ordered
 
 
 def test_networks_are_filtered_by_part_of_their_name() -> None:
@@ -418,3 +429,9 @@ def test_a_service_whose_number_cannot_be_worked_out_is_listed_as_quarantined(
         ("torn", 0, True),
         ("web", 1, True),
     ]
+
+
+def test_a_node_that_was_removed_while_it_was_changed_has_no_load() -> None:
+    node = build.node("n1")
+    view = views.node_view(build.state(nodes=()), node)
+    assert (view.node, view.tasks, view.reserved) == (node, 0, NodeResources())

@@ -138,13 +138,17 @@ def test_texts_are_one_printable_line() -> None:
     assert printable("exited with code 1: größer") == "exited with code 1: größer"
     assert printable("two\nlines\x1b[31m\u2028\0") == "two lines\\x1b[31m\\u2028\\x00"
     state = world()
-    detail = TaskDetail(message="a\nb", error="\x1b", limits_error="\x07", limits_version=3, ran=9)
+    detail = TaskDetail(
+        message="a\nb", error="\x1b", in_place_error="\x07", in_place_version=3, ran=9
+    )
     (status,) = Reports(state, NodeId("n1")).checked([TaskStatus(WEB, RUNNING, detail)])
     assert (status.detail.message, status.detail.error) == ("a b", "\\x1b")
-    assert status.detail.limits_error == "\\x07"
-    assert (status.detail.limits_version, status.detail.ran) == (3, 9), "all else is as reported"
-    alone = [TaskStatus(WEB, RUNNING, TaskDetail(limits_error="\x07"))]
-    assert Reports(state, NodeId("n1")).checked(alone)[0].detail.limits_error == "\\x07"
+    assert status.detail.in_place_error == "\\x07"
+    assert (status.detail.in_place_version, status.detail.ran) == (3, 9), "all else is as reported"
+    made = [TaskStatus(WEB, RUNNING, TaskDetail(image_volumes="/a\x1b"))]
+    assert Reports(state, NodeId("n1")).checked(made)[0].detail.image_volumes == "/a\\x1b"
+    alone = [TaskStatus(WEB, RUNNING, TaskDetail(in_place_error="\x07"))]
+    assert Reports(state, NodeId("n1")).checked(alone)[0].detail.in_place_error == "\\x07"
 
 
 def test_every_text_of_a_message_is_cleaned() -> None:
@@ -161,6 +165,14 @@ def test_every_text_of_a_message_is_cleaned() -> None:
     assert facts.name.error == "a b"
     assert facts.differences[0].text == "\\x07"
     assert list(facts.exposed_ports) == [80]
+
+
+def test_the_texts_of_a_map_are_cleaned() -> None:
+    image = dispatcher_pb2.Image(labels={"a": "1", "b": "\x07", "\x1b": "c"})
+    frame = dispatcher_pb2.TunnelFrame(image_report=dispatcher_pb2.ImageReport(images=[image]))
+    clean(frame)
+    (found,) = frame.image_report.images
+    assert dict(found.labels) == {"a": "1", "b": "\\x07", "\\x1b": "c"}
 
 
 def test_others_tasks_are_none_of_its_business() -> None:

@@ -46,7 +46,7 @@ async def test_a_store_that_takes_no_writes_ends_no_term(monkeypatch: pytest.Mon
     leader: Any = Full()
     ending = asyncio.create_task(rotations.end_rotations(leader, Over()))
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while state.cluster.former_roots:  # noqa: ASYNC110  # the state tells nobody
                 await asyncio.sleep(0.001)
         assert not ending.done()

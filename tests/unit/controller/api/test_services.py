@@ -13,7 +13,7 @@ from controller.brain import revisions
 from pyswarm_core import limits, specs
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, NotFound
-from pyswarm_core.indexes.limited import awaits_limits, refuses_limits
+from pyswarm_core.indexes.in_place import awaits_in_place, refuses_limits
 from pyswarm_core.objects import Service, TaskDetail, Version
 from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.state import State
@@ -145,20 +145,20 @@ def test_only_what_is_in_a_task_asks_for_new_tasks(changed: ServiceSpec, new_tas
 
 def test_the_version_of_the_last_change_of_limits_is_known() -> None:
     state = build.state()
-    assert create(state, SPEC).limits_version == 0
-    assert update(state, limited(memory=1 << 26)).limits_version == 2
-    assert update(state, replace(limited(memory=1 << 26), labels={"a": "1"})).limits_version == 2
+    assert create(state, SPEC).in_place_version == 0
+    assert update(state, limited(memory=1 << 26)).in_place_version == 2
+    assert update(state, replace(limited(memory=1 << 26), labels={"a": "1"})).in_place_version == 2
     both = update(state, limited(memory=1 << 27, force_update=1))
-    assert (both.template_version, both.limits_version) == (4, 4)
+    assert (both.template_version, both.in_place_version) == (4, 4)
 
 
 def test_a_task_has_or_awaits_or_refuses_its_services_limits() -> None:
-    web = replace(build.service("web"), limits_version=3)
+    web = replace(build.service("web"), in_place_version=3)
 
     def shown(made_from: int, version: int = 0, error: str = "") -> tuple[bool, bool]:
-        detail = TaskDetail(limits_version=version, limits_error=error)
+        detail = TaskDetail(in_place_version=version, in_place_error=error)
         task = build.task("web.1", version=made_from, detail=detail)
-        return awaits_limits(web, task), refuses_limits(web, task)
+        return awaits_in_place(web, task), refuses_limits(web, task)
 
     assert shown(3) == shown(4) == (False, False)
     assert shown(1) == shown(1, 2) == shown(1, 2, "too small") == (True, False)

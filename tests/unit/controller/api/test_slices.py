@@ -19,7 +19,7 @@ from pyswarm_core.api.v1 import control_pb2
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.ids import ServiceId
-from pyswarm_core.kinds import NODE
+from pyswarm_core.kinds import NODE, VOLUME
 from pyswarm_core.limits import LIST_MAX, REFS_MAX, SLICE_BYTES, SLICE_OBJECT_BYTES, SLICE_TASKS
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
@@ -50,6 +50,15 @@ def test_a_list_of_tasks_takes_slices_and_keeps_its_order() -> None:
     assert found == [f"web.{slot}" for slot in range(1, MANY + 1)]
     # To look, to sort and to merge.
     assert steps(queries.find_tasks(state, TaskQuery())) >= 3 * MANY // SLICE_TASKS
+
+
+def test_a_list_of_objects_takes_slices_and_keeps_its_order() -> None:
+    state = build.state()
+    names = [f"data{number:05}" for number in reversed(range(MANY))]
+    state.apply(Writes(objects=tuple(map(build.volume, names))))
+    assert finish(queries.find_all(state, VOLUME, ())) == sorted(names)
+    # To look, to sort and to merge.
+    assert steps(queries.find_all(state, VOLUME, ())) >= 3 * MANY // SLICE_TASKS
 
 
 def test_many_filters_make_smaller_slices() -> None:

@@ -167,7 +167,7 @@ def test_a_status_is_cut_to_what_is_stored() -> None:
     hostile = TaskDetail(
         message="\N{PILE OF POO}" * 10_000,
         error="e" * 10_000,
-        limits_error="e" * 10_000,
+        in_place_error="e" * 10_000,
         addresses=tuple(
             TaskAddress(network_id=NetworkId(network_id), address=address)
             for network_id, address in (
@@ -183,7 +183,7 @@ def test_a_status_is_cut_to_what_is_stored() -> None:
         ports=(PortConfig(target_port=1, host_ip="h" * 100_000), PortConfig(target_port=2)) * 500,
     )
     kept = bounded(TaskStatus(TaskId("t"), TaskState.RUNNING, hostile)).detail
-    texts = (kept.message, kept.error, kept.limits_error)
+    texts = (kept.message, kept.error, kept.in_place_error)
     assert max(len(text.encode()) for text in texts) <= DETAIL_LENGTH_MAX
     assert len(kept.addresses) == ADDRESSES_PER_TASK
     assert {one.address for one in kept.addresses} == {"10.0.0.1", "10.0.0.9"}

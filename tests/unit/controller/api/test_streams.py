@@ -61,7 +61,7 @@ async def test_few_are_told_in_one_pass(follow: Follow, told: int) -> None:
         await asyncio.sleep(0)
     desk.events.record([Event.of("service.update", "web", "web")], build.NOW, 1)
     desk.put(Writes(objects=(replace(web, spec=build.service("web", replicas=3).spec),)))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while passes.writes.total() < told * FOLLOWERS:  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.01)
     for task in tasks:
@@ -78,7 +78,7 @@ async def test_a_stream_that_does_not_follow_ends_with_the_pause_of_an_update() 
     async def send(progress: ServiceProgress) -> None:
         sent.append(progress)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await watch_service(Term(desk), "web", send, follow=False)
     assert [(one.is_paused, one.update_message) for one in sent] == [(True, "update paused")]
 

@@ -1,5 +1,8 @@
 """Creating, using and removing volumes: what changes, and what is refused."""
 
+from collections.abc import Iterator
+from typing import NoReturn
+
 import pytest
 from msgspec.structs import replace
 
@@ -15,11 +18,13 @@ from controller.api.changes.volumes import (
 )
 from controller.api.queries.lists import find_all
 from controller.brain.slices import finish
+from controller.identity.differences import differences
 from pyswarm_core.decision import Writes
+from pyswarm_core.docker.volumes import of_volume
 from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, Unavailable
-from pyswarm_core.ids import NodeId
+from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.indexes.columns import pack_ids
-from pyswarm_core.kinds import VOLUME
+from pyswarm_core.kinds import SERVICE, VOLUME
 from pyswarm_core.objects import Service
 from pyswarm_core.specs import ContainerMode, UpdateConfig, UpdateOrder
 from pyswarm_core.state import State
@@ -62,8 +67,27 @@ def test_one_that_differs_is_refused() -> None:
     told = "a volume named data already exists with the placement pinned"
     with pytest.raises(AlreadyExists, match=told):
         create_volume(found, other, NOW, Numbered())
-    with pytest.raises(InvalidArgument, match="expected local"):
-        create_volume(found, replace(DATA, driver="nfs"), NOW, Numbered())
+    with pytest.raises(InvalidArgument, match="expected one of local, nfs, cifs"):
+        create_volume(found, replace(DATA, driver="rexray"), NOW, Numbered())
+
+
+def test_a_password_is_stored_apart_and_shown_to_nobody() -> None:
+    found = state()
+    options = {"share": "//nas/media", "o": "username=u,password=geheim"}
+    spec = VolumeSpec(name="media", driver="cifs", driver_opts=options)
+    writes, made = create_volume(found, spec, NOW, Numbered())
+    assert made.full_driver.options == options
+    shown = VOLUME.shown(made)
+    assert shown.spec.driver_opts["o"] == "username=u,password=***"
+    assert "geheim" not in str(shown)
+    assert "geheim" not in str(of_volume(made, str))
+    changes = list(differences(None, shown)) + list(differences(None, made))
+    assert "geheim" not in str(changes)
+    found.apply(writes)
+    assert create_volume(found, spec, NOW, Numbered(5)) == (Writes(), made)
+    other = replace(spec, driver_opts={**options, "o": "username=u,password=anderes"})
+    with pytest.raises(AlreadyExists, match="already exists with another password"):
+        create_volume(found, other, NOW, Numbered())
 
 
 def test_without_a_name_it_gets_one_and_is_anonymous() -> None:
@@ -117,6 +141,56 @@ def test_one_in_use_is_refused_with_its_users() -> None:
     found = state(volume("data", "n1"), mounting("db", "data"), mounting("web", "data"))
     with pytest.raises(Conflict, match=r"volume is in use - \[db, web\]"):
         remove_volume(found, "data", NOW)
+
+
+class _Unwalked(dict[ServiceId, Service]):
+    """Services that are looked up, and never walked through."""
+
+    def __iter__(self) -> Iterator[ServiceId]:
+        raise AssertionError("all services are looked at")
+
+    def values(self) -> NoReturn:
+        raise AssertionError("all services are looked at")
+
+    items = keys = values
+
+
+def test_its_removal_and_a_list_look_at_its_users_alone() -> None:
+    found = state(volume("data", "n1"), volume("logs", "n1"), mounting("db", "data"))
+    found.services = _Unwalked(found.services)
+    with pytest.raises(Conflict, match=r"\[db\]"):
+        remove_volume(found, "data", NOW)
+    assert remove_volume(found, "logs", NOW)[1].removing
+    assert named(found, "dangling=true") == ["logs"]
+
+
+def test_the_services_that_may_mount_a_volume_are_found_by_their_templates_too() -> None:
+    found = state()
+    slots, both = mounting("db", "data-{{.Task.Slot}}"), mounting("web", "data-{{.Service.Name}}")
+    both = replace(both, spec=with_mount(both.spec, "data-{{.Task.Slot}}", "/more"))
+    found.apply(Writes(objects=(slots, both, mounting("any", "{{.Task.Slot}}"))))
+    found.apply(Writes(objects=(mounting("named", "data-1"), mounting("other", "logs"))))
+    assert {*found.copies.mounting("data-1")} == {"db", "web", "any", "named"}
+    assert {*found.copies.mounting("data")} == {"any"}
+    assert {*found.copies.mounting("logs")} == {"any", "other"}
+    found.apply(Writes(objects=(replace(both, spec=with_mount(service("web").spec, "data-1")),)))
+    assert {*found.copies.mounting("data-1")} == {"db", "web", "any", "named"}
+    for name in ("db", "any", "web"):
+        found.apply(Writes(removed=(SERVICE.object_name(ServiceId(name)),)))
+    assert {*found.copies.mounting("data-1")} == {"named"}
+
+
+def test_what_a_node_is_to_delete_is_looked_up() -> None:
+    data, logs = volume("data", "n1", "n2"), volume("logs", "n1")
+    found = state(data, logs)
+    n1, n2 = NodeId("n1"), NodeId("n2")
+    assert [found.copies.to_remove(one) for one in (n1, n2)] == [[], []]
+    found.apply(Writes(objects=(replace(data, removing=True),)))
+    assert [found.copies.to_remove(one) for one in (n1, n2)] == [["data"], ["data"]]
+    found.apply(Writes(objects=(replace(data, removing=True, copies=(n2,)),)))
+    assert [found.copies.to_remove(one) for one in (n1, n2)] == [[], ["data"]]
+    found.apply(Writes(removed=(VOLUME.object_name(data.id),)))
+    assert [found.copies.to_remove(one) for one in (n1, n2)] == [[], []]
 
 
 def test_a_task_of_an_earlier_spec_uses_it_until_it_has_ended() -> None:

@@ -74,7 +74,7 @@ def test_out_of_memory_names_the_limit_and_the_next_one() -> None:
 
 
 def test_a_limit_that_was_raised_since_is_not_to_be_raised_again() -> None:
-    raised = replace(service("web", spec=limited(256), version=2), limits_version=2)
+    raised = replace(service("web", spec=limited(256), version=2), in_place_version=2)
     before = PreviousSpec(version=1, spec=replace(raised.spec, task_template=limited(64)))
     raised = replace(raised, previous_specs=(before,))
     state = world(raised, ended(oom=True))
@@ -82,7 +82,7 @@ def test_a_limit_that_was_raised_since_is_not_to_be_raised_again() -> None:
         "it ran out of memory on n1 30.0 s ago, and was killed: its limit was 64MiB",
         "restart policy: condition any, delay 5.0 s",
     ]
-    acknowledged = world(raised, ended(oom=True, limits_version=2))
+    acknowledged = world(raised, ended(oom=True, in_place_version=2))
     assert why(acknowledged, "web.1", LATER)[2:4] == [
         "it ran out of memory on n1 30.0 s ago, and was killed: its limit was 256MiB",
         "remedy: raise its limit: pyswarm service update --limit-memory 512MiB web",
@@ -251,9 +251,9 @@ def test_a_stopped_service_says_how_to_start_it() -> None:
 
 
 def test_refused_limits_say_that_the_task_is_replaced() -> None:
-    web = replace(service("web", spec=limited(16), version=3), limits_version=3)
+    web = replace(service("web", spec=limited(16), version=3), in_place_version=3)
     told = "cannot change the memory limit to 16MiB: 40MiB are in use"
-    refused = TaskDetail(serving=True, limits_version=3, limits_error=told)
+    refused = TaskDetail(serving=True, in_place_version=3, in_place_error=told)
     state = world(web, task("web.1", node="n1", detail=refused))
     assert why(state, "web", LATER)[-1] == f"it waits to be replaced: {told}"
     awaiting = world(web, task("web.1", node="n1"))
@@ -358,13 +358,13 @@ def test_a_task_that_was_restarted_says_why_the_one_before_it_ended() -> None:
 
 def test_an_update_of_limits_alone_does_not_wait_for_tasks_that_do_not_serve() -> None:
     web = service("web", spec=limited(64), version=2)
-    web = updated(replace(web, limits_version=2), to_version=2, slots=1)
+    web = updated(replace(web, in_place_version=2), to_version=2, slots=1)
     mute = task("web.1", node="n1", detail=TaskDetail(pid=7))
     assert waits_for(world(web, mute), web, LATER) == "when web.1 has its new limits"
     assert why(world(web, mute), "web", LATER)[1] == (
         "the update to version 2 began 1m30s ago: 1 task has yet to get new limits"
     )
-    changed = replace(mute, detail=TaskDetail(pid=7, limits_version=2))
+    changed = replace(mute, detail=TaskDetail(pid=7, in_place_version=2))
     assert waits_for(world(web, changed), web, LATER) == ""
 
 

@@ -14,6 +14,8 @@ from controller.brain.scheduler.filters import Demand, capacity
 from controller.brain.scheduler.ledger import Ledger
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId
+from pyswarm_core.images.disk import ImageDisk
+from pyswarm_core.indexes.sources import Presence
 from pyswarm_core.limits import LAYERS_PROTOCOL
 from pyswarm_core.objects import Node, NodeFault, Service
 from pyswarm_core.specs import (
@@ -21,12 +23,14 @@ from pyswarm_core.specs import (
     EndpointSpec,
     PortConfig,
     PublishMode,
+    ServiceSpec,
     TaskSpec,
     UpdateConfig,
     UpdateOrder,
 )
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, TaskState
+from pyswarm_core.volumes.mounts import Mount, MountType
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
 from tests.fixtures.build import network, node, nodes, service, task
@@ -76,6 +80,11 @@ def _unable() -> Node:
     return replace(made, status=replace(made.status, faults=(fault,)))
 
 
+def _full() -> Node:
+    made = node("n1")
+    return replace(made, status=replace(made.status, image_disk=ImageDisk(reason="91% full")))
+
+
 PORT_80 = PortConfig(target_port=80, published_port=80, publish_mode=PublishMode.HOST)
 FILTERS: dict[str, tuple[TaskSpec, Node]] = {
     "ready": (build.template(), node("n1", state=NodeState.DISCONNECTED)),
@@ -90,10 +99,19 @@ FILTERS: dict[str, tuple[TaskSpec, Node]] = {
     "kernel": (build.template(networks=["secret"]), node("n1", lacks=("esp",))),
     "volume": (build.template("volume"), node("n1")),
     "layer": (build.template("layer"), node("n1", protocol=LAYERS_PROTOCOL - 1)),
+    "bind": (build.template("bind"), node("n1")),
+    "look": (build.template("look"), node("n1")),
+    "image": (build.template("missing"), _full()),
     "cannot": (build.template(networks=["missing"]), node("n1")),
 }
 """By the filter, a template and a node that it excludes, whatever the node's task of slot 1 frees.
 """
+
+
+def _binding(spec: ServiceSpec) -> ServiceSpec:
+    mount = Mount(type=MountType.BIND, source="/srv", target="/srv")
+    container = replace(spec.task_template.container_spec, mounts=(mount,))
+    return replace(spec, task_template=replace(spec.task_template, container_spec=container))
 
 
 def _outdated(spec: TaskSpec, host: Node) -> tuple[State, Demand]:
@@ -106,6 +124,8 @@ def _outdated(spec: TaskSpec, host: Node) -> tuple[State, Demand]:
         web = replace(web, spec=replace(web.spec, mode=ContainerMode()))
     if spec.container_spec.image == "volume":
         web = replace(web, spec=build.with_mount(web.spec, "data"))
+    if spec.container_spec.image in ("bind", "look"):
+        web = replace(web, spec=_binding(web.spec))
     other = service("other")
     other = replace(other, spec=replace(other.spec, endpoint_spec=EndpointSpec(ports=(PORT_80,))))
     secret = network("secret")
@@ -113,6 +133,8 @@ def _outdated(spec: TaskSpec, host: Node) -> tuple[State, Demand]:
     tasks = [task(name, node="n1") for name in ("web.1", "web.2", "web.3", "other.1")]
     state = build.state(nodes=[host], services=[web, other], networks=[secret], tasks=tasks)
     state.apply(Writes(objects=(build.volume("data", "elsewhere"),)))
+    if spec.container_spec.image == "bind":
+        state.sources.report(host.id, {"/srv": Presence.ABSENT})
     return state, current_demand(state, web, build.NOW)
 
 

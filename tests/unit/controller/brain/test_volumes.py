@@ -16,6 +16,8 @@ from pyswarm_core.limits import VOLUMES_PROTOCOL
 from pyswarm_core.objects import Node, Service, Task
 from pyswarm_core.specs import ContainerMode, UpdateConfig, UpdateOrder
 from pyswarm_core.states import Availability, NodeState, TaskState, is_terminal
+from pyswarm_core.volumes.limits import MOUNT_KINDS_PROTOCOL
+from pyswarm_core.volumes.mounts import VolumeOptions
 from pyswarm_core.volumes.volume import ANONYMOUS, Volume, VolumePlacement
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
@@ -127,7 +129,7 @@ def test_a_drained_node_keeps_its_volume_and_the_task_waits_with_both_names() ->
     demand = current_demand(found.state, found.state.services[ServiceId("db")], found.now)
     told = " ".join(remedies(Ledger(found.state.node_table), demand, "db"))
     assert f"pyswarm node update --availability active {host}" in told
-    assert "pyswarm volume rm data" in told
+    assert "pyswarm volume move data --to NODE" in told
     moved(found, home, availability=Availability.ACTIVE)
     found.converge()
     assert where(found, "db") == [home]
@@ -163,6 +165,19 @@ def test_agents_of_an_earlier_protocol_get_no_task_with_mounts() -> None:
     found.converge()
     (told,) = messages(found, "db")
     assert f"protocol below {VOLUMES_PROTOCOL}" in told
+
+
+def test_agents_of_an_earlier_protocol_get_no_task_with_a_path_in_a_volume() -> None:
+    made = mounting("db", "data")
+    container = made.spec.task_template.container_spec
+    (mount,) = container.mounts
+    mount = replace(mount, volume_options=VolumeOptions(subpath="a"))
+    template = replace(made.spec.task_template, container_spec=replace(container, mounts=(mount,)))
+    made = replace(made, spec=replace(made.spec, task_template=template))
+    found = world(made, hosts=[node("n1", protocol=MOUNT_KINDS_PROTOCOL - 1)])
+    found.converge()
+    (told,) = messages(found, "db")
+    assert f"protocol below {MOUNT_KINDS_PROTOCOL}" in told
 
 
 def test_a_global_service_has_a_copy_on_each_node() -> None:
@@ -266,3 +281,144 @@ def test_a_slot_that_is_removed_is_not_filled_again_while_its_task_may_write() -
     slots = found.state.tasks_of_service(ServiceId("db")).slots
     assert [len(living(found, slot)) for slot in slots] == [1] * len(slots)
     assert len(found.desired("db")) == 2
+
+
+def leaving(name: str, *volumes: str, replicas: int | None = 1, placement: str = "any") -> Service:
+    made = mounting(name, *volumes, replicas=replicas)
+    template = made.spec.task_template
+    template = replace(template, placement=replace(template.placement, volumes=placement))
+    return replace(made, spec=replace(made.spec, task_template=template))
+
+
+def placement(found: BrainWorld) -> VolumePlacement:
+    (volume,) = found.state.of(VOLUME).values()
+    return volume.spec.placement
+
+
+def test_a_service_chooses_the_placement_of_the_volumes_that_it_creates() -> None:
+    found = world(leaving("web", "cache", replicas=3))
+    found.converge()
+    assert sorted(copies(found)["cache"]) == sorted(where(found, "web")) == ["n1", "n2", "n3"]
+    assert placement(found) is VolumePlacement.ANY
+    found = world(leaving("logs", "data", replicas=None, placement="pinned"))
+    found.converge()
+    assert where(found, "logs") == list(copies(found)["data"])
+    assert placement(found) is VolumePlacement.PINNED
+
+
+def test_any_stays_with_the_data_of_a_pinned_volume_while_its_node_takes_tasks() -> None:
+    found = world(leaving("db", "data", replicas=2), volumes=[build.volume("data", "n2")])
+    found.converge()
+    assert where(found, "db") == ["n2"] * 2
+    assert (copies(found), placement(found)) == ({"data": ("n2",)}, VolumePlacement.PINNED)
+
+
+@pytest.mark.parametrize(
+    "change", [{"state": NodeState.DOWN}, {"availability": Availability.DRAIN}]
+)
+def test_any_is_the_remedy_for_a_lost_node(change: dict[str, object]) -> None:
+    found = world(mounting("db", "data"))
+    found.converge()
+    ((home,),) = copies(found).values()
+    moved(found, home, **change)
+    found.converge()
+    assert where(found, "db") in ([], [home])
+    found.state.apply(Writes(objects=(leaving("db", "data"),)))
+    found.converge()
+    (now,) = where(found, "db")
+    assert now != home
+    assert copies(found) == {"data": (home, now)}
+    assert placement(found) is VolumePlacement.ANY
+
+
+def test_any_on_a_removed_node() -> None:
+    found = world(leaving("db", "data"), volumes=[build.volume("data", "gone")])
+    found.converge()
+    assert len(where(found, "db")) == 1
+    assert placement(found) is VolumePlacement.ANY
+
+
+def lost_home(found: BrainWorld) -> str:
+    """The node of the only volume, which is down from now on."""
+    ((home,),) = copies(found).values()
+    moved(found, home, state=NodeState.DOWN)
+    return home
+
+
+def test_any_does_not_take_a_volume_from_a_service_that_relies_on_it() -> None:
+    found = world(mounting("db", "data"), mounting("web", "data", read_only=True))
+    found.converge()
+    home = lost_home(found)
+    found.state.apply(Writes(objects=(leaving("web", "data"),)))
+    found.converge()
+    assert (copies(found), placement(found)) == ({"data": (home,)}, VolumePlacement.PINNED)
+    moved(found, home, state=NodeState.READY, availability=Availability.DRAIN)
+    found.converge()
+    (told,) = messages(found, "web")
+    assert told.endswith("service db relies on it")
+
+
+def test_any_leaves_a_volume_once_no_service_relies_on_it() -> None:
+    db = mounting("db", "data")
+    found = world(db, leaving("web", "data"), volumes=[build.volume("data", "n2")])
+    found.converge()
+    moved(found, "n2", availability=Availability.DRAIN)
+    found.converge()
+    assert where(found, "web") == []
+    found.state.apply(Writes(objects=(leaving("db", "data"),)))
+    found.converge()
+    assert "n2" not in [*where(found, "db"), *where(found, "web")]
+    assert (len(where(found, "db")), len(where(found, "web"))) == (1, 1)
+
+
+@pytest.mark.parametrize("others", [("db",), ()])
+def test_any_spreads_a_volume_without_a_copy_unless_a_service_relies_on_it(
+    others: tuple[str, ...],
+) -> None:
+    db = [mounting(one, "data", replicas=0) for one in others]
+    found = world(leaving("web", "data", replicas=3), *db, volumes=[build.volume("data")])
+    found.converge()
+    assert len({*where(found, "web")}) == (1 if others else 3)
+    assert len(copies(found)["data"]) == (1 if others else 3)
+
+
+def test_any_does_not_choose_a_node_that_deletes_an_old_copy() -> None:
+    old = replace(build.volume("data", "n1"), leaving=(NodeId("n2"),))
+    found = world(leaving("web", "data", replicas=4), volumes=[old])
+    moved(found, "n1", availability=Availability.DRAIN)
+    found.converge()
+    assert where(found, "web") == ["n3"] * 4
+    assert copies(found) == {"data": ("n1", "n3")}
+
+
+def test_slots_with_volumes_of_their_own_leave_those_that_nobody_relies_on() -> None:
+    web = leaving("web", "data-{{.Task.Slot}}", replicas=2)
+    held = [build.volume(f"data-{slot}", "n1") for slot in (1, 2)]
+    found = world(web, mounting("db", "data-2", replicas=0), volumes=held)
+    moved(found, "n1", availability=Availability.DRAIN)
+    found.converge()
+    assert len(where(found, "web")) == 1
+    assert len(copies(found)["data-1"]) == 2
+    assert copies(found)["data-2"] == ("n1",)
+
+
+def test_a_node_whose_copy_was_given_up_is_the_last_choice() -> None:
+    old = replace(build.volume("data"), forgotten=(NodeId("n1"), NodeId("n2")))
+    found = world(mounting("db", "data"), volumes=[old])
+    found.converge()
+    assert where(found, "db") == ["n3"]
+    found = world(mounting("db", "data"), volumes=[old], hosts=nodes(2))
+    found.converge()
+    (at,) = where(found, "db")
+    assert copies(found) == {"data": (at,)}
+    (now,) = found.state.of(VOLUME).values()
+    assert at not in now.forgotten
+
+
+def test_any_does_not_create_a_volume_that_may_be_unreadable() -> None:
+    found = world(leaving("web", "data"))
+    found.state.unreadable["volume/x"] = "damaged"
+    found.converge()
+    assert not found.state.of(VOLUME)
+    (told,) = messages(found, "web")
+    assert told == "volume data may be one that cannot be read from the store"

@@ -22,8 +22,11 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.errors import NotFound, PermissionDenied, PyswarmError, Unavailable
 from pyswarm_core.identity.users import User, UserId, UserSpec
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
+from pyswarm_core.kinds import VOLUME
 from pyswarm_core.objects import PreviousSpec, Service
+from pyswarm_core.payloads.payload import Config, PayloadId, PayloadSpec, Secret
 from pyswarm_core.states import TaskState
+from pyswarm_core.volumes.volume import VolumeId
 from tests.fixtures import build
 from tests.fixtures.build import NOW, Numbered
 from tests.fixtures.desk import Desk, StoppedClock, Term
@@ -39,7 +42,12 @@ NAME_NONE = (
     Named.NEW_SERVICE,
     Named.NEW_NETWORK,
     Named.NEW_VOLUME,
+    Named.NEW_PAYLOAD,
     Named.USER,
+    # The label of a stack is its name: no other stack can get it.
+    Named.NEW_STACK,
+    Named.EARLIER_STACK,
+    Named.STACK,
 )
 IN_WEB = {STACK_LABEL: "web"}
 OF_FIRST = {"first", "first.1"}
@@ -98,7 +106,12 @@ class _World:
             service = _named(build.container(object_id), name, labels, **container)
             network = build.network(object_id)
             network = replace(network, spec=replace(network.spec, name=name, labels=labels))
-            self.desk.put(Writes(objects=(service, network)))
+            volume = build.volume(object_id, "n1", labels=labels)
+            volume = replace(volume, spec=replace(volume.spec, name=name))
+            spec = PayloadSpec(name=name, labels=labels)
+            secret = Secret(id=PayloadId(object_id), spec=spec, data=b"one")
+            config = Config(id=PayloadId(object_id), spec=spec, data=b"one")
+            self.desk.put(Writes(objects=(secret, config, service, network, volume)))
 
     def rename(self, second: str = "mine") -> None:
         """The name `mine` becomes that of the other objects."""
@@ -159,6 +172,8 @@ def _request(rpc: str, world: _World) -> Any:
 def _names(request: Any) -> list[str]:
     fields = request.DESCRIPTOR.fields_by_name
     single = [getattr(request, one) for one in ("ref", "source", "target") if one in fields]
+    if request.DESCRIPTOR.name == "WriteVolumeRequest":
+        single.remove(request.source)  # the name of a node
     return single + (list(request.refs) if "refs" in fields else [])
 
 
@@ -197,6 +212,7 @@ def _others(state: Any) -> list[Any]:
         state.services[ServiceId("second")],
         state.tasks[TaskId("second.1")],
         state.networks.get("second"),
+        state.of(VOLUME).get(VolumeId("second")),
     ]
 
 

@@ -13,14 +13,14 @@ from controller.leader.tunnels import Answers
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc, streams_pb2
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.streams.frames import Data, Exit, encode
-from pyswarm_core.streams.requests import OPERATIONS
+from pyswarm_core.streams.requests import ALL_OPERATIONS
 from pyswarm_core.streams.wire import packed, packed_in_tunnel
 
 Tunnel = dispatcher_pb2.TunnelFrame
 DATA = Data(1, b"\x1b[2J")
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.method)
+@pytest.mark.parametrize("operation", ALL_OPERATIONS, ids=lambda one: one.method)
 def test_data_of_a_caller_stays_bytes(operation: Any) -> None:
     decode = decoder(f"/pyswarm.v1.Control/{operation.method}", streams_pb2.StreamFrame.FromString)
     assert decode(packed(DATA)) == packed(DATA)
@@ -43,7 +43,7 @@ def test_messages_of_other_methods_are_decoded() -> None:
 
 def test_the_methods_have_these_names() -> None:
     assert hasattr(dispatcher_pb2_grpc.DispatcherServicer, TUNNEL.rpartition("/")[2])
-    assert all(hasattr(control_pb2_grpc.ControlServicer, one.method) for one in OPERATIONS)
+    assert all(hasattr(control_pb2_grpc.ControlServicer, one.method) for one in ALL_OPERATIONS)
 
 
 def test_bytes_are_sent_as_they_are() -> None:
@@ -71,7 +71,8 @@ async def test_text_of_an_agent_is_made_printable_and_data_is_not() -> None:
 
 
 async def test_data_that_nobody_asked_for_is_an_empty_answer() -> None:
-    assert not await answers(IMAGE_LIST, packed(DATA)).read()
+    report: Any = await answers(IMAGE_LIST, packed(DATA)).read()
+    assert not report.images
     lines: Any = await answers(LOGS, packed(DATA)).read()
     assert not lines.texts
 

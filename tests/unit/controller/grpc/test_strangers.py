@@ -5,7 +5,9 @@ from typing import Any
 
 from controller.grpc.admission import STRANGERS, Gate
 from controller.grpc.dispatcher import Dispatcher
-from controller.leader.sessions import NodeSession
+from controller.leader.agenda import Agenda
+from controller.leader.bindsources import BindSourceReports
+from controller.leader.sessions import NodeSession, Sessions
 from pyswarm_core.aio.credentials import ClientCredentials
 from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
 from pyswarm_core.codec import to_proto
@@ -30,6 +32,7 @@ class Leader:
         self.state = build.state(nodes=[naming(n, self.shown[n.id].cert_pem) for n in nodes])
         self.state.apply(Writes(cluster=FLEET.cluster))
         self.sessions = self
+        self.sources = BindSourceReports(self.state, Sessions(()), Agenda(), asyncio.Event())
         self.leader = ""
         self.opened_for: list[NodeId] = []
 

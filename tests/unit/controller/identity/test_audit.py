@@ -29,6 +29,7 @@ from pyswarm_core.specs import (
 )
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState
+from pyswarm_core.volumes.volume import VolumePlacement, VolumeSpec
 from tests.fixtures import build
 from tests.fixtures.build import NOW
 
@@ -167,6 +168,20 @@ def test_removal_of_a_node_and_restart_of_a_task() -> None:
     target = audit.target_of(state, writes)
     assert target is not None
     assert target.name == f"chunk/{WEB.id}/00000000"
+
+
+def test_copies_of_volumes_go_with_the_node_that_is_removed() -> None:
+    anywhere = VolumeSpec(name="logs", placement=VolumePlacement.ANY)
+    state = build.state(nodes=build.nodes(2))
+    logs = replace(build.volume("logs", "n1", "n2"), spec=anywhere)
+    old = replace(build.volume("old", "n1"), removing=True)
+    state.apply(Writes(objects=(logs, old)))
+    gone, _ = remove_node(state, "n1", force=True)
+    found = record(state, gone, "node rm")
+    assert (found.object_kind, found.object_id) == ("node", "n1")
+    assert ("volume logs", "", "updated") in changes(found)
+    assert ("volume old", "", "removed") in changes(found)
+    assert audit.names_beside(gone) == ("volume/logs", "volume/old")
 
 
 def test_what_changes_nothing_has_no_target() -> None:

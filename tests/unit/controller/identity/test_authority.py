@@ -61,7 +61,7 @@ def authority(kv: MemoryKv, name: str = "c1", clock: Clock | None = None) -> Aut
 
 @asynccontextmanager
 async def kept(*authorities: Authority) -> AsyncIterator[None]:
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         tasks = [group.create_task(one.keep()) for one in authorities]
         for one in authorities:
             await one.known()
@@ -189,7 +189,7 @@ async def test_a_store_that_is_away_is_waited_for(kv: MemoryKv) -> None:
     store = MemoryStore(kv, SteadyClock())
     store.set_away(True)
     one = Authority(StoredCluster(store, Keys(), KEYRING, lambda: FLEET.cluster), "c1", Clock())
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         task = group.create_task(one.keep())
         await asyncio.sleep(0.05)
         assert not task.done()

@@ -141,7 +141,8 @@ def test_an_rpc_that_is_not_in_the_table_is_refused_to_everybody() -> None:
 
 def test_every_rule_of_users_says_what_a_user_of_a_stack_may_do() -> None:
     unlimited = [m for m, rule in RULES.items() if rule.role and rule.named is Named.NOTHING]
-    assert unlimited == [f"{CONTROL}GetInfo", f"{CONTROL}GetCa"]
+    calls = ("GetInfo", "ReadRegistry", "WriteRegistry", "ListRegistry", "PullImage", "GetCa")
+    assert unlimited == [f"{CONTROL}{call}" for call in calls]
 
 
 def test_an_error_names_the_caller_its_role_the_verb_and_the_role_that_is_needed() -> None:
@@ -373,7 +374,19 @@ def test_a_user_of_a_stack_reaches_the_objects_of_its_stacks_alone(
     _ask(OPERATOR, rpc, state, request_of("db_main"))
 
 
-@pytest.mark.parametrize("rpc", ["GetNode", "ListNodes", "PullImage", "ListImages", "RemoveImage"])
+@pytest.mark.parametrize(
+    "rpc",
+    [
+        "GetNode",
+        "ListNodes",
+        "RemoveImage",
+        "PruneImages",
+        "SaveImage",
+        "GetRegistryUsage",
+        "CollectRegistry",
+        "PushImage",
+    ],
+)
 def test_what_belongs_to_no_stack_is_closed_to_a_user_of_a_stack(state: State, rpc: str) -> None:
     told = _refused(WEB, rpc, state, pb.RefRequest(ref="n1"))
     assert "they belong to no stack" in told

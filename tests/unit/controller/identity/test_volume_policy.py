@@ -12,15 +12,17 @@ from controller.brain.volumes import first_spec
 from controller.identity.caller import Caller, CallerKind, Role
 from controller.identity.policy import CONTROL, STACK_LABEL
 from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.clock import Instant
 from pyswarm_core.codec import to_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import PermissionDenied
-from pyswarm_core.objects import Service
-from pyswarm_core.specs import ServiceSpec
+from pyswarm_core.objects import PreviousSpec, Service
+from pyswarm_core.specs import GlobalMode, ReplicatedMode, ServiceSpec
 from pyswarm_core.state import State
-from pyswarm_core.volumes.mounts import Mount, MountType
+from pyswarm_core.volumes.mounts import Driver, Mount, MountType, VolumeOptions
 from pyswarm_core.volumes.volume import VolumeSpec
 from tests.fixtures import build
+from tests.fixtures.build import NOW
 
 OPERATOR = Caller(CallerKind.USER, "u1", "ann", Role.OPERATOR, ())
 ADMIN = Caller(CallerKind.USER, "u1", "ann", Role.ADMIN, ())
@@ -71,6 +73,37 @@ def test_a_directory_of_the_host_is_an_admin_s(state: State) -> None:
     ask(OPERATOR, "CreateService", state, creating(build.with_mount(spec, "data")))
 
 
+@pytest.mark.parametrize(("options", "told"), [
+    ({"type": "none", "o": "ro,bind", "device": "/etc"}, "--opt o=ro,bind"),
+    ({"type": "ext4", "device": "/dev/sda"}, "--opt type=ext4"),
+    ({"type": "nfs", "device": ":/x", "o": "addr=a"}, ""),
+    ({"type": "tmpfs", "device": "/etc", "o": '{{"bind"}}'}, '--opt o={{"bind"}}'),
+    ({"size": "1g"}, ""),
+])  # fmt: skip
+def test_a_volume_that_shows_what_is_on_the_host_is_an_admin_s(
+    state: State, options: dict[str, str], told: str
+) -> None:
+    request = pb.CreateVolumeRequest()
+    to_proto(VolumeSpec(name="new", driver_opts=options), request.spec)
+    spec = build.with_mount(build.service("web").spec, "new")
+    (mount,) = spec.task_template.container_spec.mounts
+    given = VolumeOptions(driver_config=Driver(options=options))
+    container = replace(
+        spec.task_template.container_spec, mounts=(replace(mount, volume_options=given),)
+    )
+    service = creating(
+        replace(spec, task_template=replace(spec.task_template, container_spec=container))
+    )
+    for rpc, asked in (("CreateVolume", request), ("CreateService", service)):
+        ask(ADMIN, rpc, state, asked)
+        if told:
+            assert "needs the role admin" in refused(OPERATOR, rpc, state, asked)
+        else:
+            ask(OPERATOR, rpc, state, asked)
+    if told:
+        assert f"with {told}: that shows files" in refused(OPERATOR, "CreateVolume", state, request)
+
+
 @pytest.mark.parametrize(("name", "allowed"), [
     ("mine", True), ("new", True), ("theirs", False), ("shared", False),
 ])  # fmt: skip
@@ -93,6 +126,10 @@ def test_a_volume_that_a_service_creates_belongs_to_its_stack() -> None:
     spec = first_spec(in_web(build.service("web_front")), Mount(source="data", target="/data"))
     assert spec.labels == {STACK_LABEL: "web"}
     assert first_spec(build.service("web"), Mount(source="data", target="/data")).labels == {}
+    given = VolumeOptions(labels={STACK_LABEL: "db", "tier": "1"})
+    mount = Mount(source="data", target="/data", volume_options=given)
+    spec = first_spec(in_web(build.service("web_front")), mount)
+    assert spec.labels == {STACK_LABEL: "web", "tier": "1"}
 
 
 def test_a_user_of_a_stack_creates_sees_and_removes_its_volumes_alone(state: State) -> None:
@@ -109,3 +146,96 @@ def test_a_user_of_a_stack_creates_sees_and_removes_its_volumes_alone(state: Sta
     ask(WEB, "RemoveObject", state, pb.ObjectRequest(kind="volume", ref="mine"))
     refused(WEB, "RemoveObject", state, pb.ObjectRequest(kind="volume", ref="shared"))
     assert [sees(WEB, state, name) for name in ("mine", "theirs", "shared")] == [True, False, False]
+
+
+def test_a_template_names_every_volume_of_its_slots(state: State) -> None:
+    state.apply(Writes(objects=(build.volume("data-2", labels={STACK_LABEL: "db"}),)))
+    spec = in_web(build.service("web_db", replicas=1)).spec
+    spec = build.with_mount(spec, "data-{{.Task.Slot}}")
+    ask(WEB, "CreateService", state, creating(spec))
+    spec = replace(spec, mode=ReplicatedMode(replicas=2))
+    assert "data-2" in refused(WEB, "CreateService", state, creating(spec))
+
+
+@pytest.mark.parametrize("name", [
+    "{{if .Service.ID}}theirs{{else}}mine{{end}}",
+    '{{if eq .Service.ID ""}}mine{{else}}theirs{{end}}',
+    '{{with .Service}}{{slice .ID 0 1}}{{end}}',
+])  # fmt: skip
+def test_no_template_chooses_a_volume_by_what_is_not_known_yet(state: State, name: str) -> None:
+    spec = build.with_mount(in_web(build.service("web_db")).spec, name)
+    told = refused(WEB, "CreateService", state, creating(spec))
+    assert "expected {{.Service.ID}} by itself" in told
+    ask(OPERATOR, "CreateService", state, creating(spec))
+    update = pb.UpdateServiceRequest(ref="web_front")
+    to_proto(spec, update.spec)
+    assert "expected {{.Service.ID}} by itself" in refused(WEB, "UpdateService", state, update)
+
+
+def test_no_template_chooses_a_volume_by_nodes_that_join_later(state: State) -> None:
+    service = replace(in_web(build.service("web_db")).spec, mode=GlobalMode())
+    for name, is_fine in (
+        ('{{if eq .Node.Hostname "later"}}theirs{{else}}mine{{end}}', False),
+        ("web-{{.Node.Hostname}}-{{.Service.ID}}", True),
+    ):
+        request = creating(build.with_mount(service, name))
+        if is_fine:
+            ask(WEB, "CreateService", state, request)
+        else:
+            told = refused(WEB, "CreateService", state, request)
+            assert "expected {{.Node.Hostname}} by itself" in told
+
+
+def test_labels_that_a_bind_of_an_admin_names_are_an_admin_s(state: State) -> None:
+    bind = Mount(type=MountType.BIND, source='/srv/{{index .Service.Labels "dir"}}', target="/srv")
+    spec = build.service("app").spec
+    container = replace(spec.task_template.container_spec, mounts=(bind,))
+    template = replace(spec.task_template, container_spec=container)
+    service = replace(build.service("app"), spec=replace(spec, task_template=template))
+    state.apply(Writes(objects=(service,)))
+    update = pb.UpdateServiceRequest(ref="app")
+    to_proto(service.spec, update.spec)
+    ask(OPERATOR, "UpdateService", state, update)
+    update.spec.labels["dir"] = "secrets"
+    assert "that gives a container power" in refused(OPERATOR, "UpdateService", state, update)
+    ask(ADMIN, "UpdateService", state, update)
+
+
+def test_a_volume_that_another_stack_has_made_since_is_not_mounted(state: State) -> None:
+    front = in_web(build.service("web_front"))
+    service = replace(front, spec=build.with_mount(front.spec, "later"), updated_at=NOW)
+    state.apply(Writes(objects=(service,)))
+    update = pb.UpdateServiceRequest(ref="web_front")
+    to_proto(service.spec, update.spec)
+    for at, stack, is_fine in (
+        (NOW, "db", True),  # an admin had it mount that
+        (NOW + 1, "db", False),
+        (NOW + 1, "web", True),
+    ):
+        made = replace(build.volume("later", labels={STACK_LABEL: stack}), created_at=Instant(at))
+        state.apply(Writes(objects=(made,)))
+        if is_fine:
+            ask(WEB, "UpdateService", state, update)
+        else:
+            assert 'volume "later"' in refused(WEB, "UpdateService", state, update)
+
+
+def test_no_later_change_of_a_service_gives_it_a_volume_of_another_stack(state: State) -> None:
+    front = in_web(build.service("web_front"))
+    spec = build.with_mount(front.spec, "later")
+    earlier = (
+        PreviousSpec(version=2, spec=spec, created_at=Instant(NOW + 5)),
+        PreviousSpec(version=1, spec=spec, created_at=NOW),
+        PreviousSpec(version=0, spec=front.spec, created_at=Instant(NOW - 5)),
+    )
+    changed_at = Instant(NOW + 9)  # by a new version of its secret
+    service = replace(front, spec=spec, updated_at=changed_at, previous_specs=earlier)
+    update = pb.UpdateServiceRequest(ref="web_front")
+    to_proto(spec, update.spec)
+    for at, is_fine in ((NOW, True), (Instant(NOW + 1), False), (Instant(NOW + 9), False)):
+        made = replace(build.volume("later", labels={STACK_LABEL: "db"}), created_at=at)
+        state.apply(Writes(objects=(made, service)))
+        if is_fine:
+            ask(WEB, "UpdateService", state, update)
+        else:
+            assert 'volume "later"' in refused(WEB, "UpdateService", state, update)

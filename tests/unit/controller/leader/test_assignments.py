@@ -143,7 +143,7 @@ def with_limits(state: State, mib: int, *, version: int, template_version: int =
         web,
         spec=replace(web.spec, task_template=template),
         spec_version=version,
-        limits_version=version,
+        in_place_version=version,
         template_version=template_version,
     )
     state.apply(Writes(objects=(new,)))
@@ -153,7 +153,7 @@ def templates_in(message: Assignments) -> list[tuple[int, int, int]]:
     """Spec version, version of the limits, and the memory limit in MiB."""
     made = [dispatcher_pb2.TaskTemplate.FromString(data) for data in message.templates]
     return [
-        (one.spec_version, one.limits_version, one.spec.resources.limits.memory_bytes >> 20)
+        (one.spec_version, one.in_place_version, one.spec.resources.limits.memory_bytes >> 20)
         for one in made
     ]
 
@@ -486,10 +486,10 @@ def test_a_template_that_cannot_be_made_costs_its_service_alone(
     state = world(task("web.1"), task("net-web.1"))
     real = assignments._template
 
-    def torn(state: State, service_id: ServiceId, spec_version: int, limits_version: int) -> bytes:
+    def torn(state: State, service_id: ServiceId, *versions: int) -> bytes:
         if service_id == "web":
             raise ValueError("no image")
-        return real(state, service_id, spec_version, limits_version)
+        return real(state, service_id, *versions)
 
     monkeypatch.setattr(assignments, "_template", torn)
     source = source_of(state)

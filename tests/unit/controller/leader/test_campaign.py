@@ -32,7 +32,7 @@ from pyswarm_core.limits import LEADER_TTL, LEADER_TTL_MEMORY, LOOP_SILENCE_MAX
 ME = Candidate("me", "one", "192.0.2.1:2377")
 OTHER = Candidate("other", "two", "192.0.2.2:2377")
 TTL_S = 600
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 class Renewed(MemoryStore):

@@ -19,13 +19,14 @@ from controller.leader.events.made import (
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.ids import ServiceId
-from pyswarm_core.kinds import NODE, SERVICE
+from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.kinds import NODE, SERVICE, VOLUME
 from pyswarm_core.limits import EVENT_PAGE, EVENTS_ALIKE, EVENTS_TOLD
 from pyswarm_core.objects import HealthState, Service, Task, UpdateStatus
 from pyswarm_core.specs import NetworkAttachment
 from pyswarm_core.states import TaskState, UpdateState
 from pyswarm_core.views import Event
+from pyswarm_core.volumes.volume import VolumeId
 from tests.fixtures import build
 
 
@@ -35,7 +36,7 @@ def created(name: str) -> Event:
 
 async def take(log: EventHistory, count: int, *, from_start: bool = False) -> list[Event]:
     found: list[Event] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         async for events in log.follow(position=0 if from_start else None):
             found += events
             if len(found) >= count:
@@ -293,3 +294,23 @@ def test_networks_that_a_container_joins_and_leaves_are_events_of_the_networks()
     shop = build.service("shop")
     state.apply(Writes(objects=(shop,)))
     assert moved(shop, "app") == [], "its tasks are replaced"
+
+
+def test_volumes_have_dockers_events() -> None:
+    state = build.state(nodes=build.nodes(2))
+
+    def told(writes: Writes) -> list[tuple[str, str]]:
+        found = [(one.type, one.action) for one in events_of(state, writes)]
+        state.apply(writes)
+        return found
+
+    volume = build.volume("data", "n1")
+    assert told(Writes(objects=(volume,))) == [("volume", "create")], "by its first use"
+    volume = replace(volume, copies=(*volume.copies, NodeId("n2")))
+    assert told(Writes(objects=(volume,))) == []
+    volume = replace(volume, removing=True)
+    assert told(Writes(objects=(volume,))) == [("volume", "destroy")]
+    assert told(Writes(objects=(replace(volume, copies=(NodeId("n2"),)),))) == []
+    assert told(Writes(removed=(VOLUME.object_name(volume.id),))) == []
+    assert told(Writes(objects=(build.volume("other"),))) == [("volume", "create")]
+    assert told(Writes(removed=(VOLUME.object_name(VolumeId("other")),))) == [("volume", "destroy")]

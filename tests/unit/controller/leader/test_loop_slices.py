@@ -7,12 +7,14 @@ from unittest.mock import Mock, patch
 import pytest
 from msgspec.structs import replace
 
+from controller.brain.slices import finish
 from controller.identity.caller import ANONYMOUS
 from controller.leader.endpoints import sets
-from controller.leader.leadership import Mutation
-from controller.leader.loop import Loop, Tools
+from controller.leader.leadership import Mutation, in_slices
+from controller.leader.loop import Loop
 from controller.leader.persistence.loading import Loaded
 from controller.leader.persistence.saving import Unsaved
+from controller.leader.tools import Tools
 from controller.metrics import Metrics
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import BEGINNING, Decision, Dirty, Writes
@@ -133,7 +135,7 @@ async def test_agents_are_told_nothing_before_the_term_has_looked_at_everything(
     monkeypatch.setattr(sets, "ENDPOINT_SLICE", 1)
     saver = SlowSaver()
     loop = loop_over(saver, Brain(saver))
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         running = group.create_task(loop.run())
         telling = group.create_task(loop.wait_saved())
         await saver.paused.wait()
@@ -200,13 +202,14 @@ async def test_a_decision_is_made_anew_once_what_it_takes_over_is_stored() -> No
     """An automatic rollback takes a port that its users gave up in the same turn."""
     saver = Remembering()
     loop = loop_over(saver, Brain(saver))
-    writes, _ = _put("web", PORT)(loop.state, Instant(0), build.Numbered())
+    writes, _ = finish(in_slices(_put("web", PORT)(loop.state, Instant(0), build.Numbered())))
     loop.state.apply(writes)
     stored_before: list[int] = []
 
     def decide(state: State, dirty: Dirty, now: Instant, ids: IdSource) -> Decision:
         stored_before.append(len(saver.saves))
-        return Decision(writes=_put("api", PORT)(state, now, ids)[0])
+        writes, _ = finish(in_slices(_put("api", PORT)(state, now, ids)))
+        return Decision(writes=writes)
 
     with patch.object(loop, "_tools", replace(loop._tools, decide=decide)):
         async with asyncio.TaskGroup() as group:

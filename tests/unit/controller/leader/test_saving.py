@@ -9,7 +9,7 @@ from controller.brain.orchestrator.quarantine import Failure, Stage
 from controller.leader.audit.log import Entry
 from controller.leader.election import Term
 from controller.leader.events.made import quarantine_event
-from controller.leader.persistence import saving
+from controller.leader.persistence import packing, saving
 from controller.leader.persistence.loading import Loaded, load
 from controller.leader.persistence.saving import Deposed, Saver, Unsaved
 from controller.store.base import (
@@ -347,6 +347,7 @@ async def test_a_record_is_in_the_transaction_of_its_object(
 ) -> None:
     """However many objects are saved, and whichever was removed meanwhile."""
     monkeypatch.setattr(saving, "TXN_PUTS", 4)
+    monkeypatch.setattr(packing, "TXN_PUTS", 4)
     saver = await rig.start()
     services = [service(f"app{n:03d}") for n in range(count)]
     unsaved = rig.write(Writes(objects=tuple(services)))
@@ -375,6 +376,7 @@ async def test_what_a_change_writes_along_is_in_its_transaction(
 ) -> None:
     """Also if the service was removed in the same turn, and is stored before all else."""
     monkeypatch.setattr(saving, "TXN_PUTS", 1)
+    monkeypatch.setattr(packing, "TXN_PUTS", 1)
     saver = await rig.start()
     mesh, web = build.network("ingress"), replace(service("web"), removing=removing)
     unsaved = rig.write(Writes(objects=(mesh, web)))
@@ -394,6 +396,7 @@ async def test_records_of_tasks_are_stored_with_the_chunks_of_a_service_that_is_
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saving, "TXN_PUTS", 1)
+    monkeypatch.setattr(packing, "TXN_PUTS", 1)
     saver = await rig.start()
     gone = service("gone")
     unsaved = rig.write(Writes(objects=(gone,), tasks=tasks(gone, 2)))

@@ -13,6 +13,7 @@ from controller.leader.exchanges import (
     IMAGE_LIST,
     IMAGE_PULL,
     LOGS,
+    READ_VOLUME,
     SIZES,
     STATS,
     TASK_CHECKS,
@@ -40,8 +41,9 @@ from pyswarm_core.streams.limits import (
     REQUESTS_PER_NODE,
     STATS_PER_NODE,
     STREAMS_PER_NODE,
+    VOLUME_COPIES_PER_NODE,
 )
-from pyswarm_core.streams.requests import ExecRequest
+from pyswarm_core.streams.requests import ExecRequest, ReadVolumeRequest
 from pyswarm_core.streams.shares import share_of
 from tests.fixtures.build import Numbered
 
@@ -52,6 +54,7 @@ KINDS: list[tuple[Exchange[Any, Any], Any, int, int]] = [
     (LOGS, LogsOptions((), True, 0, Instant(0), Instant(0), ""), LOG_READERS_PER_NODE, 200),
     (EXEC, ExecRequest(ref="t1"), STREAMS_PER_NODE, 128),
     (IMAGE_PULL, ImagePull("web:1"), PULLS_PER_NODE, 64),
+    (READ_VOLUME, ReadVolumeRequest(ref="v1"), VOLUME_COPIES_PER_NODE, 4),
     (SIZES, SizesRequest(()), FILE_WALKS_PER_NODE, 4),
     (TOP, TopRequest("t1"), REQUESTS_PER_NODE, 64),
 ]

@@ -247,6 +247,6 @@ class _Slots(dict[int, tuple[Task, ...]]):
 
 
 async def _until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0)

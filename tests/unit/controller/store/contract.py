@@ -27,7 +27,7 @@ from controller.store.base import (
     Txn,
 )
 
-PATIENCE_S = 8.0
+PATIENCE_S = 60.0
 LOOK_S = 0.3
 """How long a test waits for what must not happen."""
 

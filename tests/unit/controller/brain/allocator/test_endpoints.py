@@ -252,6 +252,8 @@ def test_the_fleets_own_ports_are_not_published() -> None:
     state = build.state()
     with pytest.raises(Conflict, match="port 2377/tcp is the fleet's own: controllers"):
         put(state, spec_of("web", port(2377)))
+    with pytest.raises(Conflict, match="port 2378/tcp is the fleet's own: the fleet's registry"):
+        put(state, spec_of("web", port(2378)))
     with pytest.raises(Conflict, match="port 4789/udp is the fleet's own: overlay"):
         put(state, spec_of("web", replace(port(4789, mode="host"), protocol=Protocol.UDP)))
 

@@ -69,10 +69,14 @@ def rejoin(world: BrainWorld, template: TaskSpec) -> Service:
 def acknowledge(world: BrainWorld, error: str = "", *, refused: bool = False) -> None:
     """The agent of the container's task joined its networks, or could not."""
     (task,) = world.desired("web")
-    version = world.state.services[WEB].limits_version
+    version = world.state.services[WEB].in_place_version
     held = task.detail.addresses if error else addresses(world)
     detail = replace(
-        SERVES, addresses=held, limits_version=version, limits_error=error, networks_refused=refused
+        SERVES,
+        addresses=held,
+        in_place_version=version,
+        in_place_error=error,
+        networks_refused=refused,
     )
     world.report(NODE, task, TaskState.RUNNING, detail)
 
@@ -123,7 +127,7 @@ def test_a_network_is_left_once_the_agent_says_so_even_if_its_address_was_never_
     world.settle(dirty("web"))
     assert load(world, APP) == 1
     assert block_owners(world, APP) == [1]
-    world.report(NODE, silent, TaskState.RUNNING, replace(SERVES, limits_version=2))
+    world.report(NODE, silent, TaskState.RUNNING, replace(SERVES, in_place_version=2))
     world.settle(dirty("web"))
     assert load(world, APP) == 0
 
@@ -289,6 +293,6 @@ def test_an_agent_may_report_addresses_on_a_network_that_the_container_leaves() 
     status = TaskStatus(task.id, TaskState.RUNNING, both)
     assert Reports(world.state, NODE).checked([status]) == [status]
     acknowledge(world)
-    again = TaskStatus(task.id, TaskState.RUNNING, replace(both, limits_version=2))
+    again = TaskStatus(task.id, TaskState.RUNNING, replace(both, in_place_version=2))
     (checked,) = Reports(world.state, NODE).checked([again])
     assert checked.detail.addresses == new, "it has left that one"

@@ -52,7 +52,7 @@ def update(world: BrainWorld, template: TaskSpec) -> Service:
 def acknowledge(world: BrainWorld, slot: int, version: int, error: str = "") -> None:
     """The agent of the slot's task changed its limits, or could not."""
     (held,) = [t for t in world.desired("web") if t.slot == slot]
-    detail = replace(SERVES, limits_version=version, limits_error=error)
+    detail = replace(SERVES, in_place_version=version, in_place_error=error)
     world.report(held.node_id, held, TaskState.RUNNING, detail)
 
 
@@ -100,7 +100,7 @@ def test_a_refusal_on_a_paused_node_is_replaced_once_the_node_is_active_again() 
     changed = Update("agent", agent.version, spec)
     world.state.apply(update_service(world.state, changed, (), world.now, world.ids)[0])
     for held, error in zip(tasks, ("", "40MiB are in use"), strict=True):
-        detail = replace(SERVES, limits_version=2, limits_error=error)
+        detail = replace(SERVES, in_place_version=2, in_place_error=error)
         world.report(held.node_id, held, TaskState.RUNNING, detail)
     world.converge()
     assert [t.spec_version for t in world.desired("agent")] == [1, 1]
@@ -206,7 +206,7 @@ def test_a_task_that_does_not_serve_does_not_hold_up_a_change_of_limits() -> Non
     update(world, spec_with(64))
     for slot in (1, 2, 3):
         (held,) = [t for t in world.desired("web") if t.slot == slot]
-        detail = TaskDetail(limits_version=2, serving=slot > 1)
+        detail = TaskDetail(in_place_version=2, serving=slot > 1)
         world.report(held.node_id, held, TaskState.RUNNING, detail)
     world.settle(dirty("web"))
     assert state_of(world) is UpdateState.COMPLETED
@@ -225,7 +225,7 @@ def test_a_rollback_of_limits_alone_changes_them_in_the_same_containers() -> Non
     )
     world.state.apply(writes)
     assert rolled.update_status is not None
-    assert (rolled.update_status.slots, rolled.limits_version) == (3, 3)
+    assert (rolled.update_status.slots, rolled.in_place_version) == (3, 3)
     assert rolled.spec.task_template.resources.limits == Limits()
     world.settle(dirty("web"))
     assert state_of(world) is UpdateState.ROLLBACK_STARTED
@@ -255,6 +255,6 @@ def test_limits_that_a_new_task_does_not_survive_are_rolled_back() -> None:
     assert status.state is UpdateState.ROLLBACK_STARTED
     assert world.state.services[WEB].spec.task_template.resources.limits == Limits()
     for slot in (1, 3):
-        acknowledge(world, slot, world.state.services[WEB].limits_version)
+        acknowledge(world, slot, world.state.services[WEB].in_place_version)
     world.converge()
     assert state_of(world) is UpdateState.ROLLBACK_COMPLETED

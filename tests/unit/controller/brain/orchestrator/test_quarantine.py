@@ -14,9 +14,10 @@ from controller.brain.orchestrator.plan import Plan
 from controller.brain.orchestrator.quarantine import Failure, Quarantine, Stage
 from controller.brain.placing import Placing
 from controller.leader.agenda import Agenda
-from controller.leader.loop import Loop, Tools
+from controller.leader.loop import Loop
 from controller.leader.persistence.loading import Loaded
 from controller.leader.persistence.saving import Unsaved
+from controller.leader.tools import Tools
 from controller.metrics import Metrics
 from pyswarm_core.aio.echo import NoEchoes
 from pyswarm_core.decision import BEGINNING, Decision, Dirty, Writes

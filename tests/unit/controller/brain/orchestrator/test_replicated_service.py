@@ -1,5 +1,6 @@
 """Replicated services: how many tasks, in which slots, and which leave first."""
 
+import pytest
 from msgspec.structs import replace
 
 from pyswarm_core.limits import DECISION_COST, WRITE_COST
@@ -60,11 +61,10 @@ def test_scale_down_takes_the_history_of_a_slot_with_it() -> None:
     assert [(t.id, t.desired_state) for t in writes.tasks] == [("web.2", REMOVE)]
 
 
-def test_lost_node_is_replaced_at_once_and_told_to_stop_when_it_returns() -> None:
-    host = node("n1")
-    state = build.state(
-        nodes=[host, node("n2")], services=[service("web")], tasks=[task("web.1", node="n1")]
-    )
+@pytest.mark.parametrize("condition", ["any", "none"])
+def test_lost_node_is_replaced_at_once_and_told_to_stop_when_it_returns(condition: str) -> None:
+    host, web = node("n1"), service("web", spec=build.template(condition=condition))
+    state = build.state(nodes=[host, node("n2")], services=[web], tasks=[task("web.1", node="n1")])
     world = BrainWorld(state)
     world.put_node(changed(host, state=NodeState.DOWN))
     written = {t.id: t for t in world.decide(dirty(nodes=["n1"])).writes.tasks}

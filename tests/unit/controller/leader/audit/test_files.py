@@ -35,7 +35,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 async def written(file: AuditFile, log: AuditLog, last: int) -> None:
     """Run the file until it has that record."""
     task = asyncio.create_task(file.run(log))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while file.last() < last:  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.01)
     task.cancel()
@@ -73,7 +73,7 @@ async def test_a_log_that_is_shorter_than_the_file_is_written_from_its_end(tmp_p
     add(restored, 2)
     task = asyncio.create_task(file.run(restored))
     await asyncio.sleep(0)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while b'"Sequence":3,' not in file.path.read_bytes().splitlines()[-1]:
             add(restored, 1 if restored.published == 2 else 0)
             await asyncio.sleep(0.05)
@@ -107,7 +107,7 @@ async def test_a_write_that_fails_is_counted_and_tried_again(
     add(log, 2)
     task = asyncio.create_task(file.run(log))
     errors = metrics.audit_file_errors_total
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not errors._value.get():  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.01)
         folder.mkdir()

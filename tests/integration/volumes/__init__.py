@@ -1,0 +1,1 @@
+"""The files of volumes on a real kernel: `tar` in its jail, crashes, hostile archives."""

@@ -1,0 +1,1 @@
+"""Secrets and configs on a host."""

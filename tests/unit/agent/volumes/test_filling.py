@@ -1,0 +1,42 @@
+"""The program that fills a volume, when its agent ends."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import asyncio, os, sys
+from pathlib import Path
+from agent.volumes import filling
+
+filling.PATH = f"{sys.argv[1]}:/usr/bin:/bin"
+source = os.open(sys.argv[1], os.O_PATH | os.O_DIRECTORY)
+asyncio.run(filling.copy(source, Path(sys.argv[1]) / "into"))
+"""
+
+
+async def test_it_ends_with_an_agent_that_is_killed(tmp_path: Path) -> None:
+    slow, told = tmp_path / "cp", tmp_path / "pid"
+    slow.write_text(f"#!/bin/sh\necho $$ > {told}.new\nmv {told}.new {told}\nexec sleep 1000\n")
+    slow.chmod(0o755)
+    agent = await asyncio.create_subprocess_exec(sys.executable, "-c", SCRIPT, str(tmp_path))
+    while not told.exists():  # another process makes it
+        assert agent.returncode is None
+        await asyncio.sleep(0.01)
+    copying = os.pidfd_open(int(told.read_text()))
+    agent.kill()
+    await agent.wait()
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(copying, ended.set)
+    try:
+        async with asyncio.timeout(60):
+            await ended.wait()
+    except TimeoutError:
+        signal.pidfd_send_signal(copying, signal.SIGKILL)
+        raise
+    finally:
+        loop.remove_reader(copying)
+        os.close(copying)

@@ -1,0 +1,151 @@
+"""What pyswarm makes of files on purpose otherwise than docker compose, or where that fails."""
+
+from typing import Any
+
+import pytest
+
+from compose.report import Refused
+from tests.fixtures.composing import loaded, model, service
+
+
+@pytest.mark.parametrize(
+    ("lines", "later", "key", "left"),
+    [
+        ("cap_add: [A, B]", "cap_add: [!reset A]", "cap_add", ["B"]),
+        ("environment: {A: 1, B: 2}", "environment: [!reset A, C=3]", "environment",
+         {"B": "2", "C": "3"}),
+        ("environment: [A=1, B=2]", "environment: {A: !reset null}", "environment", {"B": "2"}),
+        ("labels: [A=1, B=2]", "labels: [!reset A=1]", "labels", {"B": "2"}),
+        ("tmpfs: /a", "tmpfs: ['/a:size=1m', /b]", "tmpfs", ["/a:size=1m", "/b"]),
+        ("tmpfs: [/a, /b]", "tmpfs: [!reset /a]", "tmpfs", ["/b"]),
+    ],
+)  # fmt: skip
+def test_entries_of_lists_are_reset_by_what_they_name(
+    lines: str, later: str, key: str, left: Any
+) -> None:
+    assert service(lines, later)[key] == left
+
+
+def test_a_port_or_mount_is_reset_by_what_identifies_it() -> None:
+    found = service('ports: ["80:80", "81:81"]', 'ports: [!reset "80:80"]')["ports"]
+    assert [port["published"] for port in found] == ["81"]
+    text = "volumes: [aa:/a, ./b:/b]"
+    files = {
+        "0.yaml": f"services:\n  a:\n    image: x\n    {text}\nvolumes: {{aa: , cc: }}\n",
+        "1.yaml": "services: {a: {volumes: [!reset 'cc:/a']}}\n",
+    }
+    found = model(files, files=tuple(files))["services"]["a"]["volumes"]
+    assert [mount["target"] for mount in found] == ["/b"]
+
+
+def test_subnets_of_a_network_merge_one_by_one() -> None:
+    blocks = "ipam: {config: [{subnet: 10.0.0.0/8, gateway: 10.0.0.1}, {subnet: 'fd00::/64'}]}"
+    files = {
+        "0.yaml": f"services: {{a: {{image: x, networks: [n]}}}}\nnetworks: {{n: {{{blocks}}}}}\n",
+        "1.yaml": "networks:\n"
+        "  n: {ipam: {config: [{subnet: 10.0.0.0/8, ip_range: 10.1.0.0/16}]}}\n",
+    }
+    assert model(files, files=tuple(files))["networks"]["n"]["ipam"]["config"] == [
+        {"subnet": "10.0.0.0/8", "ip_range": "10.1.0.0/16"},
+        {"subnet": "fd00::/64"},
+    ]
+
+
+def test_keys_without_a_value_say_nothing() -> None:
+    assert service("ports:\nhostname:\nlabels:\nbuild:\ndeploy:") == {
+        "image": "x",
+        "networks": {"default": None},
+    }
+
+
+def test_a_service_that_is_optional_may_be_absent() -> None:
+    need = "{condition: service_started, required: false}"
+    found = loaded(f"services: {{a: {{image: x, depends_on: {{b: {need}}}}}}}\n")
+    [notice] = found.notices
+    assert notice.path == "services.a.depends_on.b"
+    assert notice.text == "there is no service b here: it is not waited for"
+
+
+def test_a_date_stays_the_text_that_is_written() -> None:
+    assert service("labels: {a: 2024-01-02}")["labels"] == {"a": "2024-01-02"}
+
+
+def test_a_name_of_one_letter_is_a_volume() -> None:
+    text = "services: {a: {image: x, volumes: ['v:/x']}}\nvolumes: {v: }\n"
+    assert model(text)["services"]["a"]["volumes"] == [
+        {"type": "volume", "source": "v", "target": "/x"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("services: {a: {image: x, networks: [n]}}\nnetworks: {n: {external: true, driver: x}}\n",
+         "networks.n: driver: an external object takes only name"),
+        ("services: {a: {image: x, volumes: ['/a:/b:rx']}}\n",
+         'services.a.volumes[0]: "rx" is not valid: expected options of ro, rw'),
+        ("services: {a: {image: x, restart: sometimes}}\n",
+         '"sometimes" is not valid: expected one of no, always, on-failure'),
+        ("services: {a: {image: x, deploy: {restart_policy: {condition: always}}}}\n",
+         '"always" is not valid: expected one of none, on-failure, any'),
+        ("services: {a: {image: x, deploy: {mode: many}}}\n",
+         '"many" is not valid: expected one of replicated, global, replicated-job, global-job'),
+    ],
+)  # fmt: skip
+def test_what_the_reference_drops_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(Refused) as caught:
+        loaded(text)
+    assert reason in str(caught.value)
+
+
+def test_both_sides_of_an_include_are_merged_with_a_notice() -> None:
+    files = {
+        "compose.yaml": "include: [i.yaml]\nservices: {a: {image: x}}\n",
+        "i.yaml": "services: {a: {image: y, hostname: h}}\n",
+    }
+    found = loaded(files)
+    assert found.model["services"]["a"]["image"] == "x"
+    assert found.model["services"]["a"]["hostname"] == "h"
+    [notice] = found.notices
+    assert str(notice).startswith("compose.yaml:2:15: services.a: also defined in i.yaml:1:15")
+
+
+def test_a_stack_s_variables_are_told_where_docker_s_differ() -> None:
+    text = "services: {a: {image: 'x$T', environment: [A=, B=, C]}}\n"
+    files = {"s.yaml": text, ".env": "T=1\n"}
+    environ = {"A": "shell", "C": "c"}
+    found = loaded(files, files=("s.yaml",), is_stack=True, environ=environ)
+    assert found.model["services"]["a"]["environment"] == {"A": "", "B": "", "C": "c"}
+    assert [str(one) for one in found.warnings] == [
+        ".env: variables come from here; docker stack deploy reads no .env,"
+        " --no-env-file leaves it out"
+    ]
+    [notice] = found.notices
+    assert notice.path == "services.a.environment.A"
+    found = loaded(files, files=("s.yaml",), environ=environ)
+    assert (found.warnings, found.notices) == ((), ())
+
+
+def test_stacks_of_version_3_merge_as_docker_s() -> None:
+    first = (
+        'version: "3.8"\nservices:\n  a:\n    image: x\n    ports: [80, 81, "90:1"]\n'
+        "    networks: {n: {aliases: [one]}}\n    secrets: [s]\n"
+        "networks: {n: }\nsecrets: {s: {file: s}, t: {file: t}}\n"
+    )
+    second = (
+        'version: "3.8"\nservices:\n  a:\n    ports: [82, "90:2"]\n'
+        "    networks: {n: {aliases: [two]}}\n    secrets: [{source: s, target: q}]\n"
+    )
+    files = {"1.yaml": first, "2.yaml": second}
+    one = model(files, files=tuple(files), is_stack=True, project_name="st")["services"]["a"]
+    ports = [(port["target"], port.get("published")) for port in one["ports"]]
+    assert ports == [(80, None), (81, None), (2, "90"), (82, None)]
+    assert one["networks"] == {"n": {"aliases": ["two"]}}
+    assert one["secrets"] == [{"source": "s", "target": "q"}]
+    newer = {name: text.replace('version: "3.8"\n', "") for name, text in files.items()}
+    two = model(newer, files=tuple(files), is_stack=True, project_name="st")["services"]["a"]
+    assert [(p["target"], p.get("published")) for p in two["ports"]] == [
+        (80, None), (81, None), (1, "90"), (82, None), (2, "90"),
+    ]  # fmt: skip
+    assert two["networks"] == {"n": {"aliases": ["one", "two"]}}
+    assert [entry["target"] for entry in two["secrets"]] == ["/run/secrets/s", "q"]

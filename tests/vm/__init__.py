@@ -1,0 +1,1 @@
+"""Tests that want a kernel of their own: tests/vm/run."""
