@@ -12,6 +12,8 @@ SEEDS ?= 500
 WORKERS ?= 3
 SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 export PYSWARM_SIM_SEEDS := $(SEEDS)
+# Containers set it often: each process of a test would compile the modules of the tests again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup venv demo test unit sim mutants integration e2e nightly vm fresh helm attack chaos bench lint types imports proto check-proto check fmt clean
 
@@ -70,7 +72,7 @@ nightly: setup ## The long versions of what `test` samples, and `vm`: before a l
 	@$(MAKE) mutants
 	@$(MAKE) vm
 
-vm: setup ## Under a Debian kernel of its own, emulated (root, an hour): IPsec, cgroup v2, and the demo where all is slow
+vm: setup ## Under a Debian kernel of its own, emulated (root, an hour): IPsec, cgroup v2, NFS, and the demo where all is slow
 	scripts/vm -o build/vm -- tests/vm/run
 
 bench: setup ## Print the table of measured ratios
