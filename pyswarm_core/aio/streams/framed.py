@@ -21,6 +21,19 @@ ENDED = (grpc.RpcError, asyncio.InvalidStateError)
 """What reading and writing raise once the call has ended."""
 
 
+async def send(call: Any, message: bytes) -> None:
+    """Send a serialized message on a call of grpc.aio and leave the call's status to whoever reads
+    it. Raises one of ENDED.
+    """
+    await call.wait_for_connection()
+    if call.done():
+        raise asyncio.InvalidStateError("the call has ended")
+    try:
+        await call._cython_call.send_serialized_message(message)
+    except cygrpc.InternalError as error:
+        raise asyncio.InvalidStateError(str(error)) from None
+
+
 def opened(connection: "grpc.aio.Channel", method: str) -> "Framed":
     """A new call of the method (`/SERVICE/METHOD`)."""
     stub: Any = connection.stream_stream
@@ -53,14 +66,7 @@ class Framed:
 
     async def _write(self, message: bytes) -> None:
         async with self._turn:
-            call = self._call
-            await call.wait_for_connection()
-            if call.done():
-                raise asyncio.InvalidStateError("the call has ended")
-            try:
-                await call._cython_call.send_serialized_message(message)
-            except cygrpc.InternalError as error:
-                raise asyncio.InvalidStateError(str(error)) from None
+            await send(self._call, message)
 
     def cancel(self) -> None:
         """End the call."""

@@ -46,6 +46,8 @@ WAIT_S = 50.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
 AgentMessage = dispatcher_pb2.AgentMessage
 ControllerMessage = dispatcher_pb2.ControllerMessage
 OWN_CONNECTION = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+HELLO = AgentMessage(hello=dispatcher_pb2.Hello()).SerializeToString()
+"""The first message of a session, of an agent that says nothing about itself."""
 Call = grpc.aio.StreamStreamCall[AgentMessage, ControllerMessage]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from controller.grpc import peers
 from controller.identity import ca
 from controller.identity.rotation import begun
 from pyswarm_core.aio.credentials import ClientCredentials
+from pyswarm_core.aio.streams.framed import ENDED, send
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.clock import HOUR, SECOND, Instant
@@ -29,7 +31,7 @@ from pyswarm_core.state import State
 from tests.fixtures import build
 from tests.fixtures.identity import another, naming
 from tests.integration.controller.attacks.raw import Http2, context
-from tests.integration.controller.fleet import WAIT_S, until
+from tests.integration.controller.fleet import HELLO, WAIT_S, until
 from tests.integration.controller.identified import Identified, identified, issued
 
 DENIED = grpc.StatusCode.PERMISSION_DENIED
@@ -382,7 +384,8 @@ async def test_an_agent_goes_on_after_a_rotation_if_it_has_renewed(fleet: Identi
         await _end_rotation(fleet)
         request = dispatcher_pb2.RenewCertificateRequest(csr=ca.csr_pem(ca.new_key()))
         session = stub.Session(None)
-        await session.write(dispatcher_pb2.AgentMessage(hello=dispatcher_pb2.Hello()))
+        with suppress(*ENDED):  # it may be refused by now
+            await send(session, HELLO)
         for refused in (
             stub.Tunnel(None),
             stub.Leave(dispatcher_pb2.LeaveRequest()),
@@ -435,7 +438,7 @@ async def test_a_follower_names_the_leader_to_users_and_agents(fleet: Identified
     async with fleet.dial(_agent(fleet)) as channel:
         stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
         call = stub.Session(None)
-        await call.write(dispatcher_pb2.AgentMessage(hello=dispatcher_pb2.Hello()))
+        await send(call, HELLO)
         assert (await call.read()).redirect.leader == fleet.leader
 
 

@@ -25,6 +25,7 @@ from controller.store.base import Put, Txn
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.credentials import ClientCredentials, channel
+from pyswarm_core.aio.streams.framed import ENDED, send
 from pyswarm_core.aio.system import SteadyClock
 from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.clock import SECOND, Instant
@@ -40,6 +41,7 @@ from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 from tests.fixtures.identity import Pki, another, key_der, present, signed
 from tests.integration.controller.fleet import (
+    HELLO,
     FakeAgent,
     agents_of,
     config,
@@ -122,8 +124,8 @@ async def _dial_back(agent: FakeAgent, address: str, tunnel_id: str) -> grpc.Sta
     """Open the tunnel, and stay until the controller ends it; how it did."""
     async with agent.dial(address) as connection:
         call: Any = dispatcher_pb2_grpc.DispatcherStub(connection).Tunnel(None)
-        with suppress(grpc.aio.AioRpcError):  # its code is what is asked for
-            await call.write(Frame(tunnel_id=tunnel_id))
+        with suppress(*ENDED):  # its code is what is asked for
+            await send(call, Frame(tunnel_id=tunnel_id).SerializeToString())
         code: grpc.StatusCode = await call.code()
         return code
 
@@ -462,8 +464,8 @@ async def test_the_socket_is_roots_alone_and_no_agents(
     assert stat.S_IMODE(mode) == 0o600
     async with channel(settings.listen[0], None, aio=True) as connection:
         call: Any = dispatcher_pb2_grpc.DispatcherStub(connection).Session(None)
-        with suppress(grpc.aio.AioRpcError):  # the call may have ended before
-            await call.write(dispatcher_pb2.AgentMessage(hello=dispatcher_pb2.Hello()))
+        with suppress(*ENDED):  # the call may have ended before
+            await send(call, HELLO)
         assert await call.code() is DENIED
 
 

@@ -18,6 +18,7 @@ import pytest
 from controller.api.stacking.finish import finish_stack
 from controller.grpc.streams.calls import OPENINGS
 from controller.identity.policy import STACK_LABEL
+from pyswarm_core.aio.streams.framed import ENDED, send
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, stacks_pb2, streams_pb2
 from pyswarm_core.codec import to_proto
@@ -203,25 +204,17 @@ class World:
         return found
 
     async def outcome(self, caller: Caller, row: Row, request: Any) -> Outcome:
-        """Make the call. Of one that does not end by itself, OK once it is served. One whose status
-        gRPC replaces, because a write of it failed, is made again.
-        """
-        while True:
-            found = await self._outcome(caller, row, request)
-            if found.details != "Internal error from Core":
-                return found
-
-    async def _outcome(self, caller: Caller, row: Row, request: Any) -> Outcome:
+        """Make the call. Of one that does not end by itself, OK once it is served."""
         method = DESCRIPTORS[row.method]
         call: Any = call_of(caller.channel, row.method, method)
         sent = []
         async with asyncio.timeout(WAIT_S):
             if method.client_streaming:
                 made = call(None, metadata=caller.metadata)
-                with suppress(grpc.RpcError, asyncio.InvalidStateError):  # it may be refused by now
+                with suppress(*ENDED):  # it may be refused by now
                     if method.name in OPENINGS:
                         first = streams_pb2.StreamFrame(**{OPENINGS[method.name]: request})
-                        await made.write(first)
+                        await send(made, first.SerializeToString())
                     await made.done_writing()
             else:
                 made = call(request, metadata=caller.metadata)

@@ -18,6 +18,7 @@ from controller.identity import ca
 from controller.identity.ca import Unit
 from controller.identity.policy import DISPATCHER, HEALTH, RULES, STACK_LABEL, Named
 from pyswarm_core.aio.credentials import ClientCredentials
+from pyswarm_core.aio.streams.framed import ENDED, send
 from pyswarm_core.api.v1 import streams_pb2
 from pyswarm_core.clock import HOUR
 from pyswarm_core.identity.certificates import CertificateAuthority
@@ -78,10 +79,10 @@ async def _end(attacker: Attacker, name: str, method: Any, named: str) -> grpc.S
     request = _request(method, named)
     if method.client_streaming:
         made = call(None, metadata=metadata, timeout=WAIT_S)
-        with suppress(grpc.aio.AioRpcError):  # its code is what is asked for
-            await made.wait_for_connection()
+        with suppress(*ENDED):  # its code is what is asked for
             if (kind := OPENINGS.get(method.name)) is not None:
-                await made.write(streams_pb2.StreamFrame(**{kind: request}))
+                frame = streams_pb2.StreamFrame(**{kind: request})
+                await send(made, frame.SerializeToString())
             await made.done_writing()
     else:
         made = call(request, metadata=metadata, timeout=WAIT_S)
