@@ -8,7 +8,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from zlib import crc32
 
@@ -23,6 +23,7 @@ from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.aio.credentials import ClientCredentials, channel, guest
 from pyswarm_core.aio.echo import NoEchoes
 from pyswarm_core.aio.handshake import fetch_chain
+from pyswarm_core.aio.streams.framed import send
 from pyswarm_core.api.v1 import (
     control_pb2,
     control_pb2_grpc,
@@ -185,7 +186,7 @@ class FakeAgent:
         while True:
             try:
                 await self.converse(address)
-            except (grpc.RpcError, asyncio.InvalidStateError):  # a write to a finished call
+            except grpc.RpcError:
                 await asyncio.sleep(0.02)
 
     async def converse(self, address: str) -> None:
@@ -193,7 +194,7 @@ class FakeAgent:
         async with self.dial(address) as connection:
             call = dispatcher_pb2_grpc.DispatcherStub(connection).Session(None)
             try:
-                await call.write(AgentMessage(hello=self.hello()))
+                await self._say(call, AgentMessage(hello=self.hello()))
                 beating = asyncio.create_task(self._beat(call))
                 try:
                     while isinstance(message := await call.read(), ControllerMessage):
@@ -204,6 +205,11 @@ class FakeAgent:
                     beating.cancel()
             finally:
                 call.cancel()
+
+    async def _say(self, call: Call, message: AgentMessage) -> None:
+        """Send it, unless the session has ended: `converse` reads how."""
+        with suppress(asyncio.InvalidStateError):
+            await send(call, message.SerializeToString())
 
     def hello(self) -> dispatcher_pb2.Hello:
         return dispatcher_pb2.Hello(
@@ -220,7 +226,7 @@ class FakeAgent:
                 ahead = self.clock_ahead
                 clock = 0 if ahead is None else time.time_ns() + ahead
                 beat = dispatcher_pb2.Heartbeat(worn_key=self.worn_key, clock=clock)
-                await call.write(AgentMessage(heartbeat=beat))
+                await self._say(call, AgentMessage(heartbeat=beat))
                 self.beats += 1
 
     async def _obey(self, call: Call, message: dispatcher_pb2.Assignments) -> None:
@@ -241,9 +247,9 @@ class FakeAgent:
         if self.is_mute:
             return
         if changed:
-            await call.write(AgentMessage(statuses=self._report(changed)))
+            await self._say(call, AgentMessage(statuses=self._report(changed)))
         acknowledge = dispatcher_pb2.Acknowledge(revision=message.revision)
-        await call.write(AgentMessage(acknowledge=acknowledge))
+        await self._say(call, AgentMessage(acknowledge=acknowledge))
 
     def _report(self, ids: "dict[TaskId, TaskState] | list[TaskId]") -> dispatcher_pb2.TaskStatuses:
         return pack_statuses([TaskStatus(i, self.tasks[i], NO_DETAIL) for i in ids])

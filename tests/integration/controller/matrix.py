@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from google.protobuf import message_factory
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from grpc_health.v1 import health_pb2
 
 from controller.grpc.streams.calls import OPENINGS
+from pyswarm_core.aio.streams.framed import ENDED, send
 from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2
 from tests.fixtures.source import ROOT
 
@@ -78,3 +81,12 @@ def request_of(method: Any, kind: str) -> Any:
     elif kind:
         request.ref = kind
     return request
+
+
+async def send_all(call: Any, *messages: bytes) -> None:
+    """Send the messages and end the requests, unless the call ends before."""
+    with suppress(*ENDED, cygrpc.InternalError):
+        await call.wait_for_connection()
+        for message in messages:
+            await send(call, message)
+        await call.done_writing()

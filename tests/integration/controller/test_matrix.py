@@ -18,7 +18,6 @@ import pytest
 from controller.api.stacking.finish import finish_stack
 from controller.grpc.streams.calls import OPENINGS
 from controller.identity.policy import STACK_LABEL
-from pyswarm_core.aio.streams.framed import ENDED, send
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, stacks_pb2, streams_pb2
 from pyswarm_core.codec import to_proto
@@ -34,7 +33,7 @@ from tests.fixtures.identity import naming
 from tests.fixtures.stackcalls import requests
 from tests.integration.controller.fleet import WAIT_S, until, web
 from tests.integration.controller.identified import Identified, identified
-from tests.integration.controller.matrix import Row, call_of, methods, request_of, rows
+from tests.integration.controller.matrix import Row, call_of, methods, request_of, rows, send_all
 
 NODE = "0" * 24 + "1"
 DESCRIPTORS = dict(methods())
@@ -211,11 +210,11 @@ class World:
         async with asyncio.timeout(WAIT_S):
             if method.client_streaming:
                 made = call(None, metadata=caller.metadata)
-                with suppress(*ENDED):  # it may be refused by now
-                    if method.name in OPENINGS:
-                        first = streams_pb2.StreamFrame(**{OPENINGS[method.name]: request})
-                        await send(made, first.SerializeToString())
-                    await made.done_writing()
+                frames = []
+                if method.name in OPENINGS:
+                    first = streams_pb2.StreamFrame(**{OPENINGS[method.name]: request})
+                    frames.append(first.SerializeToString())
+                await send_all(made, *frames)
             else:
                 made = call(request, metadata=caller.metadata)
             if method.name in WAITING:

@@ -1,7 +1,6 @@
 """Bytes that are no message: every method refuses them as an argument, in one log line."""
 
 import logging
-from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -13,10 +12,10 @@ from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.aio.credentials import channel as tls_channel
 from pyswarm_core.aio.logs import EventLog
-from pyswarm_core.aio.streams.framed import ENDED, send
 from pyswarm_core.aio.system import SteadyClock
 from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2
 from tests.integration.controller.fleet import FakeAgent, config, leading, serving, stranger
+from tests.integration.controller.matrix import send_all
 
 GARBAGE = b"\x0a\xff\xff\xff\xff\x0fgarbage"
 CALLS = 20
@@ -40,9 +39,7 @@ async def call(
     codec = {"request_serializer": identity, "response_deserializer": identity}
     if streams_in:
         stream = channel.stream_stream(path, **codec)(None)
-        with suppress(*ENDED):  # its code is what is asked for
-            await send(stream, GARBAGE)
-            await stream.done_writing()
+        await send_all(stream, GARBAGE)
         return await stream.code()
     if streams_out:
         return await channel.unary_stream(path, **codec)(GARBAGE).code()

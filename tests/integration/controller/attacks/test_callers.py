@@ -1,7 +1,6 @@
 """Every call by callers that must not make it: nothing is answered, and nothing changes."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from controller.identity import ca
 from controller.identity.ca import Unit
 from controller.identity.policy import DISPATCHER, HEALTH, RULES, STACK_LABEL, Named
 from pyswarm_core.aio.credentials import ClientCredentials
-from pyswarm_core.aio.streams.framed import ENDED, send
 from pyswarm_core.api.v1 import streams_pb2
 from pyswarm_core.clock import HOUR
 from pyswarm_core.identity.certificates import CertificateAuthority
@@ -29,7 +27,7 @@ from tests.fixtures import build
 from tests.fixtures.identity import Pki, another, key_der, naming
 from tests.integration.controller.fleet import WAIT_S
 from tests.integration.controller.identified import Identified, identified
-from tests.integration.controller.matrix import call_of, methods, request_of
+from tests.integration.controller.matrix import call_of, methods, request_of, send_all
 
 DENIED, UNAVAILABLE = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAVAILABLE
 OK = grpc.StatusCode.OK
@@ -79,11 +77,10 @@ async def _end(attacker: Attacker, name: str, method: Any, named: str) -> grpc.S
     request = _request(method, named)
     if method.client_streaming:
         made = call(None, metadata=metadata, timeout=WAIT_S)
-        with suppress(*ENDED):  # its code is what is asked for
-            if (kind := OPENINGS.get(method.name)) is not None:
-                frame = streams_pb2.StreamFrame(**{kind: request})
-                await send(made, frame.SerializeToString())
-            await made.done_writing()
+        frames = []
+        if (kind := OPENINGS.get(method.name)) is not None:
+            frames.append(streams_pb2.StreamFrame(**{kind: request}).SerializeToString())
+        await send_all(made, *frames)
     else:
         made = call(request, metadata=metadata, timeout=WAIT_S)
     code: grpc.StatusCode = await made.code()
