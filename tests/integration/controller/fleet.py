@@ -137,6 +137,7 @@ class FakeAgent:
         self.revision = 0
         self.full_sets = 0
         self.messages: list[dispatcher_pb2.ControllerMessage] = []
+        self._turn = asyncio.Lock()
         self.is_mute = False
         """Keeps the stream, says nothing."""
         self.worn_key = 0
@@ -209,7 +210,8 @@ class FakeAgent:
     async def _say(self, call: Call, message: AgentMessage) -> None:
         """Send it, unless the session has ended: `converse` reads how."""
         with suppress(asyncio.InvalidStateError):
-            await send(call, message.SerializeToString())
+            async with self._turn:
+                await send(call, message.SerializeToString())
 
     def hello(self) -> dispatcher_pb2.Hello:
         return dispatcher_pb2.Hello(
