@@ -61,7 +61,6 @@ class Preflight(msgspec.Struct, frozen=True, kw_only=True):
     """A host that can run containers."""
 
     binaries: Binaries
-    conmon_version: str
     hierarchies: Hierarchies
     facts: HostFacts
 
@@ -78,7 +77,6 @@ def probe() -> Preflight:
         raise Unavailable("this host cannot run containers: " + "; ".join(problems))
     return Preflight(
         binaries=Binaries(conmon=_path("conmon"), oci=_path(kind), kind=kind, version=version),
-        conmon_version=conmon,
         hierarchies=hierarchies,
         facts=_facts(hierarchies),
     )

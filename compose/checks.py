@@ -9,8 +9,6 @@ from compose.keys.toplevel import OBJECTS
 from compose.report import Report, near
 from compose.tree import Node, Path, plain
 
-_TYPED = {"volumes": "volume"}
-
 
 class Checks:
     """The checks of one tree. `everything` has the services of disabled profiles as well."""

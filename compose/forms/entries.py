@@ -5,7 +5,7 @@ from typing import Any
 
 from compose.forms.base import Form, Merge, Rule
 from compose.forms.lists import Listing, value_of
-from compose.forms.maps import Entries, Table, bare
+from compose.forms.maps import Entries, Table
 from compose.forms.scalars import TEXT, Bool, FilePath, Mode, Number, Text, Word
 from compose.reading import Reading
 from compose.text.words import resolved
@@ -290,7 +290,3 @@ class Gpus(Listing):
         if node.value == "all":
             node = node.at([Node({"count": Node(-1, node.place)}, node.place)])
         return super().normal(node, at, reading)
-
-
-ATTACHED = bare
-"""The names of networks in a list."""

@@ -50,7 +50,6 @@ from pyswarm_core.states import TaskState
 _ASSIGNED = TaskState.ASSIGNED
 _PENDING = TaskState.PENDING
 _READY = TaskState.READY
-_RUNNING = TaskState.RUNNING
 _NOWHERE = NodeId("")
 
 

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pyswarm_core.errors import InvalidArgument, invalid, quoted
 from pyswarm_core.payloads.references import (
@@ -109,15 +109,6 @@ def reload(text: str) -> str:
     if (equals and key != "signal") or not signal or (not equals and signal != NO_SIGNAL):
         raise invalid("--reload", text, "expected signal=SIGNAL, such as signal=HUP, or none")
     return signal
-
-
-def text_of(reference: Reference) -> str:
-    """The reference as a user may write it."""
-    number = f"@{reference.number}" if reference.pinned else ""
-    if reference.variable:
-        return f"{reference.variable}={reference.source}{number}"
-    file: Any = reference.file
-    return f"source={reference.source}{number},target={file.name}"
 
 
 def merged(old: tuple[R, ...], added: tuple[R, ...], removed: tuple[str, ...]) -> tuple[R, ...]:

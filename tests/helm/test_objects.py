@@ -9,7 +9,6 @@ from tests.helm.rendering import CHART, NAMESPACE, RELEASE, SETS, Rendered, rend
 OLDEST, NEWEST = "1.27", kubernetes_validate.latest_version()
 # Of the Prometheus operator, not of Kubernetes.
 FOREIGN = {"ServiceMonitor"}
-HELM_ERROR = 3
 
 each_set = pytest.mark.parametrize("name", SETS)
 

@@ -107,11 +107,6 @@ def is_restless(spec: ServiceSpec) -> bool:
     return fails or (has_readiness(spec) and not all(does.ready.pattern))
 
 
-def never_serves(spec: ServiceSpec) -> bool:
-    """Whether its tasks run and receive no connections."""
-    return has_readiness(spec) and of_spec(spec).ready.good_after_ms is None
-
-
 class Checks:
     """The checks of one container, by its engine's chance."""
 

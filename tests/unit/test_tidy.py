@@ -12,7 +12,6 @@ from tests.fixtures.source import PACKAGES, PROGRAMS, ROOT, Source, sources, tex
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 50
 MAX_POSITIONAL = 5
-MAX_DOCSTRING_LINES = 40
 # Twelve is the aim.
 MAX_FOLDER_FILES = 16
 # The shared vocabulary is flat on purpose: one import path for a word.

@@ -41,8 +41,6 @@ from agent.network.state import (
 from pyswarm_core.addresses import address6, block6
 from pyswarm_core.ids import NetworkId
 
-T = TypeVar("T")
-
 IPV6_MTU_MIN = 1280
 """The minimum MTU of every IPv6 link (RFC 8200)."""
 NO_PATHS: Mapping[str, int] = {}

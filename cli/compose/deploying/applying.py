@@ -44,7 +44,6 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Create services without starting them."""
     quiet_build: bool = False
     dry_run: bool = False
-    wait_timeout_s: float = 0.0
     resets_scale: bool = False
     started: tuple[str, ...] = ()
     """Services that have failed or completed, and are started again."""

@@ -3,12 +3,10 @@
 They are options of the commands, which `--help` does not list: so `-itv DIR:/data` names `-v` too.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import click
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _WINDOWS = "it is for Windows containers"
 _REALTIME = "the scheduler plans no real-time CPU time; use --cpus or --cpu-shares"

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import zlib
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,8 +29,6 @@ _ZSTANDARD = (".zst", ".tzst")
 _OTHERS = (".bz2", ".tbz2", ".xz", ".txz", ".lzma", ".Z", ".zip", ".lz4")
 _SUFFIXES = "expected a name that ends with .tar, .tar.gz, .tgz or .tar.zst"
 _LEVEL = 6
-
-Write = Callable[[bytes], Awaitable[None]]
 
 
 def check_output(path: str) -> None:

@@ -3,19 +3,8 @@
 The figures are in the leader's memory alone: a new leader begins the copy again.
 """
 
-from enum import StrEnum
-
 from pyswarm_core.clock import Instant
 from pyswarm_core.model import Model
-
-
-class MovePhase(StrEnum):
-    """What a move waits for, in this order."""
-
-    STOPPING = "stopping"
-    """Tasks that mount the volume have not ended."""
-    COPYING = "copying"
-    """The leader copies its files."""
 
 
 class MoveProgress(Model, frozen=True):

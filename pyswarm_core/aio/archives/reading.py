@@ -22,7 +22,6 @@ from pyswarm_core.errors import quoted
 XATTR = "SCHILY.xattr."
 """Prefix of PAX records with extended attributes, as GNU tar and Docker write them."""
 _CHUNK = 256 * 1024
-_BLOCK = tarfile.BLOCKSIZE
 
 Extent = tuple[int, int]
 """Offset and size of data in a file."""

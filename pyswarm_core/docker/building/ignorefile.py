@@ -32,7 +32,6 @@ class IgnoreFile:
         self._compiled = [
             (re.compile(_expression(each.text)), each.is_exception) for each in self.patterns
         ]
-        self.has_exceptions = any(each.is_exception for each in self.patterns)
 
     def excludes(self, path: str) -> bool:
         """Whether the path, relative to the context, is left out. Without a leading slash."""

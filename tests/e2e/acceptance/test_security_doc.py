@@ -31,13 +31,6 @@ sys.argv = sys.argv[1:]
 runpy.run_module("agent", run_name="__main__", alter_sys=True)
 """
 """An agent whose host's clock is wrong. Arguments: those of the agent, after its name."""
-START = """
-import sys
-from cli import daemons
-from cli.playground import fleet, power
-plan = fleet.load(sys.argv[1])
-daemons.start(power.agent(plan, plan.hosts[1], ""))
-"""
 SYSTEMCTL = """#!/bin/sh
 # `systemctl restart pyswarm-controller`: its supervisor starts it again.
 [ "$*" = "restart pyswarm-controller" ] || exit 1

@@ -53,8 +53,6 @@ from tests.integration.controller.fleet import (
 
 LIFETIME = 6 * SECOND
 """Of certificates in the tests that wait for the end of one."""
-ONE_WAY_S = 0.1
-"""Of a connection around the globe."""
 Frame = dispatcher_pb2.TunnelFrame
 REMOVED = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED)
 """What a removed node is told: by the call, or by the table of who may call."""

@@ -1,7 +1,7 @@
 """TaskChecks and SignalTask over real gRPC: which agent is asked, and what its answer means."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import grpc
 import pytest
@@ -32,9 +32,7 @@ CHECK = TaskCheck(
         for n in range(5)
     ),
 )
-UNKNOWN = dp.TunnelFrame(task_checks=dp.TaskChecks(checks=[dp.TaskCheck(state="x")]))
 Frames = Sequence[dp.TunnelFrame | None]
-Answer = Callable[[dp.OpenTunnel], Frames]
 
 
 def frame(*checks: TaskCheck) -> dp.TunnelFrame:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import grpc
 import pytest
 
 from controller.app import Controller
@@ -12,8 +11,6 @@ from controller.config import Config
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.system import SteadyClock
-from pyswarm_core.api.v1 import dispatcher_pb2
-from pyswarm_core.clock import SECOND
 from tests.integration.controller.fleet import (
     FakeAgent,
     config,
@@ -22,13 +19,8 @@ from tests.integration.controller.fleet import (
     until,
 )
 
-LIFETIME = 6 * SECOND
-"""Of certificates in the tests that wait for the end of one."""
 ONE_WAY_S = 0.1
 """Of a connection around the globe."""
-Frame = dispatcher_pb2.TunnelFrame
-REMOVED = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED)
-"""What a removed node is told: by the call, or by the table of who may call."""
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from tests.integration.controller.fleet import WAIT_S, until
 from tests.integration.controller.identified import Identified, identified, issued
 
 DENIED = grpc.StatusCode.PERMISSION_DENIED
-NODE = "0" * 24 + "1"
 
 
 @pytest.fixture

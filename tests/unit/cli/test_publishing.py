@@ -42,7 +42,6 @@ from tests.unit.cli.objects import (
 from tests.unit.cli.scripted import Script
 
 HOST = PublishMode.HOST
-UDP = Protocol.UDP
 
 
 def port(

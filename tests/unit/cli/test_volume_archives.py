@@ -13,7 +13,6 @@ from pyswarm_core.errors import InvalidArgument, NotFound
 from tests.unit.cli.conftest import Pyswarm
 
 DATA = os.urandom(1 << 20) + bytes(1 << 20)
-USAGE = 2
 
 
 @pytest.mark.parametrize(

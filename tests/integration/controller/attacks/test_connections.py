@@ -39,7 +39,6 @@ from tests.integration.controller.attacks.raw import (
 from tests.integration.controller.fleet import WAIT_S
 
 ACCEPTED = 5
-CHECK = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"
 Address = tuple[str, int]
 
