@@ -1,9 +1,11 @@
 """One change to several objects: the failure of one does not stop the others."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
+
+import click
 
 from pyswarm_core.errors import PyswarmError
 
@@ -38,3 +40,14 @@ class Failures:
         # The error that ended the block decides the exit code; the others are printed too.
         errors = [error, *self._errors] if error is not None else self._errors
         raise type(errors[0])("; ".join(map(str, errors))) from None
+
+
+def for_each(refs: Iterable[str], change: Callable[[str], object]) -> None:
+    """Make the change to each object, and print the name of each that was changed. Raises the
+    failures as one error.
+    """
+    with Failures() as failures:
+        for ref in refs:
+            with failures.collected():
+                change(ref)
+                click.echo(ref)

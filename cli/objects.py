@@ -3,12 +3,13 @@
 A kind whose lists or documents show more than names and times has a folder of its own instead.
 """
 
+from functools import partial
 from typing import Any
 
 import click
 
 from cli import flags, session
-from cli.failures import Failures
+from cli.failures import for_each
 from cli.lazy import Group, Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
@@ -75,11 +76,7 @@ def remove_command(kind: Kind[Any, Any]) -> click.Command:
     @click.argument("refs", nargs=-1, required=True, metavar=f"{kind.name.upper()}...")
     def rm(*, refs: tuple[str, ...]) -> None:
         client = session.connect()
-        with Failures() as failures:
-            for ref in refs:
-                with failures.collected():
-                    client.remove_object(kind, ref)
-                    click.echo(ref)
+        for_each(refs, partial(client.remove_object, kind))
 
     return rm
 

@@ -4,7 +4,7 @@ import click
 
 from cli.context import store
 from cli.context.model import DEFAULT
-from cli.failures import Failures
+from cli.failures import for_each
 from cli.lazy import Verb
 from pyswarm_core.errors import Conflict, NotFound, quoted
 
@@ -15,11 +15,7 @@ from pyswarm_core.errors import Conflict, NotFound, quoted
 @click.option("-f", "--force", is_flag=True, help="Force the removal of a context in use")
 @click.argument("contexts", nargs=-1, required=True, metavar="CONTEXT...")
 def rm(*, force: bool, contexts: tuple[str, ...]) -> None:
-    with Failures() as failures:
-        for name in contexts:
-            with failures.collected():
-                _remove(name, force=force)
-                click.echo(name)
+    for_each(contexts, lambda ref: _remove(ref, force=force))
 
 
 def _remove(name: str, *, force: bool) -> None:

@@ -3,7 +3,7 @@
 import click
 
 from cli import session
-from cli.failures import Failures
+from cli.failures import for_each
 from cli.lazy import Verb
 
 
@@ -15,8 +15,4 @@ from cli.lazy import Verb
 @click.argument("nodes", nargs=-1, required=True, metavar="NODE...")
 def rm(*, force: bool, nodes: tuple[str, ...]) -> None:
     client = session.connect()
-    with Failures() as failures:
-        for ref in nodes:
-            with failures.collected():
-                client.remove_node(ref, force=force)
-                click.echo(ref)
+    for_each(nodes, lambda ref: client.remove_node(ref, force=force))

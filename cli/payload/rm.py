@@ -1,11 +1,12 @@
 """`pyswarm secret rm` and `pyswarm config rm`."""
 
+from functools import partial
 from typing import Any
 
 import click
 
 from cli import session
-from cli.failures import Failures
+from cli.failures import for_each
 from cli.lazy import Verb
 from pyswarm_core.kinds import CONFIG, SECRET, Kind
 
@@ -21,11 +22,7 @@ def _command(kind: Kind[Any, Any]) -> click.Command:
     @click.argument("refs", nargs=-1, required=True, metavar=f"{kind.name.upper()}...")
     def rm(*, refs: tuple[str, ...]) -> None:
         client = session.connect()
-        with Failures() as failures:
-            for ref in refs:
-                with failures.collected():
-                    client.remove_object(kind, ref)
-                    click.echo(ref)
+        for_each(refs, partial(client.remove_object, kind))
 
     return rm
 

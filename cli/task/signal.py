@@ -3,7 +3,7 @@
 import click
 
 from cli import session
-from cli.failures import Failures
+from cli.failures import for_each
 from cli.lazy import Verb
 from pyswarm_core.validation import require
 from pyswarm_core.validation.container import signal_problems
@@ -19,8 +19,4 @@ from pyswarm_core.validation.container import signal_problems
 def signal(*, name: str, tasks: tuple[str, ...]) -> None:
     require(list(signal_problems("--signal", name)))
     client = session.connect()
-    with Failures() as failures:
-        for ref in dict.fromkeys(tasks):
-            with failures.collected():
-                client.signal_task(ref, name)
-                click.echo(ref)
+    for_each(dict.fromkeys(tasks), lambda ref: client.signal_task(ref, name))

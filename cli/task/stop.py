@@ -3,7 +3,7 @@
 import click
 
 from cli import session
-from cli.failures import Failures
+from cli.failures import for_each
 from cli.lazy import Verb
 
 
@@ -15,8 +15,4 @@ from cli.lazy import Verb
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
 def stop(*, tasks: tuple[str, ...]) -> None:
     client = session.connect()
-    with Failures() as failures:
-        for ref in dict.fromkeys(tasks):
-            with failures.collected():
-                client.signal_task(ref, stop=True)
-                click.echo(ref)
+    for_each(dict.fromkeys(tasks), lambda ref: client.signal_task(ref, stop=True))

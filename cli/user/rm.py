@@ -1,9 +1,11 @@
 """`pyswarm user rm`."""
 
+from functools import partial
+
 import click
 
 from cli import session
-from cli.failures import Failures
+from cli.failures import for_each
 from cli.lazy import Verb
 from pyswarm_core.kinds import USER
 
@@ -16,8 +18,4 @@ from pyswarm_core.kinds import USER
 @click.argument("users", nargs=-1, required=True, metavar="USER...")
 def rm(*, users: tuple[str, ...]) -> None:
     client = session.connect()
-    with Failures() as failures:
-        for ref in users:
-            with failures.collected():
-                client.remove_object(USER, ref)
-                click.echo(ref)
+    for_each(users, partial(client.remove_object, USER))

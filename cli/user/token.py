@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from cli import flags, session
-from cli.failures import Failures
+from cli.failures import for_each
 from cli.lazy import Group, Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
@@ -98,11 +98,7 @@ def ls_(*, user: str, quiet: bool, no_trunc: bool, form: str) -> None:
 @click.argument("tokens", nargs=-1, required=True, metavar="TOKEN...")
 def rm(*, user: str, tokens: tuple[str, ...]) -> None:
     client = session.connect()
-    with Failures() as failures:
-        for ref in tokens:
-            with failures.collected():
-                client.remove_user_token(user, ref)
-                click.echo(ref)
+    for_each(tokens, lambda ref: client.remove_user_token(user, ref))
 
 
 def row(token: UserToken, *, long: bool) -> Row:

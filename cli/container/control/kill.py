@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli import session
-from cli.failures import Failures
+from cli.failures import for_each
 from cli.lazy import Verb
 from cli.service.change import with_stopped
 from pyswarm_core.errors import Conflict
@@ -40,11 +40,7 @@ _KILL = ("KILL", "SIGKILL", str(int(SIGKILL)))
 def kill(*, name: str, containers: tuple[str, ...]) -> None:
     require(list(signal_problems("--signal", name)))
     client = session.connect()
-    with Failures() as failures:
-        for ref in dict.fromkeys(containers):
-            with failures.collected():
-                _kill(client, ref, name)
-                click.echo(ref)
+    for_each(dict.fromkeys(containers), lambda ref: _kill(client, ref, name))
 
 
 def _kill(client: "Client", ref: str, name: str) -> None:

@@ -3,7 +3,7 @@
 import click
 
 from cli import session
-from cli.failures import Failures
+from cli.failures import for_each
 from cli.lazy import Verb
 
 
@@ -31,8 +31,4 @@ def _each(containers: tuple[str, ...], *, paused: bool) -> None:
     client = session.connect()
     from cli.container.control import calls
 
-    with Failures() as failures:
-        for ref in dict.fromkeys(containers):
-            with failures.collected():
-                calls.pause(client, ref, paused=paused)
-                click.echo(ref)
+    for_each(dict.fromkeys(containers), lambda ref: calls.pause(client, ref, paused=paused))
