@@ -54,6 +54,10 @@ strict = click.option(
     is_flag=True,
     help="Refuse files with notices, and keys that a fleet does not honour",
 )
+stack_files = click.option(
+    "-c", "--compose-file", "files", multiple=True, required=True, metavar="FILE",
+    help="Path to a Compose file, or - to read from stdin",
+)  # fmt: skip
 no_env_file = click.option("--no-env-file", is_flag=True, help="Do not read .env")
 
 

@@ -11,15 +11,7 @@ from cli.lazy import Verb
     help="Print the final config file, after merges and interpolations\n\n"
     "Example: pyswarm stack config -c stack.yaml",
 )
-@click.option(
-    "-c",
-    "--compose-file",
-    "files",
-    multiple=True,
-    required=True,
-    metavar="FILE",
-    help="Path to a Compose file, or - to read from stdin",
-)
+@flags.stack_files
 @click.option("--skip-interpolation", is_flag=True, help="Skip interpolation and print what is set")
 @click.option(
     "--docker", is_flag=True, help="Print the version 3 format, which docker stack deploy accepts"

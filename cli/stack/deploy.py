@@ -12,15 +12,7 @@ from cli.lazy import Verb
     help="Deploy a new stack or update an existing stack, and wait for its services\n\n"
     "Example: pyswarm stack deploy -c stack.yaml shop",
 )
-@click.option(
-    "-c",
-    "--compose-file",
-    "files",
-    multiple=True,
-    required=True,
-    metavar="FILE",
-    help="Path to a Compose file, or - to read from stdin",
-)
+@files_flags.stack_files
 @click.option("--plan", is_flag=True, help="Print what would change, and change nothing")
 @click.option("--prune", is_flag=True, help="Remove what is no longer in the files")
 @click.option(
