@@ -167,8 +167,7 @@ class StoreStatus(msgspec.Struct, frozen=True):
     revision: Revision
     has_leader: bool
     size_bytes: int
-    used_bytes: int
-    """The bytes of size_bytes without freed pages."""
+    """The file, with the pages that were freed."""
     alarms: tuple[str, ...] = ()
 
 

@@ -10,8 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
-from grpc import aio
-
 from controller.store.base import (
     NO_LEASE,
     Committed,
@@ -32,7 +30,7 @@ from controller.store.base import (
     check_txn,
     txn_size,
 )
-from controller.store.etcd_endpoints import EtcdEndpoint, EtcdEndpoints, EtcdSettings, Idempotency
+from controller.store.etcd_endpoints import EtcdEndpoints, EtcdSettings, Idempotency
 from controller.store.etcd_faults import AnswerTooLarge
 from controller.store.etcd_lease import Renewals
 from controller.store.etcd_log import EntryLog
@@ -69,7 +67,9 @@ class EtcdStore:
     async def get(self, key: bytes) -> KeyValue | None:
         if not key:
             raise StoreMisuse("a key is empty")
-        answer = await self._endpoints.call(_range, rpc_pb2.RangeRequest(key=key))
+        answer = await self._endpoints.call(
+            lambda etcd: etcd.kv.Range, rpc_pb2.RangeRequest(key=key)
+        )
         return key_value(answer.kvs[0]) if answer.kvs else None
 
     async def read(self, prefix: bytes, revision: Revision | None = None) -> Snapshot:
@@ -85,7 +85,9 @@ class EtcdStore:
     async def commit(self, txn: Txn) -> Outcome:
         check_txn(txn)
         try:
-            answer = await self._endpoints.call(_txn, txn_request(txn), Idempotency.GUARDED)
+            answer = await self._endpoints.call(
+                lambda etcd: etcd.kv.Txn, txn_request(txn), Idempotency.GUARDED
+            )
         except LeaseExpired:
             leases = (put.lease for put in txn.puts if put.lease != NO_LEASE)
             raise LeaseExpired(next(leases, NO_LEASE)) from None
@@ -100,7 +102,9 @@ class EtcdStore:
     async def grant_lease(self, ttl_s: int) -> Lease:
         if ttl_s < 1:
             raise StoreMisuse(f"ttl_s: value {ttl_s} is not valid: expected at least 1")
-        answer = await self._endpoints.call(_grant, rpc_pb2.LeaseGrantRequest(TTL=ttl_s))
+        answer = await self._endpoints.call(
+            lambda etcd: etcd.lease.LeaseGrant, rpc_pb2.LeaseGrantRequest(TTL=ttl_s)
+        )
         return Lease(LeaseId(answer.ID), answer.TTL)
 
     async def keep_lease(self, lease: LeaseId) -> int:
@@ -109,14 +113,18 @@ class EtcdStore:
 
     async def revoke_lease(self, lease: LeaseId) -> None:
         try:
-            await self._endpoints.call(_revoke, rpc_pb2.LeaseRevokeRequest(ID=lease))
+            await self._endpoints.call(
+                lambda etcd: etcd.lease.LeaseRevoke, rpc_pb2.LeaseRevokeRequest(ID=lease)
+            )
         except LeaseExpired:
             return
 
     async def compact(self, revision: Revision) -> None:
         request = rpc_pb2.CompactionRequest(revision=revision)
         try:
-            await self._endpoints.call(_compact, request, timeout_s=self._settings.page_timeout_s)
+            await self._endpoints.call(
+                lambda etcd: etcd.kv.Compact, request, timeout_s=self._settings.page_timeout_s
+            )
         except Compacted:
             return
 
@@ -127,16 +135,20 @@ class EtcdStore:
         limit = self._settings.room_timeout_s
         compaction = rpc_pb2.CompactionRequest(revision=revision, physical=True)
         with contextlib.suppress(Compacted):
-            await self._endpoints.call(_compact, compaction, timeout_s=limit)
+            await self._endpoints.call(lambda etcd: etcd.kv.Compact, compaction, timeout_s=limit)
         before = (await self.status()).size_bytes
-        await self._endpoints.call(_defragment, rpc_pb2.DefragmentRequest(), timeout_s=limit)
+        await self._endpoints.call(
+            lambda etcd: etcd.maintenance.Defragment, rpc_pb2.DefragmentRequest(), timeout_s=limit
+        )
         after = (await self.status()).size_bytes
         if after < before:
             await self._disarm()
         return after
 
     async def _disarm(self) -> None:
-        raised = await self._endpoints.call(_alarm, rpc_pb2.AlarmRequest())
+        raised = await self._endpoints.call(
+            lambda etcd: etcd.maintenance.Alarm, rpc_pb2.AlarmRequest()
+        )
         for member in raised.alarms:
             if member.alarm == rpc_pb2.NOSPACE:
                 disarm = rpc_pb2.AlarmRequest(
@@ -144,22 +156,25 @@ class EtcdStore:
                     memberID=member.memberID,
                     alarm=member.alarm,
                 )
-                await self._endpoints.call(_alarm, disarm)
+                await self._endpoints.call(lambda etcd: etcd.maintenance.Alarm, disarm)
 
     async def status(self) -> StoreStatus:
-        answer = await self._endpoints.call(_status, rpc_pb2.StatusRequest())
+        answer = await self._endpoints.call(
+            lambda etcd: etcd.maintenance.Status, rpc_pb2.StatusRequest()
+        )
         return StoreStatus(
             version=answer.version,
             revision=Revision(answer.header.revision),
             has_leader=answer.leader != 0,
             size_bytes=answer.dbSize,
-            used_bytes=answer.dbSizeInUse,
             alarms=tuple(answer.errors),
         )
 
     async def members(self) -> tuple[str, ...]:
         """The URLs at which etcd's members serve clients and each other."""
-        answer = await self._endpoints.call(_member_list, rpc_pb2.MemberListRequest())
+        answer = await self._endpoints.call(
+            lambda etcd: etcd.cluster.MemberList, rpc_pb2.MemberListRequest()
+        )
         urls = (url for member in answer.members for url in (*member.clientURLs, *member.peerURLs))
         return tuple(dict.fromkeys(urls))
 
@@ -177,7 +192,9 @@ class EtcdStore:
         # The key never exists, and the users who may write the one key may delete the other.
         nothing = txn_request(Txn(deletes=(Delete(txn.puts[0].key + b"\0"),)))
         with contextlib.suppress(StoreError):
-            await asyncio.gather(*(self._endpoints.call(_txn, nothing) for _ in range(count)))
+            await asyncio.gather(
+                *(self._endpoints.call(lambda etcd: etcd.kv.Txn, nothing) for _ in range(count))
+            )
 
     async def _read_at(self, prefix: bytes, revision: Revision) -> Snapshot:
         """Page by page; the first page fixes the revision of all others (0: the current one)."""
@@ -190,7 +207,7 @@ class EtcdStore:
             )
             try:
                 answer = await self._endpoints.call(
-                    _range, request, timeout_s=self._settings.page_timeout_s
+                    lambda etcd: etcd.kv.Range, request, timeout_s=self._settings.page_timeout_s
                 )
             except AnswerTooLarge:
                 if not pages.too_large():
@@ -204,57 +221,3 @@ class EtcdStore:
                 pages.weighed(len(page), answer.ByteSize())
         items.sort(key=lambda item: item.key)
         return Snapshot(revision, tuple(items))
-
-
-def _range(
-    endpoint: EtcdEndpoint,
-) -> aio.UnaryUnaryMultiCallable[rpc_pb2.RangeRequest, rpc_pb2.RangeResponse]:
-    return endpoint.kv.Range
-
-
-def _txn(
-    endpoint: EtcdEndpoint,
-) -> aio.UnaryUnaryMultiCallable[rpc_pb2.TxnRequest, rpc_pb2.TxnResponse]:
-    return endpoint.kv.Txn
-
-
-def _alarm(
-    endpoint: EtcdEndpoint,
-) -> aio.UnaryUnaryMultiCallable[rpc_pb2.AlarmRequest, rpc_pb2.AlarmResponse]:
-    return endpoint.maintenance.Alarm
-
-
-def _defragment(
-    endpoint: EtcdEndpoint,
-) -> aio.UnaryUnaryMultiCallable[rpc_pb2.DefragmentRequest, rpc_pb2.DefragmentResponse]:
-    return endpoint.maintenance.Defragment
-
-
-def _compact(
-    endpoint: EtcdEndpoint,
-) -> aio.UnaryUnaryMultiCallable[rpc_pb2.CompactionRequest, rpc_pb2.CompactionResponse]:
-    return endpoint.kv.Compact
-
-
-def _grant(
-    endpoint: EtcdEndpoint,
-) -> aio.UnaryUnaryMultiCallable[rpc_pb2.LeaseGrantRequest, rpc_pb2.LeaseGrantResponse]:
-    return endpoint.lease.LeaseGrant
-
-
-def _revoke(
-    endpoint: EtcdEndpoint,
-) -> aio.UnaryUnaryMultiCallable[rpc_pb2.LeaseRevokeRequest, rpc_pb2.LeaseRevokeResponse]:
-    return endpoint.lease.LeaseRevoke
-
-
-def _status(
-    endpoint: EtcdEndpoint,
-) -> aio.UnaryUnaryMultiCallable[rpc_pb2.StatusRequest, rpc_pb2.StatusResponse]:
-    return endpoint.maintenance.Status
-
-
-def _member_list(
-    endpoint: EtcdEndpoint,
-) -> aio.UnaryUnaryMultiCallable[rpc_pb2.MemberListRequest, rpc_pb2.MemberListResponse]:
-    return endpoint.cluster.MemberList
