@@ -14,6 +14,7 @@ from agent.assignment import Assignment
 from agent.runtime.base import Runtime
 from agent.tasks.record import Record
 from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.clock import Backoff
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.states import TaskState
 
@@ -97,7 +98,7 @@ class Layers:
             return ()
 
     async def _remove(self, layer: str) -> None:
-        attempt = 0
+        backoff = Backoff(*REMOVE_RETRY_S)
         while True:
             while (task_id := self._occupant(layer)) is not None:
                 await self._ended(task_id).wait()
@@ -105,10 +106,9 @@ class Layers:
                 async with self._removing:
                     await self._runtime.remove_layer(layer)
             except Exception as error:
-                delay = REMOVE_RETRY_S[min(attempt, len(REMOVE_RETRY_S) - 1)]
-                _log.warning("layer.remove_failed", layer=layer, error=error, retry_s=delay)
-                attempt += 1
-                await asyncio.sleep(delay)
+                pause_s = backoff.next_s()
+                _log.warning("layer.remove_failed", layer=layer, error=error, retry_s=pause_s)
+                await asyncio.sleep(pause_s)
             else:
                 self._to_remove.discard(layer)
                 return

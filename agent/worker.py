@@ -32,7 +32,7 @@ from agent.tasks.reconcile import adopt, exited
 from agent.tasks.record import Record, TaskObserver
 from agent.timers import Timers
 from pyswarm_core.aio.logs import EventLog
-from pyswarm_core.clock import NEVER, Clock
+from pyswarm_core.clock import NEVER, Backoff, Clock
 from pyswarm_core.errors import PyswarmError, reason_of
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.objects import TaskStatus
@@ -439,18 +439,17 @@ class Worker:
         self.handle(task_id, events.Cleaned())
 
     async def _remove_until_gone(self, task_id: TaskId) -> None:
-        attempt = 0
+        backoff = Backoff(*CLEAN_RETRY_S)
         while True:
             try:
                 async with self._cleaning:
                     await self._remove(task_id)
             except Exception as error:
-                delay = CLEAN_RETRY_S[min(attempt, len(CLEAN_RETRY_S) - 1)]
+                pause_s = backoff.next_s()
                 _log.warning(
-                    "task.clean_failed", task=task_id, error=_error_text(error), retry_s=delay
+                    "task.clean_failed", task=task_id, error=_error_text(error), retry_s=pause_s
                 )
-                attempt += 1
-                await asyncio.sleep(delay)
+                await asyncio.sleep(pause_s)
             else:
                 return
 

@@ -5,7 +5,7 @@ reads a clock.
 Docker's API.
 """
 
-from typing import NewType, Protocol
+from typing import NewType, Protocol, Self
 
 Instant = NewType("Instant", int)
 
@@ -24,6 +24,32 @@ class Clock(Protocol):
     def now(self) -> Instant:
         """Nanoseconds since the Unix epoch."""
         ...
+
+
+class Backoff:
+    """Pauses between attempts, in seconds: the given ones in turn, then the last one every time."""
+
+    def __init__(self, *pauses_s: float) -> None:
+        self._pauses_s = pauses_s
+        self._attempts = 0
+
+    @classmethod
+    def doubling(cls, first_s: float, max_s: float) -> Self:
+        """Each pause is twice the one before, and none is longer than `max_s`."""
+        pauses_s = [first_s]
+        while pauses_s[-1] < max_s:
+            pauses_s.append(min(2 * pauses_s[-1], max_s))
+        return cls(*pauses_s)
+
+    def next_s(self) -> float:
+        """The pause after an attempt that failed."""
+        pause_s = self._pauses_s[min(self._attempts, len(self._pauses_s) - 1)]
+        self._attempts += 1
+        return pause_s
+
+    def reset(self) -> None:
+        """Begin again with the first pause, after an attempt that succeeded."""
+        self._attempts = 0
 
 
 def after(start: Instant, duration: int) -> Instant:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from agent.logdrivers.names import Names
+from pyswarm_core.clock import Backoff
 from pyswarm_core.docker.logdrivers import HOST_SYSLOG, JOURNALD, Address, LogSettings
 
 JOURNAL = "/run/systemd/journal/socket"
@@ -157,7 +158,7 @@ class Turns:
         self.users = 0
         self._threads = threads
         self._lock = asyncio.Lock()
-        self._retry_s = 0.0
+        self._backoff = Backoff.doubling(_RETRY_S, _RETRY_MAX_S)
         self._not_before_s = 0.0
 
     async def call(self, send: Callable[[Unpack[Ts]], T], *args: *Ts) -> T | None:
@@ -171,15 +172,14 @@ class Turns:
                 try:
                     return await loop.run_in_executor(self._threads, send, *args)
                 except OSError:
-                    self._retry_s = min(2 * self._retry_s, _RETRY_MAX_S) or _RETRY_S
-                    self._not_before_s = loop.time() + self._retry_s
+                    self._not_before_s = loop.time() + self._backoff.next_s()
                     raise
         await asyncio.sleep(pause_s)
         return None
 
     def worked(self) -> None:
         """A message was sent: the next failure is the first one again."""
-        self._retry_s = 0.0
+        self._backoff.reset()
 
 
 class Addresses:

@@ -16,6 +16,7 @@ from agent.secrets.plan import Content, Exposed, TaskFile, files_of, kind_of, mo
 from agent.secrets.store import SecretStore, told
 from agent.secrets.templates import expanded
 from agent.tasks.record import Record
+from pyswarm_core.clock import Backoff
 from pyswarm_core.errors import Exhausted, PyswarmError, Unavailable
 from pyswarm_core.ids import TaskId
 from pyswarm_core.payloads.references import Reference
@@ -184,7 +185,7 @@ class Secrets:
 
     async def _fetched(self, reference: Reference, task_id: TaskId, report: Report) -> Content:
         kind = kind_of(reference)
-        attempt = 0
+        backoff = Backoff(*FETCH_RETRY_S)
         while True:
             try:
                 return await self._fetch(kind, reference.id, task_id)
@@ -192,8 +193,7 @@ class Secrets:
                 report(f"waiting for {kind} {reference.source} from a controller: {error}")
             except PyswarmError as error:
                 raise RuntimeFailed(f"{kind} {reference.source}: {error}") from None
-            await asyncio.sleep(FETCH_RETRY_S[min(attempt, len(FETCH_RETRY_S) - 1)])
-            attempt += 1
+            await asyncio.sleep(backoff.next_s())
 
     def released(self, task_id: TaskId) -> None:
         """See `Exposing`. Versions that no task uses any more go with it."""

@@ -23,7 +23,7 @@ from agent.worker import Worker
 from pyswarm_core.aio.credentials import channel
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
-from pyswarm_core.clock import SECOND, seconds
+from pyswarm_core.clock import SECOND, Backoff, seconds
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.controlplane import ControlHost
 from pyswarm_core.errors import Unavailable
@@ -117,7 +117,7 @@ class Session:
 
     async def run(self) -> None:
         """Keep a session with the leader, until cancelled."""
-        backoff = BACKOFF_FIRST_S
+        backoff = Backoff.doubling(BACKOFF_FIRST_S, BACKOFF_MAX_S)
         attempt = 0
         redirected = False
         while True:
@@ -134,14 +134,15 @@ class Session:
                 refused = not self.connected and code in REFUSED
                 if not self.connected and code in _OUTDATED:
                     self._refused(address)
-            backoff = BACKOFF_FIRST_S if self.connected else min(backoff * 2, BACKOFF_MAX_S)
+            if self.connected:
+                backoff.reset()
+            pause_s = BACKOFF_REFUSED_S if refused else backoff.next_s()
             self.connected, self.controller = False, ""
             # One redirect is followed at once, a chain of them is not: controllers that do not know
             # the new leader yet redirect to each other.
             redirected = bool(self._leader) and not redirected
             if not redirected:
-                pause = BACKOFF_REFUSED_S if refused else backoff
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
 
     async def _stream_to(self, address: str) -> None:
         async with (

@@ -22,6 +22,7 @@ from pyswarm_core.aio.handshake import fetch_chain, peer_chain
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.status import error_of
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from pyswarm_core.clock import Backoff
 from pyswarm_core.errors import InvalidArgument, PyswarmError
 from pyswarm_core.identity.tokens import parse_join_token
 from pyswarm_core.identity.trust import Trust, ders_of, guest_of
@@ -89,7 +90,7 @@ class Renewal:
             due_in_s = _due_in_s(self._identity.certificate)
 
     async def _renew(self) -> None:
-        pause_s = RETRY_FIRST_S
+        backoff = Backoff.doubling(RETRY_FIRST_S, RETRY_MAX_S)
         attempt = 0
         while True:
             self._identity.reload()
@@ -103,8 +104,8 @@ class Renewal:
             except (PyswarmError, OSError) as error:
                 _log.warning("certificate.renew_failed", controller=address, error=error)
                 life_s = (certificate.expires_at - certificate.issued_at) / 1e9
-                await asyncio.sleep(min(pause_s, life_s / 10) * random.uniform(0.5, 1.0))
-                pause_s = min(2 * pause_s, RETRY_MAX_S)
+                pause_s = min(backoff.next_s(), life_s / 10)
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
                 continue
             self._identity.renew(renewed)
             _log.info("certificate.renewed", controller=address)

@@ -11,6 +11,7 @@ from agent.assignment import Assignment
 from agent.outbox import Outbox
 from agent.tasks.record import Record
 from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.clock import Backoff
 from pyswarm_core.ids import TaskId
 
 _log = EventLog("agent.volumes")
@@ -56,17 +57,16 @@ class Removals:
                         group.create_task(self._remove(volume_id))
 
     async def _remove(self, volume_id: str) -> None:
-        attempt = 0
+        backoff = Backoff(*REMOVE_RETRY_S)
         while True:
             while (task_id := self._user(volume_id)) is not None:
                 await self._ended(task_id).wait()
             try:
                 await self._delete(volume_id)
             except OSError as error:
-                delay = REMOVE_RETRY_S[min(attempt, len(REMOVE_RETRY_S) - 1)]
-                _log.warning("volume.remove_failed", volume=volume_id, error=error, retry_s=delay)
-                attempt += 1
-                await asyncio.sleep(delay)
+                pause_s = backoff.next_s()
+                _log.warning("volume.remove_failed", volume=volume_id, error=error, retry_s=pause_s)
+                await asyncio.sleep(pause_s)
             else:
                 break
         self._under_way.discard(volume_id)

@@ -38,6 +38,7 @@ from controller.store.base import (
     Txn,
 )
 from pyswarm_core.chunks import encode_chunk
+from pyswarm_core.clock import Backoff
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import told
 from pyswarm_core.identity.limits import AUDITS_PER_OBJECT
@@ -420,7 +421,7 @@ class Saver:
     async def _commit_whole(self, pack: Group) -> None:
         puts = tuple(item for item in pack if isinstance(item, Put))
         deletes = tuple(item for item in pack if isinstance(item, Delete))
-        delay_s = RETRY_S
+        backoff = Backoff.doubling(RETRY_S, RETRY_MAX_S)
         while True:
             fence = self._fence
             guard = Compare(self._keys.leader, fence)
@@ -430,8 +431,7 @@ class Saver:
                 raise
             except StoreError as error:
                 self._report_error(error)
-                await self._sleep(delay_s)
-                delay_s = min(2 * delay_s, RETRY_MAX_S)
+                await self._sleep(backoff.next_s())
                 if isinstance(error, StoreAmbiguous):
                     await self._move_fence(fence)
                 continue
