@@ -4,8 +4,9 @@ can be outdated. SHELL.
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -29,6 +30,17 @@ async def ended(process: int, timeout_s: float | None) -> None:
             await dead.wait()
     finally:
         loop.remove_reader(process)
+
+
+async def end(pid: int, timeout_s: float) -> None:
+    """Send SIGTERM, and SIGKILL if the process has not ended in time. No effect if it is gone."""
+    with suppress(ProcessLookupError, TimeoutError), handle_of(pid) as process:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        try:
+            await ended(process, timeout_s)
+        except TimeoutError:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            await ended(process, timeout_s)
 
 
 def process_with(argument: str) -> int | None:

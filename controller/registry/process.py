@@ -10,12 +10,11 @@ import contextlib
 import hashlib
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from controller.processes import command_line, ended, handle_of
+from controller.processes import command_line, end, ended, handle_of
 from controller.registry.settings import DRAIN_S
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.errors import PyswarmError, Unavailable
@@ -94,13 +93,7 @@ class RegistryProcess:
         return None
 
     async def _end(self, pid: int) -> None:
-        with contextlib.suppress(ProcessLookupError, TimeoutError), handle_of(pid) as process:
-            signal.pidfd_send_signal(process, signal.SIGTERM)
-            try:
-                await ended(process, _STOP_TIMEOUT_S)
-            except TimeoutError:
-                signal.pidfd_send_signal(process, signal.SIGKILL)
-                await ended(process, _STOP_TIMEOUT_S)
+        await end(pid, _STOP_TIMEOUT_S)
         self._reap()
 
     def _write(self, file: Path, configuration: bytes) -> None:

@@ -12,7 +12,6 @@ import fcntl
 import logging
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +19,13 @@ from typing import Protocol
 
 import msgspec
 
-from controller.processes import command_line, ended, handle_of, process_with
+from controller.processes import command_line, end, ended, handle_of, process_with
 from controller.store.base import StoreError, StoreMisuse, StoreUnavailable
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
 from controller.store.etcd_log import SNAPSHOT_ENTRIES
 from controller.store.etcd_tls import EtcdTls
+from pyswarm_core.clock import Backoff
 from pyswarm_core.plaintext import split_lines
 
 log = logging.getLogger(__name__)
@@ -164,21 +164,20 @@ class EmbeddedEtcd:
 
     async def relieve(self, store: EtcdStore) -> None:
         """Free space whenever etcd accepts no more writes, until cancelled."""
-        pause_s = _RELIEF_PAUSE_S
+        # A store full of needed data stays full, and defragmenting stops etcd for seconds.
+        backoff = Backoff.doubling(_RELIEF_PAUSE_S, _RELIEF_PAUSE_MAX_S)
         while True:
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(backoff.next_s())
             try:
                 status = await store.status()
                 if not any("NOSPACE" in alarm for alarm in status.alarms):
-                    pause_s = _RELIEF_PAUSE_S
+                    backoff.reset()
                     continue
                 log.warning("etcd.full", extra={"size_bytes": status.size_bytes})
                 size = await store.make_room(status.revision)
                 log.warning("etcd.defragmented", extra={"size_bytes": size})
             except StoreError as error:
                 log.warning("etcd.defragment_failed", extra={"reason": str(error)})
-            # A store full of needed data stays full, and defragmenting stops etcd for seconds.
-            pause_s = min(2 * pause_s, _RELIEF_PAUSE_MAX_S)
 
     async def stop(self) -> None:
         """Stop etcd in an orderly way; its data stays. No effect if it does not run."""
@@ -186,13 +185,7 @@ class EmbeddedEtcd:
             await self._end(pid)
 
     async def _end(self, pid: int) -> None:
-        with contextlib.suppress(ProcessLookupError, TimeoutError), handle_of(pid) as process:
-            signal.pidfd_send_signal(process, signal.SIGTERM)
-            try:
-                await ended(process, _STOP_TIMEOUT_S)
-            except TimeoutError:
-                signal.pidfd_send_signal(process, signal.SIGKILL)
-                await ended(process, _STOP_TIMEOUT_S)
+        await end(pid, _STOP_TIMEOUT_S)
         self._reap()
 
     def _launch(self) -> None:
