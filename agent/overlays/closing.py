@@ -6,11 +6,10 @@ last addresses stay closed.
 """
 
 import asyncio
-import socket
 from collections.abc import Callable, Iterable
 
 from agent.overlays.overlays import Overlays
-from pyswarm_core.aio.interfaces import host_addresses
+from pyswarm_core.aio.hosts import HostNames, host_addresses
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import seconds
 from pyswarm_core.controlplane import (
@@ -18,7 +17,6 @@ from pyswarm_core.controlplane import (
     ControlHost,
     listening_on,
     split_address,
-    usable_address,
 )
 from pyswarm_core.limits import CONTROL_PERIOD, METRICS_ADDRS_MAX
 
@@ -26,7 +24,6 @@ _log = EventLog("agent.closing")
 
 OWN = "agent"
 """The source of what the agent itself knows."""
-_RESOLVE_TIMEOUT_S = 5.0
 
 
 class Closing:
@@ -46,7 +43,7 @@ class Closing:
         self._own = tuple(own)
         self._registries = tuple(registries)
         self._controllers = controllers
-        self._resolved: dict[str, tuple[str, ...]] = {}
+        self._names = HostNames()
 
     async def run(self) -> None:
         """Close what is known, for ever."""
@@ -64,23 +61,9 @@ class Closing:
     async def _host(self, text: str, *, api: bool) -> ControlHost | None:
         if (parts := split_address(text)) is None:
             return None
-        addresses = await self._addresses(parts[0])
+        addresses = await self._names.addresses(parts[0])
         endpoint = ControlEndpoint(port=parts[1], api=api)
         return ControlHost(addresses=addresses, endpoints=(endpoint,))
-
-    async def _addresses(self, name: str) -> tuple[str, ...]:
-        if address := usable_address(name):
-            return (address,)
-        try:
-            async with asyncio.timeout(_RESOLVE_TIMEOUT_S):
-                loop = asyncio.get_running_loop()
-                found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError, TimeoutError) as error:
-            _log.debug("name.unresolved", name=name, error=error)
-            return self._resolved.get(name, ())
-        addresses = {usable_address(str(where[0])) for *_, where in found}
-        self._resolved[name] = tuple(sorted(addresses - {""}))
-        return self._resolved[name]
 
 
 def plain_registries(mirrors: Iterable[str]) -> list[str]:

@@ -6,7 +6,6 @@ expires if the controller is gone for good.
 """
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable
 
 from controller.config import Config
@@ -21,10 +20,10 @@ from controller.leader.persistence.saving import YieldLoop
 from controller.leader.sessions import Sessions
 from controller.leader.slicing import run_sliced
 from controller.store.base import LeaseExpired, LeaseId, Put, Store, StoreError, Txn
-from pyswarm_core.aio.interfaces import host_addresses
+from pyswarm_core.aio.hosts import HostNames, host_addresses
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import SECOND, seconds
-from pyswarm_core.controlplane import ControlHost, usable_address
+from pyswarm_core.controlplane import ControlHost
 from pyswarm_core.keys import Keys
 from pyswarm_core.limits import CONTROL_PERIOD, LISTENING_TTL
 from pyswarm_core.state import State
@@ -32,7 +31,6 @@ from pyswarm_core.state import State
 _log = EventLog("controller.listening")
 
 RENEWALS_PER_TTL = 6
-_RESOLVE_TIMEOUT_S = 5.0
 _SAME_ERROR_S = 600.0
 
 
@@ -61,7 +59,7 @@ class Listening:
         self._lease: LeaseId | None = None
         self._renew_at = 0.0
         self._written: bytes | None = None
-        self._resolved: dict[str, tuple[str, ...]] = {}
+        self._names = HostNames()
         self._trouble = ""
 
     async def run(self) -> None:
@@ -88,7 +86,7 @@ class Listening:
     async def _once(self) -> None:
         members = await self._known_members()
         names = names_of(self._config, members)
-        addresses = await asyncio.gather(*map(self._addresses, names))
+        addresses = await asyncio.gather(*map(self._names.addresses, names))
         resolved = dict(zip(names, addresses, strict=True))
         own = own_hosts(self._config, members, host_addresses(), resolved)
         await self._write(encode_listens(own))
@@ -123,18 +121,3 @@ class Listening:
             self._renew_at = now + seconds(LISTENING_TTL) / RENEWALS_PER_TTL
         await self._store.commit(Txn(puts=(Put(self._key, value, self._lease),)))
         self._written = value
-
-    async def _addresses(self, name: str) -> tuple[str, ...]:
-        """The addresses of a host; those of before while its name does not resolve."""
-        if address := usable_address(name):
-            return (address,)
-        try:
-            async with asyncio.timeout(_RESOLVE_TIMEOUT_S):
-                loop = asyncio.get_running_loop()
-                found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError, TimeoutError) as error:
-            _log.debug("name.unresolved", name=name, error=error)
-            return self._resolved.get(name, ())
-        usable = {usable_address(str(where[0])) for *_, where in found}
-        self._resolved[name] = tuple(sorted(usable - {""}))
-        return self._resolved[name]
