@@ -1,7 +1,6 @@
 """Composition root of the agent: constructs its shells. SHELL."""
 
 import asyncio
-import signal
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -73,7 +72,7 @@ from agent.volumes.upkeep import Upkeep
 from agent.volumes.volumes import Volumes
 from agent.worker import Worker
 from pyswarm_core.aio.channel import unblock_poller
-from pyswarm_core.aio.daemon import own_folder
+from pyswarm_core.aio.daemon import own_folder, until_stopped
 from pyswarm_core.aio.echo import Echoes
 from pyswarm_core.aio.http.health import serve_health
 from pyswarm_core.aio.logs import EventLog
@@ -95,16 +94,11 @@ async def run(config: Config) -> None:
 
     Raises PyswarmError if this host cannot run containers or may not join.
     """
-    main = asyncio.current_task()
-    assert main is not None
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, main.cancel)
     unblock_poller()
-    try:
+    with until_stopped():
         async with AsyncExitStack() as stack:
             await _serve(config, stack)
-    except asyncio.CancelledError:
-        _log.info("agent.stopped")
+    _log.info("agent.stopped")
 
 
 class _Parts(msgspec.Struct, frozen=True):

@@ -1,7 +1,6 @@
 """The controller's composition root: the one module that constructs its shells. SHELL."""
 
 import asyncio
-import signal
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
@@ -57,14 +56,14 @@ from controller.store.base import (
 )
 from controller.store.etcd import EtcdStore
 from pyswarm_core.aio.channel import unblock_poller
-from pyswarm_core.aio.daemon import check_free, own_folder
+from pyswarm_core.aio.daemon import check_free, own_folder, until_stopped
 from pyswarm_core.aio.echo import Asker, Done, Echoes
 from pyswarm_core.aio.http.health import serve_health
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import ScrapeSecurity, digest_of_token, serve_metrics
 from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
-from pyswarm_core.clock import Instant, seconds
+from pyswarm_core.clock import Backoff, Instant, seconds
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable
 from pyswarm_core.keys import Keys
@@ -90,12 +89,8 @@ async def run(config: Config, longest_pass: Callable[[], float]) -> None:
 
     Raises PyswarmError if this host cannot be a controller with this configuration.
     """
-    main = asyncio.current_task()
-    assert main is not None
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, main.cancel)
     unblock_poller()
-    try:
+    with until_stopped():
         async with AsyncExitStack() as stack:
             for address in config.listen:
                 check_free("--listen", address)
@@ -117,8 +112,7 @@ async def run(config: Config, longest_pass: Callable[[], float]) -> None:
             controller = Controller(config, store, longest_pass=longest_pass, keyring=keyring)
             controller.unlocked_at = unlocked_at
             await controller.serve()
-    except asyncio.CancelledError:
-        _log.info("controller.stopped")
+    _log.info("controller.stopped")
 
 
 class Controller:
@@ -239,7 +233,7 @@ class Controller:
         await authority.known()
         self._elector = elector
         now = asyncio.get_running_loop().time
-        pause_s = RETRY_FIRST_S
+        backoff = Backoff.doubling(RETRY_FIRST_S, RETRY_MAX_S)
         while True:
             term = await elector.win()
             began = now()
@@ -252,8 +246,9 @@ class Controller:
                 _log.warning("leadership.failed", reason=reasons.exceptions[0])
             except* Exception:
                 _log.error("leadership.error", trace=True)
-            pause_s = RETRY_FIRST_S if now() - began > STEADY_S else min(pause_s * 2, RETRY_MAX_S)
-            await asyncio.sleep(pause_s)
+            if now() - began > STEADY_S:
+                backoff.reset()
+            await asyncio.sleep(backoff.next_s())
 
     async def _has_key(self) -> bool:
         """Whether the encryption key exists; False: this is a new cluster. Raises InvalidArgument

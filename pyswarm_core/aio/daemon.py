@@ -2,9 +2,11 @@
 reason of a failed start as one line on stderr. SHELL.
 """
 
+import asyncio
 import errno
 import fcntl
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -39,6 +41,19 @@ def run_daemon(command: click.Command) -> NoReturn:
         wrong = any(isinstance(cause, InvalidArgument) for cause in causes(error))
         _leave(line_of(error), WRONG if wrong else FAILED)
     sys.exit(0)
+
+
+@contextmanager
+def until_stopped() -> Iterator[None]:
+    """Run the block in this asyncio task until it ends, or until SIGTERM or SIGINT cancels it."""
+    main = asyncio.current_task()
+    assert main is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, main.cancel)
+    try:
+        yield
+    except asyncio.CancelledError:
+        return
 
 
 def _leave(text: str, code: int) -> NoReturn:
