@@ -1,7 +1,8 @@
 """The directories and records of copies of volumes. SHELL over the file system.
 
     state/volumes/<id>/_data     the files
-    state/volumes/<id>/filling   the files of a copy that is being made
+    state/volumes/<id>/filling.* the files of a copy that is being made
+    state/volumes/<id>/filling   the same of a volume with a size: where image.draft is mounted
     state/volumes/<id>/receiving those of an archive that is being unpacked; then the former files
     state/volumes/<id>/former    the former files, where the file system cannot exchange directories
     state/volumes/<id>/image     of a volume with a size: its file system, mounted at _data
@@ -23,6 +24,8 @@ import stat
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
+from threading import Lock
 from typing import NamedTuple
 
 from agent.runtime.base import RuntimeFailed
@@ -34,6 +37,7 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _PASSING = ("receiving", "filling", "image.receiving", "image.draft")
 """What is in the directory of a volume and a restarted agent needs no more."""
+_FILLINGS = "filling.*"
 
 
 class Paths(NamedTuple):
@@ -88,6 +92,7 @@ class VolumeStore:
     def __init__(self, state: Path) -> None:
         self._volumes = state / "volumes"
         self._records = state / "volume-records"
+        self._finishing = Lock()
 
     def prepare(self) -> None:
         """Make the directories, readable by root alone."""
@@ -103,7 +108,7 @@ class VolumeStore:
         """Remove what an earlier agent was making of a volume, of which nothing is mounted."""
         directory = self._directory(volume_id)
         _recover(directory)
-        for name in _PASSING:
+        for name in (*_PASSING, *(one.name for one in directory.glob(_FILLINGS))):
             _remove(directory / name)
 
     def complete(self, volume_id: str, name: str) -> Path | None:
@@ -124,22 +129,31 @@ class VolumeStore:
         return data
 
     def begin(self, volume_id: str) -> Path:
-        """An empty directory for the files of a new copy, which `finish` makes the copy."""
+        """An empty directory for the files of a new copy, which `finish` makes the copy. Those of
+        other attempts are removed: a thread may still be in `finish` for one, whose caller has
+        left, so each has its own.
+        """
         directory = self._directory(volume_id)
         directory.mkdir(mode=0o700, exist_ok=True)
-        filling = directory / "filling"
-        remove_tree(filling)
+        for former in directory.glob(_FILLINGS):
+            remove_tree(former)
+        filling = directory / f"filling.{token_hex(8)}"
         filling.mkdir(mode=0o755)
         return filling
 
-    def finish(self, volume_id: str, name: str) -> Path:
-        """Make the directory of `begin` the copy, and record it; both survive a power loss."""
-        directory = self._directory(volume_id)
-        data = directory / "_data"
-        remove_tree(data)  # of an interrupted `finish`: without a record nothing has mounted it
-        _sync_file_system(directory / "filling")
-        (directory / "filling").rename(data)
-        self.record(volume_id, name)
+    def finish(self, volume_id: str, name: str, filling: Path) -> Path:
+        """Make the directory of `begin` the copy, and record it; both survive a power loss. Raises
+        OSError, also if another attempt has begun since.
+        """
+        data = self._directory(volume_id) / "_data"
+        _sync_file_system(filling)
+        with self._finishing:
+            if self.is_recorded(volume_id) and _is_directory(data):
+                remove_tree(filling)  # another attempt was faster, and tasks may use its copy
+                return data
+            remove_tree(data)  # of an interrupted `finish`: without a record nothing has mounted it
+            filling.rename(data)
+            self.record(volume_id, name)
         return data
 
     def begin_receiving(self, volume_id: str) -> Path:

@@ -312,7 +312,7 @@ class Volumes:
         try:
             into = await self.run(self.store.begin, volume_id)
             await self._fill(mount, layers, into)
-            return await self.run(self.store.finish, volume_id, mount.source)
+            return await self.run(self.store.finish, volume_id, mount.source, into)
         except OSError as error:
             raise RuntimeFailed(f"volume {mount.source}: {reason_of(error)}") from error
 

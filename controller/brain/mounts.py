@@ -8,12 +8,13 @@ volumes for as long as its service has the same template.
 from collections.abc import Iterator
 
 from pyswarm_core.ids import NodeId
-from pyswarm_core.limits import REPLICAS_MAX
+from pyswarm_core.limits import PENDING_SHOWN, REPLICAS_MAX
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import ServiceSpec, TaskSpec
 from pyswarm_core.state import State
 from pyswarm_core.templates.context import Context, is_template, task_context
-from pyswarm_core.templates.specs import ANY_SLOT, expanded_volume, of_any_slot
+from pyswarm_core.templates.specs import ANY_SLOT, expanded_volume, of_any_slot, texts_of_mount
+from pyswarm_core.volumes.limits import SLOTS_WITH_VOLUMES
 from pyswarm_core.volumes.mounts import Mount, volumes_of
 
 _NOWHERE = NodeId("")
@@ -23,6 +24,15 @@ def is_per_task(template: TaskSpec) -> bool:
     """Whether the names of its volumes have templates."""
     mounts = template.container_spec.mounts
     return bool(mounts) and any(mount.volume and is_template(mount.source) for mount in mounts)
+
+
+def slots_at_once(template: TaskSpec) -> int:
+    """How many slots one decision looks at whose volumes have templates: each template is expanded
+    for each of them.
+    """
+    mounts = (mount for mount in template.container_spec.mounts if mount.volume)
+    count = sum(is_template(text) for mount in mounts for text in texts_of_mount(mount))
+    return max(PENDING_SHOWN, SLOTS_WITH_VOLUMES // max(1, count))
 
 
 def volume_mounts(

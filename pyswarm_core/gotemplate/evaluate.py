@@ -7,7 +7,7 @@ A `StringMap` is Go's map[string]string with the option missingkey=error.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pyswarm_core.errors import quoted
@@ -49,21 +49,37 @@ class StringMap(dict[str, str]):
     """A map whose missing keys are errors as fields, and empty with `index`."""
 
 
+READ_FACTOR = 10
+"""How many times the characters of the text functions may be given, and return, in all."""
+_CONSTANT = frozenset({"and", "or", "not", "len", "index"})
+"""Functions whose cost is independent of the size of what they are given."""
+
+
 class Bounds:
-    """What one evaluation may cost, for templates of untrusted origin: nodes that are evaluated,
-    and characters of the text and of each value. Mutable: it counts.
+    """What one evaluation may cost, for templates of untrusted origin: nodes and expressions that
+    are evaluated, characters of the text and of each value, and those that functions handle.
+    Mutable: it counts.
     """
 
     def __init__(self, steps: int, text: int) -> None:
         self._steps = steps
         self._text = text
         self._shown = 0
+        self._unread = text * READ_FACTOR
 
     def step(self) -> None:
-        """Count a node. Raises Fault."""
+        """Count a node or an expression. Raises Fault."""
         self._steps -= 1
         if self._steps < 0:
-            raise Fault("it takes too many steps: expected fewer nested ranges")
+            raise Fault("it takes too many steps: expected fewer actions, or fewer nested ranges")
+
+    def read(self, values: Iterable[Any]) -> None:
+        """Count what a function, or a range, is about to read. Raises Fault."""
+        for value in values:
+            self._unread -= _size(value)
+            if self._unread < 0:
+                most = self._text * READ_FACTOR
+                raise Fault(f"it reads too much: expected at most {most} characters in all values")
 
     def show(self, text: str) -> None:
         """Count text of the result. Raises Fault."""
@@ -75,6 +91,18 @@ class Bounds:
         """Check the size of a value. Raises Fault."""
         if isinstance(value, str | list) and len(value) > self._text:
             raise Fault(f"a value is too long: expected at most {self._text} characters")
+        self.read((value,))
+
+
+def _size(value: Any) -> int:
+    """The characters of a value, at least 1."""
+    if isinstance(value, str):
+        return len(value) + 1
+    if isinstance(value, dict):
+        return 1 + sum(len(key) + _size(inner) for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return 1 + sum(map(_size, value))
+    return 1
 
 
 class Scope:
@@ -157,6 +185,8 @@ def _block(block: Branch, dot: Any, scope: Scope) -> Iterator[str]:
         yield from _nodes(block.otherwise, dot, scope.inner({}))
         return
     if block.kind == "range":
+        if scope.bounds is not None:
+            scope.bounds.read((value,))
         for key, item in _items(value):
             named = dict(zip(reversed(block.variables), (item, key), strict=False))
             yield from _nodes(block.body, item, scope.inner(named))
@@ -186,6 +216,8 @@ def _pipe(pipe: Pipe, dot: Any, scope: Scope) -> Any:
         if position == 0:
             value = _value(stage, dot, scope)
         elif isinstance(stage, Call):
+            if scope.bounds is not None:
+                scope.bounds.step()
             value = _call(stage, dot, scope, (value,))
         else:
             raise Fault("a value follows |: expected a function")
@@ -193,6 +225,8 @@ def _pipe(pipe: Pipe, dot: Any, scope: Scope) -> Any:
 
 
 def _value(expression: Expression, dot: Any, scope: Scope) -> Any:
+    if scope.bounds is not None:
+        scope.bounds.step()
     match expression:
         case Literal(value=value):
             return value
@@ -244,6 +278,8 @@ def _call(call: Call, dot: Any, scope: Scope, last: tuple[Any, ...]) -> Any:
         raise unfit("function", call.name, f"expected one of {known}")
     arguments = [*(_value(argument, dot, scope) for argument in call.arguments), *last]
     _require_number(call.name, function, len(arguments))
+    if scope.bounds is not None and call.name not in _CONSTANT:
+        scope.bounds.read(arguments)
     try:
         value = function(*arguments)
     except ValueError as error:
@@ -254,7 +290,7 @@ def _call(call: Call, dot: Any, scope: Scope, last: tuple[Any, ...]) -> Any:
         got = quoted(" ".join(map(go_text, arguments)))
         plain = f"cannot call {call.name}: wrong type of argument"
         raise Fault(f"{plain}: got {got}", plain) from None
-    if scope.bounds is not None:
+    if scope.bounds is not None and call.name not in _CONSTANT:
         scope.bounds.hold(value)
     return value
 

@@ -19,10 +19,16 @@ from pyswarm_core.gotemplate.evaluate import Bounds, StringMap, go_text, text_of
 from pyswarm_core.gotemplate.fault import Fault
 from pyswarm_core.gotemplate.parse import Branch, Call, Expression, Node, Path, Pipe, Show, nodes_of
 
-STEPS_MAX = 500
-"""Nodes of a template that are evaluated: specs come from any caller."""
+STEPS_MAX = 2_000
+"""Nodes and expressions of a template that are evaluated (about 2 us each): specs come from any
+caller.
+"""
+STEPS_OF_MOUNT = 200
+"""The same of a template in a mount: controllers expand it for each slot, or for each node."""
 TEXT_MAX = 10_000
 """Characters of an expanded value. A payload may have more."""
+TEXT_OF_MOUNT = 4_096
+"""Characters of an expanded value in a mount: the longest are paths and options of mount(2)."""
 _BUILTIN = ("and or not len index print println printf eq ne lt le gt ge").split()
 _ESCAPE = 'a literal {{ is written {{"{{"}}'
 _Tree = Mapping[str, Any]
@@ -114,6 +120,7 @@ def expand(
     *,
     shown: str = "",
     text_max: int = TEXT_MAX,
+    steps_max: int = STEPS_MAX,
 ) -> str:
     """The text for one task. In errors `field` names the flag, and `shown` stands for a text that
     may be a secret. Functions raise ValueError with the reason. Raises InvalidArgument.
@@ -121,7 +128,7 @@ def expand(
     if not is_template(text):
         return text
     try:
-        return text_of(_nodes(text), context.data, functions, Bounds(STEPS_MAX, text_max))
+        return text_of(_nodes(text), context.data, functions, Bounds(steps_max, text_max))
     except Fault as fault:
         raise _not_valid(field, text, fault, shown) from None
 

@@ -9,7 +9,14 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from pyswarm_core.specs import ContainerSpec
-from pyswarm_core.templates.context import Context, expand, is_template, names
+from pyswarm_core.templates.context import (
+    STEPS_OF_MOUNT,
+    TEXT_OF_MOUNT,
+    Context,
+    expand,
+    is_template,
+    names,
+)
 from pyswarm_core.volumes.mounts import Mount
 
 LABELS = ".Service.Labels"
@@ -36,7 +43,7 @@ def templates_of(spec: ContainerSpec) -> Iterator[Template]:
     if is_template(spec.hostname):
         yield Template("--hostname", spec.hostname, spec.hostname)
     for mount in spec.mounts:
-        for text in _texts(mount):
+        for text in texts_of_mount(mount):
             if is_template(text):
                 yield Template("--mount", text, text)
 
@@ -65,9 +72,9 @@ def expanded(spec: ContainerSpec, context: Context) -> ContainerSpec:
 
 def expanded_mount(mount: Mount, context: Context) -> Mount:
     """The mount of one task. Raises InvalidArgument."""
-    if not any(map(is_template, _texts(mount))):
+    if not any(map(is_template, texts_of_mount(mount))):
         return mount
-    return replace(expanded_volume(mount, context), target=expand("--mount", mount.target, context))
+    return replace(expanded_volume(mount, context), target=expand_of_mount(mount.target, context))
 
 
 def expanded_volume(mount: Mount, context: Context) -> Mount:
@@ -79,18 +86,24 @@ def expanded_volume(mount: Mount, context: Context) -> Mount:
         options = replace(options, labels=_map(options.labels, context), driver_config=driver)
     return replace(
         mount,
-        source=expand("--mount", mount.source, context),
+        source=expand_of_mount(mount.source, context),
         volume_options=options,
     )
+
+
+def expand_of_mount(text: str, context: Context) -> str:
+    """The text in a mount for one task. Raises InvalidArgument."""
+    return expand("--mount", text, context, text_max=TEXT_OF_MOUNT, steps_max=STEPS_OF_MOUNT)
 
 
 def of_any_slot(volumes: Iterable[str], context: Context) -> list[str]:
     """The names of volumes, with ANY_SLOT for the slot."""
     anywhere = replace(context, slot=ANY_SLOT)
-    return [expand("--mount", name, anywhere) for name in volumes]
+    return [expand_of_mount(name, anywhere) for name in volumes]
 
 
-def _texts(mount: Mount) -> Iterator[str]:
+def texts_of_mount(mount: Mount) -> Iterator[str]:
+    """What may be a template in a mount."""
     yield from (mount.source, mount.target)
     if mount.volume_options is not None:
         yield from mount.volume_options.labels.values()
@@ -98,7 +111,7 @@ def _texts(mount: Mount) -> Iterator[str]:
 
 
 def _map(texts: Mapping[str, str], context: Context) -> dict[str, str]:
-    return {key: expand("--mount", text, context) for key, text in texts.items()}
+    return {key: expand_of_mount(text, context) for key, text in texts.items()}
 
 
 def _env(env: Iterable[str], context: Context) -> Iterator[str]:

@@ -10,7 +10,8 @@ COPIES_PROTOCOL = 9
 """Agents before this protocol neither send nor receive copies of volumes."""
 SLOTS_WITH_VOLUMES = 2_000
 """Missing replicas that one decision looks at if slots have volumes of their own: their names take
-50 ms. Where a slot may run says nothing of the next one.
+50 ms. If mounts have several templates, as many fewer. Where a slot may run says nothing of the
+next one.
 """
 VOLUMES_PER_MOVE = 32
 """Volumes that one request moves: they are stored in one transaction with its audit record."""
@@ -61,8 +62,3 @@ VOLUME_USAGE_PER_MESSAGE = 1_000
 
 MOUNT_KINDS_PROTOCOL = 9
 """Agents before this protocol get no task that mounts a path of a volume, or an image."""
-
-SLOTS_WITH_VOLUMES = 2_000
-"""Missing replicas that one decision looks at if slots have volumes of their own: their names take
-50 ms. Where a slot may run says nothing of the next one.
-"""

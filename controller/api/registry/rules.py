@@ -2,11 +2,12 @@
 
 The registry has the images of all stacks, and everybody who may read it reads all of them. A user
 that is limited to stacks may not push or remove a name that a service of another stack uses, or
-returns to by a rollback: its next update would run what was pushed, or find nothing. Nor may it
-write to a repository that services of other stacks use and none of its own.
+that this service or its stack returns to by a rollback: its next update would run what was pushed,
+or find nothing. Nor may it write to a repository that services of other stacks use and none of its
+own.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from controller.brain.slices import Slices, batches
 from controller.identity.caller import Caller
@@ -14,9 +15,12 @@ from controller.identity.policy import in_stacks, stacks_of, title
 from controller.registry.actions import Action, require_named
 from pyswarm_core.docker.reference import Reference, parse_reference
 from pyswarm_core.errors import Conflict, InvalidArgument, PermissionDenied, quoted
+from pyswarm_core.identity.users import STACK_LABEL
+from pyswarm_core.kinds import STACK
 from pyswarm_core.objects import Service
 from pyswarm_core.registry.names import name_of, repository_of
 from pyswarm_core.specs import ServiceSpec
+from pyswarm_core.stacks.stack import Stack
 from pyswarm_core.state import State
 
 SERVICES_AT_ONCE = 200
@@ -38,15 +42,16 @@ def require_allowed(
     is_foreign = is_own = False
     for services in batches(tuple(state.services.values()), SERVICES_AT_ONCE):
         for service in services:
-            has = is_limited and _uses_repository(service, action.repository)
+            has = is_limited and any(_names(one, action.repository) for one in _specs(service))
             if in_stacks(caller, service.spec.labels):
                 is_own = is_own or has
             else:
                 is_foreign = is_foreign or has
-                _require_foreign(caller, action, service, about)
+                _require_foreign(caller, action, _specs(service), about)
             if action.deletes:
                 _require_unused(action, service, about)
         yield
+    is_foreign |= yield from _of_versions(caller, action, state, about)
     if is_foreign and not is_own:
         raise PermissionDenied(
             f"{title(caller)} may not {_verb(action)} images of"
@@ -56,11 +61,28 @@ def require_allowed(
         )
 
 
+def _of_versions(
+    caller: Caller, action: Action, state: State, about: Collection[Reference]
+) -> Slices[bool]:
+    """The same for versions of stacks; whether those of other stacks use the repository."""
+    is_foreign = False
+    for stack in tuple(state.of(STACK).values()):
+        is_theirs = in_stacks(caller, {STACK_LABEL: stack.spec.name})
+        for specs in _versions(stack):
+            if not is_theirs:
+                is_foreign = is_foreign or any(_names(one, action.repository) for one in specs)
+                _require_foreign(caller, action, specs, about)
+            if action.deletes:
+                _require_not_kept(action, stack, specs, about)
+            yield
+    return is_foreign
+
+
 def _require_foreign(
-    caller: Caller, action: Action, service: Service, about: Collection[Reference]
+    caller: Caller, action: Action, specs: Iterable[ServiceSpec], about: Collection[Reference]
 ) -> None:
-    """The names of a service of another stack stay as they are."""
-    for spec in _specs(service):
+    """The names in specs of services of another stack stay as they are."""
+    for spec in specs:
         if any(_is_tag(one, name) for one in images_of(spec) for name in about):
             raise PermissionDenied(
                 f"{title(caller)} may not {_verb(action)}"
@@ -72,21 +94,40 @@ def _verb(action: Action) -> str:
     return "remove" if action.deletes else "push"
 
 
-def _uses_repository(service: Service, repository: str) -> bool:
-    return any(
-        repository_of(one) == repository for spec in _specs(service) for one in images_of(spec)
-    )
+def _names(spec: ServiceSpec, repository: str) -> bool:
+    return any(repository_of(one) == repository for one in images_of(spec))
+
+
+def _spec_needs(spec: ServiceSpec, going: Reference) -> bool:
+    return any(_needs(one, going) for one in images_of(spec))
 
 
 def _require_unused(action: Action, service: Service, about: Collection[Reference]) -> None:
     """What a service, or an earlier spec of it, needs stays."""
     for spec in _specs(service):
-        if any(_needs(one, going) for one in images_of(spec) for going in about):
+        if any(_spec_needs(spec, going) for going in about):
             which = "uses it" if spec is service.spec else "may roll back to it"
             raise Conflict(
                 f"{action.reference.familiar} cannot be removed: service"
                 f" {quoted(service.spec.name)} {which}"
             )
+
+
+def _require_not_kept(
+    action: Action, stack: Stack, specs: Iterable[ServiceSpec], about: Collection[Reference]
+) -> None:
+    """What a version of a stack needs stays."""
+    if any(_spec_needs(spec, going) for spec in specs for going in about):
+        raise Conflict(
+            f"{action.reference.familiar} cannot be removed: stack {quoted(stack.spec.name)} may"
+            " roll back to it"
+        )
+
+
+def _versions(stack: Stack) -> Iterator[tuple[ServiceSpec, ...]]:
+    """The services of each version that the stack keeps."""
+    yield stack.spec.services
+    yield from (one.spec.services for one in stack.previous_specs)
 
 
 def _specs(service: Service) -> tuple[ServiceSpec, ...]:

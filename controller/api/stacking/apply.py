@@ -61,7 +61,7 @@ def apply_stack(
     chosen = request.services or tuple(one.name for one in spec.services)
     yield from _put_parts(work, spec, chosen, knows_passwords=True)
     present = None if stack is None else stack.spec
-    leaving = _pruned(work, request, owned) if not request.services else ()
+    leaving = (yield from _pruned(work, request, owned)) if not request.services else ()
     content = yield from _put_services(work, request, chosen, present)
     writes, reply = yield from _answered(work, request, content, (*leaving, *work.stale))
     return writes, replace(reply, revision=revision)
@@ -84,8 +84,10 @@ def converge(
     request = ApplyStack(spec=spec_of(content))
     names = [one.name for one in content.services]
     yield from _put_parts(work, request.spec, (), knows_passwords=False)
-    for service_id, reason in dropped.items():
-        drop_service(work, work.state.services[service_id], reason)
+    for leaving in batches(list(dropped.items()), STACK_SLICE):
+        for service_id, reason in leaving:
+            drop_service(work, work.state.services[service_id], reason)
+        yield
     made = yield from _put_services(work, request, names, before)
     secrets = _stored(work, SECRET, content.secrets)
     return work, replace(made, secrets=secrets, configs=_stored(work, CONFIG, content.configs))
@@ -181,7 +183,7 @@ def _put_services(
     )
 
 
-def _pruned(work: Work, request: ApplyStack, owned: Owned) -> tuple[StackMember, ...]:
+def _pruned(work: Work, request: ApplyStack, owned: Owned) -> Slices[tuple[StackMember, ...]]:
     """Begin the removal of what left the stack, or say that it is still there. What services may
     use until their tasks have ended is in the answer: the leader removes it then.
     """
@@ -198,10 +200,12 @@ def _pruned(work: Work, request: ApplyStack, owned: Owned) -> tuple[StackMember,
             name = item.spec.name if isinstance(item, Payload) else kind.title(item)
             if name not in named[kind.name]:
                 left[name] = item.id
-        for name, object_id in left.items():
-            _prune(work, request, kind, name, object_id)
-            if request.prune and kind is not VOLUME:
-                leaving.append(StackMember(kind=kind.name, id=object_id, name=name))
+        for batch in batches(list(left.items()), STACK_SLICE):
+            for name, object_id in batch:
+                _prune(work, request, kind, name, object_id)
+                if request.prune and kind is not VOLUME:
+                    leaving.append(StackMember(kind=kind.name, id=object_id, name=name))
+            yield
     return tuple(leaving)
 
 

@@ -199,9 +199,11 @@ def _removed(state: State, stack: Stack, now: Instant) -> Slices[Writes]:
     """The removal of the services; once they are gone, of what they used and of the stack."""
     owned = yield from owned_by(state, stack.spec.name)
     work = Work(state, stack.spec.name, (), now, _NO_IDS)
-    for service in owned[SERVICE.name].values():
-        if isinstance(service, Service):
-            drop_service(work, service, "")
+    for services in batches(list(owned[SERVICE.name].values()), STACK_SLICE):
+        for service in services:
+            if isinstance(service, Service):
+                drop_service(work, service, "")
+        yield
     if owned[SERVICE.name]:
         return work.written()
     if _has_tasks(state, stack.spec.name):

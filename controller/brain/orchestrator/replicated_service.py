@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from controller.brain.mounts import is_per_task
+from controller.brain.mounts import is_per_task, slots_at_once
 from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy
 from controller.brain.orchestrator.rounds import settle_waiting, settled, to_settle
 from controller.brain.orchestrator.slots import Slot, SlotKind, discard
@@ -24,7 +24,6 @@ from pyswarm_core.objects import Service
 from pyswarm_core.specs import ContainerMode, ReplicatedMode
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
-from pyswarm_core.volumes.limits import SLOTS_WITH_VOLUMES
 
 _RUNNING = TaskState.RUNNING
 _TOO_FEW = (EventKind.TASK_CREATED, "fewer replicas than desired")
@@ -52,8 +51,8 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     if missing > 0:
         plan.scanned += len(tasks.slots)
         room = max(plan.writes_left - len(plan.vacancies), PENDING_SHOWN)
-        if is_per_task(plan.service.spec.task_template):
-            room = SLOTS_WITH_VOLUMES  # the nodes of the first may be down, of others not
+        if is_per_task(template := plan.service.spec.task_template):
+            room = slots_at_once(template)  # the nodes of the first may be down, of others not
         plan.missing = max(0, missing - room)
         _fill(plan, state, slots, missing - plan.missing)
     elif filled > replicas:

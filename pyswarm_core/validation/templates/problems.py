@@ -15,6 +15,7 @@ from pyswarm_core.templates.specs import (
     LABELS,
     SLOT,
     Template,
+    expand_of_mount,
     expanded,
     has_templates,
     templates_of,
@@ -25,6 +26,10 @@ from pyswarm_core.validation.volumes import mount_problems
 from pyswarm_core.volumes.mounts import Mount
 
 TEMPLATES_MAX = 256
+TEMPLATES_LENGTH_MAX = 10_000
+"""Characters of all templates of a service: controllers read them while nothing else runs, which
+takes up to 3 us for each.
+"""
 _OF_SLOT = frozenset({".Service.ID", ".Service.Name", LABELS, SLOT})
 """What is known of a task before its node is, and is the same for the next task of its slot."""
 OF_NODE = frozenset(
@@ -43,6 +48,9 @@ def template_problems(spec: ServiceSpec) -> list[Problem]:
     container = spec.task_template.container_spec
     templates = list(templates_of(container))
     found = list(at_most("--env, --mount and --hostname", templates, TEMPLATES_MAX))
+    if (length := sum(len(one.text) for one in templates)) > TEMPLATES_LENGTH_MAX:
+        expected = f"expected at most {TEMPLATES_LENGTH_MAX} characters in all of its templates"
+        found.append(Problem("--env, --mount and --hostname", length, expected, "length"))
     if found:
         return found
     for one in templates:
@@ -103,7 +111,10 @@ def _of_volume(mount: Mount) -> Iterable[str]:
 
 def _expansion_problem(one: Template, spec: ServiceSpec) -> Iterable[Problem]:
     try:
-        expand(one.flag, one.text, _example(spec), shown=one.shown)
+        if one.flag == "--mount":
+            expand_of_mount(one.text, _example(spec))
+        else:
+            expand(one.flag, one.text, _example(spec), shown=one.shown)
     except InvalidArgument as error:
         yield Problem(one.flag, one.shown, error.reason, "template")
 

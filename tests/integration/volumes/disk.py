@@ -67,8 +67,8 @@ class Host:
 
     def make(self) -> Path:
         """An empty volume."""
-        self.store.begin(ID)
-        return self.store.finish(ID, "data")
+        filling = self.store.begin(ID)
+        return self.store.finish(ID, "data", filling)
 
     def left(self) -> list[str]:
         """What is in the volume's directory."""

@@ -27,8 +27,9 @@ from tests.unit.core.archives.trees import entry, tar, tree
 
 def filled(host: Host) -> Path:
     """A volume with files of every kind."""
-    host.store.begin(ID).rmdir()
-    top = make_tree(host.state / "volumes" / ID / "filling")
+    filling = host.store.begin(ID)
+    filling.rmdir()
+    top = make_tree(filling)
     top.chmod(0o1770)
     os.chown(top, 26, 27)
     os.chown(top / "file", 1234, 5678)
@@ -38,7 +39,7 @@ def filled(host: Host) -> Path:
     with (top / "sparse").open("wb") as file:
         file.seek(HOLE - 6)
         file.write(b"at end")
-    path = host.store.finish(ID, "data")
+    path = host.store.finish(ID, "data", filling)
     os.utime(path / "empty", ns=(5, 1_234_567_890_123_456_789))
     return path
 

@@ -62,8 +62,8 @@ class Host:
         )
 
     def make(self, volume_id: str) -> None:
-        self.store.begin(volume_id)
-        self.store.finish(volume_id, f"name-{volume_id}")
+        made = self.store.begin(volume_id)
+        self.store.finish(volume_id, f"name-{volume_id}", made)
 
     async def step(self, times: int = 1) -> None:
         for _ in range(times):

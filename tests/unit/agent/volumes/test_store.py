@@ -22,8 +22,9 @@ def store(tmp_path: Path) -> VolumeStore:
 
 
 def made(store: VolumeStore, text: str = "from the image") -> Path:
-    (store.begin(ID) / "file").write_text(text)
-    return store.finish(ID, "data")
+    filling = store.begin(ID)
+    (filling / "file").write_text(text)
+    return store.finish(ID, "data", filling)
 
 
 def test_a_copy_is_complete_once_it_is_finished(store: VolumeStore, tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_an_agent_that_dies_anywhere_makes_the_copy_again_whole(
         assert (path / "file").read_text() == "second"
     else:
         assert (path / "file").read_text() == "first"
-    assert not (path.parent / "filling").exists()
+    assert [one.name for one in path.parent.iterdir()] == ["_data"]
 
 
 def test_a_copy_that_somebody_deleted_is_not_replaced(store: VolumeStore) -> None:
@@ -199,3 +200,37 @@ def test_a_record_without_its_directory_is_received_again(store: VolumeStore) ->
     received(store, "back")
     assert store.complete(ID, "data") == path
     assert (path / "file").read_text() == "back"
+
+
+def test_an_attempt_that_nobody_waits_for_records_no_other(
+    store: VolumeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller was cancelled, or a disk took too long: the thread goes on, and another attempt
+    begins before it has ended.
+    """
+    first = store.begin(ID)
+    (first / "file").write_text("first")
+    others: list[Path] = []
+
+    def slow(_: Path) -> None:
+        if not others:
+            others.append(store.begin(ID))
+
+    monkeypatch.setattr(module, "_sync_file_system", slow)
+    with pytest.raises(FileNotFoundError):
+        store.finish(ID, "data", first)
+    assert store.complete(ID, "data") is None
+    (second,) = others
+    (second / "file").write_text("second")
+    assert (store.finish(ID, "data", second) / "file").read_text() == "second"
+
+
+def test_the_slower_one_of_two_attempts_replaces_no_copy(store: VolumeStore) -> None:
+    first = store.begin(ID)
+    (first / "file").write_text("first")
+    data = store.finish(ID, "data", first)
+    later = data.parent / "filling.0"
+    later.mkdir()
+    assert store.finish(ID, "data", later) == data
+    assert (data / "file").read_text() == "first"
+    assert [one.name for one in data.parent.iterdir()] == ["_data"]

@@ -3,13 +3,14 @@
 from msgspec.structs import replace
 
 from controller.api.stacking.apply import apply_stack
-from controller.api.stacking.finish import finish_stack, rollback_stack
+from controller.api.stacking.finish import finish_stack, remove_stack, rollback_stack
 from controller.brain.slices import finish
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import TaskId
 from pyswarm_core.kinds import CONFIG, SECRET, SERVICE, STACK
 from pyswarm_core.objects import Task, Version
 from pyswarm_core.stacks.changes import ApplyStack
+from pyswarm_core.stacks.limits import STACK_SLICE
 from pyswarm_core.stacks.stack import Stack
 from pyswarm_core.state import State
 from tests.fixtures import build
@@ -120,3 +121,13 @@ def test_a_leader_that_begins_moves_a_port_from_what_was_pruned() -> None:
     state.apply(Writes(objects=marked))  # its leader died then
     finished(state)
     assert list(state.service_of_name) == ["shop_new"]
+
+
+def test_a_removal_looks_at_a_bounded_number_of_services_at_once() -> None:
+    state = build.state()
+    reply = applied(state, stack("shop", *(service("shop", f"s{n}") for n in range(50))))
+    assert reply.stack is not None
+    writes, _ = finish(remove_stack(state, "shop", NOW, IDS, volumes=False))
+    state.apply(writes)
+    steps = list(finish_stack(state, reply.stack.id, (), NOW, IDS))
+    assert len(steps) >= 50 / STACK_SLICE

@@ -18,6 +18,7 @@ from pyswarm_core.limits import TEMPLATES_PROTOCOL
 from pyswarm_core.objects import Service
 from pyswarm_core.specs import ReplicatedMode, ServiceSpec, UpdateConfig, UpdateOrder
 from pyswarm_core.states import Availability, NodeState, is_terminal
+from pyswarm_core.volumes.mounts import VolumeOptions
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
 from tests.fixtures.build import node, nodes, with_mount
@@ -241,3 +242,17 @@ def test_one_decision_looks_at_a_bounded_number_of_slots() -> None:
     planned = Plan(service)
     reconcile(planned, found.state, (), found.now)
     assert (len(planned.vacancies), planned.missing) == (2_000, 500)
+
+
+def test_a_decision_looks_at_fewer_slots_the_more_templates_their_volumes_have() -> None:
+    service = mounting("db", OWN, replicas=2_500)
+    (mount,) = service.spec.task_template.container_spec.mounts
+    labels = {f"l{number}": "{{.Task.Slot}}" for number in range(9)}
+    changed = replace(mount, volume_options=VolumeOptions(labels=labels))
+    container = replace(service.spec.task_template.container_spec, mounts=(changed,))
+    template = replace(service.spec.task_template, container_spec=container)
+    service = replace(service, spec=replace(service.spec, task_template=template))
+    found = world(service, hosts=[node("n1", max_tasks=1)])
+    planned = Plan(service)
+    reconcile(planned, found.state, (), found.now)
+    assert (len(planned.vacancies), planned.missing) == (200, 2_300)

@@ -1,5 +1,6 @@
 """Records of changes: about which object, by whom, with which differences, and how large."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,10 +9,19 @@ from msgspec.structs import replace
 from controller.api.changes.nodes import remove_node
 from controller.api.changes.services import create_service, remove_service
 from controller.api.changes.tasks import restart_task
+from controller.api.stacking.apply import apply_stack
+from controller.brain.slices import finish
 from controller.identity import audit
 from controller.identity.caller import ANONYMOUS, CONTROLLER, ROOT, Caller, CallerKind, Role
+from controller.identity.differences import differences
 from pyswarm_core.decision import Writes
-from pyswarm_core.identity.audit import AuditClass, AuditRecord, decode_record, encode_record
+from pyswarm_core.identity.audit import (
+    AuditClass,
+    AuditRecord,
+    FieldChange,
+    decode_record,
+    encode_record,
+)
 from pyswarm_core.identity.author import Author
 from pyswarm_core.identity.limits import AUDIT_RECORD_BYTES, AUDIT_VALUE_BYTES
 from pyswarm_core.identity.users import User, UserId, UserSpec, UserToken
@@ -27,11 +37,14 @@ from pyswarm_core.specs import (
     ReplicatedMode,
     ServiceSpec,
 )
+from pyswarm_core.stacks.changes import ApplyStack
+from pyswarm_core.stacks.spec import StackSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState
 from pyswarm_core.volumes.volume import VolumePlacement, VolumeSpec
-from tests.fixtures import build
+from tests.fixtures import build, stacks
 from tests.fixtures.build import NOW
+from tests.fixtures.stacks import stack
 
 ALICE = Caller(CallerKind.USER, "u1", "alice", Role.OPERATOR, (), "192.0.2.7")
 WEB = build.service("web", replicas=2)
@@ -270,3 +283,28 @@ def test_tokens_are_named_by_their_ids_and_never_shown() -> None:
     more, other = replace(user, tokens=(first, second)), replace(user, tokens=())
     assert changes(record(state, Writes(objects=(more,)))) == [("Tokens", "", "b" * 12)]
     assert changes(record(state, Writes(objects=(other,)))) == [("Tokens", "a" * 12, "")]
+
+
+@pytest.mark.parametrize(("count", "most"), [(3, 3), (200, 0)])
+def test_a_record_of_a_stack_computes_what_fits(
+    monkeypatch: pytest.MonkeyPatch, count: int, most: int
+) -> None:
+    """Each service's differences take about a millisecond of the leader's loop."""
+    computed: list[str] = []
+
+    def counted(old: Any, new: Any, path: str = "") -> Iterator[FieldChange]:
+        computed.append(path)
+        return differences(old, new, path)
+
+    def spec(image: str) -> StackSpec:
+        return stack("s", *(stacks.service("s", f"w{n}", image) for n in range(count)))
+
+    state = build.state()
+    stacks.applied(state, spec("web:1"))
+    request = ApplyStack(spec=spec("web:2"))
+    writes, _ = finish(apply_stack(state, request, (), NOW, stacks.IDS))
+    monkeypatch.setattr(audit, "differences", counted)
+    found = record(state, writes)
+    assert len(computed) == most
+    assert bool(found.omitted) == (most == 0)
+    assert ("service s_w1", "", "updated") in changes(found)

@@ -1,6 +1,7 @@
 """Swarm's templates: what they may name, their text, their errors."""
 
 import pytest
+from msgspec.structs import replace
 
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec
@@ -116,6 +117,48 @@ def test_which_fields_are_named() -> None:
 def test_an_expansion_is_bounded(template: str) -> None:
     with pytest.raises(InvalidArgument, match=r"too long|too many steps"):
         expand("--env", template, CONTEXT)
+
+
+MANY = task_context(
+    service_id="s1",
+    service_name="db",
+    service_labels={"a": "x" * 9_000, **{f"k{number}": "" for number in range(240)}},
+    slot=1,
+)
+LONG = "{{$x := .Service.Labels.a}}"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        LONG + "{{len (print " + "$x " * 3_000 + ")}}",
+        LONG + "{{len (print " + "(len (print $x)) " * 500 + ")}}",
+        LONG + "{{range .Service.Labels}}{{print $x | len}}{{end}}",
+        LONG + "{{range .Service.Labels}}{{eq (printf `%q` $x) $x}}{{end}}",
+        "{{$x := .Service.Labels}}" + "{{if eq $x $x $x $x $x $x $x $x}}{{end}}" * 2,
+        "{{range .Service.Labels}}" + "{{range $.Service.Labels}}{{end}}" * 9 + "{{end}}",
+        "{{if and " + "1 " * 2_000 + "}}{{end}}",
+        "{{range .Service.Labels}}{{true | not | not | not | not | not | not | not}}{{end}}",
+    ],
+)
+def test_the_work_of_an_expansion_is_bounded(template: str) -> None:
+    """Values that are computed count, also those that are not shown, and what they are made of."""
+    with pytest.raises(InvalidArgument, match=r"reads too much|too many steps"):
+        expand("--env", template, MANY)
+
+
+def test_what_functions_look_up_does_not_count() -> None:
+    template = "{{index .Service.Labels `k1`}}{{len .Service.Labels}}" * 100
+    assert expand("--env", template, MANY) == "241" * 100
+
+
+def test_a_mount_may_take_fewer_steps() -> None:
+    mount = Mount(source="a", target="/" + "{{.Task.Slot}}" * 90)
+    spec = ContainerSpec(image="a", mounts=(mount,))
+    assert expanded(spec, CONTEXT).mounts[0].target == "/" + "3" * 90
+    longer = ContainerSpec(image="a", mounts=(replace(mount, target=mount.target * 2),))
+    with pytest.raises(InvalidArgument, match="too many steps"):
+        expanded(longer, CONTEXT)
 
 
 def test_a_payload_has_more_functions() -> None:

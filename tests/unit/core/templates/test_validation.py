@@ -54,6 +54,15 @@ def test_what_is_valid(container: dict[str, object]) -> None:
         ),
         ({"source": "{{.Task.Slot}}" + "x" * 250}, "expected at most 255 characters"),
         ({"env": ("A={{1}}",) * (TEMPLATES_MAX + 1)}, f"expected at most {TEMPLATES_MAX}"),
+        (
+            {"env": ("A={{1}}" + "x" * 4_996,) * 2 + ("B={{1}}",)},
+            "--env, --mount and --hostname: length 10007 is not valid: expected at most 10000"
+            " characters in all of its templates",
+        ),
+        (
+            {"source": "{{.Service.Name}}" * 101},
+            "it takes too many steps: expected fewer actions",
+        ),
     ],
 )
 def test_what_is_not_valid(container: dict[str, object], error: str) -> None:

@@ -11,11 +11,14 @@ from controller.brain.slices import finish
 from controller.identity.caller import ROOT, Caller, CallerKind
 from controller.registry.actions import action_of
 from controller.registry.storage import RegistryStorage
+from pyswarm_core.decision import Writes
 from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.errors import Conflict, PermissionDenied, PyswarmError
 from pyswarm_core.identity.users import STACK_LABEL, Role
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.objects import PreviousSpec, Service
+from pyswarm_core.stacks.stack import PreviousStack, Stack, StackContent, StackId
+from pyswarm_core.state import State
 from tests.fixtures import build
 
 DIGEST, OTHER = "sha256:" + "d" * 64, "sha256:" + "e" * 64
@@ -105,6 +108,36 @@ def test_a_repository_of_other_stacks_alone_is_closed(method: str, path: str) ->
     ask(CI, method, path, used, service("shop:4", stack="web"))
     ask(CI, method, path, service("other:1"))
     ask(ROOT, method, path, used)
+
+
+def of_version(image: str) -> State:
+    """A stack whose earlier version has a service with the image, which was removed since."""
+    spec = service(image).spec
+    former = PreviousStack(version=1, spec=StackContent(name="shop", services=(spec,)))
+    content = StackContent(name="shop")
+    state = build.state()
+    stack = Stack(id=StackId("s1"), spec=content, spec_version=2, previous_specs=(former,))
+    state.apply(Writes(objects=(stack,)))
+    return state
+
+
+def test_what_a_stack_may_return_to_stays() -> None:
+    action = action_of("DELETE", f"/v2/docker.io/library/shop/manifests/{DIGEST}")
+    assert action is not None
+    state = of_version(f"shop:1@{DIGEST}")
+    with pytest.raises(Conflict, match='cannot be removed: stack "shop" may roll back to it'):
+        finish(require_allowed(ROOT, action, state))
+    finish(require_allowed(ROOT, action, of_version(f"shop:1@{OTHER}")))
+
+
+@pytest.mark.parametrize(("method", "which"), [("PUT", "1"), ("DELETE", "1"), ("PUT", "new")])
+def test_a_version_of_another_stack_keeps_its_names(method: str, which: str) -> None:
+    action = action_of(method, f"/v2/docker.io/library/shop/manifests/{which}")
+    assert action is not None
+    state = of_version(f"shop:1@{DIGEST}")
+    with pytest.raises(PermissionDenied, match="service"):
+        finish(require_allowed(CI, action, state))
+    finish(require_allowed(replace(CI, stacks=("shop",)), action, state))
 
 
 def test_reading_is_open() -> None:
