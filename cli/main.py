@@ -126,12 +126,26 @@ COMMANDS = {
     ),
     "events": ("cli.verbs.events:events", "Get real time events from the fleet"),
     "audit": ("cli.verbs.audit:audit", "Show who changed what, from the audit log"),
-    "why": ("cli.verbs.why:why", "Explain the state of a task or service"),
+    "why": ("cli.verbs.why:why", "Explain the state of a task, service or container"),
     "info": ("cli.verbs.info:info", "Display fleet-wide information"),
     "alias": ("cli.verbs.alias:alias", "Print a shell function with which docker calls pyswarm"),
     "version": ("cli.verbs.version:version", "Show the version information of CLI and controller"),
     "completion": ("cli.verbs.completion:completion", "Generate the completion script of a shell"),
 }
+
+SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "Common Commands": tuple(
+            "run exec ps build pull push images login logout search version info why".split()
+        ),
+        "Management Commands": tuple(
+            "builder buildx compose container context image net network playground system task user"
+            " volume".split()
+        ),
+        "Swarm Commands": tuple("config node secret service stack swarm".split()),
+    }
+)
+"""The commands as Docker's help groups them; the others are listed below these by name."""
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, is_given: bool) -> None:
@@ -145,6 +159,12 @@ def _print_version(ctx: click.Context, _: click.Parameter, is_given: bool) -> No
 class RootGroup(LazyGroup):
     """A kind of objects without a folder of its own gets the commands of `cli/objects.py`."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As every group, with Docker's `help [COMMAND...]` for `[COMMAND...] --help`."""
+        if args[:1] == ["help"] and not ctx.resilient_parsing:
+            args = [*args[1:], "--help"]
+        return super().parse_args(ctx, args)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A command of COMMANDS, or the generated commands of a kind."""
         if cmd_name in self.list_commands(ctx):
@@ -152,6 +172,14 @@ class RootGroup(LazyGroup):
         from cli import objects
 
         return objects.group(cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """In the sections of Docker's help."""
+        listed = {name for names in SECTIONS.values() for name in names}
+        others = sorted(name for name in self.list_commands(ctx) if name not in listed)
+        for title, names in (*SECTIONS.items(), ("Commands", others)):
+            with formatter.section(title):
+                formatter.write_dl([(name, COMMANDS[name][1]) for name in names])
 
 
 @click.group(

@@ -5,7 +5,19 @@ import click
 from cli import flags
 from cli.lazy import Verb
 
-TYPES = ("container", "network", "node", "service", "task", "user", "stack", "image")
+TYPES = (
+    "container",
+    "network",
+    "volume",
+    "node",
+    "service",
+    "task",
+    "secret",
+    "config",
+    "user",
+    "stack",
+    "image",
+)
 """The kinds, in the order in which a name is looked up; of an image every node is asked."""
 
 

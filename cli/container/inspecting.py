@@ -12,15 +12,19 @@ from cli.image.finding import inspected
 from cli.inspection import Networks, is_template, network_document
 from cli.node.self_ import node_of
 from cli.task.inspect import checks_of
+from cli.volume.inspect import document_of
 from pyswarm_core.docker import documents, images, objects
 from pyswarm_core.docker.containers.document import Inspected, of_container
 from pyswarm_core.docker.containers.views import SIZE_UNKNOWN
 from pyswarm_core.errors import NotFound, PermissionDenied, no_such_container, shown
-from pyswarm_core.kinds import STACK, USER
+from pyswarm_core.kinds import CONFIG, SECRET, STACK, USER
+from pyswarm_core.payloads.documents import of_payload
 
 Document = dict[str, Any]
 _LISTINGS = {"task": "pyswarm ps --all"}
 """The command that lists the objects of a kind, where it is not `pyswarm KIND ls`."""
+_WHOLE = ("container", "network", "volume", "image")
+"""The kinds whose documents are Docker's, with their empty fields."""
 
 
 def show(names: Sequence[str], form: str, kinds: Sequence[str], *, with_size: bool) -> None:
@@ -49,14 +53,17 @@ class _Reader:
         self._with_size = with_size
         self._networks = Networks(client)
         self._of: Mapping[str, Callable[[str], Document]] = {
+            "config": lambda ref: of_payload(client.object(CONFIG, ref)),
             "container": self._container,
             "image": self._image,
             "network": lambda ref: network_document(client, ref, whole=whole),
             "node": lambda ref: objects.of_node(node_of(client, ref)),
+            "secret": lambda ref: of_payload(client.object(SECRET, ref)),
             "service": self._service,
             "stack": lambda ref: documents.document(client.object(STACK, ref)),
             "task": self._task,
             "user": lambda ref: documents.document(client.object(USER, ref)),
+            "volume": lambda ref: document_of(client, ref),
         }
 
     def read(self, name: str, kinds: Sequence[str]) -> Document:
@@ -72,7 +79,7 @@ class _Reader:
                 if len(kinds) == 1:
                     raise
                 continue  # such as users, for callers who may not read them
-            is_done = self._whole or kind in ("container", "network", "image")
+            is_done = self._whole or kind in _WHOLE
             return document if is_done else documents.without_unset(document)
         if len(kinds) == 1:
             listing = _LISTINGS.get(kinds[0], f"pyswarm {kinds[0]} ls")

@@ -9,7 +9,7 @@ from cli.render.listing import one_line
 
 @click.command(
     cls=Verb,
-    help="Explain the state of a task or service, with causes and remedies\n\n"
+    help="Explain the state of a task, service or container, with causes and remedies\n\n"
     "Example: pyswarm why web.3",
 )
 @click.argument("ref", metavar="TASK|SERVICE")

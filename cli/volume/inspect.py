@@ -1,10 +1,12 @@
 """`pyswarm volume inspect`."""
 
+from functools import partial
 from typing import Any
 
 import click
 
 from cli import flags, inspection, session
+from cli.client import Client
 from cli.lazy import Verb
 from cli.volume import calls
 from cli.volume.hosts import names_of, users_of
@@ -23,13 +25,15 @@ from pyswarm_core.volumes.volume import VolumeWorkKind
 def inspect(*, form: str, volumes: tuple[str, ...]) -> None:
     client = session.connect()
 
-    def read(ref: str) -> dict[str, Any]:
-        volume = client.object(VOLUME, ref)
-        found = of_volume(volume, names_of(client, (volume,)))
-        found["UsageData"]["RefCount"] = len(users_of(client)(volume))
-        if volume.work is not None and volume.work.kind is VolumeWorkKind.MOVE:
-            (move,) = calls.moves(client, (volume.id,))
-            found["Status"] |= of_progress(move)
-        return found
+    inspection.inspect_all(volumes, form, partial(document_of, client), whole=True)
 
-    inspection.inspect_all(volumes, form, read, whole=True)
+
+def document_of(client: Client, ref: str) -> dict[str, Any]:
+    """The document of a volume. Raises NotFound."""
+    volume = client.object(VOLUME, ref)
+    found = of_volume(volume, names_of(client, (volume,)))
+    found["UsageData"]["RefCount"] = len(users_of(client)(volume))
+    if volume.work is not None and volume.work.kind is VolumeWorkKind.MOVE:
+        (move,) = calls.moves(client, (volume.id,))
+        found["Status"] |= of_progress(move)
+    return found

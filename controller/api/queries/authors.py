@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from controller.api.queries.wording import named
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker.units import ago
 from pyswarm_core.objects import Node, Service
@@ -12,7 +13,7 @@ _DONE = {Availability.DRAIN: "drained", Availability.PAUSE: "paused"}
 
 def changed_by(service: Service, now: Instant) -> list[str]:
     """Who created, updated or removed the service last, and when; nothing if nobody is named."""
-    author, name = service.updated_by, service.spec.name
+    author = service.updated_by
     if author is None:
         return []
     done = f"was updated to version {service.spec_version}"
@@ -20,7 +21,7 @@ def changed_by(service: Service, now: Instant) -> list[str]:
         done = "was removed"
     elif service.version.index <= 1:
         done = "was created"
-    return [f"service {name} {done} by {author.text} {ago(service.updated_at, now)}"]
+    return [f"{named(service)} {done} by {author.text} {ago(service.updated_at, now)}"]
 
 
 def unavailable_by(nodes: Iterable[Node], now: Instant) -> Iterator[str]:

@@ -16,6 +16,7 @@ from controller.api.queries.views import desired_tasks, unlisted_tasks
 from controller.api.queries.why_task import silent, why_ended, why_on_node
 from controller.api.queries.why_update import why_updated
 from controller.api.queries.why_volumes import of_pending
+from controller.api.queries.wording import named, start_of
 from controller.brain.demands import current_demand
 from controller.brain.dependencies.explain import why_held, why_not_yet
 from controller.brain.mounts import is_per_task
@@ -117,13 +118,13 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
     name = service.spec.name
     if service.removing:
         left = sum(len(held) for held in tasks.slots.values())
-        head = f"service {name} is being removed; {left} of its tasks have not ended yet"
+        head = f"{named(service)} is being removed; {left} of its tasks have not ended yet"
         return [head, *changed_by(service, case.now), *why_not_yet(state, service)]
     desired = orchestrator_of(service).desired_text(service)
-    lines = [f"service {name} has {counted(tasks.running, 'running task')}, {desired}"]
+    lines = [f"{named(service)} has {counted(tasks.running, 'running task')}, {desired}"]
     lines += changed_by(service, case.now)
     if service.spec.stopped:
-        lines.append(f"it is stopped: start it with `pyswarm service start {name}`")
+        lines.append(f"it is stopped: start it with `{start_of(service)}`")
         lines += why_not_yet(state, service)
     if has_lost_layer(state, service):
         lines.append("its node was removed, and its writable layer with it: it runs from its image")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from controller.api.queries.authors import unavailable_by
 from controller.api.queries.why_volumes import of_lost_node
-from controller.api.queries.wording import host_of, span
+from controller.api.queries.wording import host_of, span, start_of
 from controller.brain.orchestrator.enforce import misfit
 from controller.brain.orchestrator.restart import (
     consecutive_after,
@@ -247,7 +247,7 @@ def remedies(service: Service, task: Task) -> list[str]:
     elif _NO_PROGRAM.search(detail.error):
         found.append(_another_program(service))
     elif task.state is TaskState.FAILED and detail.exit_code:
-        found.append(_see_output(task))
+        found.append(_see_output(service, task))
         if detail.exit_code == _NOT_FOUND:
             found.append(_another_program(service))
     return found
@@ -284,7 +284,7 @@ def _against_failed_checks(service: Service, task: Task) -> Iterator[str]:
         # How long is not said: the image may have a start period.
         change = _change(service, "--health-start-period DURATION")
         yield f"if it needs longer to start: {change}"
-    yield _see_output(task)
+    yield _see_output(service, task)
 
 
 def _exceeded(error: str) -> int:
@@ -301,8 +301,17 @@ def _another_program(service: Service) -> str:
     return f"run a program that the image has: {change}"
 
 
-def _see_output(task: Task) -> str:
-    return f"see what it wrote: pyswarm service logs {task.id[:12]}"
+def _see_output(service: Service, task: Task) -> str:
+    is_container = service.spec.mode.is_container
+    read = f"logs {service.spec.name}" if is_container else f"service logs {task.id[:12]}"
+    return f"see what it wrote: pyswarm {read}"
+
+
+def _again(service: Service) -> str:
+    """The command that replaces a task that ended."""
+    if service.spec.mode.is_container:
+        return start_of(service)
+    return f"pyswarm service update --force {service.spec.name}"
 
 
 def _change(service: Service, flags: str) -> str:
@@ -315,7 +324,7 @@ def _restarts(
     policy = service.spec.task_template.restart_policy
     refused = "" if has_follower else refusal(policy, task, era)
     if refused:
-        again = f"pyswarm service update --force {service.spec.name}"
+        again = _again(service)
         return [f"it is not replaced: {refused}", f"remedy: start it again: {again}"]
     consecutive = consecutive_after(task)
     lines = [f"restart policy: {_policy(policy, consecutive)}{_used(policy, task, era)}"]

@@ -2,7 +2,7 @@
 
 from pyswarm_core.clock import MINUTE, SECOND
 from pyswarm_core.docker.units import format_duration
-from pyswarm_core.objects import Task
+from pyswarm_core.objects import Service, Task
 from pyswarm_core.state import State
 
 
@@ -12,6 +12,18 @@ def span(duration: int) -> str:
     if duration < MINUTE:
         return f"{duration / SECOND:.1f} s"
     return format_duration(duration // SECOND * SECOND)
+
+
+def named(service: Service) -> str:
+    """What users call it: `container db`, `service web`."""
+    kind = "container" if service.spec.mode.is_container else "service"
+    return f"{kind} {service.spec.name}"
+
+
+def start_of(service: Service) -> str:
+    """The command that starts it again after it was stopped."""
+    verb = "start" if service.spec.mode.is_container else "service start"
+    return f"pyswarm {verb} {service.spec.name}"
 
 
 def host_of(state: State, task: Task) -> str:

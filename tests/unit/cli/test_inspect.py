@@ -6,15 +6,19 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from cli.container.inspect import TYPES
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import images_pb2
 from pyswarm_core.errors import NotFound
+from pyswarm_core.kinds import KINDS, encode, kind_of
 from pyswarm_core.states import TaskState
 from tests.unit.cli.conftest import Pyswarm
 from tests.unit.cli.golden import assert_golden
 from tests.unit.cli.objects import SERVICE_ID, node_view, service_reply
 from tests.unit.cli.scripted import Script
 from tests.unit.cli.test_containers import VIEW, answer_for, container, listed, reply
+from tests.unit.cli.test_payload_verbs import made
+from tests.unit.cli.test_volumes import DATA
 
 
 @pytest.fixture
@@ -104,14 +108,40 @@ def test_inspect_finds_any_kind_and_names_what_does_not_exist(
     assert [one["ID"] for one in json.loads(ran.out)] == [SERVICE_ID]
     assert (ran.code, ran.err) == (
         1,
-        "Error: No such object: nothing: expected a container, network, node, service, task, user,"
-        " stack or image\n",
+        "Error: No such object: nothing: expected a container, network, volume, node, service, task,"
+        " secret, config, user, stack or image\n",
     )
     assert pyswarm("inspect", "--type", "network", "web").err == (
         "Error: No such network: web: `pyswarm network ls` lists all networks\n"
     )
     fleet.on("GetNode", pb.NodeReply(node=node_view()))
     assert pyswarm("inspect", "-f", "{{.Description.Hostname}}", "host1").out == "host1\n"
+
+
+def test_inspect_knows_every_kind_of_objects() -> None:
+    assert set(TYPES) == {*KINDS, "container", "task", "image"}
+
+
+@pytest.mark.parametrize("item", [DATA, made("secret", "db"), made("config", "db", data=b"x")])
+def test_inspect_shows_volumes_secrets_and_configs_as_their_own_verb_does(
+    item: Any, fleet: Script, pyswarm: Pyswarm
+) -> None:
+    fleet.on("ListNodes", [pb.ListNodesReply(nodes=[node_view()])])
+    fleet.on("ListObjects", [pb.ListObjectsReply()])
+    for rpc in ("GetContainer", "GetNetwork", "GetNode", "GetService", "ListTasks"):
+        fleet.on(rpc, NotFound("no such thing"))
+    kind = kind_of(item).name
+
+    def found(request: Any) -> pb.EncodedObject | NotFound:
+        is_it = request.kind == kind
+        return pb.EncodedObject(value=encode(item)) if is_it else NotFound("no such thing")
+
+    fleet.on("GetObject", found)
+    shown = pyswarm("inspect", item.spec.name)
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.out == pyswarm(kind, "inspect", item.spec.name).out
+    form = ("-f", "{{.CreatedAt}}", item.spec.name)
+    assert pyswarm("inspect", "--type", kind, *form).out == pyswarm(kind, "inspect", *form).out
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The pure pieces behind the verbs: progress, edits, destinations, units."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -240,9 +241,30 @@ def test_the_example_of_a_verb_can_be_pasted(path: tuple[str, ...], pyswarm: Pys
         assert any(words[: len(one) + 1] == ["pyswarm", *one] for one in (path, *_alone(path)))
 
 
-def test_help_lists_every_noun(pyswarm: Pyswarm) -> None:
-    shown = pyswarm("--help").out
-    assert all(f"  {name} " in shown for name in COMMANDS)
+def test_help_lists_every_command_once_in_dockers_sections(pyswarm: Pyswarm) -> None:
+    titles = ("Common Commands", "Management Commands", "Swarm Commands", "Commands")
+    *_, common, management, swarm, others = pyswarm("--help").out.split("\n\n")
+    sections = [
+        re.findall(r"^  (\S+) ", text, re.M) for text in (common, management, swarm, others)
+    ]
+    shown = [text.partition(":\n")[0] for text in (common, management, swarm, others)]
+    assert shown == [*titles]
+    assert sections[0][:2] == ["run", "exec"]
+    assert all(names == sorted(names) for names in sections[1:])
+    assert sorted(name for names in sections for name in names) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("words", [(), ("service",), ("service", "create"), ("ps",)])
+def test_help_is_a_second_form_of_its_flag(words: tuple[str, ...], pyswarm: Pyswarm) -> None:
+    ran = pyswarm("help", *words)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == pyswarm(*words, "--help").out
+
+
+def test_help_of_an_unknown_command_is_an_error(pyswarm: Pyswarm) -> None:
+    ran = pyswarm("help", "nosuch")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith('Error: "nosuch" is not a command of pyswarm')
 
 
 @pytest.mark.parametrize("noun", ["", *NOUNS])

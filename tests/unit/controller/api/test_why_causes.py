@@ -9,6 +9,7 @@ from controller.api.queries.progress import service_progress
 from controller.api.queries.why import why
 from controller.api.queries.why_update import waits_for, with_message
 from pyswarm_core.clock import MINUTE, SECOND, Instant
+from pyswarm_core.identity.author import Author
 from pyswarm_core.objects import (
     HealthState,
     PreviousSpec,
@@ -19,11 +20,14 @@ from pyswarm_core.objects import (
     Version,
 )
 from pyswarm_core.specs import (
+    ContainerMode,
     EndpointSpec,
     HealthConfig,
     Limits,
     PortConfig,
     Resources,
+    RestartCondition,
+    RestartPolicy,
     TaskSpec,
     UpdateConfig,
 )
@@ -248,6 +252,24 @@ def test_a_stopped_service_says_how_to_start_it() -> None:
     state = world(web, task("web.1", node="n1", state=SHUTDOWN, desired=SHUTDOWN))
     lines = why(state, "web", LATER)
     assert lines[1:] == ["it is stopped: start it with `pyswarm service start web`"]
+
+
+def test_a_container_is_named_as_such_and_started_again_by_its_own_verbs() -> None:
+    db = replace(service("db"), updated_by=Author(name="root"), updated_at=NOW)
+    policy = RestartPolicy(condition=RestartCondition.NONE)
+    template = replace(db.spec.task_template, restart_policy=policy)
+    spec = replace(db.spec, mode=ContainerMode(), task_template=template)
+    db = replace(db, spec=spec)
+    lines = why(world(db, ended("db.1", exit_code=3)), "db", LATER)
+    assert lines[:2] == [
+        "container db has 0 running tasks, 1 desired",
+        "container db was created by root About a minute ago",
+    ]
+    assert "remedy: see what it wrote: pyswarm logs db" in lines
+    assert "remedy: start it again: pyswarm start db" in lines
+    assert not any("pyswarm service" in line for line in lines)
+    stopped = replace(db, spec=replace(spec, stopped=True))
+    assert "it is stopped: start it with `pyswarm start db`" in why(world(stopped), "db", LATER)
 
 
 def test_refused_limits_say_that_the_task_is_replaced() -> None:
