@@ -178,6 +178,7 @@ STACK = Kind(
     struct=Stack,
     message=objects_pb2.Stack,
     labels=lambda stack: {STACK_LABEL: stack.spec.name},
+    sensitive=("logins",),
 )
 USER = Kind(
     name="user",

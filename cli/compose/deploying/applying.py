@@ -1,6 +1,6 @@
 """What `up`, `create`, `scale` and `run` make of the files: builds, images, the stack. SHELL."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -47,6 +47,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     resets_scale: bool = False
     started: tuple[str, ...] = ()
     """Services that have failed or completed, and are started again."""
+    scales: Mapping[str, int] = {}
+    """`--scale`: the replicas of services."""
 
 
 class Stack(NamedTuple):
@@ -80,7 +82,7 @@ def apply(client: "Client", files: Files, asked: Asked) -> "Applied":
     known = {member.service.spec.name for member in opened.members}
     chosen = [full[name] for name in names if not asked.no_recreate or full[name] not in known]
     if not chosen:
-        return Applied(reply=_nothing())
+        return _with_kept(opened, asked, names, Applied(reply=_nothing()))
     is_whole = len(chosen) == len(full)
     options = ApplyOptions(
         prune=asked.remove_orphans and is_whole,
@@ -101,7 +103,20 @@ def apply(client: "Client", files: Files, asked: Asked) -> "Applied":
     if not asked.dry_run:
         _until_gone(client, applied.reply.changes)
     own = tuple(one for one in applied.services if one.name in chosen)
-    return replace(applied, services=own)
+    return _with_kept(opened, asked, names, replace(applied, services=own))
+
+
+def _with_kept(
+    opened: "Project", asked: Asked, names: Sequence[str], applied: "Applied"
+) -> "Applied":
+    """With the services that `--no-recreate` leaves as they are, and that are started."""
+    from cli.compose.deploying import kept
+
+    if not asked.no_recreate or asked.stopped:
+        return applied
+    members = [one for one in opened.members if one.name in names]
+    begun = kept.begun(opened.client, members, asked)
+    return replace(applied, services=(*applied.services, *begun))
 
 
 def wait(client: "Client", applied: "Applied", timeout_s: float = 0.0) -> None:

@@ -127,7 +127,9 @@ def remove_stack(
     if stack.removing and known.issuperset((one.kind, one.id) for one in leaving):
         return Writes(), StackReply(stack=stack, changes=tuple(work.changes))
     version = Version(index=stack.version.index + 1)
-    marked = replace(stack, removing=True, leaving=leaving, version=version, updated_at=now)
+    marked = replace(
+        _without_pending(stack), removing=True, leaving=leaving, version=version, updated_at=now
+    )
     return Writes(objects=(marked,)), StackReply(stack=marked, changes=tuple(work.changes))
 
 
@@ -192,7 +194,11 @@ def settled(state: State, stack_id: StackId, version: Version) -> tuple[Writes, 
     stack = state.of(STACK).get(stack_id)
     if stack is None or not stack.applying or stack.version != version:
         return Writes(), None
-    return Writes(objects=(replace(stack, applying=False),)), None
+    return Writes(objects=(replace(_without_pending(stack), applying=False),)), None
+
+
+def _without_pending(stack: Stack) -> Stack:
+    return replace(stack, pending=(), logins=())
 
 
 def _removed(state: State, stack: Stack, now: Instant) -> Slices[Writes]:

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
 
+from msgspec.structs import replace
+
 from controller.api.stacking.overlay import Overlay
 from controller.brain.payloads import kind_of_reference
 from controller.brain.slices import Slices, batches
@@ -26,10 +28,11 @@ from pyswarm_core.kinds import (
 )
 from pyswarm_core.limits import SLICE_OBJECTS
 from pyswarm_core.objects import Object
+from pyswarm_core.specs import RegistryLogin
 from pyswarm_core.stacks.changes import Action, StackChange
 from pyswarm_core.stacks.labels import CONTAINER_NAME
 from pyswarm_core.stacks.limits import DIFFERENCES_MAX
-from pyswarm_core.stacks.stack import Stack, StackMember
+from pyswarm_core.stacks.stack import PendingService, Stack, StackMember
 from pyswarm_core.state import State
 
 OF_STACKS: tuple[Kind[Any, Any], ...] = (NETWORK, VOLUME, SECRET, CONFIG, SERVICE)
@@ -57,6 +60,11 @@ class Work:
         """The services that have, or had, each `container_name`."""
         self.users: dict[tuple[str, str], list[ServiceId]] = {}
         """The services that have a secret or config, by its kind and name."""
+        stack = self.stack
+        is_unfinished = stack is not None and stack.applying
+        self.pending = {one.name: one for one in stack.pending} if stack and is_unfinished else {}
+        """What services get beside their specs, also by a change that is not all stored."""
+        self.logins = {one.registry: one for one in stack.logins} if stack and is_unfinished else {}
         self._objects: dict[ObjectName, Object] = {}
         self._removed: dict[ObjectName, None] = {}
 
@@ -76,6 +84,27 @@ class Work:
                     key = kind_of_reference(one).name, one.source
                     self.users.setdefault(key, []).append(service.id)
             yield
+
+    def pend(
+        self,
+        name: str,
+        *,
+        force_update: int = 0,
+        by_hand: int | None = None,
+        login: RegistryLogin | None = None,
+    ) -> None:
+        """Record what the service gets beside its spec, for a leader that completes the change.
+        `by_hand`: the number of replicas that ends.
+        """
+        known = self.pending.get(name, PendingService(name=name))
+        pending = replace(known, force_update=max(known.force_update, force_update))
+        if by_hand is not None:
+            pending = replace(pending, resets_scale=True, by_hand=by_hand)
+        if login is not None:
+            pending = replace(pending, registry=login.registry)
+            self.logins[login.registry] = login
+        if pending != known:
+            self.pending[name] = pending
 
     def write(self, writes: Writes) -> None:
         """Apply the writes of a step."""

@@ -11,6 +11,7 @@ from pyswarm_core.api.v1 import stacks_pb2
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.docker.containers.views import ContainerState
 from pyswarm_core.kinds import encode
+from pyswarm_core.objects import Service
 from pyswarm_core.specs import (
     ContainerSpec,
     RestartCondition,
@@ -263,3 +264,61 @@ def test_up_starts_what_has_ended(
     shop.on("ListContainers", containers)
     assert pyswarm("compose", "up", *flags).code == 0
     assert list(applied(shop).recreate) == recreated
+
+
+def on_the_fleet(shop: Script) -> tuple[Service, Service, Service]:
+    """Services that end by themselves, of which the last one is stopped."""
+    once = RestartPolicy(condition=RestartCondition.NONE)
+    template = replace(objects.service().spec.task_template, restart_policy=once)
+    app, db, other = (made.service(one, task_template=template) for one in ("app", "db", "other"))
+    other = replace(other, spec=replace(other.spec, stopped=True))
+    known = {one.id: one for one in (app, db, other)}
+    shop.on("ListServices", objects.services_reply(*known.values()))
+    for rpc in ("GetService", "UpdateService"):
+        shop.on(rpc, lambda request: objects.service_reply(known[request.ref]))
+    return app, db, other
+
+
+def updates(shop: Script) -> list[tuple[str, bool, int]]:
+    """The services that were changed: whether they are stopped, and their replicas."""
+    return [
+        (one.ref, one.spec.stopped, one.spec.mode.replicated.replicas)
+        for one in shop.requests("UpdateService")
+    ]
+
+
+def test_no_recreate_starts_what_does_not_run_as_it_is(shop: Script, pyswarm: Pyswarm) -> None:
+    on_the_fleet(shop)
+    containers = cp.ListContainersReply()
+    for view in (
+        made.view("db", "1", ContainerState.EXITED, exit_code=1),
+        made.view("app", "1"),
+    ):
+        to_proto(view, containers.containers.add())
+    shop.on("ListContainers", containers)
+    ran = pyswarm("compose", "up", "-d", "--no-recreate")
+    assert ran.code == 0, ran.err
+    assert shop.requests("ApplyStack") == []
+    again = [("id-of-db", True, 1), ("id-of-db", False, 1), ("id-of-other", False, 1)]
+    assert updates(shop) == again
+    assert {one.ref for one in shop.requests("WatchService")} == {"id-of-db", "id-of-other"}
+    shop.asked.clear()
+    assert pyswarm("compose", "up", "-d", "--no-recreate", "--no-deps", "app").code == 0
+    assert updates(shop) == []
+
+
+def test_no_recreate_scales_what_exists(shop: Script, pyswarm: Pyswarm) -> None:
+    on_the_fleet(shop)
+    flags = ("--no-recreate", "--scale", "app=3")
+    assert pyswarm("compose", "up", "-d", *flags, "app").code == 0
+    assert updates(shop) == [("id-of-app", False, 3)]
+
+
+@pytest.mark.parametrize("verb", [("up", "--no-start"), ("create",), ("up", "-d", "--dry-run")])
+def test_no_recreate_starts_nothing_that_is_only_created(
+    shop: Script, pyswarm: Pyswarm, verb: tuple[str, ...]
+) -> None:
+    on_the_fleet(shop)
+    ran = pyswarm("compose", *verb, "--no-recreate")
+    assert (ran.code, updates(shop)) == (0, [])
+    assert ran.out == ("~ service shop_other would be started\n" if "-d" in verb else "")

@@ -15,7 +15,7 @@ from pyswarm_core.stacks.stack import Stack
 from pyswarm_core.state import State
 from tests.fixtures import build
 from tests.fixtures.build import NOW
-from tests.fixtures.stacks import IDS, applied, payload, service, stack
+from tests.fixtures.stacks import IDS, actions, applied, payload, service, stack
 
 WITH_PAGE = stack(
     "shop",
@@ -131,3 +131,46 @@ def test_a_removal_looks_at_a_bounded_number_of_services_at_once() -> None:
     state.apply(writes)
     steps = list(finish_stack(state, reply.stack.id, (), NOW, IDS))
     assert len(steps) >= 50 / STACK_SLICE
+
+
+def test_what_is_pruned_goes_also_after_an_apply_without_prune() -> None:
+    state = build.state(nodes=[build.node("n1")])
+    applied(state, WITH_PAGE)
+    state.apply(Writes(tasks=[old_task(state)]))
+    applied(state, WITHOUT, prune=True)
+    finished(state)
+    finished(state)
+    applied(state, stack("shop", service("shop", "web", "web:2")), services=("shop_web",))
+    reply = applied(state, stack("shop", service("shop", "web", "web:3")))
+    assert actions(reply)["shop_page"] == "removed"
+    finished(state)
+    assert [one.name for one in finished(state).leaving] == ["shop_page"]
+    (web,) = state.services.values()
+    bare = replace(web, update_status=None, previous_specs=())
+    state.apply(Writes(objects=(bare,), removed_tasks=[TaskId("old")]))
+    assert not finished(state).leaving
+    assert not state.of(CONFIG)
+
+
+def test_what_is_pruned_and_in_the_file_again_stays() -> None:
+    state = build.state(nodes=[build.node("n1")])
+    applied(state, WITH_PAGE)
+    state.apply(Writes(tasks=[old_task(state)]))
+    applied(state, WITHOUT, prune=True)
+    finished(state)
+    applied(state, WITH_PAGE)
+    assert not the_stack(state).leaving
+    finished(state)
+    assert state.of(CONFIG)
+
+
+def test_an_apply_without_changes_is_none_while_something_leaves() -> None:
+    state = build.state(nodes=[build.node("n1")])
+    applied(state, WITH_PAGE)
+    state.apply(Writes(tasks=[old_task(state)]))
+    applied(state, WITHOUT, prune=True)
+    finished(state)
+    before = finished(state)
+    assert before.leaving
+    applied(state, WITHOUT)
+    assert the_stack(state) == before
