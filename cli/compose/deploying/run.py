@@ -78,9 +78,12 @@ def run(*, service: str, **given: Any) -> int:
     from cli.container import foreground, running
 
     files = mapping.read((service,))
+    from cli.compose import externals
     from cli.compose.deploying import applying, single
 
     opened = project.of(session.connect(), files.name, files.loaded)
+    needed = (service,) if given["no_deps"] else files.with_needed((service,))
+    externals.require(opened.client, files.mapped, needed)
     asked = applying.Asked(
         build=given["build"],
         pull=given["pull"],

@@ -12,6 +12,7 @@ from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.docker.containers.views import ContainerState
 from pyswarm_core.kinds import encode
 from pyswarm_core.objects import Service
+from pyswarm_core.payloads.payload import Config, PayloadId, PayloadSpec
 from pyswarm_core.specs import (
     ContainerSpec,
     RestartCondition,
@@ -215,6 +216,61 @@ volumes: {data: {external: true}, old: {external: true, name: legacy}, unseen: {
     assert [f"there is no volume {name}" in ran.err for name in missing] == [True] * len(missing)
     assert (ran.code, bool(shop.requests("ApplyStack"))) == ((2, False) if missing else (0, True))
     assert "unseen" not in ran.err
+
+
+EXTERNAL = """\
+name: shop
+services:
+  app:
+    image: app:1
+    networks: [net]
+    secrets: [key]
+    configs: [conf, seen]
+  other: {image: "other:1", networks: [unseen]}
+networks:
+  net: {external: true}
+  unseen: {external: true}
+secrets:
+  key: {external: true, name: token}
+configs:
+  conf: {external: true}
+  seen: {external: true}
+"""
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("compose", "-f", "FILE", "up", "-d", "app"),
+        ("compose", "-f", "FILE", "run", "-d", "app"),
+        ("compose", "-f", "FILE", "create", "app"),
+        ("stack", "deploy", "-c", "FILE", "shop"),
+        ("stack", "deploy", "-c", "FILE", "--plan", "shop"),
+    ],
+)
+def test_what_is_external_and_missing_is_named_with_its_place(
+    shop: Script, pyswarm: Pyswarm, tmp_path: Path, verb: tuple[str, ...]
+) -> None:
+    file = tmp_path / "external.yaml"
+    file.write_text(EXTERNAL)
+    seen = Config(id=PayloadId("c1"), spec=PayloadSpec(name="seen"))
+    answers = {"config": [pb.EncodedObject(value=encode(seen))]}
+    shop.on("ListObjects", lambda asked: pb.ListObjectsReply(objects=answers.get(asked.kind, [])))
+    shop.on("GetNetwork", pb.NetworkReply())
+    ran = pyswarm(*(str(file) if word == "FILE" else word for word in verb))
+    assert ran.code == 2
+    told = [
+        ("10:8", "networks.net", "there is no network net"),
+        ("13:8", "secrets.key", "there is no secret token"),
+        ("15:9", "configs.conf", "there is no config conf"),
+    ]
+    if verb[0] == "stack":
+        told.append(("11:11", "networks.unseen", "there is no network unseen"))
+    for place, path, text in told:
+        assert f"external.yaml:{place}: {path}: {text}, and no apply makes" in ran.err
+    assert ran.err.count("there is no") == len(told)
+    changing = [rpc for rpc, _ in shop.asked if not rpc.startswith(("List", "Get"))]
+    assert changing == []
 
 
 @pytest.mark.parametrize(
