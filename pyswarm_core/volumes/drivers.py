@@ -141,6 +141,12 @@ class Backing(NamedTuple):
         """Whether nothing is mounted."""
         return self.mounted is None and not self.size
 
+    @property
+    def maps_ids(self) -> bool:
+        """Whether the kernel can map the owners of its files for a user namespace."""
+        system = self.mounted
+        return system is None or system.type not in _SERVED or bool(system.flags & BIND)
+
 
 DIRECTORY = Backing()
 
