@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from traceback import walk_tb
 from types import FrameType, MappingProxyType
 from typing import NoReturn
 
@@ -236,6 +235,8 @@ def _message(error: Exception) -> str:
     """The error's text; that of an OSError says whether it is about output."""
     if not isinstance(error, OSError):
         return str(error)
+    from traceback import walk_tb
+
     in_echo = any(frame.f_code is click.echo.__code__ for frame, _ in walk_tb(error.__traceback__))
     return _unwritable(error) if in_echo else reason_of(error)
 

@@ -17,6 +17,7 @@ import hypothesis
 import pytest
 
 import pyswarm_core
+from cli.registry import loop
 from tests.fixtures import leaks, left_out, netns
 from tests.fixtures.leaks import no_leaks
 
@@ -140,6 +141,12 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, 
 def _folders_in_memory(tmp_path_factory: pytest.TempPathFactory) -> None:
     """An etcd waits for the disk with each write, and other workers keep that busy."""
     netns.keep_in_memory(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loop_of_the_registry() -> None:
+    """It is made at the first use in a process, and stays."""
+    loop.run(asyncio.sleep(0))
 
 
 @pytest.fixture(scope="module", autouse=True)

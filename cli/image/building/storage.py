@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from pyswarm_core.aio.trees import remove_tree
+from pyswarm_core.docker.building.recipe import COLLECTOR
 from pyswarm_core.errors import PyswarmError, Unavailable
 
 HOST_POLICY = Path("/etc/containers/policy.json")
@@ -61,7 +62,7 @@ class Storage:
         temporary.mkdir(exist_ok=True)
         ours = {"CONTAINERS_STORAGE_CONF": str(self._conf), "TMPDIR": str(temporary)}
         ours |= more or {}
-        return {**os.environ, **ours}
+        return {**COLLECTOR, **os.environ, **ours}
 
     def run(self, *words: str) -> str:
         """What a command of buildah prints. Raises PyswarmError."""

@@ -275,6 +275,21 @@ async def test_a_command_that_is_cut_off_leaves_nothing_open(rig: Rig) -> None:
     await rig.push(client, "web:1")
 
 
+async def test_a_command_may_open_the_registry_again_and_again(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """gRPC completes some of a call when the call has ended, and its event loop must be there."""
+    client = await rig.client("ops", Role.OPERATOR)
+
+    def asked(endpoint: Endpoint) -> int:
+        return endpoint.ask("GET", "/v2/").status
+
+    for _ in range(10):
+        several = (rig.with_registry(client, asked) for _ in range(3))
+        assert await asyncio.gather(*several) == [200, 200, 200]
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
 async def test_a_leader_that_is_deposed_passes_nothing_on(rig: Rig) -> None:
     client = await rig.client("ops", Role.OPERATOR)
 

@@ -117,6 +117,7 @@ def test_a_removal_prints_what_each_node_removed(script: Script, pyswarm: Pyswar
     reply = images_pb2.RemoveImageReply()
     gone = reply.nodes.add(node_name="host1").images.add(id=OLD, deleted=True)
     gone.untagged.extend([f"{HUB}/web:1", f"{HUB}/web@{DIGEST}"])
+    gone.parents.append("0" * 64)
     reply.nodes.add(node_name="host2").images.add(id=OLD, error="image web:1 is used by a task")
     reply.nodes.add(node_name="host3", error="it did not answer")
     script.on("RemoveImage", reply)
@@ -125,13 +126,16 @@ def test_a_removal_prints_what_each_node_removed(script: Script, pyswarm: Pyswar
         "host1: Untagged: web:1",
         f"host1: Untagged: web@{DIGEST}",
         f"host1: Deleted: sha256:{OLD}",
+        f"host1: Deleted: sha256:{'0' * 64}",
     ]
     assert (ran.code, ran.err) == (
         1,
         "Error: host2: image web:1 is used by a task; host3: it did not answer\n",
     )
     (request,) = script.requests("RemoveImage")
-    assert (request.ref, request.force) == ("web:1", True)
+    assert (request.ref, request.force, request.no_prune) == ("web:1", True, False)
+    pyswarm("rmi", "--no-prune", "web:1")
+    assert script.requests("RemoveImage")[-1].no_prune
 
 
 def test_the_refusal_of_one_removal_does_not_stop_the_others(
