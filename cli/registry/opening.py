@@ -152,7 +152,7 @@ class _Tunnel:
 
     def start(self) -> None:
         """Return when connections are forwarded. Raises PyswarmError."""
-        logging.getLogger("asyncio").addFilter(_is_news)
+        logging.getLogger("asyncio").addFilter(_is_news)  # noqa: TID251
         self._thread.start()
         if not self._ready.wait(START_TIMEOUT_S):
             self.stop()
