@@ -9,7 +9,6 @@ outdated.
 import asyncio
 import contextlib
 import fcntl
-import logging
 import os
 import shutil
 import subprocess
@@ -25,10 +24,11 @@ from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
 from controller.store.etcd_log import SNAPSHOT_ENTRIES
 from controller.store.etcd_tls import EtcdTls
+from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import Backoff
 from pyswarm_core.plaintext import split_lines
 
-log = logging.getLogger(__name__)
+_log = EventLog("controller.etcd")
 
 START_TIMEOUT_S = 30.0
 """etcd loads a gigabyte of data in about ten seconds."""
@@ -134,10 +134,10 @@ class EmbeddedEtcd:
             if pid is None:
                 self._launch()
             elif not set(map(os.fsencode, self._secured())) <= set(command_line(pid)):
-                log.warning("etcd.outdated", extra={"pid": pid})
+                _log.warning("etcd.outdated", pid=pid)
                 return pid
             else:
-                log.info("etcd.adopted", extra={"pid": pid})
+                _log.info("etcd.adopted", pid=pid)
         return None
 
     def _prepare(self) -> None:
@@ -149,18 +149,19 @@ class EmbeddedEtcd:
     async def supervise(self) -> None:
         """Restart etcd whenever it dies, until cancelled. Call after `start`."""
         clock = asyncio.get_running_loop().time
-        pause_s = _PAUSE_MIN_S
+        backoff = Backoff.doubling(_PAUSE_MIN_S, _PAUSE_MAX_S)
         while True:
             began = clock()
             await self._death()
-            pause_s = _PAUSE_MIN_S if clock() - began > _SETTLED_S else pause_s
-            log.warning("etcd.died", extra={"pause_s": pause_s})
+            if clock() - began > _SETTLED_S:
+                backoff.reset()
+            pause_s = backoff.next_s()
+            _log.warning("etcd.died", retry_s=pause_s)
             await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, _PAUSE_MAX_S)
             try:
                 await self.start()
             except StoreUnavailable as error:
-                log.warning("etcd.start_failed", extra={"reason": str(error)})
+                _log.warning("etcd.start_failed", error=error)
 
     async def relieve(self, store: EtcdStore) -> None:
         """Free space whenever etcd accepts no more writes, until cancelled."""
@@ -173,11 +174,11 @@ class EmbeddedEtcd:
                 if not any("NOSPACE" in alarm for alarm in status.alarms):
                     backoff.reset()
                     continue
-                log.warning("etcd.full", extra={"size_bytes": status.size_bytes})
+                _log.warning("etcd.full", size_bytes=status.size_bytes)
                 size = await store.make_room(status.revision)
-                log.warning("etcd.defragmented", extra={"size_bytes": size})
+                _log.warning("etcd.defragmented", size_bytes=size)
             except StoreError as error:
-                log.warning("etcd.defragment_failed", extra={"reason": str(error)})
+                _log.warning("etcd.defragment_failed", error=error)
 
     async def stop(self) -> None:
         """Stop etcd in an orderly way; its data stays. No effect if it does not run."""
@@ -211,7 +212,7 @@ class EmbeddedEtcd:
                 env={k: v for k, v in os.environ.items() if not k.startswith("ETCD_")},
                 start_new_session=True,
             )
-        log.info("etcd.started", extra={"pid": self._child.pid})
+        _log.info("etcd.started", pid=self._child.pid)
 
     def _arguments(self) -> list[str]:
         return [

@@ -101,8 +101,7 @@ class MemoryStore:
 
     async def status(self) -> StoreStatus:
         kv = self._reach()
-        size = kv.size_bytes()
-        return StoreStatus("memory", kv.revision, True, size, size)
+        return StoreStatus("memory", kv.revision, True, kv.size_bytes())
 
     async def close(self) -> None:
         self.cut_waits()

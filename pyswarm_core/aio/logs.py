@@ -19,7 +19,7 @@ class EventLog:
     """Writes the events of one component."""
 
     def __init__(self, component: str) -> None:
-        self._log = logging.getLogger(component)
+        self._log = logging.getLogger(component)  # noqa: TID251
         self._written_at: dict[str, float] = {}
         self._left_out: dict[str, int] = {}
 

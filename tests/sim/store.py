@@ -148,9 +148,7 @@ class SimStore:
         await self._call(lambda kv: kv.compact(revision), write=True)
 
     async def status(self) -> StoreStatus:
-        return await self._call(
-            lambda kv: StoreStatus("sim", kv.revision, True, kv.size_bytes(), kv.size_bytes())
-        )
+        return await self._call(lambda kv: StoreStatus("sim", kv.revision, True, kv.size_bytes()))
 
     async def close(self) -> None:
         """Nothing is held."""
