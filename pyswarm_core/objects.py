@@ -154,6 +154,10 @@ class Service(Object, frozen=True):
     updated_by: Author | None = None
     """Who made its last version; None: a controller, or a caller without a name."""
     gate: Gate = OPEN
+    volumes_of_others: tuple[str, ...] = ()
+    """Of a service of a stack: the ids of volumes which are not of this stack, and which its users
+    had it mount. Its tasks mount no other ones.
+    """
 
     def is_current(self, spec_version: int) -> bool:
         """Whether tasks of that spec version have the current template."""

@@ -7,6 +7,7 @@ volumes for as long as its service has the same template.
 
 from collections.abc import Iterator
 
+from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import NodeId
 from pyswarm_core.limits import PENDING_SHOWN, REPLICAS_MAX
 from pyswarm_core.objects import Service, Task
@@ -38,7 +39,9 @@ def slots_at_once(template: TaskSpec) -> int:
 def volume_mounts(
     state: State, service: Service, spec: ServiceSpec, slot: int, node_id: NodeId
 ) -> tuple[Mount, ...]:
-    """The mounts of named volumes of a task that is made from this spec of the service."""
+    """The mounts of named volumes of a task that is made from this spec of the service. Raises
+    InvalidArgument if a template cannot be expanded for it: then there can be no such task.
+    """
     mounts = spec.task_template.container_spec.mounts
     named = tuple(mount for mount in mounts if mount.volume)
     if not named or spec.mode.is_container:
@@ -50,10 +53,15 @@ def volume_mounts(
 def task_volumes(
     state: State, service: Service, spec: ServiceSpec, slot: int, node_id: NodeId
 ) -> tuple[str, ...]:
-    """The names of the volumes of a task that is made from this spec of the service."""
+    """The names of the volumes of a task that is made from this spec of the service; none if there
+    can be no such task. Who looks for the users of a volume asks this of every service.
+    """
     if not is_per_task(spec.task_template):
         return spec.task_template.volumes
-    return volumes_of(volume_mounts(state, service, spec, slot, node_id))
+    try:
+        return volumes_of(volume_mounts(state, service, spec, slot, node_id))
+    except InvalidArgument:
+        return ()
 
 
 def volumes_of_task(state: State, service: Service, task: Task) -> tuple[str, ...]:
@@ -108,9 +116,12 @@ def _slots(state: State, service: Service, spec: ServiceSpec) -> dict[int, None]
 
 
 def _of_any_slot(state: State, service: Service, spec: ServiceSpec) -> list[str]:
-    """The names of the spec's volumes with ANY_SLOT for the slot."""
+    """The names of the spec's volumes with ANY_SLOT for the slot; none as of `task_volumes`."""
     context = _context(state, service, spec, 0, _NOWHERE)
-    return of_any_slot(spec.task_template.volumes, context)
+    try:
+        return of_any_slot(spec.task_template.volumes, context)
+    except InvalidArgument:
+        return []
 
 
 def _context(

@@ -106,6 +106,9 @@ async def finish_stacks(leader: Leader, routes: Callable[[], Routes]) -> None:
             except PyswarmError as error:
                 name = stack.spec.name
                 _log.warning("stack.incomplete", every_s=LOG_PERIOD_S, stack=name, error=error)
+            except Exception as error:  # a bug: the next leader would meet it, too
+                name = stack.spec.name
+                _log.error("stack.broke", trace=True, every_s=LOG_PERIOD_S, stack=name, error=error)
         looked = {one.id: one.version for one in stacks}
         await asyncio.sleep(LOOK_PERIOD_S)
 

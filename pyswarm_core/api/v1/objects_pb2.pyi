@@ -283,6 +283,7 @@ class Service(_message.Message):
     REMOVE_VOLUMES_FIELD_NUMBER: _builtins.int
     GATE_FIELD_NUMBER: _builtins.int
     UPDATED_BY_FIELD_NUMBER: _builtins.int
+    VOLUMES_OF_OTHERS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
     updated_at: _builtins.int
@@ -323,6 +324,10 @@ class Service(_message.Message):
     def updated_by(self) -> Global___Author:
         """Who made its last version; none: the controller."""
 
+    @_builtins.property
+    def volumes_of_others(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of volumes of other stacks that its users had it mount. Its tasks mount no other ones."""
+
     def __init__(
         self,
         *,
@@ -345,10 +350,11 @@ class Service(_message.Message):
         remove_volumes: _builtins.bool = ...,
         gate: Global___Gate | None = ...,
         updated_by: Global___Author | None = ...,
+        volumes_of_others: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "gate", b"gate", "registry_login", b"registry_login", "spec", b"spec", "update_status", b"update_status", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "gate", b"gate", "id", b"id", "in_place_version", b"in_place_version", "pinned_node", b"pinned_node", "previous_specs", b"previous_specs", "registry_login", b"registry_login", "remove_volumes", b"remove_volumes", "removing", b"removing", "same_template", b"same_template", "spec", b"spec", "spec_version", b"spec_version", "started_at", b"started_at", "template_version", b"template_version", "update_status", b"update_status", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "gate", b"gate", "id", b"id", "in_place_version", b"in_place_version", "pinned_node", b"pinned_node", "previous_specs", b"previous_specs", "registry_login", b"registry_login", "remove_volumes", b"remove_volumes", "removing", b"removing", "same_template", b"same_template", "spec", b"spec", "spec_version", b"spec_version", "started_at", b"started_at", "template_version", b"template_version", "update_status", b"update_status", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version", "volumes_of_others", b"volumes_of_others"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,7 +22,7 @@ from pyswarm_core.ids import ServiceId
 from pyswarm_core.objects import PreviousSpec, Service
 from pyswarm_core.specs import ContainerSpec, ServiceSpec, TaskSpec
 from pyswarm_core.streams.frames import Connect, Data, Frame, Window
-from tests.integration.registry.conftest import Rig
+from tests.integration.registry.conftest import Rig, needing
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI = {"Accept": MANIFEST}
@@ -271,7 +271,7 @@ async def test_a_command_that_is_cut_off_leaves_nothing_open(rig: Rig) -> None:
     await rig.with_registry(client, half)
     upkeep = rig.registry.upkeep
     async with asyncio.timeout(60):
-        assert await upkeep.collect(frozenset()) == 0, "nobody pushes any more"
+        assert await upkeep.collect(needing()) == 0, "nobody pushes any more"
     await rig.push(client, "web:1")
 
 

@@ -1,7 +1,13 @@
 """What the leader completes of stacks: when it may, and what it waits for."""
 
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 from msgspec.structs import replace
 
+from controller.api.stacking import changes
 from controller.api.stacking.apply import apply_stack
 from controller.api.stacking.finish import finish_stack, remove_stack, rollback_stack
 from controller.brain.slices import finish
@@ -174,3 +180,34 @@ def test_an_apply_without_changes_is_none_while_something_leaves() -> None:
     assert before.leaving
     applied(state, WITHOUT)
     assert the_stack(state) == before
+
+
+async def test_a_stack_whose_completion_fails_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its error would end the term, and that of each leader after."""
+    state = build.state()
+    bad, good = (applied(state, stack(name, service(name, "web"))).stack for name in ("a", "b"))
+    assert bad is not None
+    assert good is not None
+    done = asyncio.Event()
+
+    async def submit(change: Any, *_: object) -> None:
+        writes, _ = finish(change(state, NOW, IDS))
+        state.apply(writes)
+
+    def completed(state: State, stack_id: str, *_: object, **__: object) -> Any:
+        if stack_id == bad.id:
+            raise KeyError(stack_id)
+        done.set()
+        return finish_stack(state, good.id, (), NOW, IDS)
+
+    monkeypatch.setattr(changes, "finish_stack", completed)
+    monkeypatch.setattr(changes, "LOOK_PERIOD_S", 0.0)
+    leader: Any = SimpleNamespace(state=state, submit=submit)
+    finishing = asyncio.create_task(changes.finish_stacks(leader, tuple))
+    async with asyncio.timeout(30):
+        await done.wait()
+    finishing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await finishing
