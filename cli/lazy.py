@@ -288,8 +288,8 @@ class LazyGroup(Group):
         self._aliases = {**ALIASES, **(aliases or {})}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the given order."""
-        return list(self._at)
+        """The commands in the order of their names."""
+        return sorted(self._at)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command; None if the group has none of that name."""
@@ -305,4 +305,4 @@ class LazyGroup(Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, help_) for name, (_, help_) in self._at.items()])
+            formatter.write_dl([(name, help_) for name, (_, help_) in sorted(self._at.items())])
