@@ -10,6 +10,7 @@ from cli import daemons, flags, session
 from cli.lazy import Group, Verb
 from cli.playground import boot, fleet
 from cli.playground.fleet import HOSTS_MAX, Fleet
+from cli.render import listing
 from pyswarm_core.errors import Unavailable
 
 DEFAULT_NAME = "playground"
@@ -84,7 +85,10 @@ def down(name: str) -> None:
 @playground.command(name="ls")
 @click.option("-q", "--quiet", is_flag=True, help="Only display names")
 def ls_(quiet: bool) -> None:
-    """List the hosts of all playgrounds"""
+    """List the hosts of all playgrounds
+
+    Example: pyswarm playground ls
+    """
     rows = [("PLAYGROUND", "HOST", "ADDRESS", "STATE", "AGENT PID")]
     for name in fleet.names():
         plan = fleet.load(name)
@@ -93,12 +97,10 @@ def ls_(quiet: bool) -> None:
                 click.echo(host.name)
                 continue
             pids = daemons.daemon_pids(host.run_dir / "agent.pid")
-            pid = str(pids[0]) if pids else "-"
+            pid = str(pids[0]) if pids else ""
             rows.append((name, host.name, host.address, boot.state_of(plan, host), pid))
     if not quiet:
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        for row in rows:
-            click.echo("   ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)))
+        click.echo("\n".join(listing.table(rows)))
 
 
 @playground.command(name="exec", context_settings={"ignore_unknown_options": True})

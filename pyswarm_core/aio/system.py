@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import ID_LENGTH, ids_from_bytes
@@ -38,3 +39,11 @@ class RandomIds:
 
     def draw(self, count: int) -> list[str]:
         return ids_from_bytes(os.urandom(ID_LENGTH * count))
+
+
+def home_directory() -> Path:
+    """The user's home directory; `/`, as in a container, of a user that has none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from pyswarm_core.aio.system import home_directory
 from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.docker.building.recipe import COLLECTOR
 from pyswarm_core.errors import PyswarmError, Unavailable
@@ -139,7 +140,7 @@ class Storage:
 
 
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get("XDG_CACHE_HOME") or home_directory() / ".cache"
     return Path(base) / "pyswarm" / "build"
 
 
