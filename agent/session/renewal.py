@@ -39,7 +39,7 @@ RETRY_MAX_S = 60.0
 LOOK_PERIOD_S = 10.0
 """Between two comparisons of the roots while no session begins."""
 LEADER_MAX_S, LEADER_POLL_S = 30.0, 0.3
-"""How long `rejoin` waits for a leader, and between two attempts. Less than `swarm rejoin` waits."""
+"""How long `rejoin` waits for a leader, and between two attempts: less than `swarm rejoin` does."""
 
 
 class Renewal:

@@ -72,7 +72,7 @@ async def test_silent_guests_take_no_place_of_agents_and_users_of_their_host(
 ) -> None:
     agent = FakeAgent("host1")
     await agent.join(target.address, target.pki.token)
-    # The server waits five seconds for the greeting, and the caller's process takes a while to start.
+    # The server waits five seconds for the greeting; the caller's process takes a while to start.
     with calling(target) as calls, Http2(target.host_port, context(target.pki.guest())) as silent:
         silent.greet()
         for number in range(STRANGERS_PER_CALLER + 100):
