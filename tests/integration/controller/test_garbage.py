@@ -9,10 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from controller.app import Controller
-from controller.config import ClusterOptions, Config
+from controller.config import Config
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.system import SteadyClock
@@ -26,8 +25,7 @@ SLACK = 20
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Config:
-    """No session of the agents ends because a busy machine delays their heartbeats."""
-    return replace(config(tmp_path), cluster=ClusterOptions(heartbeat_period=MINUTE))
+    return config(tmp_path, heartbeat=MINUTE)
 
 
 @pytest.fixture
