@@ -81,8 +81,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, Any, Any]:
-    """In strict mode report a skip as the failure it hides; an expected failure stays one."""
+    """In strict mode report a skip as the failure it hides; an expected failure stays one. Nothing
+    of a failure is kept but its report.
+    """
     report: Any = yield
+    if report.failed and call.excinfo is not None and not item.config.option.usepdb:
+        leaks.forget(call.excinfo.value)
     if STRICT and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} skipped in strict mode: {report.longrepr}"

@@ -12,7 +12,7 @@ from tests.e2e.acceptance import databases
 from tests.e2e.acceptance.fleet import Fleet, playground
 from tests.e2e.acceptance.projects import HOSTS, Project, answer, fetched
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 GATEWAY = f"http://{HOSTS[1]}:8080"
 

@@ -15,7 +15,7 @@ from tests.e2e.acceptance.fleet import ROOT, Fleet, playground
 from tests.e2e.acceptance.projects import HOSTS, Project, answer, fetched
 from tests.fixtures.pages import other_blocks
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 IMAGES = ("postgres:15", "redis:alpine", "nginx:alpine", "node:18-alpine", "maildev/maildev")
 NGINX = f"http://{HOSTS[1]}/"

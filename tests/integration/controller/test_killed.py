@@ -31,7 +31,7 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdProcess]:
 class ControllerProcess:
     """`python -m controller`, killed and started again over one state directory."""
 
-    def __init__(self, folder: Path, etcd: EtcdProcess) -> None:
+    def __init__(self, folder: Path, etcd: EtcdProcess, heartbeat: str = "5s") -> None:
         self.socket = f"unix:{folder}/api.sock"
         self.address = f"127.0.0.1:{free_port()}"
         self.health = f"127.0.0.1:{free_port()}"
@@ -47,7 +47,7 @@ class ControllerProcess:
             "--metrics-addr=",
             "--health-addr=",
             f"--health-addr={self.health}",
-            "--heartbeat-period=200ms",
+            f"--heartbeat-period={heartbeat}",
             "--no-registry",
         ]
         self._process: subprocess.Popen[bytes] | None = None

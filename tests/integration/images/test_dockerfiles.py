@@ -11,7 +11,7 @@ from tests.fixtures import node
 from tests.integration.images.builds import Builds
 from tests.integration.images.registry import Registry, running_registry
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first makes the images
 
 SIMPLE = """\
 FROM node:18-alpine

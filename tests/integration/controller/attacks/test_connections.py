@@ -204,7 +204,7 @@ async def test_malformed_frames_end_their_connection_alone(tmp_path: Path, sent:
         def send() -> None:
             connection = Http2(address, _guest())
             connection.greet()
-            with suppress(BrokenPipeError, ConnectionResetError):
+            with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
                 connection.socket.sendall(sent)
             _until_closed(connection.socket)
 
