@@ -134,13 +134,14 @@ async def rejoin(path: Path, token: str, controllers: tuple[str, ...]) -> None:
     while True:
         try:
             certificate = await _requested(address, guest(trust), message, request)
-            break
         except Unavailable as error:
             if NO_LEADER not in str(error) or time.monotonic() > give_up_at:
                 raise
             await asyncio.sleep(LEADER_POLL_S)
-    save(path, node, certificate, address)
-    _log.info("node.rejoined", node=node.node_id)
+        else:
+            save(path, node, certificate, address)
+            _log.info("node.rejoined", node=node.node_id)
+            return
 
 
 def _due_in_s(certificate: Certificate) -> float:
