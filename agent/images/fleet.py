@@ -90,6 +90,9 @@ class FleetRegistries:
 
     async def _digest(self, address: str, reference: Reference) -> str:
         """The digest of the image there; empty if it is not. Raises RegistryUnavailable."""
+        if self._tls is None:
+            why = f"this node has no root certificate for the fleet's registry {address}"
+            raise RegistryUnavailable(why)
         now = asyncio.get_running_loop().time()
         until, why = self._silent.get(address, (0.0, ""))
         if now < until:

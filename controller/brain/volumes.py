@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 
 from msgspec.structs import replace
 
-from controller.brain.mounts import task_volumes, volumes_of_spec
+from controller.brain.mounts import ever_mounts, task_volumes, volumes_of_spec
 from pyswarm_core.clock import Instant
 from pyswarm_core.identity.users import STACK_LABEL
 from pyswarm_core.ids import IdSource, NodeId
@@ -86,8 +86,7 @@ def relying(state: State, service: Service, name: str) -> Iterator[Service]:
         other = state.services.get(service_id)
         if other is None or other.id == service.id or other.removing or leaves_volumes(other):
             continue
-        specs = (other.spec, *[one.spec for one in other.previous_specs])
-        if any(name in volumes_of_spec(state, other, spec) for spec in specs):
+        if ever_mounts(state, other, name):
             yield other
 
 

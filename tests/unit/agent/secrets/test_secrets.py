@@ -319,7 +319,9 @@ async def test_templates_that_name_each_other_or_themselves_end(host: Host) -> N
     assert (directory / "b").read_text() == """b a {{secret "b"}} b {{secret "a"}} {{secret "b"}}"""
 
 
-async def test_a_preparation_that_is_aborted_leaves_no_files_behind(host: Host) -> None:
+async def test_a_preparation_that_is_aborted_leaves_no_files_behind(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The task is clean as soon as its preparation has ended: its thread has, too."""
     begun, may_end = threading.Event(), threading.Event()
     make = host.store.make
@@ -329,7 +331,7 @@ async def test_a_preparation_that_is_aborted_leaves_no_files_behind(host: Host) 
         may_end.wait(30)
         return make(*args)
 
-    host.store.make = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(host.store, "make", slow)
     preparing = asyncio.create_task(host.ready(task("t1", secret("db"))))
     await asyncio.to_thread(begun.wait, 30)
     preparing.cancel()

@@ -17,8 +17,10 @@ from controller.brain.scheduler.filters import homes
 from pyswarm_core.decision import Writes
 from pyswarm_core.identity.users import STACK_LABEL
 from pyswarm_core.ids import NodeId
+from pyswarm_core.kinds import VOLUME
 from pyswarm_core.objects import Service
 from pyswarm_core.specs import GlobalMode, ServiceSpec
+from pyswarm_core.volumes.volume import VolumeId
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
 from tests.fixtures.build import NOW, with_mount
@@ -166,7 +168,7 @@ def test_one_that_was_removed_is_forgotten() -> None:
     found = world()
     volume(found)
     service = created(found, spec())
-    found.state.apply(Writes(removed=("volume/data",)))
+    found.state.apply(Writes(removed=(VOLUME.object_name(VolumeId("data")),)))
     assert updated(found, service, again(service.spec)).volumes_of_others == ()
 
 
