@@ -45,7 +45,7 @@ class _Count(NamedTuple):
 
     done: int
     failure: str = ""
-    """How a task ended that is not replaced, or that it fails again and again."""
+    """How a task ended that is not replaced, or whose replacements fail again and again."""
 
 
 def unmet(state: State, service: Service) -> list[Unmet]:
@@ -57,7 +57,7 @@ def unmet(state: State, service: Service) -> list[Unmet]:
 
 
 def message_of(found: list[Unmet]) -> str:
-    """The message of a task that waits for these."""
+    """The message of a task that waits for these conditions."""
     return "; ".join(why.text for why in found)
 
 
@@ -114,8 +114,8 @@ def _of_tasks(state: State, service: Service, dependency: Dependency, desired: i
 def _running(
     service: Service, tasks: ServiceTasks, desired: int, condition: DependencyCondition
 ) -> _Count:
-    """Slots whose task runs, which it does once it is healthy; or has completed, if it need not be
-    healthy.
+    """The slots whose task runs (a task with a health check runs once it is healthy), or has
+    completed if it need not be healthy.
     """
     may_end = condition is DependencyCondition.STARTED
     if tasks.running >= desired:
@@ -129,7 +129,7 @@ def _running(
 
 
 def _completed(service: Service, tasks: ServiceTasks, desired: int) -> _Count:
-    """Slots one of whose tasks has ended with exit code 0."""
+    """The slots in which a task has ended with exit code 0."""
     done, failure = 0, ""
     for held in _with_ends(tasks):
         if _has_completed(service, held):
@@ -161,7 +161,7 @@ def _has_completed(service: Service, held: tuple[Task, ...]) -> bool:
 
 
 def _failure(service: Service, held: tuple[Task, ...], *, may_complete: bool) -> str:
-    """How the slot's task ended that is not replaced, or whose replacements fail, too."""
+    """How the slot's last task ended, if it is not replaced or if its replacements fail too."""
     ended = next(_of_now(service, held), None)
     if ended is None or (may_complete and ended.state is TaskState.COMPLETE):
         return ""
@@ -186,8 +186,8 @@ def _end(task: Task) -> str:
 
 
 def _without_check(service: Service, tasks: ServiceTasks) -> str:
-    """That no task can become healthy: the service has no health check, nor has its image, as a
-    running task shows.
+    """The text for a service none of whose tasks can become healthy: neither it nor its image, as a
+    running task shows, has a health check.
     """
     spec = service.spec.task_template.container_spec
     needs = "which condition service_healthy needs"
