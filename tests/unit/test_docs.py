@@ -15,7 +15,10 @@ from agent.stats.families import FAMILIES, PREFIX
 from cli.main import root
 from tests.fixtures.source import PACKAGES, ROOT, sources
 
-DOCUMENTS = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+DOCUMENTS = [
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "tests/README.md")),
+]
 _TEST = re.compile(r"`([\w/]+/test_\w+\.py)::(\w+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
