@@ -188,13 +188,13 @@ class Loop:
                 self._observe_node(msgspec.structs.replace(node, status=status))
 
     def observe_volumes(self, volumes: Sequence[Volume]) -> None:
-        """Volumes with what their nodes measured: nothing is decided by that."""
+        """Store volumes with what their nodes measured; no decision depends on that."""
         if volumes:
             writes = Writes(objects=tuple(volumes))
             self._behind.add(writes, self.state.apply(writes))
 
     def intake(self, node_id: NodeId, statuses: Iterable[TaskStatus]) -> None:
-        """The node's agent reports these tasks."""
+        """Apply the statuses that the node's agent reports; what changed is written behind."""
         self._tracker.reporting(statuses := tuple(statuses))
         now = self._tools.clock.now()
         changed = self.state.observe(node_id, statuses, now)
@@ -274,7 +274,7 @@ class Loop:
         return max(self._flush_at, self._budget.ready_at())
 
     def _is_urgent(self) -> bool:
-        """Whether more is to be decided than what agents reported of tasks."""
+        """Whether something is to be decided for another reason than reports of agents."""
         return self._agenda.is_urgent or (self._hurries and bool(self._agenda))
 
     async def _turn(self) -> None:
@@ -430,7 +430,7 @@ class Loop:
         self._release(tracker.barrier.expire(now))
 
     def _release(self, finished: Iterable[Finished]) -> None:
-        """These waits are over: send their tasks' stops."""
+        """End these waits: agents receive the stops of their tasks."""
         metrics, tasks, now = self._tools.metrics, self.state.tasks, self._tools.clock.now()
         for wait in finished:
             metrics.endpoint_lag_seconds.observe(max(0.0, seconds(now - wait.since)))

@@ -33,7 +33,7 @@ from pyswarm_core.volumes.volume import VolumeId
 
 Message = dispatcher_pb2.ControllerMessage
 DIGESTS_KEPT = 64
-"""Of the messages sent last; an agent that is further behind is compared after it caught up."""
+"""Of the messages sent last. An agent that is further behind is compared once it has caught up."""
 
 
 class NodeSession:
@@ -57,7 +57,7 @@ class NodeSession:
 
     @property
     def behind(self) -> int:
-        """How many revisions that were sent the agent has yet to acknowledge."""
+        """How many sent revisions the agent has yet to acknowledge."""
         return max(0, self.sent_revision - self.acknowledged)
 
     def close(self) -> None:

@@ -43,7 +43,7 @@ from pyswarm_core.state import State
 _log = EventLog("controller.audit")
 
 _KEY_BYTES = 64
-"""The size of a key, about, with a long prefix."""
+"""The approximate size of a key with a long prefix."""
 
 
 class Entry(NamedTuple):
@@ -90,13 +90,13 @@ class AuditLog:
         return len(self._of_class[class_]), self._bytes[class_]
 
     def kept(self, after: int = 0) -> Iterator[list[AuditRecord]]:
-        """The records with a later sequence, at most AUDIT_TOLD at once, for one slice each."""
+        """The records after that sequence, in slices of at most AUDIT_TOLD."""
         sequences = [n for n in self._values if after < n <= self.published]
         for first in range(0, len(sequences), AUDIT_TOLD):
             yield self._decoded(sequences[first : first + AUDIT_TOLD])
 
     async def follow(self, after: int) -> AsyncIterator[list[AuditRecord]]:
-        """Records with a later sequence as they are published, at most AUDIT_TOLD at once."""
+        """The records after that sequence as they are published, at most AUDIT_TOLD at once."""
         while True:
             if after >= self.published:
                 await self._grown.wait()

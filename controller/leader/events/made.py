@@ -161,7 +161,7 @@ def _change(kind: Kind[Any, Any], old: Object | None, item: Object) -> Event | N
 
 
 def _removal(state: State, kind_name: str, object_id: str) -> str:
-    """The word for the removal of an object; empty: it was told before."""
+    """The word for the removal of an object; empty if its event came earlier."""
     if kind_name != VOLUME.name:
         return "remove"
     volume = state.of(VOLUME).get(VolumeId(object_id))
@@ -209,8 +209,8 @@ def _node_change(kind: Kind[Any, Any], old: Node | None, node: Node) -> Event | 
 
 
 def _volume_change(kind: Kind[Any, Any], old: Volume | None, volume: Volume) -> Event | None:
-    """A move that began or ended; that a hold is extended is none, and neither is another copy.
-    Docker's `destroy` comes as soon as its name is free.
+    """The event of a move that began or ended; none for a longer hold or another copy. Docker's
+    `destroy` comes as soon as the volume's name is free.
     """
     if old is not None and volume.removing:
         name = kind.title(volume)
@@ -237,7 +237,7 @@ def _volume_change(kind: Kind[Any, Any], old: Volume | None, volume: Volume) -> 
 
 
 def _stack_change(kind: Kind[Any, Any], old: Stack | None, stack: Stack) -> Event | None:
-    """What the leader does of a change later is no event of the stack."""
+    """The event of a change of a stack; none for what the leader completes later."""
     if old is not None and old.version == stack.version:
         return None
     told = _change(kind, old, stack)

@@ -126,7 +126,7 @@ class Unsaved:
         return len(self.records.get(name, ())) < AUDITS_PER_OBJECT
 
     def names(self) -> Iterator[str]:
-        """The names, as Keys.name_of makes them."""
+        """The names of everything to save, as Keys.name_of makes them."""
         if self.cluster:
             yield "cluster"
         for kind, ids in self.objects.items():
@@ -319,7 +319,9 @@ class Encoder:
         return [*made, *self._records_with(key, unsaved)]
 
     def _try(self, key: bytes, make: Callable[[], bytes | None]) -> Group:
-        """The put of what it makes, or a delete if that is None; nothing if it cannot be stored."""
+        """The put of the value that the function makes, or a delete if that is None; nothing if the
+        value cannot be stored.
+        """
         try:
             value = make()
         except Exception as error:

@@ -83,7 +83,9 @@ class Turn:
         return any(one is not None and one.pinned_node in self._removed_nodes for one in known)
 
     def takes_over(self, writes: Writes) -> bool:
-        """Whether a service takes what another gave up, and that is not stored yet."""
+        """Whether a service takes a name, address or port that another gave up, and that is not
+        stored yet.
+        """
         return bool(self._given_up) and any(
             holder != service.id
             for service in writes.of(SERVICE)
@@ -98,7 +100,7 @@ class Turn:
                 answer.set_result(result)
 
     def saved(self) -> None:
-        """The store has all so far."""
+        """The store has everything so far."""
         self.unsaved = Unsaved()
         self._given_up.clear()
         self._removed_nodes.clear()
