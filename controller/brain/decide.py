@@ -26,7 +26,7 @@ from controller.brain.volumes import left_behind, removed
 from controller.brain.volumework import Upkeep, upkeep
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import BEGINNING, WOKEN, Decision, Dirty, EventKind
-from pyswarm_core.errors import told
+from pyswarm_core.errors import with_place
 from pyswarm_core.ids import IdSource, ServiceId
 from pyswarm_core.indexes.dependents import is_ending
 from pyswarm_core.limits import DECISION_COST
@@ -76,7 +76,7 @@ def decide(
         try:
             _reconcile(plan, state, looked_at, now, draft)
         except Exception as error:
-            draft.failed[service_id] = told(error)
+            draft.failed[service_id] = with_place(error)
             continue
         draft.take(plan)
     draft.again |= {one: WOKEN for one in woken if not seen.get(one, True)}

@@ -21,7 +21,7 @@ from controller.leader.endpoints.sets import EndpointKey, Endpoints
 from controller.leader.overlays import OverlayMessages
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import to_proto
-from pyswarm_core.errors import told
+from pyswarm_core.errors import with_place
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.indexes.columns import pack_ids
 from pyswarm_core.kinds import SERVICE, VOLUME
@@ -65,7 +65,7 @@ class Templates:
                 made = _template(state, service_id, spec_version, in_place_version)
             except Exception as error:
                 # This affects the tasks of this service only: agents cannot start new ones.
-                self.failed[SERVICE.object_name(service_id)] = told(error)
+                self.failed[SERVICE.object_name(service_id)] = with_place(error)
                 bare = dispatcher_pb2.TaskTemplate(service_id=service_id, spec_version=spec_version)
                 made = bare.SerializeToString(deterministic=True)
             self._made[key] = made
@@ -294,7 +294,7 @@ class _Message:
                 continue
             if sent.get(network_id) == overlays.version(network_id):
                 continue
-            overlay = yield from overlays.told(network_id, self._node_id)
+            overlay = yield from overlays.with_place(network_id, self._node_id)
             if overlay is None:
                 continue
             is_new = network_id not in sent
@@ -394,13 +394,14 @@ def _template(
     if isinstance(service.spec.mode, ContainerMode):
         message.container.SetInParent()
         to_proto(service.spec.mode, message.container)
-    if (made_from := service.made_from(spec_version)) is not None:
-        message.service_labels.update(made_from.labels)
+    spec = service.made_from(spec_version)
+    if spec is not None:
+        message.service_labels.update(spec.labels)
     for name, volume_id in _volumes(state, service_id, spec_version).items():
         message.volumes[name] = volume_id
         if (driver := state.of(VOLUME)[volume_id].full_driver).options:
             to_proto(driver, message.volume_drivers[name])
-    if (spec := service.made_from(spec_version)) is not None:
+    if spec is not None:
         message.spec.SetInParent()
         message.in_place_version = in_place_version
         to_proto(spec.task_template, message.spec)

@@ -35,7 +35,7 @@ class BindSourceReports:
             self._send(session)
         return session
 
-    def tell(self) -> None:
+    def send(self) -> None:
         """Send the sources to all agents, if they changed."""
         if self._state.sources.version == self._version:
             return

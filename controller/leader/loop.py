@@ -168,13 +168,13 @@ class Loop:
         if (node := self.state.nodes.get(node_id)) is not None:
             self.node_watch.heard(node)
 
-    def hello(self, node_id: NodeId, told: Greeted) -> None:
+    def hello(self, node_id: NodeId, greeted: Greeted) -> None:
         """The node has opened a session: it is ready, and reports this of itself."""
         self.heard(node_id)
         old = self.state.nodes[node_id]
-        status = msgspec.structs.replace(old.status, addr=told.addr, addrs6=told.addrs6)
-        node = msgspec.structs.replace(old, description=told.description, status=status)
-        node = promoted(node, self.controllers, told.peer)
+        status = msgspec.structs.replace(old.status, addr=greeted.addr, addrs6=greeted.addrs6)
+        node = msgspec.structs.replace(old, description=greeted.description, status=status)
+        node = promoted(node, self.controllers, greeted.peer)
         if node == old:
             return
         self._observe_node(node)
@@ -295,7 +295,7 @@ class Loop:
             await self._save(turn.unsaved, is_report=not hurries)
         await self._publish(turn, now)
         self._saved.set()
-        await self._tell_endpoints()
+        await self._send_endpoints()
         if self._behind and now >= self._flushes_at():
             await self._flush(now)
 
@@ -350,7 +350,7 @@ class Loop:
             stage, name, reason = failure
             self._tools.metrics.quarantines_total.labels(stage.value).inc()
             _log.error("object.quarantined", stage=stage.value, object=name, reason=reason)
-            self._tell(made.quarantine_event(self.state, failure))
+            self._record(made.quarantine_event(self.state, failure))
 
     def _apply(self, turn: Turn, writes: Writes) -> None:
         if not writes:
@@ -409,14 +409,14 @@ class Loop:
         self.sessions.services_changed(self.state, turn.services, turn.layers, turn.volumes)
         self.sessions.overlays_changed(self.source.overlays.changed(n.id for n in turn.networks))
         self.sessions.settings_changed(self.state.cluster, self.heartbeat_period)
-        self.sources.tell()
+        self.sources.send()
         self.events.record(turn.events, now, self.revision)
         self.audit.flushed()
         self._tools.callers_changed(turn.clusters, ())
         turn.answer()
         self.watches.touch((*turn.services, *(task.service_id for task in turn.tasks)))
 
-    async def _tell_endpoints(self) -> None:
+    async def _send_endpoints(self) -> None:
         """Notify the sessions whose endpoints changed, if that is due, and end the waits that are
         over.
         """
@@ -440,7 +440,7 @@ class Loop:
 
     def _node_moved(self, node: Node, event: Event) -> None:
         self._observe_node(node)
-        self._tell(event)
+        self._record(event)
 
     def _observe_node(self, node: Node) -> None:
         writes = Writes(objects=(node,))
@@ -473,7 +473,7 @@ class Loop:
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
         self.node_watch.follow(self.heartbeat_period)
 
-    def _tell(self, event: Event) -> None:
+    def _record(self, event: Event) -> None:
         self.events.record((event,), self._tools.clock.now(), self.revision)
 
     def _end(self) -> None:

@@ -126,7 +126,7 @@ class OverlayMessages:
             known = self._versions[network_id] = _Version(self._count, network, keys)
         return known.number
 
-    def told(self, network_id: NetworkId, node_id: NodeId) -> Slices[OverlayMessage | None]:
+    def of_node(self, network_id: NetworkId, node_id: NodeId) -> Slices[OverlayMessage | None]:
         """What the node receives for the network; None if either no longer exists."""
         if network_id not in self._state.networks:
             return None

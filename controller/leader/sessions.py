@@ -130,9 +130,9 @@ class NodeSession:
         """
         while self._digests and self._digests[0][0] < revision:
             self._digests.popleft()
-        told = [was for at, was in self._digests if at == revision]
-        if not told or None in told or digest in told:
-            self._is_healing &= not told
+        sent = [was for at, was in self._digests if at == revision]
+        if not sent or None in sent or digest in sent:
+            self._is_healing &= not sent
             return False
         if self._is_healing:
             return False
@@ -259,8 +259,8 @@ class Sessions:
         """The control plane listens there: notify agents if that changed, and return whether it
         did.
         """
-        told = [to_proto(host, dispatcher_pb2.ControlHost()) for host in hosts]
-        message = Message(control_plane=dispatcher_pb2.ControlPlane(hosts=told))
+        messages = [to_proto(host, dispatcher_pb2.ControlHost()) for host in hosts]
+        message = Message(control_plane=dispatcher_pb2.ControlPlane(hosts=messages))
         if message == self._control:
             return False
         self._control = message
@@ -297,17 +297,17 @@ class Sessions:
         """
         address = node.status.addr
         message = Message(probe=dispatcher_pb2.Probe(node_id=node.id, addr=address, window=window))
-        told: list[NodeId] = []
+        asked: list[NodeId] = []
         for agent in agents:
             session, host = self._of_node.get(agent), state.nodes.get(agent)
             if session is None or host is None or host.status.addr == address:
                 continue
             with suppress(Unavailable):
                 session.notify(message)
-                told.append(agent)
-            if len(told) == PROBERS:
+                asked.append(agent)
+            if len(asked) == PROBERS:
                 break
-        return told
+        return asked
 
     def tasks_changed(self, tasks: Iterable[Task]) -> None:
         """These tasks were written or removed."""

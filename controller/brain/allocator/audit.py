@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 
-from pyswarm_core.errors import told
+from pyswarm_core.errors import with_place
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
@@ -36,7 +36,7 @@ def _tried(what: str, found: Iterator[str]) -> Iterator[str]:
     try:
         yield from found
     except Exception as error:
-        yield f"{what} cannot be looked at: {told(error)}"
+        yield f"{what} cannot be looked at: {with_place(error)}"
 
 
 def _networks(state: State) -> Iterator[str]:

@@ -40,7 +40,7 @@ from controller.store.base import (
 from pyswarm_core.chunks import encode_chunk
 from pyswarm_core.clock import Backoff
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import told
+from pyswarm_core.errors import with_place
 from pyswarm_core.identity.limits import AUDITS_PER_OBJECT
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.keys import ChunkKey, Keys, chunk_of
@@ -325,7 +325,7 @@ class Encoder:
         try:
             value = make()
         except Exception as error:
-            self.failed[self._keys.name_of(key)] = told(error)
+            self.failed[self._keys.name_of(key)] = with_place(error)
             return []
         if value is None:
             return [Delete(key)]
