@@ -95,20 +95,21 @@ def _of_tasks(state: State, service: Service, dependency: Dependency, desired: i
         count = _Count(0, why)
     if count.done >= desired and not is_old and not count.failure:
         return None
+    failure = count.failure
     if service.is_paused:
         status = service.update_status
-        count = count._replace(failure=f"{service.spec.name}: {status.message if status else ''}")
-    if count.failure and not dependency.required:
+        failure = f"{service.spec.name}: {status.message if status else ''}"
+    if failure and not dependency.required:
         return None
     done = min(count.done, desired)
-    text = f"waits for {service.spec.name} {_VERBS[condition]} ({done} of {desired})"
-    if is_old and not count.failure:
-        text = f"waits for {service.spec.name} {_VERBS[condition]}: it is being updated"
-    if count.failure and (condition is not DependencyCondition.STARTED or not done):
-        text = count.failure
-    elif count.failure:
-        text += f": {count.failure}"
-    return Unmet(text, bool(count.failure), service.id)
+    text = f"waits for {service.spec.name} {_VERBS[condition]}"
+    if not failure:
+        text += ": it is being updated" if is_old else f" ({done} of {desired})"
+    elif condition is DependencyCondition.STARTED and done:
+        text += f" ({done} of {desired}): {failure}"
+    else:
+        text = failure
+    return Unmet(text, bool(failure), service.id)
 
 
 def _running(
