@@ -45,7 +45,7 @@ def _from_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except OSError as error:
-        raise _not_valid(path, f"cannot read it: {reason_of(error, told=str(path))}") from error
+        raise _not_valid(path, f"cannot read it: {reason_of(error, named=str(path))}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise _not_valid(path, f"expected YAML: {error}") from error
     if not isinstance(values, dict):

@@ -71,7 +71,7 @@ class Layers:
         self._creating.add(record.task_id)
 
     def _occupant(self, claim: str, but: str = "") -> TaskId | None:
-        """A task whose container has what is claimed, or may have it."""
+        """The task whose container has, or may have, what is claimed."""
         for task_id, record in self._records.items():
             if record.claim != claim or record.clean or task_id == but:
                 continue
@@ -90,7 +90,9 @@ class Layers:
                 self._spawn(self._remove(layer))
 
     async def _present(self) -> tuple[str, ...]:
-        """The layers of this host; none if they cannot be listed: the next full set finds them."""
+        """The layers of this host; none if they cannot be listed, which the next full assignment
+        makes up for.
+        """
         try:
             return await self._runtime.layers()
         except Exception as error:

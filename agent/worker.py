@@ -10,7 +10,7 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 
-from agent.assignment import Assignment
+from agent.assignment import AssignedTask, Assignment
 from agent.fitness import Fitness, after_check, after_failure, after_start, is_host_error
 from agent.health.base import Probe
 from agent.health.checks import Checks
@@ -167,15 +167,7 @@ class Worker:
         for number, task in enumerate(assignment.tasks, 1):
             if number % ASSIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            if task.task_id in self._records:
-                name = task.template.service_name
-                self.handle(task.task_id, events.Desired(task.desired_state, name))
-                if self._records[task.task_id].lacks_login:
-                    self.handle(task.task_id, events.LoginReceived(task.template.login))
-                if change := task.template.in_place_change:
-                    self.handle(task.task_id, events.InPlaceRequested(change))
-            else:
-                self._accept(task.record(node_id, self._clock.now()))
+            self._assign(task, node_id)
         gone = list(assignment.removed)
         if assignment.full:
             named = {task.task_id for task in assignment.tasks}
@@ -184,6 +176,17 @@ class Worker:
             if number % ASSIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0)
             self.handle(task_id, events.Unassigned())
+
+    def _assign(self, task: AssignedTask, node_id: NodeId) -> None:
+        task_id, template = task.task_id, task.template
+        if task_id not in self._records:
+            self._accept(task.record(node_id, self._clock.now()))
+            return
+        self.handle(task_id, events.Desired(task.desired_state, template.service_name))
+        if self._records[task_id].lacks_login:
+            self.handle(task_id, events.LoginReceived(template.login))
+        if change := template.in_place_change:
+            self.handle(task_id, events.InPlaceRequested(change))
 
     def handle(self, task_id: TaskId, event: TaskEvent) -> None:
         """Take the step that `event` causes. Events of unknown tasks are ignored."""

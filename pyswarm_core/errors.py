@@ -17,7 +17,7 @@ status codes, in one table.
 from collections.abc import Iterable, Iterator
 
 _TEXT_MAX = 400
-"""Characters kept of an error's text by `told`."""
+"""Characters kept of an error's text by `with_place`."""
 _PLACES = 4
 _QUOTED_MAX = 80
 """Characters of a user's value that an error quotes."""
@@ -26,16 +26,16 @@ NO_LEADER = "there is no leader now"
 """In the text of an Unavailable: nothing was done, and a leader will be elected soon."""
 
 
-def reason_of(error: OSError, path: str = "", *, told: str = "") -> str:
-    """`no space left on device: /var/lib/x`; `path` is used if the error names none. The path that
-    the text before has `told` is left out.
+def reason_of(error: OSError, path: str = "", *, named: str = "") -> str:
+    """`no space left on device: /var/lib/x`; `path` is used if the error names none. The path is
+    left out if it is `named`, that is, the text before has it.
     """
     if error.strerror is None:
         return str(error) or type(error).__name__
     name = error.filename if error.filename is not None else path
     text = error.strerror[:1].lower() + error.strerror[1:]
     shown = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
-    return f"{text}: {shown}" if shown not in ("", told) else text
+    return f"{text}: {shown}" if shown not in ("", named) else text
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -57,7 +57,7 @@ def line_of(error: BaseException) -> str:
 def _line_of(cause: BaseException) -> str:
     if isinstance(cause, PyswarmError):
         return str(cause)
-    return reason_of(cause) if isinstance(cause, OSError) else told(cause)
+    return reason_of(cause) if isinstance(cause, OSError) else with_place(cause)
 
 
 class PyswarmError(Exception):
@@ -131,7 +131,7 @@ def invalid(field: str, value: object, reason: str, what: str = "value") -> Inva
     return error
 
 
-def told(error: BaseException) -> str:
+def with_place(error: BaseException) -> str:
     """The error in one line: its type, its text, and the innermost places of its traceback."""
     places = []
     trace = error.__traceback__

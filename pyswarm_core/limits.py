@@ -408,7 +408,7 @@ EVENTS_ALIKE = 16
 """Containers of a service with an event each in one report; more have a single one."""
 EVENT_PAGE = 100
 """Events under one key of the store; a divisor of EVENTS_KEPT."""
-EVENTS_TOLD = 64
+EVENTS_PER_MESSAGE = 64
 """Events in one message, and events compared with a stream's filters in one slice."""
 TUNNEL_FRAME_BYTES = 4 * 1024 * 1024
 """The largest message that a controller accepts, from anybody: gRPC has one limit for all calls."""

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from agent.runtime.base import RuntimeFailed
 from agent.secrets.plan import Content, Exposed, TaskFile, files_of, kind_of, mounts_of, versions_of
-from agent.secrets.store import SecretStore, told
+from agent.secrets.store import SecretStore, reason_beneath
 from agent.secrets.templates import expanded
 from agent.tasks.record import Record
 from pyswarm_core.aio.system import to_its_end
@@ -92,7 +92,7 @@ class Secrets:
             exposed: Exposed = await self._in_thread(self._make, record.task_id, spec, context)
         except OSError as error:
             raise RuntimeFailed(
-                f"cannot make its secrets and configs: {told(error, self._store.root)}"
+                f"cannot make its secrets and configs: {reason_beneath(error, self._store.root)}"
             ) from None
         return exposed
 
@@ -123,7 +123,7 @@ class Secrets:
             )
         except OSError as error:
             raise RuntimeFailed(
-                f"cannot replace its secrets and configs: {told(error, self._store.root)}"
+                f"cannot replace its secrets and configs: {reason_beneath(error, self._store.root)}"
             ) from None
         return swapped
 
@@ -182,7 +182,7 @@ class Secrets:
             try:
                 await self._in_thread(self._store.put, reference.id, data)
             except OSError as error:
-                raise RuntimeFailed(f"{name}: {told(error, self._store.root)}") from None
+                raise RuntimeFailed(f"{name}: {reason_beneath(error, self._store.root)}") from None
 
     async def _fetched(self, reference: Reference, task_id: TaskId, report: Report) -> Content:
         kind = kind_of(reference)

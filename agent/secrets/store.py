@@ -211,7 +211,7 @@ def _mount(target: Path, options: str) -> int:
     return ctypes.get_errno() if refused else 0
 
 
-def told(error: OSError, root: Path) -> str:
+def reason_beneath(error: OSError, root: Path) -> str:
     """The error for users; a full tmpfs is named."""
     if error.errno == errno.ENOSPC:
         return f"the tmpfs {root} of this host, a quarter of its memory, is full"

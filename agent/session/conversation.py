@@ -8,7 +8,7 @@ message costs a reconnect and never causes a wrong state.
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager
 
 import grpc
@@ -181,22 +181,29 @@ class Session:
             await asyncio.sleep(COALESCE_S)
             if stream != self._stream:
                 return  # gRPC keeps the iterator of a broken stream: it must not drain the outbox
-            for node_id, answered in self._outbox.take_probed().items():
-                result = dispatcher_pb2.ProbeResult(node_id=node_id, answered=answered)
-                yield dispatcher_pb2.AgentMessage(probe_result=result)
-            if removed := self._outbox.take_removed_volumes():
-                message = dispatcher_pb2.VolumesRemoved(ids=pack_ids(removed))
-                yield dispatcher_pb2.AgentMessage(volumes_removed=message)
-            if found := self._outbox.take_sources():
-                yield dispatcher_pb2.AgentMessage(found_sources=_sources(found))
-            if used := self._outbox.take_measured(VOLUME_USAGE_PER_MESSAGE):
-                yield _measured(used)
-            statuses, revision, digest = self._outbox.drain(STATUSES_PER_MESSAGE)
-            if statuses:
-                yield dispatcher_pb2.AgentMessage(statuses=pack_statuses(statuses))
-            if revision:
-                acknowledge = dispatcher_pb2.Acknowledge(revision=revision, digest=digest)
-                yield dispatcher_pb2.AgentMessage(acknowledge=acknowledge)
+            for message in self._drained():
+                yield message
+
+    def _drained(self) -> Iterator[dispatcher_pb2.AgentMessage]:
+        """Remove from the outbox what one round of messages takes. An acknowledgement comes after
+        the statuses that were queued before it.
+        """
+        for node_id, answered in self._outbox.take_probed().items():
+            result = dispatcher_pb2.ProbeResult(node_id=node_id, answered=answered)
+            yield dispatcher_pb2.AgentMessage(probe_result=result)
+        if removed := self._outbox.take_removed_volumes():
+            message = dispatcher_pb2.VolumesRemoved(ids=pack_ids(removed))
+            yield dispatcher_pb2.AgentMessage(volumes_removed=message)
+        if found := self._outbox.take_sources():
+            yield dispatcher_pb2.AgentMessage(found_sources=_sources(found))
+        if used := self._outbox.take_measured(VOLUME_USAGE_PER_MESSAGE):
+            yield _measured(used)
+        statuses, revision, digest = self._outbox.drain(STATUSES_PER_MESSAGE)
+        if statuses:
+            yield dispatcher_pb2.AgentMessage(statuses=pack_statuses(statuses))
+        if revision:
+            acknowledge = dispatcher_pb2.Acknowledge(revision=revision, digest=digest)
+            yield dispatcher_pb2.AgentMessage(acknowledge=acknowledge)
 
     def _heartbeat(self) -> dispatcher_pb2.Heartbeat:
         disk = self._image_disk()

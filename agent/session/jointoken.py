@@ -26,7 +26,7 @@ def join_token(given: str, file: Path | None) -> str:
     try:
         token = file.read_text().strip()
     except OSError as error:
-        reason = reason_of(error, told=str(file))
+        reason = reason_of(error, named=str(file))
         raise invalid("--join-token-file", str(file), f"{reason}: {expected}") from None
     except UnicodeDecodeError:
         raise invalid("--join-token-file", str(file), f"it is no text: {expected}") from None

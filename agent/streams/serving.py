@@ -26,6 +26,7 @@ from pyswarm_core.streams.requests import (
     PortForwardRequest,
     PushImageRequest,
     SaveImageRequest,
+    TaskRequest,
     VolumeRequest,
 )
 from pyswarm_core.streams.windows import frame_bytes
@@ -111,18 +112,19 @@ class Streams:
             self.open -= 1
 
     async def _serve(self, request: OpeningRequest, link: Link) -> None:
-        if isinstance(request, VolumeRequest):
-            await self._serve_volume(request, link)
-            return
-        if isinstance(request, SaveImageRequest):
-            await self._save(request, link)
-            return
-        if isinstance(request, BuildImageRequest):
-            await self._build(request, link)
-            return
-        if isinstance(request, PushImageRequest):
-            await self._push(request, link)
-            return
+        match request:
+            case VolumeRequest():
+                await self._serve_volume(request, link)
+            case SaveImageRequest():
+                await self._save(request, link)
+            case BuildImageRequest():
+                await self._build(request, link)
+            case PushImageRequest():
+                await self._push(request, link)
+            case _:
+                await self._serve_task(request, link)
+
+    async def _serve_task(self, request: TaskRequest, link: Link) -> None:
         task_id = TaskId(request.ref)
 
         def find() -> Record | None:

@@ -43,7 +43,7 @@ class Desired(TaskEvent, frozen=True):
 
     state: TaskState
     service_name: str = ""
-    """The present name of its service; empty: not told."""
+    """The present name of its service; empty: the controller sent none."""
 
 
 class InPlaceRequested(TaskEvent, frozen=True):
@@ -55,8 +55,8 @@ class InPlaceRequested(TaskEvent, frozen=True):
 
 
 class LoginReceived(TaskEvent, frozen=True):
-    """The controller sent the login of a task whose record on disk has none; None: it needs none
-    any more.
+    """The controller sent the registry login of a task whose record on disk has none; None: the
+    task needs no login any more.
     """
 
     login: RegistryLogin | None
@@ -143,7 +143,7 @@ class StopRequested(TaskEvent, frozen=True):
     """A user requested that the process be stopped; the restart policy decides what follows."""
 
     signal: str = ""
-    """In place of the stop signal; empty: that."""
+    """A signal instead of the task's stop signal; empty: the stop signal."""
     timeout: int = 0
     """The grace period in nanoseconds; 0: the spec's."""
 

@@ -17,7 +17,7 @@ Held = dict[str, str]
 
 
 class GenericResources:
-    """What this host offers, and what its tasks have of that."""
+    """The user-defined resources of this host, and those that its tasks have."""
 
     def __init__(self, offered: tuple[GenericResource, ...]) -> None:
         self._offered = offered
@@ -30,9 +30,8 @@ class GenericResources:
         self._records = records
 
     def choose(self, record: Record) -> Held | None:
-        """What the task gets; None while other tasks have what it needs.
-
-        Raises Conflict if the host does not offer as much.
+        """What the task gets; None while other tasks have what it needs. Raises Conflict if the
+        host does not offer that many.
         """
         wanted = counted(record.spec.resources.reservations.generic_resources)
         if not wanted:
@@ -78,5 +77,5 @@ class GenericResources:
 
 
 def environment(held: Mapping[str, str]) -> tuple[str, ...]:
-    """The variables in which a task finds what it has."""
+    """The environment variables that name what a task has."""
     return tuple(f"{variable(kind)}={part}" for kind, part in held.items())

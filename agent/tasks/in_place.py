@@ -17,7 +17,7 @@ _CHANGE = (Effect.CHANGE_IN_PLACE,)
 
 
 def due(record: Record) -> tuple[Effect, ...]:
-    """The effect that is due once the process runs: the former agent's may be lost."""
+    """The effect to carry out once the process runs: that of a former agent may be lost."""
     return _CHANGE if record.in_place_change is not None and record.process_runs else ()
 
 

@@ -40,7 +40,7 @@ class Removals:
         self._wake = asyncio.Event()
 
     def assigned(self, assignment: Assignment) -> None:
-        """Delete the copies that the assignment requests to."""
+        """Delete the copies whose removal the assignment requests."""
         self._requested.update(dict.fromkeys(assignment.removed_volumes))
         self._wake.set()
 

@@ -100,7 +100,7 @@ class VolumeStore:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def ids(self) -> list[str]:
-        """The volumes of which there is something, complete or not."""
+        """The volumes that have a directory, complete or not."""
         with os.scandir(self._volumes) as entries:
             return [entry.name for entry in entries if entry.name.isalnum()]
 
@@ -243,7 +243,7 @@ class VolumeStore:
 
     @property
     def top(self) -> Path:
-        """What has the directories of all volumes."""
+        """The directory of all volumes."""
         return self._volumes
 
     def _directory(self, volume_id: str) -> Path:
@@ -264,8 +264,8 @@ def anonymous(directory: Path, number: int) -> Path:
 
 
 def in_layer(directory: Path, target: str) -> tuple[Path, Path]:
-    """Where a volume of a container is that has no name, and an empty directory that becomes it
-    once it is filled. `directory` is of the container's writable layer.
+    """The directory of an unnamed volume of a container, and an empty directory that becomes it
+    once it is filled. `directory` belongs to the container's writable layer.
     """
     known = _in_layer(directory, target)
     filling = known.with_suffix(".filling")
@@ -280,8 +280,8 @@ def _in_layer(directory: Path, target: str) -> Path:
 
 
 def was_written(directory: Path, target: str) -> bool:
-    """Whether the container's writable layer has the path, and not a volume there: an agent made it
-    that made no volumes of VOLUME.
+    """Whether the container's writable layer has the path although no volume is there: the layer
+    was made by an agent without volumes of VOLUME.
     """
     if _in_layer(directory, target).exists():
         return False
@@ -352,7 +352,7 @@ def _sync_file(path: Path) -> None:
 
 
 def _sync_file_system(directory: Path) -> None:
-    """Write the file system of a filled directory to its disk; an empty one needs it not."""
+    """Write a filled directory's file system to its disk; an empty directory does not need it."""
     with os.scandir(directory) as entries:
         if next(entries, None) is None:
             return

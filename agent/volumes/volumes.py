@@ -46,7 +46,9 @@ THREADS = 8
 FILLING_AT_ONCE = 2
 """More would only make each slower: copies are bound by the disk."""
 SECRETS_S = 60.0
-"""How long a task waits for the passwords of its volumes, which the next assignment brings."""
+"""Time limit of a task that waits for the passwords of its volumes, which come with the next
+assignment.
+"""
 ANSWER_S = 120.0
 """A file system that does not answer for this long is reported as the task's error."""
 
@@ -60,7 +62,7 @@ class Sources(msgspec.Struct, frozen=True):
     """What a task's mounts show."""
 
     paths: Mapping[str, str]
-    """On the host, by target."""
+    """Paths on the host, by target."""
     binds: tuple[BoundSource, ...] = ()
 
 
@@ -68,7 +70,7 @@ class Mounting(Protocol):
     """Makes what a task's mounts show."""
 
     async def declared(self, record: Record, paths: Sequence[str]) -> Sequence[str]:
-        """Those of the paths of an image's VOLUME that get a volume. Raises RuntimeFailed."""
+        """The paths of an image's VOLUME that get a volume. Raises RuntimeFailed."""
         ...
 
     async def ready(
@@ -128,13 +130,13 @@ class Volumes:
             threads.shutdown(wait=False, cancel_futures=True)
 
     def alone(self, volume_id: str) -> asyncio.Lock:
-        """Held by whoever makes or replaces the copy."""
+        """The lock of whoever makes or replaces the copy."""
         return self._locks.setdefault(volume_id, asyncio.Lock())
 
     def measuring(
         self, outbox: Outbox, used: Callable[[], Collection[str]], clock: Clock
     ) -> Measuring:
-        """What measures these volumes."""
+        """The measurements of these volumes."""
         return Measuring(
             self.store, self.mounts, self._children, outbox=outbox, used=used, clock=clock
         )
@@ -175,7 +177,7 @@ class Volumes:
             self._held[volume_id] -= 1
 
     def is_held(self, volume_id: str) -> bool:
-        """Whether something is in a block of `held`. No other begins one while `alone` is held."""
+        """Whether a block of `held` has the volume. None begins while `alone` is held."""
         return self._held[volume_id] > 0
 
     async def _opened(self, volume_id: str, name: str) -> Path:

@@ -48,7 +48,7 @@ def _upload(client: "Client", one: "Upload", specs: Mapping[str, VolumeSpec], wa
         return max([_copy(client, volume, node, one.directory) for node in volume.copies])
     except OSError as error:
         raise InvalidArgument(
-            f"upload of {one.directory}: {reason_of(error, told=one.directory)}"
+            f"upload of {one.directory}: {reason_of(error, named=one.directory)}"
         ) from None
 
 

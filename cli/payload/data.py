@@ -28,7 +28,7 @@ def read(kind: str, name: str) -> bytes:
             with Path(name).open("rb") as opened:
                 data = opened.read(most)
     except OSError as error:
-        reason = reason_of(error, told=str(Path(name)))
+        reason = reason_of(error, named=str(Path(name)))
         raise InvalidArgument(f"error reading from {shown}: {reason}") from None
     require([*data_problems(kind, len(data))])
     return data

@@ -75,7 +75,7 @@ def _content(scope: Scope, source: str) -> bytes | str | None:
     except IsADirectoryError:
         return None
     except OSError as error:
-        return reason_of(error, told=source)
+        return reason_of(error, named=source)
     if not data:
         return "it is empty"
     if len(data) >= CONFIG_BYTES_MAX:

@@ -62,7 +62,7 @@ def _data(scope: Scope, section: str, key: str, node: Node) -> bytes | None:
     try:
         return scope.files.read(file.value)
     except OSError as error:
-        text = f"{file.value} cannot be read: {reason_of(error, told=file.value)}"
+        text = f"{file.value} cannot be read: {reason_of(error, named=file.value)}"
         scope.report.fault(file, (section, key, "file"), text)
         return None
 

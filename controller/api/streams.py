@@ -23,7 +23,7 @@ from pyswarm_core.clock import Clock, seconds
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.kinds import SERVICE
-from pyswarm_core.limits import EVENTS_TOLD
+from pyswarm_core.limits import EVENTS_PER_MESSAGE
 from pyswarm_core.views import Event, EventQuery, ServiceProgress
 
 LOOK_AT_LEADER_EVERY_S = 1.0
@@ -77,7 +77,7 @@ async def follow_events(
     """
     keys = event_keys()
     filters = parse(query.filters, keys, "event")
-    step = max(1, EVENTS_TOLD // max(1, sum(map(len, filters.values()))))
+    step = max(1, EVENTS_PER_MESSAGE // max(1, sum(map(len, filters.values()))))
     leader = leadership.current()
 
     def passes(event: Event) -> bool:
@@ -98,8 +98,8 @@ async def follow_events(
     left_s = seconds(query.until - clock.now()) if query.until else None
     if not query.follow or (left_s is not None and left_s <= 0):
         kept = leader.events.kept(first or 0)
-        for first in range(0, len(kept), EVENTS_TOLD):
-            await tell(kept[first : first + EVENTS_TOLD])
+        for first in range(0, len(kept), EVENTS_PER_MESSAGE):
+            await tell(kept[first : first + EVENTS_PER_MESSAGE])
         return
     try:
         async with asyncio.timeout(left_s), asyncio.TaskGroup() as group:

@@ -26,7 +26,7 @@ from controller.brain.volumes import left_behind, removed
 from controller.brain.volumework import Upkeep, upkeep
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import BEGINNING, WOKEN, Decision, Dirty, EventKind
-from pyswarm_core.errors import told
+from pyswarm_core.errors import with_place
 from pyswarm_core.ids import IdSource, ServiceId
 from pyswarm_core.indexes.dependents import is_ending
 from pyswarm_core.limits import DECISION_COST
@@ -76,7 +76,7 @@ def decide(
         try:
             _reconcile(plan, state, looked_at, now, draft)
         except Exception as error:
-            draft.failed[service_id] = told(error)
+            draft.failed[service_id] = with_place(error)
             continue
         draft.take(plan)
     draft.again |= {one: WOKEN for one in woken if not seen.get(one, True)}
@@ -103,8 +103,9 @@ def _reconcile(
 
 
 def _upkeep(state: State, dirty: Dirty, now: Instant, written: Container[VolumeId]) -> Upkeep:
-    """Volumes with work, and those of drained nodes, which are looked at after a change of nodes or
-    volumes, and from time to time. Not those that this decision has `written`.
+    """Volumes with work, and the volumes of drained nodes, which are checked after a change of
+    nodes or volumes and periodically. Volumes in `written`, which this decision has written
+    already, are left out.
     """
     found = upkeep(state, now, written)
     if not (dirty.nodes or dirty.volumes):
@@ -121,9 +122,8 @@ def _upkeep(state: State, dirty: Dirty, now: Instant, written: Container[VolumeI
 def _in_turn(
     state: State, dirty: Dirty, slots: Iterable[ServiceId], retries: Retries
 ) -> Iterator[ServiceId]:
-    """The services to decide, each once. The one that has waited longest for a node comes first.
-
-    For a waiting service that has not changed, whether to decide it is checked last, just before.
+    """The services to decide, each once; first the one that has waited longest for a node. Whether
+    a waiting service that has not changed is to be decided is checked just before its turn.
     """
     left_alone = {one for one in dirty.quarantined if one not in dirty.services}
     # Services with many unsettled slots come last: a part of them is decided.
@@ -146,8 +146,8 @@ def _in_turn(
 def _last(
     woken: Iterable[ServiceId], seen: Container[ServiceId], dirty: Dirty
 ) -> Iterator[ServiceId]:
-    """Those of the woken services that were not in turn: after what woke them, which is decided
-    even if only one has room.
+    """The woken services that were not in turn. They come after what woke them, which is decided
+    even if the decision has room for only one.
     """
     yield from [one for one in woken if one not in seen and one not in dirty.quarantined]
 

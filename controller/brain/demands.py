@@ -186,7 +186,7 @@ def with_rooms(
 
 
 def _blocked(table: NodeTable, rows: list[int], network: Network, length: int) -> Room:
-    """No room on nodes that cannot carry the network, with the first one's reason."""
+    """No room on nodes that cannot carry the network, with the reason of the first one."""
     room = np.full(length, UNLIMITED)
     room[rows] = 0
     node = table.nodes[rows[0]]

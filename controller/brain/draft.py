@@ -9,7 +9,7 @@ from controller.brain.placing import Placing
 from controller.brain.volumework import Upkeep
 from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.decision import BEGINNING, WOKEN, Cursor, Decision, Work, Writes
-from pyswarm_core.errors import told
+from pyswarm_core.errors import with_place
 from pyswarm_core.ids import IdSource, ServiceId
 from pyswarm_core.indexes.tasks import waits_for_node
 from pyswarm_core.kinds import SERVICE, VOLUME
@@ -64,7 +64,7 @@ class Draft:
             if plan.joining is not None:
                 self.placing.join(plan.service, plan.joining)
         except Exception as error:
-            self.failed[plan.service.id] = told(error)
+            self.failed[plan.service.id] = with_place(error)
             self._is_spoilt = True
             return
         self._plans.append(plan)

@@ -43,11 +43,11 @@ from pyswarm_core.volumes.volume import (
 )
 
 _PERIOD = EVACUATION_RETRY // 12
-"""Between two looks."""
+"""Pause between two passes."""
 _PASSED = 1024
-"""Volumes that one look passes over, because they move already or have failed recently."""
+"""Volumes that one pass skips, because they already move or have failed recently."""
 _NAMED = 64
-"""Volumes of a node that a warning looks at."""
+"""Volumes of a node that a warning examines."""
 _GROUP_MAX = 64
 """Volumes that move together at most."""
 
@@ -63,9 +63,9 @@ class Group(NamedTuple):
 
 
 def evacuated(state: State, now: Instant, written: Container[VolumeId] = ()) -> Upkeep:
-    """Moves to begin, and volumes with why they cannot leave; nothing of volumes that are `written`
-    already, and of those that move with them. Its cost is bounded by
-    EVACUATION_LOOKS, whatever the nodes have.
+    """Moves to begin, and volumes that cannot leave with the reasons. Volumes in `written`, and
+    those that move with them, are left out. The cost is bounded by EVACUATION_LOOKS, whatever the
+    nodes have.
     """
     nodes = list(_evacuating(state))
     if not nodes:
@@ -96,7 +96,7 @@ def evacuated(state: State, now: Instant, written: Container[VolumeId] = ()) -> 
 
 
 def next_look(state: State, now: Instant) -> Instant:
-    """When to look again at what drained nodes have left."""
+    """When to examine again what drained nodes have left."""
     left = any(state.copies.of_node(node.id) for node in _evacuating(state))
     return Instant((now // _PERIOD + 1) * _PERIOD) if left else NEVER
 
@@ -126,7 +126,7 @@ def _candidates(state: State, nodes: list[Node], now: Instant) -> Iterator[Volum
 
 
 def _in_turn(state: State, nodes: list[Node], begin: int) -> Iterator[tuple[Node, Volume]]:
-    """The volumes of all nodes from that one on, round and round."""
+    """The volumes of all nodes, beginning with that one, as a ring."""
     for node in cycle(nodes):
         held = state.copies.of_node(node.id)
         for volume in islice(held.values(), begin, None):
@@ -186,7 +186,9 @@ def _keeps(volume: Volume, source: NodeId) -> str:
 def _destination(
     state: State, ledger: Ledger, group: Group, now: Instant
 ) -> tuple[NodeId | None, str]:
-    """Where the tasks of all services of the group fit, with their copies; or None, and why."""
+    """The node where the tasks of all the group's services fit, with their copies; or None, and the
+    reason.
+    """
     if group.blocked:
         return None, group.blocked
     table = state.node_table
@@ -206,7 +208,7 @@ def _destination(
 
 
 def _fit(ledger: Ledger, wanted: list[tuple[Demand, int]]) -> BoolColumn:
-    """The nodes where so many tasks of each fit together."""
+    """The nodes where the given number of tasks of each service fit together."""
     cpus = sum(count * demand.footprint.nano_cpus for demand, count in wanted)
     memory = sum(count * demand.footprint.memory_bytes for demand, count in wanted)
     fits: BoolColumn = ledger.free_tasks >= sum(count for _, count in wanted)
@@ -236,7 +238,7 @@ def _best(ledger: Ledger, wanted: list[tuple[Demand, int]], fits: BoolColumn) ->
 
 
 def _reserve(state: State, ledger: Ledger, now: Instant) -> None:
-    """What moves that are under way will need of their destinations."""
+    """Reserve what moves that are under way will need at their destinations."""
     slots: dict[tuple[int, ServiceId], dict[int, None]] = {}
     for volume in state.copies.moves.values():
         row = state.node_table.rows.get(volume.work.to) if volume.work else None

@@ -91,7 +91,9 @@ def brought_forward(state: State, service: Service, now: Instant) -> tuple[Servi
 
 
 def _left(state: State, service: Service, reference: Reference) -> Payload | None:
-    """The newest version of what the reference names, if it is one that a leader has left."""
+    """The newest version of what the reference names, if a former leader has not brought it to the
+    service.
+    """
     kind = kind_of_reference(reference)
     newest = state.payloads[kind.name].newest(reference.source)
     if newest is None or newest == reference.id:
@@ -106,8 +108,8 @@ def _left(state: State, service: Service, reference: Reference) -> Payload | Non
 
 
 def require_variable(reference: Reference, version: Payload) -> None:
-    """Raise InvalidArgument for a version that cannot be the variable of the reference. What a
-    template expands to, its agent checks.
+    """Raise InvalidArgument for a version that cannot be the value of an environment variable. The
+    agent checks what a template expands to.
     """
     if reference.variable:
         variable(reference.variable, reference.source, version.data)
@@ -118,7 +120,7 @@ def _moved(spec: ServiceSpec, references: Iterable[R], made: Payload) -> tuple[R
 
 
 def _at(spec: ServiceSpec, reference: R, made: Payload) -> R:
-    """The reference to the version that is made."""
+    """The reference, set to the new version."""
     require_variable(reference, made)
     if not made.reload:
         return reference.replaced_by(made.id, made.number)

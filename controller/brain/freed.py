@@ -20,8 +20,8 @@ def makes_room(
     demand: Demand,
     task: Task,
 ) -> bool:
-    """Whether the task's node could take one of the demanded tasks if that task had ended: all
-    that it lacks for it, that task takes. The filters are those of `scheduler.filters.capacity`.
+    """Whether the node could take one of the demanded tasks if the given task had ended: the node
+    lacks nothing but what that task uses. The filters are those of `scheduler.filters.capacity`.
     """
     table = state.node_table
     row = table.rows.get(task.node_id)

@@ -53,8 +53,8 @@ class GroupVolumes(Struct, frozen=True):
 def grouped(
     state: State, service: Service, spec: ServiceSpec, places: Sequence[Place], book: VolumeBook
 ) -> Iterator[tuple[GroupVolumes, list[int]]]:
-    """The groups of tasks on these places, each with the positions of its places. All tasks of a
-    group have the same homes, at any time while the groups are placed one after the other.
+    """The groups of tasks at these places, each with the positions of its places. All tasks of a
+    group have the same homes, also while the groups are placed one after the other.
     """
     template, left = spec.task_template, service if leaves_volumes(service) else None
     if not is_per_task(template):

@@ -18,8 +18,7 @@ MANAGER = "manager"
 
 
 def moved(node: Node, state: NodeState, now: Instant, message: str = "") -> Node:
-    """The node in this state since `now`; if it already was, only the message is new.
-
+    """The node in this state since `now`; if it was in it already, with the new message alone.
     Raises InvalidTransition for an edge that the table does not have.
     """
     status = node.status
@@ -54,8 +53,8 @@ def is_beside_controller(node: Node, controllers: Sequence[str], peer: str) -> b
 
 
 def promoted(node: Node, controllers: Sequence[str], peer: str) -> Node:
-    """The node; a manager from now on if one of the controllers runs on its host, from which its
-    agent calls.
+    """The node, made a manager if one of the controllers runs on the host from which its agent
+    calls.
     """
     if node.spec.role == MANAGER or not is_beside_controller(node, controllers, peer):
         return node

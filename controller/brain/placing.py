@@ -32,7 +32,7 @@ from controller.brain.scheduler.ranking import spread
 from controller.brain.volumes import VolumeBook
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.decision import EventKind
-from pyswarm_core.errors import told
+from pyswarm_core.errors import with_place
 from pyswarm_core.ids import IdSource, NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.indexes.dependents import is_held
 from pyswarm_core.indexes.nodes import IntColumn
@@ -146,7 +146,7 @@ class Placing:
             try:
                 self._explain(waiting)
             except Exception as error:
-                self.failed[waiting.plan.service.id] = told(error)
+                self.failed[waiting.plan.service.id] = with_place(error)
 
     def _hold(self, plan: Plan, waiting: list[UnassignedTask]) -> list[UnassignedTask]:
         """Store what waits for the service's dependencies, with the reason; return the others."""
@@ -236,7 +236,7 @@ class Placing:
             try:
                 found = self._blocks[network_id] = Blocks(network, self._state)
             except Exception as error:
-                self.failed_networks[network_id] = told(error)
+                self.failed_networks[network_id] = with_place(error)
         return found
 
     @property
@@ -251,7 +251,7 @@ class Placing:
             try:
                 network = self._blocks[network_id].result(self._now)
             except Exception as error:
-                self.failed_networks[network_id] = told(error)
+                self.failed_networks[network_id] = with_place(error)
                 continue
             if network is not None:
                 changed.append(network)

@@ -145,21 +145,23 @@ class VolumeBook:
         return self._changed.get(name) or volume_named(self._state, name)
 
     def homeless(self, service: Service, names: Iterable[str]) -> bool:
-        """Whether one of these volumes has no copy yet and will have one alone."""
+        """Whether one of these volumes has no copy yet and will have a single one."""
         return any(self._has_no_home(service, name) for name in names)
 
     def without_home(self, service: Service, names: Iterable[str]) -> tuple[str, ...]:
-        """Those of the volumes that have no copy yet and will have one alone."""
+        """The volumes that have no copy yet and will have a single one."""
         return tuple(name for name in names if self._has_no_home(service, name))
 
     def homes_of(self, names: Iterable[str]) -> tuple[NodeId, ...]:
-        """The nodes on which alone a task may run that mounts these volumes; none: on any."""
+        """The only nodes on which a task that mounts these volumes may run; empty: it may run on
+        any.
+        """
         found = (self.named(name) for name in names)
         return tuple(sorted({one.home for one in found if one is not None and one.home}))
 
     def kept(self, service: Service, names: Iterable[str]) -> tuple[str, ...]:
-        """Those of the volumes without whose data the service's tasks do not start, although they
-        do without that of others.
+        """The volumes without whose data the service's tasks do not start, although they start
+        without that of others.
         """
         if not leaves_volumes(service):
             return ()
@@ -255,8 +257,8 @@ def _driver(mount: Mount | None) -> Driver:
 
 
 def removed(volume: Volume, nodes: Container[NodeId]) -> Volume | None:
-    """The volume marked for removal, with all that nodes that exist (`nodes`) may have of it as
-    copies; None if there are none: then it is removed at once.
+    """The volume marked for removal, with every copy that an existing node (of `nodes`) may have;
+    None if there are none: it is then removed at once.
     """
     work = volume.work
     had = (*volume.copies, *volume.leaving, *volume.forgotten, work.to if work else NodeId(""))

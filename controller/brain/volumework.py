@@ -50,9 +50,8 @@ class Upkeep(NamedTuple):
 
 
 def upkeep(state: State, now: Instant, written: Container[VolumeId] = ()) -> Upkeep:
-    """End holds whose time is over, and moves that cannot go on, but not of volumes that are
-    `written` already. Its cost follows the volumes with
-    work, of which there are at most VOLUME_WORK_MAX.
+    """End holds whose time is over, and moves that cannot go on; volumes in `written` are left out.
+    The cost follows the number of volumes with work, at most VOLUME_WORK_MAX.
     """
     if not state.copies.working:
         return Upkeep()
@@ -123,8 +122,8 @@ def _host(state: State, node_id: NodeId) -> str:
 
 
 def unusable(state: State, service: Service, task: Task) -> str:
-    """Why a task may not stay on its node because of a volume: one that has work, or whose copy
-    there was given up. Empty if it may.
+    """Why a task may not stay on its node because of a volume: the volume has work, or its copy
+    there was given up. Empty if the task may stay.
     """
     node_id = task.node_id
     for name in volumes_of_task(state, service, task):
@@ -243,7 +242,7 @@ def _slots(state: State, service: Service) -> dict[int, None]:
 
 
 def mounting(state: State, volume: Volume) -> Iterator[Service]:
-    """The services of whose specs one mounts the volume, also an earlier one."""
+    """The services with a spec that mounts the volume, the present or an earlier one."""
     for service_id in state.copies.mounting(volume.spec.name):
         service = state.services.get(service_id)
         if service is not None and ever_mounts(state, service, volume.spec.name):

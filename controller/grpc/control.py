@@ -108,8 +108,10 @@ class Control(
         self, request: pb.UpdateClusterRequest, context: Context
     ) -> pb.UpdateClusterReply:
         spec, based_on = read(ClusterSpec, request.spec), read(Version, request.version)
-        told = await settings.update(self._leader(), self._submit, self._autolock, based_on, spec)
-        return to_proto(told, pb.UpdateClusterReply())
+        updated = await settings.update(
+            self._leader(), self._submit, self._autolock, based_on, spec
+        )
+        return to_proto(updated, pb.UpdateClusterReply())
 
     async def GetUnlockKey(
         self, request: pb.GetUnlockKeyRequest, context: Context
@@ -286,8 +288,8 @@ class Control(
     async def GetNetwork(self, request: pb.GetNetworkRequest, context: Context) -> None:  # type: ignore[override]
         leader = self._leader()
 
-        async def send(told: streams.Members) -> None:
-            replies = parts(told.found, _as_it_is, pb.NetworkReply, told.kind)
+        async def send(members: streams.Members) -> None:
+            replies = parts(members.found, _as_it_is, pb.NetworkReply, members.kind)
             async for part in leader.watches.runner.each(replies):
                 await context.write(part)
 
@@ -335,8 +337,8 @@ class Control(
     async def Events(self, request: pb.EventsRequest, context: Context) -> None:  # type: ignore[override]
         caller = current_caller()
 
-        async def send(told: Sequence[Event]) -> None:
-            shown = [event for event in told if sees_event(caller, event)]
+        async def send(events: Sequence[Event]) -> None:
+            shown = [event for event in events if sees_event(caller, event)]
             if shown:
                 await context.write(pb.EventsReply(events=map(_event, shown)))
 
@@ -344,8 +346,8 @@ class Control(
         await streams.follow_events(self._leadership, query, self._clock, send)
 
     async def ListAudit(self, request: audit_pb2.ListAuditRequest, context: Context) -> None:  # type: ignore[override]
-        async def send(told: Sequence[AuditRecord]) -> None:
-            part = AuditRecords(tuple(told))
+        async def send(records: Sequence[AuditRecord]) -> None:
+            part = AuditRecords(tuple(records))
             await context.write(to_proto(part, audit_pb2.ListAuditReply()))
 
         await list_audit(self._leadership, read(AuditQuery, request), self._clock, send)
@@ -353,8 +355,8 @@ class Control(
     async def Logs(self, request: pb.LogsRequest, context: Context) -> None:  # type: ignore[override]
         write = in_turn(context.write)
 
-        async def send(told: LogPart) -> None:
-            await write(_logs_reply(told))
+        async def send(part: LogPart) -> None:
+            await write(_logs_reply(part))
 
         query = read(LogsQuery, request)
         await gather.send_logs(self._leadership, query, self._clock, send)
@@ -362,8 +364,8 @@ class Control(
     async def Stats(self, request: stats_pb2.StatsRequest, context: Context) -> None:  # type: ignore[override]
         shown, write = _seen_by(current_caller()), in_turn(context.write)
 
-        async def send(told: stats.StatsPart) -> None:
-            await write(_stats(told))
+        async def send(part: stats.StatsPart) -> None:
+            await write(_stats(part))
 
         query = read(stats.StatsQuery, request)
         await stats.send_stats(self._leadership, query, shown, send)
@@ -430,9 +432,9 @@ def _event(event: Event) -> pb.Event:
     return to_proto(event, pb.Event())
 
 
-def _stats(told: stats.StatsPart) -> stats_pb2.StatsReply:
-    reply = stats_pb2.StatsReply(node_name=told.node_name, warning=told.warning)
-    for one in told.tasks:
+def _stats(part: stats.StatsPart) -> stats_pb2.StatsReply:
+    reply = stats_pb2.StatsReply(node_name=part.node_name, warning=part.warning)
+    for one in part.tasks:
         sample: Any = one.stats
         if sample is None:
             sample = stats_pb2.TaskStats(task_id=one.task_id)
@@ -440,14 +442,14 @@ def _stats(told: stats.StatsPart) -> stats_pb2.StatsReply:
     return reply
 
 
-def _logs_reply(told: LogPart) -> pb.LogsReply:
-    lines: Any = told.lines
+def _logs_reply(part: LogPart) -> pb.LogsReply:
+    lines: Any = part.lines
     if isinstance(lines, LogLines):
         lines = dp.LogLines(**msgspec.structs.asdict(lines))
     return pb.LogsReply(
-        warning=told.warning,
-        sources=[to_proto(source, pb.LogSource()) for source in told.sources],
-        source_of=told.source_of,
+        warning=part.warning,
+        sources=[to_proto(source, pb.LogSource()) for source in part.sources],
+        source_of=part.source_of,
         lines=lines,
-        of_service=told.of_service,
+        of_service=part.of_service,
     )

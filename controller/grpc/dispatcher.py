@@ -283,8 +283,8 @@ class Dispatcher(PayloadsOfNodes):
                 async with asyncio.timeout(TUNNEL_HELLO_TIMEOUT_S), place:
                     frame = received(await context.read(), dispatcher_pb2.TunnelFrame)
             except TimeoutError:
-                told = f"no first frame within {TUNNEL_HELLO_TIMEOUT_S:g} s"
-                raise InvalidArgument(told) from None
+                reason = f"no first frame within {TUNNEL_HELLO_TIMEOUT_S:g} s"
+                raise InvalidArgument(reason) from None
             if frame is None:
                 return
             tunnel = GrpcTunnel(context)
@@ -336,30 +336,33 @@ class Dispatcher(PayloadsOfNodes):
             case "statuses":
                 await self._take_statuses(loop, session, message.statuses)
             case "acknowledge":
-                told = message.acknowledge
-                digest = told.digest if told.HasField("digest") else None
-                if loop.acknowledge(session, told.revision, digest):
-                    _log.error("endpoints.differ", node=node_id, revision=told.revision)
+                applied = message.acknowledge
+                digest = applied.digest if applied.HasField("digest") else None
+                if loop.acknowledge(session, applied.revision, digest):
+                    _log.error("endpoints.differ", node=node_id, revision=applied.revision)
             case "heartbeat":
-                told_faults = [read(NodeFault, one) for one in message.heartbeat.faults]
-                if skewed := clock_fault(message.heartbeat.clock, self._clock.now()):
-                    told_faults.insert(0, skewed)
-                disk = checked(read(ImageDisk, message.heartbeat.image_disk))
-                loop.faults(node_id, faults(loop.state, told_faults), disk)
+                self._take_heartbeat(loop, node_id, message.heartbeat)
             case "probe_result":
                 probed = message.probe_result
                 about = NodeId(probed.node_id)
                 loop.node_watch.reported(node_id, about, answered=probed.answered)
             case "measured_volumes":
-                told_volumes = [
-                    read(MeasuredVolume, one) for one in message.measured_volumes.volumes
-                ]
+                used = [read(MeasuredVolume, one) for one in message.measured_volumes.volumes]
                 now = self._clock.now()
-                loop.observe_volumes(measured(loop.state, node_id, told_volumes, now))
+                loop.observe_volumes(measured(loop.state, node_id, used, now))
             case "found_sources":
                 loop.sources.found(node_id, message.found_sources)
             case _:
                 pass  # a word of a newer agent
+
+    def _take_heartbeat(
+        self, loop: Loop, node_id: NodeId, heartbeat: dispatcher_pb2.Heartbeat
+    ) -> None:
+        reported = [read(NodeFault, one) for one in heartbeat.faults]
+        if skewed := clock_fault(heartbeat.clock, self._clock.now()):
+            reported.insert(0, skewed)
+        disk = checked(read(ImageDisk, heartbeat.image_disk))
+        loop.faults(node_id, faults(loop.state, reported), disk)
 
     async def _take_statuses(
         self, loop: Loop, session: NodeSession, message: dispatcher_pb2.TaskStatuses

@@ -37,7 +37,7 @@ def load_keys(path: Path) -> tuple[bytes, ...] | tuple[LockedKey, ...]:
         raise InvalidArgument(missing(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         told = str(path)
-        why = reason_of(error, told=told) if isinstance(error, OSError) else "it is no text"
+        why = reason_of(error, named=told) if isinstance(error, OSError) else "it is no text"
         raise InvalidArgument(f"{FILE}: {path} cannot be read: {why}") from None
     if mode & OTHERS:
         raise InvalidArgument(
@@ -65,7 +65,7 @@ def write_key(path: Path, text: str) -> None:
         fresh.replace(path)
         _sync_directory(path.parent)
     except OSError as error:
-        why = reason_of(error, told=str(path))
+        why = reason_of(error, named=str(path))
         raise InvalidArgument(f"{FILE}: {path} cannot be written: {why}") from None
 
 

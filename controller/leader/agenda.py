@@ -60,19 +60,19 @@ class Agenda:
 
     @property
     def is_urgent(self) -> bool:
-        """Whether more is dirty than what agents reported of tasks."""
+        """Whether something is dirty for another reason than reports of agents."""
         return bool(self.nodes) or self.cluster or self.volumes
 
     def add_services(self, services: Iterable[ServiceId]) -> None:
-        """These objects changed."""
+        """These services changed."""
         self.services.update(dict.fromkeys(services, True))
 
     def add_nodes(self, nodes: Iterable[NodeId]) -> None:
-        """These objects changed."""
+        """These nodes changed."""
         self.nodes.update(dict.fromkeys(nodes))
 
     def add_cluster(self) -> None:
-        """The cluster's settings or keys changed, or were never decided about."""
+        """The cluster's settings or keys changed, or have not been decided about yet."""
         self.cluster = True
 
     def add_writes(self, writes: Writes, state: State) -> None:
@@ -160,7 +160,7 @@ class Agenda:
         return dirty
 
     def _take_nodes(self, dirty: Dirty, state: State) -> int:
-        """Take at least one node that changed, and leave room for services; return how much."""
+        """Take at least one changed node; return the room left for services."""
         room = DECISION_COST
         of_node = 1 + len(state.global_services)
         compared = DECISION_FITS

@@ -21,7 +21,7 @@ from controller.leader.endpoints.sets import EndpointKey, Endpoints
 from controller.leader.overlays import OverlayMessages
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import to_proto
-from pyswarm_core.errors import told
+from pyswarm_core.errors import with_place
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.indexes.columns import pack_ids
 from pyswarm_core.kinds import SERVICE, VOLUME
@@ -65,7 +65,7 @@ class Templates:
                 made = _template(state, service_id, spec_version, in_place_version)
             except Exception as error:
                 # This affects the tasks of this service only: agents cannot start new ones.
-                self.failed[SERVICE.object_name(service_id)] = told(error)
+                self.failed[SERVICE.object_name(service_id)] = with_place(error)
                 bare = dispatcher_pb2.TaskTemplate(service_id=service_id, spec_version=spec_version)
                 made = bare.SerializeToString(deterministic=True)
             self._made[key] = made
@@ -83,8 +83,8 @@ class Source(msgspec.Struct, frozen=True):
     """Tasks that stop when no node sends connections to them any more."""
 
     def is_withheld(self, task_id: TaskId) -> bool:
-        """Whether its agent is told of its stop later. Not of a task that was removed meanwhile:
-        nothing would tell its agent later.
+        """Whether the agent receives the task's stop later. False for a task that was removed
+        meanwhile: no later message would name it.
         """
         return task_id in self.withheld and task_id in self.state.tasks
 
@@ -142,7 +142,9 @@ def full_assignments(
 
 
 def _knows_all_services(state: State) -> bool:
-    """Whether no service is unreadable: where the layer of such a one is, only its agent knows."""
+    """Whether all services can be read: only its agent knows which node has the writable layer of
+    an unreadable one.
+    """
     prefix = SERVICE.object_name(ServiceId(""))
     return not any(name.startswith(prefix) for name in state.unreadable)
 
@@ -176,7 +178,7 @@ def changed_assignments(source: Source, node_id: NodeId, changes: Unsent, revisi
 
 
 def _use(source: Source, node_id: NodeId, used: _Used) -> Slices[None]:
-    """Add what the node's unfinished tasks are made from."""
+    """Add the spec versions that the node's unfinished tasks are made from."""
     for ids in batches(tuple(source.state.tasks_of_node(node_id)), SLICE_TASKS):
         own = source.state.tasks_of_node(node_id)
         for task in [own[i] for i in ids if i in own]:
@@ -267,21 +269,21 @@ class _Message:
         return self._is_full()
 
     def remove_tasks(self, ids: Iterable[TaskId]) -> None:
-        """The node is to drop these tasks."""
+        """Add the removal of these tasks."""
         self._part.removed_ids = pack_ids(ids)
 
     def keep_layers(self, services: Iterable[ServiceId]) -> None:
-        """The node is to delete other writable layers than these."""
+        """Add which writable layers the node keeps; it deletes all others."""
         self._part.layers.SetInParent()
         self._part.layers.kept = pack_ids(services)
 
     def remove_layers(self, services: Iterable[ServiceId]) -> None:
-        """The node is to delete these writable layers."""
+        """Add the removal of these writable layers."""
         if gone := tuple(services):
             self._part.layers.removed = pack_ids(gone)
 
     def remove_volumes(self, volumes: Iterable[VolumeId]) -> None:
-        """The node is to delete its copies of these volumes."""
+        """Add the removal of the node's copies of these volumes."""
         self._part.removed_volumes = pack_ids(tuple(volumes))
 
     def add_overlays(self, networks: Iterable[NetworkId], sent: dict[NetworkId, int]) -> Parts:
@@ -292,7 +294,7 @@ class _Message:
                 continue
             if sent.get(network_id) == overlays.version(network_id):
                 continue
-            overlay = yield from overlays.told(network_id, self._node_id)
+            overlay = yield from overlays.with_place(network_id, self._node_id)
             if overlay is None:
                 continue
             is_new = network_id not in sent
@@ -303,7 +305,7 @@ class _Message:
                 yield from self.add_endpoints(endpoints.on_network(network_id))
 
     def remove_overlay(self, network_id: NetworkId) -> None:
-        """The node is to drop the network."""
+        """Add the removal of the network."""
         self._part.removed_overlays.append(network_id)
 
     def add_endpoints(self, keys: Iterable[EndpointKey]) -> Parts:
@@ -339,8 +341,8 @@ class _Message:
 
 
 def _in_place_version(state: State, service_id: ServiceId, spec_version: int) -> int:
-    """The spec version of what changes in place that the template has, if it is newer than its
-    own.
+    """The newest spec version of what changes in running containers, if it is newer than that of
+    the template.
     """
     service = state.services.get(service_id)
     if service is None or not service.is_current(spec_version):
@@ -374,7 +376,7 @@ def _kept_images(service: Service, spec_version: int) -> list[str]:
 
 
 def _own_volumes(state: State, task: Task) -> dict[str, VolumeId]:
-    """The ids of the volumes that a task has for itself, by name."""
+    """The ids of the volumes that the task mounts, by name."""
     known = state.ids_of_names(VOLUME)
     names = volumes_of_task(state, state.services[task.service_id], task)
     return {name: known[name] for name in names if name in known}
@@ -392,13 +394,14 @@ def _template(
     if isinstance(service.spec.mode, ContainerMode):
         message.container.SetInParent()
         to_proto(service.spec.mode, message.container)
-    if (made_from := service.made_from(spec_version)) is not None:
-        message.service_labels.update(made_from.labels)
+    spec = service.made_from(spec_version)
+    if spec is not None:
+        message.service_labels.update(spec.labels)
     for name, volume_id in _volumes(state, service_id, spec_version).items():
         message.volumes[name] = volume_id
         if (driver := state.of(VOLUME)[volume_id].full_driver).options:
             to_proto(driver, message.volume_drivers[name])
-    if (spec := service.made_from(spec_version)) is not None:
+    if spec is not None:
         message.spec.SetInParent()
         message.in_place_version = in_place_version
         to_proto(spec.task_template, message.spec)

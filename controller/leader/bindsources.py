@@ -35,7 +35,7 @@ class BindSourceReports:
             self._send(session)
         return session
 
-    def tell(self) -> None:
+    def send(self) -> None:
         """Send the sources to all agents, if they changed."""
         if self._state.sources.version == self._version:
             return
@@ -64,7 +64,9 @@ class BindSourceReports:
             self._work.set()
 
     def _send(self, session: NodeSession) -> None:
-        """Agents of older protocols report nothing: what they reported before is forgotten."""
+        """Send the sources to the node. What an agent of an older protocol reported is forgotten:
+        it reports nothing any more.
+        """
         node = self._state.nodes.get(session.node_id)
         if node is not None and node.description.spoken >= BINDS_PROTOCOL:
             session.sources_changed(self._message)

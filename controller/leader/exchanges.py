@@ -164,7 +164,7 @@ class SizesRequest(msgspec.Struct, frozen=True):
 
 
 def _checks(frame: Any) -> tuple[TaskCheck, ...]:
-    """As many as a task has; an agent is not trusted."""
+    """At most as many checks as a task has: the number comes from an agent."""
     try:
         checks = [from_proto(TaskCheck, check) for check in frame.task_checks.checks[:2]]
     except ValueError as error:

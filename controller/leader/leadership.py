@@ -34,7 +34,7 @@ Mutation = Callable[[State, Instant, IdSource], Decided[T]]
 
 
 def in_slices(decided: Decided[T]) -> Slices[tuple[Writes, T]]:
-    """What was decided at once as one slice."""
+    """A result that was decided at once, as a sliced computation of one slice."""
     if isinstance(decided, tuple):
         return decided
     return (yield from decided)

@@ -168,13 +168,13 @@ class Loop:
         if (node := self.state.nodes.get(node_id)) is not None:
             self.node_watch.heard(node)
 
-    def hello(self, node_id: NodeId, told: Greeted) -> None:
+    def hello(self, node_id: NodeId, greeted: Greeted) -> None:
         """The node has opened a session: it is ready, and reports this of itself."""
         self.heard(node_id)
         old = self.state.nodes[node_id]
-        status = msgspec.structs.replace(old.status, addr=told.addr, addrs6=told.addrs6)
-        node = msgspec.structs.replace(old, description=told.description, status=status)
-        node = promoted(node, self.controllers, told.peer)
+        status = msgspec.structs.replace(old.status, addr=greeted.addr, addrs6=greeted.addrs6)
+        node = msgspec.structs.replace(old, description=greeted.description, status=status)
+        node = promoted(node, self.controllers, greeted.peer)
         if node == old:
             return
         self._observe_node(node)
@@ -188,13 +188,13 @@ class Loop:
                 self._observe_node(msgspec.structs.replace(node, status=status))
 
     def observe_volumes(self, volumes: Sequence[Volume]) -> None:
-        """Volumes with what their nodes measured: nothing is decided by that."""
+        """Store volumes with what their nodes measured; no decision depends on that."""
         if volumes:
             writes = Writes(objects=tuple(volumes))
             self._behind.add(writes, self.state.apply(writes))
 
     def intake(self, node_id: NodeId, statuses: Iterable[TaskStatus]) -> None:
-        """The node's agent reports these tasks."""
+        """Apply the statuses that the node's agent reports; what changed is written behind."""
         self._tracker.reporting(statuses := tuple(statuses))
         now = self._tools.clock.now()
         changed = self.state.observe(node_id, statuses, now)
@@ -274,7 +274,7 @@ class Loop:
         return max(self._flush_at, self._budget.ready_at())
 
     def _is_urgent(self) -> bool:
-        """Whether more is to be decided than what agents reported of tasks."""
+        """Whether something is to be decided for another reason than reports of agents."""
         return self._agenda.is_urgent or (self._hurries and bool(self._agenda))
 
     async def _turn(self) -> None:
@@ -295,7 +295,7 @@ class Loop:
             await self._save(turn.unsaved, is_report=not hurries)
         await self._publish(turn, now)
         self._saved.set()
-        await self._tell_endpoints()
+        await self._send_endpoints()
         if self._behind and now >= self._flushes_at():
             await self._flush(now)
 
@@ -350,7 +350,7 @@ class Loop:
             stage, name, reason = failure
             self._tools.metrics.quarantines_total.labels(stage.value).inc()
             _log.error("object.quarantined", stage=stage.value, object=name, reason=reason)
-            self._tell(made.quarantine_event(self.state, failure))
+            self._record(made.quarantine_event(self.state, failure))
 
     def _apply(self, turn: Turn, writes: Writes) -> None:
         if not writes:
@@ -409,14 +409,14 @@ class Loop:
         self.sessions.services_changed(self.state, turn.services, turn.layers, turn.volumes)
         self.sessions.overlays_changed(self.source.overlays.changed(n.id for n in turn.networks))
         self.sessions.settings_changed(self.state.cluster, self.heartbeat_period)
-        self.sources.tell()
+        self.sources.send()
         self.events.record(turn.events, now, self.revision)
         self.audit.flushed()
         self._tools.callers_changed(turn.clusters, ())
         turn.answer()
         self.watches.touch((*turn.services, *(task.service_id for task in turn.tasks)))
 
-    async def _tell_endpoints(self) -> None:
+    async def _send_endpoints(self) -> None:
         """Notify the sessions whose endpoints changed, if that is due, and end the waits that are
         over.
         """
@@ -430,7 +430,7 @@ class Loop:
         self._release(tracker.barrier.expire(now))
 
     def _release(self, finished: Iterable[Finished]) -> None:
-        """These waits are over: send their tasks' stops."""
+        """End these waits: agents receive the stops of their tasks."""
         metrics, tasks, now = self._tools.metrics, self.state.tasks, self._tools.clock.now()
         for wait in finished:
             metrics.endpoint_lag_seconds.observe(max(0.0, seconds(now - wait.since)))
@@ -440,7 +440,7 @@ class Loop:
 
     def _node_moved(self, node: Node, event: Event) -> None:
         self._observe_node(node)
-        self._tell(event)
+        self._record(event)
 
     def _observe_node(self, node: Node) -> None:
         writes = Writes(objects=(node,))
@@ -473,7 +473,7 @@ class Loop:
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
         self.node_watch.follow(self.heartbeat_period)
 
-    def _tell(self, event: Event) -> None:
+    def _record(self, event: Event) -> None:
         self.events.record((event,), self._tools.clock.now(), self.revision)
 
     def _end(self) -> None:

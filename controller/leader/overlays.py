@@ -43,7 +43,7 @@ class _Making:
         self._made: bytes | None = None
 
     def share(self) -> Slices[bytes]:
-        """Do slices of the work until it is done, by this caller or others."""
+        """Work on it in slices until it is made, whichever caller does the work."""
         while self._made is None:
             if self.is_broken:
                 raise RuntimeError("another session failed to serialize the network")
@@ -126,8 +126,8 @@ class OverlayMessages:
             known = self._versions[network_id] = _Version(self._count, network, keys)
         return known.number
 
-    def told(self, network_id: NetworkId, node_id: NodeId) -> Slices[OverlayMessage | None]:
-        """What the node receives for the network; None if one of them is gone."""
+    def of_node(self, network_id: NetworkId, node_id: NodeId) -> Slices[OverlayMessage | None]:
+        """What the node receives for the network; None if either no longer exists."""
         if network_id not in self._state.networks:
             return None
         version = self.version(network_id)

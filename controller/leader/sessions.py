@@ -33,7 +33,7 @@ from pyswarm_core.volumes.volume import VolumeId
 
 Message = dispatcher_pb2.ControllerMessage
 DIGESTS_KEPT = 64
-"""Of the messages sent last; an agent that is further behind is compared after it caught up."""
+"""Of the messages sent last. An agent that is further behind is compared once it has caught up."""
 
 
 class NodeSession:
@@ -57,7 +57,7 @@ class NodeSession:
 
     @property
     def behind(self) -> int:
-        """How many revisions that were sent the agent has yet to acknowledge."""
+        """How many sent revisions the agent has yet to acknowledge."""
         return max(0, self.sent_revision - self.acknowledged)
 
     def close(self) -> None:
@@ -130,9 +130,9 @@ class NodeSession:
         """
         while self._digests and self._digests[0][0] < revision:
             self._digests.popleft()
-        told = [was for at, was in self._digests if at == revision]
-        if not told or None in told or digest in told:
-            self._is_healing &= not told
+        sent = [was for at, was in self._digests if at == revision]
+        if not sent or None in sent or digest in sent:
+            self._is_healing &= not sent
             return False
         if self._is_healing:
             return False
@@ -259,8 +259,8 @@ class Sessions:
         """The control plane listens there: notify agents if that changed, and return whether it
         did.
         """
-        told = [to_proto(host, dispatcher_pb2.ControlHost()) for host in hosts]
-        message = Message(control_plane=dispatcher_pb2.ControlPlane(hosts=told))
+        messages = [to_proto(host, dispatcher_pb2.ControlHost()) for host in hosts]
+        message = Message(control_plane=dispatcher_pb2.ControlPlane(hosts=messages))
         if message == self._control:
             return False
         self._control = message
@@ -297,17 +297,17 @@ class Sessions:
         """
         address = node.status.addr
         message = Message(probe=dispatcher_pb2.Probe(node_id=node.id, addr=address, window=window))
-        told: list[NodeId] = []
+        asked: list[NodeId] = []
         for agent in agents:
             session, host = self._of_node.get(agent), state.nodes.get(agent)
             if session is None or host is None or host.status.addr == address:
                 continue
             with suppress(Unavailable):
                 session.notify(message)
-                told.append(agent)
-            if len(told) == PROBERS:
+                asked.append(agent)
+            if len(asked) == PROBERS:
                 break
-        return told
+        return asked
 
     def tasks_changed(self, tasks: Iterable[Task]) -> None:
         """These tasks were written or removed."""

@@ -38,7 +38,7 @@ REFUSALS_WAITING = 200
 """Audit records of refused requests that wait to be stored: within STATUS_FLUSH_PERIOD."""
 REFUSED_CALLERS = 1_000
 """Callers whose refused requests are counted; that of the longest ago is forgotten first."""
-AUDIT_TOLD = 32
+AUDIT_PER_SLICE = 32
 """Audit records that are decoded and compared with a request's filters in one slice."""
 CA_ROTATION_MIN = 10 * SECOND
 """Former roots are trusted for so long at least, so that commands that run meanwhile renew the

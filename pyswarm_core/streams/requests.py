@@ -189,15 +189,9 @@ FileRequest = CopyOutRequest | CopyInRequest | ExportRequest
 """Of a container's files: it need not run."""
 VolumeRequest = ReadVolumeRequest | WriteVolumeRequest
 RegistryRequest = ReadRegistryRequest | WriteRegistryRequest
+TaskRequest = ExecRequest | AttachRequest | PortForwardRequest | FileRequest
 OpeningRequest = (
-    ExecRequest
-    | AttachRequest
-    | PortForwardRequest
-    | FileRequest
-    | VolumeRequest
-    | SaveImageRequest
-    | BuildImageRequest
-    | PushImageRequest
+    TaskRequest | VolumeRequest | SaveImageRequest | BuildImageRequest | PushImageRequest
 )
 
 

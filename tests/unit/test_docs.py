@@ -15,7 +15,10 @@ from agent.stats.families import FAMILIES, PREFIX
 from cli.main import root
 from tests.fixtures.source import PACKAGES, ROOT, sources
 
-DOCUMENTS = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+DOCUMENTS = [
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "tests/README.md")),
+]
 _TEST = re.compile(r"`([\w/]+/test_\w+\.py)::(\w+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -237,12 +240,11 @@ def test_the_architecture_shows_every_package() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
     packages = {
         f"`{package}/{folder.name}/`"
-        for package in ("agent", "controller", "pyswarm_core")
+        for package in ("agent", "compose", "controller", "pyswarm_core")
         for folder in (ROOT / package).iterdir()
         if (folder / "__init__.py").exists()
     }
-    unlisted = {"`pyswarm_core/indexes/`", "`pyswarm_core/validation/`"}  # in their parent's row
-    assert [name for name in sorted(packages - unlisted) if name not in text] == []
+    assert [name for name in sorted(packages) if name not in text] == []
 
 
 def test_the_architecture_shows_the_layers_of_controller_and_agent() -> None:

@@ -90,7 +90,7 @@ def _read(path: Path) -> dict[str, Any]:
         found = json.loads(data) if path.suffix == ".json" else yaml.safe_load(data)
     except (OSError, ValueError, yaml.YAMLError) as error:
         told, line = str(path), str(error).partition("\n")[0]
-        reason = reason_of(error, told=told) if isinstance(error, OSError) else line
+        reason = reason_of(error, named=told) if isinstance(error, OSError) else line
         raise RuntimeFailed(f"CDI file {path}: {reason}") from error
     if not isinstance(found, dict):
         raise RuntimeFailed(f"CDI file {path}: expected a map")

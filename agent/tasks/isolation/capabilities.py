@@ -12,7 +12,7 @@ DEFAULT = frozenset(
         " SETGID SETPCAP SETUID SYS_CHROOT"
     ).split()
 )
-"""Docker's."""
+"""Docker's default set."""
 BY_NUMBER = tuple(
     "CAP_" + name
     for name in (
@@ -29,7 +29,7 @@ EVERY = frozenset(BY_NUMBER)
 
 
 def from_mask(mask: int) -> frozenset[str]:
-    """The capabilities of a mask of /proc/PID/status, of those that are known here."""
+    """The known capabilities of a mask of /proc/PID/status."""
     return frozenset(name for number, name in enumerate(BY_NUMBER) if mask >> number & 1)
 
 

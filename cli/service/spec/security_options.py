@@ -164,7 +164,7 @@ def _profile(path: str) -> str:
             content = opened.read(4 * PROFILE_BYTES_MAX + 1)
     except OSError as error:
         raise invalid(
-            "--security-opt", text, f"the profile cannot be read: {reason_of(error, told=path)}"
+            "--security-opt", text, f"the profile cannot be read: {reason_of(error, named=path)}"
         ) from None
     if len(content) > 4 * PROFILE_BYTES_MAX:
         most = PROFILE_BYTES_MAX >> 8

@@ -29,7 +29,7 @@ from controller.brain.scheduler.remedy import remedies
 from controller.brain.slices import Slices, batches, finish
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker.units import counted
-from pyswarm_core.errors import NotFound, quoted, told
+from pyswarm_core.errors import NotFound, quoted, with_place
 from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.indexes.dependents import is_held, is_held_whole
 from pyswarm_core.indexes.in_place import refuses_limits, refuses_networks
@@ -109,7 +109,7 @@ def look_at_why(
     except Exception as error:
         if not held:
             raise
-        return [*held, f"its causes cannot be computed: {told(error)}"]
+        return [*held, f"its causes cannot be computed: {with_place(error)}"]
 
 
 def _why_service(case: _Case, service: Service) -> Slices[list[str]]:

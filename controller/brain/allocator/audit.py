@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 
-from pyswarm_core.errors import told
+from pyswarm_core.errors import with_place
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
@@ -32,11 +32,11 @@ def audit(state: State) -> Iterator[str | None]:
 
 
 def _tried(what: str, found: Iterator[str]) -> Iterator[str]:
-    """What was found, up to the first error."""
+    """The duplicates found, with the first error as the last sentence."""
     try:
         yield from found
     except Exception as error:
-        yield f"{what} cannot be looked at: {told(error)}"
+        yield f"{what} cannot be looked at: {with_place(error)}"
 
 
 def _networks(state: State) -> Iterator[str]:
@@ -68,8 +68,8 @@ def _overlaps(held: Iterable[Held]) -> Iterator[str]:
 
 
 def _tasks(state: State, service_id: ServiceId, holders: Holders) -> Iterator[str]:
-    """The service's tasks with an address that an earlier task has. Networks that are no objects
-    are left out: the bridges of all hosts have the same addresses.
+    """The service's tasks whose address an earlier task has. Networks without an object are left
+    out: the bridges of all hosts have the same addresses.
     """
     for tasks in state.tasks_of_service(service_id).slots.values():
         for task in tasks:
@@ -89,8 +89,9 @@ def _tasks(state: State, service_id: ServiceId, holders: Holders) -> Iterator[st
 
 
 def _holds(state: State, task: Task) -> bool:
-    """Whether the task certainly holds its addresses. Those of a removed node's tasks are free, and
-    those of a task that is to end may be: the leader that knew of its end has not stored it.
+    """Whether the task certainly holds its addresses. The addresses of tasks of a removed node are
+    free. Those of a task that is to end may be free: a former leader may have known that it ended,
+    and not stored it.
     """
     is_there = occupies(task.state) and task.node_id in state.nodes
     return is_there and lives(task.desired_state)

@@ -110,12 +110,12 @@ class Blocks:
         return sum(self._range.bit(index) for index in self._closed)
 
     def held(self, node_id: NodeId) -> int:
-        """Addresses that the node's tasks hold, after what this decision placed."""
+        """The addresses that the node's tasks hold, with those that this decision placed."""
         return self._load.get(node_id, 0) + self._added.get(node_id, 0)
 
     def fits(self, node_id: NodeId, number: int, freed: int = 0, address: str = "") -> bool:
-        """Whether one more task of the node can have an address (this one, if it is not empty), and
-        a port of its bridge, once `freed` of its tasks have ended.
+        """Whether one more task of the node can have an address (the given one, if it is not empty)
+        and a port of its bridge, after `freed` of its tasks have ended.
         """
         held = self.held(node_id) - freed
         if held >= BRIDGE_PORTS or (self.exhausted and held >= self._room(number)):
@@ -186,7 +186,7 @@ class Blocks:
         return {**self._held.room, **changed} if changed else self._held.room
 
     def _left(self, table: NodeTable, room: IntColumn) -> IntColumn:
-        """What is left of each row's room; 0 for a row without a node or without room."""
+        """The rest of each row's room; 0 for a row without a node or without room."""
         row_of, left = table.rows.get, np.zeros(len(room), np.int64)
         rows = np.fromiter(table.rows.values(), np.int64)
         left[rows] = room[rows]

@@ -96,8 +96,8 @@ def _chosen_ip(state: State, service_id: ServiceId, network_id: NetworkId, ip: s
 def _require_task_address(
     state: State, service_id: ServiceId, network: Network, address: str
 ) -> None:
-    """Raises InvalidArgument and Conflict if no task can have the address. Whether one has it now,
-    only the agent knows that chose it.
+    """Raise InvalidArgument or Conflict if no task can have the address. Only the agent that
+    assigned it knows whether a task has it now.
     """
     name, span, number = network.spec.name, range_of(network), int(IPv4Address(address))
     index = span.index_of(number)
@@ -186,7 +186,9 @@ def _ports(
 
 
 def _require_not_ours(state: State, port: PortConfig) -> None:
-    """A host that forwarded these ports to a task would lose its controller or its networks."""
+    """Raise Conflict for a port of the control plane or of VXLAN: a host that forwarded it to a
+    task would lose its controller or its networks.
+    """
     ours = {
         (Protocol.TCP, API_PORT): "controllers answer there",
         (Protocol.TCP, REGISTRY_PORT): "the fleet's registry answers there",

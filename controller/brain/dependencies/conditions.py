@@ -45,7 +45,7 @@ class _Count(NamedTuple):
 
     done: int
     failure: str = ""
-    """How a task ended that is not replaced, or that it fails again and again."""
+    """How a task ended that is not replaced, or whose replacements fail again and again."""
 
 
 def unmet(state: State, service: Service) -> list[Unmet]:
@@ -57,7 +57,7 @@ def unmet(state: State, service: Service) -> list[Unmet]:
 
 
 def message_of(found: list[Unmet]) -> str:
-    """The message of a task that waits for these."""
+    """The message of a task that waits for these conditions."""
     return "; ".join(why.text for why in found)
 
 
@@ -95,27 +95,28 @@ def _of_tasks(state: State, service: Service, dependency: Dependency, desired: i
         count = _Count(0, why)
     if count.done >= desired and not is_old and not count.failure:
         return None
+    failure = count.failure
     if service.is_paused:
         status = service.update_status
-        count = count._replace(failure=f"{service.spec.name}: {status.message if status else ''}")
-    if count.failure and not dependency.required:
+        failure = f"{service.spec.name}: {status.message if status else ''}"
+    if failure and not dependency.required:
         return None
     done = min(count.done, desired)
-    text = f"waits for {service.spec.name} {_VERBS[condition]} ({done} of {desired})"
-    if is_old and not count.failure:
-        text = f"waits for {service.spec.name} {_VERBS[condition]}: it is being updated"
-    if count.failure and (condition is not DependencyCondition.STARTED or not done):
-        text = count.failure
-    elif count.failure:
-        text += f": {count.failure}"
-    return Unmet(text, bool(count.failure), service.id)
+    text = f"waits for {service.spec.name} {_VERBS[condition]}"
+    if not failure:
+        text += ": it is being updated" if is_old else f" ({done} of {desired})"
+    elif condition is DependencyCondition.STARTED and done:
+        text += f" ({done} of {desired}): {failure}"
+    else:
+        text = failure
+    return Unmet(text, bool(failure), service.id)
 
 
 def _running(
     service: Service, tasks: ServiceTasks, desired: int, condition: DependencyCondition
 ) -> _Count:
-    """Slots whose task runs, which it does once it is healthy; or has completed, if it need not be
-    healthy.
+    """The slots whose task runs (a task with a health check runs once it is healthy), or has
+    completed if it need not be healthy.
     """
     may_end = condition is DependencyCondition.STARTED
     if tasks.running >= desired:
@@ -129,7 +130,7 @@ def _running(
 
 
 def _completed(service: Service, tasks: ServiceTasks, desired: int) -> _Count:
-    """Slots one of whose tasks has ended with exit code 0."""
+    """The slots in which a task has ended with exit code 0."""
     done, failure = 0, ""
     for held in _with_ends(tasks):
         if _has_completed(service, held):
@@ -161,7 +162,7 @@ def _has_completed(service: Service, held: tuple[Task, ...]) -> bool:
 
 
 def _failure(service: Service, held: tuple[Task, ...], *, may_complete: bool) -> str:
-    """How the slot's task ended that is not replaced, or whose replacements fail, too."""
+    """How the slot's last task ended, if it is not replaced or if its replacements fail too."""
     ended = next(_of_now(service, held), None)
     if ended is None or (may_complete and ended.state is TaskState.COMPLETE):
         return ""
@@ -186,8 +187,8 @@ def _end(task: Task) -> str:
 
 
 def _without_check(service: Service, tasks: ServiceTasks) -> str:
-    """That no task can become healthy: the service has no health check, nor has its image, as a
-    running task shows.
+    """The text for a service none of whose tasks can become healthy: neither it nor its image, as a
+    running task shows, has a health check.
     """
     spec = service.spec.task_template.container_spec
     needs = "which condition service_healthy needs"

@@ -18,8 +18,8 @@ _EARLIEST = Instant(0)
 
 
 def waits_until(state: State, service: Service, now: Instant) -> Instant:
-    """Until when the tasks of a service that is stopped or being removed run on, at the latest: the
-    end of those that depend on it. 0: they end now.
+    """Until when, at the latest, the tasks of a stopped or removed service keep running because
+    services that depend on it have not ended. 0: they end now.
     """
     until = _last_end(state, service, {})
     return until if until > now else _EARLIEST
@@ -33,7 +33,7 @@ def held_back(state: State, now: Instant) -> dict[ServiceId, None]:
 
 
 def ending_before(state: State, service: Service) -> Iterator[Service]:
-    """The services that depend on it, and are being stopped or removed and have not ended yet."""
+    """The services that depend on it, are being stopped or removed, and have not ended yet."""
     for service_id in state.dependents.ending_on(service.spec.name):
         other = state.services.get(service_id)
         if other is not None and other.id != service.id and _has_living(state, other):
@@ -41,8 +41,8 @@ def ending_before(state: State, service: Service) -> Iterator[Service]:
 
 
 def _last_end(state: State, service: Service, known: dict[ServiceId, Instant]) -> Instant:
-    """When the last of those that end before the service has ended, at the latest; 0: none is left.
-    A service that waits in turn begins to end after that.
+    """When, at the latest, the last of the services that end before this one has ended; 0: none is
+    left. A service that waits in turn begins to end after that.
     """
     if (found := known.get(service.id)) is not None:
         return found

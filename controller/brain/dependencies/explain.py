@@ -18,7 +18,7 @@ def why_held(state: State, service: Service) -> list[str]:
 
 
 def why_not_yet(state: State, service: Service) -> list[str]:
-    """Which services those tasks wait for that are to end; empty if for none."""
+    """Which services the tasks wait for before they end; empty if for none."""
     if not is_ending(service) or not state.tasks_of_service(service.id).unfinished:
         return []
     names = [other.spec.name for other in ending_before(state, service)]

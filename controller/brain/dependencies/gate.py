@@ -45,7 +45,9 @@ def pass_gate(plan: Plan, state: State, now: Instant) -> bool:
 
 
 def _seen(state: State, service: Service) -> tuple[SeenDependency, ...]:
-    """The dependencies with `restart` as they are now; one that does not exist as it was."""
+    """The present state of the dependencies with `restart`; a dependency that no longer exists
+    keeps its last one.
+    """
     before = {one.name: one for one in service.gate.seen}
     seen = []
     for name in [one.service for one in service.spec.depends_on if one.restart]:
@@ -60,8 +62,8 @@ def _seen(state: State, service: Service) -> tuple[SeenDependency, ...]:
 
 
 def _followed(state: State, service: Service, now: Instant) -> Service | None:
-    """The service with what it has not seen of its dependencies; with an update of its tasks if one
-    was updated, or made anew. None if it has seen them all as they are.
+    """The service with the present state of its dependencies, and with an update of its tasks if a
+    dependency was updated or replaced. None if nothing changed since it was recorded.
     """
     seen = _seen(state, service)
     if seen == service.gate.seen:

@@ -17,7 +17,7 @@ from pyswarm_core.limits import CALIBRATION_PAUSE, CALIBRATIONS_AT_ONCE
 AGAIN_AFTER = MINUTE
 RETRY_AFTER = 10 * SECOND
 PATIENCE = SECOND
-"""How long an answer may take; far longer than a probe's window."""
+"""Time limit of an answer; far longer than a probe's window."""
 
 
 class _Entry(msgspec.Struct):

@@ -46,7 +46,7 @@ TICK_PERIOD = SECOND // 2
 DEAF_AFTER = TICK_PERIOD * 3 // 2
 """If a tick is this late, the controller was paused."""
 AT_ONCE = 500
-"""Silent nodes and deadlines of one tick at most; the next tick may follow at once, after other
+"""Silent nodes and deadlines that one tick handles; the next tick may follow at once, after other
 work.
 """
 _SHARE = 5
@@ -91,7 +91,7 @@ class Findings(msgspec.Struct):
     probes: list[Probe]
     down: list[NodeId]
     held: list[NodeId]
-    """Held back: they would be down, but too many nodes are silent at once."""
+    """Nodes that would be down, but are not declared so because too many are silent at once."""
 
 
 class _Phase(Enum):
@@ -329,7 +329,7 @@ class Liveness:
         found.held.append(node_id)
 
     def _others(self, node_id: NodeId) -> tuple[NodeId, ...]:
-        """Agents to probe the node's host: of those heard last, others each time."""
+        """Agents to probe the host: of those heard last, a different choice each time."""
         recent = list(islice(reversed(self._heard), 4 * PROBERS))
         self._turn += 1
         turned = recent[self._turn % len(recent) :] + recent if recent else []

@@ -52,7 +52,9 @@ def _is_stuck(service: Service, task: Task) -> bool:
 
 
 def has_lost_layer(state: State, service: Service) -> bool:
-    """Whether the node with the container's writable layer was removed: not if it is unreadable."""
+    """Whether the node with the container's writable layer was removed; False for a node that
+    cannot be read.
+    """
     node_id = service.pinned_node
     if not node_id or node_id in state.nodes:
         return False
@@ -60,7 +62,7 @@ def has_lost_layer(state: State, service: Service) -> bool:
 
 
 def _runs_anew(service: Service) -> bool:
-    """Whether its restart policy runs it whatever became of it: also without its layer."""
+    """Whether the restart policy runs it in any case, also without its writable layer."""
     policy = service.spec.task_template.restart_policy
     return policy.condition is RestartCondition.ANY and not service.spec.stopped
 
@@ -96,8 +98,8 @@ def _auto_removes(service: Service) -> bool:
 
 
 def shown_until(service: Service, tasks: Iterable[Task]) -> Instant:
-    """Until when a container that removed itself is kept, for those who wait for its exit code; 0:
-    it is not.
+    """Until when a container that removed itself is kept for callers that wait for its exit code;
+    0: it is not kept.
     """
     if not _auto_removes(service):
         return Instant(0)

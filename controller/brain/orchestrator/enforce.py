@@ -47,7 +47,7 @@ def misfit(state: State, service: Service, task: Task) -> str:
 
 
 def _has_data_there(state: State, service: Service, task: Task) -> bool:
-    """Whether its slot can have a task on no other node, because of what is on this one."""
+    """Whether no other node can run the slot's task, because its data is on this one."""
     return service.spec.mode.is_container or is_home(state, service, task)
 
 
@@ -98,7 +98,7 @@ def _on_unfit_nodes(state: State) -> Iterator[Task]:
 
 
 def _violates(state: State, task: Task) -> bool:
-    """Whether it has not ended and its node does not satisfy its service's constraints."""
+    """Whether the task has not ended and its node does not satisfy its service's constraints."""
     service = state.services.get(task.service_id)
     row = state.node_table.rows.get(task.node_id)
     if service is None or row is None or not occupies(task.state):

@@ -98,7 +98,7 @@ def desired_text(service: Service) -> str:
 
 
 def desired(state: State, service: Service) -> int:
-    """How many tasks should run: one on each eligible node, and those paused ones keep."""
+    """How many tasks should run: one on each eligible node, and those that paused nodes keep."""
     if service.spec.stopped:
         return 0
     table = state.node_table
@@ -133,7 +133,7 @@ def _eligible_rows(state: State, service: Service) -> BoolColumn:
 
 
 def _eligible(plan: Plan, state: State, only: Iterable[int] | None) -> dict[int, NodeId]:
-    """The nodes that should have a task, by number: all of them, or `only` of these numbers."""
+    """The nodes that should have a task, by number; with `only`, of these numbers alone."""
     table = state.node_table
     constraints = plan.service.spec.task_template.placement.constraints
     if only is None:

@@ -11,7 +11,7 @@ from controller.brain.orchestrator.plan import AFTER_ALL, Plan
 from controller.brain.orchestrator.slots import shut_down
 from pyswarm_core.indexes.rollout import is_outdated
 from pyswarm_core.indexes.tasks import is_desired
-from pyswarm_core.objects import Task
+from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import UpdateOrder
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState
@@ -39,18 +39,25 @@ def stop_instead(
             continue
         for task in state.tasks_of_service(service.id).slots.get(number, ()):
             known = plan.changed.get(task.id, task)
-            if task.id in plan.removed or not is_desired(known):
-                continue
-            node = state.nodes.get(task.node_id)
-            if node is None or node.status.state is not NodeState.READY:
-                continue
-            usable = node.spec.availability is Availability.ACTIVE
-            if not usable or not is_outdated(service, known) or misfit(state, service, known):
+            if task.id in plan.removed or not _gives_way(state, service, known):
                 continue
             if makes_room(task):
                 plan.step.room_left -= per_node and not new
                 shut_down(plan, known, _STOPPED_FIRST)
                 plan.cut(0)  # some room is free at once: the maximum per node
+
+
+def _gives_way(state: State, service: Service, task: Task) -> bool:
+    """Whether the task is outdated, should run, and its node takes tasks of the service."""
+    node = state.nodes.get(task.node_id)
+    return (
+        is_desired(task)
+        and node is not None
+        and node.status.state is NodeState.READY
+        and node.spec.availability is Availability.ACTIVE
+        and is_outdated(service, task)
+        and not misfit(state, service, task)
+    )
 
 
 def go_on(

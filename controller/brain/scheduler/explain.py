@@ -162,21 +162,7 @@ def _filters(ledger: Ledger, demand: Demand) -> Iterator[tuple[str, BoolColumn, 
     yield "able", table.unable, _unable(ledger)
     yield "availability", ~table.schedulable, _says("are paused or drained")
     yield "tasks", ledger.free_tasks <= 0, _full(ledger)
-    needed = demand.footprint.nano_cpus
-    if needed > 0:
-        short = _short(ledger, ledger.free_cpus, f"lack CPU (needs {cpus(needed)}", cpus)
-        yield "cpu", ledger.free_cpus < needed, short
-    needed = demand.footprint.memory_bytes
-    if needed > 0:
-        short = _short(ledger, ledger.free_memory, f"lack memory (needs {size(needed)}", size)
-        yield "memory", ledger.free_memory < needed, short
-    for kind, count in demand.footprint.generic:
-        free = ledger.free_generic(kind)
-        yield (
-            f"generic {kind}",
-            free < count,
-            _short(ledger, free, f"lack {kind} (needs {count}", str),
-        )
+    yield from _filters_of_resources(ledger, demand)
     for constraint in demand.template.placement.constraints:
         text = f"do not satisfy {constraint}"
         yield f"constraint {constraint}", ~table.satisfying(constraint), _says(text)
@@ -197,6 +183,24 @@ def _filters(ledger: Ledger, demand: Demand) -> Iterator[tuple[str, BoolColumn, 
         yield f"kernel {capability} {name}", table.lacking(capability), _says(text)
     for text, room in demand.rooms:
         yield text, room <= 0, _says(text)
+
+
+def _filters_of_resources(
+    ledger: Ledger, demand: Demand
+) -> Iterator[tuple[str, BoolColumn, _Describe]]:
+    """The nodes that lack something that the task reserves."""
+    needed = demand.footprint.nano_cpus
+    if needed > 0:
+        short = _short(ledger, ledger.free_cpus, f"lack CPU (needs {cpus(needed)}", cpus)
+        yield "cpu", ledger.free_cpus < needed, short
+    needed = demand.footprint.memory_bytes
+    if needed > 0:
+        short = _short(ledger, ledger.free_memory, f"lack memory (needs {size(needed)}", size)
+        yield "memory", ledger.free_memory < needed, short
+    for kind, count in demand.footprint.generic:
+        free = ledger.free_generic(kind)
+        short = _short(ledger, free, f"lack {kind} (needs {count}", str)
+        yield f"generic {kind}", free < count, short
 
 
 def _filters_of_data(demand: Demand) -> Iterator[tuple[str, BoolColumn, _Describe]]:

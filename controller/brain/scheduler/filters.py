@@ -65,7 +65,9 @@ class Home(NamedTuple):
     the others have copies that were given up.
     """
     relied: str = ""
-    """They could, but for this other service, which does not start without its data."""
+    """The service that keeps the tasks from other nodes: it does not start without the data of this
+    volume.
+    """
 
 
 class Source(NamedTuple):
@@ -75,9 +77,9 @@ class Source(NamedTuple):
     lacking: BoolColumn
     """Those that do not have it."""
     others: str
-    """Which nodes have it: `host1 has it`."""
+    """Which nodes have it, such as `host1 has it`."""
     waiting: BoolColumn
-    """Those that have yet to report whether they have it, and all others until then."""
+    """Nodes that have not reported yet whether they have it, and all others until then."""
     until: Instant = NEVER
     """When the wait for their reports ends."""
 

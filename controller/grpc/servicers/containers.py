@@ -29,8 +29,8 @@ class ContainerCalls(control_pb2_grpc.ControlServicer):
         return to_proto(found, files_pb2.TopReply())
 
     async def Changes(self, request: files_pb2.ChangesRequest, context: Context) -> None:  # type: ignore[override]
-        async def send(told: Sequence[FileChange]) -> None:
-            part: Sequence[Any] = told
+        async def send(changes: Sequence[FileChange]) -> None:
+            part: Sequence[Any] = changes
             await context.write(files_pb2.ChangesReply(changes=part))
 
         await containers.send_changes(self._leadership.current(), request.ref, send)

@@ -24,8 +24,8 @@ class ImageCalls(UserCalls):
     async def ListImages(self, request: pb.ListRequest, context: Context) -> None:  # type: ignore[override]
         write = in_turn(context.write)
 
-        async def send(told: nodes.ImagesOfNode) -> None:
-            await write(_reply(told))
+        async def send(found: nodes.ImagesOfNode) -> None:
+            await write(_reply(found))
 
         asked = nodes.Listing(request.filters, request.all, _shows())
         await nodes.list_images(self._leader(), asked, send)
@@ -40,8 +40,8 @@ class ImageCalls(UserCalls):
         self, request: images_pb2.RemoveImageRequest, context: Context
     ) -> images_pb2.RemoveImageReply:
         removed = await removing.remove_image(self._leader(), read(RemoveImage, request))
-        told = (to_proto(one, images_pb2.NodeImagesRemoved()) for one in removed)
-        return images_pb2.RemoveImageReply(nodes=told)
+        parts = (to_proto(one, images_pb2.NodeImagesRemoved()) for one in removed)
+        return images_pb2.RemoveImageReply(nodes=parts)
 
     async def PruneImages(  # type: ignore[override]
         self, request: images_pb2.PruneImagesRequest, context: Context
@@ -58,5 +58,5 @@ def _shows() -> Shows:
     return lambda service: in_stacks(caller, service.spec.labels)
 
 
-def _reply(told: nodes.ImagesOfNode) -> pb.ListImagesReply:
-    return pb.ListImagesReply(nodes=[pb.NodeImages(**msgspec.structs.asdict(told))])
+def _reply(found: nodes.ImagesOfNode) -> pb.ListImagesReply:
+    return pb.ListImagesReply(nodes=[pb.NodeImages(**msgspec.structs.asdict(found))])

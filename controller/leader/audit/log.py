@@ -33,9 +33,9 @@ from pyswarm_core.identity.limits import (
     AUDIT_BYTES,
     AUDIT_BYTES_OTHER,
     AUDIT_DELETED,
+    AUDIT_PER_SLICE,
     AUDIT_RECORDS,
     AUDIT_RECORDS_OTHER,
-    AUDIT_TOLD,
     REFUSALS_WAITING,
 )
 from pyswarm_core.state import State
@@ -43,7 +43,7 @@ from pyswarm_core.state import State
 _log = EventLog("controller.audit")
 
 _KEY_BYTES = 64
-"""The size of a key, about, with a long prefix."""
+"""The approximate size of a key with a long prefix."""
 
 
 class Entry(NamedTuple):
@@ -90,19 +90,19 @@ class AuditLog:
         return len(self._of_class[class_]), self._bytes[class_]
 
     def kept(self, after: int = 0) -> Iterator[list[AuditRecord]]:
-        """The records with a later sequence, at most AUDIT_TOLD at once, for one slice each."""
+        """The records after that sequence, in slices of at most AUDIT_PER_SLICE."""
         sequences = [n for n in self._values if after < n <= self.published]
-        for first in range(0, len(sequences), AUDIT_TOLD):
-            yield self._decoded(sequences[first : first + AUDIT_TOLD])
+        for first in range(0, len(sequences), AUDIT_PER_SLICE):
+            yield self._decoded(sequences[first : first + AUDIT_PER_SLICE])
 
     async def follow(self, after: int) -> AsyncIterator[list[AuditRecord]]:
-        """Records with a later sequence as they are published, at most AUDIT_TOLD at once."""
+        """Yield the records after that sequence as they are published, AUDIT_PER_SLICE at most."""
         while True:
             if after >= self.published:
                 await self._grown.wait()
                 continue
             # The oldest may be deleted while the reader is slow.
-            until = min(after + AUDIT_TOLD, self.published)
+            until = min(after + AUDIT_PER_SLICE, self.published)
             found = self._decoded(range(after + 1, until + 1))
             after = until
             yield found

@@ -11,7 +11,7 @@ _PERIOD = MINUTE // REFUSALS_PER_MINUTE
 
 
 class Refusals:
-    """The callers whose requests were refused, that of the longest ago first."""
+    """The callers whose requests were refused; the one refused longest ago comes first."""
 
     def __init__(self) -> None:
         self._callers: dict[str, tuple[Instant, int]] = {}
@@ -21,8 +21,9 @@ class Refusals:
         return len(self._callers)
 
     def admit(self, caller: str, now: Instant, *, room: bool) -> int | None:
-        """Count a refused request: how many of the caller were skipped before it, if it is to be
-        recorded; otherwise None. Without `room` none is recorded.
+        """Count a refused request. Return how many requests of the caller were skipped before it if
+        this one is to be recorded, None if it is skipped too. Without `room` every request is
+        skipped.
         """
         full_at, skipped = self._callers.pop(caller, (now, 0))
         full_at = max(full_at, now)

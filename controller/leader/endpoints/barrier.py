@@ -28,7 +28,7 @@ class Outcome(StrEnum):
 
     ACKNOWLEDGED = "acknowledged"
     NODE_DOWN = "node_down"
-    """Acknowledged by all others: a node was lost meanwhile."""
+    """All others have acknowledged; a node was lost meanwhile."""
     TIMED_OUT = "timed_out"
 
 

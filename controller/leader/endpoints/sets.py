@@ -17,7 +17,7 @@ from typing import NamedTuple
 from controller.brain.slices import Slices, batches
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import to_proto
-from pyswarm_core.errors import told
+from pyswarm_core.errors import with_place
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.indexes.columns import endpoint_digest, pack_ids
 from pyswarm_core.kinds import SERVICE
@@ -86,7 +86,7 @@ class Endpoints:
             try:
                 yield from self._refresh(service_id, changed)
             except Exception as error:
-                self.failed[SERVICE.object_name(service_id)] = told(error)
+                self.failed[SERVICE.object_name(service_id)] = with_place(error)
             else:
                 self.failed.pop(SERVICE.object_name(service_id), None)
             if self._look(ENDPOINT_LEAST):

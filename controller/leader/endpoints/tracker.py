@@ -52,7 +52,7 @@ class EndpointTracker:
         self._state = state
         self._began = revision
         self._revision = revision
-        self._told_at = Instant(now - ENDPOINT_PERIOD)
+        self._sent_at = Instant(now - ENDPOINT_PERIOD)
         self._look_at = now
         """Services marked by reports are not refreshed before that."""
         self._dirty: dict[ServiceId, None] = {}
@@ -150,7 +150,7 @@ class EndpointTracker:
     def flush(self, now: Instant) -> Slices[Flushed]:
         """Call it when it is due. Return the changed networks and the waits that ended."""
         self.due = NEVER
-        self._told_at = now
+        self._sent_at = now
         yield from self._look(now)
         networks, self._networks = tuple(self._networks), {}
         leaving, self._leaving = self._leaving, {}
@@ -194,7 +194,7 @@ class EndpointTracker:
 
     def _set_due(self, now: Instant) -> None:
         """Set `due`: there are changed networks, or services to refresh."""
-        due = max(now, after(self._told_at, ENDPOINT_PERIOD))
+        due = max(now, after(self._sent_at, ENDPOINT_PERIOD))
         if not self._networks:
             due = max(due, self._look_at)
         self.due = min(self.due, due)

@@ -22,7 +22,7 @@ from pyswarm_core.api.v1 import control_pb2
 from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.limits import DETAIL_LENGTH_MAX, EVENT_PAGE, EVENTS_KEPT, EVENTS_TOLD
+from pyswarm_core.limits import DETAIL_LENGTH_MAX, EVENT_PAGE, EVENTS_KEPT, EVENTS_PER_MESSAGE
 from pyswarm_core.objects import clipped
 from pyswarm_core.views import Event, Events
 
@@ -91,8 +91,8 @@ class EventHistory:
         return oldest + sum(event.revision < revision for event in self._ring)
 
     async def follow(self, *, position: int | None = None) -> AsyncIterator[list[Event]]:
-        """Yield events as they happen, at most EVENTS_TOLD at once, for ever; first those from a
-        position on, which may be 0.
+        """Yield events as they happen, at most EVENTS_PER_MESSAGE at once, for ever; first those
+        from a position on, which may be 0.
         """
         oldest = self._end - len(self._ring)
         position = self._end if position is None else max(position, oldest)
@@ -101,12 +101,12 @@ class EventHistory:
                 await self._grown.wait()
                 continue
             oldest = self._end - len(self._ring)
-            told = [self._missed(oldest - position)] if position < oldest else []
+            events = [self._missed(oldest - position)] if position < oldest else []
             position = max(position, oldest)
             begin = position - oldest
-            told += islice(self._ring, begin, begin + EVENTS_TOLD)
-            position = min(position + EVENTS_TOLD, self._end)
-            yield told
+            events += islice(self._ring, begin, begin + EVENTS_PER_MESSAGE)
+            position = min(position + EVENTS_PER_MESSAGE, self._end)
+            yield events
 
     def _page(self, number: int) -> bytes | None:
         """The page as it is stored; None if none of its events is kept."""

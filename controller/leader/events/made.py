@@ -35,7 +35,7 @@ CONTAINER = "container"
 """The type of the events of tasks' containers, as Docker calls it."""
 
 
-_Tell = Callable[[Kind[Any, Any], Any, Any], Event | None]
+_Maker = Callable[[Kind[Any, Any], Any, Any], Event | None]
 """Makes the event for a change: the kind, the object before, the object now."""
 
 
@@ -44,10 +44,10 @@ def events_of(state: State, writes: Writes, caller: str = "") -> list[Event]:
     events = [*_cluster_updated(state.cluster, writes.cluster)]
     for item in writes.objects:
         kind = kind_of(item)
-        tell: _Tell = _TOLD.get(kind.name, _change)
+        make: _Maker = _MAKERS.get(kind.name, _change)
         old = state.of(kind).get(item.id)
-        told = tell(kind, old, item)
-        events += (told,) if told else ()
+        event = make(kind, old, item)
+        events += (event,) if event else ()
         if isinstance(item, Service):
             events += [*_update_started(old, item), *_network_moves(state, old, item)]
     for name in writes.removed:
@@ -116,7 +116,7 @@ def in_stacks(
     """The events with the stacks of their objects: of `new` ones by id, of others in the state
     before the change, which still has those that it removes.
     """
-    told = []
+    found = []
     for event in events:
         stack = new.get(event.id)
         if stack is None:
@@ -124,8 +124,8 @@ def in_stacks(
             kind = KINDS.get(SERVICE.name if event.type == "task" else event.type)
             item = state.of(kind).get(event.id) if kind else None
             stack = _stack_of(item) if item else ""
-        told.append(replace(event, stack=stack) if stack else event)
-    return told
+        found.append(replace(event, stack=stack) if stack else event)
+    return found
 
 
 def _stack_of(item: Object) -> str:
@@ -161,7 +161,7 @@ def _change(kind: Kind[Any, Any], old: Object | None, item: Object) -> Event | N
 
 
 def _removal(state: State, kind_name: str, object_id: str) -> str:
-    """The word for the removal of an object; empty: it was told before."""
+    """The word for the removal of an object; empty if its event came earlier."""
     if kind_name != VOLUME.name:
         return "remove"
     volume = state.of(VOLUME).get(VolumeId(object_id))
@@ -209,22 +209,27 @@ def _node_change(kind: Kind[Any, Any], old: Node | None, node: Node) -> Event | 
 
 
 def _volume_change(kind: Kind[Any, Any], old: Volume | None, volume: Volume) -> Event | None:
-    """A move that began or ended; that a hold is extended is none, and neither is another copy.
-    Docker's `destroy` comes as soon as its name is free.
+    """The event of a move that began or ended; none for a longer hold or another copy. Docker's
+    `destroy` comes as soon as the volume's name is free.
     """
     if old is not None and volume.removing:
         name = kind.title(volume)
         return None if old.removing else Event.of(f"{kind.name}.destroy", volume.id, name)
     if old is not None and old != volume and replace(old, copies=volume.copies) == volume:
         return None
-    before, now = old.work if old is not None else None, volume.work
     name = volume.spec.name
     given_up = [one for one in old.copies if one not in volume.copies] if old is not None else []
     if given_up and not volume.removing and given_up[0] not in volume.leaving:
         reason = f"the copy on node {given_up[0]} was given up"
         return Event.of(EventKind.VOLUME_FORGOTTEN, volume.id, name, reason)
-    if old is None or before == now:
+    if old is None or old.work == volume.work:
         return _change(kind, old, volume)
+    return _work_change(kind, old, volume)
+
+
+def _work_change(kind: Kind[Any, Any], old: Volume, volume: Volume) -> Event | None:
+    """The event of a volume whose work changed."""
+    before, now, name = old.work, volume.work, volume.spec.name
     if now is not None and now.kind is VolumeWorkKind.MOVE:
         return Event.of(EventKind.VOLUME_MOVE_STARTED, volume.id, name, f"to node {now.to}")
     if before is not None and before.kind is VolumeWorkKind.MOVE:
@@ -237,16 +242,16 @@ def _volume_change(kind: Kind[Any, Any], old: Volume | None, volume: Volume) -> 
 
 
 def _stack_change(kind: Kind[Any, Any], old: Stack | None, stack: Stack) -> Event | None:
-    """What the leader does of a change later is no event of the stack."""
+    """The event of a change of a stack; none for what the leader completes later."""
     if old is not None and old.version == stack.version:
         return None
-    told = _change(kind, old, stack)
-    if told is None or stack.removing:
+    event = _change(kind, old, stack)
+    if event is None or stack.removing:
         return None  # the event follows when it is gone
-    return replace(told, reason=f"version {stack.spec_version}")
+    return replace(event, reason=f"version {stack.spec_version}")
 
 
-_TOLD: Mapping[str, _Tell] = {
+_MAKERS: Mapping[str, _Maker] = {
     STACK.name: _stack_change,
     VOLUME.name: _volume_change,
     SERVICE.name: _service_change,

@@ -25,7 +25,7 @@ from controller.store.base import Compacted, KeyValue, Store, StoreMisuse
 from pyswarm_core.chunks import decode_chunk
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import told
+from pyswarm_core.errors import with_place
 from pyswarm_core.ids import ID_ALPHABET
 from pyswarm_core.keys import Keys
 from pyswarm_core.kinds import CLUSTER, KINDS, NODE, SERVICE, Kind
@@ -136,7 +136,7 @@ def _cluster(item: KeyValue, envelope: Envelope) -> Cluster:
     except Exception as error:
         raise StoreMisuse(
             f"{item.key.decode(errors='replace')} cannot be read: restore it from a backup of the"
-            f" store ({told(error)})"
+            f" store ({with_place(error)})"
         ) from None
 
 
@@ -205,7 +205,7 @@ class _Reader:
         yield tasks
 
     def _leave_out(self, key: bytes, error: Exception) -> None:
-        why = str(error) if isinstance(error, CannotOpen) else told(error)
+        why = str(error) if isinstance(error, CannotOpen) else with_place(error)
         self._loaded.state.unreadable[self._keys.name_of(key)] = why
 
 

@@ -70,8 +70,8 @@ class Registry:
             self._trouble = str(error)
             return
         self._trouble = ""
-        told = {decode_candidate(item.value).addr for item in found.items}
-        known = tuple(sorted(told - {"", self._me.addr})[: CONTROLLERS_MAX - 1])
+        addresses = {decode_candidate(item.value).addr for item in found.items}
+        known = tuple(sorted(addresses - {"", self._me.addr})[: CONTROLLERS_MAX - 1])
         if known != self._known:
             self._known = known
             self._on_change(known)

@@ -40,7 +40,7 @@ from controller.store.base import (
 from pyswarm_core.chunks import encode_chunk
 from pyswarm_core.clock import Backoff
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import told
+from pyswarm_core.errors import with_place
 from pyswarm_core.identity.limits import AUDITS_PER_OBJECT
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.keys import ChunkKey, Keys, chunk_of
@@ -126,7 +126,7 @@ class Unsaved:
         return len(self.records.get(name, ())) < AUDITS_PER_OBJECT
 
     def names(self) -> Iterator[str]:
-        """The names, as Keys.name_of makes them."""
+        """The names of everything to save, as Keys.name_of makes them."""
         if self.cluster:
             yield "cluster"
         for kind, ids in self.objects.items():
@@ -319,11 +319,13 @@ class Encoder:
         return [*made, *self._records_with(key, unsaved)]
 
     def _try(self, key: bytes, make: Callable[[], bytes | None]) -> Group:
-        """The put of what it makes, or a delete if that is None; nothing if it cannot be stored."""
+        """The put of the value that the function makes, or a delete if that is None; nothing if the
+        value cannot be stored.
+        """
         try:
             value = make()
         except Exception as error:
-            self.failed[self._keys.name_of(key)] = told(error)
+            self.failed[self._keys.name_of(key)] = with_place(error)
             return []
         if value is None:
             return [Delete(key)]

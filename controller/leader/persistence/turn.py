@@ -49,8 +49,8 @@ class Turn:
         self._removed_nodes.update(dict.fromkeys(writes.removed_of(NODE)))
         for volume in writes.of(VOLUME):
             known = state.of(VOLUME).get(volume.id)
-            told = to_delete(known) if known is not None else ()
-            self.volumes += [(n, volume.id) for n in to_delete(volume) if n not in told]
+            before = to_delete(known) if known is not None else ()
+            self.volumes += [(n, volume.id) for n in to_delete(volume) if n not in before]
         after: dict[ServiceId, Service | None] = dict.fromkeys(writes.removed_of(SERVICE))
         after.update((service.id, service) for service in writes.of(SERVICE))
         for service_id, service in after.items():
@@ -83,7 +83,9 @@ class Turn:
         return any(one is not None and one.pinned_node in self._removed_nodes for one in known)
 
     def takes_over(self, writes: Writes) -> bool:
-        """Whether a service takes what another gave up, and that is not stored yet."""
+        """Whether a service takes a name, address or port that another gave up, and that is not
+        stored yet.
+        """
         return bool(self._given_up) and any(
             holder != service.id
             for service in writes.of(SERVICE)
@@ -98,7 +100,7 @@ class Turn:
                 answer.set_result(result)
 
     def saved(self) -> None:
-        """The store has all so far."""
+        """The store has everything so far."""
         self.unsaved = Unsaved()
         self._given_up.clear()
         self._removed_nodes.clear()

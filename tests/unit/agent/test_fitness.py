@@ -88,7 +88,7 @@ def test_messages_of_a_child_are_about_the_host_or_its_container(words: str, of_
 
 def test_an_error_of_the_system_is_told_with_its_path() -> None:
     assert reason_of(OSError(errno.ENOSPC, "No space left", "/x")) == "no space left: /x"
-    assert reason_of(OSError(errno.ENOSPC, "No space left", "/x"), told="/x") == "no space left"
+    assert reason_of(OSError(errno.ENOSPC, "No space left", "/x"), named="/x") == "no space left"
     assert reason_of(OSError(errno.ENOSPC, "No space left"), "/y") == "no space left: /y"
     assert reason_of(OSError(errno.EMFILE, "Too many open files")) == "too many open files"
     assert reason_of(OSError("odd")) == "odd"

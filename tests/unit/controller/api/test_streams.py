@@ -11,7 +11,7 @@ from controller.api import streams
 from controller.api.streams import Send, certain, follow_events, watch_service
 from controller.leader.watches import Seen
 from pyswarm_core.decision import Writes
-from pyswarm_core.limits import EVENTS_TOLD, TOLD_AT_ONCE
+from pyswarm_core.limits import EVENTS_PER_MESSAGE, TOLD_AT_ONCE
 from pyswarm_core.objects import UpdateStatus
 from pyswarm_core.states import UpdateState
 from pyswarm_core.views import Event, EventQuery, ServiceProgress
@@ -109,11 +109,13 @@ async def test_few_events_are_held_against_filters_in_one_pass(
     tasks = [asyncio.create_task(work) for work in (passes.count(), *following)]
     for _ in range(100):
         await asyncio.sleep(0)
-    desk.events.record([Event.of("service.update", "web", "web")] * EVENTS_TOLD, build.NOW, 1)
+    desk.events.record(
+        [Event.of("service.update", "web", "web")] * EVENTS_PER_MESSAGE, build.NOW, 1
+    )
     for _ in range(20_000):
         await asyncio.sleep(0)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert held.total() == FOLLOWERS * EVENTS_TOLD
-    assert max(held.values()) * max(1, filters) <= TOLD_AT_ONCE * max(EVENTS_TOLD, filters)
+    assert held.total() == FOLLOWERS * EVENTS_PER_MESSAGE
+    assert max(held.values()) * max(1, filters) <= TOLD_AT_ONCE * max(EVENTS_PER_MESSAGE, filters)

@@ -21,7 +21,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.kinds import NODE, SERVICE, VOLUME
-from pyswarm_core.limits import EVENT_PAGE, EVENTS_ALIKE, EVENTS_TOLD
+from pyswarm_core.limits import EVENT_PAGE, EVENTS_ALIKE, EVENTS_PER_MESSAGE
 from pyswarm_core.objects import HealthState, Service, Task, UpdateStatus
 from pyswarm_core.specs import NetworkAttachment
 from pyswarm_core.states import TaskState, UpdateState
@@ -84,8 +84,11 @@ async def test_a_follower_is_told_of_few_events_at_once() -> None:
     log = EventHistory()
     reader = log.follow(position=0)
     log.record([created(str(number)) for number in range(100)], Instant(1), 1)
-    assert [len(await anext(reader)) for _ in range(2)] == [EVENTS_TOLD, 100 - EVENTS_TOLD]
-    assert EVENTS_TOLD == 64
+    assert [len(await anext(reader)) for _ in range(2)] == [
+        EVENTS_PER_MESSAGE,
+        100 - EVENTS_PER_MESSAGE,
+    ]
+    assert EVENTS_PER_MESSAGE == 64
 
 
 class Pages:

@@ -38,7 +38,7 @@ def overlays_of(state: State) -> OverlayMessages:
 
 
 def read(overlays: OverlayMessages, network: NetworkId, node: NodeId) -> dispatcher_pb2.Overlay:
-    told = finish(overlays.told(network, node))
+    told = finish(overlays.of_node(network, node))
     assert told is not None
     return dispatcher_pb2.Overlay.FromString(told.message)
 
@@ -68,7 +68,7 @@ def test_peers_are_put_into_bytes_once_for_all_nodes() -> None:
 def test_the_peers_of_a_large_network_are_made_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telling, "OVERLAY_SLICE", 10)
     overlays = overlays_of(world())
-    work, before, taken = overlays.told(NET, N1), 0, []
+    work, before, taken = overlays.of_node(NET, N1), 0, []
     for _ in work:
         taken.append(overlays.peers_made - before)
         before = overlays.peers_made
@@ -82,8 +82,8 @@ def test_sessions_that_are_told_at_once_make_the_peers_together(
 ) -> None:
     monkeypatch.setattr(telling, "OVERLAY_SLICE", 10)
     overlays = overlays_of(world())
-    first = overlays.told(NET, N1)
-    others = [overlays.told(NET, NodeId(f"n{number}")) for number in (2, 3)]
+    first = overlays.of_node(NET, N1)
+    others = [overlays.of_node(NET, NodeId(f"n{number}")) for number in (2, 3)]
     for work in (first, *others):
         next(work)
     first.close()  # its session ends before all is made
@@ -99,7 +99,7 @@ def test_peers_that_cannot_be_made_are_an_error_of_all_and_are_tried_again(
 ) -> None:
     monkeypatch.setattr(telling, "OVERLAY_SLICE", 10)
     overlays = overlays_of(world())
-    works = [overlays.told(NET, N1), overlays.told(NET, NodeId("n2"))]
+    works = [overlays.of_node(NET, N1), overlays.of_node(NET, NodeId("n2"))]
     for work in works:
         next(work)
     with monkeypatch.context() as broken:
@@ -114,7 +114,7 @@ def test_what_changes_while_it_is_made_is_another_version(monkeypatch: pytest.Mo
     monkeypatch.setattr(telling, "OVERLAY_SLICE", 10)
     state = world()
     overlays = overlays_of(state)
-    work = overlays.told(NET, N1)
+    work = overlays.of_node(NET, N1)
     next(work)
     state.apply(Writes(objects=(carried(state.networks[NET], range(1, 6)),)))
     overlays.version(NET)  # another session asks meanwhile
@@ -130,7 +130,7 @@ def test_a_network_that_goes_while_it_is_made_is_told_to_nobody(
     monkeypatch.setattr(telling, "OVERLAY_SLICE", 10)
     state = world()
     overlays = overlays_of(state)
-    work = overlays.told(NET, N1)
+    work = overlays.of_node(NET, N1)
     next(work)
     state.apply(Writes(removed=(NETWORK.object_name(NET),)))
     assert finish(work) is None

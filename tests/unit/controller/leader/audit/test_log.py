@@ -16,10 +16,10 @@ from pyswarm_core.identity.limits import (
     AUDIT_BYTES,
     AUDIT_BYTES_OTHER,
     AUDIT_DELETED,
+    AUDIT_PER_SLICE,
     AUDIT_RECORD_BYTES,
     AUDIT_RECORDS,
     AUDIT_RECORDS_OTHER,
-    AUDIT_TOLD,
     REFUSALS_PER_MINUTE,
     REFUSALS_WAITING,
 )
@@ -120,15 +120,15 @@ async def test_a_follower_gets_new_records_in_order_and_few_at_once() -> None:
 
     task = asyncio.create_task(follow())
     await asyncio.sleep(0)
-    for _ in range(3 * AUDIT_TOLD):
+    for _ in range(3 * AUDIT_PER_SLICE):
         log.append(CHANGE, made())
     log.publish()
     async with asyncio.timeout(60):
-        while len(got) < 3 * AUDIT_TOLD:  # noqa: ASYNC110  # nobody tells
+        while len(got) < 3 * AUDIT_PER_SLICE:  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0)
     task.cancel()
-    assert got == list(range(1, 3 * AUDIT_TOLD + 1))
-    assert max(sizes) <= AUDIT_TOLD == 32
+    assert got == list(range(1, 3 * AUDIT_PER_SLICE + 1))
+    assert max(sizes) <= AUDIT_PER_SLICE == 32
 
 
 MALLORY = Caller(CallerKind.USER, "m", "mallory", Role.VIEWER)
