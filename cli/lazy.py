@@ -237,6 +237,20 @@ class Group(click.Group):
 
     command_class = Verb
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """As a verb."""
+        if extra.get("resilient_parsing"):
+            from cli.verbs.completing import complete_names
+
+            complete_names(self)
+        return super().make_context(info_name, args, parent, **extra)
+
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """As a verb."""
         self.help = _pasteable(self.help)

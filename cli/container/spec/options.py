@@ -62,7 +62,7 @@ OWN: Sequence[Callable[[Any], Any]] = (
         help="Pull image before running (always, missing)",
     ),
     click.option("-q", "--quiet", is_flag=True, help="Suppress the pull output"),
-    _text("--entrypoint", metavar="FILE", help="Overwrite the default ENTRYPOINT of the image"),
+    _text("--entrypoint", metavar="COMMAND", help="Overwrite the default ENTRYPOINT of the image"),
     many("-l", "--label", metavar="KEY=VALUE", help="Set meta data on a container"),
     many("--label-file", metavar="FILE", help="Read in a line delimited file of labels"),
     many(
