@@ -18,7 +18,6 @@ from tests.unit.cli.scripted import Script
 from tests.unit.cli.test_payload_verbs import made
 from tests.unit.cli.test_volumes import DATA
 
-
 PATIENT = (
     "from cli.verbs import completing; completing.COMPLETION_TIMEOUT_S = 50.0;"
     "from cli.main import main; main()"
