@@ -47,7 +47,7 @@ def _shared() -> list[click.Option]:
 
 
 OWN: Sequence[Callable[[Any], Any]] = (
-    click.option("--name", default="", help="Assign a name to the container"),
+    click.option("--name", default="", metavar="NAME", help="Assign a name to the container"),
     click.option(
         "--rm", "auto_remove", is_flag=True,
         help="Automatically remove the container and its files when it exits",
