@@ -126,6 +126,12 @@ REFUSED_OF: Mapping[tuple[str, str], str] = {
 }
 """The same of one command."""
 
+OFTEN_LATE = frozenset(
+    "--publish --detach --replicas --network --rm --volume --mount --env --restart --constraint"
+    " --restart-condition --interactive --tty".split()
+)
+"""Flags that users write after the image, and that few programs have themselves."""
+
 _TO_IMAGE = (
     "build the image from a Dockerfile: `pyswarm build`; `pyswarm export` and `pyswarm import`"
     " make one of a container's files"
@@ -178,9 +184,22 @@ class Verb(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click, with Docker's `--flag=false`."""
         try:
-            return super().parse_args(ctx, list(self._switched(ctx, args)))
+            rest = super().parse_args(ctx, list(self._switched(ctx, args)))
         except click.NoSuchOption as error:
             _explain(error)
+        if not ctx.resilient_parsing:
+            self._warn_of_late_flags(ctx)
+        return rest
+
+    def _warn_of_late_flags(self, ctx: click.Context) -> None:
+        """Flags after the image are arguments of its program, as in Docker; few are meant so."""
+        own = {name for option in self.params for name in option.opts}
+        for word in ctx.params.get("args") or ():
+            name = word.partition("=")[0]
+            if name in OFTEN_LATE and name in own:
+                text = f"warning: {name} is an argument of the container: write flags of"
+                click.echo(f"{text} `{ctx.command_path}` before the image", err=True)
+                return
 
     def _switched(self, ctx: click.Context, args: list[str]) -> Iterator[str]:
         """Docker's `--detach=false` as click writes it; words after the first argument stay."""
@@ -236,6 +255,20 @@ class Group(click.Group):
     """A group that prints its help without a command, and suggests similar commands."""
 
     command_class = Verb
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """As a verb."""
+        if extra.get("resilient_parsing"):
+            from cli.verbs.completing import complete_names
+
+            complete_names(self)
+        return super().make_context(info_name, args, parent, **extra)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """As a verb."""

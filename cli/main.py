@@ -190,7 +190,7 @@ class RootGroup(LazyGroup):
 @click.option(
     "-c",
     "--context",
-    metavar="NAME",
+    metavar="CONTEXT",
     help="Context to use: overrides PYSWARM_HOST and the context set with `pyswarm context use`",
 )
 @click.option(

@@ -29,7 +29,7 @@ _OPTIONS = (
     click.option("--profile", "profiles", multiple=True, metavar="NAME", help="Enable a profile"),
     click.option("-p", "--project-name", default="", metavar="NAME", help="Project name"),
     click.option(
-        "--project-directory", default="", metavar="PATH",
+        "--project-directory", default="", metavar="DIRECTORY",
         help="Working directory of the project (default: the directory of the first file)",
     ),
 )  # fmt: skip

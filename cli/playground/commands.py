@@ -22,6 +22,7 @@ def _current() -> str:
 
 _name = click.option(
     "--name",
+    metavar="NAME",
     default=_current,
     show_default=f"the current one, else {DEFAULT_NAME}",
     envvar="PYSWARM_PLAYGROUND",
@@ -52,10 +53,15 @@ def playground() -> None:
 @click.option(
     "--nodes", type=flags.Number(1, HOSTS_MAX), default=3, show_default=True, help="Number of hosts"
 )
-@click.option("--cpus", default="", help="CPUs of each host (default all)")
-@click.option("--memory", default="", help="Memory of each host, such as 2G (default all)")
+@click.option("--cpus", default="", metavar="DECIMAL", help="CPUs of each host (default all)")
 @click.option(
-    "--disk", default="", help="Disk of each host, such as 2G (default unlimited, minimum 192M)"
+    "--memory", default="", metavar="BYTES", help="Memory of each host, such as 2G (default all)"
+)
+@click.option(
+    "--disk",
+    default="",
+    metavar="BYTES",
+    help="Disk of each host, such as 2G (default unlimited, minimum 192M)",
 )
 def up(name: str, nodes: int, cpus: str, memory: str, disk: str) -> None:
     """Start a playground and select it as the current fleet

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE",
               help="Add or override a label")  # fmt: skip
-@click.option("--name", default="", help="Assign a name to the container")
+@click.option("--name", default="", metavar="NAME", help="Assign a name to the container")
 @click.option(
     "-T", "--no-TTY", "--no-tty", "no_tty", is_flag=True,
     help="Disable pseudo-TTY allocation. By default, one is allocated on a terminal",
