@@ -37,6 +37,7 @@ _PLATFORM = "a node has an image for one platform; remove the image by its id"
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 def rm(*, force: bool, no_prune: bool, images: tuple[str, ...]) -> None:
     from cli.image import shared
+    from cli.render.listing import one_line
 
     for image in images:
         require_reference(image)
@@ -44,7 +45,12 @@ def rm(*, force: bool, no_prune: bool, images: tuple[str, ...]) -> None:
     with Failures() as failures, shared.opened_or_none(client, write=True) as registry:
         for image in images:
             with failures.collected():
-                remove(client, registry, image, failures, force=force, no_prune=no_prune)
+                try:
+                    remove(client, registry, image, failures, force=force, no_prune=no_prune)
+                except NotFound as error:
+                    if not force:
+                        raise
+                    click.echo(f"Error: {one_line(str(error))}", err=True)
 
 
 rm.params.append(refused.valued("--platform", _PLATFORM, multiple=True))

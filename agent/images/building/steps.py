@@ -7,17 +7,20 @@ from agent.images.base import Image
 
 
 def steps_of(images: Sequence[Image]) -> set[str]:
-    """The ids of images without a name whose layers another image has: they take no space of their
-    own, and are the cache of the build that made them.
+    """The ids of images without a name that another image was made from, or whose layers another
+    image has: they take no space of their own, and are the cache of the build that made them.
     """
+    parents = {image.parent for image in images}
     tops = Counter(image.layers[0] for image in images if image.layers)
     below = {layer for image in images for layer in image.layers[1:]}
     return {
         image.id
         for image in images
-        if image.layers
-        and not image.names
-        and (image.layers[0] in below or tops[image.layers[0]] > 1)
+        if not image.names
+        and (
+            image.id in parents
+            or (image.layers and (image.layers[0] in below or tops[image.layers[0]] > 1))
+        )
     }
 
 

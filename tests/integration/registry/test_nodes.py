@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from agent.images.base import ImageNotFound, RegistryUnavailable
+from agent.images.base import ImageError, ImageNotFound, RegistryUnavailable
 from agent.images.settings import ImageSettings
 from agent.images.store import StoredImages, open_images
 from cli.image.transfer.sources import MANIFESTS
@@ -82,6 +82,16 @@ async def test_a_node_runs_what_a_user_pushed(rig: Rig) -> None:
         image = await images.resolve(f"{name}:1@{digest}")
         assert image.digest == digest
         assert image.names == (f"{name}@{digest}",)
+
+
+async def test_all_tags_are_those_of_the_fleets_registry_too(rig: Rig) -> None:
+    client = await rig.client("ops", Role.OPERATOR)
+    await rig.push(client, "registry.invalid:5000/team/web:1")
+    await rig.push(client, "registry.invalid:5000/team/web:2")
+    async with node(rig) as images:
+        assert await images.tags("registry.invalid:5000/team/web") == ("1", "2")
+        with pytest.raises(ImageError):
+            await images.tags("registry.invalid:5000/team/none")
 
 
 async def test_nodes_only_read_and_need_the_password(rig: Rig) -> None:

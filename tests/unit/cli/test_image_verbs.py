@@ -148,6 +148,16 @@ def test_the_refusal_of_one_removal_does_not_stop_the_others(
     assert [one.ref for one in script.requests("RemoveImage")] == ["web:1", "db:1"]
 
 
+def test_force_takes_no_offence_at_an_image_that_is_not_there(
+    script: Script, pyswarm: Pyswarm
+) -> None:
+    why = NotFound('No such image: "web:1"')
+    script.on("RemoveImage", why, images_pb2.RemoveImageReply())
+    ran = pyswarm("rmi", "-f", "web:1", "db:1")
+    assert (ran.code, ran.out, ran.err) == (0, "", f"Error: {why}\n")
+    assert [one.ref for one in script.requests("RemoveImage")] == ["web:1", "db:1"]
+
+
 def stored() -> pb.ListImagesReply:
     """host1 has `web:1`, an image without a name and two that are needed; host2 one untagged."""
     reply = pb.ListImagesReply()
@@ -285,7 +295,7 @@ def test_a_pull_is_shown_by_layer() -> None:
     ]
     both = LayerProgress("l1", "done", 10, 10), LayerProgress("l2", "exists")
     for node in ("host1", "host2"):
-        view.take(update(node, *both, digest=DIGEST, reference="web:1", done=True))
+        view.take(update(node, *both, digest=DIGEST, reference=f"{HUB}/web:1", done=True))
     assert view.lines() == ["l1: Pull complete", "l2: Already exists", "host1: done", "host2: done"]
     assert list(view.summary()) == [
         f"Digest: {DIGEST}",

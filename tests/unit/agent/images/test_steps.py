@@ -31,6 +31,15 @@ def test_an_image_with_a_name_or_with_layers_of_its_own_is_none() -> None:
     assert steps_of(images) == set()
 
 
+def test_an_image_without_layers_is_a_step_if_another_was_made_from_it() -> None:
+    images = (
+        image("arg"),
+        image("env", parent="arg"),
+        image("app", "a", parent="env", tags=("app:1",)),
+    )
+    assert steps_of(images) == {"arg", "env"}
+
+
 def test_steps_go_with_the_image_up_to_what_others_have() -> None:
     images = (
         image("base", tags=("base:1",)),
