@@ -50,7 +50,7 @@ def deploy(
     stack: str,
     **given: object,
 ) -> None:
-    from cli.compose import externals, localbinds, uploads
+    from cli.compose import externals, localbinds, notices, uploads
     from cli.stack.applying import ApplyOptions, apply
     from cli.stack.mapped import stack_of_files
 
@@ -69,4 +69,4 @@ def deploy(
     mapped = localbinds.pinned(client, mapped)
     if not options.plan:
         uploads.upload(client, mapped, quiet=options.quiet)
-    apply(client, mapped, options)
+    apply(client, mapped, options, lambda changes: notices.tell(mapped, changes))

@@ -91,6 +91,8 @@ class Mapped(msgspec.Struct, frozen=True, kw_only=True):
     """Networks, volumes, secrets and configs of others, by kind and full name, with where the file
     declares them and an empty text.
     """
+    objects: Mapping[str, tuple[str, str]] = {}
+    """The kind and full name of what is at `services.web`, `networks.back` and the like."""
     profiles: tuple[str, ...] = ()
     """All that services name, enabled or not."""
     notices: tuple[Remark, ...] = ()

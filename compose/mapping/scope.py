@@ -51,6 +51,15 @@ class Scope:
             if node.get("external") is not None
         }
 
+    def paths(self) -> dict[str, tuple[str, str]]:
+        """The kind and full name of each object, by its path."""
+        found = {shown_path(one.path): ("service", one.full) for one in self.services.values()}
+        for section, entries in self.objects.items():
+            for key in entries:
+                named = section.removesuffix("s"), self.named(section, key)
+                found[shown_path((section, key))] = named
+        return found
+
     def labels(self, node: Node | None = None, **own: str) -> dict[str, str]:
         """The labels of an object, whose user's are those of the node."""
         written = {key: str(value.value) for key, value in node.items()} if node else {}

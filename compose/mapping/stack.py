@@ -75,8 +75,9 @@ def stack_of(loaded: Loaded, options: Options, files: Files) -> Mapped:
             if service.local_binds
         },
         externals=scope.externals(),
+        objects=scope.paths(),
         profiles=loaded.profiles,
-        notices=tuple(scope.report.notices),
+        notices=(*loaded.notices, *scope.report.notices),
     )
 
 

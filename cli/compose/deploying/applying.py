@@ -7,7 +7,7 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from cli.compose import externals, flags, localbinds, project, uploads
+from cli.compose import externals, flags, localbinds, notices, project, uploads
 from cli.compose.deploying import images
 from cli.compose.mapping import Files
 from pyswarm_core.aio.system import SystemClock
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cli.compose.members import Member
     from cli.compose.project import Project
     from cli.stack.applying import Applied
+    from compose.mapping.mapped import Mapped
     from pyswarm_core.stacks.changes import StackReply
 
 PULLS = ("policy", "always", "missing", "never", "build")
@@ -54,7 +55,14 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 class Stack(NamedTuple):
     """The stack to apply."""
 
-    spec: StackSpec
+    mapped: "Mapped"
+    resolve: str
+    """Which images the controller looks up."""
+
+    @property
+    def spec(self) -> StackSpec:
+        """The specs."""
+        return self.mapped.spec
 
 
 def selected(files: Files, asked: Asked) -> tuple[str, ...]:
@@ -77,7 +85,7 @@ def apply(client: "Client", files: Files, asked: Asked) -> "Applied":
     names = selected(files, asked)
     if not names:
         raise _nothing_selected(files)
-    spec, resolve = prepared(opened, files, asked, names)
+    stack = prepared(opened, files, asked, names)
     full = files.mapped.services
     known = {member.service.spec.name for member in opened.members}
     chosen = [full[name] for name in names if not asked.no_recreate or full[name] not in known]
@@ -89,13 +97,15 @@ def apply(client: "Client", files: Files, asked: Asked) -> "Applied":
         reset_scale=asked.resets_scale,
         services=() if is_whole else tuple(chosen),
         recreate=tuple(full[name] for name in recreated(asked, names)),
-        resolve_image=resolve,
-        with_registry_auth=_has_logins(spec),
+        resolve_image=stack.resolve,
+        with_registry_auth=_has_logins(stack.spec),
         plan=asked.dry_run,
         detach=True,
         quiet=True,
     )
-    applied = apply_stack(client, Stack(spec), options)
+    applied = apply_stack(
+        client, stack, options, lambda changes: notices.tell(stack.mapped, changes)
+    )
     if not asked.dry_run and not flags.is_quiet():
         _tell(applied.reply.changes)
     if asked.remove_orphans and opened.orphans and not is_whole:
@@ -142,10 +152,8 @@ def recreated(asked: Asked, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name in found or name in asked.started)
 
 
-def prepared(
-    opened: "Project", files: Files, asked: Asked, names: Sequence[str]
-) -> tuple[StackSpec, str]:
-    """The stack with the images of the services, and which of them the controller looks up."""
+def prepared(opened: "Project", files: Files, asked: Asked, names: Sequence[str]) -> Stack:
+    """The stack with the images of the services."""
     full = files.mapped.services
     externals.require(opened.client, files.mapped, names)
     deployed = {member.service.spec.name: member for member in opened.members}
@@ -165,7 +173,8 @@ def prepared(
     services = tuple(_placed(one, found, deployed.get(name), asked) for name, one in wanted.items())
     if not asked.dry_run:
         uploads.upload(opened.client, mapped, quiet=flags.is_quiet())
-    return replace(mapped.spec, services=services), found.resolve
+    mapped = replace(mapped, spec=replace(mapped.spec, services=services))
+    return Stack(mapped, found.resolve)
 
 
 def _placed(

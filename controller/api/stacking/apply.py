@@ -235,7 +235,10 @@ def _prune(work: Work, kind: PayloadKind, member: StackMember, *, goes: bool) ->
     elif kind is SERVICE:
         drop_service(work, work.state.of(SERVICE)[object_id], "not in the file")  # type: ignore[index]
     else:
-        work.tell(Action.REMOVED, kind, name, object_id, reason="not in the file")
+        reason = "not in the file"
+        if kind in (SECRET, CONFIG):
+            reason += "; no rollback to versions of the stack that use it"
+        work.tell(Action.REMOVED, kind, name, object_id, reason=reason)
 
 
 def _answered(

@@ -22,7 +22,7 @@ from controller.brain.payloads import title_of
 from controller.brain.revisions import made_from
 from controller.identity.differences import differences
 from pyswarm_core.docker.reference import parse_reference
-from pyswarm_core.errors import Conflict, quoted
+from pyswarm_core.errors import Taken, quoted
 from pyswarm_core.identity.users import STACK_LABEL
 from pyswarm_core.ids import NetworkId, ServiceId
 from pyswarm_core.kinds import SERVICE
@@ -62,7 +62,7 @@ def put_service(work: Work, wanted: Wanted) -> ServiceSpec:
         wanted = replace(wanted, login=_pending_login(work, spec.name))
     else:
         work.pend(spec.name, login=wanted.login)
-    with about("service", spec.name):
+    with about(work, "service", spec.name):
         _require_container_name(work, spec)
         known_id = work.state.service_of_name.get(spec.name)
         if known_id is None:
@@ -87,7 +87,7 @@ def put_service(work: Work, wanted: Wanted) -> ServiceSpec:
 
 
 def _require_container_name(work: Work, spec: ServiceSpec) -> None:
-    """Raise Conflict if the service's `container_name` is that of another service or container."""
+    """Raise Taken if the service's `container_name` is that of another service or container."""
     if not (name := spec.labels.get(CONTAINER_NAME, "")):
         return
     state = work.state
@@ -99,10 +99,10 @@ def _require_container_name(work: Work, spec: ServiceSpec) -> None:
             kind = "container" if other.spec.mode.is_container else "service"
             stack = other.spec.labels.get(STACK_LABEL, "")
             whose = f" of stack {quoted(stack)}" if stack else ""
-            raise Conflict(
-                f"container_name {quoted(name)} is already that of {kind}"
-                f" {quoted(other.spec.name)}{whose}: give it another name"
-            )
+            text = f"container_name {quoted(name)} is already that of"
+            remedy = "give it another name"
+            own = f"{text} {kind} {quoted(other.spec.name)}{whose}: {remedy}"
+            raise Taken(own, other.id, f"{text} a {kind} outside your stacks: {remedy}")
 
 
 def _note_container_name(work: Work, service: Service) -> None:

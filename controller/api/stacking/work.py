@@ -12,7 +12,7 @@ from controller.brain.payloads import kind_of_reference
 from controller.brain.slices import Slices, batches
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import Conflict, InvalidArgument, PyswarmError, Unavailable, quoted
+from pyswarm_core.errors import Conflict, InvalidArgument, PyswarmError, Taken, Unavailable, quoted
 from pyswarm_core.identity.users import STACK_LABEL
 from pyswarm_core.ids import IdSource, ServiceId
 from pyswarm_core.kinds import (
@@ -156,7 +156,8 @@ class Work:
         what = f"{kind.name} {quoted(kind.title(item).partition('@')[0])} exists already"
         whose = f"belongs to stack {quoted(owner)}" if owner else "belongs to no stack"
         use = "give it another name" if kind is SERVICE else "declare it external, or rename it"
-        raise Conflict(f"{what} and {whose}: {use}")
+        hidden = f"{what}, outside your stacks: {use}"
+        raise Taken(f"{what} and {whose}: {use}", item.id, hidden)
 
 
 def is_removing(item: Object) -> bool:
@@ -185,14 +186,24 @@ def revision_of(stack: Stack | None, owned: Owned) -> int:
     return int.from_bytes(digest) or 1
 
 
+def _is_of_stack(work: Work, object_id: str) -> bool:
+    """Whether the object is one of the stack, which the same change may create."""
+    items = (work.state.of(kind).get(object_id) for kind in OF_STACKS)
+    return any(one and kind_of(one).labels(one).get(STACK_LABEL) == work.name for one in items)
+
+
 @contextmanager
-def about(kind: str, name: str) -> Iterator[None]:
+def about(work: Work, kind: str, name: str) -> Iterator[None]:
     """Errors of the block say which object of the stack they are about."""
     try:
         yield
     except PyswarmError as error:
+        if isinstance(error, Taken) and _is_of_stack(work, error.holder):
+            error = Conflict(str(error))
         text, what = str(error), f"{kind} {quoted(name)}"
         if what in text or isinstance(error, Unavailable):
-            raise
+            raise error from None
+        if isinstance(error, Taken):
+            raise error.about(what) from None
         cls = type(error) if type(error) in (InvalidArgument, Conflict) else InvalidArgument
         raise cls(f"{what}: {text}") from None

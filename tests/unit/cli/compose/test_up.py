@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from cli.compose.images import building
 from pyswarm_core.api.v1 import containers_pb2 as cp
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import stacks_pb2
@@ -378,3 +379,66 @@ def test_no_recreate_starts_nothing_that_is_only_created(
     ran = pyswarm("compose", *verb, "--no-recreate")
     assert (ran.code, updates(shop)) == (0, [])
     assert ran.out == ("~ service shop_other would be started\n" if "-d" in verb else "")
+
+
+NOTICED = """\
+name: shop
+services:
+  app: {image: "app:1", mac_address: "02:00:00:00:00:01"}
+  db: {image: "db:1", storage_opt: {size: 1G}}
+networks:
+  default: {driver: bridge}
+"""
+OF_APP, OF_DB, OF_NETWORK = "services.app.mac_", "services.db.storage_opt", "networks.default.dr"
+
+
+@pytest.mark.parametrize(
+    ("actions", "told"),
+    [
+        ({}, []),
+        ({"service shop_app": "created", "service shop_db": "created",
+          "network shop_default": "created"}, [OF_APP, OF_DB, OF_NETWORK]),
+        ({"service shop_app": "unchanged", "service shop_db": "unchanged",
+          "network shop_default": "unchanged"}, []),
+        ({"service shop_app": "kept", "service shop_db": "updated"}, [OF_DB]),
+        ({"service shop_app": "replaced", "service shop_db": "kept"}, [OF_APP]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("compose", "-f", "FILE", "up", "-d"),
+        ("compose", "-f", "FILE", "up", "--dry-run"),
+        ("stack", "deploy", "-c", "FILE", "shop"),
+    ],
+)
+def test_notices_are_about_what_is_created_or_changed(
+    shop: Script,
+    pyswarm: Pyswarm,
+    tmp_path: Path,
+    verb: tuple[str, ...],
+    actions: dict[str, str],
+    told: list[str],
+) -> None:
+    file = tmp_path / "noticed.yaml"
+    file.write_text(NOTICED)
+    reply = stacks_pb2.StackReply()
+    for one, action in actions.items():
+        kind, _, name = one.partition(" ")
+        reply.changes.add(kind=kind, name=name, id=name, action=action)
+    shop.on("ApplyStack", reply)
+    ran = pyswarm(*(str(file) if word == "FILE" else word for word in verb))
+    lines = [line for line in ran.err.split("\n") if line.startswith("Notice: ")]
+    assert len(lines) == len(told), ran.err
+    assert all(any(path in line for line in lines) for path in told)
+
+
+def test_builds_tell_what_their_sections_have_no_effect_with(
+    shop: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = "build: {context: ., sbom: true}, mac_address: a"
+    Path("compose.yaml").write_text(f"name: shop\nservices: {{a: {{{build}}}, b: {{image: b}}}}")
+    monkeypatch.setattr(building, "build_all", lambda *given: {})
+    ran = pyswarm("compose", "build")
+    notices = [line for line in ran.err.split("\n") if line.startswith("Notice")]
+    assert [line.split(": ")[2] for line in notices] == ["services.a.build.sbom"], ran.err
