@@ -9,7 +9,7 @@ answer nor the end of the agent leaves the host with another key than its node's
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -130,18 +130,21 @@ async def rejoin(path: Path, token: str, controllers: tuple[str, ...]) -> None:
         message.proof = await sign(node.certificate.key.encode(), request.csr)
     address = controllers[0]
     trust = await asyncio.to_thread(fetch_chain, address, digest)
+    certificate = await _led(lambda: _requested(address, guest(trust), message, request))
+    save(path, node, certificate, address)
+    _log.info("node.rejoined", node=node.node_id)
+
+
+async def _led(attempt: Callable[[], Awaitable[Certificate]]) -> Certificate:
+    """The result of the first attempt that a leader answers."""
     give_up_at = time.monotonic() + LEADER_MAX_S
     while True:
         try:
-            certificate = await _requested(address, guest(trust), message, request)
+            return await attempt()
         except Unavailable as error:
             if NO_LEADER not in str(error) or time.monotonic() > give_up_at:
                 raise
-            await asyncio.sleep(LEADER_POLL_S)
-        else:
-            save(path, node, certificate, address)
-            _log.info("node.rejoined", node=node.node_id)
-            return
+        await asyncio.sleep(LEADER_POLL_S)
 
 
 def _due_in_s(certificate: Certificate) -> float:

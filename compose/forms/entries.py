@@ -5,7 +5,7 @@ from typing import Any
 
 from compose.forms.base import Form, Merge, Rule
 from compose.forms.lists import Listing, expect_once, value_of
-from compose.forms.maps import Entries, Table, bare
+from compose.forms.maps import Entries, Table
 from compose.forms.scalars import TEXT, Bool, FilePath, Mode, Number, Text, Word
 from compose.reading import Reading
 from compose.text.words import resolved

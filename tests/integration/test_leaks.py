@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.playground import cgroups
-from tests.fixtures import leaks
+from tests.fixtures import debian, leaks
 from tests.fixtures.source import ROOT
 
 RUN = """
@@ -162,3 +162,11 @@ def test_a_failure_that_is_kept_holds_nothing() -> None:
     assert [one() is None for one in seen] == [False, False]
     leaks.forget(kept.value)
     assert [one() is None for one in seen] == [True, True]
+
+
+def test_nothing_goes_on_of_a_step_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaks, "SETTLE_S", 60.0)
+    monkeypatch.setattr(debian, "STEP_TIMEOUT_S", 1.0)
+    script = "setsid sleep 61 & sleep 61"
+    with leaks.nothing_left(), pytest.raises(subprocess.TimeoutExpired):
+        debian.output(*debian.PRIVATE, "sh", "-c", script)

@@ -47,7 +47,7 @@ HEARTBEAT = 5 * SECOND
 HASTY = 100 * MILLISECOND
 """For tests that wait until a silent node is down."""
 BEAT_EVERY_S = 0.1
-WAIT_S = 50.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
+WAIT_S = 120.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
 
 AgentMessage = dispatcher_pb2.AgentMessage
 ControllerMessage = dispatcher_pb2.ControllerMessage

@@ -30,6 +30,7 @@ from tests.integration.controller.fleet import WAIT_S, web
 from tests.integration.controller.test_killed import (
     ControllerProcess,
     api,
+    created,
     info,
     join_token,
     running,
@@ -118,7 +119,7 @@ async def test_a_fleet_without_certificates_is_refused_converted_and_back(
         for host in hosts:
             await host.enlist(tmp_path, controller.address, token)
             await agents.enter_async_context(host.up(controller.address))
-        await stub.CreateService(web(4), timeout=60)
+        await created(stub, web(4))
         await running(stub, 4)
     controller.end(signal.SIGKILL)
     await made_by_a_version_without_certificates(tmp_path, etcd)

@@ -36,8 +36,9 @@ from tests.integration.controller.attacks.raw import (
     context,
     frame,
 )
-from tests.integration.controller.fleet import WAIT_S
 
+WAIT_S = 50.0
+"""Less than CONNECTION_IDLE_MAX."""
 ACCEPTED = 5
 WATCH = "/grpc.health.v1.Health/Watch"
 Address = tuple[str, int]
