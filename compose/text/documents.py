@@ -63,10 +63,10 @@ def _again(text: str, file: str, error: yaml.YAMLError) -> list[Node]:
 
 def _told(error: yaml.YAMLError, text: str, file: str) -> Refused:
     if (odd := _FORBIDDEN.search(text)) is not None:
-        line = text.count("\n", 0, odd.start()) + 1
+        number = text.count("\n", 0, odd.start()) + 1
         column = odd.start() - text.rfind("\n", 0, odd.start())
         told = f"not YAML: the character U+{ord(odd[0]):04X} may not be in a file"
-        return refusal(Place(file, line, column), (), told)
+        return refusal(Place(file, number, column), (), told)
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return refusal(Place(file), (), f"not YAML: {' '.join(str(error).split())}")
     mark = error.problem_mark
