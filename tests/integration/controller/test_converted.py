@@ -27,7 +27,7 @@ from pyswarm_core.keys import Keys
 from pyswarm_core.kinds import CLUSTER, NODE, encode
 from tests.fixtures.etcd import EtcdProcess
 from tests.integration.controller.fleet import WAIT_S, web
-from tests.integration.controller.test_killed import (
+from tests.integration.controller.processes import (
     ControllerProcess,
     api,
     info,
@@ -45,14 +45,6 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdProcess]:
     process.start()
     yield process
     process.kill()
-
-
-@pytest.fixture
-def controller(tmp_path: Path, etcd: EtcdProcess) -> Iterator[ControllerProcess]:
-    process = ControllerProcess(tmp_path, etcd)
-    process.start()
-    yield process
-    process.end(signal.SIGKILL)
 
 
 async def made_by_a_version_without_certificates(folder: Path, etcd: EtcdProcess) -> None:
