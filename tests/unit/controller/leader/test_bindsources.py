@@ -62,7 +62,7 @@ def test_a_session_begins_with_all_sources() -> None:
 def test_without_sources_nothing_is_sent() -> None:
     world = World()
     session = world.open(N1)
-    world.reports.tell()
+    world.reports.send()
     assert sent(session) == []
 
 
@@ -71,13 +71,13 @@ def test_a_change_is_sent_once_and_replaces_what_is_not_sent_yet() -> None:
     session = world.open(N1)
     sent(session)
     world.state.apply(Writes(objects=(binding("b", "/y"),)))
-    world.reports.tell()
+    world.reports.send()
     world.state.apply(Writes(removed=(SERVICE.object_name(ServiceId("a")),)))
-    world.reports.tell()
-    world.reports.tell()
+    world.reports.send()
+    world.reports.send()
     assert sent(session) == [["/y"]]
     world.state.apply(Writes(removed=(SERVICE.object_name(ServiceId("b")),)))
-    world.reports.tell()
+    world.reports.send()
     assert sent(session) == [[]]
 
 
