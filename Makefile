@@ -72,7 +72,7 @@ nightly: setup ## The long versions of what `test` samples, and `vm`: before a l
 	@$(MAKE) mutants
 	@$(MAKE) vm
 
-vm: setup ## Under a Debian kernel of its own, emulated (root, an hour): IPsec, cgroup v2, NFS, and the demo where all is slow
+vm: setup ## Under a Debian kernel of its own, emulated (root, an hour): IPsec, cgroup v2, NFS, CIFS, btrfs, and the demo where all is slow
 	scripts/vm -o build/vm -- tests/vm/run
 
 bench: setup ## Print the table of measured ratios

@@ -40,6 +40,7 @@ CALLS_STARTED_AT_ONCE = 50
 REPORT_EVERY_S = 0.2
 RETRY_S = 2.0
 """On average, as real agents do."""
+REPORT_AGAIN_S = 0.2
 NICE = 15
 """Niceness: agents would run on other hosts, so controller and etcd have precedence."""
 REPORTING_S = 4.0
@@ -132,11 +133,16 @@ class Agent:
         await self._send(AgentMessage(acknowledge=acknowledge))
 
     async def report(self, state: TaskState) -> None:
-        """Report every task in this state."""
-        statuses = dispatcher_pb2.TaskStatuses(
-            ids=b"".join(self.tasks), states=bytes([state]) * len(self.tasks)
-        )
-        await self._send(AgentMessage(statuses=statuses))
+        """Report every task in this state; in the next session, if this one has ended."""
+        while True:
+            statuses = dispatcher_pb2.TaskStatuses(
+                ids=b"".join(self.tasks), states=bytes([state]) * len(self.tasks)
+            )
+            try:
+                await self._send(AgentMessage(statuses=statuses))
+                return
+            except (grpc.RpcError, asyncio.InvalidStateError):
+                await asyncio.sleep(REPORT_AGAIN_S)
 
     async def _send(self, message: dispatcher_pb2.AgentMessage) -> None:
         assert self._call is not None, "not connected"

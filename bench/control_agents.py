@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -343,7 +343,8 @@ async def _simulators(
             for listener in listening:
                 listener.cancel()
             for process in processes:
-                process.kill()
+                with suppress(ProcessLookupError):  # one that failed, which its listener says
+                    process.kill()
                 await process.wait()
 
 

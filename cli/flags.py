@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pyswarm_core.docker.units import parse_integer
 from pyswarm_core.errors import InvalidArgument, quoted
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ class Number(_ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """As click, with an error in the form of `errors.invalid`."""
+        from pyswarm_core.docker.units import parse_integer
+
         expected = f"{self.low} to {self.high}"
         number: int | None = None
         try:

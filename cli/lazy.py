@@ -53,7 +53,12 @@ UNSUPPORTED: Mapping[str, str] = {
             "the state is in etcd, which has the flags --max-snapshots and --snapshot-count",
         ),
         (
-            "--force-new-cluster --details --rotate",
+            "--force-new-cluster",
+            "run an etcd of yours, `pyswarm swarm init --etcd-endpoints`, and restore it with the"
+            " tools of etcd",
+        ),
+        (
+            "--details --rotate",
             "",
         ),
     )
@@ -87,10 +92,64 @@ REFUSED: Mapping[str, str] = {
             "--cpu-count --cpu-percent --io-maxbandwidth --io-maxiops",
             "it is for Windows containers; use --cpu-quota or --device-read-bps",
         ),
+        (
+            "--tls --tlscacert --tlscert --tlskey --tlsverify",
+            "every connection to HOST:PORT uses TLS with the credentials of a context; use `pyswarm"
+            " context create` or `pyswarm context import`",
+        ),
+        (
+            "--debug -D --log-level",
+            "the command line writes no log; `pyswarm why` and `pyswarm events` show causes, and"
+            " controllers and agents have a --log-level",
+        ),
+        (
+            "--data-path-addr",
+            "nodes exchange the packets of containers between their addresses of --advertise-addr",
+        ),
+        (
+            "--checkpoint --checkpoint-dir",
+            "the memory of processes cannot be saved; files stay over `pyswarm stop` and `start`",
+        ),
     )
     for flag in flags.split()
 }
 """Docker's flags that pyswarm never has, and why."""
+
+REFUSED_OF: Mapping[tuple[str, str], str] = {
+    ("pyswarm", "--config"): "contexts are in ~/.config/pyswarm, or below XDG_CONFIG_HOME; logins"
+    " are in Docker's folder, which DOCKER_CONFIG names",
+    ("pyswarm", "-l"): REFUSED["--log-level"],
+    ("pyswarm builder prune", "--filter"): "the cache is removed as a whole",
+    ("pyswarm builder prune", "--keep-storage"): "the cache is removed as a whole",
+    ("pyswarm swarm join", "--listen-addr"): "the host that joins connects to the controllers,"
+    " and listens for none; --advertise-addr is its address",
+}
+"""The same of one command."""
+
+OFTEN_LATE = frozenset(
+    "--publish --detach --replicas --network --rm --volume --mount --env --restart --constraint"
+    " --restart-condition --interactive --tty".split()
+)
+"""Flags that users write after the image, and that few programs have themselves."""
+
+_TO_IMAGE = (
+    "build the image from a Dockerfile: `pyswarm build`; `pyswarm export` and `pyswarm import`"
+    " make one of a container's files"
+)
+REFUSED_COMMANDS: Mapping[str, str] = {
+    "pyswarm commit": _TO_IMAGE,
+    "pyswarm container commit": _TO_IMAGE,
+    "pyswarm checkpoint": REFUSED["--checkpoint"],
+    "pyswarm plugin": "drivers are part of pyswarm: those of volumes are local, nfs and cifs, that"
+    " of networks is overlay",
+    "pyswarm manifest": "an image in the fleet's registry is of one platform; `pyswarm build"
+    " --platform` chooses it",
+    "pyswarm trust": "name digests, NAME@sha256:…, or give hosts a policy in"
+    " /etc/containers/policy.json",
+    "pyswarm volume update": "a volume's settings are those of `pyswarm volume create`; `pyswarm"
+    " volume move` moves it",
+}
+"""Docker's commands that pyswarm does not have, and what to use instead."""
 
 
 def _pasteable(text: str | None) -> str:
@@ -125,9 +184,22 @@ class Verb(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click, with Docker's `--flag=false`."""
         try:
-            return super().parse_args(ctx, list(self._switched(ctx, args)))
+            rest = super().parse_args(ctx, list(self._switched(ctx, args)))
         except click.NoSuchOption as error:
             _explain(error)
+        if not ctx.resilient_parsing:
+            self._warn_of_late_flags(ctx)
+        return rest
+
+    def _warn_of_late_flags(self, ctx: click.Context) -> None:
+        """Flags after the image are arguments of its program, as in Docker; few are meant so."""
+        own = {name for option in self.params for name in option.opts}
+        for word in ctx.params.get("args") or ():
+            name = word.partition("=")[0]
+            if name in OFTEN_LATE and name in own:
+                text = f"warning: {name} is an argument of the container: write flags of"
+                click.echo(f"{text} `{ctx.command_path}` before the image", err=True)
+                return
 
     def _switched(self, ctx: click.Context, args: list[str]) -> Iterator[str]:
         """Docker's `--detach=false` as click writes it; words after the first argument stay."""
@@ -166,7 +238,9 @@ def _switch(option: click.Option | None, name: str, value: str) -> Iterator[str]
 
 
 def _explain(error: click.NoSuchOption) -> NoReturn:
-    if (never := REFUSED.get(error.option_name)) is not None:
+    command = error.ctx.command_path if error.ctx else ""
+    of_this = REFUSED_OF.get((command, error.option_name))
+    if (never := of_this or REFUSED.get(error.option_name)) is not None:
         raise click.UsageError(
             f"{error.option_name} is not supported: {never}", error.ctx
         ) from None
@@ -182,6 +256,20 @@ class Group(click.Group):
 
     command_class = Verb
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """As a verb."""
+        if extra.get("resilient_parsing"):
+            from cli.verbs.completing import complete_names
+
+            complete_names(self)
+        return super().make_context(info_name, args, parent, **extra)
+
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """As a verb."""
         self.help = _pasteable(self.help)
@@ -192,7 +280,10 @@ class Group(click.Group):
         if not args and not ctx.resilient_parsing:
             click.echo(ctx.get_help())
             ctx.exit()
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            _explain(error)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -201,6 +292,9 @@ class Group(click.Group):
         if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
             from difflib import get_close_matches
 
+            path = f"{ctx.command_path} {args[0]}"
+            if (instead := REFUSED_COMMANDS.get(path)) is not None:
+                raise click.UsageError(f"{path} is not supported: {instead}", ctx)
             similar = get_close_matches(args[0], self.list_commands(ctx))
             hint = f": did you mean {' or '.join(similar)}?" if similar else ""
             text = f"{quoted(args[0])} is not a command of {ctx.command_path}{hint}"
@@ -227,8 +321,8 @@ class LazyGroup(Group):
         self._aliases = {**ALIASES, **(aliases or {})}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the given order."""
-        return list(self._at)
+        """The commands in the order of their names."""
+        return sorted(self._at)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command; None if the group has none of that name."""
@@ -244,4 +338,4 @@ class LazyGroup(Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, help_) for name, (_, help_) in self._at.items()])
+            formatter.write_dl([(name, help_) for name, (_, help_) in sorted(self._at.items())])

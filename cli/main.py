@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from traceback import walk_tb
 from types import FrameType, MappingProxyType
 from typing import NoReturn
 
@@ -176,7 +175,7 @@ class RootGroup(LazyGroup):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """In the sections of Docker's help."""
         listed = {name for names in SECTIONS.values() for name in names}
-        others = sorted(name for name in self.list_commands(ctx) if name not in listed)
+        others = [name for name in self.list_commands(ctx) if name not in listed]
         for title, names in (*SECTIONS.items(), ("Commands", others)):
             with formatter.section(title):
                 formatter.write_dl([(name, COMMANDS[name][1]) for name in names])
@@ -191,7 +190,7 @@ class RootGroup(LazyGroup):
 @click.option(
     "-c",
     "--context",
-    metavar="NAME",
+    metavar="CONTEXT",
     help="Context to use: overrides PYSWARM_HOST and the context set with `pyswarm context use`",
 )
 @click.option(
@@ -216,7 +215,9 @@ def run(arguments: Sequence[str]) -> int:
         return ending.exit_code
     except click.ClickException as error:
         return _usage(error)
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort as error:
+        return _unanswered(error)
+    except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except SystemExit:
         # On a BrokenPipeError, click wraps stdout and exits with 1.
@@ -236,8 +237,22 @@ def _message(error: Exception) -> str:
     """The error's text; that of an OSError says whether it is about output."""
     if not isinstance(error, OSError):
         return str(error)
+    from traceback import walk_tb
+
     in_echo = any(frame.f_code is click.echo.__code__ for frame, _ in walk_tb(error.__traceback__))
     return _unwritable(error) if in_echo else reason_of(error)
+
+
+def _unanswered(error: click.Abort) -> int:
+    """The end of a question: Ctrl-C, or the end of the input, as in a pipeline."""
+    try:
+        click.echo(err=True)  # the question has no line end
+    except OSError:
+        return ExitCode.BROKEN_PIPE
+    if not isinstance(error.__context__, EOFError):
+        return ExitCode.INTERRUPTED
+    ended = "standard input ended before the question was answered: nothing was changed"
+    return _fail(ended, ExitCode.FAILURE)
 
 
 def _unwritable(error: OSError) -> str:

@@ -3,6 +3,7 @@
 Every fault is reported, so that an author sees all of them at once.
 """
 
+import posixpath
 from collections.abc import Callable, Mapping
 
 from compose.keys.toplevel import OBJECTS
@@ -17,10 +18,13 @@ class Checks:
         self._report = report
         self._services = dict(tree.items("services"))
         self._everything = dict(everything.items("services"))
-        self._objects = {section: dict(tree.items(section)) for section in OBJECTS}
+        sections = (*OBJECTS, "models")
+        self._objects = {section: dict(tree.items(section)) for section in sections}
 
     def check(self) -> None:
         """Report every fault."""
+        for name, service in self._everything.items():
+            self._complete(name, service)
         for name, service in self._services.items():
             for one in (*_ALONE, Checks._references, Checks._dependencies):
                 one(self, name, service)
@@ -35,6 +39,23 @@ class Checks:
 
     # ---- one service ----
 
+    def _complete(self, name: str, service: Node) -> None:
+        """What several files may say together."""
+        for other, need in service.items("depends_on"):
+            self._has_keys(need, (name, "depends_on", other), "condition")
+        for parent in (("ulimits",), ("build", "ulimits")):
+            for key, limit in service.items(*parent):
+                if limit.is_map:
+                    self._has_keys(limit, (name, *parent, key), "soft", "hard")
+        provider = service.get("provider")
+        if provider is not None:
+            self._has_keys(provider, (name, "provider"), "type")
+
+    def _has_keys(self, node: Node, path: Path, *keys: str) -> None:
+        for key in keys:
+            if node.get(key) is None:
+                self._fault(node, path, f"the key {key} is missing")
+
     def _has_image(self, name: str, service: Node) -> None:
         if not service.text("image") and not service.get("build") and not service.get("provider"):
             self._fault(service, (name,), "the service has neither image nor build")
@@ -45,7 +66,7 @@ class Checks:
             text = "dockerfile and dockerfile_inline exclude each other"
             self._fault(build, (name, "build"), text)
         mode, networks = service.get("network_mode"), service.get("networks")
-        if mode is not None and networks is not None and networks.value:
+        if mode is not None and mode.value and networks is not None and networks.value:
             text = "network_mode and networks exclude each other"
             self._fault(mode, (name, "network_mode"), text)
 
@@ -71,6 +92,23 @@ class Checks:
             text = f"a service of mode {mode.value} has no number of replicas"
             self._fault(replicas, (name, "deploy", "replicas"), text)
 
+    def _mounted_once(self, name: str, service: Node) -> None:
+        kept = {
+            posixpath.normpath(one.value.partition(":")[0]): one for one in service.list("tmpfs")
+        }
+        for number, mount in enumerate(service.list("volumes")):
+            other = kept.get(mount.text("target"))
+            if other is not None:
+                text = f"a tmpfs is mounted at {mount.text('target')} already, at {other.place}"
+                self._fault(mount, (name, "volumes", number), text)
+
+    def _watches(self, name: str, service: Node) -> None:
+        for number, watch in enumerate(service.list("develop", "watch")):
+            action = watch.text("action")
+            if action.startswith("sync") and not watch.text("target"):
+                path: Path = (name, "develop", "watch", number)
+                self._fault(watch, path, f"the key target is missing: {action} copies to it")
+
     def _platforms(self, name: str, service: Node) -> None:
         platform, platforms = service.text("platform"), service.list("build", "platforms")
         if platform and platforms and platform not in [one.value for one in platforms]:
@@ -94,6 +132,21 @@ class Checks:
         for number, entry in enumerate(service.list("build", "secrets")):
             inner = (name, "build", "secrets", number)
             self._defined("secrets", entry.text("source"), entry, inner)
+        for key, node in service.items("models"):
+            self._defined("models", key, node, (name, "models", key))
+        self._contexts(name, service)
+
+    def _contexts(self, name: str, service: Node) -> None:
+        for key, node in service.items("build", "additional_contexts"):
+            kind, _, other = str(node.value).partition(":")
+            if kind != "service":
+                continue
+            path = (name, "build", "additional_contexts", key)
+            if other not in self._everything:
+                text = f"there is no service {other}{near(other, self._everything)}"
+                self._fault(node, path, text)
+            elif self._everything[other].get("build") is None:
+                self._fault(node, path, f"the service {other} has no build")
 
     def _defined(self, section: str, key: str, where: Node, path: Path) -> None:
         known = self._objects[section]
@@ -203,4 +256,6 @@ _ALONE: tuple[Callable[[Checks, str, Node], None], ...] = (
     Checks._agrees,
     Checks._scaled,
     Checks._platforms,
+    Checks._mounted_once,
+    Checks._watches,
 )

@@ -48,6 +48,8 @@ def completed(tree: Node, directory: str) -> Node:
             value["networks"] = default
         if (build := service.get("build")) is not None and build.is_map:
             value["build"] = _built(build, directory)
+        if hooks := service.list("pre_start"):
+            value["pre_start"] = service.value["pre_start"].at(_hooks(service, value, hooks))
         services[name] = service.at(value)
     return _with(tree, services)
 
@@ -66,16 +68,31 @@ def _built(build: Node, directory: str) -> Node:
     return build.at(value)
 
 
+def _hooks(service: Node, value: dict[str, Node], hooks: list[Node]) -> list[Node]:
+    """Containers before the service's own: they have its image and networks."""
+    inherited = ("networks", "network_mode")
+    shared: dict[str, Node] = {key: value[key] for key in inherited if key in value}
+    if (image := service.get("image")) is not None:
+        shared["image"] = image
+    return [hook.at({**shared, **hook.value}) if hook.is_map else hook for hook in hooks]
+
+
 def _dependencies(service: Node) -> Node | None:
-    written = dict(service.items("depends_on"))
+    written = {name: _required(need) for name, need in service.items("depends_on")}
     added: dict[str, Node] = {}
     for name, restarts in implied_names(service):
         if name not in written and name not in added:
             need = {"condition": "service_started", "required": True, "restart": restarts}
             added[name] = planted(need, service.place)
-    if not added:
+    if not written and not added:
         return service.get("depends_on")
     return Node({**written, **added}, service.place)
+
+
+def _required(need: Node) -> Node:
+    if not need.is_map or need.get("required") is not None:
+        return need
+    return need.at({**need.value, "required": Node(True, need.place)})
 
 
 def implied_names(service: Node) -> Iterator[tuple[str, bool]]:
@@ -127,7 +144,7 @@ class Environment:
                 value["environment"] = self._environment(name, service, files)
             value.pop("env_file", None)
             if service.list("label_file"):
-                value["labels"] = self._labels(service)
+                value["labels"] = self._labels(name, service)
             if (build := service.get("build")) is not None and build.get("args") is not None:
                 value["build"] = build.at({**build.value, "args": self._arguments(build)})
             made[name] = service.at(value)
@@ -144,13 +161,13 @@ class Environment:
 
         for number, entry in enumerate(files):
             path, required = entry.text("path"), entry.get("required")
+            at = ("services", name, "env_file", number)
             if not self._files.has(path):
                 if required is None or required.value:
                     text = f"there is no file {self._files.shown(path)}"
-                    at = ("services", name, "env_file", number)
                     self._report.fault(entry, at, f"{text}; required: false tolerates that")
                 continue
-            data, shown = self._files.read(path), self._files.shown(path)
+            data, shown = self._files.read(path, entry, at), self._files.shown(path)
             is_raw = entry.text("format") == "raw"
             read = variables(data, shown, known, below=dict(found), raw=is_raw)
             self._tell_quotes(data, shown)
@@ -171,11 +188,12 @@ class Environment:
                     told = "the variable is empty; docker stack deploy takes the shell's value"
                     self._report.notice(node, ("services", service, "environment", name), told)
 
-    def _labels(self, service: Node) -> Node:
+    def _labels(self, name: str, service: Node) -> Node:
         found: dict[str, Node] = {}
-        for entry in service.list("label_file"):
+        for number, entry in enumerate(service.list("label_file")):
             shown = self._files.shown(entry.value)
-            read = variables(self._files.read(entry.value), shown, self._known.get)
+            at = ("services", name, "label_file", number)
+            read = variables(self._files.read(entry.value, entry, at), shown, self._known.get)
             found |= {key: Node(value, Place(shown)) for key, value in read.items()}
         return Node({**found, **dict(service.items("labels"))}, service.place)
 
@@ -222,7 +240,7 @@ def _named(key: str, entry: Node, project: str) -> Node:
 
 def used(tree: Node) -> Node:
     """Without objects that no service uses."""
-    wanted: dict[str, dict[str, None]] = {section: {} for section in OBJECTS}
+    wanted: dict[str, dict[str, None]] = {section: {} for section in (*OBJECTS, "models")}
     for _, service in tree.items("services"):
         wanted["networks"] |= dict.fromkeys(key for key, _ in service.items("networks"))
         mounts = [m for m in service.list("volumes") if m.text("type") == "volume"]
@@ -231,8 +249,9 @@ def used(tree: Node) -> Node:
         wanted["secrets"] |= dict.fromkeys(entry.text("source") for entry in secrets)
         configs = service.list("configs")
         wanted["configs"] |= dict.fromkeys(entry.text("source") for entry in configs)
+        wanted["models"] |= dict.fromkeys(key for key, _ in service.items("models"))
     value = dict(tree.value)
-    for section in OBJECTS:
+    for section in wanted:
         kept = {key: entry for key, entry in tree.items(section) if key in wanted[section]}
         value.pop(section, None)
         if kept:

@@ -40,8 +40,10 @@ class _Source(msgspec.Struct, frozen=True):
     """The services of one file, which may extend each other."""
 
     path: str
-    services: Mapping[str, Node]
+    services: dict[str, Node]
     scope: Scope
+    waiting: Mapping[str, list[Node]] = {}
+    """Of another file, the documents that have a service: of it counts what is extended."""
 
 
 class Loader:
@@ -55,11 +57,11 @@ class Loader:
         self._others: dict[str, _Source] = {}
         self._count = 0
 
-    def parsed(self, path: str) -> list[Node]:
-        """The documents of a file, which is read once."""
+    def parsed(self, path: str, where: Node | None = None, at: Path = ()) -> list[Node]:
+        """The documents of a file, which is read once. `where` is the value that names it."""
         if path not in self._parsed:
             shown = self._files.shown(path)
-            self._parsed[path] = documents(self._files.read(path), shown)
+            self._parsed[path] = documents(self._files.read(path, where, at), shown)
         return self._parsed[path]
 
     def as_docker(self) -> None:
@@ -73,12 +75,6 @@ class Loader:
         if self._count > FILES_MAX:
             where = Place(self._files.shown(paths[0]))
             raise refusal(where, (), f"a project reads at most {FILES_MAX} files")
-        for path in paths:
-            if path in scope.chain:
-                cycle = [self._files.shown(one) for one in (*scope.chain, path)]
-                start = scope.chain.index(path)
-                told = " → ".join(cycle[start:])
-                raise refusal(Place(cycle[-2]), ("include",), f"files include each other: {told}")
         inner = Scope(scope.directory, scope.variables, (*scope.chain, *paths))
         for path in paths:
             for document in self.parsed(path):
@@ -93,12 +89,15 @@ class Loader:
             self._report.check()
             return tree or Node({}, _NOWHERE)
         self._report.check()
-        own = self._without_extends(found, path, scope)
+        every = list(self._includes(found, scope))
         includes: Node | None = None
-        for included in self._includes(found, scope):
-            self._notice_conflicts(included, own)
+        for included in every:
             # Of what two includes define, the first wins.
             includes = self._merged(included, includes) if includes else included
+        beside = dict(includes.items("services")) if includes is not None else {}
+        own = self._without_extends(found, _Source(path, beside, scope))
+        for included in every:
+            self._notice_conflicts(included, own)
         if includes is not None:
             tree = self._merged(tree, includes)
         return self._merged(tree, own)
@@ -126,6 +125,9 @@ class Loader:
             paths = tuple(node.value for node in entry.list("path"))
             if not paths:
                 continue
+            for node in entry.list("path"):
+                self._expect_no_cycle(node, ("include", number), scope.chain)
+                self.parsed(node.value, node, ("include", number))
             directory = entry.text("project_directory") or posixpath.dirname(paths[0])
             known = {**self._defaults(entry, directory, scope), **scope.variables}
             inner = Scope(directory, known, scope.chain)
@@ -133,14 +135,20 @@ class Loader:
             kept = {key: tree.value[key] for key in _SECTIONS if key in tree.value}
             yield tree.at(kept)
 
+    def _expect_no_cycle(self, node: Node, at: Path, chain: tuple[str, ...]) -> None:
+        if node.value in chain:
+            start = chain.index(node.value)
+            told = " → ".join(self._files.shown(one) for one in (*chain[start:], node.value))
+            raise refusal(node, at, f"files include each other: {told}")
+
     def _defaults(self, entry: Node, directory: str, scope: Scope) -> dict[str, str]:
         found: dict[str, str] = {}
-        given = [node.value for node in entry.list("env_file")]
+        given = [(node.value, node) for node in entry.list("env_file")]
         default = posixpath.join(directory, ".env")
-        for path in given or ([default] if self._files.has(default) else []):
-            shown = self._files.shown(path)
+        for path, node in given or ([(default, entry)] if self._files.has(default) else []):
             known = {**found, **scope.variables}
-            found.update(variables(self._files.read(path), shown, known.get))
+            data = self._files.read(path, node, ("include", "env_file"))
+            found.update(variables(data, self._files.shown(path), known.get))
         return found
 
     def _notice_conflicts(self, included: Node, own: Node) -> None:
@@ -154,9 +162,9 @@ class Loader:
 
     # ---- extends ----
 
-    def _without_extends(self, found: Node, path: str, scope: Scope) -> Node:
+    def _without_extends(self, found: Node, beside: _Source) -> Node:
         services = dict(found.items("services"))
-        source = _Source(path, services, scope)
+        source = _Source(beside.path, {**beside.services, **services}, beside.scope)
         made = {name: self._resolved(name, source, {}) for name in services}
         self._report.check()
         kept = {key: value for key, value in found.value.items() if key != "include"}
@@ -177,10 +185,10 @@ class Loader:
             raise refusal(extends, path, f"services extend each other: {told}")
         if len(chain) >= CHAIN_MAX:
             raise refusal(extends, path, f"more than {CHAIN_MAX} services in a chain")
-        base_source = self._source(extends, source)
+        base_source = self._source(extends, source, path)
         base_name = extends.text("service")
-        if base_name not in base_source.services:
-            hint = near(base_name, base_source.services)
+        if not self._has(base_name, base_source):
+            hint = near(base_name, [*base_source.services, *base_source.waiting])
             where = self._files.shown(base_source.path)
             text = f"there is no service {base_name} in {where}{hint}"
             self._report.fault(extends, path, text)
@@ -189,21 +197,34 @@ class Loader:
         own = service.at({k: v for k, v in service.value.items() if k != "extends"})
         return self._merging.merged(without_marks(base), own, SERVICE, _AS_TABLE)
 
-    def _source(self, extends: Node, source: _Source) -> _Source:
+    def _source(self, extends: Node, source: _Source, at: Path) -> _Source:
         path = extends.text("file")
         if not path or path == source.path:
             return source
         if path not in self._others:
             scope = Scope(posixpath.dirname(path), source.scope.variables)
-            tree: Node | None = None
-            for document in self.parsed(path):
-                if (services := document.get("services")) is not None:
-                    found = self._services(document, services, scope)
-                    tree = found if tree is None else self._merged(tree, found)
+            waiting: dict[str, list[Node]] = {}
+            for document in self.parsed(path, extends.get("file"), (*at, "file")):
+                if (services := document.get("services")) is not None and not services.is_map:
+                    self._services(document, services, scope)
+                for name, _ in document.items("services"):
+                    waiting.setdefault(name, []).append(document)
             self._report.check()
-            entries = dict(tree.items("services")) if tree is not None else {}
-            self._others[path] = _Source(path, entries, scope)
+            self._others[path] = _Source(path, {}, scope, waiting)
         return self._others[path]
+
+    def _has(self, name: str, source: _Source) -> bool:
+        """Whether a source has a service, which is read now."""
+        if name not in source.services and name in source.waiting:
+            tree: Node | None = None
+            for document in source.waiting[name]:
+                section = document.value["services"]
+                alone = Node({name: section.value[name]}, section.place, keys=section.keys)
+                found = self._services(document, alone, source.scope)
+                tree = found if tree is None else self._merged(tree, found)
+            self._report.check()
+            source.services.update(tree.items("services") if tree is not None else ())
+        return name in source.services
 
     def _services(self, document: Node, services: Node, scope: Scope) -> Node:
         alone = Node({"services": services}, document.place, keys=document.keys)

@@ -10,6 +10,7 @@ from compose.forms.maps import Entries, Table
 from compose.tree import Mark, Node, plain
 
 _DEFAULT = ANYTHING.merge
+_APPEND = Merge(Rule.APPEND)
 
 
 class Merging:
@@ -37,6 +38,8 @@ class Merging:
                 return self._maps(earlier, later, form)
             case Rule.LOGGING if both_maps and _same_driver(earlier, later):
                 return self._maps(earlier, later, form)
+            case Rule.MAP if both_lists and form is ANYTHING:
+                return Node(self._lists(earlier, later, _APPEND), later.place, earlier.mark)
             case Rule.APPEND | Rule.UNIQUE | Rule.KEYED if both_lists:
                 return Node(self._lists(earlier, later, merge), later.place, earlier.mark)
         return Node(later.value, later.place, earlier.mark)

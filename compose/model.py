@@ -59,6 +59,8 @@ def load(request: Request, files: Files) -> Loaded:
     name = _name(found, documents, report)
     known = {**found.variables, "COMPOSE_PROJECT_NAME": name}
     merged = loader.project(found.files, Scope(found.directory, known))
+    if all(key == "version" or child.value is None for key, child in merged.value.items()):
+        raise refusal(documents[0], (), "the files define nothing: expected the key services")
     if request.is_stack:
         _tell_env_file(counted, report)
     else:

@@ -10,7 +10,7 @@ import msgspec
 from compose.limits import FILES_MAX
 from compose.report import Report, refusal
 from compose.text.dotenv import variables
-from compose.tree import Place
+from compose.tree import Node, Path, Place
 from pyswarm_core.errors import invalid, reason_of
 
 DEFAULTS = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
@@ -22,6 +22,10 @@ OVERRIDES = (
 )
 STDIN = "-"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*", re.ASCII)
+_TRUTHS = {
+    **dict.fromkeys(("1", "t", "T", "true", "True", "TRUE"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "False", "FALSE"), False),
+}
 _NOT_NAME = re.compile(r"[^a-z0-9_-]", re.ASCII)
 
 
@@ -81,8 +85,8 @@ class Counted:
         self.paths: dict[str, None] = {}
         """What was read, in order."""
 
-    def read(self, path: str) -> bytes:
-        """A file's bytes. Raises Refused."""
+    def read(self, path: str, where: Node | None = None, at: Path = ()) -> bytes:
+        """A file's bytes. Raises Refused, at the value that names the file, if one does."""
         self.paths[path] = None
         if len(self.paths) > FILES_MAX:
             raise refusal(Place(self.shown(path)), (), f"a project reads at most {FILES_MAX} files")
@@ -90,6 +94,8 @@ class Counted:
             return self._files.read(path)
         except OSError as error:
             reason = reason_of(error, path).partition(": ")[0]
+            if where is not None:
+                raise refusal(where, at, f"{self.shown(path)}: {reason}") from None
             raise refusal(Place(self.shown(path)), (), reason) from None
 
     def has(self, path: str) -> bool:
@@ -106,10 +112,10 @@ class Counted:
 
 def project(request: Request, files: Counted, report: Report) -> Project:
     """The files, directory and variables. Raises Refused, or InvalidArgument for a flag."""
-    shell = dict(request.environ)
+    shell = {"PWD": request.directory, **request.environ}
     outer: dict[str, str] = {}
     given = request.files or request.env_files or shell.get("COMPOSE_ENV_FILES")
-    reads = request.reads_env_file and shell.get("COMPOSE_DISABLE_ENV_FILE") not in ("1", "true")
+    reads = request.reads_env_file and not _is_disabled(shell)
     if not given and not request.is_stack and reads:
         outer = _env_file(posixpath.join(request.directory, ".env"), files, shell)
     known = {**outer, **shell}
@@ -117,11 +123,21 @@ def project(request: Request, files: Counted, report: Report) -> Project:
     directory = _directory(request, paths)
     inner = _inner(request, known, directory, files) if reads else {}
     found = {**inner, **outer, **shell}
-    profiles = request.profiles or _split(found.get("COMPOSE_PROFILES", ""), ",")
+    asked = found.get("COMPOSE_PROFILES", "").split(",")
+    # Without any, the empty one counts: `profiles: ["${P:-}"]` disables nothing.
+    profiles = request.profiles or tuple(part.strip() for part in asked)
     name = _given_name(request, found)
     if not paths:
         raise _no_files(request)
     return Project(files=paths, directory=directory, variables=found, name=name, profiles=profiles)
+
+
+def _is_disabled(shell: Mapping[str, str]) -> bool:
+    name = "COMPOSE_DISABLE_ENV_FILE"
+    word = shell.get(name, "") or "false"
+    if word not in _TRUTHS:
+        raise invalid(name, word, f"expected one of {', '.join(_TRUTHS)}")
+    return _TRUTHS[word]
 
 
 def _split(text: str, separator: str) -> tuple[str, ...]:

@@ -44,8 +44,8 @@ class Reading:
 
     def resolved(self, path: str) -> str:
         """An absolute path; `~` is the home directory. An absolute path stays as it is written."""
-        if path == "~" or path.startswith("~/"):
-            path = posixpath.join(self._home, path[2:])
+        if path.startswith("~"):
+            path = posixpath.normpath(f"{self._home}/{path[1:]}")
         if path.startswith("/"):
             return path
         return posixpath.normpath(posixpath.join(self.directory, path))

@@ -14,7 +14,7 @@ the object that it concerns is quarantined, or the term ends. `aio/status.py` ma
 status codes, in one table.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 _TEXT_MAX = 400
 """Characters kept of an error's text by `with_place`."""
@@ -81,6 +81,25 @@ class AlreadyExists(PyswarmError):
 
 class Conflict(PyswarmError):
     """The object changed since it was read, or something still uses it."""
+
+
+class Taken(Conflict):
+    """Another object, of the id `holder`, has it already. `hidden` says so without that object, for
+    callers that may not see it.
+    """
+
+    def __init__(self, text: str, holder: str, hidden: str) -> None:
+        super().__init__(text)
+        self.holder = holder
+        self.hidden = hidden
+
+    def among(self, sees: Callable[[str], bool]) -> Conflict:
+        """The error for a caller that sees some of the objects only."""
+        return self if sees(self.holder) else Conflict(self.hidden)
+
+    def about(self, what: str) -> "Taken":
+        """The error with what it is about in front."""
+        return Taken(f"{what}: {self}", self.holder, f"{what}: {self.hidden}")
 
 
 class Unavailable(PyswarmError):

@@ -129,7 +129,7 @@ NODE = Kind(
     message=objects_pb2.Node,
     title=lambda node: node.description.hostname,
     unique_name=lambda _: None,  # a host that left and joined again has its former name
-    order=lambda node: node.number,
+    order=lambda node: (natural(node.description.hostname), node.number),
     subscribers=(Subscriber.NODES, Subscriber.CALLERS),
 )
 NETWORK = Kind(
@@ -178,6 +178,7 @@ STACK = Kind(
     struct=Stack,
     message=objects_pb2.Stack,
     labels=lambda stack: {STACK_LABEL: stack.spec.name},
+    sensitive=("logins",),
 )
 USER = Kind(
     name="user",

@@ -129,9 +129,7 @@ class Service(Object, frozen=True):
     updated_at: Instant = Instant(0)
     spec_version: int = 1
     template_version: int = 1
-    """The spec version at which the task template last changed; tasks made from an older one are
-    outdated.
-    """
+    """The spec version that last changed the task template; tasks of older ones are outdated."""
     previous_specs: tuple[PreviousSpec, ...] = ()
     """Newest first."""
     removing: bool = False
@@ -154,6 +152,8 @@ class Service(Object, frozen=True):
     updated_by: Author | None = None
     """Who made its last version; None: a controller, or a caller without a name."""
     gate: Gate = OPEN
+    volumes_of_others: tuple[str, ...] = ()
+    """Ids of volumes that are not of its stack, and that its users had it mount."""
 
     def is_current(self, spec_version: int) -> bool:
         """Whether tasks of that spec version have the current template."""

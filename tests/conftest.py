@@ -17,6 +17,7 @@ import hypothesis
 import pytest
 
 import pyswarm_core
+from cli.registry import loop
 from tests.fixtures import leaks, left_out, netns
 from tests.fixtures.leaks import no_leaks
 
@@ -80,8 +81,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, Any, Any]:
-    """In strict mode report a skip as the failure it hides; an expected failure stays one."""
+    """In strict mode report a skip as the failure it hides; an expected failure stays one. Nothing
+    of a failure is kept but its report.
+    """
     report: Any = yield
+    if report.failed and call.excinfo is not None and not item.config.option.usepdb:
+        leaks.forget(call.excinfo.value)
     if STRICT and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} skipped in strict mode: {report.longrepr}"
@@ -140,6 +145,12 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, 
 def _folders_in_memory(tmp_path_factory: pytest.TempPathFactory) -> None:
     """An etcd waits for the disk with each write, and other workers keep that busy."""
     netns.keep_in_memory(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loop_of_the_registry() -> None:
+    """It is made at the first use in a process, and stays."""
+    loop.run(asyncio.sleep(0))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -170,6 +170,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     variant: str = ""
     layer_bytes: tuple[int, ...] = ()
     """Of each of `layers`."""
+    parent: str = ""
+    """The id of the image of the step before, if a build made it."""
     unique_bytes: int = 0
     """Of layers that no other image here has; only in what `Images.stored` returns."""
 

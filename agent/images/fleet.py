@@ -9,6 +9,7 @@ import base64
 import re
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from agent.images.base import Credentials, ImageError, RegistryUnavailable
@@ -59,6 +60,23 @@ class FleetRegistries:
         if addresses and roots != self._roots:
             self._trust(roots)
 
+    def places(self, reference: Reference) -> list[Endpoint]:
+        """The registries that may have the image."""
+        found = []
+        for address in self._addresses:
+            with suppress(InvalidArgument):  # no such name can be there
+                found.append(
+                    Endpoint(
+                        source=_source(address, reference),
+                        repository=f"{address}/{repository_of(reference)}",
+                        registry=address,
+                        verify_tls=True,
+                        own=False,
+                        fleet=self._access,
+                    )
+                )
+        return found
+
     async def having(
         self, reference: Reference
     ) -> tuple[list[tuple[Endpoint, str]], list[tuple[Endpoint, ImageError]]]:
@@ -66,21 +84,9 @@ class FleetRegistries:
         over, with the reason.
         """
         passed: list[tuple[Endpoint, ImageError]] = []
-        for address in self._addresses:
+        for place in self.places(reference):
             try:
-                source = _source(address, reference)
-            except InvalidArgument:
-                continue  # no such name can be there
-            place = Endpoint(
-                source=source,
-                repository=f"{address}/{repository_of(reference)}",
-                registry=address,
-                verify_tls=True,
-                own=False,
-                fleet=self._access,
-            )
-            try:
-                digest = await self._digest(address, reference)
+                digest = await self._digest(place.registry, reference)
             except ImageError as error:
                 passed.append((place, error))
                 continue
@@ -90,6 +96,9 @@ class FleetRegistries:
 
     async def _digest(self, address: str, reference: Reference) -> str:
         """The digest of the image there; empty if it is not. Raises RegistryUnavailable."""
+        if self._tls is None:
+            why = f"this node has no root certificate for the fleet's registry {address}"
+            raise RegistryUnavailable(why)
         now = asyncio.get_running_loop().time()
         until, why = self._silent.get(address, (0.0, ""))
         if now < until:

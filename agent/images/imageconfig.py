@@ -59,6 +59,7 @@ class Configuration(msgspec.Struct):
     architecture: str | None = None
     os: str | None = None
     variant: str | None = None
+    parent: str | None = None
     config: _Run | None = None
 
     @property

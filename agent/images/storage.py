@@ -147,6 +147,7 @@ class Storage:
             architecture=configuration.architecture or "",
             os=configuration.os or "",
             variant=configuration.variant or "",
+            parent=(configuration.parent or "").removeprefix("sha256:"),
         )
 
     def _config(self, image_id: str) -> bytes:

@@ -8,6 +8,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -149,9 +150,23 @@ class StoredImages:
     async def tags(self, reference: str, credentials: Credentials | None = None) -> tuple[str, ...]:
         """See `Images.tags`."""
         ref = parse_reference(reference)
-        places = await self._places(ref)
-        found = await self._asked(places, lambda place: self._skopeo.tags(place, ref, credentials))
+        found: set[str] = set()
+        for place in self._fleet.places(ref):
+            with suppress(ImageError):  # it has none, or does not answer
+                found.update(await self._skopeo.tags(place, ref, credentials))
+        settings = self._settings
+        places = Places(endpoints(ref, settings.mirrors, settings.insecure_registries), [], "")
+        try:
+            found.update(await self._asked(places, partial(self._tags, ref, credentials)))
+        except ImageError:
+            if not found:
+                raise
         return tuple(sorted(found))
+
+    async def _tags(
+        self, ref: Reference, credentials: Credentials | None, place: Endpoint
+    ) -> Collection[str]:
+        return await self._skopeo.tags(place, ref, credentials)
 
     async def resolve_digest(self, reference: str, credentials: Credentials | None = None) -> str:
         """See `Images.resolve_digest`."""

@@ -16,6 +16,7 @@ from agent.secrets.plan import Content, Exposed, TaskFile, files_of, kind_of, mo
 from agent.secrets.store import SecretStore, reason_beneath
 from agent.secrets.templates import expanded
 from agent.tasks.record import Record
+from pyswarm_core.aio.system import to_its_end
 from pyswarm_core.clock import Backoff
 from pyswarm_core.errors import Exhausted, PyswarmError, Unavailable
 from pyswarm_core.ids import TaskId
@@ -69,7 +70,7 @@ class Secrets:
         store: SecretStore,
         fetch: Fetch,
         records: Callable[[], Mapping[TaskId, Record]],
-        in_thread: Callable[..., Awaitable[Any]] = asyncio.to_thread,
+        in_thread: Callable[..., Awaitable[Any]] = to_its_end,
     ) -> None:
         self._store = store
         self._fetch = fetch

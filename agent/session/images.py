@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from agent.images.base import Credentials, Image, ImageError, Images, PullProgress
-from agent.images.building.steps import steps_of
+from agent.images.building.steps import parents_of, steps_of
 from agent.images.gc.collector import Collector
 from agent.session.needed import reclaimable, users
 from agent.worker import Worker
@@ -125,6 +125,7 @@ class HostImages:
             await queue.put(Frame(image_deleted=images_pb2.ImageDeleted(reclaimed_bytes=freed)))
         for one in request.images:
             told = images_pb2.ImageDeleted(id=one.id)
+            before = (await self._images.stored()).images if request.parents else ()
             try:
                 if request.unneeded:
                     removed = await self._collector.prune(one.id)
@@ -138,7 +139,24 @@ class HostImages:
                     continue
                 told.untagged.extend(removed.untagged)
                 told.deleted, told.reclaimed_bytes = removed.deleted, removed.reclaimed_bytes
+                if removed.deleted:
+                    await self._delete_parents(one.id, before, told)
             await queue.put(Frame(image_deleted=told))
+
+    async def _delete_parents(
+        self, image_id: str, before: Sequence[Image], told: images_pb2.ImageDeleted
+    ) -> None:
+        """Delete the images of the steps of an image that is gone. A build may be using them."""
+        builds = self._images.builds
+        if builds is not None and builds.running:
+            return
+        for parent in parents_of(image_id, before, self._worker.images_in_use()):
+            try:
+                removed = await self._images.delete(parent)
+            except ImageError:
+                return
+            told.parents.append(parent)
+            told.reclaimed_bytes += removed.reclaimed_bytes
 
     async def _details(self, image_id: str) -> dispatcher_pb2.TunnelFrame:
         blob = await self._images.blob(image_id)

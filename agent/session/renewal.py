@@ -9,7 +9,7 @@ answer nor the end of the agent leaves the host with another key than its node's
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.status import error_of
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.clock import Backoff
-from pyswarm_core.errors import InvalidArgument, PyswarmError
+from pyswarm_core.errors import NO_LEADER, InvalidArgument, PyswarmError, Unavailable
 from pyswarm_core.identity.tokens import parse_join_token
 from pyswarm_core.identity.trust import Trust, ders_of, guest_of
 
@@ -36,9 +36,11 @@ does not renew at once. As Swarm's.
 RENEW_TIMEOUT_S = 10.0
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
+"""Between attempts that fail; never more than a tenth of the certificate's life."""
 LOOK_PERIOD_S = 10.0
 """Between two comparisons of the roots while no session begins."""
-"""Between attempts that fail; never more than a tenth of the certificate's life."""
+LEADER_MAX_S, LEADER_POLL_S = 30.0, 0.3
+"""How long `rejoin` waits for a leader, and between two attempts: less than `swarm rejoin` does."""
 
 
 class Renewal:
@@ -114,7 +116,7 @@ class Renewal:
 
 async def rejoin(path: Path, token: str, controllers: tuple[str, ...]) -> None:
     """Get a certificate for the node that this host was, with a join token, from the first of the
-    controllers. Raises PyswarmError.
+    controllers, which may be without a leader for a while. Raises PyswarmError.
     """
     digest = parse_join_token(token).digest
     if not controllers:
@@ -128,9 +130,21 @@ async def rejoin(path: Path, token: str, controllers: tuple[str, ...]) -> None:
         message.proof = await sign(node.certificate.key.encode(), request.csr)
     address = controllers[0]
     trust = await asyncio.to_thread(fetch_chain, address, digest)
-    certificate = await _requested(address, guest(trust), message, request)
+    certificate = await _led(lambda: _requested(address, guest(trust), message, request))
     save(path, node, certificate, address)
     _log.info("node.rejoined", node=node.node_id)
+
+
+async def _led(attempt: Callable[[], Awaitable[Certificate]]) -> Certificate:
+    """The result of the first attempt that a leader answers."""
+    give_up_at = time.monotonic() + LEADER_MAX_S
+    while True:
+        try:
+            return await attempt()
+        except Unavailable as error:
+            if NO_LEADER not in str(error) or time.monotonic() > give_up_at:
+                raise
+        await asyncio.sleep(LEADER_POLL_S)
 
 
 def _due_in_s(certificate: Certificate) -> float:

@@ -38,6 +38,43 @@ _FLAGS_KEPT = _READ_ONLY | 2 | 4 | 8 | 1024 | 2048
 """Flags that a bind mount takes in a second call."""
 
 
+_HINTS = {
+    errno.EINVAL: "the file system {0} does not take these options, or the device is none of it:"
+    " the kernel's log (dmesg) may say more",
+    errno.ENOTBLK: "expected a block device",
+    errno.ENODEV: "install its module on this host, or place the tasks on another one",
+}
+"""What an error of mount(2) means, after its own text. {0}: the file system."""
+_UNREACHED = dict.fromkeys(
+    (errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT),
+    "this host does not reach the server: is it up, and its address right?",
+)
+_OF_SERVERS = {
+    **_UNREACHED,
+    errno.ECONNREFUSED: "no server listens there: is it started, and are address and port right?",
+}
+_OF_NFS = {
+    **_OF_SERVERS,
+    errno.EACCES: "the server does not export this directory to this host",
+    errno.EPERM: "the server does not export this directory to this host",
+    errno.ENOENT: "the server exports no such directory",
+    errno.EPROTONOSUPPORT: "the server does not speak this version of NFS: another vers= may do",
+}
+_OF_CIFS = {
+    **_OF_SERVERS,
+    errno.EACCES: "the server refuses the user or the password: check username, password and"
+    " domain, and who may use the share",
+    errno.EINVAL: "the file system {0} does not take these options, or username is missing: the"
+    " kernel's log (dmesg) may say more",
+    errno.ENOENT: "the server has no such share, or no such directory in it",
+    errno.ENOKEY: "sec=krb5 needs cifs.upcall of cifs-utils, and a ticket, on this host; with a"
+    " password leave it out",
+    errno.EOPNOTSUPP: "the server does not speak this version of SMB: another vers= may do",
+}
+_HINTS_OF = {"nfs": _OF_NFS, "nfs4": _OF_NFS, "cifs": _OF_CIFS, "smb3": _OF_CIFS}
+"""By file system."""
+
+
 class Failed(Exception):
     """The request failed; the text is for users."""
 
@@ -119,7 +156,7 @@ def do_mount(request: dict[str, Any]) -> dict[str, Any]:
                     _unmount(target, _DETACH)
                     raise
         except OSError as error:
-            raise Failed(_told(error, kind, device)) from None
+            raise Failed(_told(error, request)) from None
 
     return _mounted(request, mount)
 
@@ -134,17 +171,18 @@ def _address(host: str) -> str:
     return str(min(found, key=lambda one: one[0] != socket.AF_INET)[4][0])
 
 
-def _told(error: OSError, kind: str, device: str) -> str:
-    reason = os.strerror(error.errno or 0)
-    hints = {
-        errno.ENODEV: f"this host's kernel has no file system {kind}",
-        errno.EINVAL: f"{reason}: the file system {kind} does not take these options, or {device}"
-        " is none of it: the kernel's log (dmesg) may say more",
-        errno.ENOTBLK: f"{reason}: {device}",
-        errno.ENOENT: f"{reason}: {device}",
-        errno.EACCES: f"{reason}: {device}: the server refuses this host or user",
-    }
-    return f"cannot mount {device}: {hints.get(error.errno or 0, reason)}"
+def _told(error: OSError, request: dict[str, Any]) -> str:
+    """The error of mount(2) for users. What servers refuse, file systems tell by numbers that mean
+    something else for a disk.
+    """
+    number, kind = error.errno or 0, request["type"]
+    hint = {**_HINTS, **_HINTS_OF.get(kind, {})}.get(number, "")
+    if number == errno.ENOENT and _HINTS_OF.get(kind) is _OF_CIFS and "sec=krb5" in request["data"]:
+        hint = _OF_CIFS[errno.ENOKEY]  # without a program that gets keys
+    told = f"cannot mount {request['device']}: {os.strerror(number)}"
+    if number == errno.ENODEV:
+        told = f"cannot mount {request['device']}: this host's kernel has no file system {kind}"
+    return f"{told}: {hint.format(kind)}" if hint else told
 
 
 def do_loop(request: dict[str, Any]) -> dict[str, Any]:

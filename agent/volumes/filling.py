@@ -7,6 +7,7 @@ extended attributes, links, holes. It is a process of its own, so that it can be
 
 import asyncio
 import os
+import re
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +21,9 @@ PATH = "/usr/bin:/bin"
 _ENDS_WITH_AGENT = ("setpriv", "--pdeathsig", "KILL", "--")
 """The next agent fills the volume again: a former `cp` would overwrite what a task has written."""
 _ERROR_BYTES = 4096
+_NO_LINKS = re.compile(r"symbolic link .*: Operation not supported$")
+"""What `cp` says on a file system without links."""
+_INSTEAD = "a volume of cifs takes links with the option mfsymlinks; volume-nocopy copies no files"
 
 
 def open_source(layers: Sequence[str], path: str, run: Path) -> int | None:
@@ -62,9 +66,9 @@ async def copy(source: int, into: Path) -> None:
     )
     try:
         assert process.stderr is not None
-        told = b""
+        errors = b""
         while part := await process.stderr.read(_ERROR_BYTES):
-            told = (told + part)[:_ERROR_BYTES]
+            errors = (errors + part)[:_ERROR_BYTES]
         code = await process.wait()
     except BaseException:
         with suppress(ProcessLookupError):
@@ -72,5 +76,6 @@ async def copy(source: int, into: Path) -> None:
         await process.wait()
         raise
     if code:
-        text = told.decode(errors="replace").strip().split("\n")[0].removeprefix("cp: ")
-        raise RuntimeFailed(text or f"cp exited with {code}")
+        text = errors.decode(errors="replace").strip().split("\n")[0].removeprefix("cp: ")
+        told = f"{text}: {_INSTEAD}" if _NO_LINKS.search(text) else text
+        raise RuntimeFailed(told or f"cp exited with {code}")

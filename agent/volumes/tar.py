@@ -179,4 +179,9 @@ async def _in_a_thread(work: Callable[[], Child]) -> Child:
             loop.call_soon_threadsafe(deliver, child, error)
 
     threading.Thread(target=run, name="volume-tar", daemon=True).start()
-    return await made
+    try:
+        return await made
+    except BaseException:
+        if made.done() and not made.cancelled() and made.exception() is None:
+            deliver(made.result(), None)  # it arrived as the wait ended
+        raise

@@ -34,6 +34,7 @@ from pyswarm_core.docker.units import format_duration
 from pyswarm_core.errors import InvalidArgument, reason_of
 from pyswarm_core.identity.audit import MASK
 from pyswarm_core.ids import TaskId
+from pyswarm_core.validation.isolation import has_user_namespace
 from pyswarm_core.volumes.drivers import LOCAL, Backing, backing
 from pyswarm_core.volumes.limits import VOLUME_FILL_MAX
 from pyswarm_core.volumes.mounts import Driver, Mount, MountType
@@ -333,9 +334,13 @@ class Volumes:
                 raise RuntimeFailed(told) from None
             driver = self._drivers[volume_id]
         try:
-            return backing(driver.name or LOCAL, driver.options)
+            found = backing(driver.name or LOCAL, driver.options)
         except InvalidArgument as error:
             raise RuntimeFailed(f"volume {name}: {error}") from None
+        if found.mounted and not found.maps_ids and has_user_namespace(record.spec.container_spec):
+            told = f"the kernel maps no owners of {found.mounted.type} for --userns"
+            raise RuntimeFailed(f"volume {name}: {told}: leave --userns out for its tasks")
+        return found
 
     async def _mounted(
         self,

@@ -29,7 +29,7 @@ _OPTIONS = (
     click.option("--profile", "profiles", multiple=True, metavar="NAME", help="Enable a profile"),
     click.option("-p", "--project-name", default="", metavar="NAME", help="Project name"),
     click.option(
-        "--project-directory", default="", metavar="PATH",
+        "--project-directory", default="", metavar="DIRECTORY",
         help="Working directory of the project (default: the directory of the first file)",
     ),
 )  # fmt: skip
@@ -101,6 +101,7 @@ def request(context: click.Context, **given: Any) -> "Request":
     from os import environ
 
     from compose.projects import Request
+    from pyswarm_core.aio.system import home_directory
 
     outer = context.parent.params if context.parent is not None else {}
     flags = dict(given)
@@ -108,7 +109,8 @@ def request(context: click.Context, **given: Any) -> "Request":
         flags[name] = (*outer.get(name, ()), *given.get(name, ()))
     for name in ("project_name", "project_directory"):
         flags[name] = given.get(name) or outer.get(name, "")
-    return Request(directory=_directory(), home=str(Path.home()), environ=dict(environ), **flags)
+    home = str(home_directory())
+    return Request(directory=_directory(), home=home, environ=dict(environ), **flags)
 
 
 def _directory() -> str:

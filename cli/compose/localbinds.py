@@ -1,4 +1,4 @@
-"""Binds of Compose files whose source is on this host: the service runs here. SHELL: prints.
+"""Binds of Compose files whose source is on this host: the service runs here. SHELL.
 
 A source that is absolute may be meant on the nodes that the service's constraints name.
 """
@@ -6,7 +6,6 @@ A source that is absolute may be meant on the nodes that the service's constrain
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-import click
 from msgspec.structs import replace
 
 from cli.container import thishost
@@ -29,12 +28,12 @@ _REMEDIES = (
 
 def pinned(client: "Client", mapped: "Mapped", names: Iterable[str] | None = None) -> "Mapped":
     """The stack, whose services with such binds have a constraint of this host's node; each bind is
-    printed. `names`: the services that are applied, as the file names them; None: all.
+    a notice. `names`: the services that are applied, as the file names them; None: all.
 
     Raises compose.report.Refused with every bind, if this host is no node of the fleet or a service
     demands another node.
     """
-    from compose.report import Refused
+    from compose.report import Refused, Remark
 
     kept = set(mapped.services if names is None else names)
     if not kept.intersection(mapped.local_binds):
@@ -43,6 +42,7 @@ def pinned(client: "Client", mapped: "Mapped", names: Iterable[str] | None = Non
     short = {full: name for name, full in mapped.services.items()}
     services: list[ServiceSpec] = []
     faults: list[Remark] = []
+    notices = list(mapped.notices)
     for spec in mapped.spec.services:
         constraints = spec.task_template.placement.constraints
         named = named_nodes(constraints)
@@ -53,15 +53,15 @@ def pinned(client: "Client", mapped: "Mapped", names: Iterable[str] | None = Non
         ]
         wrong = list(_faults(binds, named, here))
         if isinstance(here, Here) and binds and not wrong:
-            for bind in binds:
-                told = f"tasks run on this host, {here.hostname}"
-                click.echo(f"Notice: {_shown(bind)}: {told}", err=True)
+            told = f"tasks run on this host, {here.hostname}"
+            notices += [Remark(one.place, one.path, f"{one.written}: {told}") for one in binds]
             spec = put(spec, _CONSTRAINTS, (*constraints, f"node.id=={here.node_id}"))
         faults += wrong
         services.append(spec)
     if faults:
         raise Refused(faults)
-    return replace(mapped, spec=replace(mapped.spec, services=tuple(services)))
+    spec_of_stack = replace(mapped.spec, services=tuple(services))
+    return replace(mapped, spec=spec_of_stack, notices=tuple(notices))
 
 
 def _faults(
@@ -80,7 +80,3 @@ def _faults(
                 text = f"{bind.written} is on this host, node {here.hostname}, but the service"
                 told = f"{text} demands {key}=={value}: {_REMEDIES}"
                 yield Remark(bind.place, bind.path, told)
-
-
-def _shown(bind: "LocalBind") -> str:
-    return ": ".join(str(part) for part in (bind.place, bind.path, bind.written) if part)

@@ -1,4 +1,4 @@
-"""The stack that the project's files define. SHELL: reads files, prints notices."""
+"""The stack that the project's files define. SHELL: reads files."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -41,11 +41,8 @@ class Files(NamedTuple):
         return tuple(name for name in self.mapped.services if not names or name in names)
 
 
-def read(
-    services: tuple[str, ...] = (), scales: Mapping[str, int] | None = None, *, told: bool = True
-) -> Files:
-    """The files of this invocation; naming a service enables its profiles. Warnings and, if `told`,
-    notices are printed.
+def read(services: tuple[str, ...] = (), scales: Mapping[str, int] | None = None) -> Files:
+    """The files of this invocation; naming a service enables its profiles. Warnings are printed.
 
     Raises compose.report.Refused with every fault, InvalidArgument.
     """
@@ -54,14 +51,12 @@ def read(
     from compose.mapping.stack import stack_of
     from compose.report import Refused
 
-    loaded = flags.load(project.wanted(services), told=told)
+    loaded = flags.load(project.wanted(services), told=False)
     try:
         mapped = stack_of(loaded, Options(scales=scales or {}), Disk())
     except Refused as error:
         flags.print_remarks("Error", error.faults[:-1])
         raise Refused(error.faults[-1:]) from None
-    if told:
-        flags.print_remarks("Notice", mapped.notices)
     return Files(loaded, mapped)
 
 

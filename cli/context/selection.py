@@ -31,7 +31,8 @@ def selected(asked: Given) -> Context:
         click.echo(f"warning: {choice.warning}", err=True)
     token, ca = os.environ.get("PYSWARM_TOKEN", ""), os.environ.get("PYSWARM_CA", "")
     if choice.host:
-        context = _at(checked(choice.host), has_token=bool(token))
+        field = "--host" if asked.host_flag else "PYSWARM_HOST"
+        context = _at(checked(choice.host, field), has_token=bool(token))
     else:
         context = _named(choice.name or store.current_name(), is_current=not choice.name)
     if token and context.is_local:

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from cli.context.model import DEFAULT, DEFAULT_HOST, Context, Material, require_name
+from pyswarm_core.aio.system import home_directory
 from pyswarm_core.errors import Conflict, InvalidArgument, NotFound, quoted, reason_of
 
 META = "meta.json"
@@ -29,7 +30,7 @@ _FORMER = "context.json"
 
 def directory() -> Path:
     """`pyswarm` in the user's XDG_CONFIG_HOME."""
-    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    base = os.environ.get("XDG_CONFIG_HOME") or home_directory() / ".config"
     return Path(base) / "pyswarm"
 
 

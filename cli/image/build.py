@@ -5,13 +5,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import flags, session
-from cli.image.building import bases, display, refused, running
+from cli import flags
+from cli.image.building import bases, refused, running
 from cli.image.building.context import Sources, sources
 from cli.image.building.storage import Storage
 from cli.lazy import Verb
@@ -21,6 +20,7 @@ from pyswarm_core.errors import InvalidArgument, invalid
 
 if TYPE_CHECKING:
     from cli.client import Client
+    from cli.image.building.display import Display
 
 
 @click.command(
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
               help="Repository of cached steps that --cache-to has filled")  # fmt: skip
 @click.option("--cache-to", "cache_to", multiple=True, metavar="REPOSITORY",
               help="Push the results of steps to a repository")  # fmt: skip
-@click.option("--progress", type=flags.Choice(list(display.MODES)), default="auto",
+@click.option("--progress", type=flags.Choice(["auto", "plain"]), default="auto",
               show_default=True, help="Set type of progress output")  # fmt: skip
 @click.option("--rm", is_flag=True, default=True, hidden=True)
 @click.option("--force-rm", is_flag=True, hidden=True)
@@ -85,51 +85,65 @@ def _here(asked: Recipe, progress: str, quiet: bool) -> str:
     with storage.in_use() as work:
         found = sources(asked, work)
         running.check(asked, found)
-        shown = display.display(progress, found.content.name, quiet=quiet)
-        return built(asked, found, running.Workspace(storage, work), shown, session.connect)
+
+        def show() -> "Display":
+            from cli.image.building import display
+
+            return display.display(progress, found.content.name, quiet=quiet)
+
+        return built(asked, found, running.Workspace(storage, work), show, _connect)
 
 
 def _elsewhere(asked: Recipe, node: str, progress: str, quiet: bool) -> str:
     """Build on a node; returns the image's id."""
-    from cli.image.building import remote
+    from tempfile import TemporaryDirectory
+
+    from cli.image.building import display, remote
 
     with TemporaryDirectory(prefix="pyswarm-build-") as work:
         found = sources(asked, Path(work))
         running.check_secrets(asked)
         shown = display.display(progress, found.content.name, quiet=quiet)
-        return remote.build(session.connect(), node, asked, found, shown, quiet=quiet)
+        return remote.build(_connect(), node, asked, found, shown, quiet=quiet)
 
 
 def built(
     asked: Recipe,
     found: Sources,
     place: running.Workspace,
-    shown: display.Display,
+    show: Callable[[], "Display"],
     connect: Callable[[], "Client"],
 ) -> str:
-    """Build and push; returns the image's id. The connection to the registry is made while buildah
-    runs already, unless the registry may have a base image that is missing here.
+    """Build and push; returns the image's id. The display and the connection to the registry are
+    made while buildah runs already, unless the registry may have a base image that is missing here.
     """
     storage, work = place
     wanted = bases.references(running.images(asked, found))
     has_bases = not (asked.pull or bases.missing(wanted, storage.images()))
     if not asked.tags and has_bases:
         with running.Build(asked, found, storage, work) as build:
-            return build.finish(shown)
+            return build.finish(show())
     with ExitStack() as stack:
         early = running.Build(asked, found, storage, work) if has_bases else None
         if early is not None:
             stack.enter_context(early)
-        from cli.image.building import pushing
+        from cli.image.building import display, pushing
         from cli.registry.opening import opened
 
         registry = stack.enter_context(opened(connect(), write=bool(asked.tags)))
         build = early or stack.enter_context(running.Build(asked, found, storage, work, registry))
+        shown = show()
         image = build.finish(shown)
         quiet = isinstance(shown, display.Silent)
         copy = partial(pushing.copy, storage, registry=registry, quiet=quiet)
         pushing.push(image, asked.tags, registry, copy)
     return image
+
+
+def _connect() -> "Client":
+    from cli import session
+
+    return session.connect()
 
 
 def _recipe(path: str, given: dict[str, Any]) -> Recipe:

@@ -4,9 +4,12 @@ A layer is shown once, with its bytes on all nodes; with several nodes each has 
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from cli.render.listing import one_line
+from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.docker.units import decimal_size
+from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.images.views import ImageProgress, LayerProgress, NodeImageProgress
 
 _BAR = 50
@@ -51,6 +54,8 @@ class PullView:
                 yield f"Digest: {one_line(digest)}"
             current = all(one.up_to_date for one in nodes.values())
             what = "Image is up to date for" if current else "Downloaded newer image for"
+            with suppress(InvalidArgument):  # an agent is not trusted
+                reference = parse_reference(reference).familiar
             yield f"Status: {what} {one_line(reference)}"
 
     def _layers(self) -> dict[str, list[LayerProgress]]:

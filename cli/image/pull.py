@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     metavar="OS[/ARCH[/VARIANT]]",
     help="Platform of the image (default that of each node)",
 )
-@click.option("--username", default="", help="Username for the registry")
+@click.option("--username", default="", metavar="USERNAME", help="Username for the registry")
 @click.option("--password-stdin", is_flag=True, help="Read the password from stdin")
 @click.option("-q", "--quiet", is_flag=True, help="Suppress progress output")
 @click.argument("image")

@@ -31,11 +31,13 @@ _PLATFORM = "a node has an image for one platform; remove the image by its id"
 @click.option(
     "-f", "--force", is_flag=True, help="Force removal, except while a task uses the image"
 )
-@click.option("--no-prune", is_flag=True, help="Do not delete untagged parents: there are none")
+@click.option(
+    "--no-prune", is_flag=True, help="Do not delete untagged parents, the images of steps"
+)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 def rm(*, force: bool, no_prune: bool, images: tuple[str, ...]) -> None:
-    del no_prune
     from cli.image import shared
+    from cli.render.listing import one_line
 
     for image in images:
         require_reference(image)
@@ -43,14 +45,25 @@ def rm(*, force: bool, no_prune: bool, images: tuple[str, ...]) -> None:
     with Failures() as failures, shared.opened_or_none(client, write=True) as registry:
         for image in images:
             with failures.collected():
-                remove(client, registry, image, failures, force=force)
+                try:
+                    remove(client, registry, image, failures, force=force, no_prune=no_prune)
+                except NotFound as error:
+                    if not force:
+                        raise
+                    click.echo(f"Error: {one_line(str(error))}", err=True)
 
 
 rm.params.append(refused.valued("--platform", _PLATFORM, multiple=True))
 
 
 def remove(
-    client: "Client", registry: "Endpoint | None", text: str, failures: Failures, *, force: bool
+    client: "Client",
+    registry: "Endpoint | None",
+    text: str,
+    failures: Failures,
+    *,
+    force: bool,
+    no_prune: bool = False,
 ) -> None:
     """Remove an image from the nodes, and its tag from the fleet's registry."""
     from cli.image import calls
@@ -67,7 +80,7 @@ def remove(
         if digest and not has_other_tag(client, reference, digest):
             of_nodes = digest  # its last tag: nodes that have the digest alone have no use for it
     try:
-        for node in calls.remove(client, RemoveImage(text, force, of_nodes)):
+        for node in calls.remove(client, RemoveImage(text, force, of_nodes, no_prune)):
             with failures.collected():
                 show(node, failures)
     except (NotFound, PermissionDenied):
@@ -94,8 +107,8 @@ def show(
     for image in node.images:
         for line in lines(node.node_name, image.untagged, words[0]):
             click.echo(one_line(line))
-        if image.deleted:
-            click.echo(one_line(f"{node.node_name}: {words[1]}: sha256:{image.id}"))
+        for gone in (image.id, *image.parents) if image.deleted else ():
+            click.echo(one_line(f"{node.node_name}: {words[1]}: sha256:{gone}"))
         with failures.collected():
             if image.error:
                 raise Unavailable(f"{node.node_name}: {image.error}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cli.image.transfer.sources import ACCEPT, AT_ONCE, require
+from pyswarm_core.aio.system import home_directory
 from pyswarm_core.docker.reference import Reference, parse_reference
 from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
 from pyswarm_core.registry.names import repository_of
@@ -136,7 +137,7 @@ class _Cache:
     """A file of the user's, which any command may replace. One that cannot be read is empty."""
 
     def __init__(self) -> None:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        base = os.environ.get("XDG_CACHE_HOME") or home_directory() / ".cache"
         self._path = Path(base) / "pyswarm" / "manifests.json"
         self.found: dict[str, Known] = {}
         with suppress(OSError, msgspec.MsgspecError):

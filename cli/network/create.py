@@ -19,7 +19,12 @@ from pyswarm_core.validation import network_problems, require
     "Example: pyswarm network create --subnet 10.20.0.0/16 app",
 )
 @click.option(
-    "-d", "--driver", default="overlay", show_default=True, help="Driver to manage the network"
+    "-d",
+    "--driver",
+    metavar="DRIVER",
+    default="overlay",
+    show_default=True,
+    help="Driver to manage the network",
 )
 @click.option(
     "--subnet", multiple=True, metavar="CIDR", help="Subnet in CIDR format (default a free one)"
@@ -31,7 +36,11 @@ from pyswarm_core.validation import network_problems, require
     "--ip-range", multiple=True, metavar="CIDR", help="Allocate addresses from a sub-range"
 )
 @click.option(
-    "--ipam-driver", default="default", show_default=True, help="IP Address Management Driver"
+    "--ipam-driver",
+    metavar="DRIVER",
+    default="default",
+    show_default=True,
+    help="IP Address Management Driver",
 )
 @click.option("--ipv4/--no-ipv4", default=True, help="Enable IPv4 address assignment (always on)")
 @click.option("--ipv6", is_flag=True, help="Enable IPv6 (default subnet a /64 of fd00::/8)")
@@ -40,7 +49,13 @@ from pyswarm_core.validation import network_problems, require
     "--attachable", is_flag=True, help="Accepted for compatibility: services can use every network"
 )
 @click.option("--ingress", is_flag=True, help="Create the network of the routing mesh")
-@click.option("--scope", default="swarm", show_default=True, help="Control the network's scope")
+@click.option(
+    "--scope",
+    metavar="SCOPE",
+    default="swarm",
+    show_default=True,
+    help="Control the network's scope",
+)
 @click.option("--label", multiple=True, metavar="KEY=VALUE", help="Set metadata on a network")
 @click.option(
     "-o",

@@ -17,8 +17,9 @@ from pyswarm_core.validation import node_problems, require
 
 @click.command(
     cls=Verb,
-    help="Update a node\n\nExample: pyswarm node update --availability drain host2\n\n"
-    "With its volumes: pyswarm node update --availability drain --move-volumes host2",
+    help="Update a node\n\n"
+    "A node that is drained keeps its volumes, unless --move-volumes is given as well.\n\n"
+    "Example: pyswarm node update --availability drain host2",
 )
 @click.option(
     "--availability",

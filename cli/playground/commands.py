@@ -10,6 +10,7 @@ from cli import daemons, flags, session
 from cli.lazy import Group, Verb
 from cli.playground import boot, fleet
 from cli.playground.fleet import HOSTS_MAX, Fleet
+from cli.render import listing
 from pyswarm_core.errors import Unavailable
 
 DEFAULT_NAME = "playground"
@@ -21,6 +22,7 @@ def _current() -> str:
 
 _name = click.option(
     "--name",
+    metavar="NAME",
     default=_current,
     show_default=f"the current one, else {DEFAULT_NAME}",
     envvar="PYSWARM_PLAYGROUND",
@@ -51,10 +53,15 @@ def playground() -> None:
 @click.option(
     "--nodes", type=flags.Number(1, HOSTS_MAX), default=3, show_default=True, help="Number of hosts"
 )
-@click.option("--cpus", default="", help="CPUs of each host (default all)")
-@click.option("--memory", default="", help="Memory of each host, such as 2G (default all)")
+@click.option("--cpus", default="", metavar="DECIMAL", help="CPUs of each host (default all)")
 @click.option(
-    "--disk", default="", help="Disk of each host, such as 2G (default unlimited, minimum 192M)"
+    "--memory", default="", metavar="BYTES", help="Memory of each host, such as 2G (default all)"
+)
+@click.option(
+    "--disk",
+    default="",
+    metavar="BYTES",
+    help="Disk of each host, such as 2G (default unlimited, minimum 192M)",
 )
 def up(name: str, nodes: int, cpus: str, memory: str, disk: str) -> None:
     """Start a playground and select it as the current fleet
@@ -84,7 +91,10 @@ def down(name: str) -> None:
 @playground.command(name="ls")
 @click.option("-q", "--quiet", is_flag=True, help="Only display names")
 def ls_(quiet: bool) -> None:
-    """List the hosts of all playgrounds"""
+    """List the hosts of all playgrounds
+
+    Example: pyswarm playground ls
+    """
     rows = [("PLAYGROUND", "HOST", "ADDRESS", "STATE", "AGENT PID")]
     for name in fleet.names():
         plan = fleet.load(name)
@@ -93,12 +103,10 @@ def ls_(quiet: bool) -> None:
                 click.echo(host.name)
                 continue
             pids = daemons.daemon_pids(host.run_dir / "agent.pid")
-            pid = str(pids[0]) if pids else "-"
+            pid = str(pids[0]) if pids else ""
             rows.append((name, host.name, host.address, boot.state_of(plan, host), pid))
     if not quiet:
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        for row in rows:
-            click.echo("   ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)))
+        click.echo("\n".join(listing.table(rows)))
 
 
 @playground.command(name="exec", context_settings={"ignore_unknown_options": True})

@@ -10,19 +10,19 @@ import asyncio
 import base64
 import http.client
 import json
-import logging
 import secrets
 import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from cli.errors import Broken
+from cli.registry import loop
 from pyswarm_core.docker.reference import Reference
 from pyswarm_core.errors import PyswarmError, Unavailable, causes
 from pyswarm_core.registry.names import repository_of
@@ -106,16 +106,15 @@ def opened(client: "Client", *, write: bool = False) -> Iterator[Endpoint]:
         authfile = Path(folder) / "auth.json"
         _write_login(authfile, address, password)
         tunnel = _Tunnel(client, listener, password, write=write)
-        tunnel.start()
-        try:
-            yield Endpoint(address, authfile, password)
-        except PyswarmError:
-            tunnel.stop()
-            if tunnel.error is not None:
-                raise tunnel.error from None
-            raise
-        finally:
-            tunnel.stop()
+        with loop.started(tunnel.run(), START_TIMEOUT_S) as work:
+            tunnel.await_ready()
+            try:
+                yield Endpoint(address, authfile, password)
+            except PyswarmError:
+                work.cancel(START_TIMEOUT_S)
+                if tunnel.error is not None:
+                    raise tunnel.error from None
+                raise
 
 
 def _write_login(file: Path, address: str, password: str) -> None:
@@ -124,17 +123,8 @@ def _write_login(file: Path, address: str, password: str) -> None:
     file.write_text(json.dumps({"auths": {address: {"auth": pair}}}))
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether asyncio is to print it. gRPC hands late events of an event loop that has ended to the
-    next one, where they fail: a command that opens the registry twice has such, and loses nothing.
-    """
-    error = record.exc_info[1] if record.exc_info else None
-    is_late = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
-    return not (is_late and "PollerCompletionQueue" in record.getMessage())
-
-
 class _Tunnel:
-    """A thread with an event loop that forwards the connections of a socket."""
+    """Forwards the connections of a socket, in the loop of `cli/registry/loop.py`."""
 
     def __init__(
         self, client: "Client", listener: socket.socket, password: str, *, write: bool
@@ -144,35 +134,20 @@ class _Tunnel:
         self._password = password
         self._writes = write
         self._ready = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._main: asyncio.Task[None] | None = None
-        self._thread = threading.Thread(target=self._run, name="registry", daemon=True)
         self.error: PyswarmError | None = None
         """Why it ended before it was stopped."""
 
-    def start(self) -> None:
+    def await_ready(self) -> None:
         """Return when connections are forwarded. Raises PyswarmError."""
-        logging.getLogger("asyncio").addFilter(_is_news)  # noqa: TID251
-        self._thread.start()
         if not self._ready.wait(START_TIMEOUT_S):
-            self.stop()
             raise Unavailable("the fleet's registry: the controller did not answer in time")
         if self.error is not None:
-            self._thread.join()
             raise self.error
 
-    def stop(self) -> None:
-        """End all connections; no effect if it has ended."""
-        if self._loop is not None and self._main is not None and self._thread.is_alive():
-            with suppress(RuntimeError):  # the loop has just closed
-                self._loop.call_soon_threadsafe(self._main.cancel)
-            self._thread.join(START_TIMEOUT_S)
-
-    def _run(self) -> None:
+    async def run(self) -> None:
+        """Forward until it is cancelled or the connection is lost."""
         try:
-            asyncio.run(self._forward())
-        except asyncio.CancelledError:
-            pass
+            await self._forward()
         except Exception as raised:
             error = next(causes(raised))
             if not isinstance(error, asyncio.CancelledError):
@@ -183,7 +158,6 @@ class _Tunnel:
     async def _forward(self) -> None:
         from cli.streams.call import conversing
 
-        self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
         if self._writes:
             asked: ReadRegistryRequest = WriteRegistryRequest(password=self._password)
             await conversing(self._client, WRITE_REGISTRY, asked, self._serve)

@@ -49,13 +49,20 @@ def rows(containers: Iterable[ContainerView], now: Instant, *, truncate: bool) -
     return [_row(one, now, truncate=truncate) for one in containers]
 
 
-def _row(one: ContainerView, now: Instant, *, truncate: bool) -> Row:
+def _command(one: ContainerView, *, truncate: bool) -> str:
+    """In quotes; empty while only the image says it, and no agent has the image."""
     command = visible(" ".join(one.command))
+    if truncate:
+        command = ellipsis(command, COMMAND_SHOWN)
+    return f'"{command}"' if one.command else ""
+
+
+def _row(one: ContainerView, now: Instant, *, truncate: bool) -> Row:
     labels = one.labels
     return {
         "ID": short(one.id) if truncate else one.id,
         "Image": one.image.partition("@")[0] if truncate else one.image,
-        "Command": f'"{ellipsis(command, COMMAND_SHOWN) if truncate else command}"',
+        "Command": _command(one, truncate=truncate),
         "CreatedAt": format_time(one.created_at),
         "RunningFor": ago(one.created_at, now),
         "Status": status(one, now),

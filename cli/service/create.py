@@ -43,7 +43,7 @@ from pyswarm_core.validation import as_typed, require, service_problems
     help="Create a new service and wait for it to converge\n\n"
     "Example: pyswarm service create --name web --replicas 3 --network app web:1",
 )
-@click.option("--name", default="", help="Service name")
+@click.option("--name", default="", metavar="NAME", help="Service name")
 @click.option(
     "--mode", type=flags.Choice(["replicated", "global"]), default="replicated", show_default=True,
     help="Service mode",

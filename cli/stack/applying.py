@@ -1,7 +1,7 @@
 """Applying a stack and waiting for its services: `stack deploy` and `compose up`. SHELL."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import click
@@ -65,8 +65,13 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     """Those of its services that it has now."""
 
 
-def apply(client: "Client", mapped: HasSpec, options: ApplyOptions) -> Applied:
-    """Apply the stack; print what changed, and wait until its services run.
+def apply(
+    client: "Client",
+    mapped: HasSpec,
+    options: ApplyOptions,
+    tell: Callable[[Sequence[StackChange]], None] = lambda changes: None,
+) -> Applied:
+    """Apply the stack; print what changed, which `tell` gets too, and wait until its services run.
 
     Raises InvalidArgument before anything changes, Conflict, ConvergenceFailed (a service fails, or
     was rolled back), NotConverged (interrupted, or the time is over).
@@ -88,6 +93,7 @@ def apply(client: "Client", mapped: HasSpec, options: ApplyOptions) -> Applied:
     reply = _without_leftovers(client, request, calls.apply)
     for warning in reply.warnings:
         click.echo(warning, err=True)
+    tell(reply.changes)
     return follow(client, reply, options)
 
 

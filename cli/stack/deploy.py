@@ -50,7 +50,7 @@ def deploy(
     stack: str,
     **given: object,
 ) -> None:
-    from cli.compose import localbinds, uploads
+    from cli.compose import externals, localbinds, notices, uploads
     from cli.stack.applying import ApplyOptions, apply
     from cli.stack.mapped import stack_of_files
 
@@ -65,7 +65,8 @@ def deploy(
     timeout = given.pop("wait_timeout") or 0
     options = ApplyOptions(timeout_s=float(str(timeout)), **given)  # type: ignore[arg-type]
     client = session.connect()
+    externals.require(client, mapped, makes_volumes=True)
     mapped = localbinds.pinned(client, mapped)
     if not options.plan:
         uploads.upload(client, mapped, quiet=options.quiet)
-    apply(client, mapped, options)
+    apply(client, mapped, options, lambda changes: notices.tell(mapped, changes))

@@ -1,4 +1,4 @@
-"""Compose files as a stack, for `stack deploy`. SHELL: reads files, prints notices."""
+"""Compose files as a stack, for `stack deploy`. SHELL: reads files."""
 
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ def stack_of_files(wanted: "Request", *, is_strict: bool) -> "Mapped":
     from compose.mapping.stack import stack_of
     from compose.report import Refused
 
-    loaded = flags.load(wanted, is_strict=is_strict)
+    loaded = flags.load(wanted, is_strict=is_strict, told=False)
     try:
         mapped = stack_of(loaded, Options(is_stack=True, builds=False), Disk())
     except Refused as error:
@@ -25,5 +25,4 @@ def stack_of_files(wanted: "Request", *, is_strict: bool) -> "Mapped":
     if is_strict and mapped.notices:
         flags.print_remarks("Error", mapped.notices[:-1])
         raise Refused(mapped.notices[-1:])
-    flags.print_remarks("Notice", mapped.notices)
     return mapped

@@ -5,16 +5,17 @@ Each connection is a channel of one stream.
 
 import asyncio
 import socket
-from itertools import count
+from contextlib import ExitStack
 
 import click
 
 from cli.client import Client
 from cli.errors import Broken
 from cli.streams.call import Call, conversing
+from pyswarm_core.aio.streams.accepting import accepting
 from pyswarm_core.aio.streams.carrying import Carrier
 from pyswarm_core.errors import PyswarmError, reason_of
-from pyswarm_core.streams.frames import Close, Connect, Exit, Started
+from pyswarm_core.streams.frames import Close, Exit, Started
 from pyswarm_core.streams.requests import PORT_FORWARD, PortForwardRequest
 
 
@@ -45,33 +46,21 @@ def _listener(address: str, port: int) -> socket.socket:
 
 
 async def _serve(call: Call, port: int, listener: socket.socket) -> None:
-    carrier = Carrier(call.send)
+    carrier, is_started = Carrier(call.send), False
     async with asyncio.TaskGroup() as group:
-        accepting: asyncio.Task[None] | None = None
-        while True:
-            frame = await call.receive()
-            match frame:
-                case Started():
-                    host, own = listener.getsockname()[:2]
-                    click.echo(f"Forwarding from {host}:{own} -> {port}")
-                    accepting = accepting or group.create_task(
-                        _accept(call, carrier, listener, group)
-                    )
-                case Exit():
-                    raise Broken("the agent ended the forwarding")
-                case Close(channel, message) if channel in carrier and message:
-                    click.echo(f"Error: port {port}: {message}", err=True)
-                    carrier.take(frame)
-                case _:
-                    carrier.take(frame)
-
-
-async def _accept(
-    call: Call, carrier: Carrier, listener: socket.socket, group: asyncio.TaskGroup
-) -> None:
-    loop = asyncio.get_running_loop()
-    for channel in count(1):
-        connection, _ = await loop.sock_accept(listener)
-        carrier.reserve(channel)
-        await call.send(Connect(channel))
-        group.create_task(carrier.carry(channel, connection))
+        with ExitStack() as begun:
+            while True:
+                frame = await call.receive()
+                match frame:
+                    case Started() if not is_started:
+                        is_started = True
+                        host, own = listener.getsockname()[:2]
+                        click.echo(f"Forwarding from {host}:{own} -> {port}")
+                        begun.enter_context(accepting(listener, call.send, carrier, group))
+                    case Exit():
+                        raise Broken("the agent ended the forwarding")
+                    case Close(channel, message) if channel in carrier and message:
+                        click.echo(f"Error: port {port}: {message}", err=True)
+                        carrier.take(frame)
+                    case _:
+                        carrier.take(frame)

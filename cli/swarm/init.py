@@ -36,6 +36,7 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=Tru
 @click.option("--advertise-addr", default="", metavar="IP[:PORT]", help="Advertised address")
 @click.option(
     "--listen-addr",
+    metavar="ADDRESS:PORT",
     default=f"0.0.0.0:{API_PORT}",
     show_default=True,
     help="Listen address, IP:PORT",
@@ -57,6 +58,7 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=Tru
 )
 @click.option(
     "--registry-addr",
+    metavar="ADDRESS:PORT",
     default=f"0.0.0.0:{REGISTRY_PORT}",
     show_default=True,
     help="Listen address of the registry, IP:PORT",

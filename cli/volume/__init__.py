@@ -19,7 +19,7 @@ VERBS = {
     "prune": ("cli.volume.prune:prune", "Remove unused anonymous volumes"),
     "restore": (
         "cli.volume.restore:restore",
-        "Replace the files of a volume by those of a tar archive",
+        "Replace the files of a volume with those of a tar archive",
     ),
     "rm": ("cli.volume.rm:rm", "Remove one or more volumes"),
     "snapshot": ("cli.volume.refused:snapshot", "Not supported: what to use"),

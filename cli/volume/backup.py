@@ -19,7 +19,12 @@ from pyswarm_core.docker.units import decimal_size
 @click.option(
     "--stop", is_flag=True, help="Stop the tasks that mount the volume until the backup is complete"
 )
-@click.option("--node", default="", help="Of a volume with several copies: the node whose copy")
+@click.option(
+    "--node",
+    default="",
+    metavar="NODE",
+    help="Of a volume with several copies: the node whose copy",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Suppress progress output")
 @click.argument("volume")
 @click.argument("file", metavar="FILE|-")

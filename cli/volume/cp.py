@@ -23,7 +23,12 @@ from pyswarm_core.errors import InvalidArgument, invalid
 )
 @click.option("-a", "--archive", is_flag=True, help="Archive mode (copy all uid/gid information)")
 @click.option("-L", "--follow-link", is_flag=True, help="Always follow symbol link in SRC_PATH")
-@click.option("--node", default="", help="Of a volume with several copies: the node whose copy")
+@click.option(
+    "--node",
+    default="",
+    metavar="NODE",
+    help="Of a volume with several copies: the node whose copy",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Suppress progress output during copy")
 @click.argument("source", metavar="VOLUME:SRC_PATH|SRC_PATH|-")
 @click.argument("destination", metavar="VOLUME:DEST_PATH|DEST_PATH|-")

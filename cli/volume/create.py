@@ -22,7 +22,7 @@ from pyswarm_core.volumes.volume import VolumePlacement, VolumeSpec, default_pla
     " there\n\nExample: pyswarm volume create --opt size=10g data",
 )
 @click.option(
-    "-d", "--driver", default=LOCAL, show_default=True,
+    "-d", "--driver", metavar="DRIVER", default=LOCAL, show_default=True,
     help=f"Specify volume driver name: {', '.join(DRIVERS)}",
 )  # fmt: skip
 @click.option("-l", "--label", multiple=True, metavar="KEY=VALUE", help="Set metadata for a volume")

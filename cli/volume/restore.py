@@ -12,7 +12,7 @@ from pyswarm_core.errors import NotFound, PyswarmError
 
 @click.command(
     cls=Verb,
-    help="Replace all files of a volume by those of a tar archive: of `volume backup`, or of any"
+    help="Replace all files of a volume with those of a tar archive: of `volume backup`, or of any"
     " other origin\n\nThe volume is created if it does not exist. FILE may be compressed; `-` is"
     " standard input. A damaged archive changes nothing.\n\n"
     "Example: pyswarm volume restore pgdata pgdata.tar.gz",
@@ -21,7 +21,10 @@ from pyswarm_core.errors import NotFound, PyswarmError
     "--stop", is_flag=True, help="Stop the tasks that mount the volume until it is restored"
 )
 @click.option(
-    "--node", default="", help="Where the copy is made if the volume has none, or has lost its node"
+    "--node",
+    default="",
+    metavar="NODE",
+    help="Where the copy is made if the volume has none, or has lost its node",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Suppress progress output")
 @click.argument("volume")

@@ -4,7 +4,7 @@ import posixpath
 from typing import Any
 
 from compose.forms.base import Form, Merge, Rule
-from compose.forms.lists import Listing, value_of
+from compose.forms.lists import Listing, expect_once, value_of
 from compose.forms.maps import Entries, Table
 from compose.forms.scalars import TEXT, Bool, FilePath, Mode, Number, Text, Word
 from compose.reading import Reading
@@ -29,7 +29,7 @@ def _device(node: Node, at: Path, reading: Reading) -> list[Node] | None:
             _nodes(node, source=source, target=target or source, permissions=permissions or "rwm")
         ]
     if node.is_map and "source" in node.value:
-        added = {"target": node.value["source"], "permissions": Node("rwm", node.place)}
+        added = {"permissions": Node("rwm", node.place)}
         return [Node({**added, **node.value}, node.place, keys=node.keys)]
     return None
 
@@ -37,8 +37,8 @@ def _device(node: Node, at: Path, reading: Reading) -> list[Node] | None:
 DEVICES = Listing(
     Table(
         {"source": TEXT, "target": TEXT, "permissions": _RWM},
-        needs=("source",),
-        example='a map with source, or text as in "/dev/fuse:/dev/fuse:rwm"',
+        needs=("source", "target"),
+        example='a map with source and target, or text as in "/dev/fuse:/dev/fuse:rwm"',
     ),
     Merge(Rule.KEYED, lambda node: node.text("target")),
     expand=_device,
@@ -111,6 +111,8 @@ class Hosts(Listing):
 
     def normal(self, node: Node, at: Path, reading: Reading) -> Node | None:
         """The list."""
+        if isinstance(node.value, list):
+            expect_once(node.value, at, reading)
         if node.is_map:
             pairs = []
             for host, value in node.value.items():
@@ -128,12 +130,12 @@ class Ssh(Listing):
 
     def __init__(self) -> None:
         merge = Merge(Rule.KEYED, lambda node: node.value.partition(":")[0])
-        super().__init__(TEXT, merge, expand=self._expanded, example='a list, as in ["default"]')
+        super().__init__(
+            TEXT, merge, expand=self._expanded, example='a list, as in ["default"]', once=True
+        )
 
     def normal(self, node: Node, at: Path, reading: Reading) -> Node | None:
         """The list."""
-        if isinstance(node.value, str):
-            node = node.at([Node(node.value, node.place)])
         if node.is_map:
             node = node.at(
                 [v.at(f"{name}={v.value}" if v.value else name) for name, v in node.value.items()]
@@ -151,7 +153,7 @@ class Ssh(Listing):
 
 
 class Dependency(Table):
-    """An entry of `depends_on`, with its defaults."""
+    """An entry of `depends_on`. Files may say it together: its condition is in one of them."""
 
     def __init__(self) -> None:
         conditions = "service_started service_healthy service_completed_successfully"
@@ -161,7 +163,6 @@ class Dependency(Table):
                 "required": Bool(keeps_false=True),
                 "restart": Bool(),
             },
-            needs=("condition",),
             example="a map, as in {condition: service_started}",
         )
 
@@ -172,30 +173,26 @@ class Dependency(Table):
             return None
         return super().read(node, at, reading)
 
-    def normal(self, node: Node, at: Path, reading: Reading) -> Node | None:
-        """The map."""
-        if node.is_map:
-            added = {"required": Node(True, node.place)}
-            node = Node({**added, **node.value}, node.place, node.mark, keys=node.keys)
-        return super().normal(node, at, reading)
-
 
 def _started(node: Node) -> tuple[str, Any]:
-    return node.value, Node(
-        {"condition": Node("service_started", node.place)}, node.place, node.mark
-    )
+    need = _nodes(node, condition="service_started", required=True)
+    return node.value, Node(need.value, node.place, node.mark)
 
 
 DEPENDS_ON = Entries(
-    Dependency(), listed=_started, names=True, example="a map or a list of names of services"
+    Dependency(),
+    listed=_started,
+    names=True,
+    example="a map or a list of names of services",
+    once=True,
 )
 
 
 class Ulimit(Form):
-    """A number, or soft and hard; -1 is no limit."""
+    """A number, or soft and hard, which files may say together; -1 is no limit."""
 
     merge = Merge(Rule.MAP)
-    _both = Table({"soft": Number(-1), "hard": Number(-1)}, needs=("soft", "hard"))
+    _both = Table({"soft": Number(-1), "hard": Number(-1)})
     _kept = Number(-1, keeps_zero=True)
 
     def normal(self, node: Node, at: Path, reading: Reading) -> Node | None:
@@ -215,7 +212,11 @@ class Ulimit(Form):
 
 ULIMITS = Entries(Ulimit(), example="a map, as in {nofile: 4096}")
 
-_ENV_FILE = {"path": FilePath(), "required": Bool(keeps_false=True), "format": Word("raw")}
+_ENV_FILE = {
+    "path": FilePath(),
+    "required": Bool(keeps_false=True),
+    "format": Word("raw", or_empty=True),
+}
 
 
 def _env_file(node: Node, at: Path, reading: Reading) -> list[Node] | None:
@@ -252,7 +253,7 @@ class Count(Form):
 
 def requests(options: Form, *needs: str) -> Table:
     """The form of a device request."""
-    texts = Listing(TEXT, Rule.UNIQUE, example="a list of texts")
+    texts = Listing(TEXT, Rule.UNIQUE, example="a list of texts", once=True)
     return Requested(
         {
             "capabilities": texts,

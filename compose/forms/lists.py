@@ -6,6 +6,7 @@ from typing import Any
 from compose.forms.base import Form, Merge, Rule
 from compose.reading import Reading
 from compose.tree import Mark, Node, Path, Place, plain
+from pyswarm_core.errors import quoted
 
 _NOWHERE = Place("")
 
@@ -35,6 +36,17 @@ def united(entries: list[Node], merge: Merge) -> list[Node]:
     return found
 
 
+def expect_once(entries: list[Node], at: Path, reading: Reading) -> None:
+    """A fault for each text that the list of one file has again."""
+    first: dict[str, Node] = {}
+    for number, entry in enumerate(entries):
+        if not isinstance(entry.value, str) or entry.mark is not None:
+            continue
+        if (other := first.setdefault(entry.value, entry)) is not entry:
+            text = f"{quoted(entry.value)} is already in the list at line {other.place.line}"
+            reading.report.fault(entry, (*at, number), f"{text}: remove one of them")
+
+
 def _hashed(key: Any) -> Any:
     return repr(plain(Node(key, _NOWHERE))) if isinstance(key, dict | list) else key
 
@@ -51,8 +63,14 @@ class Listing(Form):
         expand: Callable[[Node, Path, Reading], list[Node] | None] | None = None,
         example: str = "a list",
         in_order: bool = False,
+        once: bool = False,
+        drops_empty: bool = False,
     ) -> None:
+        """With `once` an entry that one file repeats is a fault; with `drops_empty` an empty text
+        is no entry.
+        """
         self.form = form
+        self._entries_once, self._drops_empty = once, drops_empty
         self.merge = Merge(merge) if isinstance(merge, Rule) else merge
         self._or_one, self._expand, self._example = or_one, expand, example
         self.in_order = in_order
@@ -64,9 +82,12 @@ class Listing(Form):
             value = [Node(value, node.place, None, node.written)]
         if not isinstance(value, list):
             return reading.refuse(node, at, self._example)
+        if self._entries_once:
+            expect_once(value, at, reading)
         found: list[Node] = []
         for number, child in enumerate(value):
-            found += self._entries(child, (*at, number), reading)
+            if not self._drops_empty or child.value != "":
+                found += self._entries(child, (*at, number), reading)
         return node.at(self._once(found, at, reading))
 
     def _once(self, entries: list[Node], at: Path, reading: Reading) -> list[Node]:

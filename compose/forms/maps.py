@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from compose.forms.base import ANYTHING, Form, Merge, Rule
+from compose.forms.lists import expect_once
 from compose.forms.scalars import TEXT, WORDS, as_text
 from compose.reading import Reading
 from compose.tree import Mark, Node, Path
@@ -97,9 +98,12 @@ class Entries(Form):
         example: str = "a map",
         null_keeps: bool = False,
         keeps_empty: bool = False,
+        once: bool = False,
     ) -> None:
+        """With `once` an entry that the list of one file repeats is a fault."""
         self.form = form
         self._listed, self._names, self._example = listed, names, example
+        self._once = once
         self.null_keeps = null_keeps
         """Whether an entry without a value stays in the model."""
         self._keeps_empty = keeps_empty
@@ -112,6 +116,8 @@ class Entries(Form):
                 place = (node.keys or {}).get(name, child.place)
                 text = f"{quoted(name)} is no name: expected letters, digits, . _ and -"
                 reading.report.fault(place, path, text)
+            elif node.is_map and not name:
+                reading.report.fault(child, at, "the key is empty: expected a name")
             elif (value := self.form.read(child, path, reading)) is not None:
                 found[name] = value
         return node.at(found) if node.is_map or self._is_list(node) else None
@@ -126,6 +132,8 @@ class Entries(Form):
             reading.refuse(node, at, self._example)
             return []
         found = []
+        if self._once:
+            expect_once(node.value, at, reading)
         for number, child in enumerate(node.value):
             path = (*at, number)
             if not isinstance(child.value, str):

@@ -6,7 +6,7 @@ from typing import Any
 from compose.forms.base import Form, Merge, Rule
 from compose.forms.lists import Listing
 from compose.forms.maps import LABELS, Table
-from compose.forms.scalars import SIZE, TEXT, Bool, Mode, Text, Word
+from compose.forms.scalars import TEXT, TMPFS_SIZE, Bool, Mode, Text, Word
 from compose.reading import Reading
 from compose.tree import Node, Path
 
@@ -50,7 +50,7 @@ _LONG: dict[str, Form] = {
         }
     ),
     "volume": Table({"labels": LABELS, "nocopy": Bool(), "subpath": TEXT}),
-    "tmpfs": Table({"size": SIZE, "mode": Mode(as_number=True)}, keeps_empty=True),
+    "tmpfs": Table({"size": TMPFS_SIZE, "mode": Mode(as_number=True)}, keeps_empty=True),
     "image": Table({"subpath": TEXT}, keeps_empty=True),
 }
 

@@ -14,8 +14,9 @@ from compose.text.words import go_text
 from compose.tree import Node, Path
 
 _SHORT = re.compile(
-    r"(?:(?:(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<four>[0-9.]*)):)?(?P<host>[0-9-]*):)?"
-    r"(?P<target>[0-9]+(?:-[0-9]+)?)(?:/(?P<protocol>[a-z]+))?",
+    r"(?:(?:(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<four>[0-9.]*)|(?P<open>[0-9a-fA-F:]*:[0-9a-fA-F]*)):)?"
+    r"(?P<host>[0-9-]*):)?"
+    r"(?P<target>[0-9]+(?:-[0-9]+)?)(?:/(?P<protocol>[a-zA-Z]*))?",
     re.ASCII,
 )
 _SPAN = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
@@ -108,11 +109,11 @@ def _ports(text: str) -> list[dict[str, Any]] | None:
     if (match := _SHORT.fullmatch(text)) is None or not text:
         return None
     target, host = span(match["target"]), span(match["host"] or "0")
-    protocol = match["protocol"] or "tcp"
+    protocol = (match["protocol"] or "tcp").lower()
     if target is None or host is None or not target.first or protocol not in _PROTOCOLS:
         return None
     base: dict[str, Any] = {"mode": "ingress", "protocol": protocol}
-    if ip := match["six"] or match["four"]:
+    if ip := match["six"] or match["four"] or match["open"]:
         base["host_ip"] = ip
     if not match["host"]:
         return [{**base, "target": number} for number in range(target.first, target.last + 1)]

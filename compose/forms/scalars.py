@@ -1,15 +1,16 @@
 """Texts, numbers, sizes, durations. PURE."""
 
 import re
-import shlex
 from collections.abc import Callable
 from typing import Any
 
 from compose.forms.base import Form
 from compose.reading import Reading
-from compose.text.words import go_text, octal, resolved
+from compose.text.commands import split
+from compose.text.words import go_text, octal, resolved, single
 from compose.tree import Node, Path
 from pyswarm_core.docker.units import format_duration, parse_duration, parse_swap
+from pyswarm_core.errors import unfit
 
 _ODD_BOOL = {"y": True, "yes": True, "on": True, "n": False, "no": False, "off": False}
 _DAYS = re.compile(r"([0-9]{1,6})([wd])", re.ASCII)
@@ -19,19 +20,27 @@ INT64_MAX = 2**63 - 1
 class Text(Form):
     """A text. A number is none, as `007` and `1.10` would change."""
 
-    def __init__(self, expected: str = "text", *, pattern: str = "", keeps_empty: bool = False):
+    def __init__(
+        self, expected: str = "text", *, pattern: str = "", keeps_empty: bool = False,
+        or_empty: bool = False,
+    ) -> None:  # fmt: skip
         self._expected, self._pattern = expected, re.compile(pattern, re.ASCII) if pattern else None
-        self._keeps_empty = keeps_empty
+        self._keeps_empty, self._or_empty = keeps_empty, or_empty
 
     def normal(self, node: Node, at: Path, reading: Reading) -> Node | None:
         """The text."""
         value = node.value
-        if isinstance(value, str) and (self._pattern is None or self._pattern.fullmatch(value)):
+        if isinstance(value, str) and self._fits(value):
             return node
         if isinstance(value, bool | int | float):
             quote = f', in quotes: "{node.written or go_text(value)}"'
             return reading.refuse(node, at, self._expected + quote)
         return reading.refuse(node, at, self._expected)
+
+    def _fits(self, text: str) -> bool:
+        if self._pattern is None or (self._or_empty and not text):
+            return True
+        return self._pattern.fullmatch(text) is not None
 
     def is_left_out(self, node: Node) -> bool:
         """An empty one, mostly."""
@@ -41,8 +50,10 @@ class Text(Form):
 class Word(Text):
     """One of several words."""
 
-    def __init__(self, *words: str) -> None:
-        super().__init__(f"one of {', '.join(words)}", pattern="|".join(map(re.escape, words)))
+    def __init__(self, *words: str, or_empty: bool = False) -> None:
+        """With `or_empty` an empty text is as good as none."""
+        pattern = "|".join(map(re.escape, words))
+        super().__init__(f"one of {', '.join(words)}", pattern=pattern, or_empty=or_empty)
 
 
 class Number(Form):
@@ -64,7 +75,7 @@ class Number(Form):
         kinds = int | float if self._is_float else int
         is_number = isinstance(value, kinds) and not isinstance(value, bool)
         if is_number and self._low <= value <= self._high:
-            return node.at(value)
+            return node.at(single(value) if isinstance(value, float) else value)
         kind = "a number" if self._is_float else "an integer"
         bounds = f" from {self._low} to {self._high}" if self._high < INT64_MAX else ""
         least = f" of at least {self._low}" if not bounds and self._low > -INT64_MAX else ""
@@ -143,6 +154,13 @@ def _size(text: str) -> str:
     return str(parse_swap(text.strip()))
 
 
+def _positive(text: str) -> str:
+    size = _size(text)
+    if size.startswith("-"):
+        raise unfit("expected a size of at least 0, as in 64m")
+    return size
+
+
 class Mode(Form):
     """The permissions of a file: octal, kept as `0440`, or of a tmpfs as a number."""
 
@@ -157,7 +175,7 @@ class Mode(Form):
         if node.written and node.written == str(value) and value:
             told = f"{node.written} is decimal, that is 0{value:o} in octal"
             reading.report.notice(node, at, f"{told}: write 0{node.written}, if that is meant")
-        return node.at(value if self._as_number else f"0{value:o}" if value else "0")
+        return node.at(value if self._as_number else f"0{value:o}")
 
 
 class Command(Form):
@@ -167,10 +185,13 @@ class Command(Form):
         """The list."""
         value = node.value
         if isinstance(value, str):
-            try:
-                return node.at([Node(word, node.place) for word in shlex.split(value)])
-            except ValueError:
-                return reading.refuse(node, at, "a command whose quotes are closed")
+            found = reading.parsed(node, at, split, value)
+            if found is None:
+                return None
+            if found.end:
+                told = f"{found.end} ends the command, and nothing behind it counts"
+                reading.report.notice(node, at, f"{told}: a list with sh, -c has a shell run it")
+            return node.at([Node(word, node.place) for word in found.words])
         if not isinstance(value, list):
             return reading.refuse(node, at, 'text or a list of texts, as in ["serve", "--port"]')
         words = [_word(child, (*at, number), reading) for number, child in enumerate(value)]
@@ -237,15 +258,16 @@ class ContextPath(FilePath):
 class TextOrNumber(Form):
     """A text, or a number that becomes one as Go prints it."""
 
-    def __init__(self, *, takes_bool: bool = False) -> None:
+    def __init__(self, *, takes_bool: bool = False, takes_float: bool = True) -> None:
         self._takes_bool = takes_bool
+        self._kinds = int | float if takes_float else int
 
     def normal(self, node: Node, at: Path, reading: Reading) -> Node | None:
         """The text."""
         value = node.value
         if isinstance(value, str):
             return node
-        if not isinstance(value, int | float) or (isinstance(value, bool) > self._takes_bool):
+        if not isinstance(value, self._kinds) or (isinstance(value, bool) > self._takes_bool):
             return reading.refuse(node, at, "text or a number")
         return as_text(node, at, reading)
 
@@ -264,4 +286,6 @@ TEXT = Text()
 DURATION = Parsed(_duration, "1m30s")
 DURATION_OR_ZERO = Parsed(_duration, "1m30s", keeps_zero=True)
 SIZE = Parsed(_size, "512m", takes_numbers=True)
+TMPFS_SIZE = Parsed(_positive, "64m", takes_numbers=True)
+RATE = Parsed(_size, "12mb", takes_numbers=True, keeps_zero=True)
 SIZE_TEXT = Parsed(_size, "512m")

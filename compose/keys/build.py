@@ -27,7 +27,7 @@ BUILD = Table(
         "cache_from": Listing(TEXT, example="a list of texts"),
         "cache_to": Listing(TEXT, example="a list of texts"),
         "no_cache": Bool(),
-        "no_cache_filter": Listing(TEXT, Rule.UNIQUE, or_one=True),
+        "no_cache_filter": Listing(TEXT, Rule.UNIQUE, or_one=True, once=True),
         "additional_contexts": Entries(
             ContextPath(), listed=equals, example="a map or a list of NAME=PATH"
         ),

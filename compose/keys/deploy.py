@@ -45,16 +45,16 @@ RESOURCES = Table(
 
 DEPLOY = Table(
     {
-        "mode": Word("replicated", "global", "replicated-job", "global-job"),
+        "mode": Word("replicated", "global", "replicated-job", "global-job", or_empty=True),
         "replicas": Number(0, keeps_zero=True),
-        "endpoint_mode": Word("vip", "dnsrr"),
+        "endpoint_mode": Word("vip", "dnsrr", or_empty=True),
         "labels": LABELS,
         "update_config": Table(_CHANGE, keeps_empty=True),
         "rollback_config": Table(_CHANGE, keeps_empty=True),
         "resources": RESOURCES,
         "restart_policy": Table(
             {
-                "condition": Word("none", "on-failure", "any"),
+                "condition": Word("none", "on-failure", "any", or_empty=True),
                 "delay": DURATION_OR_ZERO,
                 "max_attempts": Number(0, keeps_zero=True),
                 "window": DURATION_OR_ZERO,

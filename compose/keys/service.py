@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from compose.forms.base import ANYTHING, Form, Merge, Rule
+from compose.forms.base import Form, Merge, Rule
 from compose.forms.entries import (
     CONFIGS,
     DEPENDS_ON,
@@ -20,8 +20,10 @@ from compose.forms.mounts import MOUNTS
 from compose.forms.ports import PORTS
 from compose.forms.scalars import (
     DURATION_OR_ZERO,
+    RATE,
     SIZE,
     TEXT,
+    WORDS,
     Bool,
     Command,
     FilePath,
@@ -37,13 +39,32 @@ from compose.reading import Reading
 from compose.tree import Node, Path
 
 _WORDS = Listing(TEXT, Rule.UNIQUE, example="a list of texts")
-_ONE_OR_MORE = Listing(TEXT, Rule.UNIQUE, or_one=True, example="text or a list of texts")
-_NUMBERS = Listing(TextOrNumber(), Rule.UNIQUE, example="a list of texts or numbers")
+_TEXTS = "text or a list of texts"
+_ONE_OR_MORE = Listing(TEXT, Rule.UNIQUE, or_one=True, example=_TEXTS)
+_ONCE = Listing(TEXT, Rule.UNIQUE, example="a list of texts", once=True)
+_NUMBER = TextOrNumber(takes_float=False)
+_NUMBERS = "a list of texts or numbers"
 
 
 def _paths(*, keys: str) -> Listing:
-    form: Form = SIZE if keys == "rate" else Number()
-    return Listing(Table({"path": TEXT, keys: form}), example="a list of maps with path")
+    number = Number(keeps_zero=True)
+    form: Form = RATE if keys == "rate" else number
+    default = "0" if keys == "rate" else 0
+
+    def filled(node: Node, at: Path, reading: Reading) -> list[Node] | None:
+        del at, reading
+        if not node.is_map:
+            return None
+        added = {"path": Node("", node.place), keys: Node(default, node.place)}
+        return [Node({**added, **node.value}, node.place, keys=node.keys)]
+
+    table = Table({"path": WORDS, keys: form})
+    return Listing(table, expand=filled, example="a list of maps with path")
+
+
+_OPTION = Listing(
+    TextOrNumber(takes_bool=True), or_one=True, example="text, a number, or a list of them"
+)
 
 
 _HOOK = Table(
@@ -58,7 +79,8 @@ _HOOK = Table(
     },
     needs=("command",),
 )
-_HOOKS = Listing(_HOOK, example='a list, as in [{command: ["/hook"]}]')
+_HOOKS_EXAMPLE = 'a list, as in [{command: ["/hook"]}]'
+_HOOKS = Listing(_HOOK, example=_HOOKS_EXAMPLE)
 
 ATTACHMENT = Table(
     {
@@ -75,6 +97,16 @@ ATTACHMENT = Table(
     example="a map, or nothing",
     keeps_empty=True,
 )
+
+_NETWORKS = Entries(
+    ATTACHMENT,
+    listed=bare,
+    names=True,
+    null_keeps=True,
+    example="a map or a list of names of networks",
+    once=True,
+)
+_PRE_START = Table({**_HOOK.keys, "networks": _NETWORKS, "network_mode": TEXT}, needs=("command",))
 
 _HEALTHCHECK = Table(
     {
@@ -154,7 +186,7 @@ SERVICE = Table(
             "letters, digits, _ . and -, as in web-1", pattern="[a-zA-Z0-9][a-zA-Z0-9_.-]+"
         ),
         "cpu_count": Number(0),
-        "cpu_percent": Number(0, is_float=True),
+        "cpu_percent": Number(0, 100),
         "cpu_period": Number(),
         "cpu_quota": Number(),
         "cpu_rt_period": Number(),
@@ -167,26 +199,26 @@ SERVICE = Table(
         ),
         "depends_on": DEPENDS_ON,
         "deploy": DEPLOY,
-        "device_cgroup_rules": Listing(TEXT),
+        "device_cgroup_rules": Listing(TEXT, once=True),
         "devices": DEVICES,
-        "dns": _ONE_OR_MORE,
+        "dns": Listing(TEXT, Rule.UNIQUE, or_one=True, example=_TEXTS, drops_empty=True),
         "dns_opt": _WORDS,
         "dns_search": _ONE_OR_MORE,
         "domainname": TEXT,
         "entrypoint": Key(Command(), Rule.NULL_RESETS),
         "env_file": ENV_FILES,
         "environment": VARIABLES,
-        "expose": _NUMBERS,
+        "expose": Listing(_NUMBER, Rule.UNIQUE, example=_NUMBERS),
         "extends": Table(
             {"service": TEXT, "file": FilePath()},
             short=_service,
             needs=("service",),
             example="a name, or a map with service and file",
         ),
-        "external_links": _WORDS,
+        "external_links": _ONCE,
         "extra_hosts": Hosts(),
         "gpus": Gpus(requests(LABELS), Rule.APPEND, example="all, or a list of device requests"),
-        "group_add": _NUMBERS,
+        "group_add": Listing(_NUMBER, Rule.UNIQUE, example=_NUMBERS, once=True),
         "healthcheck": _HEALTHCHECK,
         "hostname": TEXT,
         "image": TEXT,
@@ -210,16 +242,13 @@ SERVICE = Table(
         "mem_swappiness": SIZE,
         "memswap_limit": SIZE,
         "models": Entries(
-            Table({"endpoint_var": TEXT, "model_var": TEXT}), listed=bare, null_keeps=True
+            Table({"endpoint_var": TEXT, "model_var": TEXT}),
+            listed=bare,
+            null_keeps=True,
+            once=True,
         ),
         "network_mode": TEXT,
-        "networks": Entries(
-            ATTACHMENT,
-            listed=bare,
-            names=True,
-            null_keeps=True,
-            example="a map or a list of names of networks",
-        ),
+        "networks": _NETWORKS,
         "oom_kill_disable": Bool(),
         "oom_score_adj": Number(-1000, 1000),
         "pid": TEXT,
@@ -227,21 +256,22 @@ SERVICE = Table(
         "platform": TEXT,
         "ports": PORTS,
         "post_start": _HOOKS,
-        "pre_start": _HOOKS,
+        "pre_start": Listing(_PRE_START, example=_HOOKS_EXAMPLE),
         "pre_stop": _HOOKS,
         "privileged": Bool(),
-        "provider": Table({"type": TEXT, "options": ANYTHING}, needs=("type",)),
+        "provider": Table({"type": TEXT, "options": Entries(_OPTION)}),
         "pull_policy": PullPolicy(),
         "pull_refresh_after": TEXT,
         "read_only": Bool(),
         "restart": Text(
             "one of no, always, on-failure, on-failure:N, unless-stopped",
             pattern="no|always|on-failure(:[0-9]+)?|unless-stopped",
+            or_empty=True,
         ),
         "runtime": TEXT,
         "scale": Number(0, keeps_zero=True),
         "secrets": SECRETS,
-        "security_opt": _WORDS,
+        "security_opt": _ONCE,
         "shm_size": SIZE,
         "stdin_open": Bool(),
         "stop_grace_period": DURATION_OR_ZERO,
@@ -263,7 +293,7 @@ SERVICE = Table(
         "userns_mode": TEXT,
         "uts": TEXT,
         "volumes": MOUNTS,
-        "volumes_from": _WORDS,
+        "volumes_from": _ONCE,
         "working_dir": TEXT,
     },
     example="a map, as in {image: nginx}",

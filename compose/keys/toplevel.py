@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from compose.forms.base import ANYTHING, Form, Merge, Rule
+from compose.forms.base import Form, Merge, Rule
 from compose.forms.lists import Listing
 from compose.forms.maps import LABELS, OPTIONS, TEXTS, Entries, Key, Table
-from compose.forms.scalars import TEXT, WORDS, Bool, FilePath, TextOrNumber
+from compose.forms.scalars import TEXT, WORDS, Bool, FilePath, Number, TextOrNumber
 from compose.keys.service import SERVICE
 from compose.reading import Reading
 from compose.tree import Node, Path
+from pyswarm_core.errors import quoted
 
 
 class External(Bool):
@@ -33,6 +34,9 @@ class Object(Table):
         old = node.get("external") if node.is_map else None
         if old is not None and old.is_map:
             extra = [key for key in old.value if key != "name" and not key.startswith("x-")]
+            if old.text("name") and node.text("name") not in ("", old.text("name")):
+                text = f"name is {quoted(node.text('name'))} beside it: write name alone"
+                reading.report.fault(old, (*at, "external", "name"), text)
             if extra:
                 text = "no such key: expected name"
                 reading.report.fault(old, (*at, "external", extra[0]), text)
@@ -87,7 +91,16 @@ _DATA: dict[str, Form] = {
 _WHAT = "a map with one of file, environment, {}external"
 SECRET = Object({**_DATA, "driver": TEXT, "driver_opts": OPTIONS}, _WHAT.format(""))
 CONFIG = Object({**_DATA, "content": WORDS}, _WHAT.format("content, "))
-MODEL = Table({"name": TEXT, "model": TEXT, "context_size": ANYTHING, "runtime_flags": ANYTHING})
+MODEL = Table(
+    {
+        "name": TEXT,
+        "model": TEXT,
+        "context_size": Number(0),
+        "runtime_flags": Listing(TEXT, example="a list of texts"),
+    },
+    needs=("model",),
+    example="a map, as in {model: ai/smollm2}",
+)
 
 
 def _path(node: Node) -> Any:

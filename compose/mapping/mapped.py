@@ -87,8 +87,12 @@ class Mapped(msgspec.Struct, frozen=True, kw_only=True):
     uploads: tuple[Upload, ...] = ()
     local_binds: Mapping[str, tuple[LocalBind, ...]] = {}
     """Services that run on this host, or not at all."""
-    external_volumes: Mapping[str, Remark] = {}
-    """By full name, with where the file declares it and an empty text."""
+    externals: Mapping[tuple[str, str], Remark] = {}
+    """Networks, volumes, secrets and configs of others, by kind and full name, with where the file
+    declares them and an empty text.
+    """
+    objects: Mapping[str, tuple[str, str]] = {}
+    """The kind and full name of what is at `services.web`, `networks.back` and the like."""
     profiles: tuple[str, ...] = ()
     """All that services name, enabled or not."""
     notices: tuple[Remark, ...] = ()

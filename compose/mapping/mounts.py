@@ -7,8 +7,7 @@ from msgspec.structs import replace
 
 from compose.mapping.binds import Made, of_bind
 from compose.mapping.scope import PYSWARM, Scope, Service
-from compose.report import Remark
-from compose.tree import Node, Path, shown_path
+from compose.tree import Node, Path
 from pyswarm_core.docker.mounts import recursion
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.stacks import labels
@@ -48,15 +47,6 @@ def volumes(scope: Scope) -> Iterator[VolumeSpec]:
             )
     for upload in scope.uploads.values():
         yield VolumeSpec(name=upload.volume, labels=scope.labels())
-
-
-def external_volumes(scope: Scope) -> dict[str, Remark]:
-    """The volumes that are not the stack's, by their full names, and where they are declared."""
-    return {
-        scope.named("volumes", key): Remark(node.place, shown_path(("volumes", key)), "")
-        for key, node in scope.objects["volumes"].items()
-        if node.get("external") is not None
-    }
 
 
 def _placement(scope: Scope, key: str, node: Node) -> VolumePlacement | None:

@@ -7,8 +7,8 @@ from compose.keys.toplevel import OBJECTS
 from compose.mapping.mapped import LocalBind, Options, Upload
 from compose.model import Loaded
 from compose.projects import Files
-from compose.report import Report
-from compose.tree import Node, Path
+from compose.report import Remark, Report
+from compose.tree import Node, Path, shown_path
 from pyswarm_core.errors import InvalidArgument, quoted
 from pyswarm_core.stacks import labels
 from pyswarm_core.stacks.spec import StackPayload
@@ -39,6 +39,26 @@ class Scope:
         """The full name of a network, volume, secret or config."""
         entry = self.objects[section].get(key)
         return (entry.text("name") if entry is not None else "") or f"{self.stack}_{key}"
+
+    def externals(self) -> dict[tuple[str, str], Remark]:
+        """What is not the stack's, by kind and full name, and where it is declared."""
+        return {
+            (section.removesuffix("s"), self.named(section, key)): Remark(
+                node.place, shown_path((section, key)), ""
+            )
+            for section, entries in self.objects.items()
+            for key, node in entries.items()
+            if node.get("external") is not None
+        }
+
+    def paths(self) -> dict[str, tuple[str, str]]:
+        """The kind and full name of each object, by its path."""
+        found = {shown_path(one.path): ("service", one.full) for one in self.services.values()}
+        for section, entries in self.objects.items():
+            for key in entries:
+                named = section.removesuffix("s"), self.named(section, key)
+                found[shown_path((section, key))] = named
+        return found
 
     def labels(self, node: Node | None = None, **own: str) -> dict[str, str]:
         """The labels of an object, whose user's are those of the node."""

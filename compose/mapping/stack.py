@@ -74,9 +74,10 @@ def stack_of(loaded: Loaded, options: Options, files: Files) -> Mapped:
             for name, service in scope.services.items()
             if service.local_binds
         },
-        external_volumes=mounts.external_volumes(scope),
+        externals=scope.externals(),
+        objects=scope.paths(),
         profiles=loaded.profiles,
-        notices=tuple(scope.report.notices),
+        notices=(*loaded.notices, *scope.report.notices),
     )
 
 

@@ -4,7 +4,9 @@ The loader reads pyyaml's events, so that a text of a few lines cannot become mi
 and no constructor of pyyaml's runs.
 """
 
+import re
 from collections.abc import Iterator
+from math import isfinite
 from typing import Any
 
 import yaml
@@ -20,6 +22,8 @@ _FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _AGAIN_MAX = 64 << 10
 """A longer text with a fault is not read a second time, for a better message."""
 _PLAIN = ("", None)
+_FORBIDDEN = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What YAML lets no text hold as it is."""
 _MARKS = {mark.value: mark for mark in Mark}
 _STANDARD = "tag:yaml.org,2002:"
 _KINDS = frozenset({"str", "int", "float", "bool", "null", "map", "seq"})
@@ -58,6 +62,11 @@ def _again(text: str, file: str, error: yaml.YAMLError) -> list[Node]:
 
 
 def _told(error: yaml.YAMLError, text: str, file: str) -> Refused:
+    if (odd := _FORBIDDEN.search(text)) is not None:
+        line = text.count("\n", 0, odd.start()) + 1
+        column = odd.start() - text.rfind("\n", 0, odd.start())
+        told = f"not YAML: the character U+{ord(odd[0]):04X} may not be in a file"
+        return refusal(Place(file, line, column), (), told)
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return refusal(Place(file), (), f"not YAML: {' '.join(str(error).split())}")
     mark = error.problem_mark
@@ -140,10 +149,12 @@ class _Builder:
         is_plain = event.style in _PLAIN
         mark, kind = self._tag(event, place)
         awaits_key = bool(self._frames) and self._frames[-1].is_map and not self._frames[-1].key
+        value: Any = word
         if is_plain and kind in ("", "int", "float", "bool", "null"):
             value = resolved(word)
-        else:
-            value = word
+            if isinstance(value, float) and not isfinite(value):
+                text = f'{word} is not finite: quote it, if it is text, "{word}"'
+                raise refusal(place, self._path(), text)
         if awaits_key:
             self._key(value, word, place, is_merge=is_plain and word == "<<")
             return

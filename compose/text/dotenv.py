@@ -10,7 +10,7 @@ from compose.tree import Place
 from pyswarm_core.errors import InvalidArgument, quoted
 
 _BLANK = re.compile(r"(?:[ \t\r\n\f\v]+|#[^\n]*)*")
-_KEY = re.compile(r"(?:export[ \t]+)?([A-Za-z0-9_.\[\]-]+)[ \t]*", re.ASCII)
+_KEY = re.compile(r"(?:export[ \t]+)?([\w.\[\]-]+)[ \t]*")
 _PLAIN = re.compile(r"[^\n]*")
 _COMMENT = re.compile(r" #.*")
 _QUOTED = {

@@ -6,6 +6,7 @@ text.
 
 import re
 from decimal import Decimal
+from struct import pack, unpack
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOL = {
@@ -27,6 +28,8 @@ _STARTS = frozenset("+-.0123456789")
 _BASES = {"x": 16, "b": 2, "o": 8, "d": 10}
 _EXPONENT = 6
 """From which on Go prints an exponent."""
+_LEAST, _MOST = -(2**63), 2**64 - 1
+"""Other integers are read as floats."""
 _LENGTH_MAX = 64
 """No number that anybody means is longer; a longer word is text."""
 
@@ -51,8 +54,10 @@ def _number(word: str) -> int | float | str:
         if not digits:
             return word
         number = int(digits, _BASES[base])
-        return -number if match["sign"] == "-" else number
-    return float(word) if _FLOAT.fullmatch(word) else word
+        number = -number if match["sign"] == "-" else number
+        return number if _LEAST <= number <= _MOST else float(number)
+    plain = word.replace("_", "")
+    return float(plain) if _FLOAT.fullmatch(plain) else word
 
 
 def go_text(value: bool | int | float | str) -> str:
@@ -73,6 +78,17 @@ def _go_float(value: float) -> str:
         return f"{number:f}"
     fraction = f".{digits[1:]}" if len(digits) > 1 else ""
     return f"{'-' * sign}{digits[0]}{fraction}e{'-' if exponent < 0 else '+'}{abs(exponent):02}"
+
+
+def single(value: float) -> float:
+    """A number with the precision of 32 bits, which numbers of CPUs have in Compose."""
+    packed = pack("f", value)
+    (exact,) = unpack("f", packed)
+    for digits in range(1, 9):
+        near = float(f"{exact:.{digits}g}")
+        if pack("f", near) == packed:
+            return near
+    return float(f"{exact:.9g}")
 
 
 def octal(text: str) -> int | None:

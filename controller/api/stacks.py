@@ -36,7 +36,6 @@ from controller.identity.policy import (
     require_unlimited,
     title,
 )
-from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import InvalidArgument, NotFound, PermissionDenied, quoted
 from pyswarm_core.gotemplate.fault import Fault
@@ -388,31 +387,11 @@ def _require_volumes(caller: Caller, rule: Rule, names: Iterable[str], state: St
 
 
 def _mounted_before(state: State, service: Service) -> Iterator[str]:
-    """The volumes of a service that were there, or were nobody's, when its spec began to name them:
-    who did that was allowed to. A volume that another stack has created since then is new.
-    """
-    earlier = [
-        (one.created_at, frozenset(volumes_of_spec(state, service, one.spec)))
-        for one in service.previous_specs
-    ]
-    changed_at = service.updated_at or service.created_at
+    """The volumes of others that the service mounts: who had it do that was allowed to."""
     for name in volumes_of_spec(state, service, service.spec):
         volume = volume_named(state, name)
-        if volume is None or volume.created_at <= _since(name, changed_at, earlier):
+        if volume is not None and volume.id in service.volumes_of_others:
             yield name
-
-
-def _since(
-    name: str, changed_at: Instant, earlier: Iterable[tuple[Instant, frozenset[str]]]
-) -> Instant:
-    """Since when each spec names the volume. Not every change of a service is one of its users: a
-    new version of a secret changes it, too. `earlier`: when its specs began, the last one first.
-    """
-    for began_at, names in earlier:
-        if name not in names:
-            break
-        changed_at = began_at or changed_at
-    return changed_at
 
 
 def _require_plain_names(caller: Caller, rule: Rule, spec: ServiceSpec) -> None:

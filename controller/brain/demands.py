@@ -100,7 +100,7 @@ def current_demand(state: State, service: Service, now: Instant, slot: int = 1) 
     demand = demand_of(state, Plan(service), service.spec, now)
     names = task_volumes(state, service, service.spec, slot, _node_of_slot(state, service, slot))
     left = service if leaves_volumes(service) else None
-    where = homes(state, names, partial(volume_named, state), left)
+    where = homes(state, names, partial(volume_named, state), service=service, left=left)
     demand = demand._replace(homes=strict(where))
     has_drivers = drives_volumes(state, demand.template)
     return with_rooms(demand, state.node_table, blocks_of, has_drivers=has_drivers)

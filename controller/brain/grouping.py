@@ -30,6 +30,7 @@ class GroupVolumes(Struct, frozen=True):
     own: Mapping[int, tuple[Mount, ...]] = _NONE
     shared: tuple[str, ...] = ()
     """The names of volumes that several tasks mount."""
+    service: Service | None = None
     left: Service | None = None
     """Their service, if tasks may start on another node than that of a volume, which cannot take
     them.
@@ -58,10 +59,10 @@ def grouped(
     template, left = spec.task_template, service if leaves_volumes(service) else None
     if not is_per_task(template):
         mounts = template.container_spec.mounts
-        yield GroupVolumes(mounts, _NONE, template.volumes, left), list(range(len(places)))
+        yield GroupVolumes(mounts, _NONE, template.volumes, service, left), list(range(len(places)))
         return
     own = {slot: volume_mounts(state, service, spec, slot, node_id) for slot, node_id in places}
-    held = [book.restricted(volumes_of(own[slot])) for slot, _ in places]
+    held = [book.restricted(service, volumes_of(own[slot])) for slot, _ in places]
     free = [book.without_home(service, volumes_of(own[slot])) for slot, _ in places]
     kept = [book.kept(service, volumes_of(own[slot])) for slot, _ in places]
     count = Counter(name for names in free for name in names)
@@ -71,4 +72,4 @@ def grouped(
         shared = tuple(name for name in free[at] if count[name] > 1)
         groups.setdefault((homes, held[at], kept[at], shared), []).append(at)
     for (*_, shared), members in groups.items():
-        yield GroupVolumes((), own, shared, left), members
+        yield GroupVolumes((), own, shared, service, left), members

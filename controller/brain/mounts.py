@@ -5,19 +5,31 @@ slot; of a global service, whose slots belong to nodes, also the node. So a slot
 volumes for as long as its service has the same template.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import NodeId
 from pyswarm_core.limits import PENDING_SHOWN, REPLICAS_MAX
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import ServiceSpec, TaskSpec
 from pyswarm_core.state import State
-from pyswarm_core.templates.context import Context, is_template, task_context
-from pyswarm_core.templates.specs import ANY_SLOT, expanded_volume, of_any_slot, texts_of_mount
+from pyswarm_core.templates.context import Context, is_template, shows_plainly, task_context
+from pyswarm_core.templates.specs import (
+    ANY_SLOT,
+    SLOT,
+    expand_of_mount,
+    expanded_volume,
+    names_labels,
+    of_any_slot,
+    texts_of_mount,
+)
+from pyswarm_core.validation.templates.problems import OF_NODE
 from pyswarm_core.volumes.limits import SLOTS_WITH_VOLUMES
 from pyswarm_core.volumes.mounts import Mount, volumes_of
 
 _NOWHERE = NodeId("")
+_MARKS = ("\1", "\2", "\3", "\4")
+"""Of a node's hostname, id, architecture and operating system, as its platform has them."""
 
 
 def is_per_task(template: TaskSpec) -> bool:
@@ -38,7 +50,9 @@ def slots_at_once(template: TaskSpec) -> int:
 def volume_mounts(
     state: State, service: Service, spec: ServiceSpec, slot: int, node_id: NodeId
 ) -> tuple[Mount, ...]:
-    """The mounts of named volumes of a task that is made from this spec of the service."""
+    """The mounts of named volumes of a task that is made from this spec of the service. Raises
+    InvalidArgument if a template cannot be expanded for it: then there can be no such task.
+    """
     mounts = spec.task_template.container_spec.mounts
     named = tuple(mount for mount in mounts if mount.volume)
     if not named or spec.mode.is_container:
@@ -50,10 +64,15 @@ def volume_mounts(
 def task_volumes(
     state: State, service: Service, spec: ServiceSpec, slot: int, node_id: NodeId
 ) -> tuple[str, ...]:
-    """The names of the volumes of a task that is made from this spec of the service."""
+    """The names of the volumes of a task that is made from this spec of the service; none if there
+    can be no such task. Who looks for the users of a volume asks this of every service.
+    """
     if not is_per_task(spec.task_template):
         return spec.task_template.volumes
-    return volumes_of(volume_mounts(state, service, spec, slot, node_id))
+    try:
+        return volumes_of(volume_mounts(state, service, spec, slot, node_id))
+    except InvalidArgument:
+        return ()
 
 
 def volumes_of_task(state: State, service: Service, task: Task) -> tuple[str, ...]:
@@ -69,8 +88,8 @@ def volumes_of_spec(state: State, service: Service, spec: ServiceSpec) -> Iterat
     if not is_per_task(spec.task_template):
         yield from spec.task_template.volumes
     elif spec.mode.per_node:
-        for node in state.nodes.values():
-            yield from task_volumes(state, service, spec, node.number, node.id)
+        for _, names in names_of_nodes(state, service, spec):
+            yield from names
     else:
         slots = _slots(state, service, spec)
         for text in _of_any_slot(state, service, spec):
@@ -89,8 +108,7 @@ def volumes_beside(state: State, service: Service, name: str) -> tuple[str, ...]
         return spec.task_template.volumes
     found = dict[str, None]()
     if spec.mode.per_node:
-        for node in state.nodes.values():
-            own = task_volumes(state, service, spec, node.number, node.id)
+        for _, own in names_of_nodes(state, service, spec):
             found.update(dict.fromkeys(own if name in own else ()))
         return tuple(found)
     texts = _of_any_slot(state, service, spec)
@@ -98,6 +116,74 @@ def volumes_beside(state: State, service: Service, name: str) -> tuple[str, ...]
         if any(text.replace(ANY_SLOT, slot) == name for text in texts):
             found.update((text.replace(ANY_SLOT, slot), None) for text in texts)
     return tuple(found)
+
+
+def names_of_nodes(
+    state: State, service: Service, spec: ServiceSpec
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Each node's number, and the volumes of its task, of a global service. Names that only show
+    what is of the node are expanded once for all nodes.
+    """
+    texts = spec.task_template.volumes
+    if not all(shows_plainly(text, field) for text in texts for field in (*OF_NODE, SLOT)):
+        for node in state.nodes.values():
+            yield node.number, task_volumes(state, service, spec, node.number, node.id)
+        return
+    try:
+        marked = [expand_of_mount(text, _anywhere(service, spec)) for text in texts]
+    except InvalidArgument:
+        return
+    shown = [(text, [at for at, mark in enumerate(_MARKS) if mark in text]) for text in marked]
+    for node in state.nodes.values():
+        platform = node.description.platform
+        values = node.description.hostname, node.id, platform.architecture, platform.os
+        yield node.number, tuple(_filled(text, marks, values) for text, marks in shown)
+
+
+def names_of_slots(
+    state: State, service: Service, spec: ServiceSpec, slots: Iterable[int]
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """The volumes of the task of each slot, of a service that is not global."""
+    texts = _of_any_slot(state, service, spec)
+    for slot in slots:
+        yield slot, tuple(text.replace(ANY_SLOT, str(slot)) for text in texts)
+
+
+def ever_mounts(state: State, service: Service, name: str) -> bool:
+    """Whether a spec of the service mounts the volume, also an earlier one."""
+    looked: list[object] = []
+    for spec in (service.spec, *[one.spec for one in service.previous_specs]):
+        # Of the same names an earlier spec has no other slots.
+        template = spec.task_template
+        labels = spec.labels if names_labels(template.container_spec) else {}
+        key = template.volumes, labels, spec.mode.per_node
+        if key not in looked:
+            looked.append(key)
+            if name in volumes_of_spec(state, service, spec):
+                return True
+    return False
+
+
+def _filled(text: str, marks: Iterable[int], values: Sequence[str]) -> str:
+    for at in marks:
+        text = text.replace(_MARKS[at], values[at])
+    return text
+
+
+def _anywhere(service: Service, spec: ServiceSpec) -> Context:
+    """With a mark for each value that is of the node; the slot is the node's id."""
+    hostname, node_id, architecture, os = _MARKS
+    return task_context(
+        service_id=service.id,
+        service_name=spec.name,
+        service_labels=spec.labels,
+        slot=0,
+        is_global=True,
+        node_id=node_id,
+        hostname=hostname,
+        os=os,
+        architecture=architecture,
+    )
 
 
 def _slots(state: State, service: Service, spec: ServiceSpec) -> dict[int, None]:
@@ -108,9 +194,12 @@ def _slots(state: State, service: Service, spec: ServiceSpec) -> dict[int, None]
 
 
 def _of_any_slot(state: State, service: Service, spec: ServiceSpec) -> list[str]:
-    """The names of the spec's volumes with ANY_SLOT for the slot."""
+    """The names of the spec's volumes with ANY_SLOT for the slot; none as of `task_volumes`."""
     context = _context(state, service, spec, 0, _NOWHERE)
-    return of_any_slot(spec.task_template.volumes, context)
+    try:
+        return of_any_slot(spec.task_template.volumes, context)
+    except InvalidArgument:
+        return []
 
 
 def _context(

@@ -216,7 +216,7 @@ class Placing:
     ) -> list[str]:
         """Why each of the tasks has no node. Slots with volumes of their own have own reasons."""
         if volumes.per_task and len(unassigned) > 1:
-            alone = GroupVolumes(own=volumes.own, left=volumes.left)
+            alone = GroupVolumes(own=volumes.own, service=volumes.service, left=volumes.left)
             each = ([one] for one in unassigned)
             return [self._reasons(demand, one, alone, is_bound=is_bound)[0] for one in each]
         demand = self._required(demand, volumes, unassigned[0].vacancy.slot)
@@ -360,7 +360,9 @@ class Placing:
         """The demand, limited to the nodes of the volumes that the slot's task mounts."""
         if not (names := volumes.names(slot)):
             return demand
-        found = homes(self._state, names, self.volumes.named, volumes.left)
+        found = homes(
+            self._state, names, self.volumes.named, service=volumes.service, left=volumes.left
+        )
         return demand._replace(homes=found)
 
     def _required(self, demand: Demand, volumes: GroupVolumes, slot: int) -> Demand:

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 
 from msgspec.structs import replace
 
-from controller.brain.mounts import task_volumes, volumes_of_spec
+from controller.brain.mounts import ever_mounts, task_volumes, volumes_of_spec
 from pyswarm_core.clock import Instant
 from pyswarm_core.identity.users import STACK_LABEL
 from pyswarm_core.ids import IdSource, NodeId
@@ -31,6 +31,33 @@ def volume_named(state: State, name: str) -> Volume | None:
     """The volume of that name; None if there is none, or it is being removed."""
     volume_id = state.ids_of_names(VOLUME).get(name)
     return None if volume_id is None else state.of(VOLUME)[volume_id]
+
+
+def is_of_others(service: Service, volume: Volume) -> bool:
+    """Whether the service is of a stack, and the volume of none or of another one."""
+    stack = service.spec.labels.get(STACK_LABEL, "")
+    return bool(stack) and volume.spec.labels.get(STACK_LABEL, "") != stack
+
+
+def is_strange(service: Service, volume: Volume) -> bool:
+    """Whether the service's tasks may not mount the volume, although a spec names it: others made
+    it after the user of the service, who may be limited to stacks, was asked what it may mount.
+    """
+    return is_of_others(service, volume) and volume.id not in service.volumes_of_others
+
+
+def admitted(state: State, service: Service) -> Service:
+    """The service after a change of its user, who was allowed to mount what its spec names: with
+    the volumes of others among that. Those that it had stay, as its tasks may return to a spec.
+    """
+    volumes = state.of(VOLUME)
+    kept = [one for one in service.volumes_of_others if VolumeId(one) in volumes]
+    if service.spec.labels.get(STACK_LABEL):
+        for name in volumes_of_spec(state, service, service.spec):
+            volume = volume_named(state, name)
+            if volume is not None and is_of_others(service, volume):
+                kept.append(volume.id)
+    return replace(service, volumes_of_others=tuple(dict.fromkeys(kept)))
 
 
 def may_be_unreadable(state: State, name: str) -> bool:
@@ -59,8 +86,7 @@ def relying(state: State, service: Service, name: str) -> Iterator[Service]:
         other = state.services.get(service_id)
         if other is None or other.id == service.id or other.removing or leaves_volumes(other):
             continue
-        specs = (other.spec, *[one.spec for one in other.previous_specs])
-        if any(name in volumes_of_spec(state, other, spec) for spec in specs):
+        if ever_mounts(state, other, name):
             yield other
 
 
@@ -141,10 +167,16 @@ class VolumeBook:
             return ()
         return tuple(one for one in names if not may_leave(self._state, service, one))
 
-    def restricted(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Those of the volumes that have work, or that a node has yet to delete."""
+    def restricted(self, service: Service, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of the volumes that have work, that a node has yet to delete, or that the service's
+        tasks may not mount.
+        """
         found = ((name, self.named(name)) for name in names)
-        return tuple(n for n, one in found if one is not None and (one.work or one.leaving))
+        return tuple(
+            name
+            for name, one in found
+            if one is not None and (one.work or one.leaving or is_strange(service, one))
+        )
 
     def _has_no_home(self, service: Service, name: str) -> bool:
         volume = self.named(name)

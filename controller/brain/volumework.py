@@ -11,7 +11,13 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from controller.brain.mounts import is_per_task, task_volumes, volumes_of_spec, volumes_of_task
+from controller.brain.mounts import (
+    ever_mounts,
+    is_per_task,
+    names_of_nodes,
+    names_of_slots,
+    volumes_of_task,
+)
 from controller.brain.volumes import volume_named
 from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.decision import EventKind, Writes
@@ -215,34 +221,32 @@ def together(state: State, service: Service, name: str) -> Together | None:
     if not is_per_task(spec.task_template):
         names = spec.task_template.volumes
         return Together(names, slots.keys()) if name in names else None
+    if spec.mode.per_node:
+        own = names_of_nodes(state, service, spec)
+    else:
+        own = names_of_slots(state, service, spec, slots)
     found, mounting = dict[str, None](), dict[int, None]()
-    for slot, node_id in slots.items():
-        names = task_volumes(state, service, spec, slot, node_id)
+    for slot, names in own:
         if name in names:
             found.update(dict.fromkeys(names))
             mounting[slot] = None
     return Together(found, mounting.keys()) if found else None
 
 
-def _slots(state: State, service: Service) -> dict[int, NodeId]:
-    """The slots that should have tasks, or have some; of a global service with their nodes."""
+def _slots(state: State, service: Service) -> dict[int, None]:
+    """The slots that should have tasks, or have some: of a global service the numbers of nodes."""
     mode = service.spec.mode
     if mode.per_node:
-        return {node.number: node.id for node in state.nodes.values()}
-    return dict.fromkeys(range(1, getattr(mode, "replicas", 1) + 1), NodeId(""))
+        return {node.number: None for node in state.nodes.values()}
+    return dict.fromkeys(range(1, getattr(mode, "replicas", 1) + 1))
 
 
 def mounting(state: State, volume: Volume) -> Iterator[Service]:
     """The services with a spec that mounts the volume, the present or an earlier one."""
     for service_id in state.copies.mounting(volume.spec.name):
         service = state.services.get(service_id)
-        if service is not None and _mounts(state, service, volume.spec.name):
+        if service is not None and ever_mounts(state, service, volume.spec.name):
             yield service
-
-
-def _mounts(state: State, service: Service, name: str) -> bool:
-    specs = (service.spec, *[one.spec for one in service.previous_specs])
-    return any(name in volumes_of_spec(state, service, spec) for spec in specs)
 
 
 def ready(state: State) -> list[Volume]:

@@ -19,6 +19,7 @@ from controller.grpc.calls import Context, cause_of, handler_kind
 from controller.identity.caller import Caller, CallerKind
 from controller.identity.policy import CONTROL, Named, authorize
 from controller.leader.leadership import Leadership
+from pyswarm_core.errors import Taken
 from pyswarm_core.state import State
 
 _NO_OBJECTS = (Named.NOTHING, Named.FLEET)
@@ -50,7 +51,7 @@ class Authorization(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no 
                 return await behaviour(await self._authorized(caller, method, request), context)
             except Exception as raised:
                 error = cause_of(raised)
-                if caller.stacks and isinstance(error, Ambiguous):
+                if caller.stacks and isinstance(error, (Ambiguous, Taken)):
                     state = self._leadership.current().state
                     raise error.among(partial(sees, caller, state)) from None
                 raise

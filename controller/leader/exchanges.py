@@ -90,12 +90,14 @@ class ImageResolve(msgspec.Struct, frozen=True):
 
 class ImageDelete(msgspec.Struct, frozen=True):
     """Remove names of images, and the images with their last ones; of `unneeded` ones those that no
-    task there needs; with `loose` also layers that no image has.
+    task there needs; with `loose` also layers that no image has, with `parents` also the images of
+    its steps.
     """
 
     images: tuple[ImageDeletion, ...]
     unneeded: bool = False
     loose: bool = False
+    parents: bool = False
 
 
 class ImageRef(msgspec.Struct, frozen=True):

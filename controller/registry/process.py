@@ -61,6 +61,7 @@ class RegistryProcess:
                 if found is not None:
                     _log.info("registry.outdated", process=self.name, pid=found[0])
                     await self._end(found[0])
+                await self._ending()
                 self._write(file, configuration)
                 self._launch(file)
             await self._serving()
@@ -79,6 +80,8 @@ class RegistryProcess:
         async with self._turn:
             if (found := self.running()) is not None:
                 await self._end(found[0])
+            else:
+                await self._ending()
 
     def running(self) -> tuple[int, Path] | None:
         """The process, and the file of its configuration."""
@@ -141,6 +144,13 @@ class RegistryProcess:
         if self._child is not None:
             return self._child.poll() is not None
         return self.running() is None
+
+    async def _ending(self) -> None:
+        """Reap a process that has no command line any more, and is about to end."""
+        if self._child is not None:
+            with contextlib.suppress(TimeoutError), handle_of(self._child.pid) as process:
+                await ended(process, _STOP_TIMEOUT_S)
+        self._reap()
 
     def _reap(self) -> None:
         if self._child is not None and self._child.poll() is not None:

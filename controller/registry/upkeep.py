@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from controller.registry.contents import superfluous, usage_of
 from controller.registry.storage import RegistryStorage
 from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.aio.system import to_its_end
 from pyswarm_core.clock import Clock
 from pyswarm_core.docker.units import counted, decimal_size
 from pyswarm_core.errors import Conflict, Exhausted, Unavailable
@@ -26,6 +27,7 @@ from pyswarm_core.registry.usage import RegistryUsage
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Needed = Callable[[], Awaitable[Collection[str]]]
 _log = EventLog("controller.registry")
 
 COLLECT_S = 600.0
@@ -152,9 +154,10 @@ class RegistryUpkeep:
         """What it uses, and what a collection would free. `needed`: as `usage_of`."""
         return await self._in_thread(self._usage, needed)
 
-    async def collect(self, needed: Collection[str]) -> int:
-        """Remove what no tag and no service needs; return the bytes that are free now. `needed`:
-        the digests that services name.
+    async def collect(self, needed: Needed) -> int:
+        """Remove what no tag and no service needs; return the bytes that are free now. `needed`
+        returns the digests that services name: it is called once nobody pushes, which may take
+        minutes.
 
         Raises Conflict while users push, or another collection runs; Unavailable if it failed.
         """
@@ -170,7 +173,7 @@ class RegistryUpkeep:
                 raise Conflict(text) from None
             if not (before := await asyncio.to_thread(self.storage.size)):
                 return 0
-            await asyncio.to_thread(self._forget, needed)
+            await to_its_end(self._forget, await needed())
             await self._sweep()
             after = await asyncio.to_thread(self.storage.size)
         self._sized_at = -FRESH_S

@@ -184,6 +184,8 @@ class EmbeddedEtcd:
         """Stop etcd in an orderly way; its data stays. No effect if it does not run."""
         if (pid := self.pid) is not None:
             await self._end(pid)
+        else:
+            await self._ending()
 
     async def _end(self, pid: int) -> None:
         await end(pid, _STOP_TIMEOUT_S)
@@ -271,6 +273,7 @@ class EmbeddedEtcd:
             return (await store.status()).has_leader
         except StoreError:
             if self.pid is None:
+                await self._ending()
                 raise StoreUnavailable(f"etcd ended at once{self._last_words()}") from None
             return False
 
@@ -281,6 +284,13 @@ class EmbeddedEtcd:
             return
         with contextlib.suppress(ProcessLookupError), handle_of(pid) as process:
             await ended(process, None)
+        self._reap()
+
+    async def _ending(self) -> None:
+        """Reap a process that has no command line any more, and is about to end."""
+        if self._child is not None:
+            with contextlib.suppress(TimeoutError), handle_of(self._child.pid) as process:
+                await ended(process, _STOP_TIMEOUT_S)
         self._reap()
 
     def _reap(self) -> None:

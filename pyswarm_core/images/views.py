@@ -124,6 +124,8 @@ class ImageDeleted(msgspec.Struct, frozen=True):
     deleted: bool = False
     reclaimed_bytes: int = 0
     error: str = ""
+    parents: tuple[str, ...] = ()
+    """Ids of images of its steps that are gone as well."""
 
 
 class NodeImagesRemoved(msgspec.Struct, frozen=True):
@@ -135,11 +137,14 @@ class NodeImagesRemoved(msgspec.Struct, frozen=True):
 
 
 class RemoveImage(msgspec.Struct, frozen=True):
-    """Remove an image by name, digest or id; `digest` is one that the caller knows for the name."""
+    """Remove an image by name, digest or id; `digest` is one that the caller knows for the name.
+    The images of its steps go with it, unless `no_prune`.
+    """
 
     ref: str
     force: bool = False
     digest: str = ""
+    no_prune: bool = False
 
 
 class PullImage(msgspec.Struct, frozen=True):

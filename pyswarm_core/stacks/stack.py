@@ -10,7 +10,7 @@ from pyswarm_core.identity.author import Author
 from pyswarm_core.model import Model
 from pyswarm_core.objects import Object, Version
 from pyswarm_core.payloads.payload import PayloadSpec
-from pyswarm_core.specs import NetworkSpec, ServiceSpec
+from pyswarm_core.specs import NetworkSpec, RegistryLogin, ServiceSpec
 from pyswarm_core.volumes.volume import VolumeSpec
 
 StackId = NewType("StackId", str)
@@ -57,6 +57,19 @@ class StackMember(Model, frozen=True):
     name: str
 
 
+class PendingService(Model, frozen=True, kw_only=True):
+    """What a request asks of a service beside its spec, until the store has all of the change."""
+
+    name: str
+    force_update: int = 0
+    """Its tasks are replaced: the number of forced updates that it gets; 0: they are not."""
+    resets_scale: bool = False
+    """The number of replicas that users set by hand ends, if it still is `by_hand`."""
+    by_hand: int = 0
+    registry: str = ""
+    """It gets the login of this registry; empty: none."""
+
+
 class Stack(Object, frozen=True):
     """A stack, its present version and those that it can return to."""
 
@@ -77,6 +90,10 @@ class Stack(Object, frozen=True):
     """Not all objects of the version may be stored yet: a leader that begins completes it."""
     removing: bool = False
     """Its services are being removed; it goes with the last of them."""
+    pending: tuple[PendingService, ...] = ()
+    """While it is being applied: what its services get beside their specs."""
+    logins: tuple[RegistryLogin, ...] = ()
+    """The logins of registries for that."""
     updated_by: Author | None = None
 
     @property

@@ -33,6 +33,8 @@ DRIVERS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """The options of each driver."""
+_SHARES = {NFS: "share=HOST:/path", CIFS: "share=//HOST/share"}
+"""What is mounted, by driver: `device` of the local one."""
 SHARED = ("nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "lustre")
 """Types of file systems that every node reaches."""
 HARMLESS = ("nfs", "nfs4", "cifs", "smb3", "tmpfs")
@@ -141,6 +143,12 @@ class Backing(NamedTuple):
         """Whether nothing is mounted."""
         return self.mounted is None and not self.size
 
+    @property
+    def maps_ids(self) -> bool:
+        """Whether the kernel can map the owners of its files for a user namespace."""
+        system = self.mounted
+        return system is None or system.type not in _SERVED or bool(system.flags & BIND)
+
 
 DIRECTORY = Backing()
 
@@ -155,7 +163,10 @@ def backing(driver: str, options: Mapping[str, str]) -> Backing:
     for key, value in options.items():
         if key not in known:
             expected = f"the options of driver {driver} are {', '.join(known)}"
-            raise OptionRefused(key, f"{expected}{similar(key, known)}")
+            own = _SHARES.get(driver, "") if key == "device" else ""
+            raise OptionRefused(
+                key, f"{expected}; expected {own}" if own else f"{expected}{similar(key, known)}"
+            )
         if not value.isprintable() or len(value) > _DEVICE_MAX:
             expected = f"expected at most {_DEVICE_MAX} printable characters"
             raise OptionRefused(key, expected)
@@ -265,7 +276,7 @@ def _host(kind: str, device: str, words: str) -> str:
 
 def _nfs(options: Mapping[str, str]) -> FileSystem:
     if not (share := options.get("share", "")):
-        raise OptionMissing("share", "expected share=HOST:/path")
+        raise OptionMissing("share", f"expected {_SHARES[NFS]}")
     found = _SHARE.fullmatch(share)
     if found is None:
         raise OptionRefused(f"share={share}", "expected HOST:/path")
@@ -278,7 +289,7 @@ def _nfs(options: Mapping[str, str]) -> FileSystem:
 
 def _cifs(options: Mapping[str, str]) -> FileSystem:
     if not (share := options.get("share", "")):
-        raise OptionMissing("share", "expected share=//HOST/share")
+        raise OptionMissing("share", f"expected {_SHARES[CIFS]}")
     own = _unc_host(share, "share")
     flags, data = _served(options, "cifsopts")
     words = [data] if data else []

@@ -1,16 +1,18 @@
 """The watch over what tests leave behind: it must see what escaped, and nothing else."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from cli.playground import cgroups
-from tests.fixtures import leaks
+from tests.fixtures import debian, leaks
 from tests.fixtures.source import ROOT
 
 RUN = """
@@ -128,3 +130,43 @@ def test_two_runs_may_use_the_same_names_and_ports() -> None:
         run.communicate()
     assert said == ["link same,mount /run/netns/same,netns same,nft table ip same\n"] * 2
     assert [run.returncode for run in runs] == [0, 0]
+
+
+class Held:
+    """What a frame holds."""
+
+
+async def fails(held: list[Held], seen: list[weakref.ref[Held]]) -> None:
+    """Fail in a frame that alone holds what was in the list."""
+    one = held.pop()
+    seen.append(weakref.ref(one))
+    raise ValueError("no")
+
+
+async def fails_in_a_group(held: list[Held], seen: list[weakref.ref[Held]]) -> None:
+    """Fail in the group's task, and again because of that."""
+    one = held.pop()
+    seen.append(weakref.ref(one))
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails(held, seen))
+    except ExceptionGroup as error:
+        raise KeyError("again") from error
+
+
+def test_a_failure_that_is_kept_holds_nothing() -> None:
+    held, seen = [Held(), Held()], list[weakref.ref[Held]]()
+    with pytest.raises(KeyError) as kept:
+        asyncio.run(fails_in_a_group(held, seen))
+    assert kept.traceback[-1].locals, "as a report reads them"
+    assert [one() is None for one in seen] == [False, False]
+    leaks.forget(kept.value)
+    assert [one() is None for one in seen] == [True, True]
+
+
+def test_nothing_goes_on_of_a_step_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaks, "SETTLE_S", 60.0)
+    monkeypatch.setattr(debian, "STEP_TIMEOUT_S", 1.0)
+    script = "setsid sleep 61 & sleep 61"
+    with leaks.nothing_left(), pytest.raises(subprocess.TimeoutExpired):
+        debian.output(*debian.PRIVATE, "sh", "-c", script)

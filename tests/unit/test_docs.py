@@ -231,6 +231,13 @@ def test_the_index_lists_every_decision_with_its_title() -> None:
         assert f"| [{number}]({page.name}) | {title} |" in index
 
 
+def test_the_index_lists_every_document() -> None:
+    linked = _LINK.findall((ROOT / "docs/README.md").read_text())
+    pages = [path.name for path in sorted((ROOT / "docs").glob("*.md")) if path.stem != "README"]
+    assert [name for name in pages if name not in linked] == []
+    assert "docs/README.md" in _LINK.findall((ROOT / "README.md").read_text())
+
+
 def test_every_word_is_defined_once() -> None:
     words = re.findall(r"\*\*([^*]+)\*\*", (ROOT / "docs/nomenclature.md").read_text())
     assert sorted(words) == sorted(set(words))

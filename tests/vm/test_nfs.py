@@ -9,8 +9,9 @@ import pytest
 
 from agent.runtime.base import RuntimeFailed
 from agent.volumes.child import mounts_below
-from pyswarm_core.clock import SECOND
+from pyswarm_core.docker.units import format_duration
 from tests.integration.runtime.test_volume_drivers import Host, names
+from tests.vm.slow import ANSWERS, HANGS
 
 TOOLS = Path(os.environ["PYSWARM_NFS_TOOLS"])
 """Where nfs-kernel-server is unpacked: scripts/vm."""
@@ -48,16 +49,6 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     tool("exportfs", "-au")
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[Host]:
-    found = Host(tmp_path)
-    yield found
-    for agent in found.agents:
-        agent.close()
-    for point in mounts_below(str(tmp_path)):
-        subprocess.run(["umount", "--force", "--lazy", point], check=True)
-
-
 LOCAL = {"type": "nfs", "device": ":/data", "o": "addr=localhost,rw,nfsvers=4.2"}
 
 
@@ -66,7 +57,7 @@ async def test_two_hosts_share_the_files_and_a_removal_deletes_none(
 ) -> None:
     (tmp_path / "other").mkdir()
     other = Host(tmp_path / "other")
-    agent, second = host.agent(60 * SECOND), other.agent(60 * SECOND)
+    agent, second = host.agent(ANSWERS), other.agent(ANSWERS)
     data = await host.ready(agent, LOCAL)
     assert names(data) == names(share / "data") == ["of-image"]
     there = await other.ready(second, LOCAL)
@@ -83,7 +74,7 @@ async def test_two_hosts_share_the_files_and_a_removal_deletes_none(
 
 
 async def test_the_driver_nfs_is_a_short_form(share: Path, host: Host) -> None:
-    data = await host.ready(host.agent(60 * SECOND), {"share": "localhost:/data"}, driver="nfs")
+    data = await host.ready(host.agent(ANSWERS), {"share": "localhost:/data"}, driver="nfs")
     (data / "short").write_text("form")
     assert (share / "data" / "short").read_text() == "form"
 
@@ -91,18 +82,18 @@ async def test_the_driver_nfs_is_a_short_form(share: Path, host: Host) -> None:
 async def test_a_directory_that_is_not_exported_fails_the_task(share: Path, host: Host) -> None:
     options = {"share": "localhost:/none"}
     with pytest.raises(RuntimeFailed, match="cannot mount localhost:/none: No such file"):
-        await host.ready(host.agent(60 * SECOND), options, driver="nfs")
+        await host.ready(host.agent(ANSWERS), options, driver="nfs")
 
 
 async def test_a_server_that_stops_fails_its_task_and_can_be_unmounted(
     share: Path, host: Host
 ) -> None:
-    agent = host.agent(60 * SECOND)
+    agent = host.agent(ANSWERS)
     await host.ready(agent, LOCAL)
     tool("rpc.nfsd", "0")
     try:
-        late = host.agent(20 * SECOND)
-        with pytest.raises(RuntimeFailed, match="has not answered for 20s"):
+        late = host.agent(HANGS)
+        with pytest.raises(RuntimeFailed, match=f"has not answered for {format_duration(HANGS)}"):
             await host.ready(late, LOCAL)
         await late.release("iddata", lambda: ())
         assert mounts_below(str(host.path())) == []

@@ -23,7 +23,7 @@ from agent.images.settings import ImageSettings
 from agent.images.tool import Timeouts, run_tool
 from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.docker.building import recipe as recipes
-from pyswarm_core.docker.building.checks import require_buildable, version_in
+from pyswarm_core.docker.building.checks import require_heredocs, require_layers, version_in
 from pyswarm_core.docker.building.dockerfile import Dockerfile, parse_dockerfile
 from pyswarm_core.docker.building.recipe import WITHOUT_NETWORK, Inputs, Recipe
 from pyswarm_core.docker.reference import Reference, parse_reference
@@ -97,8 +97,10 @@ class Builds:
         text = request.dockerfile.decode(errors="surrogateescape")
         content = parse_dockerfile(text, request.name)
         content.until(recipe.target)
-        version = await run_tool(("buildah", "--version"), {}, _SHORT)
-        require_buildable(content, recipe.target, version_in(version.out.decode()))
+        require_layers(content, recipe.target)
+        if content.heredocs:
+            version = await run_tool(("buildah", "--version"), {}, _SHORT)
+            require_heredocs(content, version_in(version.out.decode()))
         await self._pull(content, recipe, request, output)
         (folder / "Dockerfile").write_bytes(request.dockerfile)
         (folder / "ignored").touch()
@@ -159,7 +161,7 @@ class Builds:
         """Run until it has ended; a caller that is gone ends it."""
         process = await asyncio.create_subprocess_exec(
             *("setpriv", "--pdeathsig", "KILL", "--", *command),
-            env={**os.environ, **self._environment()},
+            env={**recipes.COLLECTOR, **os.environ, **self._environment()},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,

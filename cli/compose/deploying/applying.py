@@ -1,13 +1,13 @@
 """What `up`, `create`, `scale` and `run` make of the files: builds, images, the stack. SHELL."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 import msgspec
 from msgspec.structs import replace
 
-from cli.compose import externals, flags, localbinds, project, uploads
+from cli.compose import externals, flags, localbinds, notices, project, uploads
 from cli.compose.deploying import images
 from cli.compose.mapping import Files
 from pyswarm_core.aio.system import SystemClock
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cli.compose.members import Member
     from cli.compose.project import Project
     from cli.stack.applying import Applied
+    from compose.mapping.mapped import Mapped
     from pyswarm_core.stacks.changes import StackReply
 
 PULLS = ("policy", "always", "missing", "never", "build")
@@ -47,12 +48,21 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     resets_scale: bool = False
     started: tuple[str, ...] = ()
     """Services that have failed or completed, and are started again."""
+    scales: Mapping[str, int] = {}
+    """`--scale`: the replicas of services."""
 
 
 class Stack(NamedTuple):
     """The stack to apply."""
 
-    spec: StackSpec
+    mapped: "Mapped"
+    resolve: str
+    """Which images the controller looks up."""
+
+    @property
+    def spec(self) -> StackSpec:
+        """The specs."""
+        return self.mapped.spec
 
 
 def selected(files: Files, asked: Asked) -> tuple[str, ...]:
@@ -75,25 +85,27 @@ def apply(client: "Client", files: Files, asked: Asked) -> "Applied":
     names = selected(files, asked)
     if not names:
         raise _nothing_selected(files)
-    spec, resolve = prepared(opened, files, asked, names)
+    stack = prepared(opened, files, asked, names)
     full = files.mapped.services
     known = {member.service.spec.name for member in opened.members}
     chosen = [full[name] for name in names if not asked.no_recreate or full[name] not in known]
     if not chosen:
-        return Applied(reply=_nothing())
+        return _with_kept(opened, asked, names, Applied(reply=_nothing()))
     is_whole = len(chosen) == len(full)
     options = ApplyOptions(
         prune=asked.remove_orphans and is_whole,
         reset_scale=asked.resets_scale,
         services=() if is_whole else tuple(chosen),
         recreate=tuple(full[name] for name in recreated(asked, names)),
-        resolve_image=resolve,
-        with_registry_auth=_has_logins(spec),
+        resolve_image=stack.resolve,
+        with_registry_auth=_has_logins(stack.spec),
         plan=asked.dry_run,
         detach=True,
         quiet=True,
     )
-    applied = apply_stack(client, Stack(spec), options)
+    applied = apply_stack(
+        client, stack, options, lambda changes: notices.tell(stack.mapped, changes)
+    )
     if not asked.dry_run and not flags.is_quiet():
         _tell(applied.reply.changes)
     if asked.remove_orphans and opened.orphans and not is_whole:
@@ -101,7 +113,20 @@ def apply(client: "Client", files: Files, asked: Asked) -> "Applied":
     if not asked.dry_run:
         _until_gone(client, applied.reply.changes)
     own = tuple(one for one in applied.services if one.name in chosen)
-    return replace(applied, services=own)
+    return _with_kept(opened, asked, names, replace(applied, services=own))
+
+
+def _with_kept(
+    opened: "Project", asked: Asked, names: Sequence[str], applied: "Applied"
+) -> "Applied":
+    """With the services that `--no-recreate` leaves as they are, and that are started."""
+    from cli.compose.deploying import kept
+
+    if not asked.no_recreate or asked.stopped:
+        return applied
+    members = [one for one in opened.members if one.name in names]
+    begun = kept.begun(opened.client, members, asked)
+    return replace(applied, services=(*applied.services, *begun))
 
 
 def wait(client: "Client", applied: "Applied", timeout_s: float = 0.0) -> None:
@@ -127,10 +152,8 @@ def recreated(asked: Asked, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name in found or name in asked.started)
 
 
-def prepared(
-    opened: "Project", files: Files, asked: Asked, names: Sequence[str]
-) -> tuple[StackSpec, str]:
-    """The stack with the images of the services, and which of them the controller looks up."""
+def prepared(opened: "Project", files: Files, asked: Asked, names: Sequence[str]) -> Stack:
+    """The stack with the images of the services."""
     full = files.mapped.services
     externals.require(opened.client, files.mapped, names)
     deployed = {member.service.spec.name: member for member in opened.members}
@@ -150,7 +173,8 @@ def prepared(
     services = tuple(_placed(one, found, deployed.get(name), asked) for name, one in wanted.items())
     if not asked.dry_run:
         uploads.upload(opened.client, mapped, quiet=flags.is_quiet())
-    return replace(mapped.spec, services=services), found.resolve
+    mapped = replace(mapped, spec=replace(mapped.spec, services=services))
+    return Stack(mapped, found.resolve)
 
 
 def _placed(

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE",
               help="Add or override a label")  # fmt: skip
-@click.option("--name", default="", help="Assign a name to the container")
+@click.option("--name", default="", metavar="NAME", help="Assign a name to the container")
 @click.option(
     "-T", "--no-TTY", "--no-tty", "no_tty", is_flag=True,
     help="Disable pseudo-TTY allocation. By default, one is allocated on a terminal",
@@ -78,9 +78,12 @@ def run(*, service: str, **given: Any) -> int:
     from cli.container import foreground, running
 
     files = mapping.read((service,))
+    from cli.compose import externals
     from cli.compose.deploying import applying, single
 
     opened = project.of(session.connect(), files.name, files.loaded)
+    needed = (service,) if given["no_deps"] else files.with_needed((service,))
+    externals.require(opened.client, files.mapped, needed)
     asked = applying.Asked(
         build=given["build"],
         pull=given["pull"],

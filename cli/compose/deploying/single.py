@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from cli.compose import notices
 from cli.compose.deploying import applying, oneoff
 from cli.compose.mapping import Files
 from pyswarm_core.errors import AlreadyExists
@@ -36,9 +37,11 @@ def made(
     from cli.container.creating import Created
 
     client = opened.client
-    stack, _ = applying.prepared(opened, files, replace(images, services=(name,)), (name,))
+    stack = applying.prepared(opened, files, replace(images, services=(name,)), (name,))
+    if name not in [member.name for member in opened.members]:
+        notices.tell_of(stack.mapped, f"services.{name}")
     full = files.mapped.services[name]
-    (spec,) = (one for one in stack.services if one.name == full)
+    (spec,) = (one for one in stack.spec.services if one.name == full)
     wanted = oneoff.container(spec, asked)
     require(service_problems(wanted))
     _objects(client, files, wanted)

@@ -90,9 +90,9 @@ def up(*, services: tuple[str, ...], scales: tuple[str, ...], **given: Any) -> i
     from cli.compose.deploying import applying, attached
 
     client = session.connect()
-    asked = _asked(services, given, resets_scale=bool(replicas))
+    asked = _asked(services, given, replicas)
     since, gone = attached.now(), frozenset[str]()
-    if not (given["no_recreate"] or given["no_start"]):
+    if not given["no_start"]:
         follows = not (given["detach"] or given["waits"])
         asked, gone = _starting(client, files, asked, completed=follows)
     applied = applying.apply(client, files, asked)
@@ -146,7 +146,7 @@ def _require_valid(given: dict[str, Any]) -> None:
         raise click.UsageError("--wait-timeout needs --wait or --detach")
 
 
-def _asked(services: tuple[str, ...], given: dict[str, Any], *, resets_scale: bool) -> "Asked":
+def _asked(services: tuple[str, ...], given: dict[str, Any], scales: dict[str, int]) -> "Asked":
     from cli.compose.deploying.applying import Asked
 
     return Asked(
@@ -162,7 +162,8 @@ def _asked(services: tuple[str, ...], given: dict[str, Any], *, resets_scale: bo
         stopped=given["no_start"],
         dry_run=given["dry_run"],
         quiet_build=given["quiet_build"],
-        resets_scale=resets_scale,
+        resets_scale=bool(scales),
+        scales=scales,
     )
 
 

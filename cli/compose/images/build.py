@@ -2,7 +2,7 @@
 
 import click
 
-from cli.compose import mapping
+from cli.compose import mapping, notices
 from cli.compose.verb import ProjectVerb
 
 
@@ -43,5 +43,6 @@ def build(
     if not builds:
         click.echo("No services to build", err=True)
         return
+    notices.tell_of(files.mapped, *(f"services.{name}.build" for name in builds))
     asked = building.Asked(build_args=build_args, no_cache=no_cache, pull=pull, quiet=quiet)
     building.build_all(session.connect(), builds, asked)

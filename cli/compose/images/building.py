@@ -160,8 +160,8 @@ def _build(
             (work / "Dockerfile").write_text(inline)
         found = sources(asked, work)
         running.check(asked, found)
-        shown = show(found.content.name)
-        return built(asked, found, running.Workspace(storage, work), shown, lambda: client)
+        place = running.Workspace(storage, work)
+        return built(asked, found, place, lambda: show(found.content.name), lambda: client)
 
 
 class Prefixed:

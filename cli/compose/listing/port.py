@@ -21,7 +21,7 @@ PORT_MAX = 65_535
 @INDEX
 @click.option(
     "--protocol", type=Choice(["tcp", "udp", "sctp"]), default="tcp",
-    help="tcp or udp (default tcp)",
+    help="Protocol of the port (default tcp)",
 )  # fmt: skip
 @click.argument("service")
 @click.argument("private", type=Number(1, PORT_MAX), metavar="PRIVATE_PORT")

@@ -47,7 +47,7 @@ def _shared() -> list[click.Option]:
 
 
 OWN: Sequence[Callable[[Any], Any]] = (
-    click.option("--name", default="", help="Assign a name to the container"),
+    click.option("--name", default="", metavar="NAME", help="Assign a name to the container"),
     click.option(
         "--rm", "auto_remove", is_flag=True,
         help="Automatically remove the container and its files when it exits",
@@ -62,7 +62,7 @@ OWN: Sequence[Callable[[Any], Any]] = (
         help="Pull image before running (always, missing)",
     ),
     click.option("-q", "--quiet", is_flag=True, help="Suppress the pull output"),
-    _text("--entrypoint", metavar="FILE", help="Overwrite the default ENTRYPOINT of the image"),
+    _text("--entrypoint", metavar="COMMAND", help="Overwrite the default ENTRYPOINT of the image"),
     many("-l", "--label", metavar="KEY=VALUE", help="Set meta data on a container"),
     many("--label-file", metavar="FILE", help="Read in a line delimited file of labels"),
     many(

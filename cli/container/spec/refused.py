@@ -32,6 +32,8 @@ REFUSED: Mapping[str, str] = {
 }
 """Names of a flag -> what to use instead, unless `service create` has the flag."""
 
+_SWITCHES = ("--use-api-socket",)
+"""Those without a value."""
 
 CONNECT: Mapping[str, str] = {
     **{name: REFUSED[name] for name in ("--link", "--link-local-ip", "--ip6")},
@@ -63,4 +65,8 @@ def _refused(names: list[str], why: str) -> click.Option:
         if value:
             raise click.UsageError(f"{shown} is not supported: {why}", ctx)
 
-    return click.Option(names, multiple=True, hidden=True, expose_value=False, callback=refuse)
+    is_switch = shown in _SWITCHES
+    return click.Option(
+        names, is_flag=is_switch, multiple=not is_switch, hidden=True, expose_value=False,
+        callback=refuse,
+    )  # fmt: skip

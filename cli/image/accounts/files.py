@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.service.spec.logins import auth_files, registry_keys
+from pyswarm_core.aio.system import home_directory
 from pyswarm_core.docker.reference import DEFAULT_REGISTRY
 from pyswarm_core.errors import InvalidArgument, PyswarmError
 
@@ -23,7 +24,7 @@ def path_of(own: Mapping[str, str]) -> Path:
     """The file: that of REGISTRY_AUTH_FILE, else Docker's."""
     if explicit := own.get("REGISTRY_AUTH_FILE"):
         return Path(explicit)
-    home = Path(own.get("HOME") or Path.home())
+    home = Path(own.get("HOME") or home_directory())
     return Path(own.get("DOCKER_CONFIG") or home / ".docker") / "config.json"
 
 

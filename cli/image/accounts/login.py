@@ -20,9 +20,15 @@ _INSECURE = "WARNING! Using --password via the CLI is insecure. Use --password-s
     " removed.\n\n"
     "Example: pyswarm login --username ann --password-stdin registry.example.com:5000",
 )
-@click.option("-p", "--password", default="", help="Password or Personal Access Token (PAT)")
+@click.option(
+    "-p",
+    "--password",
+    default="",
+    metavar="PASSWORD",
+    help="Password or Personal Access Token (PAT)",
+)
 @click.option("--password-stdin", is_flag=True, help="Take the password from stdin")
-@click.option("-u", "--username", default="", help="Username")
+@click.option("-u", "--username", default="", metavar="USERNAME", help="Username")
 @click.argument("server", required=False)
 def login(*, password: str, password_stdin: bool, username: str, server: str | None) -> None:
     from cli.image.accounts import files

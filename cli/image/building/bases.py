@@ -4,9 +4,7 @@ buildah is given the fleet's registry as a mirror of the registries that the Doc
 the logins of this user beside that of the command.
 """
 
-import json
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from pyswarm_core.docker.reference import Reference, parse_reference
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.registry.names import repository_of
 
 if TYPE_CHECKING:
     from cli.registry.opening import Endpoint
@@ -43,6 +40,8 @@ def missing(wanted: Iterable[Reference], images: Iterable[Mapping[str, Any]]) ->
 
 def flags(wanted: Iterable[Reference], registry: "Endpoint", work: Path) -> list[str]:
     """buildah's flags, whose file is written to `work`."""
+    import tomllib
+
     host: dict[str, Any] = {}
     with suppress(OSError, ValueError, AttributeError):
         host = tomllib.loads(_HOST_FILE.read_text())
@@ -57,6 +56,8 @@ def mirrors(
     """The configuration of registries: this host's own, with the fleet's registry as the first
     mirror of each that is wanted.
     """
+    from pyswarm_core.registry.names import repository_of
+
     tables = {table.get("prefix", table.get("location", "")): dict(table) for table in host}
     for one in wanted:
         table = tables.setdefault(one.registry, {"location": one.registry})
@@ -74,6 +75,8 @@ def mirrors(
 
 def _pairs(table: Mapping[str, Any]) -> list[str]:
     """The strings and switches of a table."""
+    import json
+
     return [
         f"{key} = {json.dumps(value)}"
         for key, value in table.items()
@@ -85,6 +88,8 @@ def logins(registry: "Endpoint", work: Path) -> Path:
     """A file with the login of this command and those of this user, from the files in which they
     count elsewhere too. Of a helper that keeps all logins of a file, those that the file names.
     """
+    import json
+
     from cli.service.spec.logins import auth_files
 
     auths: dict[str, Any] = {}

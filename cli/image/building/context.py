@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-from cli.container.files import decompression
 from pyswarm_core.docker.building.dockerfile import Dockerfile, parse_dockerfile
 from pyswarm_core.docker.building.ignorefile import IgnoreFile, literal, parse_ignore_file
 from pyswarm_core.docker.building.recipe import STDIN, Recipe
@@ -114,6 +113,8 @@ def _unpacked(work: Path) -> Path:
 
 def _unpack(file: BufferedReader, directory: Path) -> None:
     """Unpack by tar, which follows no link out of the directory."""
+    from cli.container.files import decompression
+
     command = ["tar", "--extract", "--file=-", f"--directory={directory}"]
     command += ["--no-same-owner", "--same-permissions", "--delay-directory-restore"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as tar:

@@ -16,7 +16,6 @@ from cli.render.listing import ellipsis, one_line
 from cli.render.screen import Screen
 from cli.render.terminal import width
 
-MODES = ("auto", "plain")
 _SHOWN = 6
 _EVERY_S = 0.05
 

@@ -1,4 +1,7 @@
-"""Runs a build by buildah, and explains a failure. SHELL."""
+"""Runs a build by buildah, and explains a failure. SHELL.
+
+What is needed only once buildah runs is imported while it runs.
+"""
 
 import os
 import subprocess
@@ -9,10 +12,13 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 from cli.image.building import bases
 from cli.image.building.context import Sources, ignore_lines
-from cli.image.building.display import Display
-from cli.image.building.progress import Place, Progress
 from cli.image.building.storage import Storage
-from pyswarm_core.docker.building.checks import Version, require_buildable, version_in
+from pyswarm_core.docker.building.checks import (
+    Version,
+    require_heredocs,
+    require_layers,
+    version_in,
+)
 from pyswarm_core.docker.building.recipe import (
     WITHOUT_NETWORK,
     Inputs,
@@ -21,10 +27,11 @@ from pyswarm_core.docker.building.recipe import (
     words,
 )
 from pyswarm_core.errors import invalid
-from pyswarm_core.streams.requests import BuildSecret
 
 if TYPE_CHECKING:
+    from cli.image.building.display import Display
     from cli.registry.opening import Endpoint
+    from pyswarm_core.streams.requests import BuildSecret
 
 _LINE_BYTES = 64 * 1024
 _END_S = 5.0
@@ -33,11 +40,15 @@ _END_S = 5.0
 def check(recipe: Recipe, found: Sources) -> None:
     """Raise InvalidArgument for what buildah cannot do, before it runs."""
     check_secrets(recipe)
-    require_buildable(found.content, recipe.target, _version())
+    require_layers(found.content, recipe.target)
+    if found.content.heredocs:
+        require_heredocs(found.content, _version())
 
 
-def secret_data(text: str) -> BuildSecret:
+def secret_data(text: str) -> "BuildSecret":
     """A secret with its content."""
+    from pyswarm_core.streams.requests import BuildSecret
+
     kind, source = secret_source(text)
     name = text.partition(",")[0].removeprefix("id=")
     data = os.environb[os.fsencode(source)] if kind == "env" else Path(source).read_bytes()
@@ -110,11 +121,13 @@ class Build:
         _end(self._process)
         self._process.__exit__(None, None, None)
 
-    def finish(self, display: Display) -> str:
+    def finish(self, display: "Display") -> str:
         """Show the progress to the end; returns the image's id.
 
         Raises BuildFailed with the step, and PyswarmError.
         """
+        from cli.image.building.progress import Place, Progress
+
         progress = Progress(self._recipe.target, self._found, display)
         assert self._process.stdout is not None
         for line in _lines(self._process.stdout):

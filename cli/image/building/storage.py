@@ -16,7 +16,9 @@ from typing import Any
 
 import msgspec
 
+from pyswarm_core.aio.system import home_directory
 from pyswarm_core.aio.trees import remove_tree
+from pyswarm_core.docker.building.recipe import COLLECTOR
 from pyswarm_core.errors import PyswarmError, Unavailable
 
 HOST_POLICY = Path("/etc/containers/policy.json")
@@ -61,7 +63,7 @@ class Storage:
         temporary.mkdir(exist_ok=True)
         ours = {"CONTAINERS_STORAGE_CONF": str(self._conf), "TMPDIR": str(temporary)}
         ours |= more or {}
-        return {**os.environ, **ours}
+        return {**COLLECTOR, **os.environ, **ours}
 
     def run(self, *words: str) -> str:
         """What a command of buildah prints. Raises PyswarmError."""
@@ -138,7 +140,7 @@ class Storage:
 
 
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get("XDG_CACHE_HOME") or home_directory() / ".cache"
     return Path(base) / "pyswarm" / "build"
 
 

@@ -28,6 +28,7 @@ _PLATFORM = "an archive of `docker save` has each image for one platform"
 )
 @click.option("-q", "--quiet", is_flag=True, help="Suppress the load output")
 def load(*, file: str, quiet: bool) -> None:
+    del quiet  # as Docker's, it leaves out progress, of which there is none
     from cli.image.transfer import archives, skopeo, sources
     from cli.registry.opening import opened
 
@@ -47,8 +48,7 @@ def load(*, file: str, quiet: bool) -> None:
                         to = sources.to_registry(registry, image)
                         failure = f"{image.familiar} could not be loaded"
                         sources.copy(sources.Source(entry.place), to, failure)
-                        if not quiet:
-                            click.echo(f"Loaded image: {image.familiar}")
+                        click.echo(f"Loaded image: {image.familiar}")
 
 
 load.params.append(refused.valued("--platform", _PLATFORM))

@@ -1,6 +1,5 @@
 """Where an image is: in the fleet's registry, or on a node alone. SHELL."""
 
-import asyncio
 import json
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
@@ -89,6 +88,7 @@ def found(
 
 def receive(client: "Client", reference: Reference, archive: Path) -> None:
     """Write the archive of an image of a node to a file. Raises NotFound if no node has it."""
+    from cli.registry import loop
     from cli.streams.copying import receive as received
 
     names = (str(reference),) if reference.tag and not reference.digest else ()
@@ -98,7 +98,7 @@ def receive(client: "Client", reference: Reference, archive: Path) -> None:
             file.write(data)
 
         request = SaveImageRequest(ref=str(reference), names=names)
-        asyncio.run(received(client, request, write))
+        loop.run(received(client, request, write))
 
 
 def login_file(login: "RegistryLogin | None", folder: Path) -> Path:

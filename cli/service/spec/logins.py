@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from pyswarm_core.aio.system import home_directory
 from pyswarm_core.docker.reference import DEFAULT_REGISTRY, Reference, parse_reference
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import RegistryLogin, ServiceSpec
@@ -46,7 +47,7 @@ def auth_files(own: Mapping[str, str]) -> tuple[Path, ...]:
     """The files that may have logins, for this environment."""
     if explicit := own.get("REGISTRY_AUTH_FILE"):
         return (Path(explicit),)
-    home = Path(own.get("HOME") or Path.home())
+    home = Path(own.get("HOME") or home_directory())
     config = Path(own.get("XDG_CONFIG_HOME") or home / ".config")
     docker = Path(own.get("DOCKER_CONFIG") or home / ".docker")
     runtime = own.get("XDG_RUNTIME_DIR")

@@ -22,7 +22,7 @@ from controller.brain.storable import require_storable
 from pyswarm_core import limits
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import AlreadyExists, Conflict, Unavailable, invalid, quoted
+from pyswarm_core.errors import AlreadyExists, Conflict, Taken, Unavailable, invalid, quoted
 from pyswarm_core.ids import IdSource, NetworkId
 from pyswarm_core.kinds import NETWORK
 from pyswarm_core.objects import Network, Version
@@ -120,6 +120,14 @@ def _require_room(network: Network) -> None:
 
 
 def _allocate(state: State, spec: NetworkSpec, routes: Iterable[str]) -> Allocated:
+    try:
+        return _allocated(state, spec, routes)
+    except Taken as error:
+        holder = state.network_of_name[error.holder]
+        raise Taken(str(error), holder, error.hidden) from None
+
+
+def _allocated(state: State, spec: NetworkSpec, routes: Iterable[str]) -> Allocated:
     networks = state.networks.values()
     taken = {network.spec.name: network.subnet for network in networks}
     requested = ipv4_config(spec).subnet

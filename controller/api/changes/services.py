@@ -35,6 +35,7 @@ from controller.brain.revisions import (
     slots_left,
 )
 from controller.brain.storable import require_storable
+from controller.brain.volumes import admitted
 from pyswarm_core import limits
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
@@ -88,6 +89,7 @@ def create_service(
         endpoint=allocate_endpoint(state, ServiceId(service_id), spec, Endpoint()),
         registry_login=login,
     )
+    service = admitted(state, service)
     require_storable(f"service {quoted(spec.name)}", service, RECORD_BYTES_MAX)
     return replace(mesh, objects=(*mesh.objects, service)), service
 
@@ -133,7 +135,7 @@ def update_service(
     )
     if (spec, login, endpoint) != (old.spec, old.registry_login, old.endpoint):
         since = old.updated_at if old.previous_specs else old.created_at
-        service = revised(state, service, spec, since)
+        service = admitted(state, revised(state, service, spec, since))
     elif service.update_status is old.update_status:
         return Writes(), old
     return replace(mesh, objects=(*mesh.objects, service)), service
@@ -191,6 +193,7 @@ def rollback_service(
     target = replace(target, spec=attached(state, target.spec, ingress, target.spec))
     require_joinable(state, old, target.spec)
     service = rolled_back(state, old, target, now, "manually requested rollback")
+    service = admitted(state, service)
     return replace(mesh, objects=(*mesh.objects, service)), service
 
 

@@ -54,7 +54,9 @@ async def remove_image(leader: Leader, request: RemoveImage) -> list[NodeImagesR
         node, listed = told
         if listed.error:
             return NodeImagesRemoved(listed.node_name, error=listed.error)
-        return await _delete(leader, node, ImageDelete(plans[node.id]))
+        return await _delete(
+            leader, node, ImageDelete(plans[node.id], parents=not request.no_prune)
+        )
 
     removed = await on_each(found, on)
     return [one for one in removed if one.images or one.error]

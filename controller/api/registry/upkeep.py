@@ -98,7 +98,10 @@ async def collect(leader: Leader, registry: FleetRegistry | NoRegistry) -> int:
     """
     if isinstance(registry, NoRegistry):
         raise Unavailable(NO_REGISTRY)
-    needed = await leader.watches.runner.run(needed_images(leader.state))
+
+    async def needed() -> frozenset[str]:
+        return await leader.watches.runner.run(needed_images(leader.state))
+
     return await registry.upkeep.collect(needed)
 
 

@@ -62,6 +62,7 @@ def apply_stack(
     yield from _put_parts(work, spec, chosen, knows_passwords=True)
     present = None if stack is None else stack.spec
     leaving = (yield from _pruned(work, request, owned)) if not request.services else ()
+    leaving = tuple(dict.fromkeys((*leaving, *_still_leaving(stack, spec))))
     content = yield from _put_services(work, request, chosen, present)
     writes, reply = yield from _answered(work, request, content, (*leaving, *work.stale))
     return writes, replace(reply, revision=revision)
@@ -187,13 +188,8 @@ def _pruned(work: Work, request: ApplyStack, owned: Owned) -> Slices[tuple[Stack
     """Begin the removal of what left the stack, or say that it is still there. What services may
     use until their tasks have ended is in the answer: the leader removes it then.
     """
-    leaving = []
-    named = {
-        SERVICE.name: {one.name for one in request.spec.services},
-        NETWORK.name: {one.name for one in request.spec.networks},
-        VOLUME.name: {one.name for one in request.spec.volumes},
-        **{k.name: {one.spec.name for one in given} for k, given in _payloads(request.spec)},
-    }
+    leaving, named = [], _names(request.spec)
+    before = work.stack.leaving if work.stack is not None else ()
     for kind in OF_STACKS:
         left = dict[str, str]()
         for item in owned[kind.name].values():
@@ -202,23 +198,47 @@ def _pruned(work: Work, request: ApplyStack, owned: Owned) -> Slices[tuple[Stack
                 left[name] = item.id
         for batch in batches(list(left.items()), STACK_SLICE):
             for name, object_id in batch:
-                _prune(work, request, kind, name, object_id)
-                if request.prune and kind is not VOLUME:
-                    leaving.append(StackMember(kind=kind.name, id=object_id, name=name))
+                member = StackMember(kind=kind.name, id=object_id, name=name)
+                goes = request.prune or member in before
+                _prune(work, kind, member, goes=goes)
+                if goes and kind is not VOLUME:
+                    leaving.append(member)
             yield
     return tuple(leaving)
 
 
-def _prune(work: Work, request: ApplyStack, kind: PayloadKind, name: str, object_id: str) -> None:
+def _names(spec: StackSpec) -> dict[str, set[str]]:
+    """The names of the stack's objects, by kind."""
+    return {
+        SERVICE.name: {one.name for one in spec.services},
+        NETWORK.name: {one.name for one in spec.networks},
+        VOLUME.name: {one.name for one in spec.volumes},
+        **{kind.name: {one.spec.name for one in given} for kind, given in _payloads(spec)},
+    }
+
+
+def _still_leaving(stack: Stack | None, spec: StackSpec) -> Iterator[StackMember]:
+    """What an earlier change removes once nothing uses it."""
+    named = _names(spec)
+    for member in stack.leaving if stack is not None else ():
+        if member.name not in named[member.kind]:
+            yield member
+
+
+def _prune(work: Work, kind: PayloadKind, member: StackMember, *, goes: bool) -> None:
+    name, object_id = member.name, member.id
     if kind is VOLUME:
         work.tell(Action.KEPT, kind, name, object_id, reason="not in the file; volumes are kept")
-    elif not request.prune:
+    elif not goes:
         reason = "not in the file; --prune removes it"
         work.tell(Action.KEPT, kind, name, object_id, reason=reason)
     elif kind is SERVICE:
         drop_service(work, work.state.of(SERVICE)[object_id], "not in the file")  # type: ignore[index]
     else:
-        work.tell(Action.REMOVED, kind, name, object_id, reason="not in the file")
+        reason = "not in the file"
+        if kind in (SECRET, CONFIG):
+            reason += "; no rollback to versions of the stack that use it"
+        work.tell(Action.REMOVED, kind, name, object_id, reason=reason)
 
 
 def _answered(

@@ -5,7 +5,7 @@ stored stack, so that any leader continues it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -14,10 +14,14 @@ from controller.api.images.digests import pinned_all
 from controller.api.stacking.apply import apply_stack
 from controller.api.stacking.finish import finish_stack, remove_stack, rollback_stack, settled
 from controller.api.stacking.meaning import written_image
+from controller.brain.slices import Slices
 from controller.identity.caller import CONTROLLER
 from controller.leader.leadership import Leader, Mutation
 from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import Writes
 from pyswarm_core.errors import PyswarmError, Unavailable, invalid
+from pyswarm_core.ids import IdSource
 from pyswarm_core.kinds import STACK
 from pyswarm_core.objects import Version
 from pyswarm_core.specs import ServiceSpec
@@ -31,6 +35,7 @@ LOOK_PERIOD_S = 0.5
 LOG_PERIOD_S = 60.0
 Submit = Callable[[Mutation[Any]], Awaitable[Any]]
 Routes = Sequence[str]
+Answer = Slices[tuple[Writes, StackReply]]
 
 
 class Rollback(NamedTuple):
@@ -47,23 +52,30 @@ async def applied(
 ) -> StackReply:
     """Apply a stack. Raises as `apply_stack`, and InvalidArgument for `resolve_image`."""
     request, warnings = await _with_digests(leader, request)
-    reply: StackReply = await submit(
-        lambda state, now, ids: apply_stack(state, request, routes, now, ids)
-    )
-    reply = replace(reply, warnings=warnings)
-    return reply if request.dry_run else await _settled(leader, reply)
+    unfinished = dict[StackId, None]()
+
+    def change(state: State, now: Instant, ids: IdSource) -> Answer:
+        _find_unfinished(state, unfinished)
+        return apply_stack(state, request, routes, now, ids)
+
+    reply = replace(await submit(change), warnings=warnings)
+    return _shown(reply) if request.dry_run else await _settled(leader, reply, unfinished)
 
 
 async def rolled_back(
     leader: Leader, wanted: Rollback, routes: Routes, submit: Submit
 ) -> StackReply:
     """Return to an earlier version of a stack. Raises as `rollback_stack`."""
-    reply: StackReply = await submit(
-        lambda state, now, ids: rollback_stack(
+    unfinished = dict[StackId, None]()
+
+    def change(state: State, now: Instant, ids: IdSource) -> Answer:
+        _find_unfinished(state, unfinished)
+        return rollback_stack(
             state, wanted.ref, wanted.to, routes, now=now, ids=ids, dry_run=wanted.dry_run
         )
-    )
-    return reply if wanted.dry_run else await _settled(leader, reply)
+
+    reply: StackReply = await submit(change)
+    return _shown(reply) if wanted.dry_run else await _settled(leader, reply, unfinished)
 
 
 async def removed(leader: Leader, ref: str, submit: Submit, *, volumes: bool) -> StackReply:
@@ -73,7 +85,7 @@ async def removed(leader: Leader, ref: str, submit: Submit, *, volumes: bool) ->
     )
     if reply.stack is not None:
         await _finish(leader, reply.stack, ())
-    return reply
+    return _shown(reply)
 
 
 async def finish_stacks(leader: Leader, routes: Callable[[], Routes]) -> None:
@@ -94,6 +106,9 @@ async def finish_stacks(leader: Leader, routes: Callable[[], Routes]) -> None:
             except PyswarmError as error:
                 name = stack.spec.name
                 _log.warning("stack.incomplete", every_s=LOG_PERIOD_S, stack=name, error=error)
+            except Exception as error:  # a bug: the next leader would meet it, too
+                name = stack.spec.name
+                _log.error("stack.broke", trace=True, every_s=LOG_PERIOD_S, stack=name, error=error)
         looked = {one.id: one.version for one in stacks}
         await asyncio.sleep(LOOK_PERIOD_S)
 
@@ -107,16 +122,29 @@ async def _finish(leader: Leader, stack: Stack, routes: Routes) -> None:
     )
 
 
-async def _settled(leader: Leader, reply: StackReply) -> StackReply:
-    """The store has the change. The answer has the stack as it is now."""
+def _find_unfinished(state: State, found: dict[StackId, None]) -> None:
+    """The stacks of which a leader before may have stored a part."""
+    found.clear()
+    found.update((one.id, None) for one in state.of(STACK).values() if one.applying)
+
+
+def _shown(reply: StackReply) -> StackReply:
+    stack = reply.stack
+    return reply if stack is None else replace(reply, stack=STACK.shown(stack))
+
+
+async def _settled(leader: Leader, reply: StackReply, unfinished: Container[StackId]) -> StackReply:
+    """The store has the change. The answer has the stack as it is now. What an earlier change of
+    it has left to do, `finish_stacks` does.
+    """
     stack = reply.stack
     if stack is None:
         return reply
-    if stack.applying:
+    if stack.applying and stack.id not in unfinished:
         await leader.submit(
             lambda state, now, ids: settled(state, stack.id, stack.version), CONTROLLER
         )
-    return replace(reply, stack=leader.state.of(STACK).get(stack.id, stack))
+    return _shown(replace(reply, stack=leader.state.of(STACK).get(stack.id, stack)))
 
 
 async def _with_digests(leader: Leader, request: ApplyStack) -> tuple[ApplyStack, tuple[str, ...]]:

@@ -70,13 +70,14 @@ def rollback_stack(
     """The stack with an earlier version, as a new one: its services, with the versions of secrets
     and configs that they had.
 
-    Raises NotFound, InvalidArgument (a version that is not kept, or of a secret that was removed),
-    Conflict (there is no earlier one, it is being removed; as `apply_stack`).
+    Raises NotFound, InvalidArgument (a version that is not kept), Conflict (there is no earlier
+    version, or it names a secret that was removed; the stack is being removed; as `apply_stack`).
     """
     stack = find(state, STACK, stack_id)
     if stack.removing:
         raise Conflict(f"stack {quoted(stack.spec.name)} is being removed")
     target = rollback_target(stack, to)
+    _require_versions(state, stack, target)
     leaving = tuple(_dropped(state, stack, target.spec))
     why = f"version {stack.spec_version} had it"
     dropped = {ServiceId(one.id): why for one in leaving}
@@ -88,6 +89,29 @@ def rollback_stack(
     if after is None or dry_run:
         return Writes(), reply
     return work.written(after), reply
+
+
+def _require_versions(state: State, stack: Stack, target: PreviousStack) -> None:
+    """Raise Conflict if the version names a secret or config that is gone, as after --prune."""
+    if not (gone := _gone(state, target.spec)):
+        return
+    kept = [one.version for one in stack.previous_specs if not _gone(state, one.spec)]
+    others = ", ".join(map(str, reversed(kept)))
+    instead = f"roll back to version {others}, or " if others else ""
+    raise Conflict(
+        f"stack {quoted(stack.spec.name)} cannot return to version {target.version}: {gone}, which"
+        f" was removed: {instead}apply a file that has it"
+    )
+
+
+def _gone(state: State, content: StackContent) -> str:
+    """A service, and the version of a secret or config that it names and that is not there."""
+    for service in content.services:
+        for one in service.task_template.container_spec.references:
+            kind = kind_of_reference(one).name
+            if one.number and one.number not in state.payloads[kind].of(one.source):
+                return f"service {service.name} uses {kind} {one.source}@{one.number}"
+    return ""
 
 
 def _dropped(state: State, stack: Stack, content: StackContent) -> Iterator[StackMember]:
@@ -127,7 +151,9 @@ def remove_stack(
     if stack.removing and known.issuperset((one.kind, one.id) for one in leaving):
         return Writes(), StackReply(stack=stack, changes=tuple(work.changes))
     version = Version(index=stack.version.index + 1)
-    marked = replace(stack, removing=True, leaving=leaving, version=version, updated_at=now)
+    marked = replace(
+        _without_pending(stack), removing=True, leaving=leaving, version=version, updated_at=now
+    )
     return Writes(objects=(marked,)), StackReply(stack=marked, changes=tuple(work.changes))
 
 
@@ -192,7 +218,11 @@ def settled(state: State, stack_id: StackId, version: Version) -> tuple[Writes, 
     stack = state.of(STACK).get(stack_id)
     if stack is None or not stack.applying or stack.version != version:
         return Writes(), None
-    return Writes(objects=(replace(stack, applying=False),)), None
+    return Writes(objects=(replace(_without_pending(stack), applying=False),)), None
+
+
+def _without_pending(stack: Stack) -> Stack:
+    return replace(stack, pending=(), logins=())
 
 
 def _removed(state: State, stack: Stack, now: Instant) -> Slices[Writes]:

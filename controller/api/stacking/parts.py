@@ -34,7 +34,7 @@ def shown(changes: Iterator[FieldChange]) -> list[str]:
 
 def put_network(work: Work, spec: NetworkSpec) -> None:
     """Create the network, or compare it. Raises Conflict if what differs cannot change."""
-    with about("network", spec.name):
+    with about(work, "network", spec.name):
         known_id = work.state.network_of_name.get(spec.name)
         if known_id is None:
             writes, made = create_network(work.state, spec, work.routes, work.now, work.ids)
@@ -51,7 +51,7 @@ def put_network(work: Work, spec: NetworkSpec) -> None:
 
 def put_volume(work: Work, spec: VolumeSpec, *, knows_passwords: bool) -> None:
     """Create the volume, or compare it. Raises Conflict if what differs cannot change."""
-    with about("volume", spec.name):
+    with about(work, "volume", spec.name):
         known = volume_named(work.state, spec.name)
         if known is None:
             if not knows_passwords and any(MASK in one for one in spec.driver_opts.values()):
@@ -100,7 +100,7 @@ def put_payload(
     follow it are updated, but for those `without`, which the stack updates itself.
     """
     spec, state = given.spec, work.state
-    with about(kind.name, spec.name):
+    with about(work, kind.name, spec.name):
         newest = state.payloads[kind.name].newest(spec.name)
         if newest is None:
             new = New(spec, given.data)

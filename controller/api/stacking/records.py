@@ -59,7 +59,7 @@ def recorded(
             updated_at=work.now,
             applied_at=work.now,
         )
-    elif content == old.spec and not work.written() and not leaving:
+    elif content == old.spec and not work.written() and all(o in old.leaving for o in leaving):
         return None
     else:
         stack = replace(old, version=Version(index=old.version.index + 1), updated_at=work.now)
@@ -67,7 +67,17 @@ def recorded(
             stack = _next_version(old, stack, content, work.now)
     yield
     members = tuple(_members(work, content))
-    stack = replace(stack, members=members, leaving=leaving, applying=True)
+    names = [one.name for one in content.services]
+    pending = tuple(work.pending[name] for name in names if name in work.pending)
+    registries = dict.fromkeys(one.registry for one in pending if one.registry)
+    stack = replace(
+        stack,
+        members=members,
+        leaving=leaving,
+        applying=True,
+        pending=pending,
+        logins=tuple(work.logins[one] for one in registries),
+    )
     alone = replace(stack, previous_specs=())
     room = RECORD_BYTES_MAX - require_storable(
         f"stack {quoted(content.name)}", alone, RECORD_BYTES_MAX

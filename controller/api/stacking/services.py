@@ -22,7 +22,7 @@ from controller.brain.payloads import title_of
 from controller.brain.revisions import made_from
 from controller.identity.differences import differences
 from pyswarm_core.docker.reference import parse_reference
-from pyswarm_core.errors import Conflict, quoted
+from pyswarm_core.errors import Taken, quoted
 from pyswarm_core.identity.users import STACK_LABEL
 from pyswarm_core.ids import NetworkId, ServiceId
 from pyswarm_core.kinds import SERVICE
@@ -58,7 +58,11 @@ def free_ports(work: Work, specs: Iterable[ServiceSpec]) -> None:
 def put_service(work: Work, wanted: Wanted) -> ServiceSpec:
     """Create or update the service; the spec for the stack's record."""
     spec = wanted.spec
-    with about("service", spec.name):
+    if wanted.login is None:
+        wanted = replace(wanted, login=_pending_login(work, spec.name))
+    else:
+        work.pend(spec.name, login=wanted.login)
+    with about(work, "service", spec.name):
         _require_container_name(work, spec)
         known_id = work.state.service_of_name.get(spec.name)
         if known_id is None:
@@ -72,17 +76,18 @@ def put_service(work: Work, wanted: Wanted) -> ServiceSpec:
         known = work.state.services[known_id]
         work.require_own(SERVICE, known)
         require(service_problems(spec))
-        new, by_hand = _scaled(wanted, known)
+        new, by_hand = _scaled(work, wanted, known)
         new = _resolved(work.state, with_old_image(new, known.spec), known.spec)
-        if wanted.recreates:
-            new = with_force(new, known.spec.task_template.force_update + 1)
+        number = _force_update(work, wanted, known)
+        if number != known.spec.task_template.force_update:
+            new, wanted = with_force(new, number), replace(wanted, recreates=True)
         _update(work, known, new, wanted, by_hand)
         _note_container_name(work, work.state.services[known_id])
     return numbered(_recorded(spec, new), new)
 
 
 def _require_container_name(work: Work, spec: ServiceSpec) -> None:
-    """Raise Conflict if the service's `container_name` is that of another service or container."""
+    """Raise Taken if the service's `container_name` is that of another service or container."""
     if not (name := spec.labels.get(CONTAINER_NAME, "")):
         return
     state = work.state
@@ -94,10 +99,10 @@ def _require_container_name(work: Work, spec: ServiceSpec) -> None:
             kind = "container" if other.spec.mode.is_container else "service"
             stack = other.spec.labels.get(STACK_LABEL, "")
             whose = f" of stack {quoted(stack)}" if stack else ""
-            raise Conflict(
-                f"container_name {quoted(name)} is already that of {kind}"
-                f" {quoted(other.spec.name)}{whose}: give it another name"
-            )
+            text = f"container_name {quoted(name)} is already that of"
+            remedy = "give it another name"
+            own = f"{text} {kind} {quoted(other.spec.name)}{whose}: {remedy}"
+            raise Taken(own, other.id, f"{text} a {kind} outside your stacks: {remedy}")
 
 
 def _note_container_name(work: Work, service: Service) -> None:
@@ -113,16 +118,35 @@ def _recorded(spec: ServiceSpec, new: ServiceSpec) -> ServiceSpec:
     return replace(spec, task_template=replace(spec.task_template, container_spec=container))
 
 
-def _scaled(wanted: Wanted, known: Service) -> tuple[ServiceSpec, str]:
+def _pending_login(work: Work, name: str) -> RegistryLogin | None:
+    """The login that a change which is not all stored gives to the service."""
+    pending = work.pending.get(name)
+    return None if pending is None else work.logins.get(pending.registry)
+
+
+def _force_update(work: Work, wanted: Wanted, known: Service) -> int:
+    """The number of forced updates that the service gets."""
+    number, pending = known.spec.task_template.force_update, work.pending.get(known.spec.name)
+    if wanted.recreates:
+        work.pend(known.spec.name, force_update=number + 1)
+        return number + 1
+    return max(number, pending.force_update) if pending is not None else number
+
+
+def _scaled(work: Work, wanted: Wanted, known: Service) -> tuple[ServiceSpec, str]:
     """The spec with the number of replicas that users have set since its file was applied, and a
     word about it. Another number in the file ends that.
     """
-    spec, mode = wanted.spec, known.spec.mode
+    spec, mode, pending = wanted.spec, known.spec.mode, work.pending.get(known.spec.name)
     now, before, has = replicas_of(spec), replicas_of(wanted.before), replicas_of(known.spec)
     is_by_hand = before is not None and now == before and has not in (None, now)
-    if not is_by_hand or wanted.resets_scale or not isinstance(mode, ReplicatedMode):
+    if not is_by_hand or not isinstance(mode, ReplicatedMode):
         return spec, ""
-    return replace(spec, mode=mode), f"{has} by hand, the file says {now}; --reset-scale"
+    if wanted.resets_scale:
+        work.pend(spec.name, by_hand=mode.replicas)
+    elif pending is None or not pending.resets_scale or pending.by_hand != mode.replicas:
+        return replace(spec, mode=mode), f"{has} by hand, the file says {now}; --reset-scale"
+    return spec, ""
 
 
 def _resolved(state: State, spec: ServiceSpec, old: ServiceSpec) -> ServiceSpec:

@@ -5,12 +5,14 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
 
+from msgspec.structs import replace
+
 from controller.api.stacking.overlay import Overlay
 from controller.brain.payloads import kind_of_reference
 from controller.brain.slices import Slices, batches
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import Conflict, InvalidArgument, PyswarmError, Unavailable, quoted
+from pyswarm_core.errors import Conflict, InvalidArgument, PyswarmError, Taken, Unavailable, quoted
 from pyswarm_core.identity.users import STACK_LABEL
 from pyswarm_core.ids import IdSource, ServiceId
 from pyswarm_core.kinds import (
@@ -26,10 +28,11 @@ from pyswarm_core.kinds import (
 )
 from pyswarm_core.limits import SLICE_OBJECTS
 from pyswarm_core.objects import Object
+from pyswarm_core.specs import RegistryLogin
 from pyswarm_core.stacks.changes import Action, StackChange
 from pyswarm_core.stacks.labels import CONTAINER_NAME
 from pyswarm_core.stacks.limits import DIFFERENCES_MAX
-from pyswarm_core.stacks.stack import Stack, StackMember
+from pyswarm_core.stacks.stack import PendingService, Stack, StackMember
 from pyswarm_core.state import State
 
 OF_STACKS: tuple[Kind[Any, Any], ...] = (NETWORK, VOLUME, SECRET, CONFIG, SERVICE)
@@ -57,6 +60,11 @@ class Work:
         """The services that have, or had, each `container_name`."""
         self.users: dict[tuple[str, str], list[ServiceId]] = {}
         """The services that have a secret or config, by its kind and name."""
+        stack = self.stack
+        is_unfinished = stack is not None and stack.applying
+        self.pending = {one.name: one for one in stack.pending} if stack and is_unfinished else {}
+        """What services get beside their specs, also by a change that is not all stored."""
+        self.logins = {one.registry: one for one in stack.logins} if stack and is_unfinished else {}
         self._objects: dict[ObjectName, Object] = {}
         self._removed: dict[ObjectName, None] = {}
 
@@ -76,6 +84,27 @@ class Work:
                     key = kind_of_reference(one).name, one.source
                     self.users.setdefault(key, []).append(service.id)
             yield
+
+    def pend(
+        self,
+        name: str,
+        *,
+        force_update: int = 0,
+        by_hand: int | None = None,
+        login: RegistryLogin | None = None,
+    ) -> None:
+        """Record what the service gets beside its spec, for a leader that completes the change.
+        `by_hand`: the number of replicas that ends.
+        """
+        known = self.pending.get(name, PendingService(name=name))
+        pending = replace(known, force_update=max(known.force_update, force_update))
+        if by_hand is not None:
+            pending = replace(pending, resets_scale=True, by_hand=by_hand)
+        if login is not None:
+            pending = replace(pending, registry=login.registry)
+            self.logins[login.registry] = login
+        if pending != known:
+            self.pending[name] = pending
 
     def write(self, writes: Writes) -> None:
         """Apply the writes of a step."""
@@ -127,7 +156,8 @@ class Work:
         what = f"{kind.name} {quoted(kind.title(item).partition('@')[0])} exists already"
         whose = f"belongs to stack {quoted(owner)}" if owner else "belongs to no stack"
         use = "give it another name" if kind is SERVICE else "declare it external, or rename it"
-        raise Conflict(f"{what} and {whose}: {use}")
+        hidden = f"{what}, outside your stacks: {use}"
+        raise Taken(f"{what} and {whose}: {use}", item.id, hidden)
 
 
 def is_removing(item: Object) -> bool:
@@ -156,14 +186,24 @@ def revision_of(stack: Stack | None, owned: Owned) -> int:
     return int.from_bytes(digest) or 1
 
 
+def _is_of_stack(work: Work, object_id: str) -> bool:
+    """Whether the object is one of the stack, which the same change may create."""
+    items = (work.state.of(kind).get(object_id) for kind in OF_STACKS)
+    return any(one and kind_of(one).labels(one).get(STACK_LABEL) == work.name for one in items)
+
+
 @contextmanager
-def about(kind: str, name: str) -> Iterator[None]:
+def about(work: Work, kind: str, name: str) -> Iterator[None]:
     """Errors of the block say which object of the stack they are about."""
     try:
         yield
     except PyswarmError as error:
+        if isinstance(error, Taken) and _is_of_stack(work, error.holder):
+            error = Conflict(str(error))
         text, what = str(error), f"{kind} {quoted(name)}"
         if what in text or isinstance(error, Unavailable):
-            raise
+            raise error from None
+        if isinstance(error, Taken):
+            raise error.about(what) from None
         cls = type(error) if type(error) in (InvalidArgument, Conflict) else InvalidArgument
         raise cls(f"{what}: {text}") from None

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from controller.brain.allocator.held import held_of
 from controller.brain.allocator.subnets import range_of
-from pyswarm_core.errors import Conflict, invalid, quoted
+from pyswarm_core.errors import Conflict, Taken, invalid, quoted
 from pyswarm_core.identity.users import STACK_LABEL
 from pyswarm_core.ids import NetworkId, ServiceId
 from pyswarm_core.limits import API_PORT
@@ -74,10 +74,8 @@ def _chosen_ip(state: State, service_id: ServiceId, network_id: NetworkId, ip: s
     holder = state.virtual_ips.get(network_id, {}).get(int(address), service_id)
     if holder != service_id:
         holder_name = state.services[holder].spec.name
-        raise Conflict(
-            f"address {ip} of network {quoted(name)} is already that of service"
-            f" {quoted(holder_name)}"
-        )
+        text = f"address {ip} of network {quoted(name)} is already that of"
+        raise _taken(f"{text} service {quoted(holder_name)}", holder, f"{text} a service")
     index = span.index_of(int(address))
     if index in held_of(network, state).times:
         block = next(block for block in network.blocks if span.index(block.cidr) == index)
@@ -112,17 +110,18 @@ def _require_task_address(
     for taken, holder in virtual.items():
         if span.index_of(taken) == index:
             what = "is" if taken == number else f"is in block {span.block(index)}, which has"
-            raise Conflict(
+            text = (
                 f"address {address} of network {quoted(name)} {what} the virtual address"
-                f" {IPv4Address(taken)} of service {quoted(state.services[holder].spec.name)}"
+                f" {IPv4Address(taken)} of"
             )
+            service = f"service {quoted(state.services[holder].spec.name)}"
+            raise _taken(f"{text} {service}", holder, f"{text} a service")
     for other in state.services.values():
         if other.id != service_id and other.spec.task_template.task_ips.get(network.id) == address:
             kind = "container" if other.spec.mode.is_container else "service"
-            raise Conflict(
-                f"address {address} of network {quoted(name)} is already that of {kind}"
-                f" {quoted(other.spec.name)}"
-            )
+            text = f"address {address} of network {quoted(name)} is already that of"
+            own = f"{text} {kind} {quoted(other.spec.name)}"
+            raise _taken(own, other.id, f"{text} a {kind}")
 
 
 def _leaves_a_block(state: State, network: Network, address: int) -> bool:
@@ -205,10 +204,14 @@ def _require_free(state: State, service_id: ServiceId, port: PortConfig) -> None
         stack = spec.labels.get(STACK_LABEL, "")
         whose = f" of stack {quoted(stack)}" if stack else ""
         mode = f" in mode {held.publish_mode}" if held.publish_mode != port.publish_mode else ""
-        raise Conflict(
-            f"port {published_word(port)} is published by service {quoted(spec.name)}{whose}{mode}"
-            + (f" as {published_word(held)}" if held.host_ip != port.host_ip else "")
-        )
+        mode += f" as {published_word(held)}" if held.host_ip != port.host_ip else ""
+        text = f"port {published_word(port)} is published by"
+        own = f"{text} service {quoted(spec.name)}{whose}{mode}"
+        raise _taken(own, holder, f"{text} a service", mode)
+
+
+def _taken(text: str, holder: ServiceId, hidden: str, rest: str = "") -> Taken:
+    return Taken(text, holder, f"{hidden} outside your stacks{rest}")
 
 
 def _conflicts(

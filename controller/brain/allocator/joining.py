@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 
 from controller.brain.allocator.blocks import Blocks
 from controller.brain.allocator.subnets import range_of
-from pyswarm_core.errors import Conflict, quoted
+from pyswarm_core.errors import Conflict, Taken, quoted
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.limits import BRIDGE_PORTS
 from pyswarm_core.objects import Network, Node, Service, Task
@@ -100,9 +100,9 @@ def _require_address(
         if other != task and _holds(other, network.id, address):
             holder = state.services.get(other.service_id)
             name = holder.name_of(other) if holder else other.id
-            raise Conflict(
-                f"address {address} of network {_name(network)} is already that of {quoted(name)}"
-            )
+            text = f"address {address} of network {_name(network)} is already that of"
+            hidden = f"{text} a task outside your stacks"
+            raise Taken(f"{text} {quoted(name)}", other.id, hidden)
 
 
 def _holds(task: Task, network_id: NetworkId, address: str) -> bool:

@@ -12,7 +12,7 @@ from itertools import count
 
 import msgspec
 
-from pyswarm_core.errors import Conflict, invalid, quoted
+from pyswarm_core.errors import Conflict, Taken, invalid, quoted
 from pyswarm_core.limits import BLOCK_PREFIX, NETWORKS_MAX
 from pyswarm_core.objects import Network
 from pyswarm_core.specs import ipv4_config
@@ -41,11 +41,8 @@ def overlap(subnet: IPv4Network, networks: Mapping[str, str], routes: Iterable[s
 
     Default routes do not count.
     """
-    first, last = _span(subnet)
-    for name, taken in networks.items():
-        other_first, other_last = span_of(taken)
-        if other_first <= last and first <= other_last:
-            return f"network {name} ({taken})"
+    if name := _overlapping(subnet, networks):
+        return f"network {name} ({networks[name]})"
     for route in routes:
         taken_route = IPv4Network(route, strict=False)
         if taken_route.prefixlen and subnet.overlaps(taken_route):
@@ -53,11 +50,28 @@ def overlap(subnet: IPv4Network, networks: Mapping[str, str], routes: Iterable[s
     return ""
 
 
+def _overlapping(subnet: IPv4Network, networks: Mapping[str, str]) -> str:
+    """The name of a network whose subnet overlaps; empty if there is none."""
+    first, last = _span(subnet)
+    for name, taken in networks.items():
+        other_first, other_last = span_of(taken)
+        if other_first <= last and first <= other_last:
+            return name
+    return ""
+
+
+def _taken(subnet: object, name: str, other: str) -> Taken:
+    """The error about a network whose subnet overlaps; `holder` is its name."""
+    hidden = f"subnet {subnet} overlaps that of a network outside your stacks ({other})"
+    return Taken(f"subnet {subnet} overlaps network {name} ({other})", name, hidden)
+
+
 def check_subnet(text: str, networks: Mapping[str, str], routes: Iterable[str] = ()) -> IPv4Network:
     """The subnet if it is free. Raises InvalidArgument or Conflict."""
     subnet = parse_subnet(text)
-    taken = overlap(subnet, networks, routes)
-    if taken:
+    if name := _overlapping(subnet, networks):
+        raise _taken(subnet, name, networks[name])
+    if taken := overlap(subnet, {}, routes):
         raise Conflict(f"subnet {subnet} overlaps {taken}")
     return subnet
 
@@ -95,7 +109,7 @@ def check_subnet6(text: str, subnet: IPv4Network, networks: Mapping[str, str]) -
         raise invalid("--subnet", text, reason)
     for name, taken in networks.items():
         if subnet6.overlaps(_subnet6(taken)):
-            raise Conflict(f"subnet {subnet6} overlaps network {name} ({taken})")
+            raise _taken(subnet6, name, taken)
     return subnet6
 
 

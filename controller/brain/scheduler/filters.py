@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from controller.brain.scheduler.ledger import Ledger
-from controller.brain.volumes import may_be_unreadable, relying
+from controller.brain.volumes import is_strange, may_be_unreadable, relying
 from controller.brain.volumework import held
 from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.docker.isolation.security import needs_apparmor
+from pyswarm_core.identity.users import STACK_LABEL
 from pyswarm_core.ids import NodeId
 from pyswarm_core.indexes.nodes import BoolColumn, IntColumn, NodeTable
 from pyswarm_core.indexes.tasks import Footprint
@@ -136,10 +137,12 @@ def homes(
     state: State,
     names: Iterable[str],
     named: Callable[[str], Volume | None],
+    *,
+    service: Service | None = None,
     left: Service | None = None,
 ) -> Homes:
-    """Where volumes with these names let tasks run that mount them. `named` finds a volume; `left`:
-    the service, if its tasks may start without the data of volumes.
+    """Where volumes with these names let tasks of the service run that mount them. `named` finds a
+    volume; `left`: the service, if its tasks may start without the data of volumes.
     """
     table, found = state.node_table, []
     for name in names:
@@ -148,6 +151,8 @@ def homes(
         if volume is None:
             if may_be_unreadable(state, name):
                 found.append(Home(name, only, ""))
+        elif service is not None and is_strange(service, volume):
+            found.append(Home(name, only, "", _strange(service, volume)))
         elif volume.work is not None:
             found.append(Home(name, only, "", held(state, volume), volume.id in state.copies.moves))
         elif volume.home:
@@ -164,6 +169,16 @@ def homes(
         else:
             found += _all_but_former(state, volume)
     return tuple(found)
+
+
+def _strange(service: Service, volume: Volume) -> str:
+    stack = volume.spec.labels.get(STACK_LABEL, "")
+    owner = f"stack {stack}" if stack else "no stack"
+    name = service.spec.name
+    return (
+        f"volume {volume.spec.name} is of {owner}, and was made after service {name} named it: if"
+        f" it is to mount that, run pyswarm service update --force {name} as a user who may"
+    )
 
 
 def _all_but_former(state: State, volume: Volume) -> Iterator[Home]:

@@ -135,7 +135,11 @@ class Retries:
             fits &= layer.rows[rows]
         names = service.spec.task_template.volumes
         left = service if leaves_volumes(service) else None
-        for home in strict(homes(self._state, names, partial(volume_named, self._state), left)):
+        for home in strict(
+            homes(
+                self._state, names, partial(volume_named, self._state), service=service, left=left
+            )
+        ):
             fits &= home.rows[rows]
         for path in needed(service.spec.task_template):
             fits &= self._state.sources.column(path)[rows] != Presence.ABSENT

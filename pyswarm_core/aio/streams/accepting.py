@@ -1,6 +1,7 @@
 """Connections to a local port as channels of one byte stream: the end that opens them. SHELL."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,10 @@ from pyswarm_core.aio.streams.carrying import Carrier
 from pyswarm_core.aio.streams.duplex import Send
 from pyswarm_core.streams.frames import Connect
 
+PAUSE_S = 1.0
+"""After a connection for which the process or its host has no descriptor or memory left."""
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
 
 @contextmanager
 def accepting(
@@ -20,15 +25,20 @@ def accepting(
     the end of the block.
     """
     loop = asyncio.get_running_loop()
+    waiting: asyncio.TimerHandle | None = None
     open_ones: set[asyncio.Task[None]] = set()
     channels = count(1)
 
     def accept() -> None:
         """Not by an await, whose result a cancellation would lose."""
+        nonlocal waiting
         try:
             connection, _ = listener.accept()
-        except OSError:
-            return  # its client has gone
+        except OSError as error:
+            if error.errno in _EXHAUSTED:  # the connection waits, and the listener stays readable
+                loop.remove_reader(listener)
+                waiting = loop.call_later(PAUSE_S, loop.add_reader, listener, accept)
+            return  # otherwise its client has gone
         connection.setblocking(False)
         carrying = group.create_task(_carry(send, carrier, next(channels), connection))
         # A task that is cancelled before it begins closes nothing.
@@ -40,6 +50,8 @@ def accepting(
     try:
         yield
     finally:
+        if waiting is not None:
+            waiting.cancel()
         loop.remove_reader(listener)
         for task in tuple(open_ones):
             task.cancel()

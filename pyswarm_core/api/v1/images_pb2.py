@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from pyswarm_core.api.v1 import specs_pb2 as pyswarm__core_dot_api_dot_v1_dot_specs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n pyswarm_core/api/v1/images.proto\x12\npyswarm.v1\x1a\x1fpyswarm_core/api/v1/specs.proto\"\x17\n\x08ImageRef\x12\x0b\n\x03ref\x18\x01 \x01(\t\"3\n\x0cImageDetails\x12\x0e\n\x06\x63onfig\x18\x01 \x01(\x0c\x12\x13\n\x0blayer_sizes\x18\x02 \x03(\x04\"\x9e\x01\n\x11InspectImageReply\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\r\n\x05names\x18\x03 \x03(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\x12)\n\x07\x64\x65tails\x18\x05 \x01(\x0b\x32\x18.pyswarm.v1.ImageDetails\x12\r\n\x05nodes\x18\x06 \x03(\t\x12\x10\n\x08services\x18\x07 \x03(\t\"*\n\rImageDeletion\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\"Y\n\x0bImageDelete\x12)\n\x06images\x18\x01 \x03(\x0b\x32\x19.pyswarm.v1.ImageDeletion\x12\x10\n\x08unneeded\x18\x02 \x01(\x08\x12\r\n\x05loose\x18\x03 \x01(\x08\"e\n\x0cImageDeleted\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08untagged\x18\x02 \x03(\t\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x08\x12\x17\n\x0freclaimed_bytes\x18\x04 \x01(\x04\x12\r\n\x05\x65rror\x18\x05 \x01(\t\"@\n\x12RemoveImageRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"@\n\x10RemoveImageReply\x12,\n\x05nodes\x18\x01 \x03(\x0b\x32\x1d.pyswarm.v1.NodeImagesRemoved\"_\n\x11NodeImagesRemoved\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12(\n\x06images\x18\x02 \x03(\x0b\x32\x18.pyswarm.v1.ImageDeleted\x12\r\n\x05\x65rror\x18\x03 \x01(\t\"=\n\x12PruneImagesRequest\x12\'\n\x05nodes\x18\x01 \x03(\x0b\x32\x18.pyswarm.v1.NodeImageIds\"8\n\x0cNodeImageIds\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\r\n\x05loose\x18\x03 \x01(\x08\"S\n\rLayerProgress\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x12\n\ndone_bytes\x18\x03 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\"<\n\x10SaveImageRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\"\x15\n\x13ListRegistryRequest\":\n\x11ListRegistryReply\x12%\n\x04tags\x18\x01 \x03(\x0b\x32\x17.pyswarm.v1.RegistryTag\"8\n\x0bRegistryTag\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03tag\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"0\n\x17GetRegistryUsageRequest\x12\x15\n\rby_repository\x18\x01 \x01(\x08\"\xf2\x01\n\rRegistryUsage\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x01(\r\x12\x0e\n\x06\x61\x63tive\x18\x03 \x01(\r\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x13\n\x0breclaimable\x18\x05 \x01(\x04\x12\x13\n\x0bloose_bytes\x18\x06 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x07 \x01(\x04\x12\x11\n\tdisk_free\x18\x08 \x01(\x04\x12\r\n\x05quota\x18\t \x01(\x04\x12\x34\n\x0crepositories\x18\n \x03(\x0b\x32\x1e.pyswarm.v1.RegistryRepository\x12\x0c\n\x04more\x18\x0b \x01(\r\"|\n\x12RegistryRepository\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04tags\x18\x02 \x01(\r\x12\x11\n\tmanifests\x18\x03 \x01(\r\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x14\n\x0cunique_bytes\x18\x05 \x01(\x04\x12\x13\n\x0breclaimable\x18\x06 \x01(\x04\"\x18\n\x16\x43ollectRegistryRequest\"+\n\x14\x43ollectRegistryReply\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x04\"\xd5\x02\n\x11\x42uildImageRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x12\n\ndockerfile\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x12\n\nbuild_args\x18\x05 \x03(\t\x12\x0e\n\x06labels\x18\x06 \x03(\t\x12\x0e\n\x06target\x18\x07 \x01(\t\x12\x10\n\x08no_cache\x18\x08 \x01(\x08\x12\x0c\n\x04pull\x18\t \x01(\x08\x12(\n\x07secrets\x18\n \x03(\x0b\x32\x17.pyswarm.v1.BuildSecret\x12\x10\n\x08platform\x18\x0b \x01(\t\x12\x0f\n\x07network\x18\x0c \x01(\t\x12\x11\n\tadd_hosts\x18\r \x03(\t\x12\x12\n\ncache_from\x18\x0e \x01(\t\x12\x10\n\x08\x63\x61\x63he_to\x18\x0f \x01(\t\x12)\n\x06logins\x18\x10 \x03(\x0b\x32\x19.pyswarm.v1.RegistryLogin\"M\n\x10PushImageRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08password\x18\x04 \x01(\t\"\'\n\x0b\x42uildSecret\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n pyswarm_core/api/v1/images.proto\x12\npyswarm.v1\x1a\x1fpyswarm_core/api/v1/specs.proto\"\x17\n\x08ImageRef\x12\x0b\n\x03ref\x18\x01 \x01(\t\"3\n\x0cImageDetails\x12\x0e\n\x06\x63onfig\x18\x01 \x01(\x0c\x12\x13\n\x0blayer_sizes\x18\x02 \x03(\x04\"\x9e\x01\n\x11InspectImageReply\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\r\n\x05names\x18\x03 \x03(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\x12)\n\x07\x64\x65tails\x18\x05 \x01(\x0b\x32\x18.pyswarm.v1.ImageDetails\x12\r\n\x05nodes\x18\x06 \x03(\t\x12\x10\n\x08services\x18\x07 \x03(\t\"*\n\rImageDeletion\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\"j\n\x0bImageDelete\x12)\n\x06images\x18\x01 \x03(\x0b\x32\x19.pyswarm.v1.ImageDeletion\x12\x10\n\x08unneeded\x18\x02 \x01(\x08\x12\r\n\x05loose\x18\x03 \x01(\x08\x12\x0f\n\x07parents\x18\x04 \x01(\x08\"v\n\x0cImageDeleted\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08untagged\x18\x02 \x03(\t\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x08\x12\x17\n\x0freclaimed_bytes\x18\x04 \x01(\x04\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x0f\n\x07parents\x18\x06 \x03(\t\"R\n\x12RemoveImageRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x10\n\x08no_prune\x18\x04 \x01(\x08\"@\n\x10RemoveImageReply\x12,\n\x05nodes\x18\x01 \x03(\x0b\x32\x1d.pyswarm.v1.NodeImagesRemoved\"_\n\x11NodeImagesRemoved\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12(\n\x06images\x18\x02 \x03(\x0b\x32\x18.pyswarm.v1.ImageDeleted\x12\r\n\x05\x65rror\x18\x03 \x01(\t\"=\n\x12PruneImagesRequest\x12\'\n\x05nodes\x18\x01 \x03(\x0b\x32\x18.pyswarm.v1.NodeImageIds\"8\n\x0cNodeImageIds\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\r\n\x05loose\x18\x03 \x01(\x08\"S\n\rLayerProgress\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x12\n\ndone_bytes\x18\x03 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\"<\n\x10SaveImageRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\"\x15\n\x13ListRegistryRequest\":\n\x11ListRegistryReply\x12%\n\x04tags\x18\x01 \x03(\x0b\x32\x17.pyswarm.v1.RegistryTag\"8\n\x0bRegistryTag\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03tag\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"0\n\x17GetRegistryUsageRequest\x12\x15\n\rby_repository\x18\x01 \x01(\x08\"\xf2\x01\n\rRegistryUsage\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x01(\r\x12\x0e\n\x06\x61\x63tive\x18\x03 \x01(\r\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x13\n\x0breclaimable\x18\x05 \x01(\x04\x12\x13\n\x0bloose_bytes\x18\x06 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x07 \x01(\x04\x12\x11\n\tdisk_free\x18\x08 \x01(\x04\x12\r\n\x05quota\x18\t \x01(\x04\x12\x34\n\x0crepositories\x18\n \x03(\x0b\x32\x1e.pyswarm.v1.RegistryRepository\x12\x0c\n\x04more\x18\x0b \x01(\r\"|\n\x12RegistryRepository\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04tags\x18\x02 \x01(\r\x12\x11\n\tmanifests\x18\x03 \x01(\r\x12\x0c\n\x04size\x18\x04 \x01(\x04\x12\x14\n\x0cunique_bytes\x18\x05 \x01(\x04\x12\x13\n\x0breclaimable\x18\x06 \x01(\x04\"\x18\n\x16\x43ollectRegistryRequest\"+\n\x14\x43ollectRegistryReply\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x04\"\xd5\x02\n\x11\x42uildImageRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x12\n\ndockerfile\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x12\n\nbuild_args\x18\x05 \x03(\t\x12\x0e\n\x06labels\x18\x06 \x03(\t\x12\x0e\n\x06target\x18\x07 \x01(\t\x12\x10\n\x08no_cache\x18\x08 \x01(\x08\x12\x0c\n\x04pull\x18\t \x01(\x08\x12(\n\x07secrets\x18\n \x03(\x0b\x32\x17.pyswarm.v1.BuildSecret\x12\x10\n\x08platform\x18\x0b \x01(\t\x12\x0f\n\x07network\x18\x0c \x01(\t\x12\x11\n\tadd_hosts\x18\r \x03(\t\x12\x12\n\ncache_from\x18\x0e \x01(\t\x12\x10\n\x08\x63\x61\x63he_to\x18\x0f \x01(\t\x12)\n\x06logins\x18\x10 \x03(\x0b\x32\x19.pyswarm.v1.RegistryLogin\"M\n\x10PushImageRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08password\x18\x04 \x01(\t\"\'\n\x0b\x42uildSecret\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,43 +41,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGEDELETION']._serialized_start=320
   _globals['_IMAGEDELETION']._serialized_end=362
   _globals['_IMAGEDELETE']._serialized_start=364
-  _globals['_IMAGEDELETE']._serialized_end=453
-  _globals['_IMAGEDELETED']._serialized_start=455
-  _globals['_IMAGEDELETED']._serialized_end=556
-  _globals['_REMOVEIMAGEREQUEST']._serialized_start=558
-  _globals['_REMOVEIMAGEREQUEST']._serialized_end=622
-  _globals['_REMOVEIMAGEREPLY']._serialized_start=624
-  _globals['_REMOVEIMAGEREPLY']._serialized_end=688
-  _globals['_NODEIMAGESREMOVED']._serialized_start=690
-  _globals['_NODEIMAGESREMOVED']._serialized_end=785
-  _globals['_PRUNEIMAGESREQUEST']._serialized_start=787
-  _globals['_PRUNEIMAGESREQUEST']._serialized_end=848
-  _globals['_NODEIMAGEIDS']._serialized_start=850
-  _globals['_NODEIMAGEIDS']._serialized_end=906
-  _globals['_LAYERPROGRESS']._serialized_start=908
-  _globals['_LAYERPROGRESS']._serialized_end=991
-  _globals['_SAVEIMAGEREQUEST']._serialized_start=993
-  _globals['_SAVEIMAGEREQUEST']._serialized_end=1053
-  _globals['_LISTREGISTRYREQUEST']._serialized_start=1055
-  _globals['_LISTREGISTRYREQUEST']._serialized_end=1076
-  _globals['_LISTREGISTRYREPLY']._serialized_start=1078
-  _globals['_LISTREGISTRYREPLY']._serialized_end=1136
-  _globals['_REGISTRYTAG']._serialized_start=1138
-  _globals['_REGISTRYTAG']._serialized_end=1194
-  _globals['_GETREGISTRYUSAGEREQUEST']._serialized_start=1196
-  _globals['_GETREGISTRYUSAGEREQUEST']._serialized_end=1244
-  _globals['_REGISTRYUSAGE']._serialized_start=1247
-  _globals['_REGISTRYUSAGE']._serialized_end=1489
-  _globals['_REGISTRYREPOSITORY']._serialized_start=1491
-  _globals['_REGISTRYREPOSITORY']._serialized_end=1615
-  _globals['_COLLECTREGISTRYREQUEST']._serialized_start=1617
-  _globals['_COLLECTREGISTRYREQUEST']._serialized_end=1641
-  _globals['_COLLECTREGISTRYREPLY']._serialized_start=1643
-  _globals['_COLLECTREGISTRYREPLY']._serialized_end=1686
-  _globals['_BUILDIMAGEREQUEST']._serialized_start=1689
-  _globals['_BUILDIMAGEREQUEST']._serialized_end=2030
-  _globals['_PUSHIMAGEREQUEST']._serialized_start=2032
-  _globals['_PUSHIMAGEREQUEST']._serialized_end=2109
-  _globals['_BUILDSECRET']._serialized_start=2111
-  _globals['_BUILDSECRET']._serialized_end=2150
+  _globals['_IMAGEDELETE']._serialized_end=470
+  _globals['_IMAGEDELETED']._serialized_start=472
+  _globals['_IMAGEDELETED']._serialized_end=590
+  _globals['_REMOVEIMAGEREQUEST']._serialized_start=592
+  _globals['_REMOVEIMAGEREQUEST']._serialized_end=674
+  _globals['_REMOVEIMAGEREPLY']._serialized_start=676
+  _globals['_REMOVEIMAGEREPLY']._serialized_end=740
+  _globals['_NODEIMAGESREMOVED']._serialized_start=742
+  _globals['_NODEIMAGESREMOVED']._serialized_end=837
+  _globals['_PRUNEIMAGESREQUEST']._serialized_start=839
+  _globals['_PRUNEIMAGESREQUEST']._serialized_end=900
+  _globals['_NODEIMAGEIDS']._serialized_start=902
+  _globals['_NODEIMAGEIDS']._serialized_end=958
+  _globals['_LAYERPROGRESS']._serialized_start=960
+  _globals['_LAYERPROGRESS']._serialized_end=1043
+  _globals['_SAVEIMAGEREQUEST']._serialized_start=1045
+  _globals['_SAVEIMAGEREQUEST']._serialized_end=1105
+  _globals['_LISTREGISTRYREQUEST']._serialized_start=1107
+  _globals['_LISTREGISTRYREQUEST']._serialized_end=1128
+  _globals['_LISTREGISTRYREPLY']._serialized_start=1130
+  _globals['_LISTREGISTRYREPLY']._serialized_end=1188
+  _globals['_REGISTRYTAG']._serialized_start=1190
+  _globals['_REGISTRYTAG']._serialized_end=1246
+  _globals['_GETREGISTRYUSAGEREQUEST']._serialized_start=1248
+  _globals['_GETREGISTRYUSAGEREQUEST']._serialized_end=1296
+  _globals['_REGISTRYUSAGE']._serialized_start=1299
+  _globals['_REGISTRYUSAGE']._serialized_end=1541
+  _globals['_REGISTRYREPOSITORY']._serialized_start=1543
+  _globals['_REGISTRYREPOSITORY']._serialized_end=1667
+  _globals['_COLLECTREGISTRYREQUEST']._serialized_start=1669
+  _globals['_COLLECTREGISTRYREQUEST']._serialized_end=1693
+  _globals['_COLLECTREGISTRYREPLY']._serialized_start=1695
+  _globals['_COLLECTREGISTRYREPLY']._serialized_end=1738
+  _globals['_BUILDIMAGEREQUEST']._serialized_start=1741
+  _globals['_BUILDIMAGEREQUEST']._serialized_end=2082
+  _globals['_PUSHIMAGEREQUEST']._serialized_start=2084
+  _globals['_PUSHIMAGEREQUEST']._serialized_end=2161
+  _globals['_BUILDSECRET']._serialized_start=2163
+  _globals['_BUILDSECRET']._serialized_end=2202
 # @@protoc_insertion_point(module_scope)

@@ -147,10 +147,13 @@ class ImageDelete(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     UNNEEDED_FIELD_NUMBER: _builtins.int
     LOOSE_FIELD_NUMBER: _builtins.int
+    PARENTS_FIELD_NUMBER: _builtins.int
     unneeded: _builtins.bool
     """Leave those out that a task of the host needs, also to roll back; without it they are errors, if a container has them."""
     loose: _builtins.bool
     """First delete layers that no image has had for an hour, unless a pull is running."""
+    parents: _builtins.bool
+    """After an image its parents, the images of the steps that made it: those without a name and without another child."""
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageDeletion]: ...
     def __init__(
@@ -159,10 +162,11 @@ class ImageDelete(_message.Message):
         images: _abc.Iterable[Global___ImageDeletion] | None = ...,
         unneeded: _builtins.bool = ...,
         loose: _builtins.bool = ...,
+        parents: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "loose", b"loose", "unneeded", b"unneeded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "loose", b"loose", "parents", b"parents", "unneeded", b"unneeded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -179,6 +183,7 @@ class ImageDeleted(_message.Message):
     DELETED_FIELD_NUMBER: _builtins.int
     RECLAIMED_BYTES_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    PARENTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Empty: loose layers."""
     deleted: _builtins.bool
@@ -189,6 +194,10 @@ class ImageDeleted(_message.Message):
     """Why the image stays."""
     @_builtins.property
     def untagged(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def parents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of its parents that are gone as well."""
+
     def __init__(
         self,
         *,
@@ -197,10 +206,11 @@ class ImageDeleted(_message.Message):
         deleted: _builtins.bool = ...,
         reclaimed_bytes: _builtins.int = ...,
         error: _builtins.str = ...,
+        parents: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "error", b"error", "id", b"id", "reclaimed_bytes", b"reclaimed_bytes", "untagged", b"untagged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "error", b"error", "id", b"id", "parents", b"parents", "reclaimed_bytes", b"reclaimed_bytes", "untagged", b"untagged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -213,21 +223,25 @@ class RemoveImageRequest(_message.Message):
     REF_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    NO_PRUNE_FIELD_NUMBER: _builtins.int
     ref: _builtins.str
     force: _builtins.bool
     """Also if a service needs the image; never if a task does."""
     digest: _builtins.str
     """A digest that the caller knows for the name, such as from the fleet's registry; empty: none."""
+    no_prune: _builtins.bool
+    """Images of its steps stay."""
     def __init__(
         self,
         *,
         ref: _builtins.str = ...,
         force: _builtins.bool = ...,
         digest: _builtins.str = ...,
+        no_prune: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "force", b"force", "ref", b"ref"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "force", b"force", "no_prune", b"no_prune", "ref", b"ref"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -283,6 +283,7 @@ class Service(_message.Message):
     REMOVE_VOLUMES_FIELD_NUMBER: _builtins.int
     GATE_FIELD_NUMBER: _builtins.int
     UPDATED_BY_FIELD_NUMBER: _builtins.int
+    VOLUMES_OF_OTHERS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
     updated_at: _builtins.int
@@ -323,6 +324,10 @@ class Service(_message.Message):
     def updated_by(self) -> Global___Author:
         """Who made its last version; none: the controller."""
 
+    @_builtins.property
+    def volumes_of_others(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of volumes of other stacks that its users had it mount. Its tasks mount no other ones."""
+
     def __init__(
         self,
         *,
@@ -345,10 +350,11 @@ class Service(_message.Message):
         remove_volumes: _builtins.bool = ...,
         gate: Global___Gate | None = ...,
         updated_by: Global___Author | None = ...,
+        volumes_of_others: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "gate", b"gate", "registry_login", b"registry_login", "spec", b"spec", "update_status", b"update_status", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "gate", b"gate", "id", b"id", "in_place_version", b"in_place_version", "pinned_node", b"pinned_node", "previous_specs", b"previous_specs", "registry_login", b"registry_login", "remove_volumes", b"remove_volumes", "removing", b"removing", "same_template", b"same_template", "spec", b"spec", "spec_version", b"spec_version", "started_at", b"started_at", "template_version", b"template_version", "update_status", b"update_status", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "gate", b"gate", "id", b"id", "in_place_version", b"in_place_version", "pinned_node", b"pinned_node", "previous_specs", b"previous_specs", "registry_login", b"registry_login", "remove_volumes", b"remove_volumes", "removing", b"removing", "same_template", b"same_template", "spec", b"spec", "spec_version", b"spec_version", "started_at", b"started_at", "template_version", b"template_version", "update_status", b"update_status", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version", "volumes_of_others", b"volumes_of_others"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1283,6 +1289,42 @@ class StackMember(_message.Message):
 Global___StackMember: _TypeAlias = StackMember  # noqa: Y015
 
 @_typing.final
+class PendingService(_message.Message):
+    """What a request asks of a service of a stack beside its spec, until the store has all of the change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FORCE_UPDATE_FIELD_NUMBER: _builtins.int
+    RESETS_SCALE_FIELD_NUMBER: _builtins.int
+    BY_HAND_FIELD_NUMBER: _builtins.int
+    REGISTRY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    force_update: _builtins.int
+    """Its tasks are replaced: the number of forced updates that it gets; 0: they are not."""
+    resets_scale: _builtins.bool
+    """The number of replicas that users set by hand ends, if it still is `by_hand`."""
+    by_hand: _builtins.int
+    registry: _builtins.str
+    """It gets the login of this registry; empty: none."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        force_update: _builtins.int = ...,
+        resets_scale: _builtins.bool = ...,
+        by_hand: _builtins.int = ...,
+        registry: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_hand", b"by_hand", "force_update", b"force_update", "name", b"name", "registry", b"registry", "resets_scale", b"resets_scale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PendingService: _TypeAlias = PendingService  # noqa: Y015
+
+@_typing.final
 class Stack(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1298,6 +1340,8 @@ class Stack(_message.Message):
     LEAVING_FIELD_NUMBER: _builtins.int
     APPLYING_FIELD_NUMBER: _builtins.int
     REMOVING_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    LOGINS_FIELD_NUMBER: _builtins.int
     UPDATED_BY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
@@ -1324,6 +1368,12 @@ class Stack(_message.Message):
         """Objects that are removed once nothing uses them."""
 
     @_builtins.property
+    def pending(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingService]:
+        """While it is being applied: what its services get beside their specs, and the logins for that."""
+
+    @_builtins.property
+    def logins(self) -> _containers.RepeatedCompositeFieldContainer[_specs_pb2.RegistryLogin]: ...
+    @_builtins.property
     def updated_by(self) -> Global___Author: ...
     def __init__(
         self,
@@ -1340,11 +1390,13 @@ class Stack(_message.Message):
         leaving: _abc.Iterable[Global___StackMember] | None = ...,
         applying: _builtins.bool = ...,
         removing: _builtins.bool = ...,
+        pending: _abc.Iterable[Global___PendingService] | None = ...,
+        logins: _abc.Iterable[_specs_pb2.RegistryLogin] | None = ...,
         updated_by: Global___Author | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_at", b"applied_at", "applying", b"applying", "created_at", b"created_at", "id", b"id", "leaving", b"leaving", "members", b"members", "previous_specs", b"previous_specs", "removing", b"removing", "spec", b"spec", "spec_version", b"spec_version", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_at", b"applied_at", "applying", b"applying", "created_at", b"created_at", "id", b"id", "leaving", b"leaving", "logins", b"logins", "members", b"members", "pending", b"pending", "previous_specs", b"previous_specs", "removing", b"removing", "spec", b"spec", "spec_version", b"spec_version", "updated_at", b"updated_at", "updated_by", b"updated_by", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

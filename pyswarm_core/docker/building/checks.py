@@ -12,13 +12,19 @@ HEREDOCS_SINCE = (1, 33)
 Version = tuple[int, ...]
 
 
-def require_buildable(file: Dockerfile, target: str, version: Version) -> None:
-    """Raise InvalidArgument for what the buildah of that version cannot do."""
+def require_layers(file: Dockerfile, target: str) -> None:
+    """Raise InvalidArgument for an image of too many layers."""
     if (layers := file.layers(target)) > LAYERS_MAX:
         raise InvalidArgument(
             f"{file.name}: RUN, COPY and ADD make {layers} layers, and an image has at"
             f" most {LAYERS_MAX}: join instructions, as in RUN a && b"
         )
+
+
+def require_heredocs(file: Dockerfile, version: Version) -> None:
+    """Raise InvalidArgument for heredocs if the buildah of that version has none. To ask for the
+    version is a process: a file without heredocs needs no answer.
+    """
     if file.heredocs and version < HEREDOCS_SINCE:
         first = file.heredocs[0]
         raise InvalidArgument(

@@ -173,13 +173,19 @@ class Fleet:
             os.kill(pid, signal.SIGKILL)
 
     def etcd(self) -> int:
-        """The pid of this fleet's etcd."""
+        """The pid of this fleet's etcd, which may be starting."""
         data = f"/playground/{self.name}/".encode()
-        for path in Path("/proc").glob("[0-9]*"):
-            words = _words(path.name)
-            if words.split(b"\0")[0].endswith(b"etcd") and data in words:
-                return int(path.name)
-        raise AssertionError("this fleet's etcd is not there")
+        found: list[int] = []
+
+        def runs() -> bool:
+            for path in Path("/proc").glob("[0-9]*"):
+                words = _words(path.name)
+                if words.split(b"\0")[0].endswith(b"etcd") and data in words:
+                    found.append(int(path.name))
+            return bool(found)
+
+        self.until(runs, "this fleet's etcd runs")
+        return found[0]
 
     def until(self, reached: Callable[[], object], what: str) -> None:
         """Wait until `reached()` is true."""

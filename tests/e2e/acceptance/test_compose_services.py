@@ -11,8 +11,9 @@ import pytest
 from tests.e2e.acceptance import databases
 from tests.e2e.acceptance.fleet import Fleet, playground
 from tests.e2e.acceptance.projects import HOSTS, Project, answer, fetched
+from tests.fixtures.debian import IMAGES_TIMEOUT_S
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(IMAGES_TIMEOUT_S)]
 
 GATEWAY = f"http://{HOSTS[1]}:8080"
 

@@ -13,9 +13,10 @@ from tests.e2e.acceptance import databases, web
 from tests.e2e.acceptance.documents import require_true
 from tests.e2e.acceptance.fleet import ROOT, Fleet, playground
 from tests.e2e.acceptance.projects import HOSTS, Project, answer, fetched
+from tests.fixtures.debian import IMAGES_TIMEOUT_S
 from tests.fixtures.pages import other_blocks
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(IMAGES_TIMEOUT_S)]
 
 IMAGES = ("postgres:15", "redis:alpine", "nginx:alpine", "node:18-alpine", "maildev/maildev")
 NGINX = f"http://{HOSTS[1]}/"

@@ -17,8 +17,9 @@ import pytest
 from tests.e2e.acceptance import databases
 from tests.e2e.acceptance.databases import POSTGRES, REDIS, Kind, Servers, Writer
 from tests.e2e.acceptance.fleet import Fleet
+from tests.fixtures.debian import IMAGES_TIMEOUT_S
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(IMAGES_TIMEOUT_S)]
 
 NIGHTLY = (pytest.mark.nightly, pytest.mark.timeout(1800))
 ROUNDS = [1, pytest.param(10, marks=NIGHTLY)]

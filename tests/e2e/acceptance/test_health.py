@@ -16,7 +16,7 @@ from tests.e2e.acceptance.fleet import IMAGE, Fleet
 from tests.e2e.acceptance.web import PAGE, answers, ask_from, asking
 
 CHECKED = "checked:1"
-CHECK = "--interval=200ms --timeout=1s --retries=15 CMD [ -e /tmp/well ] || { echo sick; exit 1; }"
+CHECK = "--interval=200ms --timeout=60s --retries=15 CMD [ -e /tmp/well ] || { echo sick; exit 1; }"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -138,7 +138,8 @@ FAST = ("--health-interval", "300ms", "--health-retries", "2")
 def test_checks_that_need_nothing_in_the_image(fleet: Fleet, service: str) -> None:
     page = PAGE.removeprefix("/")
     for flags in (("--health-http", f"80/{page}"), ("--health-tcp", "80")):
-        fleet("service", "create", "--name", service, "--network", "app", *flags, *FAST, IMAGE)
+        words = ("service", "create", "--name", service, "--network", "app", *flags)
+        fleet(*words, *PATIENTLY, *FAST, IMAGE)
         assert len(fleet.running(service)) == 1
         fleet("service", "rm", service)
     closed = ("--health-tcp", "81", "--restart-condition", "none", "--stop-grace-period", "1s")

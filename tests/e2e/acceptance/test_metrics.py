@@ -112,7 +112,7 @@ def test_prometheus_and_stats_show_what_containers_use(
     fleet: Fleet, service: str, tmp_path: Path
 ) -> None:
     fleet("service", "create", "--name", service, "--network", "app", "--replicas", "2",
-          "--limit-memory", "64M", "--limit-cpu", "0.2", "--restart-delay", "0s",
+          "--limit-memory", "64M", "--limit-cpu", "0.05", "--restart-delay", "0s",
           "--entrypoint", "sh", IMAGE, "-c", "while :; do :; done")  # fmt: skip
     here, there = fleet.running(service)
     connect = f"echo > /dev/tcp/{fleet.address(there['ID'])}/80"

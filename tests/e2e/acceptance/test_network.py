@@ -4,12 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_interface
 
 from tests.e2e.acceptance.fleet import IMAGE, Fleet
-from tests.e2e.acceptance.web import ask_from, fetch, listening, page_outside
+from tests.e2e.acceptance.web import LATE_S, TIMEOUT_S, ask_from, fetch, listening, page_outside
 
 
-def reaches(fleet: Fleet, task_id: str, address: str) -> bool:
+def reaches(fleet: Fleet, task_id: str, address: str, timeout_s: float = LATE_S) -> bool:
     """Whether one task gets the page of that at the address."""
-    answer = ask_from(fleet, task_id, address)
+    answer = ask_from(fleet, task_id, address, timeout_s=timeout_s)
     return answer is not None and address in answer.addresses
 
 
@@ -38,7 +38,7 @@ def test_tasks_of_different_networks_do_not_reach_each_other(fleet: Fleet, servi
         there = [fleet.address(theirs[host]) for host in ("host1", "host2")]
         with ThreadPoolExecutor() as pool:
             own = list(pool.map(lambda a: reaches(fleet, theirs["host1"], a), there))
-            strange = list(pool.map(lambda a: reaches(fleet, ours["host1"], a), there))
+            strange = list(pool.map(lambda a: reaches(fleet, ours["host1"], a, TIMEOUT_S), there))
         assert (own, strange) == ([True, True], [False, False])
     finally:
         fleet("service", "rm", f"{service}x")
@@ -79,7 +79,7 @@ def test_a_task_has_the_address_that_was_chosen_also_after_an_update(
 def test_the_default_route_leaves_by_the_underlay(fleet: Fleet, service: str) -> None:
     on = spread(fleet, service, "app")
     with page_outside(fleet) as address:
-        assert fetch(fleet, on["host1"], f"http://{address}/") == "hello"
+        assert fetch(fleet, on["host1"], f"http://{address}/", LATE_S) == "hello"
 
 
 def test_nothing_of_a_network_stays_on_a_host_without_its_tasks(fleet: Fleet, service: str) -> None:

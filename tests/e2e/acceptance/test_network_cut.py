@@ -8,7 +8,7 @@ import pytest
 from tests.e2e.acceptance.fleet import IMAGE, Fleet
 from tests.e2e.acceptance.rules import backends
 from tests.e2e.acceptance.test_names import lookup
-from tests.e2e.acceptance.web import answers, ask, ask_from, asking
+from tests.e2e.acceptance.web import LATE_S, answers, ask, ask_from, asking
 
 pytestmark = pytest.mark.slow
 
@@ -94,7 +94,7 @@ def meanwhile(
     with asking(fleet, *reached):
         assert lookup(fleet, peers[CUT], "web") == {vip}
         assert left_alone in lookup(fleet, peers[CUT], "tasks.web")
-        assert ask_from(fleet, peers[CUT], left_alone) is not None
+        assert ask_from(fleet, peers[CUT], left_alone, timeout_s=LATE_S) is not None
         for place, address, port in reached:
             names = {
                 answer.addresses[0] for answer in answers(fleet, place, address, port, REPLICAS)

@@ -12,9 +12,10 @@ from tests.e2e.acceptance import databases
 from tests.e2e.acceptance.documents import require_true, shell
 from tests.e2e.acceptance.fleet import ROOT, Fleet
 from tests.e2e.acceptance.web import fetch, loaded
+from tests.fixtures.debian import IMAGES_TIMEOUT_S
 from tests.fixtures.pages import other_blocks, steps
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(IMAGES_TIMEOUT_S)]
 
 PAGE = ROOT / "docs/secrets.md"
 FILES = {"sql": "orders.sql", "sh": "new-login", "nginx": "nginx.conf"}

@@ -7,8 +7,9 @@ import pytest
 from tests.e2e.acceptance import databases
 from tests.e2e.acceptance.documents import require_true
 from tests.e2e.acceptance.fleet import IMAGE, ROOT, Fleet
+from tests.fixtures.debian import IMAGES_TIMEOUT_S
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(IMAGES_TIMEOUT_S)]
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +21,5 @@ def fleet(own_fleet: Fleet) -> Fleet:
     return own_fleet
 
 
-@pytest.mark.timeout(900)
 def test_every_command_of_the_page_prints_what_the_page_shows(fleet: Fleet, tmp_path: Path) -> None:
     require_true(ROOT / "docs/volumes.md", fleet, tmp_path)

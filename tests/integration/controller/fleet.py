@@ -32,7 +32,7 @@ from pyswarm_core.api.v1 import (
     objects_pb2,
     specs_pb2,
 )
-from pyswarm_core.clock import MILLISECOND
+from pyswarm_core.clock import MILLISECOND, SECOND
 from pyswarm_core.identity.tokens import parse_join_token
 from pyswarm_core.ids import TaskId
 from pyswarm_core.indexes.columns import pack_statuses, unpack_ids
@@ -41,8 +41,13 @@ from pyswarm_core.objects import NO_DETAIL, TaskStatus
 from pyswarm_core.states import TaskState
 from tests.fixtures.ports import free_port
 
-HEARTBEAT = 100 * MILLISECOND
-WAIT_S = 50.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
+HEARTBEAT = 5 * SECOND
+"""So long that no node is down because a busy machine delays heartbeats, which are sent more often.
+"""
+HASTY = 100 * MILLISECOND
+"""For tests that wait until a silent node is down."""
+BEAT_EVERY_S = 0.1
+WAIT_S = 120.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
 
 AgentMessage = dispatcher_pb2.AgentMessage
 ControllerMessage = dispatcher_pb2.ControllerMessage
@@ -52,7 +57,7 @@ HELLO = AgentMessage(hello=dispatcher_pb2.Hello()).SerializeToString()
 Call = grpc.aio.StreamStreamCall[AgentMessage, ControllerMessage]
 
 
-def config(folder: Path, name: str = "one") -> Config:
+def config(folder: Path, name: str = "one", heartbeat: int = HEARTBEAT) -> Config:
     """A controller on a socket in `folder` for users, and on a free port for agents."""
     folder.mkdir(exist_ok=True)
     port = f"127.0.0.1:{free_port()}"
@@ -62,7 +67,7 @@ def config(folder: Path, name: str = "one") -> Config:
         listen=(f"unix:{folder}/{name}.sock", port),
         advertise_addr=port,
         metrics_addr="",
-        cluster=ClusterOptions(heartbeat_period=HEARTBEAT),
+        cluster=ClusterOptions(heartbeat_period=heartbeat),
     )
 
 
@@ -223,7 +228,7 @@ class FakeAgent:
 
     async def _beat(self, call: Call) -> None:
         while True:
-            await asyncio.sleep(HEARTBEAT / 1e9)
+            await asyncio.sleep(BEAT_EVERY_S)
             if not self.is_mute:
                 ahead = self.clock_ahead
                 clock = 0 if ahead is None else time.time_ns() + ahead

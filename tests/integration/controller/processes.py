@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 class ControllerProcess:
     """`python -m controller`, killed and started again over one state directory."""
 
-    def __init__(self, folder: Path, etcd: EtcdProcess) -> None:
+    def __init__(self, folder: Path, etcd: EtcdProcess, heartbeat: str = "5s") -> None:
         self.socket = f"unix:{folder}/api.sock"
         self.address = f"127.0.0.1:{free_port()}"
         self.health = f"127.0.0.1:{free_port()}"
@@ -38,7 +38,7 @@ class ControllerProcess:
             "--metrics-addr=",
             "--health-addr=",
             f"--health-addr={self.health}",
-            "--heartbeat-period=200ms",
+            f"--heartbeat-period={heartbeat}",
             "--no-registry",
         ]
         self._process: subprocess.Popen[bytes] | None = None
@@ -82,6 +82,27 @@ async def join_token(stub: "control_pb2_grpc.ControlAsyncStub") -> str:
     """The token of the fleet, once there is a leader."""
     await info(stub)
     return (await stub.GetJoinToken(control_pb2.GetJoinTokenRequest(), timeout=10)).token
+
+
+async def created(
+    stub: "control_pb2_grpc.ControlAsyncStub", request: control_pb2.CreateServiceRequest
+) -> None:
+    """Create a service. Where a busy machine costs the leader its lease, nobody knows whether it
+    exists, and a user requests it again.
+    """
+    is_again = False
+    async with asyncio.timeout(2 * WAIT_S):
+        while True:
+            try:
+                await stub.CreateService(request, timeout=60)
+                return
+            except grpc.aio.AioRpcError as error:
+                if is_again and error.code() is grpc.StatusCode.ALREADY_EXISTS:
+                    return
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+            is_again = True
+            await asyncio.sleep(0.05)
 
 
 async def running(stub: "control_pb2_grpc.ControlAsyncStub", count: int) -> None:

@@ -20,7 +20,7 @@ from pyswarm_core.kinds import SECRET
 from pyswarm_core.objects import Cluster
 from tests.fixtures.etcd import EtcdProcess
 from tests.integration.controller.fleet import config, leading, serving, until, user, web
-from tests.integration.controller.processes import ControllerProcess, api, join_token
+from tests.integration.controller.processes import ControllerProcess, api, created, join_token
 
 UNUSED = "encryption.former_keys_unused"
 PASSWORD = "hidden-pass-7c1f0e93"
@@ -148,7 +148,7 @@ async def test_a_new_key_replaces_the_former_one(
         request = web(1)
         login = specs_pb2.RegistryLogin(registry="docker.io", username="ann", password=PASSWORD)
         request.registry_login.CopyFrom(login)
-        await stub.CreateService(request, timeout=60)
+        await created(stub, request)
         former, fresh = file.read_text(), b64encode(bytes(range(32))).decode() + "\n"
         for number, text in enumerate((fresh + former, fresh)):
             controller.end(signal.SIGKILL)

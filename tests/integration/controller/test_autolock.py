@@ -20,7 +20,7 @@ from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.api.v1 import audit_pb2, control_pb2, control_pb2_grpc
 from tests.fixtures.etcd import EtcdProcess
 from tests.integration.controller.fleet import WAIT_S, until, web
-from tests.integration.controller.processes import ControllerProcess, api, info
+from tests.integration.controller.processes import ControllerProcess, api, created, info
 
 UNLOCKABLE = grpc.StatusCode.UNAVAILABLE
 
@@ -83,7 +83,7 @@ async def test_a_killed_controller_is_locked_until_it_has_the_key(
     file = tmp_path / "encryption.key"
     async with api(controller.socket) as stub, health(controller.socket) as probe:
         await info(stub)
-        await stub.CreateService(web(2), timeout=60)
+        await created(stub, web(2))
         key = await updated(stub, autolock=True)
         assert isinstance(load_keys(file)[0], LockedKey), "locked when the answer comes"
         assert file.stat().st_mode & 0o777 == 0o600

@@ -30,6 +30,7 @@ from tests.integration.controller.fleet import WAIT_S, web
 from tests.integration.controller.processes import (
     ControllerProcess,
     api,
+    created,
     info,
     join_token,
     running,
@@ -45,6 +46,14 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdProcess]:
     process.start()
     yield process
     process.kill()
+
+
+@pytest.fixture
+def controller(tmp_path: Path, etcd: EtcdProcess) -> Iterator[ControllerProcess]:
+    process = ControllerProcess(tmp_path, etcd, heartbeat="200ms")  # nodes go down
+    process.start()
+    yield process
+    process.end(signal.SIGKILL)
 
 
 async def made_by_a_version_without_certificates(folder: Path, etcd: EtcdProcess) -> None:
@@ -89,10 +98,10 @@ async def states(stub: Any) -> dict[str, str]:
     return {one.node.id: one.node.status.state for part in parts for one in part.nodes}
 
 
-async def down(stub: Any, host: Host) -> None:
-    """Return when its node is down."""
+async def reached(stub: Any, host: Host, state: str) -> None:
+    """Return when its node has the state."""
     async with asyncio.timeout(WAIT_S):
-        while (await states(stub))[host.node_id] != "down":  # noqa: ASYNC110
+        while (await states(stub))[host.node_id] != state:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
@@ -110,7 +119,7 @@ async def test_a_fleet_without_certificates_is_refused_converted_and_back(
         for host in hosts:
             await host.enlist(tmp_path, controller.address, token)
             await agents.enter_async_context(host.up(controller.address))
-        await stub.CreateService(web(4), timeout=60)
+        await created(stub, web(4))
         await running(stub, 4)
     controller.end(signal.SIGKILL)
     await made_by_a_version_without_certificates(tmp_path, etcd)
@@ -125,7 +134,7 @@ async def test_a_fleet_without_certificates_is_refused_converted_and_back(
     async with api(controller.socket) as stub:
         token = await join_token(stub)
         for host in hosts:
-            await down(stub, host)
+            await reached(stub, host, "down")
             line = command.replace("TOKEN", token).replace("HOST:2377", controller.address)
             place = f"--state-dir={tmp_path / host.hostname}"
             assert await asyncio.to_thread(run, (*shlex.split(line), place)) == 0
@@ -140,5 +149,6 @@ async def test_a_fleet_without_certificates_is_refused_converted_and_back(
             async with asyncio.timeout(WAIT_S):
                 while (await info(stub)).tasks_running != 4:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
-            assert await states(stub) == {host.node_id: "ready" for host in hosts}
+            for host in hosts:
+                await reached(stub, host, "ready")
         assert await join_token(stub) == token

@@ -5,6 +5,7 @@ import gc
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from controller.config import Config
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.system import SteadyClock
+from pyswarm_core.clock import MINUTE
 from tests.integration.controller.fleet import config, leading, serving, until, user, web
 
 CALLS = 20
@@ -23,7 +25,7 @@ SLACK = 20
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Config:
-    return config(tmp_path)
+    return config(tmp_path, heartbeat=MINUTE)
 
 
 @pytest.fixture
@@ -56,11 +58,11 @@ async def test_old_calls_that_end_leave_nothing_to_the_garbage_collector(
     )
     assert caller.stdin is not None
     assert caller.stdout is not None
-    assert await caller.stdout.readline()
-    await until(lambda: _under_way() >= CALLS, "the server has all calls")
-    gc.collect()  # what opening them left
-    gc.disable()
     try:
+        assert await caller.stdout.readline()
+        await until(lambda: _under_way() >= CALLS, "the server has all calls")
+        gc.collect()  # what opening them left
+        gc.disable()
         caller.stdin.write(b"\n")
         if way == "ended by the server":
             loop.sessions.close_all()
@@ -69,7 +71,14 @@ async def test_old_calls_that_end_leave_nothing_to_the_garbage_collector(
         found = gc.collect()
     finally:
         gc.enable()
+        await _ended(caller)
     assert found <= SLACK
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.communicate()
 
 
 def _under_way() -> int:

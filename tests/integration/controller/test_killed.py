@@ -4,14 +4,21 @@ import signal
 
 from tests.fixtures.etcd import EtcdProcess
 from tests.integration.controller.fleet import agents_of, web
-from tests.integration.controller.processes import ControllerProcess, api, info, join_token, running
+from tests.integration.controller.processes import (
+    ControllerProcess,
+    api,
+    created,
+    info,
+    join_token,
+    running,
+)
 
 
 async def test_killed_again_and_again_it_loses_nothing(controller: ControllerProcess) -> None:
     async with api(controller.socket) as stub:
         token = await join_token(stub)
         async with agents_of(controller.address, token, 3) as agents:
-            await stub.CreateService(web(10), timeout=60)
+            await created(stub, web(10))
             await running(stub, 10)
             before = {task_id for agent in agents for task_id in agent.running}
             for _ in range(3):
@@ -28,7 +35,7 @@ async def test_what_was_answered_is_stored_even_if_it_dies_at_once(
     async with api(controller.socket) as stub:
         token = await join_token(stub)
         async with agents_of(controller.address, token, 2):
-            await stub.CreateService(web(4), timeout=60)
+            await created(stub, web(4))
             controller.end(signal.SIGKILL)
             controller.start()
             await info(stub)
@@ -41,14 +48,14 @@ async def test_etcd_killed_and_started_again_under_it_loses_nothing(
     async with api(controller.socket) as stub:
         token = await join_token(stub)
         async with agents_of(controller.address, token, 2) as agents:
-            await stub.CreateService(web(6), timeout=60)
+            await created(stub, web(6))
             await running(stub, 6)
             before = {task_id for agent in agents for task_id in agent.running}
             etcd.kill()
             etcd.start()
             await running(stub, 6)
             assert {task_id for agent in agents for task_id in agent.running} == before
-            await stub.CreateService(web(2, "more"), timeout=60)
+            await created(stub, web(2, "more"))
             await running(stub, 8)
 
 

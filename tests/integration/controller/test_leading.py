@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 from tests.fixtures.identity import Pki
 from tests.integration.controller.fleet import (
+    HASTY,
     FakeAgent,
     agents_of,
     config,
@@ -204,12 +206,18 @@ async def test_an_unknown_node_is_told_to_join(controller: Controller, settings:
 
 
 async def test_silence_is_a_verdict_and_its_replicas_run_elsewhere(
-    controller: Controller, settings: Config
+    tmp_path: Path, store: MemoryStore
 ) -> None:
+    settings = config(tmp_path, heartbeat=HASTY)
     async with (
-        agents_of(settings.advertise_addr, token_of(controller), 2) as agents,
+        serving(settings, store) as controller,
         user(settings) as stub,
+        AsyncExitStack() as stack,
     ):
+        await leading(controller)
+        agents = await stack.enter_async_context(
+            agents_of(settings.advertise_addr, token_of(controller), 2)
+        )
         await until(lambda: ready_nodes(controller) == 2, "both nodes are ready")
         await stub.CreateService(web(4), timeout=60)
         await until(lambda: running(controller) == 4, "4 replicas run")

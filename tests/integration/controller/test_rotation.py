@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,15 +115,24 @@ class Host(FakeAgent):
     @asynccontextmanager
     async def up(self, address: str) -> AsyncIterator[None]:
         """Its agent runs until the block is left."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self.run(address))]
-            if self.renews:
-                tasks.append(group.create_task(self.renewal.run()))
-            try:
-                yield
-            finally:
-                for task in tasks:
-                    task.cancel()
+        async with all_up([self], address):
+            yield
+
+
+@asynccontextmanager
+async def all_up(hosts: list[Host], address: str) -> AsyncIterator[None]:
+    """Their agents run until the block is left."""
+    async with asyncio.TaskGroup() as group:
+        tasks = []
+        for host in hosts:
+            tasks.append(group.create_task(host.run(address)))
+            if host.renews:
+                tasks.append(group.create_task(host.renewal.run()))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
 
 
 class _Told(list[dispatcher_pb2.ControllerMessage]):
@@ -199,9 +208,7 @@ async def test_twenty_agents_and_a_user_keep_what_they_have_through_a_rotation(
     await pyswarm(*local, "user", "create", "boss", "--role", "admin")
     await pyswarm(*local, "context", "create", "boss", "--user", "boss")
     before = contexts.load("boss").material
-    async with AsyncExitStack() as stack:
-        for host in hosts:
-            await stack.enter_async_context(host.up(address))
+    async with all_up(hosts, address):
         await until(lambda: all(host.full_sets for host in hosts), "all have sessions")
         sessions = list(controller.current().sessions)
         rotating = asyncio.create_task(pyswarm("-c", "boss", "swarm", "ca", "--rotate", "-q"))

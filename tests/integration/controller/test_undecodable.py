@@ -9,6 +9,7 @@ import pytest
 from controller.grpc import calls
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
+from pyswarm_core.aio import logs
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.aio.credentials import channel as tls_channel
 from pyswarm_core.aio.logs import EventLog
@@ -25,6 +26,15 @@ METHODS = [
     for service in file.services_by_name.values()
     for method in service.methods
 ]
+
+
+class Stopped:
+    """A clock of the logs that does not go on."""
+
+    @staticmethod
+    def monotonic() -> float:
+        """Always the same."""
+        return 0.0
 
 
 def identity(data: bytes) -> bytes:
@@ -55,6 +65,7 @@ async def test_every_method_refuses_it_as_an_argument_in_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calls, "_log", EventLog("controller.api"))  # nothing written yet
+    monkeypatch.setattr(logs, "time", Stopped)  # one line per period, however slow the machine is
     settings = config(tmp_path / "one")
     async with serving(settings, MemoryStore(MemoryKv(), SteadyClock())) as controller:
         await leading(controller)

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 import pytest
 
 from pyswarm_core.version import version
+from tests.fixtures.debian import IMAGES_TIMEOUT_S
 from tests.helm.rendering import rendered
 from tests.integration.helm.builder import Builder, builder
 
 # The first run makes the base and fills the cache; a later one takes seconds.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(IMAGES_TIMEOUT_S)]
 
 COMPONENTS = ("controller", "agent")
 

@@ -8,10 +8,11 @@ import pytest
 
 from cli.registry.opening import Endpoint
 from tests.fixtures import node
+from tests.fixtures.debian import IMAGES_TIMEOUT_S
 from tests.integration.images.builds import Builds
 from tests.integration.images.registry import Registry, running_registry
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(IMAGES_TIMEOUT_S)]
 
 SIMPLE = """\
 FROM node:18-alpine

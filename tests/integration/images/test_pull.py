@@ -32,7 +32,7 @@ from tests.integration.images.dam import held_back
 from tests.integration.images.registry import Registry, running_registry
 
 PLAIN = ImageConfig()
-PATIENCE_S = 60.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
+PATIENCE_S = 120.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
 
 
 def ran(command: list[str], env: Mapping[str, str] = os.environ) -> bytes:

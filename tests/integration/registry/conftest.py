@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +25,15 @@ from tests.integration.controller.identified import Identified, identified
 from tests.integration.images.registry import write_layout
 
 T = TypeVar("T")
+
+
+def needing(*digests: str) -> Callable[[], Awaitable[frozenset[str]]]:
+    """What a collection asks for what services need."""
+
+    async def needed() -> frozenset[str]:
+        return frozenset(digests)
+
+    return needed
 
 
 class Later:

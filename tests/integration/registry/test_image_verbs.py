@@ -102,7 +102,7 @@ async def test_an_image_is_imported_tagged_saved_removed_and_loaded(
     assert await user.tags() == set()
     missing = await user("tag", "web:1", "web:2")
     assert missing.err == "Error: An image does not exist in the fleet with the tag: web:1\n"
-    loaded = await user("load", "-i", str(archive))
+    loaded = await user("load", "-q", "-i", str(archive))
     assert (loaded.code, loaded.err) == (0, "")
     assert sorted(loaded.out.splitlines()) == sorted(
         ("Loaded image: web:1", f"Loaded image: {there}:1")

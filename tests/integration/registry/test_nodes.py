@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from agent.images.base import ImageNotFound, RegistryUnavailable
+from agent.images.base import ImageError, ImageNotFound, RegistryUnavailable
 from agent.images.settings import ImageSettings
 from agent.images.store import StoredImages, open_images
 from cli.image.transfer.sources import MANIFESTS
@@ -29,7 +29,7 @@ from pyswarm_core.clock import HOUR
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.identity.users import Role
 from tests.fixtures.ports import free_port
-from tests.integration.registry.conftest import Rig, running
+from tests.integration.registry.conftest import Rig, needing, running
 
 
 @asynccontextmanager
@@ -82,6 +82,16 @@ async def test_a_node_runs_what_a_user_pushed(rig: Rig) -> None:
         image = await images.resolve(f"{name}:1@{digest}")
         assert image.digest == digest
         assert image.names == (f"{name}@{digest}",)
+
+
+async def test_all_tags_are_those_of_the_fleets_registry_too(rig: Rig) -> None:
+    client = await rig.client("ops", Role.OPERATOR)
+    await rig.push(client, "registry.invalid:5000/team/web:1")
+    await rig.push(client, "registry.invalid:5000/team/web:2")
+    async with node(rig) as images:
+        assert await images.tags("registry.invalid:5000/team/web") == ("1", "2")
+        with pytest.raises(ImageError):
+            await images.tags("registry.invalid:5000/team/none")
 
 
 async def test_nodes_only_read_and_need_the_password(rig: Rig) -> None:
@@ -219,12 +229,12 @@ async def test_garbage_is_collected_and_nothing_that_is_needed(rig: Rig) -> None
     client = await rig.client("ops", Role.OPERATOR)
     old, rolled, new = [await rig.push(client, "web:1", os.urandom(300_000)) for _ in range(3)]
     keeper = rig.registry.upkeep
-    assert await keeper.collect(frozenset()) == 0, "what is young stays"
+    assert await keeper.collect(needing()) == 0, "what is young stays"
     rig.clock.by = 2 * HOUR
     before = await keeper.usage(frozenset({rolled}))
     assert (before.images, before.reclaimable > 300_000) == (1, True)
     async with node(rig) as images:
-        assert await keeper.collect(frozenset({rolled})) == before.reclaimable
+        assert await keeper.collect(needing(rolled)) == before.reclaimable
         after = await keeper.usage(frozenset({rolled}))
         assert (after.images, after.reclaimable) == (1, 0)
         assert after.size == before.size - before.reclaimable
@@ -240,7 +250,7 @@ async def test_a_collection_waits_for_those_who_push_and_they_for_it(rig: Rig) -
     await rig.push(client, "web:1")
     keeper = rig.registry.upkeep
     async with keeper.writing():
-        collecting = asyncio.create_task(keeper.collect(frozenset()))
+        collecting = asyncio.create_task(keeper.collect(needing()))
         pushing = asyncio.create_task(rig.push(client, "web:2", b"two"))
         done, _ = await asyncio.wait({collecting, pushing}, timeout=1.0)
         assert not done
@@ -268,7 +278,7 @@ async def test_an_upload_that_is_idle_keeps_no_collection_away(rig: Rig, monkeyp
         begun, other = (endpoint.ask("POST", f"{where}/blobs/uploads/") for _ in range(2))
         to = f"{other.headers['location']}&digest={digest}"
         assert endpoint.ask("PUT", to, body=content).status == 201
-        collecting = rig.registry.upkeep.collect(frozenset())
+        collecting = rig.registry.upkeep.collect(needing())
         freed = asyncio.run_coroutine_threadsafe(collecting, loop).result(60)
         assert endpoint.ask("PATCH", begun.headers["location"], body=b"later").status == 202
         kind = {"Content-Type": MANIFESTS[2]}

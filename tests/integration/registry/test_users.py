@@ -22,7 +22,7 @@ from pyswarm_core.ids import ServiceId
 from pyswarm_core.objects import PreviousSpec, Service
 from pyswarm_core.specs import ContainerSpec, ServiceSpec, TaskSpec
 from pyswarm_core.streams.frames import Connect, Data, Frame, Window
-from tests.integration.registry.conftest import Rig
+from tests.integration.registry.conftest import Rig, needing
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI = {"Accept": MANIFEST}
@@ -271,8 +271,23 @@ async def test_a_command_that_is_cut_off_leaves_nothing_open(rig: Rig) -> None:
     await rig.with_registry(client, half)
     upkeep = rig.registry.upkeep
     async with asyncio.timeout(60):
-        assert await upkeep.collect(frozenset()) == 0, "nobody pushes any more"
+        assert await upkeep.collect(needing()) == 0, "nobody pushes any more"
     await rig.push(client, "web:1")
+
+
+async def test_a_command_may_open_the_registry_again_and_again(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """gRPC completes some of a call when the call has ended, and its event loop must be there."""
+    client = await rig.client("ops", Role.OPERATOR)
+
+    def asked(endpoint: Endpoint) -> int:
+        return endpoint.ask("GET", "/v2/").status
+
+    for _ in range(10):
+        several = (rig.with_registry(client, asked) for _ in range(3))
+        assert await asyncio.gather(*several) == [200, 200, 200]
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 async def test_a_leader_that_is_deposed_passes_nothing_on(rig: Rig) -> None:

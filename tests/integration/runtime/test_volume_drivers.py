@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from agent.outbox import Outbox
 from agent.runtime.base import RuntimeFailed
@@ -312,6 +313,18 @@ async def test_an_error_of_the_kernel_names_the_device_and_the_reason(
     with pytest.raises(RuntimeFailed) as failed:
         await host.ready(host.agent(), options)
     assert str(failed.value).startswith(told)
+
+
+@pytest.mark.parametrize("kind", ["nfs", "cifs"])
+async def test_a_server_s_files_are_not_for_user_namespaces(host: Host, kind: str) -> None:
+    share = {"nfs": "127.0.0.1:/x", "cifs": "//127.0.0.1/x"}[kind]
+    asked = record(Mount(source="data", target="/data"), Driver(kind, {"share": share}))
+    container = replace(asked.spec.container_spec, userns_mode="auto")
+    asked = replace(asked, spec=replace(asked.spec, container_spec=container))
+    told = f"volume data: the kernel maps no owners of {kind} for --userns: leave --userns out"
+    with pytest.raises(RuntimeFailed, match=told):
+        await host.agent().ready(asked, (), lambda text: None)
+    assert not host.path().exists()
 
 
 async def test_a_fill_of_a_foreign_file_system_that_was_interrupted_begins_again(

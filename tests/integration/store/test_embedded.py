@@ -28,6 +28,7 @@ from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import SECOND
 from pyswarm_core.identity.trust import ETCD_NAME
 from tests.fixtures.etcd import embedded_etcd
+from tests.fixtures.leaks import nothing_left
 from tests.fixtures.ports import free_port
 
 ROOT = Path(__file__).parents[3]
@@ -37,6 +38,7 @@ import asyncio, signal, sys
 from pathlib import Path
 from controller.store.embedded import EmbeddedSettings
 from tests.fixtures.etcd import embedded_etcd
+from tests.fixtures.leaks import nothing_left
 
 async def main():
     print(await embedded_etcd(EmbeddedSettings(Path(sys.argv[1]))).start(), flush=True)
@@ -280,6 +282,19 @@ async def test_an_etcd_that_ends_at_once_is_reported_with_its_last_words(folder:
     etcd = embedded_etcd(EmbeddedSettings(folder))
     with pytest.raises(StoreUnavailable, match=r"ended at once; .*etcd\.log ends with"):
         await etcd.start()
+
+
+async def test_one_that_is_about_to_end_is_reaped_too(folder: Path) -> None:
+    """As of a process that ends, its command line does not name the directory any more."""
+    folder.mkdir()
+    binary = folder / "ending"
+    binary.write_text("#!/bin/sh\nexec sleep 0.5\n")
+    binary.chmod(0o755)
+    etcd = embedded_etcd(EmbeddedSettings(folder, binary=str(binary)))
+    with nothing_left():
+        with pytest.raises(StoreUnavailable, match="ended at once"):
+            await etcd.start()
+        del etcd
 
 
 def test_a_folder_too_deep_for_a_socket_is_refused(tmp_path: Path) -> None:

@@ -124,6 +124,28 @@ def test_a_token_of_the_environment_replaces_the_credentials(
         selected(Given(context_flag="default"))
 
 
+def test_a_user_without_a_home_directory_has_no_contexts(
+    script: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setattr(Path, "home", none)
+    script.on("ListNodes", [pb.ListNodesReply()])
+    ran = pyswarm("node", "ls", "--quiet")
+    assert (ran.code, ran.err) == (0, "")
+
+
+def test_an_address_that_is_not_valid_is_named_by_where_it_came_from(
+    pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = 'value "junk" is not valid: expected unix:///PATH or HOST:PORT'
+    assert pyswarm("-H", "junk", "ps").err == f"Error: --host: {told}\n"
+    monkeypatch.setenv("PYSWARM_HOST", "junk")
+    assert pyswarm("ps").err == f"Error: PYSWARM_HOST: {told}\n"
+
+
 def test_a_ca_of_the_environment_must_be_the_contexts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -117,6 +117,7 @@ def test_a_removal_prints_what_each_node_removed(script: Script, pyswarm: Pyswar
     reply = images_pb2.RemoveImageReply()
     gone = reply.nodes.add(node_name="host1").images.add(id=OLD, deleted=True)
     gone.untagged.extend([f"{HUB}/web:1", f"{HUB}/web@{DIGEST}"])
+    gone.parents.append("0" * 64)
     reply.nodes.add(node_name="host2").images.add(id=OLD, error="image web:1 is used by a task")
     reply.nodes.add(node_name="host3", error="it did not answer")
     script.on("RemoveImage", reply)
@@ -125,13 +126,16 @@ def test_a_removal_prints_what_each_node_removed(script: Script, pyswarm: Pyswar
         "host1: Untagged: web:1",
         f"host1: Untagged: web@{DIGEST}",
         f"host1: Deleted: sha256:{OLD}",
+        f"host1: Deleted: sha256:{'0' * 64}",
     ]
     assert (ran.code, ran.err) == (
         1,
         "Error: host2: image web:1 is used by a task; host3: it did not answer\n",
     )
     (request,) = script.requests("RemoveImage")
-    assert (request.ref, request.force) == ("web:1", True)
+    assert (request.ref, request.force, request.no_prune) == ("web:1", True, False)
+    pyswarm("rmi", "--no-prune", "web:1")
+    assert script.requests("RemoveImage")[-1].no_prune
 
 
 def test_the_refusal_of_one_removal_does_not_stop_the_others(
@@ -141,6 +145,16 @@ def test_the_refusal_of_one_removal_does_not_stop_the_others(
     script.on("RemoveImage", why, images_pb2.RemoveImageReply())
     ran = pyswarm("rmi", "web:1", "db:1")
     assert (ran.code, ran.err) == (1, f"Error: {why}\n")
+    assert [one.ref for one in script.requests("RemoveImage")] == ["web:1", "db:1"]
+
+
+def test_force_takes_no_offence_at_an_image_that_is_not_there(
+    script: Script, pyswarm: Pyswarm
+) -> None:
+    why = NotFound('No such image: "web:1"')
+    script.on("RemoveImage", why, images_pb2.RemoveImageReply())
+    ran = pyswarm("rmi", "-f", "web:1", "db:1")
+    assert (ran.code, ran.out, ran.err) == (0, "", f"Error: {why}\n")
     assert [one.ref for one in script.requests("RemoveImage")] == ["web:1", "db:1"]
 
 
@@ -281,7 +295,7 @@ def test_a_pull_is_shown_by_layer() -> None:
     ]
     both = LayerProgress("l1", "done", 10, 10), LayerProgress("l2", "exists")
     for node in ("host1", "host2"):
-        view.take(update(node, *both, digest=DIGEST, reference="web:1", done=True))
+        view.take(update(node, *both, digest=DIGEST, reference=f"{HUB}/web:1", done=True))
     assert view.lines() == ["l1: Pull complete", "l2: Already exists", "host1: done", "host2: done"]
     assert list(view.summary()) == [
         f"Digest: {DIGEST}",

@@ -108,8 +108,8 @@ def test_inspect_finds_any_kind_and_names_what_does_not_exist(
     assert [one["ID"] for one in json.loads(ran.out)] == [SERVICE_ID]
     assert (ran.code, ran.err) == (
         1,
-        "Error: No such object: nothing: expected a container, network, volume, node, service, task,"
-        " secret, config, user, stack or image\n",
+        "Error: No such object: nothing: expected a container, network, volume, node, service,"
+        " task, secret, config, user, stack or image\n",
     )
     assert pyswarm("inspect", "--type", "network", "web").err == (
         "Error: No such network: web: `pyswarm network ls` lists all networks\n"

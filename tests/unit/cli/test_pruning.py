@@ -1,5 +1,7 @@
 """What the prunes of containers and volumes say that they freed."""
 
+import io
+
 import pytest
 from msgspec.structs import replace
 
@@ -37,3 +39,29 @@ def test_the_bytes_of_volumes_are_freed(script: Script, pyswarm: Pyswarm) -> Non
     script.on("RemoveObject", pb.RemoveObjectReply())
     ran = pyswarm("volume", "prune", "-f")
     assert ran.out == f"Deleted Volumes:\n{'f' * 64}\n\nTotal reclaimed space: 36B\n"
+
+
+@pytest.mark.parametrize(
+    "words", [("network", "prune"), ("volume", "prune"), ("container", "prune")]
+)
+def test_the_end_of_the_input_is_no_answer(
+    words: tuple[str, str], script: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script.on("ListContainers", listed()).on("ListObjects", [pb.ListObjectsReply()])
+    script.on("ListImages", [pb.ListImagesReply()])
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    ran = pyswarm(*words)
+    assert (ran.code, ran.out.count("[y/N]")) == (1, 1)
+    told = "standard input ended before the question was answered: nothing was changed"
+    assert ran.err == f"\nError: {told}\n"
+
+
+def test_an_interrupted_question_ends_its_line(
+    pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("click.termui.visible_prompt_func", interrupted)
+    ran = pyswarm("network", "prune")
+    assert (ran.code, ran.err) == (130, "\n")

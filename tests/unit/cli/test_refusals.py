@@ -15,7 +15,7 @@ from pyswarm_core.errors import (
 )
 from tests.fixtures.source import ROOT
 from tests.unit.cli.conftest import Pyswarm
-from tests.unit.cli.objects import services_reply
+from tests.unit.cli.objects import service_reply, services_reply
 from tests.unit.cli.scripted import Script
 
 WRONG = [
@@ -415,3 +415,26 @@ def test_a_controller_that_names_another_is_asked_once(script: Script, pyswarm: 
     script.on("ListServices", Unavailable("this controller does not lead: the leader is at x:1"))
     assert "the leader is at x:1" in pyswarm("service", "ls").err
     assert len(script.requests("ListServices")) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "late"),
+    [
+        ("service create -d web:1 --replicas 3", "--replicas"),
+        ("service create -d web:1 serve --publish=80:80", "--publish"),
+        ("service create -d --replicas 3 web:1 --config /etc/web", ""),
+        ("create web:1 --replicas 3", ""),
+        ("create web:1 --volume data:/data", "--volume"),
+    ],
+)
+def test_flags_after_the_image_are_arguments_with_a_warning(
+    line: str, late: str, script: Script, pyswarm: Pyswarm
+) -> None:
+    script.on("CreateService", service_reply())
+    words = line.split()
+    ran = pyswarm(*words)
+    command = "service create" if words[0] == "service" else "create"
+    told = f"warning: {late} is an argument of the container: write flags of `pyswarm {command}`"
+    assert (ran.code, ran.err) == (0, f"{told} before the image\n" if late else "")
+    args = script.requests("CreateService")[-1].spec.task_template.container_spec.args
+    assert list(args) == words[words.index("web:1") + 1 :]

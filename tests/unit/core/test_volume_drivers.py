@@ -97,8 +97,9 @@ def test_the_short_forms(driver: str, options: dict[str, str], found: FileSystem
         (
             "nfs",
             {"device": "x"},
-            'option "device": the options of driver nfs are share, o, nfsopts',
+            'option "device": the options of driver nfs are share, o, nfsopts; expected share=HOST',
         ),
+        ("cifs", {"device": "//nas/x"}, "dirMode, o, cifsopts; expected share=//HOST/share"),
         ("local", {"type": "nfs"}, 'missing required option "device": expected one beside type'),
         ("local", {"type": ""}, 'missing required option "type": expected one, such as type=nfs'),
         ("local", {"type": "nfs", "device": ":/x"}, "expected HOST:/path, or :/path with o=addr="),

@@ -40,6 +40,7 @@ class Scale(NamedTuple):
     """How much of each flood."""
 
     seconds: float
+    """For so long, and until the first has been sent."""
     connections: int
     streams: int
 
@@ -104,7 +105,7 @@ def handshakes(target: Target, scale: Scale) -> str:
 
     def shake(_: int) -> int:
         count = 0
-        while time.monotonic() < ends_at:
+        while not count or time.monotonic() < ends_at:
             with suppress(OSError), Http2(target.host_port, tls):
                 count += 1
         return count
@@ -168,13 +169,13 @@ def _write(target: Target, scale: Scale, batch: Callable[[int], bytes], step: in
     """
     tls, count = context(target.pki.guest()), 0
     ends_at = time.monotonic() + scale.seconds
-    while time.monotonic() < ends_at:
+    while not count or time.monotonic() < ends_at:
         with suppress(OSError), Http2(target.host_port, tls) as connection:
             connection.greet()
             connection.socket.sendall(frame(SETTINGS, ACK, 0))
             connection.socket.settimeout(QUIET_S)
             stream = 1
-            while time.monotonic() < ends_at:
+            while not count or time.monotonic() < ends_at:
                 connection.socket.sendall(batch(stream))
                 stream += step
                 count += 1
@@ -198,7 +199,7 @@ def _calls(target: Target, scale: Scale, path: str, request: bytes) -> int:
     ends_at = time.monotonic() + scale.seconds
     with channel(target.address, target.pki.guest(), aio=False) as connection:
         method = connection.unary_unary(path, request_serializer=bytes, response_deserializer=bytes)
-        while time.monotonic() < ends_at:
+        while not count or time.monotonic() < ends_at:
             made = [method.future(request, timeout=60) for _ in range(scale.streams)]
             count += sum(one.code() is not grpc.StatusCode.DEADLINE_EXCEEDED for one in made)
     return count

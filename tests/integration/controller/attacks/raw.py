@@ -111,22 +111,24 @@ class Http2:
         self._received += data
         return bool(data)
 
-    def fill(self, streams: range, size: int, quiet_s: float) -> int:
+    def fill(self, streams: range, size: int, quiet_s: float, least: int = 0) -> int:
         """Send on every stream as much of a message of `size` bytes as the server lets in, but for
-        the last byte; return how much that was when nothing has moved for so long.
+        the last byte; return how much that was when nothing has moved for so long. Up to `least`
+        bytes a busy server may pause longer.
         """
         left = {stream: struct.pack(">BI", 0, size) + bytes(size - 1) for stream in streams}
         total, limit = sum(map(len, left.values())), WINDOW_BYTES
         windows: dict[int, int] = {}
         initial = WINDOW_BYTES
         arriving = self.frames()
-        self.socket.settimeout(quiet_s)
         while True:
             limit = self._send(left, windows, initial, limit)
+            sent = total - sum(map(len, left.values()))
+            self.socket.settimeout(quiet_s if sent > least else TIMEOUT_S)
             try:
                 kind, flags, stream, payload = next(arriving)
             except (TimeoutError, StopIteration):
-                return total - sum(map(len, left.values()))
+                return sent
             if kind == WINDOW:
                 more = int.from_bytes(payload) & 0x7FFFFFFF
                 if stream:

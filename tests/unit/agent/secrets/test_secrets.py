@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import signal
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -316,3 +317,29 @@ async def test_templates_that_name_each_other_or_themselves_end(host: Host) -> N
     directory = host.store.directory("t1") / "secrets"
     assert (directory / "a").read_text() == """a b {{secret "a"}} {{secret "b"}}"""
     assert (directory / "b").read_text() == """b a {{secret "b"}} b {{secret "a"}} {{secret "b"}}"""
+
+
+async def test_a_preparation_that_is_aborted_leaves_no_files_behind(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task is clean as soon as its preparation has ended: its thread has, too."""
+    begun, may_end = threading.Event(), threading.Event()
+    make = host.store.make
+
+    def slow(*args: Any) -> Path:
+        begun.set()
+        may_end.wait(30)
+        return make(*args)
+
+    monkeypatch.setattr(host.store, "make", slow)
+    preparing = asyncio.create_task(host.ready(task("t1", secret("db"))))
+    await asyncio.to_thread(begun.wait, 30)
+    preparing.cancel()
+    done, _ = await asyncio.wait({preparing}, timeout=0.05)
+    may_end.set()
+    assert not done
+    with pytest.raises(asyncio.CancelledError):
+        await preparing
+    host.clean("t1")
+    assert not list((host.store.root / "tasks").iterdir())
+    assert not host.held

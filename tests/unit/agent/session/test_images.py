@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from agent.images.base import ImageConfig, ImageError, LooseLayer, Stored
+from agent.images.base import Image, ImageConfig, ImageError, LooseLayer, Stored
 from agent.images.fake import FakeImages, FakeRegistry
 from agent.images.gc import ages
 from agent.images.gc.collector import Collector
@@ -37,6 +37,13 @@ class _Images(FakeImages):
         if layer_id == BUSY:
             raise ImageError("a build has it")
         del self.loose[layer_id]
+
+    def build(self, name: str, parent: str) -> None:
+        """As of a step of a build: an image without a name; with one, the result."""
+        names = (f"docker.io/library/{name}:1",) if parent else ()
+        image = Image(id=name, digest=f"sha256:{name}", names=names, layers=(),
+                      config=ImageConfig(), parent=parent, size_bytes=5)  # fmt: skip
+        self._nameless[name] = image
 
 
 class _Observer:
@@ -117,3 +124,22 @@ async def test_layers_stay_unless_they_are_asked_for(host: _Host) -> None:
     (layers,) = await host.deleted(loose=True)
     assert (layers.id, layers.reclaimed_bytes) == ("", 100)
     assert await host.left() == {USED, SPARE}
+
+
+async def test_images_of_steps_go_with_the_image_that_they_made(host: _Host) -> None:
+    host.images.build("step", "")
+    host.images.build("app", "step")
+    (kept,) = await host.deleted("app")
+    assert (kept.deleted, list(kept.parents)) == (True, [])
+    host.images.build("app", "step")
+    (done,) = await host.deleted("app", parents=True)
+    assert (done.deleted, list(done.parents), done.reclaimed_bytes) == (True, ["step"], 10)
+    assert {one.id for one in (await host.images.stored()).images} == {*host.ids.values()}
+
+
+async def test_images_of_steps_that_a_task_has_stay(host: _Host) -> None:
+    host.images.build("step", "")
+    host.images.build("app", "step")
+    host.in_use |= {"step"}
+    (done,) = await host.deleted("app", parents=True)
+    assert (done.deleted, list(done.parents)) == (True, [])

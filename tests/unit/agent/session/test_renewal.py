@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from agent.session import renewal as module
 from agent.session.identity import Certificate, Identity
-from agent.session.renewal import Renewal
+from agent.session.renewal import Renewal, rejoin
 from controller.grpc.peers import certificate_of
 from controller.identity import ca
 from controller.identity.ca import Subject, Unit
@@ -20,7 +20,7 @@ from controller.identity.cluster import issuer_of
 from controller.identity.rotation import begun
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.clock import HOUR, SECOND, Instant
-from pyswarm_core.errors import PermissionDenied, Unavailable
+from pyswarm_core.errors import NO_LEADER, PermissionDenied, Unavailable
 from tests.fixtures.identity import FLEET, LIFETIME, Pki, another, identity_in, present
 from tests.fixtures.servers import tls_server
 
@@ -35,6 +35,8 @@ class Office(dispatcher_pb2_grpc.DispatcherServicer):
         self.refuses = 0
         self.loses = 0
         """Answers that do not arrive."""
+        self.leaderless = 0
+        """Requests that nobody decides."""
 
     def RenewCertificate(
         self, request: dispatcher_pb2.RenewCertificateRequest, context: Any
@@ -43,6 +45,9 @@ class Office(dispatcher_pb2_grpc.DispatcherServicer):
         assert caller
         self.callers.append(caller.subject)
         self.requests.append(request)
+        if self.leaderless:
+            self.leaderless -= 1
+            raise Unavailable(f"this controller does not lead: {NO_LEADER}")
         if self.refuses:
             self.refuses -= 1
             raise PermissionDenied("not now")
@@ -148,6 +153,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY_FIRST_S", 0.01)
     monkeypatch.setattr(module, "RETRY_MAX_S", 0.02)
     monkeypatch.setattr(module, "LOOK_PERIOD_S", 0.0)
+    monkeypatch.setattr(module, "LEADER_POLL_S", 0.01)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -266,3 +272,31 @@ async def test_a_new_root_is_trusted_at_once_and_brings_another_certificate(
             assert identity.certificate.roots == both
             await until(lambda: found.requests)
             await until(lambda: identity.certificate.key != first.key)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_rejoin_waits_for_a_leader(tmp_path: Path) -> None:
+    async with office() as (found, address):
+        found.leaderless = 3
+        first = aged(tmp_path, 0.9, address).certificate
+        await rejoin(tmp_path / "identity.json", FLEET.token, (address,))
+    assert len(found.requests) == 4
+    saved = Identity.load(tmp_path / "identity.json")
+    assert saved
+    assert saved.certificate.key != first.key
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_rejoin_ends_without_a_leader_and_at_any_other_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with office() as (found, address):
+        aged(tmp_path, 0.9, address)
+        found.loses = 1
+        with pytest.raises(Unavailable, match="the connection broke"):
+            await rejoin(tmp_path / "identity.json", FLEET.token, (address,))
+        assert len(found.requests) == 1
+        monkeypatch.setattr(module, "LEADER_MAX_S", 0.0)
+        found.leaderless = 1_000
+        with pytest.raises(Unavailable, match=NO_LEADER):
+            await rejoin(tmp_path / "identity.json", FLEET.token, (address,))

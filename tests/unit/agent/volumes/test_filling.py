@@ -6,6 +6,11 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
+from agent.runtime.base import RuntimeFailed
+from agent.volumes import filling
+
 SCRIPT = """
 import asyncio, os, sys
 from pathlib import Path
@@ -40,3 +45,23 @@ async def test_it_ends_with_an_agent_that_is_killed(tmp_path: Path) -> None:
     finally:
         loop.remove_reader(copying)
         os.close(copying)
+
+
+async def test_a_file_system_without_links_names_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "cp: cannot create symbolic link '/data/link': Operation not supported"
+    program = tmp_path / "cp"
+    program.write_text(f'#!/bin/sh\necho "{told}" >&2\nexit 1\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(filling, "PATH", f"{tmp_path}:/usr/bin:/bin")
+    source = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
+    try:
+        with pytest.raises(RuntimeFailed) as failed:
+            await filling.copy(source, tmp_path / "into")
+    finally:
+        os.close(source)
+    instead = (
+        "a volume of cifs takes links with the option mfsymlinks; volume-nocopy copies no files"
+    )
+    assert str(failed.value) == f"{told.removeprefix('cp: ')}: {instead}"

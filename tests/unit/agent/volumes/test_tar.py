@@ -1,9 +1,11 @@
 """The programs that pack and unpack volumes, when this process cannot take them over."""
 
+import asyncio
 import errno
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,3 +32,29 @@ async def test_a_program_that_cannot_be_watched_is_killed_and_leaves_no_descript
         await tar.begin(tar.PACK, tmp_path, tmp_path)
     assert made[0].wait(60) == -9
     assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
+async def test_a_program_that_starts_as_its_caller_leaves_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[subprocess.Popen[bytes]] = []
+
+    def start(*_: object, **__: object) -> "subprocess.Popen[bytes]":
+        made.append(subprocess.Popen(["sleep", "1000"]))
+        return made[0]
+
+    monkeypatch.setattr(tar, "start", start)
+    loop = asyncio.get_running_loop()
+    call_soon = loop.call_soon_threadsafe
+
+    def and_cancel(*args: Any) -> asyncio.Handle:
+        """The caller is cancelled once the program was delivered, and before it has it."""
+        handle = call_soon(*args)
+        call_soon(beginning.cancel)
+        return handle
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", and_cancel)
+    beginning = asyncio.create_task(tar.begin(tar.PACK, tmp_path, tmp_path))
+    with pytest.raises(asyncio.CancelledError):
+        await beginning
+    assert await asyncio.to_thread(made[0].wait, 60) == -9

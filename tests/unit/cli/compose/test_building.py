@@ -1,11 +1,8 @@
 """`build` of a service as the build of an image."""
 
-import logging
-
 import pytest
 
 from cli.compose.images.building import Asked, notices, recipe_of
-from cli.registry import opening
 from compose.mapping.mapped import Build
 from pyswarm_core.errors import InvalidArgument
 
@@ -68,20 +65,3 @@ def test_what_has_no_effect_is_named() -> None:
         "services.app.build.shm_size",
         "services.app.build.cache_from",
     ]
-
-
-@pytest.mark.parametrize(
-    ("error", "message", "is_shown"),
-    [
-        (RuntimeError("Event loop is closed"), "in PollerCompletionQueue._handle_events", False),
-        (RuntimeError("Event loop is closed"), "in another callback", True),
-        (RuntimeError("other"), "in PollerCompletionQueue._handle_events", True),
-        (None, "in PollerCompletionQueue._handle_events", True),
-    ],
-)
-def test_late_events_of_a_loop_that_has_ended_are_not_printed(
-    error: RuntimeError | None, message: str, is_shown: bool
-) -> None:
-    raised = (type(error), error, None) if error else None
-    record = logging.LogRecord("asyncio", logging.ERROR, "", 0, message, (), raised)
-    assert opening._is_news(record) == is_shown

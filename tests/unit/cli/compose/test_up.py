@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from cli.compose.images import building
 from pyswarm_core.api.v1 import containers_pb2 as cp
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import stacks_pb2
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.docker.containers.views import ContainerState
 from pyswarm_core.kinds import encode
+from pyswarm_core.objects import Service
+from pyswarm_core.payloads.payload import Config, PayloadId, PayloadSpec
 from pyswarm_core.specs import (
     ContainerSpec,
     RestartCondition,
@@ -216,6 +219,61 @@ volumes: {data: {external: true}, old: {external: true, name: legacy}, unseen: {
     assert "unseen" not in ran.err
 
 
+EXTERNAL = """\
+name: shop
+services:
+  app:
+    image: app:1
+    networks: [net]
+    secrets: [key]
+    configs: [conf, seen]
+  other: {image: "other:1", networks: [unseen]}
+networks:
+  net: {external: true}
+  unseen: {external: true}
+secrets:
+  key: {external: true, name: token}
+configs:
+  conf: {external: true}
+  seen: {external: true}
+"""
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("compose", "-f", "FILE", "up", "-d", "app"),
+        ("compose", "-f", "FILE", "run", "-d", "app"),
+        ("compose", "-f", "FILE", "create", "app"),
+        ("stack", "deploy", "-c", "FILE", "shop"),
+        ("stack", "deploy", "-c", "FILE", "--plan", "shop"),
+    ],
+)
+def test_what_is_external_and_missing_is_named_with_its_place(
+    shop: Script, pyswarm: Pyswarm, tmp_path: Path, verb: tuple[str, ...]
+) -> None:
+    file = tmp_path / "external.yaml"
+    file.write_text(EXTERNAL)
+    seen = Config(id=PayloadId("c1"), spec=PayloadSpec(name="seen"))
+    answers = {"config": [pb.EncodedObject(value=encode(seen))]}
+    shop.on("ListObjects", lambda asked: pb.ListObjectsReply(objects=answers.get(asked.kind, [])))
+    shop.on("GetNetwork", pb.NetworkReply())
+    ran = pyswarm(*(str(file) if word == "FILE" else word for word in verb))
+    assert ran.code == 2
+    told = [
+        ("10:8", "networks.net", "there is no network net"),
+        ("13:8", "secrets.key", "there is no secret token"),
+        ("15:9", "configs.conf", "there is no config conf"),
+    ]
+    if verb[0] == "stack":
+        told.append(("11:11", "networks.unseen", "there is no network unseen"))
+    for place, path, text in told:
+        assert f"external.yaml:{place}: {path}: {text}, and no apply makes" in ran.err
+    assert ran.err.count("there is no") == len(told)
+    changing = [rpc for rpc, _ in shop.asked if not rpc.startswith(("List", "Get"))]
+    assert changing == []
+
+
 @pytest.mark.parametrize(
     ("services", "told"),
     [
@@ -263,3 +321,124 @@ def test_up_starts_what_has_ended(
     shop.on("ListContainers", containers)
     assert pyswarm("compose", "up", *flags).code == 0
     assert list(applied(shop).recreate) == recreated
+
+
+def on_the_fleet(shop: Script) -> tuple[Service, Service, Service]:
+    """Services that end by themselves, of which the last one is stopped."""
+    once = RestartPolicy(condition=RestartCondition.NONE)
+    template = replace(objects.service().spec.task_template, restart_policy=once)
+    app, db, other = (made.service(one, task_template=template) for one in ("app", "db", "other"))
+    other = replace(other, spec=replace(other.spec, stopped=True))
+    known = {one.id: one for one in (app, db, other)}
+    shop.on("ListServices", objects.services_reply(*known.values()))
+    for rpc in ("GetService", "UpdateService"):
+        shop.on(rpc, lambda request: objects.service_reply(known[request.ref]))
+    return app, db, other
+
+
+def updates(shop: Script) -> list[tuple[str, bool, int]]:
+    """The services that were changed: whether they are stopped, and their replicas."""
+    return [
+        (one.ref, one.spec.stopped, one.spec.mode.replicated.replicas)
+        for one in shop.requests("UpdateService")
+    ]
+
+
+def test_no_recreate_starts_what_does_not_run_as_it_is(shop: Script, pyswarm: Pyswarm) -> None:
+    on_the_fleet(shop)
+    containers = cp.ListContainersReply()
+    for view in (
+        made.view("db", "1", ContainerState.EXITED, exit_code=1),
+        made.view("app", "1"),
+    ):
+        to_proto(view, containers.containers.add())
+    shop.on("ListContainers", containers)
+    ran = pyswarm("compose", "up", "-d", "--no-recreate")
+    assert ran.code == 0, ran.err
+    assert shop.requests("ApplyStack") == []
+    again = [("id-of-db", True, 1), ("id-of-db", False, 1), ("id-of-other", False, 1)]
+    assert updates(shop) == again
+    assert {one.ref for one in shop.requests("WatchService")} == {"id-of-db", "id-of-other"}
+    shop.asked.clear()
+    assert pyswarm("compose", "up", "-d", "--no-recreate", "--no-deps", "app").code == 0
+    assert updates(shop) == []
+
+
+def test_no_recreate_scales_what_exists(shop: Script, pyswarm: Pyswarm) -> None:
+    on_the_fleet(shop)
+    flags = ("--no-recreate", "--scale", "app=3")
+    assert pyswarm("compose", "up", "-d", *flags, "app").code == 0
+    assert updates(shop) == [("id-of-app", False, 3)]
+
+
+@pytest.mark.parametrize("verb", [("up", "--no-start"), ("create",), ("up", "-d", "--dry-run")])
+def test_no_recreate_starts_nothing_that_is_only_created(
+    shop: Script, pyswarm: Pyswarm, verb: tuple[str, ...]
+) -> None:
+    on_the_fleet(shop)
+    ran = pyswarm("compose", *verb, "--no-recreate")
+    assert (ran.code, updates(shop)) == (0, [])
+    assert ran.out == ("~ service shop_other would be started\n" if "-d" in verb else "")
+
+
+NOTICED = """\
+name: shop
+services:
+  app: {image: "app:1", mac_address: "02:00:00:00:00:01"}
+  db: {image: "db:1", storage_opt: {size: 1G}}
+networks:
+  default: {driver: bridge}
+"""
+OF_APP, OF_DB, OF_NETWORK = "services.app.mac_", "services.db.storage_opt", "networks.default.dr"
+
+
+@pytest.mark.parametrize(
+    ("actions", "told"),
+    [
+        ({}, []),
+        ({"service shop_app": "created", "service shop_db": "created",
+          "network shop_default": "created"}, [OF_APP, OF_DB, OF_NETWORK]),
+        ({"service shop_app": "unchanged", "service shop_db": "unchanged",
+          "network shop_default": "unchanged"}, []),
+        ({"service shop_app": "kept", "service shop_db": "updated"}, [OF_DB]),
+        ({"service shop_app": "replaced", "service shop_db": "kept"}, [OF_APP]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("compose", "-f", "FILE", "up", "-d"),
+        ("compose", "-f", "FILE", "up", "--dry-run"),
+        ("stack", "deploy", "-c", "FILE", "shop"),
+    ],
+)
+def test_notices_are_about_what_is_created_or_changed(
+    shop: Script,
+    pyswarm: Pyswarm,
+    tmp_path: Path,
+    verb: tuple[str, ...],
+    actions: dict[str, str],
+    told: list[str],
+) -> None:
+    file = tmp_path / "noticed.yaml"
+    file.write_text(NOTICED)
+    reply = stacks_pb2.StackReply()
+    for one, action in actions.items():
+        kind, _, name = one.partition(" ")
+        reply.changes.add(kind=kind, name=name, id=name, action=action)
+    shop.on("ApplyStack", reply)
+    ran = pyswarm(*(str(file) if word == "FILE" else word for word in verb))
+    lines = [line for line in ran.err.split("\n") if line.startswith("Notice: ")]
+    assert len(lines) == len(told), ran.err
+    assert all(any(path in line for line in lines) for path in told)
+
+
+def test_builds_tell_what_their_sections_have_no_effect_with(
+    shop: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = "build: {context: ., sbom: true}, mac_address: a"
+    Path("compose.yaml").write_text(f"name: shop\nservices: {{a: {{{build}}}, b: {{image: b}}}}")
+    monkeypatch.setattr(building, "build_all", lambda *given: {})
+    ran = pyswarm("compose", "build")
+    notices = [line for line in ran.err.split("\n") if line.startswith("Notice")]
+    assert [line.split(": ")[2] for line in notices] == ["services.a.build.sbom"], ran.err

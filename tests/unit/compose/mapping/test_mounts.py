@@ -93,9 +93,12 @@ def test_an_entry_is_a_mount(entry: str, mount: Mount) -> None:
 def test_external_volumes_are_of_others() -> None:
     found = mapped(file_of("volumes: [v:/a, far:/b, old:/c]", TOP))
     assert [one.name for one in found.spec.volumes] == ["shop_v"]
-    declared = {name: one.path for name, one in found.external_volumes.items()}
-    assert declared == {"far": "volumes.far", "legacy": "volumes.old"}
-    assert all(one.place for one in found.external_volumes.values())
+    declared = {name: one.path for name, one in found.externals.items()}
+    assert declared == {
+        ("volume", "far"): "volumes.far",
+        ("volume", "legacy"): "volumes.old",
+    }
+    assert all(one.place for one in found.externals.values())
 
 
 def test_a_volume_without_a_name_is_told_of() -> None:

@@ -149,6 +149,13 @@ def test_numbers_in_names_are_in_order() -> None:
     assert [state.tasks[one].service_id for one in found] == ordered
 
 
+def test_nodes_are_in_the_order_of_their_names() -> None:
+    names = ["host3", "host10", "host1", "db"]
+    nodes = [build.node(name, number=number) for number, name in enumerate(names, 1)]
+    found = finish(queries.find_all(build.state(nodes=nodes), NODE, []))
+    assert [*found] == ["db", "host1", "host3", "host10"]
+
+
 def test_networks_are_filtered_by_part_of_their_name() -> None:
     state = build.state(networks=[build.network("shop_app"), build.network("db")])
     found = finish(queries.find_all(state, NETWORK, ["name=app", "driver=overlay", "scope=swarm"]))

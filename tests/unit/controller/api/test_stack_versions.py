@@ -8,6 +8,7 @@ from controller.api.registry.upkeep import needed_images
 from controller.api.stacking.finish import finish_stack, rollback_stack
 from controller.brain.slices import finish
 from pyswarm_core.decision import Writes
+from pyswarm_core.errors import Conflict
 from pyswarm_core.kinds import SECRET, SERVICE
 from pyswarm_core.stacks.limits import STACK_SLICE
 from pyswarm_core.stacks.spec import StackSpec
@@ -67,3 +68,29 @@ def test_what_leaves_is_removed_in_slices(state: State) -> None:
     assert len(found.leaving) >= count
     slices = sum(1 for _ in finish_stack(state, found.id, (), NOW, IDS))
     assert slices >= len(found.leaving) / STACK_SLICE
+
+
+def test_a_rollback_to_a_version_whose_secret_was_pruned_is_refused_by_name(state: State) -> None:
+    key = (payload("shop", "key", b"one"),)
+    applied(state, stack("shop", service("shop", "a", secret="key"), secrets=key))
+    applied(state, stack("shop", service("shop", "a", "web:2")))
+    reply = applied(state, stack("shop", service("shop", "a", "web:3")), prune=True)
+    (told,) = [one.reason for one in reply.changes if one.name == "shop_key"]
+    assert told == "not in the file; no rollback to versions of the stack that use it"
+    complete(state)
+    complete(state)
+    assert not state.of(SECRET)
+    before = dict(state.services)
+    text = (
+        'stack "shop" cannot return to version 1: service shop_a uses secret shop_key@1, which was'
+        " removed: roll back to version 2, or apply a file that has it"
+    )
+    for dry_run in (True, False):
+        with pytest.raises(Conflict) as refused:
+            finish(
+                rollback_stack(state, stored(state).id, 1, (), now=NOW, ids=IDS, dry_run=dry_run)
+            )
+        assert str(refused.value) == text
+    assert dict(state.services) == before
+    writes, _ = finish(rollback_stack(state, stored(state).id, 2, (), now=NOW, ids=IDS))
+    assert writes

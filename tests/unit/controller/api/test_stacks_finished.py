@@ -1,7 +1,13 @@
 """What the leader completes of stacks: when it may, and what it waits for."""
 
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 from msgspec.structs import replace
 
+from controller.api.stacking import changes
 from controller.api.stacking.apply import apply_stack
 from controller.api.stacking.finish import finish_stack, remove_stack, rollback_stack
 from controller.brain.slices import finish
@@ -15,7 +21,7 @@ from pyswarm_core.stacks.stack import Stack
 from pyswarm_core.state import State
 from tests.fixtures import build
 from tests.fixtures.build import NOW
-from tests.fixtures.stacks import IDS, applied, payload, service, stack
+from tests.fixtures.stacks import IDS, actions, applied, payload, service, stack
 
 WITH_PAGE = stack(
     "shop",
@@ -131,3 +137,77 @@ def test_a_removal_looks_at_a_bounded_number_of_services_at_once() -> None:
     state.apply(writes)
     steps = list(finish_stack(state, reply.stack.id, (), NOW, IDS))
     assert len(steps) >= 50 / STACK_SLICE
+
+
+def test_what_is_pruned_goes_also_after_an_apply_without_prune() -> None:
+    state = build.state(nodes=[build.node("n1")])
+    applied(state, WITH_PAGE)
+    state.apply(Writes(tasks=[old_task(state)]))
+    applied(state, WITHOUT, prune=True)
+    finished(state)
+    finished(state)
+    applied(state, stack("shop", service("shop", "web", "web:2")), services=("shop_web",))
+    reply = applied(state, stack("shop", service("shop", "web", "web:3")))
+    assert actions(reply)["shop_page"] == "removed"
+    finished(state)
+    assert [one.name for one in finished(state).leaving] == ["shop_page"]
+    (web,) = state.services.values()
+    bare = replace(web, update_status=None, previous_specs=())
+    state.apply(Writes(objects=(bare,), removed_tasks=[TaskId("old")]))
+    assert not finished(state).leaving
+    assert not state.of(CONFIG)
+
+
+def test_what_is_pruned_and_in_the_file_again_stays() -> None:
+    state = build.state(nodes=[build.node("n1")])
+    applied(state, WITH_PAGE)
+    state.apply(Writes(tasks=[old_task(state)]))
+    applied(state, WITHOUT, prune=True)
+    finished(state)
+    applied(state, WITH_PAGE)
+    assert not the_stack(state).leaving
+    finished(state)
+    assert state.of(CONFIG)
+
+
+def test_an_apply_without_changes_is_none_while_something_leaves() -> None:
+    state = build.state(nodes=[build.node("n1")])
+    applied(state, WITH_PAGE)
+    state.apply(Writes(tasks=[old_task(state)]))
+    applied(state, WITHOUT, prune=True)
+    finished(state)
+    before = finished(state)
+    assert before.leaving
+    applied(state, WITHOUT)
+    assert the_stack(state) == before
+
+
+async def test_a_stack_whose_completion_fails_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its error would end the term, and that of each leader after."""
+    state = build.state()
+    bad, good = (applied(state, stack(name, service(name, "web"))).stack for name in ("a", "b"))
+    assert bad is not None
+    assert good is not None
+    done = asyncio.Event()
+
+    async def submit(change: Any, *_: object) -> None:
+        writes, _ = finish(change(state, NOW, IDS))
+        state.apply(writes)
+
+    def completed(state: State, stack_id: str, *_: object, **__: object) -> Any:
+        if stack_id == bad.id:
+            raise KeyError(stack_id)
+        done.set()
+        return finish_stack(state, good.id, (), NOW, IDS)
+
+    monkeypatch.setattr(changes, "finish_stack", completed)
+    monkeypatch.setattr(changes, "LOOK_PERIOD_S", 0.0)
+    leader: Any = SimpleNamespace(state=state, submit=submit)
+    finishing = asyncio.create_task(changes.finish_stacks(leader, tuple))
+    async with asyncio.timeout(30):
+        await done.wait()
+    finishing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await finishing

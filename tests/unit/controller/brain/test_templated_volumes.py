@@ -4,24 +4,36 @@ import pytest
 from msgspec.structs import replace
 
 from controller.api.changes.volumes import remove_volume, users_of
+from controller.brain import mounts
+from controller.brain.decide import decide
 from controller.brain.demands import current_demand
-from controller.brain.mounts import volumes_of_spec, volumes_of_task
+from controller.brain.mounts import (
+    names_of_nodes,
+    task_volumes,
+    volumes_of_spec,
+    volumes_of_task,
+)
 from controller.brain.orchestrator.plan import Plan
 from controller.brain.orchestrator.replicated_service import reconcile
 from controller.brain.revisions import made_from, revised
 from controller.brain.scheduler.explain import message
 from controller.brain.scheduler.ledger import Ledger
+from controller.brain.volumework import ready, ready_to_copy, writers
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Conflict
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.limits import TEMPLATES_PROTOCOL
-from pyswarm_core.objects import Service
+from pyswarm_core.objects import PreviousSpec, Service
 from pyswarm_core.specs import ReplicatedMode, ServiceSpec, UpdateConfig, UpdateOrder
 from pyswarm_core.states import Availability, NodeState, is_terminal
+from pyswarm_core.templates import specs
+from pyswarm_core.templates.context import Context
+from pyswarm_core.templates.specs import expand_of_mount
 from pyswarm_core.volumes.mounts import VolumeOptions
+from pyswarm_core.volumes.volume import VolumeWork, VolumeWorkKind
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
-from tests.fixtures.build import node, nodes, with_mount
+from tests.fixtures.build import NOW, all_dirty, node, nodes, with_mount
 from tests.unit.controller.brain.test_volumes import copies, messages, mounting, moved, where, world
 
 OWN = "data-{{.Task.Slot}}"
@@ -256,3 +268,90 @@ def test_a_decision_looks_at_fewer_slots_the_more_templates_their_volumes_have()
     planned = Plan(service)
     reconcile(planned, found.state, (), found.now)
     assert (len(planned.vacancies), planned.missing) == (200, 2_300)
+
+
+def unreadable(template: str, replicas: int | None = None) -> Service:
+    """A service whose template cannot be expanded for some tasks, which no validation shows."""
+    return mounting("bad", template, replicas=replicas)
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        unreadable('{{if eq .Node.Hostname "n2"}}{{.Service.Labels.none}}{{end}}data'),
+        unreadable("{{if .Service.ID}}{{.Service.Labels.none}}{{end}}data", replicas=1),
+    ],
+)
+def test_a_template_that_cannot_be_expanded_concerns_no_other_volume(service: Service) -> None:
+    moving = replace(
+        build.volume("other", "n1"),
+        work=VolumeWork(kind=VolumeWorkKind.MOVE, to=NodeId("n2"), started_at=NOW),
+    )
+    found = world(service, volumes=[moving])
+    assert ready(found.state) == [moving]
+    assert not list(users_of(found.state, "other"))
+    assert not list(writers(found.state, moving))
+    assert remove_volume(found.state, "other", found.now)[0].objects
+    decision = decide(found.state, all_dirty(found.state), found.now, found.ids)
+    assert list(decision.failed) == ["bad"]
+
+
+def test_the_tasks_for_which_a_template_can_be_expanded_are_known() -> None:
+    service = unreadable('{{if eq .Node.Hostname "n2"}}{{.Service.Labels.none}}{{end}}data')
+    found = world(service)
+    assert set(volumes_of_spec(found.state, service, service.spec)) == {"data"}
+
+
+@pytest.mark.parametrize(
+    ("template", "expansions"),
+    [
+        ("cache-{{.Node.Hostname}}", 1),
+        ("c-{{.Node.ID}}-{{.Task.Slot}}-{{.Node.Platform.OS}}-{{.Node.Platform.Architecture}}", 1),
+        ("{{.Service.Name}}-{{.Service.ID}}-{{.Service.Labels.tier}}-{{.Node.Hostname}}", 1),
+        ('{{if eq .Node.Hostname "n2"}}a{{else}}b{{end}}', 4),
+        ("{{printf `%s` .Node.Platform}}", 4),
+    ],
+)
+def test_the_volumes_of_nodes_are_named_as_those_of_their_tasks(
+    monkeypatch: pytest.MonkeyPatch, template: str, expansions: int
+) -> None:
+    hosts = [node(f"n{n}", number=n) for n in range(1, 5)]
+    service = mounting("db", template, replicas=None)
+    service = replace(service, spec=replace(service.spec, labels={"tier": "back"}))
+    found = world(service, hosts=hosts)
+    expected = {
+        one.number: task_volumes(found.state, service, service.spec, one.number, one.id)
+        for one in hosts
+    }
+    counted: list[str] = []
+
+    def expand(text: str, context: Context) -> str:
+        counted.append(text)
+        return expand_of_mount(text, context)
+
+    monkeypatch.setattr(mounts, "expand_of_mount", expand)
+    monkeypatch.setattr(specs, "expand_of_mount", expand)
+    assert dict(names_of_nodes(found.state, service, service.spec)) == expected
+    assert len(counted) == expansions
+
+
+def test_the_users_of_a_volume_are_found_with_few_expansions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A move asks for them several times a second: of nodes, and of specs that are kept."""
+    service = mounting("db", "cache-{{.Node.Hostname}}", replicas=None)
+    earlier = tuple(
+        PreviousSpec(version=n, spec=replace(service.spec, labels={"n": str(n)}))
+        for n in range(9, 0, -1)
+    )
+    found = world(replace(service, previous_specs=earlier), hosts=nodes(50))
+    counted: list[str] = []
+
+    def expand(text: str, context: Context) -> str:
+        counted.append(text)
+        return expand_of_mount(text, context)
+
+    monkeypatch.setattr(mounts, "expand_of_mount", expand)
+    monkeypatch.setattr(specs, "expand_of_mount", expand)
+    assert ready_to_copy(found.state, build.volume("cache-other"))
+    assert len(counted) == 1

@@ -16,15 +16,25 @@ from controller.grpc.control import Control
 from controller.identity.caller import Caller, CallerKind, Role
 from controller.identity.policy import CONTROL, RULES, STACK_LABEL, Named
 from pyswarm_core.api.v1 import control_pb2 as pb
-from pyswarm_core.api.v1 import dispatcher_pb2, streams_pb2
+from pyswarm_core.api.v1 import dispatcher_pb2, specs_pb2, stacks_pb2, streams_pb2
 from pyswarm_core.codec import to_proto
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import NotFound, PermissionDenied, PyswarmError, Unavailable
+from pyswarm_core.errors import Conflict, NotFound, PermissionDenied, PyswarmError, Unavailable
 from pyswarm_core.identity.users import User, UserId, UserSpec
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.kinds import VOLUME
-from pyswarm_core.objects import PreviousSpec, Service
+from pyswarm_core.objects import Endpoint, PreviousSpec, Service
 from pyswarm_core.payloads.payload import Config, PayloadId, PayloadSpec, Secret
+from pyswarm_core.specs import (
+    EndpointSpec,
+    Ipam,
+    IpamConfig,
+    NetworkSpec,
+    PortConfig,
+    ServiceSpec,
+)
+from pyswarm_core.stacks.changes import ApplyStack
+from pyswarm_core.stacks.labels import CONTAINER_NAME
 from pyswarm_core.states import TaskState
 from pyswarm_core.volumes.volume import VolumeId
 from tests.fixtures import build
@@ -32,6 +42,7 @@ from tests.fixtures.build import NOW, Numbered
 from tests.fixtures.desk import Desk, StoppedClock, Term
 from tests.fixtures.envelopes import FixedAutolock
 from tests.fixtures.stackcalls import requests, stream_requests
+from tests.fixtures.stacks import service, stack
 
 STREAMS = stream_requests("mine")
 REQUESTS = requests("mine")
@@ -284,3 +295,72 @@ async def test_candidates_of_an_ambiguous_ref_are_those_that_the_caller_sees() -
     asked = pb.ListTasksRequest(tasks=["cd"])
     await world.call("ListTasks", asked, lambda: None)
     assert str(world.told[-1]) == 'no such task: "cd"', "also where the handler looks it up"
+
+
+def _of_another_stack(desk: Desk) -> None:
+    """A service and a network of stack `blog`, which publish, have and hold what others ask for."""
+    labels = {STACK_LABEL: "blog"}
+    port = PortConfig(target_port=80, published_port=8080)
+    network = build.network("n2")
+    network = replace(network, spec=replace(network.spec, name="blog_net", labels=labels))
+    network = replace(network, subnet="10.99.0.0/16")
+    web = build.service("blog_web", replicas=0)
+    spec = replace(
+        web.spec,
+        labels={**labels, CONTAINER_NAME: "app"},
+        endpoint_spec=EndpointSpec(ports=(port,)),
+    )
+    desk.put(Writes(objects=(network, replace(web, spec=spec, endpoint=Endpoint(ports=(port,))))))
+
+
+def _service(**more: Any) -> pb.CreateServiceRequest:
+    spec = replace(build.service("web_a").spec, labels=IN_WEB, **more)
+    return pb.CreateServiceRequest(spec=to_proto(spec, specs_pb2.ServiceSpec()))
+
+
+def _network(subnet: str) -> pb.CreateNetworkRequest:
+    ipam = Ipam(config=(IpamConfig(subnet=subnet),))
+    spec = NetworkSpec(name="web_net", labels=IN_WEB, ipam=ipam)
+    return pb.CreateNetworkRequest(spec=to_proto(spec, specs_pb2.NetworkSpec()))
+
+
+def _stack(*services: ServiceSpec, **more: Any) -> stacks_pb2.ApplyStackRequest:
+    spec = stack("web", *services, **more)
+    request = ApplyStack(spec=spec, resolve_image="never")
+    return to_proto(request, stacks_pb2.ApplyStackRequest())
+
+
+NAMED_APP = replace(service("web", "a"), labels={**IN_WEB, CONTAINER_NAME: "app"})
+PUBLISHING = service("web", "a", port=8080)
+TAKEN = [
+    ("CreateService", _service(endpoint_spec=PUBLISHING.endpoint_spec), "port 8080"),
+    ("CreateNetwork", _network("10.99.1.0/24"), "subnet"),
+    ("ApplyStack", _stack(PUBLISHING), "port 8080"),
+    ("ApplyStack", _stack(NAMED_APP), 'container_name "app"'),
+]
+
+
+@pytest.mark.parametrize(("rpc", "request_", "text"), TAKEN)
+@pytest.mark.parametrize("stacks", [("web",), ()])
+async def test_who_has_what_a_caller_asks_for_is_told_to_who_may_see_it(
+    rpc: str, request_: Any, text: str, stacks: tuple[str, ...]
+) -> None:
+    world = _World(stacks=stacks)
+    _of_another_stack(world.desk)
+    await world.call(rpc, request_, lambda: None)
+    told = str(world.told[-1])
+    assert isinstance(world.told[-1], Conflict)
+    assert text in told
+    if stacks:
+        assert "outside your stacks" in told
+        assert not [word for word in ("blog_web", '"blog"', "network blog_net") if word in told]
+    else:
+        assert "blog" in told
+        assert "outside" not in told
+
+
+async def test_what_the_same_change_creates_is_no_other_stacks() -> None:
+    world = _World(stacks=("web",))
+    request = _stack(service("web", "a", port=8080), service("web", "b", port=8080))
+    await world.call("ApplyStack", request, lambda: None)
+    assert 'port 8080/tcp is published by service "web_' in str(world.told[-1])

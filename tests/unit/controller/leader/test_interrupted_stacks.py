@@ -17,10 +17,11 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.keys import Keys
 from pyswarm_core.kinds import KINDS, STACK, VOLUME, split_name
 from pyswarm_core.limits import TXN_PUTS
-from pyswarm_core.objects import Object
-from pyswarm_core.specs import ReplicatedMode
+from pyswarm_core.objects import Object, Service
+from pyswarm_core.specs import RegistryLogin, ReplicatedMode
 from pyswarm_core.stacks.changes import ApplyStack
 from pyswarm_core.stacks.spec import StackSpec
+from pyswarm_core.stacks.stack import Stack
 from pyswarm_core.state import State
 from tests.fixtures import build
 from tests.fixtures.build import NOW, Numbered
@@ -32,6 +33,7 @@ KEYS = Keys()
 SERVICES = 80
 EVERY = 8
 """Of the places at which it is interrupted, which are tried."""
+FEW = 24
 assert SERVICES > TXN_PUTS
 
 
@@ -201,3 +203,89 @@ def everything(spec: StackSpec) -> State:
     for each in interrupted(state, spec, NOW):
         state = each
     return completed(state)
+
+
+def by_hand(state: State, name: str, replicas: int) -> None:
+    """A user scales a service."""
+    service = state.services[state.service_of_name[name]]
+    scaled = replace(service, spec=replace(service.spec, mode=ReplicatedMode(replicas=replicas)))
+    state.apply(Writes(objects=(scaled,)))
+
+
+def the_stack(state: State) -> Stack:
+    return next(iter(state.of(STACK).values()))
+
+
+def of_name(state: State, name: str) -> Service:
+    return state.services[state.service_of_name[name]]
+
+
+LOGIN = RegistryLogin("registry.test", "ann", "secret")
+
+
+def test_services_that_a_leader_completes_get_what_their_request_asked_for() -> None:
+    spec = big("registry.test/web:1", b"one")
+    before = everything(spec)
+    for name in ("big_s5", "big_s79"):
+        by_hand(before, name, 9)
+    asked = tuple(one.name for one in spec.services[:2] + spec.services[-2:])
+    more = {"reset_scale": True, "recreate": asked, "logins": (LOGIN,)}
+    for state in interrupted(before, spec, LATER, every=FEW, **more):
+        assert the_stack(state).applying, "it is stored first"
+        completed(state)
+        assert {one.spec.mode for one in state.services.values()} == {ReplicatedMode(replicas=1)}
+        forced = [
+            one.spec.name
+            for one in state.services.values()
+            if one.spec.task_template.force_update == 1
+        ]
+        assert sorted(forced) == sorted(asked), "once, and no other"
+        assert {one.registry_login for one in state.services.values()} == {LOGIN}
+        assert not the_stack(state).pending
+        assert not the_stack(state).logins
+
+
+def test_new_services_that_a_leader_completes_have_their_logins() -> None:
+    spec = big("registry.test/web:1", b"one")
+    for state in interrupted(build.state(), spec, NOW, every=FEW, logins=(LOGIN,)):
+        if state.of(STACK):
+            completed(state)
+            assert {one.registry_login for one in state.services.values()} == {LOGIN}
+
+
+def test_a_number_that_users_set_after_the_leader_died_stays() -> None:
+    before = everything(big("web:1", b"one"))
+    by_hand(before, "big_s79", 9)
+    for state in interrupted(before, big("web:1", b"one"), LATER, every=FEW, reset_scale=True):
+        by_hand(state, "big_s79", 5)
+        completed(state)
+        assert of_name(state, "big_s79").spec.mode == ReplicatedMode(replicas=5)
+
+
+def test_an_apply_of_some_services_leaves_the_others_to_who_completes_the_stack() -> None:
+    before = everything(big("web:1", b"one"))
+    some = ("big_s0",)
+    after, more = big("web:3", b"one"), {"every": FEW, "recreate": ("big_s79",)}
+    for state in interrupted(before, big("web:2", b"one"), LATER, **more):
+        if the_stack(state).spec_version != 2 or not the_stack(state).applying:
+            continue
+        request = ApplyStack(spec=after, services=some, logins=(LOGIN,))
+        writes, _ = finish(apply_stack(state, request, (), LATER, Numbered(800_000)))
+        state.apply(writes)
+        assert not {one for one in the_stack(state).pending if one.registry}
+        completed(state)
+        images = specs(state)
+        assert images.pop("big_s0")[0] == "web:3"
+        assert {image for image, _ in images.values()} == {"web:2"}
+        assert of_name(state, "big_s79").spec.task_template.force_update == 1
+
+
+def test_the_logins_of_a_stack_are_sealed_and_shown_to_nobody() -> None:
+    state = build.state()
+    request = ApplyStack(spec=big("registry.test/web:1", b"one"), logins=(LOGIN,))
+    writes, reply = finish(apply_stack(state, request, (), NOW, Numbered(1)))
+    (marked,) = writes.of(STACK)
+    assert marked.logins == (LOGIN,)
+    assert not STACK.shown(marked).logins
+    assert {one.registry for one in marked.pending} == {"registry.test"}
+    assert reply.stack is not None

@@ -13,6 +13,10 @@ from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.errors import Conflict, Unavailable
 
 
+async def nothing() -> tuple[str, ...]:
+    return ()
+
+
 def made(root: Path, *collector: str) -> RegistryUpkeep:
     return RegistryUpkeep(root, 0, SystemClock(), lambda: list(collector))
 
@@ -23,7 +27,7 @@ async def test_an_idle_connection_keeps_no_collection_away(
     monkeypatch.setattr(upkeep, "IDLE_S", 0.05)
     found = made(tmp_path)
     async with found.writing():
-        assert await found.collect(()) == 0
+        assert await found.collect(nothing) == 0
 
 
 async def test_a_busy_connection_does_until_it_ends(
@@ -34,8 +38,8 @@ async def test_a_busy_connection_does_until_it_ends(
     async with found.writing() as writer:
         writer.touch()
         with pytest.raises(Conflict, match="while 1 connection may push images"):
-            await found.collect(())
-    assert await found.collect(()) == 0
+            await found.collect(nothing)
+    assert await found.collect(nothing) == 0
 
 
 async def test_who_sends_a_byte_now_and_then_keeps_it_away_for_a_day(
@@ -51,7 +55,7 @@ async def test_who_sends_a_byte_now_and_then_keeps_it_away_for_a_day(
 
     async with found.writing() as writer:
         trickling = asyncio.create_task(trickle())
-        assert await found.collect(()) == 0
+        assert await found.collect(nothing) == 0
         trickling.cancel()
 
 
@@ -66,7 +70,7 @@ async def test_an_idle_connection_waits_for_a_collection_before_its_next_request
     os.mkfifo(fifo)
     found = made(tmp_path, "cat", str(fifo))
     async with found.writing() as writer:
-        collecting = asyncio.create_task(found.collect(()))
+        collecting = asyncio.create_task(found.collect(nothing))
         opened = await asyncio.to_thread(fifo.open, "w")  # returns when the collector reads
         renewing = asyncio.create_task(writer.renew())
         writer.touch()
@@ -105,3 +109,53 @@ async def test_a_cancelled_measurement_leaves_no_thread_behind(
     await asyncio.wait(calls)
     assert await found.tags() == []
     assert (running, most) == (0, 1)
+
+
+async def test_a_collection_whose_caller_leaves_keeps_pushes_away_until_it_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread goes on to remove manifests: one that is pushed meanwhile would go, too."""
+    (blob := tmp_path / "docker/registry/v2/blobs/sha256/aa/aa/data").parent.mkdir(parents=True)
+    blob.write_bytes(b"x")
+    found = made(tmp_path, "true")
+    begun, may_end = threading.Event(), threading.Event()
+
+    def forget(_: object) -> None:
+        begun.set()
+        may_end.wait(30)
+
+    monkeypatch.setattr(found, "_forget", forget)
+    collecting = asyncio.create_task(found.collect(nothing))
+    await asyncio.to_thread(begun.wait, 30)
+    collecting.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    monkeypatch.setattr(upkeep, "WAIT_S", 0.01)
+    with pytest.raises(Unavailable, match="try again later"):
+        async with found.writing():
+            pass
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await collecting
+    monkeypatch.setattr(upkeep, "WAIT_S", 30)
+    async with found.writing():
+        pass
+
+
+async def test_what_services_need_is_asked_once_nobody_pushes(tmp_path: Path) -> None:
+    (blob := tmp_path / "docker/registry/v2/blobs/sha256/aa/aa/data").parent.mkdir(parents=True)
+    blob.write_bytes(b"x")
+    found, order = made(tmp_path, "true"), list[str]()
+
+    async def needed() -> tuple[str, ...]:
+        order.append("asked")
+        return ()
+
+    async with found.writing() as writer:
+        writer.touch()
+        collecting = asyncio.create_task(found.collect(needed))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        order.append("pushed")
+    await collecting
+    assert order == ["pushed", "asked"]
