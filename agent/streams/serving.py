@@ -25,9 +25,11 @@ from pyswarm_core.streams.requests import (
     OpeningRequest,
     PortForwardRequest,
     PushImageRequest,
+    ReadVolumeRequest,
     SaveImageRequest,
     TaskRequest,
     VolumeRequest,
+    WriteVolumeRequest,
 )
 from pyswarm_core.streams.windows import frame_bytes
 
@@ -113,7 +115,7 @@ class Streams:
 
     async def _serve(self, request: OpeningRequest, link: Link) -> None:
         match request:
-            case VolumeRequest():
+            case ReadVolumeRequest() | WriteVolumeRequest():
                 await self._serve_volume(request, link)
             case SaveImageRequest():
                 await self._save(request, link)

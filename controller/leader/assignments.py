@@ -294,7 +294,7 @@ class _Message:
                 continue
             if sent.get(network_id) == overlays.version(network_id):
                 continue
-            overlay = yield from overlays.with_place(network_id, self._node_id)
+            overlay = yield from overlays.of_node(network_id, self._node_id)
             if overlay is None:
                 continue
             is_new = network_id not in sent

@@ -49,8 +49,8 @@ class Turn:
         self._removed_nodes.update(dict.fromkeys(writes.removed_of(NODE)))
         for volume in writes.of(VOLUME):
             known = state.of(VOLUME).get(volume.id)
-            deleted = to_delete(known) if known is not None else ()
-            self.volumes += [(n, volume.id) for n in to_delete(volume) if n not in deleted]
+            leaving = to_delete(known) if known is not None else ()
+            self.volumes += [(n, volume.id) for n in to_delete(volume) if n not in leaving]
         after: dict[ServiceId, Service | None] = dict.fromkeys(writes.removed_of(SERVICE))
         after.update((service.id, service) for service in writes.of(SERVICE))
         for service_id, service in after.items():

@@ -1,6 +1,8 @@
-"""A Control server in this process, on loopback, over a leader without a store."""
+"""Controllers for the tests of this directory: in this process, or in one of their own."""
 
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -15,10 +17,12 @@ from pyswarm_core.api.v1 import control_pb2_grpc
 from tests.fixtures import build
 from tests.fixtures.desk import Desk, StoppedClock, Term
 from tests.fixtures.envelopes import FixedAutolock
+from tests.fixtures.etcd import EtcdProcess
+from tests.integration.controller.processes import ControllerProcess
 
 
 class Api:
-    """Both ends of the API."""
+    """Both ends of a Control server on loopback, over a leader without a store."""
 
     def __init__(
         self,
@@ -57,3 +61,21 @@ async def api() -> AsyncIterator[Api]:
     await server.stop(None)
     # pytest holds on to what it passed; the stub would hold on to sockets.
     del both_ends.stub
+
+
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdProcess]:
+    """One etcd for the tests of a module. A module that spoils it has a fixture of its own."""
+    process = EtcdProcess(tmp_path_factory.mktemp("etcd"))
+    process.start()
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+def controller(tmp_path: Path, etcd: EtcdProcess) -> Iterator[ControllerProcess]:
+    """A controller in a process of its own over `etcd`."""
+    process = ControllerProcess(tmp_path, etcd)
+    process.start()
+    yield process
+    process.end(signal.SIGKILL)

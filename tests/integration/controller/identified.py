@@ -52,7 +52,7 @@ from pyswarm_core.identity.users import Role, User, UserSpec
 from pyswarm_core.keys import Keys
 from tests.fixtures.envelopes import FixedAutolock, counted_nonces
 from tests.fixtures.identity import Pki
-from tests.integration.controller.fleet import OWN_CONNECTION
+from tests.integration.controller.fleet import OWN_CONNECTION, WAIT_S
 
 KEYS = Keys()
 FLEET = "f" * 25
@@ -195,8 +195,19 @@ async def issued(
     key = ca.new_key()
     request = pb.IssueUserCertificateRequest(ref=ref, csr=ca.csr_pem(key).decode())
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
-    stub: Any = control_pb2_grpc.ControlStub(connection)
-    call = stub.IssueUserCertificate(request, metadata=metadata)
+    call = control_of(connection).IssueUserCertificate(request, metadata=metadata)
     code, details = await call.code(), await call.details() or ""
     chain = (await call).chain.encode() if code is grpc.StatusCode.OK else b""
     return code, details, ClientCredentials(b"", chain, ca.key_pem(key))
+
+
+def control_of(connection: grpc.aio.Channel) -> Any:
+    """A client of Control."""
+    return control_pb2_grpc.ControlStub(connection)
+
+
+async def info(connection: grpc.aio.Channel, token: str = "") -> tuple[grpc.StatusCode, str]:
+    """How a call of a viewer ends: its code, its text."""
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    call = control_of(connection).GetInfo(pb.GetInfoRequest(), metadata=metadata, timeout=WAIT_S)
+    return await call.code(), await call.details()

@@ -7,10 +7,7 @@ import signal
 import subprocess
 import sys
 from base64 import b64encode
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from controller.identity.keyring import Keyring
 from controller.leader.persistence.loading import load
@@ -23,27 +20,11 @@ from pyswarm_core.kinds import SECRET
 from pyswarm_core.objects import Cluster
 from tests.fixtures.etcd import EtcdProcess
 from tests.integration.controller.fleet import config, leading, serving, until, user, web
-from tests.integration.controller.test_killed import ControllerProcess, api, created, join_token
+from tests.integration.controller.processes import ControllerProcess, api, created, join_token
 
 UNUSED = "encryption.former_keys_unused"
 PASSWORD = "hidden-pass-7c1f0e93"
 HIDDEN = "hidden-secret-51d20ac8"
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdProcess]:
-    process = EtcdProcess(tmp_path_factory.mktemp("etcd"))
-    process.start()
-    yield process
-    process.kill()
-
-
-@pytest.fixture
-def controller(tmp_path: Path, etcd: EtcdProcess) -> Iterator[ControllerProcess]:
-    process = ControllerProcess(tmp_path, etcd)
-    process.start()
-    yield process
-    process.end(signal.SIGKILL)
 
 
 def forms(secret: bytes) -> list[bytes]:

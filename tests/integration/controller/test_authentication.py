@@ -22,7 +22,7 @@ from controller.identity.rotation import begun
 from pyswarm_core.aio.credentials import ClientCredentials
 from pyswarm_core.aio.streams.framed import ENDED, send
 from pyswarm_core.api.v1 import control_pb2 as pb
-from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
+from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.clock import HOUR, SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.identity.users import Role, User, UserSpec
@@ -32,7 +32,7 @@ from tests.fixtures import build
 from tests.fixtures.identity import another, naming
 from tests.integration.controller.attacks.raw import Http2, context
 from tests.integration.controller.fleet import HELLO, WAIT_S, until
-from tests.integration.controller.identified import Identified, identified, issued
+from tests.integration.controller.identified import Identified, control_of, identified, info, issued
 
 DENIED = grpc.StatusCode.PERMISSION_DENIED
 NODE = "0" * 24 + "1"
@@ -44,29 +44,18 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Identified]:
         yield found
 
 
-def _users(channel: grpc.aio.Channel) -> Any:
-    return control_pb2_grpc.ControlStub(channel)
-
-
-async def _info(channel: grpc.aio.Channel, token: str = "") -> tuple[grpc.StatusCode, str]:
-    """How a call of a viewer ends."""
-    metadata = (("authorization", f"Bearer {token}"),) if token else ()
-    call = _users(channel).GetInfo(pb.GetInfoRequest(), metadata=metadata, timeout=WAIT_S)
-    return await call.code(), await call.details()
-
-
 async def test_a_user_calls_with_its_certificate(fleet: Identified) -> None:
     ann = await fleet.user("ann", Role.VIEWER)
     async with fleet.as_user(ann) as channel:
-        assert (await _info(channel))[0] is grpc.StatusCode.OK
+        assert (await info(channel))[0] is grpc.StatusCode.OK
 
 
 async def test_a_user_calls_with_its_token_over_the_guest_certificate(fleet: Identified) -> None:
     token = await fleet.token(await fleet.user("ci", Role.VIEWER), HOUR)
     async with fleet.dial(fleet.guest) as channel:
-        assert (await _info(channel, token))[0] is grpc.StatusCode.OK
+        assert (await info(channel, token))[0] is grpc.StatusCode.OK
         reason = "a caller without an identity may not read the fleet's settings"
-        code, details = await _info(channel)
+        code, details = await info(channel)
         assert (code, reason in details) == (DENIED, True)
 
 
@@ -74,7 +63,8 @@ async def test_another_scheme_of_authorization_is_refused(fleet: Identified) -> 
     async with fleet.dial(fleet.guest) as channel:
         for value in ("Basic YW5uOmFubg==", "x", ""):
             metadata = (("authorization", value),)
-            call = _users(channel).GetInfo(pb.GetInfoRequest(), metadata=metadata, timeout=WAIT_S)
+            request = pb.GetInfoRequest()
+            call = control_of(channel).GetInfo(request, metadata=metadata, timeout=WAIT_S)
             assert await call.code() is DENIED
             assert await call.details() == "authorization: expected `Bearer TOKEN`"
 
@@ -85,7 +75,7 @@ async def test_a_token_counts_with_the_guest_certificate_alone(fleet: Identified
     async with fleet.as_user(viewer) as channel:
         request = pb.CreateUserRequest()
         metadata = (("authorization", f"Bearer {admin}"),)
-        call = _users(channel).CreateUser(request, metadata=metadata, timeout=WAIT_S)
+        call = control_of(channel).CreateUser(request, metadata=metadata, timeout=WAIT_S)
         assert await call.code() is DENIED
         assert 'user "ann" (viewer) may not create users' in await call.details()
 
@@ -96,10 +86,10 @@ async def test_a_token_with_another_id_or_secret_is_refused(fleet: Identified, p
     parts = token.split("-")
     parts[part] = "0" * len(parts[part])
     async with fleet.dial(fleet.guest) as channel:
-        code, details = await _info(channel, "-".join(parts))
+        code, details = await info(channel, "-".join(parts))
         assert (code, "the token is not one of this fleet's" in details) == (DENIED, True)
         for wrong in (token[:-1], f"{token}0", "x" * 1000):
-            code, details = await _info(channel, wrong)
+            code, details = await info(channel, wrong)
             assert (code, "the token is not valid" in details) == (DENIED, True)
 
 
@@ -111,7 +101,7 @@ async def test_the_store_has_no_secret_and_no_answer_has_a_hash(fleet: Identifie
     secret = token.rpartition("-")[2]
     assert secret not in repr(kept)
     async with fleet.as_root() as channel:
-        stub = _users(channel)
+        stub = control_of(channel)
         listed = await stub.ListUserTokens(pb.RefRequest(ref="ci"))
         assert [(one.id, one.hash) for one in listed.tokens] == [(kept.id, "")]
         shown = await stub.GetObject(pb.ObjectRequest(kind="user", ref="ci"))
@@ -122,7 +112,7 @@ async def test_root_on_the_controller_s_host_is_admin(fleet: Identified) -> None
     async with fleet.as_root() as channel:
         request = pb.CreateUserRequest()
         request.spec.name, request.spec.role = "ann", "viewer"
-        reply = await _users(channel).CreateUser(request)
+        reply = await control_of(channel).CreateUser(request)
         assert reply.user.spec.name == "ann"
 
 
@@ -133,21 +123,21 @@ async def test_nobody_is_root_on_a_socket_that_others_may_open(
     path = Path(fleet.socket.removeprefix("unix:"))
     assert path.stat().st_mode & 0o777 == 0o600
     async with fleet.as_root() as channel:
-        assert (await _info(channel))[0] is grpc.StatusCode.OK
+        assert (await info(channel))[0] is grpc.StatusCode.OK
         path.chmod(mode)
-        code, told = await _info(channel)
+        code, told = await info(channel)
         assert code is DENIED
         assert f"mode {mode:04o}" in told
         assert f"`chmod 600 {path}`" in told
         path.chmod(0o600)
-        assert (await _info(channel))[0] is grpc.StatusCode.OK
+        assert (await info(channel))[0] is grpc.StatusCode.OK
 
 
 async def test_a_certificate_of_another_ca_ends_in_the_handshake(fleet: Identified) -> None:
     ann = await fleet.user("ann", Role.ADMIN)
     for holder in (another(fleet.cluster.id).user(ann.id), None):
         async with fleet.dial(holder) as channel:
-            assert (await _info(channel))[0] is grpc.StatusCode.UNAVAILABLE
+            assert (await info(channel))[0] is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_certificate_of_another_fleet_with_the_same_ca_is_refused(
@@ -156,7 +146,7 @@ async def test_a_certificate_of_another_fleet_with_the_same_ca_is_refused(
     ann = await fleet.user("ann", Role.ADMIN)
     holder = fleet.ca.user(ann.id, cluster_id="0" * 25)
     async with fleet.dial(holder) as channel:
-        code, details = await _info(channel)
+        code, details = await info(channel)
         assert (code, "the certificate is of fleet" in details) == (DENIED, True)
 
 
@@ -184,7 +174,7 @@ async def test_a_connection_with_older_tls_is_refused_also_after_its_handshake(
     ann = await fleet.user("ann", Role.ADMIN)
     monkeypatch.setattr(peers, "TLS", "TLSv1.4")  # every connection has an older one
     async with fleet.as_user(ann) as channel:
-        code, details = await _info(channel)
+        code, details = await info(channel)
         assert (code, details) == (DENIED, "this connection has TLSv1.3: expected TLSv1.4")
 
 
@@ -192,17 +182,17 @@ async def test_a_removed_user_is_refused_at_once_on_its_open_connection(fleet: I
     ann = await fleet.user("ann", Role.VIEWER)
     token = await fleet.token(ann)
     async with fleet.as_user(ann) as by_certificate, fleet.dial(fleet.guest) as by_token:
-        assert (await _info(by_certificate))[0] is grpc.StatusCode.OK
+        assert (await info(by_certificate))[0] is grpc.StatusCode.OK
         await fleet.change(lambda state, now, ids: remove_object(state, USER, "ann", now))
-        code, details = await _info(by_certificate)
+        code, details = await info(by_certificate)
         assert (code, "was removed" in details) == (DENIED, True)
-        assert (await _info(by_token, token))[0] is DENIED
+        assert (await info(by_token, token))[0] is DENIED
 
 
 async def _following(fleet: Identified, channel: grpc.aio.Channel, token: str = "") -> Any:
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
     before = len(fleet.authentication.calls)
-    call = _users(channel).Events(pb.EventsRequest(follow=True), metadata=metadata)
+    call = control_of(channel).Events(pb.EventsRequest(follow=True), metadata=metadata)
     await until(lambda: len(fleet.authentication.calls) > before, "the stream is open")
     return call
 
@@ -216,7 +206,7 @@ async def test_a_denied_attempt_is_recorded_with_its_object(fleet: Identified) -
     """Also one whose request cannot be decoded, which names none."""
     ann = await fleet.user("ann", Role.VIEWER)
     async with fleet.as_user(ann) as channel:
-        users = _users(channel)
+        users = control_of(channel)
         calls = [
             users.RemoveObject(pb.ObjectRequest(kind="user", ref="bob"), timeout=WAIT_S),
             users.RemoveNode(pb.RemoveNodeRequest(ref="host1"), timeout=WAIT_S),
@@ -284,7 +274,7 @@ async def test_streams_end_with_their_certificate_and_calls_are_refused(fleet: I
         call = await _following(fleet, channel)
         code, details = await _end(call)
         assert (code, 'the certificate of user "ann" (viewer) expired' in details) == (DENIED, True)
-        code, details = await _info(channel)  # on the connection that is open
+        code, details = await info(channel)  # on the connection that is open
         assert (code, "expired" in details) == (DENIED, True)
 
 
@@ -293,7 +283,7 @@ async def test_streams_end_with_their_token(fleet: Identified) -> None:
     async with fleet.dial(fleet.guest) as channel:
         code, details = await _end(await _following(fleet, channel, token))
         assert (code, 'the token of user "ci" (viewer) expired' in details) == (DENIED, True)
-        assert (await _info(channel, token))[0] is DENIED
+        assert (await info(channel, token))[0] is DENIED
 
 
 def _agent(fleet: Identified, left: int = HOUR) -> ClientCredentials:
@@ -356,16 +346,16 @@ async def test_a_connection_with_a_certificate_of_a_former_ca_has_no_rights(
         call = await _following(fleet, channel)
         by_token = await _following(fleet, guest, token)
         await _rotate(fleet)
-        assert (await _info(channel))[0] is grpc.StatusCode.OK
+        assert (await info(channel))[0] is grpc.StatusCode.OK
         assert not call.done()
         await _end_rotation(fleet)
-        for code, details in (await _end(call), await _info(channel)):
+        for code, details in (await _end(call), await info(channel)):
             assert code is DENIED
             assert "of a former CA" in details
             assert "`pyswarm context create NAME --user USER`" in details
         assert (await issued(channel))[0] is DENIED
         assert not by_token.done()
-        assert (await _info(guest, token))[0] is grpc.StatusCode.OK
+        assert (await info(guest, token))[0] is grpc.StatusCode.OK
 
 
 async def test_an_agent_goes_on_after_a_rotation_if_it_has_renewed(fleet: Identified) -> None:
@@ -405,19 +395,19 @@ async def test_certificates_of_users_are_issued_by_the_api(fleet: Identified) ->
     key = ca.new_key()
     async with fleet.as_root() as channel:
         request = pb.IssueUserCertificateRequest(ref="ann", csr=ca.csr_pem(key).decode())
-        reply = await _users(channel).IssueUserCertificate(request)
+        reply = await control_of(channel).IssueUserCertificate(request)
     ann = ClientCredentials(b"", reply.chain.encode(), ca.key_pem(key))
     async with fleet.dial(ann) as channel:
-        assert (await _info(channel))[0] is grpc.StatusCode.OK
+        assert (await info(channel))[0] is grpc.StatusCode.OK
 
 
 async def test_a_token_of_the_api_works(fleet: Identified) -> None:
     await fleet.user("ci", Role.VIEWER)
     async with fleet.as_root() as channel:
         request = pb.CreateUserTokenRequest(ref="ci", lifetime=HOUR)
-        token = (await _users(channel).CreateUserToken(request)).token
+        token = (await control_of(channel).CreateUserToken(request)).token
     async with fleet.dial(fleet.guest) as channel:
-        assert (await _info(channel, token))[0] is grpc.StatusCode.OK
+        assert (await info(channel, token))[0] is grpc.StatusCode.OK
 
 
 async def test_a_follower_names_the_leader_to_users_and_agents(fleet: Identified) -> None:
@@ -425,7 +415,7 @@ async def test_a_follower_names_the_leader_to_users_and_agents(fleet: Identified
     token = await fleet.token(ann)
     fleet.leads = False
     async with fleet.as_user(ann) as channel, fleet.dial(fleet.guest) as guest:
-        for answer in (await _info(channel), await _info(guest, token)):
+        for answer in (await info(channel), await info(guest, token)):
             assert answer == (
                 grpc.StatusCode.UNAVAILABLE,
                 f"this controller does not lead: the leader is at {fleet.leader}",
@@ -433,7 +423,7 @@ async def test_a_follower_names_the_leader_to_users_and_agents(fleet: Identified
         health = health_pb2_grpc.HealthStub(channel)
         await health.Check(health_pb2.HealthCheckRequest())
     async with fleet.as_root() as channel:
-        code, details = await _end(_users(channel).Unlock(pb.UnlockRequest()))
+        code, details = await _end(control_of(channel).Unlock(pb.UnlockRequest()))
         assert (code, details) == (grpc.StatusCode.ABORTED, "swarm is not locked")
     async with fleet.dial(_agent(fleet)) as channel:
         stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)

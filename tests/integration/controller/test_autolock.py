@@ -4,7 +4,7 @@ import asyncio
 import signal
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,25 +20,9 @@ from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.api.v1 import audit_pb2, control_pb2, control_pb2_grpc
 from tests.fixtures.etcd import EtcdProcess
 from tests.integration.controller.fleet import WAIT_S, until, web
-from tests.integration.controller.test_killed import ControllerProcess, api, created, info
+from tests.integration.controller.processes import ControllerProcess, api, created, info
 
 UNLOCKABLE = grpc.StatusCode.UNAVAILABLE
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdProcess]:
-    process = EtcdProcess(tmp_path_factory.mktemp("etcd"))
-    process.start()
-    yield process
-    process.kill()
-
-
-@pytest.fixture
-def controller(tmp_path: Path, etcd: EtcdProcess) -> Iterator[ControllerProcess]:
-    process = ControllerProcess(tmp_path, etcd)
-    process.start()
-    yield process
-    process.end(signal.SIGKILL)
 
 
 @asynccontextmanager

@@ -27,7 +27,7 @@ from pyswarm_core.keys import Keys
 from pyswarm_core.kinds import CLUSTER, NODE, encode
 from tests.fixtures.etcd import EtcdProcess
 from tests.integration.controller.fleet import WAIT_S, web
-from tests.integration.controller.test_killed import (
+from tests.integration.controller.processes import (
     ControllerProcess,
     api,
     created,

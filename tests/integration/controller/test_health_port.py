@@ -10,7 +10,7 @@ import pytest
 
 from pyswarm_core.api.v1 import control_pb2
 from tests.fixtures.etcd import EtcdProcess
-from tests.integration.controller.test_killed import ControllerProcess, api
+from tests.integration.controller.processes import ControllerProcess, api
 
 
 @pytest.fixture
@@ -19,14 +19,6 @@ def etcd(tmp_path: Path) -> Iterator[EtcdProcess]:
     process.start()
     yield process
     process.kill()
-
-
-@pytest.fixture
-def controller(tmp_path: Path, etcd: EtcdProcess) -> Iterator[ControllerProcess]:
-    process = ControllerProcess(tmp_path, etcd)
-    process.start()
-    yield process
-    process.end(signal.SIGKILL)
 
 
 def status(address: str, path: str) -> int:

@@ -15,9 +15,7 @@ from pyswarm_core.stacks.changes import ApplyStack
 from pyswarm_core.stacks.stack import Stack
 from tests.fixtures.stacks import network, payload, service, stack
 from tests.integration.controller.fleet import WAIT_S
-from tests.integration.controller.test_killed import ControllerProcess, api
-from tests.integration.controller.test_killed import controller as controller
-from tests.integration.controller.test_killed import etcd as etcd
+from tests.integration.controller.processes import ControllerProcess, api
 
 SERVICES = 150
 BIG = stack(

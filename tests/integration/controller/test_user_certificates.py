@@ -20,7 +20,7 @@ from pyswarm_core.identity.tokens import parse_user_token
 from pyswarm_core.identity.trust import OUTDATED_KEY
 from pyswarm_core.identity.users import Role
 from tests.integration.controller.fleet import WAIT_S, until
-from tests.integration.controller.identified import Identified, identified, issued
+from tests.integration.controller.identified import Identified, control_of, identified, info, issued
 
 DENIED = grpc.StatusCode.PERMISSION_DENIED
 
@@ -31,21 +31,10 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Identified]:
         yield found
 
 
-def _users(channel: grpc.aio.Channel) -> Any:
-    return control_pb2_grpc.ControlStub(channel)
-
-
-async def _info(channel: grpc.aio.Channel, token: str = "") -> tuple[grpc.StatusCode, str]:
-    """How a call of a viewer ends."""
-    metadata = (("authorization", f"Bearer {token}"),) if token else ()
-    call = _users(channel).GetInfo(pb.GetInfoRequest(), metadata=metadata, timeout=WAIT_S)
-    return await call.code(), await call.details()
-
-
 async def _following(fleet: Identified, channel: grpc.aio.Channel, token: str = "") -> Any:
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
     before = len(fleet.authentication.calls)
-    call = _users(channel).Events(pb.EventsRequest(follow=True), metadata=metadata)
+    call = control_of(channel).Events(pb.EventsRequest(follow=True), metadata=metadata)
     await until(lambda: len(fleet.authentication.calls) > before, "the stream is open")
     return call
 
@@ -73,7 +62,7 @@ async def test_a_user_renews_its_own_certificate_and_no_other(
             assert code is DENIED
             assert "may not issue certificates of users other than itself" in details
     async with fleet.dial(newer) as again:
-        assert (await _info(again))[0] is grpc.StatusCode.OK
+        assert (await info(again))[0] is grpc.StatusCode.OK
     async with fleet.as_root() as channel:
         code, details, _ = await issued(channel)
         assert code is grpc.StatusCode.INVALID_ARGUMENT
@@ -102,7 +91,7 @@ async def test_a_certificate_made_with_a_token_is_valid_as_long_as_the_token(
             code, details = await _end(call)
             assert (code, details) == (DENIED, 'the token of user "ci" (viewer) was removed')
             for connection in (channel, other):
-                code, details = await _info(connection)
+                code, details = await info(connection)
                 assert code is DENIED
                 assert "was removed" in details
                 assert (await issued(connection))[0] is DENIED

@@ -27,6 +27,7 @@ from tests.fixtures import build
 from tests.fixtures.build import NOW
 from tests.fixtures.stacks import (
     IDS,
+    SHOP,
     actions,
     applied,
     payload,
@@ -34,15 +35,6 @@ from tests.fixtures.stacks import (
     stack,
     volume,
     with_service,
-)
-
-SHOP = stack(
-    "shop",
-    service("shop", "web", replicas=2, port=8080, config="page"),
-    service("shop", "db", secret="password", volume="data"),
-    volumes=(volume("shop", "data"),),
-    secrets=(payload("shop", "password", b"one"),),
-    configs=(payload("shop", "page", b"<html>"),),
 )
 
 

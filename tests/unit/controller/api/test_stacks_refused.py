@@ -9,16 +9,7 @@ from pyswarm_core.errors import Conflict, InvalidArgument, NotFound
 from pyswarm_core.stacks.labels import CONTAINER_NAME
 from pyswarm_core.state import State
 from tests.fixtures import build
-from tests.fixtures.stacks import actions, applied, network, payload, service, stack, volume
-
-SHOP = stack(
-    "shop",
-    service("shop", "web", replicas=2, port=8080, config="page"),
-    service("shop", "db", secret="password", volume="data"),
-    volumes=(volume("shop", "data"),),
-    secrets=(payload("shop", "password", b"one"),),
-    configs=(payload("shop", "page", b"<html>"),),
-)
+from tests.fixtures.stacks import SHOP, actions, applied, network, payload, service, stack, volume
 
 
 @pytest.fixture
