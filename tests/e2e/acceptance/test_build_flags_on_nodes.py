@@ -69,7 +69,7 @@ def _nothing_stays(fleet: Fleet) -> Iterator[None]:
 
 def files(fleet: Fleet, image: str) -> set[str]:
     """The paths in the image's layers."""
-    words = [PYSWARM, "save", image]
+    words = [str(PYSWARM), "save", image]
     saved = subprocess.run(words, env=fleet.environment, capture_output=True, check=True).stdout
     found: set[str] = set()
     with tarfile.open(fileobj=io.BytesIO(saved)) as archive:
@@ -88,7 +88,7 @@ def test_a_flag_has_its_effect_on_a_node(
     case, recipe = CASES[name], RECIPE.format(case=name)
     (context / "Dockerfile").write_text("" if case.by_stdin else recipe)
     (tmp_path / "secret").write_text("sesame")
-    words = [PYSWARM, "build", "--node", "host2", "--iidfile", str(tmp_path / "iid")]
+    words = [str(PYSWARM), "build", "--node", "host2", "--iidfile", str(tmp_path / "iid")]
     words += ["-t", "flag:1", "-t", "flag:2"]
     words += [word.replace("SECRET", f"{tmp_path}/secret") for word in case.words]
     given = recipe if case.by_stdin else ""
