@@ -98,7 +98,7 @@ def _reconcile(
         _remove(plan, state, now, draft)
     elif (left := brought_forward(state, service, now)) is not None:
         _bring_forward(plan, *left)
-    elif not pass_gate(plan, state, now):
+    elif not pass_gate(plan, state, now, draft.judged):
         orchestrator_of(service).reconcile(plan, state, looked_at, now)
 
 

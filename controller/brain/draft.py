@@ -4,6 +4,7 @@ from itertools import islice
 
 from controller.brain.allocator.encryption import rotated, rotates_at
 from controller.brain.dependencies.concerned import concerned
+from controller.brain.dependencies.conditions import Judged
 from controller.brain.orchestrator.plan import Plan
 from controller.brain.placing import Placing
 from controller.brain.volumework import Upkeep
@@ -46,6 +47,7 @@ class Draft:
         self._cluster: Cluster | None = None
         self._cluster_wake: Instant = NEVER
         self.placing = Placing(state, now, ids)
+        self.judged: Judged = {}
         self._plans: list[Plan] = []
         self._cost = 0
         self._room = room

@@ -17,8 +17,8 @@ NAMED_DEPENDENCIES: Mapping[str, tuple[Mutation, Rule]] = {
         Mutation(
             _GATE,
             "pass_gate",
-            "if found := unmet(state, service):",
-            "if len(found := unmet(state, service)) == len(service.spec.depends_on):",
+            "if found := unmet(state, service, judged):",
+            "if len(found := unmet(state, service, judged)) == len(service.spec.depends_on):",
         ),
         Rule.DEPENDENCIES,
     ),

@@ -40,6 +40,12 @@ class Unmet(NamedTuple):
     """The dependency, if it exists."""
 
 
+Judged = dict[tuple[str, DependencyCondition, bool], Unmet | None]
+"""What was found of a dependency, by its name, the condition, and whether it is required: one
+decision judges it once, however many services depend on it.
+"""
+
+
 class _Count(NamedTuple):
     """How many slots of a dependency are as its condition demands."""
 
@@ -48,11 +54,19 @@ class _Count(NamedTuple):
     """How a task ended that is not replaced, or whose replacements fail again and again."""
 
 
-def unmet(state: State, service: Service) -> list[Unmet]:
+def unmet(state: State, service: Service, judged: Judged | None = None) -> list[Unmet]:
     """The conditions that do not hold, those that failed first; empty if tasks may start. Those of
-    dependencies that are not required do not count once they have failed.
+    dependencies that are not required do not count once they have failed. `judged`: what was found
+    of the same state before, which this adds to.
     """
-    found = [why for one in service.spec.depends_on if (why := _judged(state, one)) is not None]
+    known: Judged = {} if judged is None else judged
+    found = []
+    for one in service.spec.depends_on:
+        key = one.service, one.condition, one.required
+        if key not in known:
+            known[key] = _judged(state, one)
+        if (why := known[key]) is not None:
+            found.append(why)
     return sorted(found, key=lambda why: not why.failed)
 
 

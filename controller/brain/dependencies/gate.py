@@ -7,7 +7,7 @@ there: a dependency that dies later stops nobody.
 
 from msgspec.structs import replace
 
-from controller.brain.dependencies.conditions import message_of, unmet
+from controller.brain.dependencies.conditions import Judged, message_of, unmet
 from controller.brain.orchestrator.plan import Plan
 from controller.brain.revisions import revised
 from pyswarm_core.clock import Instant
@@ -19,15 +19,16 @@ from pyswarm_core.stacks.dependencies import SeenDependency
 from pyswarm_core.state import State
 
 
-def pass_gate(plan: Plan, state: State, now: Instant) -> bool:
+def pass_gate(plan: Plan, state: State, now: Instant, judged: Judged) -> bool:
     """Plan what follows from the service's dependencies; return whether the next decision goes on,
-    because this one writes the service. Sets `plan.waits_for` if tasks have to wait.
+    because this one writes the service. Sets `plan.waits_for` if tasks have to wait. `judged`: see
+    `unmet`.
     """
     service = plan.service
     if not service.spec.depends_on or service.spec.stopped:
         return False
     if awaits(service):
-        if found := unmet(state, service):
+        if found := unmet(state, service, judged):
             plan.waits_for = message_of(found)
             return False
         gate = replace(

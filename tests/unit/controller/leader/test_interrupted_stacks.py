@@ -265,8 +265,8 @@ def test_a_number_that_users_set_after_the_leader_died_stays() -> None:
 def test_an_apply_of_some_services_leaves_the_others_to_who_completes_the_stack() -> None:
     before = everything(big("web:1", b"one"))
     some = ("big_s0",)
-    after, asked = big("web:3", b"one"), ("big_s79",)
-    for state in interrupted(before, big("web:2", b"one"), LATER, every=FEW, recreate=asked):
+    after, second = big("web:3", b"one"), big("web:2", b"one")
+    for state in interrupted(before, second, LATER, every=FEW, recreate=("big_s79",)):
         if the_stack(state).spec_version != 2 or not the_stack(state).applying:
             continue
         request = ApplyStack(spec=after, services=some, logins=(LOGIN,))

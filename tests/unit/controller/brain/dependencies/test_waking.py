@@ -1,12 +1,20 @@
 """What a change wakes, in decisions that have room for one service."""
 
+from typing import Any
+
+import pytest
 from msgspec.structs import replace
 
 from controller.brain.decide import decide
+from controller.brain.dependencies import conditions
 from controller.leader.agenda import Agenda
+from pyswarm_core.clock import MINUTE, Instant
 from pyswarm_core.decision import BEGINNING, WOKEN, Dirty
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.limits import PLACING_COST
+from pyswarm_core.objects import Service
+from pyswarm_core.stacks.dependencies import Dependency
+from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 from tests.unit.controller.brain.dependencies.shop import Shop, needs, service
 
@@ -74,3 +82,27 @@ def test_a_changed_service_that_is_woken_too_wakes_its_own() -> None:
     shop = Shop(service("db"), service("api", needs("db")), service("web", needs("api")))
     shop.settle()
     assert "web" in {one for each in rounds(shop, DB, API) for one in each}
+
+
+def test_a_dependency_is_judged_once_for_all_that_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting = [service(f"w{number}", needs("db")) for number in range(30)]
+    shop = Shop(service("db", replicas=5), *waiting)
+    shop.settle()
+    looked_at: list[str] = []
+    judge = conditions._of_tasks
+
+    def counted(state: State, found: Service, dependency: Dependency, desired: int) -> Any:
+        looked_at.append(found.spec.name)
+        return judge(state, found, dependency, desired)
+
+    monkeypatch.setattr(conditions, "_of_tasks", counted)
+    shop.report(shop.desired("db")[0].node_id, shop.desired("db")[0], TaskState.RUNNING)
+    dirty = Dirty()
+    dirty.services.add(DB)
+    shop.now = Instant(shop.now + MINUTE)
+    decision = decide(shop.state, dirty, shop.now, shop.ids)
+    assert looked_at == ["db"]
+    messages = [one.detail.message for one in decision.writes.tasks]
+    assert messages.count("waits for db to start (1 of 5)") > 1
