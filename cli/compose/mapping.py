@@ -54,9 +54,11 @@ def read(
     from compose.mapping.stack import stack_of
     from compose.report import Refused
 
-    loaded = flags.load(project.wanted(services), told=told)
+    disk = Disk()
+    loaded = flags.load(project.wanted(services), told=told, disk=disk)
     try:
-        mapped = stack_of(loaded, Options(scales=scales or {}), Disk())
+        mapped = stack_of(loaded, Options(scales=scales or {}), disk)
+        disk.expect_unchanged()
     except Refused as error:
         flags.print_remarks("Error", error.faults[:-1])
         raise Refused(error.faults[-1:]) from None
