@@ -48,6 +48,9 @@ def completed(tree: Node, directory: str) -> Node:
             value["networks"] = default
         if (build := service.get("build")) is not None and build.is_map:
             value["build"] = _built(build, directory)
+        deploy, scale = service.get("deploy"), service.get("scale")
+        if deploy is not None and scale is not None and deploy.get("replicas") is None:
+            value["deploy"] = deploy.at({**deploy.value, "replicas": scale})
         if hooks := service.list("pre_start"):
             value["pre_start"] = service.value["pre_start"].at(_hooks(service, value, hooks))
         services[name] = service.at(value)

@@ -10,6 +10,7 @@ from cli.flags import Choice, Number
 from pyswarm_core.errors import invalid
 
 if TYPE_CHECKING:
+    from compose.files import Disk
     from compose.model import Loaded
     from compose.projects import Request
     from compose.report import Remark
@@ -120,16 +121,21 @@ def _directory() -> str:
         raise invalid("working directory", ".", "it was removed: change to another") from None
 
 
-def load(wanted: "Request", *, is_strict: bool = False, told: bool = True) -> "Loaded":
+def load(
+    wanted: "Request", *, is_strict: bool = False, told: bool = True, disk: "Disk | None" = None
+) -> "Loaded":
     """The model; warnings and, if `told`, notices are printed on standard error. Every fault is a
-    line.
+    line. Who gives a `disk` reads more of it, and then expects it unchanged.
     """
     from compose.files import Disk
     from compose.model import load as load_model
     from compose.report import Refused
 
     try:
-        loaded = load_model(wanted, Disk())
+        read = disk or Disk()
+        loaded = load_model(wanted, read)
+        if disk is None:
+            read.expect_unchanged()
     except Refused as error:
         _print("Error", error.faults[:-1])
         raise Refused(error.faults[-1:]) from None

@@ -51,9 +51,11 @@ def read(services: tuple[str, ...] = (), scales: Mapping[str, int] | None = None
     from compose.mapping.stack import stack_of
     from compose.report import Refused
 
-    loaded = flags.load(project.wanted(services), told=False)
+    disk = Disk()
+    loaded = flags.load(project.wanted(services), told=False, disk=disk)
     try:
-        mapped = stack_of(loaded, Options(scales=scales or {}), Disk())
+        mapped = stack_of(loaded, Options(scales=scales or {}), disk)
+        disk.expect_unchanged()
     except Refused as error:
         flags.print_remarks("Error", error.faults[:-1])
         raise Refused(error.faults[-1:]) from None

@@ -16,9 +16,11 @@ def stack_of_files(wanted: "Request", *, is_strict: bool) -> "Mapped":
     from compose.mapping.stack import stack_of
     from compose.report import Refused
 
-    loaded = flags.load(wanted, is_strict=is_strict, told=False)
+    disk = Disk()
+    loaded = flags.load(wanted, is_strict=is_strict, told=False, disk=disk)
     try:
-        mapped = stack_of(loaded, Options(is_stack=True, builds=False), Disk())
+        mapped = stack_of(loaded, Options(is_stack=True, builds=False), disk)
+        disk.expect_unchanged()
     except Refused as error:
         flags.print_remarks("Error", error.faults[:-1])
         raise Refused(error.faults[-1:]) from None

@@ -140,6 +140,9 @@ class Entries(Form):
                 reading.refuse(child, path, "text in a list, as in - NAME=VALUE")
                 continue
             name, value = self._listed(child)
+            if self._listed is equals and name != name.rstrip():
+                text = f"{quoted(name)} ends with a space: write NAME=VALUE"
+                reading.report.fault(child, path, text)
             made = value if isinstance(value, Node) else Node(value, child.place, child.mark)
             found.append((name, made, path))
         return found

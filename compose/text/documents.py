@@ -61,12 +61,17 @@ def _again(text: str, file: str, error: yaml.YAMLError) -> list[Node]:
         raise _told(second, text, file) from None
 
 
+def _place_in(text: str, at: int, file: str) -> Place:
+    return Place(file, text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
+
+
+def _forbidden(sign: str) -> str:
+    return f"not YAML: the character U+{ord(sign):04X} may not be in a file"
+
+
 def _told(error: yaml.YAMLError, text: str, file: str) -> Refused:
     if (odd := _FORBIDDEN.search(text)) is not None:
-        number = text.count("\n", 0, odd.start()) + 1
-        column = odd.start() - text.rfind("\n", 0, odd.start())
-        told = f"not YAML: the character U+{ord(odd[0]):04X} may not be in a file"
-        return refusal(Place(file, number, column), (), told)
+        return refusal(_place_in(text, odd.start(), file), (), _forbidden(odd[0]))
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return refusal(Place(file), (), f"not YAML: {' '.join(str(error).split())}")
     mark = error.problem_mark

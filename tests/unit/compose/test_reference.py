@@ -1,7 +1,7 @@
 """Small files about one rule each, with what docker compose 5.6.1 `config` makes of them.
 
-tests/fixtures/composed.json has them; their project directory is /p. Rules in which pyswarm differs
-are in test_differences.py.
+tests/fixtures/composed.json and composed_more.json have them; their project directory is /p. Rules
+in which pyswarm differs are in test_differences.py.
 """
 
 import json
@@ -14,9 +14,12 @@ from compose.dump import as_yaml
 from compose.report import Refused
 from tests.fixtures.composing import loaded
 
-CASES: list[dict[str, Any]] = json.loads(
-    (Path(__file__).parents[2] / "fixtures/composed.json").read_text(encoding="utf-8")
-)
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+CASES: list[dict[str, Any]] = [
+    case
+    for name in ("composed.json", "composed_more.json")
+    for case in json.loads((FIXTURES / name).read_text(encoding="utf-8"))
+]
 
 
 def given(case: dict[str, Any]) -> dict[str, Any]:
