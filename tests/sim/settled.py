@@ -33,7 +33,7 @@ from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
 from tests.sim.placement import satisfies
 from tests.sim.rand import SeededIds
-from tests.sim.rollout_states import is_new, is_paused, is_rolling, serves
+from tests.sim.rollout_states import is_beside_failed, is_new, is_paused, is_rolling, serves
 from tests.sim.room import held_room
 from tests.sim.stops import Stops
 from tests.sim.view import View
@@ -180,7 +180,7 @@ class Settled:
             yield from self._global(service, slots, desired)
         for number, tasks in desired.items():
             for task in tasks:
-                yield from self._desired(service, number, task)
+                yield from self._desired(service, number, task, slots[number])
 
     def _global(
         self, service: Service, slots: dict[int, list[Task]], desired: dict[int, list[Task]]
@@ -205,6 +205,10 @@ class Settled:
         if (last := self._stops.last_of(tasks)) is not None:
             ended.append(last)
         return any(self._is_left_ended(service, task) for task in ended)
+
+    def _goes_on(self, service: Service, slot: list[Task]) -> bool:
+        """Whether the slot's new task failed and is not restarted: the outdated one runs on."""
+        return is_beside_failed(service, slot) and self._given_up(service, slot)
 
     def _is_held(self, service: Service, tasks: list[Task]) -> bool:
         """Whether a task has its layer or the only copy of a volume on a node that is down: the
@@ -234,7 +238,9 @@ class Settled:
             or policy.max_attempts > 0
         )
 
-    def _desired(self, service: Service, number: int, task: Task) -> Iterator[str]:
+    def _desired(
+        self, service: Service, number: int, task: Task, slot: list[Task]
+    ) -> Iterator[str]:
         label = f"{service.spec.name}.{number} ({task.id[:6]})"
         if task.state < TaskState.ASSIGNED:
             if not task.detail.message:
@@ -252,8 +258,8 @@ class Settled:
             yield f"{label} is on {node.description.hostname} against its constraints"
         if _restless(service):
             return
-        is_due = is_outdated(service, task) and not _is_left(service, node)
-        if is_due and not self._update_waits(service):
+        stays = _is_left(service, node) or self._goes_on(service, slot)
+        if is_outdated(service, task) and not stays and not self._update_waits(service):
             yield f"{label} is outdated"
         if task.state is not TaskState.RUNNING:
             yield f"{label} is {task.state.word}: {task.detail}"

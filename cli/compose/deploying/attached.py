@@ -163,15 +163,24 @@ def _require_hope(opened: "Project", found: "Iterable[Held]", asked: Attached) -
     """Raise ConvergenceFailed for a service that waits and cannot start: its image is missing, or
     what it depends on has failed.
     """
-    waiting = {
+    for service_id, name in _created(found, asked).items():
+        seen = next(opened.client.watch_service(service_id), None)
+        if seen is None or not seen.failure:
+            continue
+        # A container that has run and failed meanwhile is no such service: it has an exit code.
+        if service_id in _created(opened.containers(every=True), asked):
+            raise ConvergenceFailed(f"service {name} cannot start: {seen.failure}")
+
+
+def _created(found: "Iterable[Held]", asked: Attached) -> dict[str, str]:
+    """The watched services that have a container which has not run yet, by id."""
+    return {
         one.view.service_id: one.service
         for one in found
-        if one.service in asked.watched and one.view.state is ContainerState.CREATED
+        if one.service in asked.watched
+        and one.view.state is ContainerState.CREATED
+        and one.view.task_id not in asked.gone
     }
-    for service_id, name in waiting.items():
-        seen = next(opened.client.watch_service(service_id), None)
-        if seen is not None and seen.failure:
-            raise ConvergenceFailed(f"service {name} cannot start: {seen.failure}")
 
 
 def _waits(opened: "Project", found: "Iterable[Held]", asked: Attached) -> bool:

@@ -24,7 +24,7 @@ PYSWARM = Path(sys.executable).with_name("pyswarm")
 PATIENCE_S = 120.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
 COMMAND_LIMIT_S = 300.0
 IMAGE = "web:1"
-PATIENT = {"PYSWARM_HEARTBEAT_PERIOD": "5s"}
+PATIENT = {"PYSWARM_HEARTBEAT_PERIOD": "5s", "PYSWARM_AGENT_GRACE": "60s"}
 """For fleets whose agents are killed: on a busy machine, one that comes back late is not lost."""
 RUNNING = "desired-state=running"
 

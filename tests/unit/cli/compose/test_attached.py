@@ -1,6 +1,6 @@
 """When `up` without --detach ends, and with which exit code."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from threading import Event
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -17,9 +17,10 @@ from cli.compose.lifecycle import ending
 from cli.compose.mapping import Files
 from cli.compose.members import Held, Member
 from cli.compose.project import Project
-from cli.errors import Interrupted
+from cli.errors import ConvergenceFailed, Interrupted
 from cli.exits import ExitCode
 from pyswarm_core.clock import Instant
+from pyswarm_core.docker.containers.views import ContainerState
 from pyswarm_core.views import LogSource
 from tests.unit.cli.compose import made
 
@@ -108,3 +109,27 @@ def test_the_second_interrupt_kills_wherever_the_wait_is(
     followed = Attached(shown=(), watched=("app",))
     code = follow(opened.client, files, followed, Instant(0))
     assert (code, killed) == (ExitCode.INTERRUPTED, ["second SIGKILL app"])
+
+
+class _Fleet:
+    """One service with one container; whoever watches it is told that it failed."""
+
+    def __init__(self, then: Held) -> None:
+        self.then = then
+        self.client = self
+
+    def containers(self, *, every: bool) -> list[Held]:
+        """As it is a moment later."""
+        assert every
+        return [self.then]
+
+    def watch_service(self, _: str) -> Iterator[object]:
+        """The progress of the service."""
+        return iter([SimpleNamespace(failure="non-zero exit (7)")])
+
+
+def test_a_container_that_fails_while_it_is_looked_at_has_an_exit_code() -> None:
+    created = made.held("app", 1, ContainerState.CREATED)
+    attached._require_hope(cast(Project, _Fleet(ended("app", 7))), [created], asked())
+    with pytest.raises(ConvergenceFailed, match="service app cannot start: non-zero exit"):
+        attached._require_hope(cast(Project, _Fleet(created)), [created], asked())
