@@ -189,14 +189,6 @@ def test_control_characters_of_commands_are_escaped(fleet: Script, pyswarm: Pysw
     assert pyswarm("ps", "--format", "{{.Command}}").out == '"sh \\x1b[2J"\n'
 
 
-def test_a_command_that_only_the_image_says_is_empty(fleet: Script, pyswarm: Pyswarm) -> None:
-    fleet.on("ListContainers", listed(replace(VIEW, command=(), state=ContainerState.CREATED)))
-    assert pyswarm("ps", "-a", "--format", "{{.Command}}").out == "\n"
-    assert '""' not in pyswarm("ps", "-a").out
-    fleet.on("ListContainers", listed(replace(VIEW, command=("",))))
-    assert pyswarm("ps", "--format", "{{.Command}}").out == '""\n'
-
-
 STATUS = {
     (ContainerState.RUNNING, HealthState.NONE): "Up 2 minutes",
     (ContainerState.RUNNING, HealthState.HEALTHY): "Up 2 minutes (healthy)",
