@@ -116,7 +116,7 @@ class Entries(Form):
                 place = (node.keys or {}).get(name, child.place)
                 text = f"{quoted(name)} is no name: expected letters, digits, . _ and -"
                 reading.report.fault(place, path, text)
-            elif node.is_map and not name:
+            elif not name:
                 reading.report.fault(child, at, "the key is empty: expected a name")
             elif (value := self.form.read(child, path, reading)) is not None:
                 found[name] = value
