@@ -16,7 +16,7 @@ from agent.secrets.plan import Content, Exposed, TaskFile, files_of, kind_of, mo
 from agent.secrets.store import SecretStore, reason_beneath
 from agent.secrets.templates import expanded
 from agent.tasks.record import Record
-from pyswarm_core.aio.system import to_its_end
+from pyswarm_core.aio.daemon import to_its_end
 from pyswarm_core.clock import Backoff
 from pyswarm_core.errors import Exhausted, PyswarmError, Unavailable
 from pyswarm_core.ids import TaskId

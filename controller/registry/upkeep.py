@@ -18,8 +18,8 @@ from msgspec.structs import replace
 
 from controller.registry.contents import superfluous, usage_of
 from controller.registry.storage import RegistryStorage
+from pyswarm_core.aio.daemon import to_its_end
 from pyswarm_core.aio.logs import EventLog
-from pyswarm_core.aio.system import to_its_end
 from pyswarm_core.clock import Clock
 from pyswarm_core.docker.units import counted, decimal_size
 from pyswarm_core.errors import Conflict, Exhausted, Unavailable

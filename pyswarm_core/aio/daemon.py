@@ -1,5 +1,5 @@
 """Start and end of a daemon: it checks its settings before it changes anything, and prints the
-reason of a failed start as one line on stderr. SHELL.
+reason of a failed start as one line on stderr. The end of its work in threads. SHELL.
 """
 
 import asyncio
@@ -9,16 +9,19 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, ParamSpec, TypeVar
 
 import click
 
 from pyswarm_core.aio.ports import take_back
 from pyswarm_core.errors import InvalidArgument, causes, invalid, line_of, reason_of
 
+P = ParamSpec("P")
+T = TypeVar("T")
 FAILED = 1
 WRONG = 2
 """The command line or one of its values is wrong."""
@@ -120,3 +123,20 @@ def _check_socket(flag: str, address: str) -> None:
     if not path.parent.is_dir() or len(os.fsencode(path)) > _SOCKET_PATH_MAX:
         form = f"a path of at most {_SOCKET_PATH_MAX} bytes in a directory that exists"
         raise invalid(flag, address, f"expected {form}")
+
+
+async def to_its_end(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What the work returns, in a thread. A caller that is cancelled leaves once the work has
+    ended: what follows, such as the removal of what it makes, never runs beside it.
+    """
+    loop = asyncio.get_running_loop()
+    running = loop.run_in_executor(None, partial(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait((running,))
+        if not running.cancelled():
+            running.exception()  # marks it as retrieved
+        raise

@@ -1,21 +1,11 @@
-"""The system clock and the random source of ids, which other code gets as arguments; work in
-threads. SHELL.
-"""
+"""The system clock and the random source of ids: other code gets them as arguments. SHELL."""
 
-import asyncio
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import ID_LENGTH, ids_from_bytes
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class SystemClock:
@@ -57,20 +47,3 @@ def home_directory() -> Path:
         return Path.home()
     except RuntimeError:
         return Path("/")
-
-
-async def to_its_end(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What the work returns, in a thread. A caller that is cancelled leaves once the work has
-    ended: what follows, such as the removal of what it makes, never runs beside it.
-    """
-    loop = asyncio.get_running_loop()
-    running = loop.run_in_executor(None, partial(work, *args, **kwargs))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        while not running.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait((running,))
-        if not running.cancelled():
-            running.exception()  # marks it as retrieved
-        raise

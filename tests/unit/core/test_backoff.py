@@ -1,3 +1,5 @@
+"""Pauses between attempts: the first, how they grow, and the last."""
+
 from pyswarm_core.clock import Backoff
 
 

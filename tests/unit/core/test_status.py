@@ -10,8 +10,9 @@ from pyswarm_core.aio.status import CODES, code_of, error_named, name_of
 
 
 def subclasses(of: type[errors.PyswarmError] = errors.PyswarmError) -> list[type[Any]]:
-    """Those that cross a border; the store has some of its own."""
+    """Those that cross a border: Taken does as a Conflict, and the store has some of its own."""
     found = [kind for kind in of.__subclasses__() if kind.__module__ == errors.__name__]
+    found = [kind for kind in found if kind is not errors.Taken]
     return found + [deeper for kind in found for deeper in subclasses(kind)]
 
 
@@ -31,3 +32,9 @@ def test_a_tunnel_carries_every_error(kind: type[errors.PyswarmError]) -> None:
 def test_what_is_not_in_the_table_may_succeed_later() -> None:
     assert name_of(OSError("disk")) == "Unavailable"
     assert type(error_named("Exit", "?")) is errors.Unavailable
+
+
+def test_who_has_it_already_stays_on_this_side() -> None:
+    error = errors.Taken("port 80 is used by db", "db", "port 80 is used outside your stacks")
+    assert code_of(error) is code_of(errors.Conflict(""))
+    assert name_of(error) == "Conflict"

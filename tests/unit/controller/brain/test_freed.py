@@ -13,6 +13,7 @@ from controller.brain.scheduler import explain
 from controller.brain.scheduler.filters import Demand, capacity
 from controller.brain.scheduler.ledger import Ledger
 from pyswarm_core.decision import Writes
+from pyswarm_core.docker.generic_resources import reserved
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.images.disk import ImageDisk
 from pyswarm_core.indexes.sources import Presence
@@ -23,6 +24,8 @@ from pyswarm_core.specs import (
     EndpointSpec,
     PortConfig,
     PublishMode,
+    Reservations,
+    Resources,
     ServiceSpec,
     TaskSpec,
     UpdateConfig,
@@ -85,6 +88,11 @@ def _full() -> Node:
     return replace(made, status=replace(made.status, image_disk=ImageDisk(reason="91% full")))
 
 
+def _needing(generic: str) -> TaskSpec:
+    reservations = Reservations(generic_resources=reserved("--generic-resource", (generic,)))
+    return replace(build.template(), resources=Resources(reservations=reservations))
+
+
 PORT_80 = PortConfig(target_port=80, published_port=80, publish_mode=PublishMode.HOST)
 FILTERS: dict[str, tuple[TaskSpec, Node]] = {
     "ready": (build.template(), node("n1", state=NodeState.DISCONNECTED)),
@@ -93,6 +101,7 @@ FILTERS: dict[str, tuple[TaskSpec, Node]] = {
     "tasks": (build.template(), node("n1", max_tasks=1)),
     "cpu": (build.template(cpus=5), node("n1")),
     "memory": (build.template(memory=9 * build.GIB), node("n1")),
+    "generic": (_needing("gpu=2"), node("n1")),
     "constraint": (build.template(constraints=["node.labels.disk==ssd"]), node("n1")),
     "port": (build.template("port"), node("n1")),
     "max": (build.template(max_replicas=1), node("n1")),
