@@ -70,10 +70,11 @@ async def test_agents_send_volumes_to_each_other(
 ) -> None:
     assert DIRECT_BYTES == 256 * 1024
     no_stream(monkeypatch)
-    with (here.make() / "large").open("wb") as file:
+    top = filled(here)
+    with (top / "large").open("wb") as file:
         for number in range(32):
             file.write(bytes([number]) * (1 << 20))
-    before = tree(filled(here))
+    before = tree(top)
     await moved(rig)
     assert tree(there.data) == before
     assert there.left() == ["_data"]
