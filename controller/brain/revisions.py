@@ -14,6 +14,7 @@ from controller.brain.storable import require_storable
 from pyswarm_core import limits
 from pyswarm_core.clock import Instant
 from pyswarm_core.errors import Conflict, quoted
+from pyswarm_core.indexes.dependents import awaits
 from pyswarm_core.indexes.tasks import ServiceTasks
 from pyswarm_core.kinds import encode
 from pyswarm_core.objects import PreviousSpec, Service, UpdateStatus, Version, VersionRange
@@ -134,12 +135,12 @@ def revised(state: State, service: Service, spec: ServiceSpec, since: Instant) -
 
 def _gate(service: Service, spec: ServiceSpec) -> Gate:
     """What the service with another spec has seen of its dependencies. One that starts has seen
-    that none of their conditions holds; tasks of a spec without dependencies never wait.
+    that none of their conditions holds; tasks of earlier specs that had not to wait do not wait.
     """
     before, gate = service.spec, service.gate
     if (before.stopped and not spec.stopped) or (_is_empty(before) and not _is_empty(spec)):
         return replace(gate, released_version=0)
-    if not before.depends_on and spec.depends_on:
+    if spec.depends_on and not awaits(service):
         return replace(gate, released_version=service.spec_version)
     return gate
 

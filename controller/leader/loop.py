@@ -35,8 +35,8 @@ from controller.leader.node_watch import NodeWatch
 from controller.leader.overlays import OverlayMessages
 from controller.leader.persistence.budget import FLUSH_CHUNKS, Budget
 from controller.leader.persistence.loading import Loaded
-from controller.leader.persistence.saving import Unsaved
 from controller.leader.persistence.turn import Turn
+from controller.leader.persistence.unsaved import Unsaved
 from controller.leader.requests import Requests, store_full
 from controller.leader.sessions import NodeSession, Sessions
 from controller.leader.slicing import run_sliced

@@ -32,7 +32,7 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     ),
     "an audit record apart from its change": (
         Mutation(
-            "controller.leader.persistence.saving",
+            "controller.leader.persistence.unsaved",
             "Unsaved.add_records",
             'key = "" if entry.value is None else name',
             'key = ""',
@@ -41,9 +41,9 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     ),
     "a network stored without the record of its service": (
         Mutation(
-            "controller.leader.persistence.saving",
+            "controller.leader.persistence.unsaved",
             "Unsaved.add_records",
-            "self.beside.update(dict.fromkeys(beside, name))",
+            "self.beside.update(names)",
             "pass",
         ),
         Rule.AUDITED,

@@ -184,7 +184,7 @@ def problems(state: State, decision: Decision, now: Instant, marks: Marks) -> It
         old = state.services[service.id]
         if follows(old, service):
             marks.hit("service followed a dependency")
-        if service.gate.released_version != old.gate.released_version:
+        if service.gate.released_version != old.gate.released_version and not waits(service):
             yield from _released(state, old, service, marks)
     for task in decision.writes.tasks:
         service, known = state.services[task.service_id], state.tasks.get(task.id)

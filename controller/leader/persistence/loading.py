@@ -20,7 +20,8 @@ import msgspec
 from controller.brain.nodes import moved
 from controller.identity.envelope import CannotOpen, Envelope
 from controller.leader.audit.log import Entry
-from controller.leader.persistence.saving import Unsaved, YieldLoop, pause
+from controller.leader.persistence.saving import YieldLoop, pause
+from controller.leader.persistence.unsaved import Unsaved
 from controller.store.base import Compacted, KeyValue, Store, StoreMisuse
 from pyswarm_core.chunks import decode_chunk
 from pyswarm_core.clock import Instant

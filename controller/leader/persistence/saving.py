@@ -12,7 +12,7 @@ too large for the store, keeps its last stored version, and is named in what `sa
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
 from functools import partial
 from itertools import chain, starmap
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from controller.identity.envelope import Envelope
 from controller.leader.audit.log import Entry
 from controller.leader.election import Term
 from controller.leader.persistence.packing import Group, Operation, packs, weight
+from controller.leader.persistence.unsaved import Unsaved
 from controller.store.base import (
     Committed,
     Compare,
@@ -39,11 +40,9 @@ from controller.store.base import (
 )
 from pyswarm_core.chunks import encode_chunk
 from pyswarm_core.clock import Backoff
-from pyswarm_core.decision import Writes
 from pyswarm_core.errors import with_place
-from pyswarm_core.identity.limits import AUDITS_PER_OBJECT
 from pyswarm_core.ids import NodeId, ServiceId
-from pyswarm_core.keys import ChunkKey, Keys, chunk_of
+from pyswarm_core.keys import Keys
 from pyswarm_core.kinds import (
     KINDS,
     NODE,
@@ -52,11 +51,10 @@ from pyswarm_core.kinds import (
     VOLUME,
     Kind,
     in_order,
-    kind_of,
     split_name,
 )
 from pyswarm_core.limits import CHUNK_SLOTS, TXN_IN_FLIGHT, TXN_PUTS, VALUE_BYTES_MAX
-from pyswarm_core.objects import Object, Task
+from pyswarm_core.objects import Object
 from pyswarm_core.state import State
 from pyswarm_core.volumes.volume import VolumeId
 
@@ -74,88 +72,6 @@ async def pause() -> None:
 
 class Deposed(Exception):
     """The leader key is no longer this controller's: stop and drop the state."""
-
-
-class Unsaved:
-    """Names of what is to be saved. Mutable; insertion order is kept."""
-
-    def __init__(self) -> None:
-        self.cluster = False
-        self.objects: dict[str, dict[str, None]] = {kind: {} for kind in KINDS}
-        """Ids by the names of their kinds."""
-        self.chunks: dict[ChunkKey, None] = {}
-        self.aside: dict[bytes, bytes] = {}
-        """Bytes to keep under another key; only loading sets it."""
-        self.pages: dict[int, Callable[[], bytes | None]] = {}
-        """What makes a page of events, by its number; None deletes it."""
-        self.records: dict[str, list[Entry]] = {}
-        """Audit records by the names of the objects to store them with; see Keys.name_of."""
-        self.beside: dict[str, str] = {}
-        """Objects that one change wrote along with another, whose name this is: one transaction."""
-
-    def __len__(self) -> int:
-        objects = sum(map(len, self.objects.values()))
-        records = sum(map(len, self.records.values()))
-        others = len(self.aside) + len(self.pages)
-        return self.cluster + objects + len(self.chunks) + others + records
-
-    def add(self, writes: Writes, chunks: Iterable[ChunkKey]) -> None:
-        """Everything that the writes name, and the chunks that `State.apply` said they changed."""
-        self.cluster = self.cluster or writes.cluster is not None
-        for item in writes.objects:
-            self.objects[kind_of(item).name][item.id] = None
-        for kind, object_id in map(split_name, writes.removed):
-            self.objects[kind][object_id] = None
-        self.chunks.update(dict.fromkeys(sorted(chunks)))
-
-    def add_records(self, name: str, entries: Iterable[Entry], beside: Iterable[str] = ()) -> None:
-        """Store these with the object of that name, and the objects of the names `beside` too. What
-        is to be deleted may be stored later.
-        """
-        self.beside.update(dict.fromkeys(beside, name))
-        for entry in entries:
-            key = "" if entry.value is None else name
-            self.records.setdefault(key, []).append(entry)
-
-    def add_page(self, number: int, make: Callable[[], bytes | None]) -> None:
-        """Store this page of events as it is when the store gets it."""
-        self.pages[number] = make
-
-    def has_room(self, name: str) -> bool:
-        """Whether another record fits into the transaction of the object of that name."""
-        return len(self.records.get(name, ())) < AUDITS_PER_OBJECT
-
-    def names(self) -> Iterator[str]:
-        """The names of everything to save, as Keys.name_of makes them."""
-        if self.cluster:
-            yield "cluster"
-        for kind, ids in self.objects.items():
-            yield from (f"{kind}/{object_id}" for object_id in ids)
-        yield from (f"chunk/{key.service_id}/{key.block:08d}" for key in self.chunks)
-        yield from (f"event/{number:012d}" for number in self.pages)
-
-    def add_tasks(self, tasks: Iterable[Task]) -> None:
-        """These tasks were observed to have changed."""
-        self.chunks.update((chunk_of(task.service_id, task.slot), None) for task in tasks)
-
-    def drop(self, saved: "Unsaved") -> None:
-        """Remove what is being saved."""
-        for kind, ids in saved.objects.items():
-            _drop(self.objects[kind], ids)
-        _drop(self.chunks, saved.chunks)
-
-    def take(self, count: int) -> "Unsaved":
-        """Remove and return up to `count` chunks, with all else."""
-        taken = Unsaved()
-        taken.cluster, self.cluster = self.cluster, False
-        taken.objects, self.objects = self.objects, taken.objects
-        taken.aside, self.aside = self.aside, {}
-        taken.pages, self.pages = self.pages, {}
-        taken.records, self.records = self.records, {}
-        taken.beside, self.beside = self.beside, {}
-        for key in list(self.chunks)[:count]:
-            taken.chunks[key] = self.chunks.pop(key)
-        return taken
 
 
 class Encoder:
@@ -237,25 +153,35 @@ class Encoder:
         self, unsaved: Unsaved, kinds: Iterable[str], stored: dict[str, None]
     ) -> Iterator[Group]:
         """Objects that exist, with their audit records, but for services that are being removed and
-        what is stored with these. `stored`: those before.
+        what is stored with these. What one change wrote along with an object is put with it.
+        `stored`: those before.
         """
-        held: dict[str, list[Group]] = {}
-        for kind in map(KINDS.__getitem__, kinds):
-            objects = self._state.of(kind)
-            for object_id in unsaved.objects[kind.name]:
-                name = kind.object_name(object_id)
-                other = unsaved.beside.get(name)
-                if object_id not in objects or self._is_removing(name) or self._is_removing(other):
-                    continue
-                if other in self._along or name in stored:
-                    continue
-                group = [*chain(*held.pop(name, ())), *self._named(name, unsaved)]
-                if other is None or other in stored:
-                    stored[name] = None
-                    yield group
-                else:
-                    held.setdefault(other, []).append(group)
-        yield from chain(*held.values())  # the others were removed since
+        kinds = dict.fromkeys(kinds)
+
+        def is_put(name: str) -> bool:
+            return split_name(name)[0] in kinds and self._is_put(name, unsaved, stored)
+
+        beside = unsaved.beside.items()
+        heads = {name: head for name, head in beside if is_put(name) and is_put(head)}
+        along: dict[str, list[str]] = {}
+        for name, head in heads.items():
+            along.setdefault(head, []).append(name)
+        for kind in kinds:
+            for object_id in unsaved.objects[kind]:
+                name = KINDS[kind].object_name(object_id)
+                if name not in heads and self._is_put(name, unsaved, stored):
+                    names = (*along.get(name, ()), name)
+                    stored.update(dict.fromkeys(names))
+                    yield [*chain(*(self._named(each, unsaved) for each in names))]
+
+    def _is_put(self, name: str, unsaved: Unsaved, stored: Container[str]) -> bool:
+        """Whether `_puts` stores the object: it exists, and is not stored with a removal."""
+        kind, object_id = split_name(name)
+        if object_id not in unsaved.objects[kind] or object_id not in self._state.of(KINDS[kind]):
+            return False
+        other = unsaved.beside.get(name)
+        leaves = self._is_removing(name) or self._is_removing(other)
+        return not leaves and other not in self._along and name not in stored
 
     def _chunks(self, unsaved: Unsaved) -> Iterator[Group]:
         """Chunks of services that exist; an empty one is deleted."""
@@ -488,8 +414,3 @@ class Saver:
                 raise Deposed("another controller leads")
             self._fence = found.mod_revision
             return
-
-
-def _drop(names: dict[N, None], gone: dict[N, None]) -> None:
-    for name in gone:
-        names.pop(name, None)

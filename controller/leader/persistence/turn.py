@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from controller.leader.audit.log import Draft
-from controller.leader.persistence.saving import Unsaved
+from controller.leader.persistence.unsaved import Unsaved
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.kinds import NODE, SERVICE, VOLUME
@@ -68,9 +68,9 @@ class Turn:
 
     def holds_up(self, state: State, writes: Writes, draft: Draft | None = None) -> bool:
         """Whether the writes have to wait until the turn so far is stored: they take over what it
-        freed, follow from a node's removal, or their audit record does not fit.
+        freed, follow from a node's removal, or do not fit into the transaction of their record.
         """
-        is_full = draft is not None and not self.unsaved.has_room(draft.name)
+        is_full = draft is not None and not self.unsaved.has_room(draft.name, draft.beside)
         return is_full or self.takes_over(writes) or self._leaves_layer(state, writes)
 
     def _leaves_layer(self, state: State, writes: Writes) -> bool:

@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from controller.leader.election import Term
-from controller.leader.persistence.saving import Saver, Unsaved
+from controller.leader.persistence.saving import Saver
+from controller.leader.persistence.unsaved import Unsaved
 from controller.store.base import Put, StoreError, StoreFull, Txn
 from controller.store.embedded import EmbeddedSettings
 from controller.store.etcd import EtcdStore

@@ -18,7 +18,8 @@ from controller.leader.events.history import EventHistory
 from controller.leader.exchanges import IMAGE_LIST, ImageList
 from controller.leader.loop import Loop
 from controller.leader.persistence.loading import Loaded
-from controller.leader.persistence.saving import Saver, Unsaved
+from controller.leader.persistence.saving import Saver
+from controller.leader.persistence.unsaved import Unsaved
 from controller.leader.sessions import NodeSession
 from controller.leader.tools import Tools
 from controller.leader.tunnels import Tunnels

@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from controller.leader.persistence.saving import Unsaved
+from controller.leader.persistence.unsaved import Unsaved
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Decision, Dirty, Writes
 from pyswarm_core.ids import IdSource, ServiceId

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from controller.api.stacking.apply import apply_stack
 from controller.api.stacking.finish import finish_stack
 from controller.brain.slices import finish
-from controller.leader.persistence.saving import Encoder, Unsaved
+from controller.leader.persistence.saving import Encoder
+from controller.leader.persistence.unsaved import Unsaved
 from controller.store.base import Put
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes

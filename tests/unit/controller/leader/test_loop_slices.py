@@ -13,7 +13,7 @@ from controller.leader.endpoints import sets
 from controller.leader.leadership import Mutation, in_slices
 from controller.leader.loop import Loop
 from controller.leader.persistence.loading import Loaded
-from controller.leader.persistence.saving import Unsaved
+from controller.leader.persistence.unsaved import Unsaved
 from controller.leader.tools import Tools
 from controller.metrics import Metrics
 from pyswarm_core.clock import Instant

@@ -12,7 +12,7 @@ from controller.api.queries.why import explain
 from controller.brain.orchestrator.quarantine import Quarantine, Stage
 from controller.brain.slices import finish
 from controller.leader.persistence.loading import Loaded
-from controller.leader.persistence.saving import Unsaved
+from controller.leader.persistence.unsaved import Unsaved
 from controller.store.base import Outcome, Put, StoreMisuse, StoreTooLarge, Txn, txn_size
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.decision import Writes

@@ -11,7 +11,8 @@ from controller.leader.election import Term
 from controller.leader.events.made import quarantine_event
 from controller.leader.persistence import packing, saving
 from controller.leader.persistence.loading import Loaded, load
-from controller.leader.persistence.saving import Deposed, Saver, Unsaved
+from controller.leader.persistence.saving import Deposed, Saver
+from controller.leader.persistence.unsaved import Unsaved
 from controller.store.base import (
     Committed,
     Compare,

@@ -8,7 +8,7 @@ from controller.api.payloads.changes import Update, update_payload
 from controller.brain.decide import decide
 from controller.brain.slices import finish
 from controller.identity import audit
-from controller.leader.persistence.saving import Unsaved
+from controller.leader.persistence.unsaved import Unsaved
 from controller.store.base import Outcome, Txn
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Dirty, Writes

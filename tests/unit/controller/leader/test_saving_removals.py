@@ -6,11 +6,12 @@ from msgspec.structs import replace
 from controller.api.changes.nodes import remove_node
 from controller.identity import audit
 from controller.leader.persistence import packing, saving
-from controller.leader.persistence.saving import Unsaved
+from controller.leader.persistence.unsaved import Unsaved
 from controller.store.base import MAX_TXN_OPS, Outcome, Txn
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.kinds import NODE, SERVICE, VOLUME
+from pyswarm_core.objects import Version
 from pyswarm_core.states import NodeState
 from pyswarm_core.volumes.volume import VolumeId, VolumePlacement, VolumeSpec
 from tests.fixtures import build
@@ -128,3 +129,46 @@ async def test_services_removed_in_one_change_are_stored_in_one_transaction(
     about = [txn for txn in txns if any(is_with(txn, key) for key in own)]
     assert len(about) == 1, "with the record, which is stored once"
     assert all(is_with(about[0], key) for key in own)
+
+
+@pytest.mark.parametrize("first", ["db", "api", "web"])
+async def test_services_changed_in_one_change_are_stored_in_one_transaction(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """Also if one of them, which may be the last, was changed before in the same turn."""
+    services = {name: build.service(name) for name in ("db", "api", "web")}
+    saver = await rig.start()
+    await saver.save(rig.state, rig.write(Writes(objects=tuple(services.values()))))
+    unsaved = rig.write(Writes(objects=(replace(services[first], version=Version(index=2)),)))
+    unsaved.add_records(f"service/{first}", records(1))
+    third = tuple(replace(one, version=Version(index=3)) for one in services.values())
+    unsaved.add(Writes(objects=third), rig.state.apply(Writes(objects=third)))
+    unsaved.add_records("service/web", records(2), ("service/db", "service/api"))
+    txns: list[Txn] = []
+    commit = rig.store.commit
+
+    async def seen(txn: Txn) -> Outcome:
+        txns.append(txn)
+        return await commit(txn)
+
+    monkeypatch.setattr(rig.store, "commit", seen)
+    monkeypatch.setattr(saving, "TXN_PUTS", 2)
+    monkeypatch.setattr(packing, "TXN_PUTS", 2)
+    assert await saver.save(rig.state, unsaved) == {}
+    keys = [KEYS.object(SERVICE, one.id) for one in services.values()]
+    (txn,) = [one for one in txns if any(is_with(one, key) for key in keys)]
+    assert all(is_with(txn, key) for key in keys)
+
+
+def test_changes_that_share_an_object_have_no_transaction_together() -> None:
+    """Each could be larger than its own then: the second waits until the first is stored."""
+    unsaved = Unsaved()
+    unsaved.add_records("service/web", records(1), ("service/db", "service/api"))
+    assert unsaved.has_room("service/db", ())
+    assert unsaved.has_room("service/web", ("service/db", "service/cache"))
+    assert not unsaved.has_room("service/db", ("service/cache",))
+    assert not unsaved.has_room("service/cache", ("service/db",))
+    assert not unsaved.has_room("service/cache", ("service/web",))
+    assert Unsaved().has_room("service/cache", ("service/web",))
+    unsaved.take(0)
+    assert unsaved.has_room("service/cache", ("service/web",))

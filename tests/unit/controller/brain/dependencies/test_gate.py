@@ -8,7 +8,7 @@ from controller.api.queries.why import why
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Dirty
 from pyswarm_core.ids import ServiceId
-from pyswarm_core.indexes.dependents import awaits
+from pyswarm_core.indexes.dependents import awaits, is_held
 from pyswarm_core.limits import PENDING_SHOWN
 from pyswarm_core.objects import TaskDetail
 from pyswarm_core.specs import ReplicatedMode
@@ -119,6 +119,20 @@ def test_a_dependency_that_dies_later_stops_nobody_and_holds_up_no_restart() -> 
     shop.put_node(changed(node, state=NodeState.DOWN))
     shop.settle()
     assert "pending" not in shop.states("web")
+
+
+def test_a_task_of_a_released_template_does_not_wait_after_another_update() -> None:
+    """Its spec was updated since the release, and its template was not."""
+    shop = Shop(service("db", condition="none"), service("web", needs("db")))
+    shop.converge()
+    shop.end("db", 1)
+    shop.change("web", labels={"tier": "front"})
+    shop.force("web")
+    gate, web = shop.of("web").gate, shop.of("web")
+    assert awaits(web)
+    assert gate.released_version == web.spec_version - 1
+    assert is_held(web, web.spec_version)
+    assert not is_held(web, web.spec_version - 1)
 
 
 def test_an_update_waits_while_the_tasks_of_before_run_on_and_are_replaced() -> None:

@@ -16,7 +16,7 @@ from controller.brain.placing import Placing
 from controller.leader.agenda import Agenda
 from controller.leader.loop import Loop
 from controller.leader.persistence.loading import Loaded
-from controller.leader.persistence.saving import Unsaved
+from controller.leader.persistence.unsaved import Unsaved
 from controller.leader.tools import Tools
 from controller.metrics import Metrics
 from pyswarm_core.aio.echo import NoEchoes

@@ -7,7 +7,7 @@ from unittest.mock import patch
 from controller.identity.caller import Caller, CallerKind, Role
 from controller.leader.audit import log as log_module
 from controller.leader.audit.log import AuditLog, Auditor, Entry
-from controller.leader.persistence.saving import Unsaved
+from controller.leader.persistence.unsaved import Unsaved
 from controller.metrics import Metrics
 from pyswarm_core.clock import Instant
 from pyswarm_core.errors import PermissionDenied

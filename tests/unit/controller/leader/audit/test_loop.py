@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from controller.identity.caller import CONTROLLER, Caller, CallerKind, Role
-from controller.leader.persistence.saving import Unsaved
+from controller.leader.persistence.unsaved import Unsaved
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Decision, Dirty, Writes
 from pyswarm_core.errors import Conflict
