@@ -127,7 +127,7 @@ async def _talk(client: Client, request: AttachRequest, stdio: Stdio, start: "_S
                 await asyncio.wait((start.failed,), timeout=REPORTED_WITHIN_S)
                 if not start.failed.done():
                     raise
-                await asyncio.get_running_loop().create_future()  # until cancelled, with the reason
+                raise NotStarted(start.failed.result()) from None
             await start.placed.wait()
 
 

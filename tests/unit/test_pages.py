@@ -90,6 +90,7 @@ def test_ids_digests_times_hosts_and_widths_are_masked() -> None:
     assert masked("took 12ms, 0.5s") == "took SPAN, SPAN"
     assert masked("made 3m12s ago, running for 20.7 s") == "made SPAN ago, running for SPAN"
     assert masked("Backed up volume pgdata: 41.8MB") == "Backed up volume pgdata: SIZE"
+    assert masked("pgdata 24MB db") == masked("pgdata 37.4MB db") == "pgdata SIZE db"
     assert masked("made 21.1 s ago") == masked("made 1h0m3s ago") == "made SPAN ago"
     assert masked(64 * "a") == "ID"
     assert masked("Root: " + 50 * "z") == "Root: DIGEST"

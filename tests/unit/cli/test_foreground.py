@@ -7,9 +7,10 @@ from typing import Any, cast
 import pytest
 
 from cli.container import foreground
+from cli.container.lifecycle.change import NotStarted
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.codec import from_proto
-from pyswarm_core.errors import Conflict
+from pyswarm_core.errors import Conflict, causes
 from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.states import TaskState
 from pyswarm_core.streams.frames import Exit
@@ -187,9 +188,33 @@ async def test_a_task_that_was_rejected_at_once_is_named_with_its_reason(
     talk = asyncio.create_task(foreground._talk(nothing, nothing, nothing, start))
     await asyncio.sleep(0)
     start.failed.set_result("bind source path does not exist: /x")
-    await asyncio.wait((talk,), timeout=0.05)
-    assert not talk.done()
-    talk.cancel()
+    with pytest.raises(NotStarted, match="bind source path"):
+        await talk
     monkeypatch.setattr(foreground, "REPORTED_WITHIN_S", 0.0)
     with pytest.raises(Conflict):
         await foreground._talk(nothing, nothing, nothing, cast("Any", Start()))
+
+
+async def test_the_reason_ends_a_stream_that_is_refused_while_it_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A group of tasks that has an error when it is cancelled raises the error alone."""
+    reason = "image web:1: image-subpath: no such file or directory: x"
+
+    async def refused(*_: object) -> Exit:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise Conflict("container web is not running") from None
+        raise AssertionError
+
+    def watch(start: foreground._Start) -> None:
+        start._set()
+        start._loop.call_later(0.01, foreground._settle, start.failed, reason)
+
+    monkeypatch.setattr("cli.streams.program.converse", refused)
+    monkeypatch.setattr(foreground._Start, "watch", watch)
+    nothing: Any = None
+    with pytest.raises(ExceptionGroup) as raised:
+        await asyncio.wait_for(foreground._conversation(nothing, nothing, nothing, nothing), 30)
+    assert str(next(causes(raised.value))) == reason
