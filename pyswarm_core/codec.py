@@ -34,7 +34,16 @@ def to_proto(value: msgspec.Struct, message: M) -> M:
 
 def from_proto(cls: type[S], message: Message) -> S:
     """The struct of a message. Raises ValueError for an unknown word of an enum."""
-    return cls(**{name: read(message) for name, _, read in _plan(cls)})
+    make: Callable[[], Message] = type(message)
+    absent, always, readers = _reading(cls, make)
+    values = absent.copy()
+    for descriptor, _ in message.ListFields():
+        if descriptor.name in readers:  # no reader: the struct does not have the field
+            name, read = readers[descriptor.name]
+            values[name] = read(message)
+    for name, read in always:
+        values[name] = read(message)
+    return cls(**values)
 
 
 def to_proto_sparse(value: msgspec.Struct, message: M) -> M:
@@ -52,6 +61,31 @@ def from_proto_sparse(cls: type[S], message: Message) -> S:
     readers, found = _readers(cls), message.ListFields()
     names = [descriptor.name for descriptor, _ in found]
     return cls(**{name: readers[name](message) for name in names})
+
+
+_Named = tuple[str, _Read]
+
+
+@cache
+def _reading(
+    cls: type[msgspec.Struct], make: Callable[[], Message]
+) -> tuple[dict[str, Any], tuple[_Named, ...], dict[str, _Named]]:
+    """How a struct is read: the values of fields that a message lacks, what is read from every
+    message (dicts, which no two structs share, and what is not valid if it is absent), and the
+    other fields by their names in the message.
+    """
+    absent, always, readers = dict[str, Any](), list[_Named](), dict[str, _Named]()
+    for name, _, read in _plan(cls):
+        try:
+            value = read(make())
+        except ValueError:
+            value = {}
+        if isinstance(value, dict):
+            always.append((name, read))
+        else:
+            absent[name] = value
+            readers[name.rstrip("_")] = name, read
+    return absent, tuple(always), readers
 
 
 @cache
@@ -89,7 +123,8 @@ def _accessors(hint: Any, name: str, default: Any) -> tuple[_Write, _Read]:
 
 def _scalar(name: str, enum: type[Enum] | None) -> tuple[_Write, _Read]:
     def write(message: Message, value: Any) -> None:
-        setattr(message, name, value)
+        if value or value is None:  # a fresh message has 0 and empty values
+            setattr(message, name, value)
 
     def read(message: Message) -> Any:
         value = getattr(message, name)
@@ -145,6 +180,8 @@ def _repeated(inner: Any, name: str) -> tuple[_Write, _Read]:
     is_struct = isinstance(inner, type) and issubclass(inner, msgspec.Struct)
 
     def write(message: Message, value: Any) -> None:
+        if not value:
+            return
         target = getattr(message, name)
         if is_struct:
             for item in value:
@@ -161,7 +198,8 @@ def _repeated(inner: Any, name: str) -> tuple[_Write, _Read]:
 
 def _map(name: str) -> tuple[_Write, _Read]:
     def write(message: Message, value: Any) -> None:
-        getattr(message, name).update(value)
+        if value:
+            getattr(message, name).update(value)
 
     def read(message: Message) -> Any:
         return dict(sorted(getattr(message, name).items()))

@@ -16,6 +16,7 @@ from pyswarm_core.specs import (
     ReplicatedMode,
     ServiceMode,
     ServiceSpec,
+    UpdateConfig,
 )
 from tests.fixtures import build
 
@@ -122,3 +123,16 @@ def test_an_unknown_word_in_sparse_details_is_refused() -> None:
     message = objects_pb2.TaskDetail(health="well")
     with pytest.raises(ValueError, match=r'TaskDetail\.health: value "well" is not valid'):
         from_proto_sparse(TaskDetail, message)
+
+
+def test_zero_comes_back_where_it_is_not_the_default() -> None:
+    config = UpdateConfig(parallelism=0, monitor=0)
+    spec = replace(SPEC, name="", update_config=config)
+    assert from_proto(ServiceSpec, to_proto(spec, specs_pb2.ServiceSpec())) == spec
+
+
+def test_no_two_structs_share_a_dict() -> None:
+    message = to_proto(replace(SPEC, labels={}), specs_pb2.ServiceSpec())
+    first, second = from_proto(ServiceSpec, message), from_proto(ServiceSpec, message)
+    assert first == second
+    assert first.labels is not second.labels
