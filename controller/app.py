@@ -56,7 +56,7 @@ from controller.store.base import (
 )
 from controller.store.etcd import EtcdStore
 from pyswarm_core.aio.channel import unblock_poller
-from pyswarm_core.aio.daemon import check_free, own_folder, until_stopped
+from pyswarm_core.aio.daemon import check_free, own_folder, until_stopped, was_cancelled
 from pyswarm_core.aio.echo import Asker, Done, Echoes
 from pyswarm_core.aio.http.health import serve_health
 from pyswarm_core.aio.logs import EventLog
@@ -246,6 +246,8 @@ class Controller:
                 _log.warning("leadership.failed", reason=reasons.exceptions[0])
             except* Exception:
                 _log.error("leadership.error", trace=True)
+            if was_cancelled():
+                raise asyncio.CancelledError
             if now() - began > STEADY_S:
                 backoff.reset()
             await asyncio.sleep(backoff.next_s())

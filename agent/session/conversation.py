@@ -21,6 +21,7 @@ from agent.session.greeting import Greeting
 from agent.session.identity import Identity
 from agent.worker import Worker
 from pyswarm_core.aio.credentials import channel
+from pyswarm_core.aio.daemon import was_cancelled
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
 from pyswarm_core.clock import SECOND, Backoff, seconds
@@ -134,6 +135,8 @@ class Session:
                 refused = not self.connected and code in REFUSED
                 if not self.connected and code in _OUTDATED:
                     self._refused(address)
+            if was_cancelled():
+                raise asyncio.CancelledError
             if self.connected:
                 backoff.reset()
             pause_s = BACKOFF_REFUSED_S if refused else backoff.next_s()

@@ -16,6 +16,7 @@ from controller.store.etcd_faults import (
     cancelled_watch,
     understand,
 )
+from pyswarm_core.aio.daemon import was_cancelled
 from pyswarm_core.etcd.v1 import mvcc_pb2, rpc_pb2
 
 _HAS_LEADER = ("hasleader", "true")
@@ -58,7 +59,7 @@ async def _watch(
     try:
         return await _follow(stream, endpoint, key, since)
     except asyncio.CancelledError:
-        if _is_cancelled():
+        if was_cancelled():
             raise
         return broken_stream(endpoint.address, "the watch was cut")
     except asyncio.InvalidStateError:  # what a write to a finished stream raises
@@ -97,9 +98,3 @@ async def _follow(
 
 def _is_deletion(event: mvcc_pb2.Event, since: Revision) -> bool:
     return event.type == mvcc_pb2.Event.DELETE and event.kv.mod_revision >= since
-
-
-def _is_cancelled() -> bool:
-    """Whether this task was cancelled, and not only the stream that it read from."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

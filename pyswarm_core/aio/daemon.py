@@ -1,5 +1,5 @@
 """Start and end of a daemon: it checks its settings before it changes anything, and prints the
-reason of a failed start as one line on stderr. The end of its work in threads. SHELL.
+reason of a failed start as one line on stderr. The end of its work in threads and tasks. SHELL.
 """
 
 import asyncio
@@ -140,3 +140,12 @@ async def to_its_end(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
         if not running.cancelled():
             running.exception()  # marks it as retrieved
         raise
+
+
+def was_cancelled() -> bool:
+    """Whether the running task was cancelled. A loop that handles errors asks it after each: a
+    cancelled group of tasks raises its errors if it has some, instead of the cancellation (until
+    Python 3.13), and gRPC ends a stream in the same way as a task.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -19,6 +19,7 @@ from controller.leader.exchanges import READ_VOLUME, WRITE_VOLUME
 from controller.leader.leadership import Leader
 from controller.leader.moves.progress import MoveProgress
 from controller.leader.tunnels import Answers
+from pyswarm_core.aio.daemon import was_cancelled
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import Clock
 from pyswarm_core.errors import Exhausted, NotFound, PyswarmError, Unavailable, causes
@@ -110,6 +111,8 @@ class Copier:
                 await self._submit(volumework.finish_move(volume.id, work))
                 _log.info("volume.moved", volume=volume.id, to=work.to, attempts=attempt)
                 return
+            if was_cancelled():
+                raise asyncio.CancelledError
             is_final = not isinstance(error, Unavailable | Exhausted) or delay_s is None
             _log.warning(
                 "volume.copy_failed", volume=volume.id, error=error, attempt=attempt, final=is_final

@@ -238,6 +238,38 @@ async def test_what_controllers_report_of_the_control_plane_is_closed(tmp_path: 
         assert closed == [(host,), ()]
 
 
+async def test_a_session_that_ends_as_the_agent_stops_is_not_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group of tasks that has an error when it is cancelled raises the error alone."""
+    begun, streams = asyncio.Event(), list[str]()
+
+    async def stream_to(_: object, address: str) -> None:
+        streams.append(address)
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise ExceptionGroup("", [SessionEnded("closed")]) from None
+
+    monkeypatch.setattr(Session, "_stream_to", stream_to)
+    async with Host(tmp_path).worker() as worker:
+        session = Session(
+            identity_in(tmp_path, "a:1"),
+            _greeting,
+            Outbox(),
+            worker,
+            assign=lambda _: _never(),
+            probe=lambda *_: None,
+            open_tunnel=lambda _, __: _never(),
+        )
+        running = asyncio.create_task(session.run())
+        await begun.wait()
+        running.cancel()
+        await asyncio.wait((running,), timeout=30)
+    assert (running.cancelled(), streams) == (True, ["a:1"])
+
+
 def test_controllers_that_cannot_be_saved_are_known_all_the_same(tmp_path: Path) -> None:
     identity = identity_in(tmp_path, "a:1")
     (tmp_path / "identity.new").mkdir()  # as a full disk would refuse it

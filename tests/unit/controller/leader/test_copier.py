@@ -287,3 +287,24 @@ async def test_a_bug_fails_the_move_and_not_the_leader(monkeypatch: pytest.Monke
     assert world.volume().failure.startswith("a bug: ZeroDivisionError")
     with suppress(PyswarmError):
         assert world.volume().copies == (N1,)
+
+
+async def test_a_copy_that_breaks_as_the_leader_ends_is_not_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A group of tasks that has an error when it is cancelled raises the error alone."""
+    world, begun, attempts = World(moved("data")), asyncio.Event(), list[None]()
+
+    async def run(_: object) -> None:
+        attempts.append(None)
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise Unavailable("the agent is gone") from None
+
+    monkeypatch.setattr(copier._Copy, "run", run)
+    async with asyncio.timeout(30), world.copying():
+        await begun.wait()
+    assert len(attempts) == 1
+    assert world.volume().work is not None
