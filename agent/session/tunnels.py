@@ -172,7 +172,8 @@ class Dialer:
             await queue.put(_stats_frame(measured, self._sampler.memory_bytes))
             if number == options.samples:
                 return
-            due = max(due + seconds(period_ns), loop.time())
+            # After a late reading the next one is of other values, too.
+            due = max(due + seconds(period_ns), loop.time() + seconds(period_ns // 2))
             await asyncio.sleep(due - loop.time())
 
     def _checks(self, task_id: TaskId) -> dispatcher_pb2.TunnelFrame:

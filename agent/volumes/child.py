@@ -108,14 +108,20 @@ def _unescaped(text: str) -> str:
 
 @contextmanager
 def _locked(request: dict[str, Any]) -> Iterator[None]:
-    """Hold the lock of the volume. Mounts are changed in its directory alone."""
+    """Hold the lock of the volume. Mounts are changed in its directory alone. A lazy unmount does
+    without a lock that another process holds: it hangs in the kernel, where no signal ends it.
+    """
     directory, target = request["lock"], request["target"]
     is_inside = target == directory or target.startswith(f"{directory}/")
     if len(directory) < 2 or not is_inside or ".." in target.split("/"):
         raise Failed(f"{target} is not in the directory of the volume")
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if request.get("lazy"):
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

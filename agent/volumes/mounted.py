@@ -176,7 +176,7 @@ class Mounts:
             is_busy = await self._unmounted(paths, paths.directory)
         except RuntimeFailed as error:
             _log.warning("volume.unmount_failed", volume=volume_id, error=error)
-            is_busy = await self._unmounted(paths, paths.directory, lazy=True)
+            is_busy = await self._detached(paths)
         if not is_busy:
             self.mounted.discard(volume_id)
 
@@ -190,7 +190,10 @@ class Mounts:
             if mounts_below(directory) and await self._unmounted(paths, paths.directory):
                 await self._unmounted(paths, paths.directory, lazy=True)
         except RuntimeFailed:
-            await self._detached(paths)
+            try:
+                await self._detached(paths)
+            except RuntimeFailed as error:
+                raise OSError(errno.EBUSY, str(error), directory) from None
         if left := mounts_below(directory):
             raise OSError(errno.EBUSY, "still mounted", left[0])
         self.mounted.discard(volume_id)
@@ -198,11 +201,16 @@ class Mounts:
             with suppress(FileNotFoundError):
                 paths.data.rmdir()  # never what is in it
 
-    async def _detached(self, paths: Paths) -> None:
+    async def _detached(self, paths: Paths) -> bool:
+        """Detach what is mounted and hangs; whether something in it is still in use. The kernel
+        removes a mount before it says so to the server, for whose answer the process waits.
+        """
         try:
-            await self._unmounted(paths, paths.directory, lazy=True)
-        except RuntimeFailed as error:
-            raise OSError(errno.EBUSY, str(error), str(paths.directory)) from None
+            return await self._unmounted(paths, paths.directory, lazy=True)
+        except RuntimeFailed:
+            if mounts_below(str(paths.directory)):
+                raise
+            return False
 
     async def _unmounted(
         self, paths: Paths, target: Path, *, lazy: bool = False, sync: bool = False

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -388,6 +389,25 @@ async def test_a_volume_that_hangs_can_be_removed(host: Host, tmp_path: Path) ->
         await host.agent(answer=5 * SECOND).remove("iddata")
         assert mounts_below(str(host.path())) == []
         assert names(host.state / "volumes") == []
+
+
+@pytest.mark.parametrize("removed", [False, True])
+async def test_a_volume_is_detached_while_a_process_that_cannot_be_killed_has_its_lock(
+    host: Host, removed: bool
+) -> None:
+    """As one does that waits in the kernel for a server."""
+    await host.ready(host.agent(), {"type": "tmpfs", "device": "x"})
+    late = host.agent(answer=2 * SECOND)
+    lock = os.open(host.path(), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if removed:
+            await late.remove("iddata")
+        else:
+            await late.release("iddata", lambda: ())
+        assert mounts_below(str(host.state)) == []
+    finally:
+        os.close(lock)
 
 
 async def test_a_bind_needs_its_source_unless_it_is_to_be_made(host: Host, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,14 @@ async def test_a_program_that_starts_as_its_caller_leaves_is_killed(
     loop = asyncio.get_running_loop()
     call_soon = loop.call_soon_threadsafe
 
-    def and_cancel(*args: Any) -> asyncio.Handle:
+    def and_cancel(deliver: Callable[..., None], *args: Any) -> asyncio.Handle:
         """The caller is cancelled once the program was delivered, and before it has it."""
-        handle = call_soon(*args)
-        call_soon(beginning.cancel)
-        return handle
+
+        def both() -> None:
+            deliver(*args)
+            beginning.cancel()
+
+        return call_soon(both)
 
     monkeypatch.setattr(loop, "call_soon_threadsafe", and_cancel)
     beginning = asyncio.create_task(tar.begin(tar.PACK, tmp_path, tmp_path))
