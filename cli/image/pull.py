@@ -11,7 +11,7 @@ from cli.failures import Failures
 from cli.image import refused
 from cli.lazy import Verb
 from pyswarm_core.docker.reference import Reference, parse_reference
-from pyswarm_core.errors import InvalidArgument, Unavailable, invalid
+from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.plaintext import split_lines
 
 if TYPE_CHECKING:
@@ -87,9 +87,8 @@ def follow(client: "Client", request: "PullImage", *, quiet: bool) -> None:
                 click.echo(screen.draw(view.lines()), err=True, nl=False)
             elif not quiet:
                 _print_new(view.words(), printed)
-            with failures.collected():
-                if update.done and update.error:
-                    raise Unavailable(f"{update.node_name}: {update.error}")
+            if update.done and update.error:
+                failures.of_node(update.node_name, update.error)
     for line in () if quiet else view.summary():
         click.echo(line, err=True)
 

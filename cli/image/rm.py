@@ -11,7 +11,7 @@ from cli.failures import Failures
 from cli.image import refused
 from cli.lazy import Verb
 from pyswarm_core.docker.reference import parse_reference
-from pyswarm_core.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
+from pyswarm_core.errors import InvalidArgument, NotFound, PermissionDenied
 from pyswarm_core.images.views import NodeImagesRemoved
 
 if TYPE_CHECKING:
@@ -81,8 +81,7 @@ def remove(
             of_nodes = digest  # its last tag: nodes that have the digest alone have no use for it
     try:
         for node in calls.remove(client, RemoveImage(text, force, of_nodes, no_prune)):
-            with failures.collected():
-                show(node, failures)
+            show(node, failures)
     except (NotFound, PermissionDenied):
         # Of a user who may write to the registry, but is limited to stacks: nodes belong to none.
         if not digest:
@@ -101,7 +100,7 @@ def require_reference(text: str) -> None:
 def show(
     node: NodeImagesRemoved, failures: Failures, words: tuple[str, str] = ("Untagged", "Deleted")
 ) -> None:
-    """Print what a node removed. Raises Unavailable if the node failed."""
+    """Print what a node removed, and keep its failures."""
     from cli.render.listing import one_line
 
     for image in node.images:
@@ -109,11 +108,10 @@ def show(
             click.echo(one_line(line))
         for gone in (image.id, *image.parents) if image.deleted else ():
             click.echo(one_line(f"{node.node_name}: {words[1]}: sha256:{gone}"))
-        with failures.collected():
-            if image.error:
-                raise Unavailable(f"{node.node_name}: {image.error}")
+        if image.error:
+            failures.of_node(node.node_name, image.error)
     if node.error:
-        raise Unavailable(f"{node.node_name}: {node.error}")
+        failures.of_node(node.node_name, node.error)
 
 
 def lines(node: str, names: tuple[str, ...], word: str) -> list[str]:
