@@ -119,8 +119,13 @@ REFUSED_OF: Mapping[tuple[str, str], str] = {
     ("pyswarm", "--config"): "contexts are in ~/.config/pyswarm, or below XDG_CONFIG_HOME; logins"
     " are in Docker's folder, which DOCKER_CONFIG names",
     ("pyswarm", "-l"): REFUSED["--log-level"],
-    ("pyswarm builder prune", "--filter"): "the cache is removed as a whole",
-    ("pyswarm builder prune", "--keep-storage"): "the cache is removed as a whole",
+    **{
+        (f"pyswarm {group} prune", flag): "the cache is removed as a whole"
+        for group in ("builder", "buildx")
+        for flag in (
+            "--filter --keep-storage --max-used-space --min-free-space --reserved-space --verbose"
+        ).split()
+    },
     ("pyswarm swarm join", "--listen-addr"): "the host that joins connects to the controllers,"
     " and listens for none; --advertise-addr is its address",
 }
@@ -131,25 +136,6 @@ OFTEN_LATE = frozenset(
     " --restart-condition --interactive --tty".split()
 )
 """Flags that users write after the image, and that few programs have themselves."""
-
-_TO_IMAGE = (
-    "build the image from a Dockerfile: `pyswarm build`; `pyswarm export` and `pyswarm import`"
-    " make one of a container's files"
-)
-REFUSED_COMMANDS: Mapping[str, str] = {
-    "pyswarm commit": _TO_IMAGE,
-    "pyswarm container commit": _TO_IMAGE,
-    "pyswarm checkpoint": REFUSED["--checkpoint"],
-    "pyswarm plugin": "drivers are part of pyswarm: those of volumes are local, nfs and cifs, that"
-    " of networks is overlay",
-    "pyswarm manifest": "an image in the fleet's registry is of one platform; `pyswarm build"
-    " --platform` chooses it",
-    "pyswarm trust": "name digests, NAME@sha256:…, or give hosts a policy in"
-    " /etc/containers/policy.json",
-    "pyswarm volume update": "a volume's settings are those of `pyswarm volume create`; `pyswarm"
-    " volume move` moves it",
-}
-"""Docker's commands that pyswarm does not have, and what to use instead."""
 
 
 def _pasteable(text: str | None) -> str:
@@ -291,6 +277,8 @@ class Group(click.Group):
         """As click, with similar commands in the error."""
         if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
             from difflib import get_close_matches
+
+            from cli.verbs.refused import REFUSED_COMMANDS
 
             path = f"{ctx.command_path} {args[0]}"
             if (instead := REFUSED_COMMANDS.get(path)) is not None:
