@@ -1,7 +1,5 @@
 """`pyswarm image rm` and `pyswarm rmi`."""
 
-import re
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -10,15 +8,16 @@ from cli import session
 from cli.failures import Failures
 from cli.image import refused
 from cli.lazy import Verb
-from pyswarm_core.docker.reference import parse_reference
-from pyswarm_core.errors import InvalidArgument, NotFound, PermissionDenied
+from pyswarm_core.errors import Conflict, NotFound, PermissionDenied
 from pyswarm_core.images.views import NodeImagesRemoved
 
 if TYPE_CHECKING:
     from cli.client import Client
+    from cli.image.finding import Identified
     from cli.registry.opening import Endpoint
+    from pyswarm_core.docker.reference import Reference
 
-_ID = re.compile(r"(?:sha256:)?[0-9a-f]{4,64}")
+_SHOWN = 5
 _PLATFORM = "a node has an image for one platform; remove the image by its id"
 
 
@@ -37,6 +36,7 @@ _PLATFORM = "a node has an image for one platform; remove the image by its id"
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 def rm(*, force: bool, no_prune: bool, images: tuple[str, ...]) -> None:
     from cli.image import shared
+    from cli.image.finding import require_reference
     from cli.render.listing import one_line
 
     for image in images:
@@ -65,36 +65,47 @@ def remove(
     force: bool,
     no_prune: bool = False,
 ) -> None:
-    """Remove an image from the nodes, and its tag from the fleet's registry."""
+    """Remove an image from the nodes, and its tag from the fleet's registry; one that is named by
+    its id with all its tags.
+    """
     from cli.image import calls
+    from cli.image.finding import identified, reference_or_none
     from cli.image.shared import PLACE, has_other_tag
     from cli.image.transfer import sources
     from pyswarm_core.images.views import RemoveImage
 
-    reference = None
-    with suppress(InvalidArgument):
-        reference = parse_reference(text)
-    digest = of_nodes = ""
+    reference = reference_or_none(text)
+    there: list[Reference] = []
+    of_nodes = ""
     if registry is not None and reference is not None:
         digest = sources.digest_of(registry, reference)
+        there = [reference] if digest else []
         if digest and not has_other_tag(client, reference, digest):
             of_nodes = digest  # its last tag: nodes that have the digest alone have no use for it
+    if registry is not None and not there and (found := identified(client, text)) is not None:
+        text, there = found.id, _tags_of(found, force=force)
     try:
         for node in calls.remove(client, RemoveImage(text, force, of_nodes, no_prune)):
             show(node, failures)
     except (NotFound, PermissionDenied):
         # Of a user who may write to the registry, but is limited to stacks: nodes belong to none.
-        if not digest:
+        if not there:
             raise
-    if registry is not None and reference is not None and digest:
-        sources.delete(registry, reference)
-        click.echo(f"{PLACE}: Untagged: {reference.familiar}")
+    if registry is not None:
+        for one in there:
+            sources.delete(registry, one)
+            click.echo(f"{PLACE}: Untagged: {one.familiar}")
 
 
-def require_reference(text: str) -> None:
-    """Raise InvalidArgument unless it is a name or the beginning of an id."""
-    if not _ID.fullmatch(text):
-        parse_reference(text)
+def _tags_of(found: "Identified", *, force: bool) -> "list[Reference]":
+    """The image's tags in the registry. Raises Conflict if they are of several repositories."""
+    names = sorted({one.reference.name for one in found.tags})
+    if len(names) > 1 and not force:
+        raise Conflict(
+            f"image {found.id[:12]} has names in several repositories"
+            f" ({', '.join(names[:_SHOWN])}): remove it by its names, or with --force"
+        )
+    return [one.reference for one in found.tags]
 
 
 def show(
