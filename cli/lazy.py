@@ -3,7 +3,7 @@
 A group holds the module and one line of help of each command, which is all that `--help` needs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from inspect import cleandoc
 from typing import Any, NoReturn
@@ -274,7 +274,10 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click, with similar commands in the error."""
+        """As click, with similar commands in the error, and Docker's `help [COMMAND...]`."""
+        if args[0] == "help" and not ctx.resilient_parsing:
+            click.echo(_help_of(self, ctx, args[1:]))
+            raise click.exceptions.Exit
         if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
             from difflib import get_close_matches
 
@@ -288,6 +291,20 @@ class Group(click.Group):
             text = f"{quoted(args[0])} is not a command of {ctx.command_path}{hint}"
             raise click.UsageError(text, ctx)
         return super().resolve_command(ctx, args)
+
+
+def _help_of(command: click.Command, ctx: click.Context, words: Sequence[str]) -> str:
+    """The help of a command below this one. Raises UsageError for words that name none."""
+    for number, word in enumerate(words):
+        if word in ctx.help_option_names:
+            break
+        if not isinstance(command, click.Group):
+            topic = " ".join(words[number:])
+            raise click.UsageError(f"unknown help topic: {topic}", ctx)
+        name, found, _ = command.resolve_command(ctx, [word])
+        assert found is not None
+        command, ctx = found, click.Context(found, info_name=name, parent=ctx)
+    return command.get_help(ctx)
 
 
 ALIASES: Mapping[str, str] = {"list": "ls", "remove": "rm"}

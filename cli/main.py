@@ -158,12 +158,6 @@ def _print_version(ctx: click.Context, _: click.Parameter, is_given: bool) -> No
 class RootGroup(LazyGroup):
     """A kind of objects without a folder of its own gets the commands of `cli/objects.py`."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As every group, with Docker's `help [COMMAND...]` for `[COMMAND...] --help`."""
-        if args[:1] == ["help"] and not ctx.resilient_parsing:
-            args = [*args[1:], "--help"]
-        return super().parse_args(ctx, args)
-
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A command of COMMANDS, or the generated commands of a kind."""
         if cmd_name in self.list_commands(ctx):

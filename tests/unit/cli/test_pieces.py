@@ -213,8 +213,12 @@ def _command(path: tuple[str, ...]) -> click.Command:
 
 
 def _alone(path: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Docker's verb without a noun that is the same command as one of `container`."""
-    return [(name,) for name in COMMANDS if _command((name,)) is _command(path)]
+    """Docker's verb without a noun that is the same command as one of `container`; of `buildx` that
+    of `builder`.
+    """
+    names = [(name,) for name in COMMANDS]
+    others = [("builder", path[1])] if path[0] == "buildx" else []
+    return [one for one in (*names, *others) if _command(one) is _command(path)]
 
 
 @pytest.mark.parametrize("path", _verbs(root, ()), ids=" ".join)
@@ -263,6 +267,35 @@ def test_help_is_a_second_form_of_its_flag(words: tuple[str, ...], pyswarm: Pysw
     ran = pyswarm("help", *words)
     assert (ran.code, ran.err) == (0, "")
     assert ran.out == pyswarm(*words, "--help").out
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("--context default help service create", "service create"),
+        ("--host unix:///nowhere help ps", "ps"),
+        ("compose help up", "compose up"),
+        ("service help", "service"),
+        ("help service --help", "service"),
+    ],
+)
+def test_help_needs_no_controller(line: str, command: str, pyswarm: Pyswarm) -> None:
+    ran = pyswarm(*line.split())
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == pyswarm(*command.split(), "--help").out
+
+
+@pytest.mark.parametrize(
+    ("line", "topic", "command"),
+    [("service create x", "x", "service create"), ("run -d web", "-d web", "run")],
+)
+def test_what_follows_a_command_is_no_topic_of_help(
+    line: str, topic: str, command: str, pyswarm: Pyswarm
+) -> None:
+    ran = pyswarm("--host", "unix:///nowhere", "help", *line.split())
+    assert (ran.code, ran.out) == (2, "")
+    told = f"Error: unknown help topic: {topic}\nSee `pyswarm {command} --help`.\n"
+    assert ran.err == told
 
 
 def test_help_of_an_unknown_command_is_an_error(pyswarm: Pyswarm) -> None:
