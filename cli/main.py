@@ -61,7 +61,7 @@ COMMANDS = {
     "buildx": ("cli.image.building.groups:buildx", "Build images, with Docker's newer name of it"),
     "system": ("cli.system:system", "Manage the fleet's data"),
     "images": ("cli.image.ls:ls_", "List images"),
-    "rmi": ("cli.image.rm:rm", "Remove one or more images from all nodes"),
+    "rmi": ("cli.image.rm:rm", "Remove one or more images of the fleet"),
     "pull": ("cli.image.pull:pull", "Download an image to nodes"),
     "history": ("cli.image.history:history", "Show the history of an image"),
     "tag": ("cli.image.transfer.tag:tag", "Create a tag that refers to another image"),

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option("--username", default="", metavar="USERNAME", help="Username for the registry")
 @click.option("--password-stdin", is_flag=True, help="Read the password from stdin")
 @click.option("-q", "--quiet", is_flag=True, help="Suppress progress output")
-@click.argument("image")
+@click.argument("image", metavar="IMAGE[:TAG|@DIGEST]")
 def pull(
     *,
     nodes: tuple[str, ...],

@@ -23,7 +23,7 @@ _PLATFORM = "a node has an image for one platform; remove the image by its id"
 
 @click.command(
     cls=Verb,
-    help="Remove one or more images from all nodes\n\n"
+    help="Remove one or more images from all nodes and the fleet's registry\n\n"
     "An image that a service needs, or that its rollback returns to, stays.\n\n"
     "Example: pyswarm rmi web:1",
 )

@@ -233,6 +233,38 @@ def test_every_verb_explains_itself(path: tuple[str, ...], pyswarm: Pyswarm) -> 
             assert (option.help or "")[:1].isupper() or (option.help or "")[:1] in "'["
 
 
+@pytest.mark.parametrize(
+    ("line", "usage"),
+    [
+        ("exec", "CONTAINER|TASK|SERVICE[.SLOT] COMMAND [ARG...]"),
+        ("compose exec", "SERVICE COMMAND [ARG...]"),
+        ("network create", "NETWORK"),
+        ("context inspect", "[CONTEXT...]"),
+        ("pull", "IMAGE[:TAG|@DIGEST]"),
+        ("stats", "[CONTAINER|TASK|SERVICE...]"),
+    ],
+)
+def test_the_usage_has_dockers_form(line: str, usage: str, pyswarm: Pyswarm) -> None:
+    first = pyswarm(*line.split(), "--help").out.split("\n\n")[0]
+    assert " ".join(first.split()) == f"Usage: pyswarm {line} [OPTIONS] {usage}"
+
+
+@pytest.mark.parametrize(
+    ("line", "waits_for"),
+    [
+        ("service create", "the service to converge"),
+        ("service rm", "the tasks to end"),
+        ("stack rm", "the tasks to end"),
+        ("stack deploy", "the stack services to converge"),
+        ("stack rollback", "the stack services to converge"),
+        ("config update", "the services that use it to converge"),
+    ],
+)
+def test_detach_says_what_is_waited_for(line: str, waits_for: str, pyswarm: Pyswarm) -> None:
+    shown = " ".join(pyswarm(*line.split(), "--help").out.split())
+    assert f"Exit immediately instead of waiting for {waits_for} " in shown
+
+
 @pytest.mark.parametrize("group", ["image", "builder", "buildx", "system"])
 def test_groups_that_docker_users_type_have_an_example(group: str, pyswarm: Pyswarm) -> None:
     assert f"\n  Example: pyswarm {group} " in pyswarm(group, "--help").out
