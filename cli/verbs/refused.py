@@ -1,4 +1,4 @@
-"""Docker's commands that pyswarm does not have, and what to use instead. PURE."""
+"""Docker's commands that pyswarm does not have, and what to use instead."""
 
 from collections.abc import Mapping
 

@@ -8,7 +8,6 @@ from msgspec.structs import replace
 
 from pyswarm_core.api.v1 import containers_pb2 as cp
 from pyswarm_core.api.v1 import control_pb2 as pb
-from pyswarm_core.api.v1 import images_pb2
 from pyswarm_core.clock import MINUTE, SECOND, Instant
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.docker.containers.views import ContainerState, ContainerView
@@ -158,25 +157,6 @@ def test_ps(name: str, flags: str, fleet: Script, pyswarm: Pyswarm) -> None:
     assert pyswarm("ps", "--format", "{{.Names}}|{{.Labels}}|{{.Node}}").out.splitlines()[0] == (
         "db|a=1,b=2|host1"
     )
-
-
-def test_a_container_that_waits_has_the_command_of_its_image(
-    fleet: Script, pyswarm: Pyswarm
-) -> None:
-    waits = replace(VIEW, command=(), state=ContainerState.CREATED, image="web:1")
-    config = b'{"config": {"Entrypoint": ["/entry"], "Cmd": ["serve", "-v"]}}'
-    inspected = images_pb2.InspectImageReply(details=images_pb2.ImageDetails(config=config))
-    fleet.on("ListContainers", listed(waits, VIEW)).on("InspectImage", inspected)
-    form = ("--no-trunc", "--format", "{{.Command}}")
-    first, other = pyswarm("ps", "-a", *form).out.splitlines()
-    assert first == '"/entry serve -v"'
-    assert other != first
-    assert [one.ref for one in fleet.requests("InspectImage")] == ["web:1"]
-    fleet.on("InspectImage", Unavailable("no node answers"))
-    assert pyswarm("ps", "-a", *form).out.splitlines()[0] == ""
-    pyswarm("ps", "-a", "--format", "{{.Names}}")
-    pyswarm("ps", "-aq")
-    assert len(fleet.requests("InspectImage")) == 2
 
 
 @pytest.mark.parametrize(
