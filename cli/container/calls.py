@@ -87,17 +87,20 @@ def with_commands(client: Client, found: Iterable[ContainerView]) -> list[Contai
     from threading import Thread
 
     containers = list(found)
-    waiting = (one for one in containers if one.state in _WAIT and not one.command)
-    known = dict.fromkeys((one.image for one in waiting), ())
+    images = (one.image for one in containers if _lacks_command(one))
+    known: dict[str, tuple[str, ...]] = dict.fromkeys(images, ())
     if known:
         # One thread, as there is one connection to the registry; the list may end before it.
         looking = Thread(target=_look, args=(client, known), daemon=True)
         looking.start()
         looking.join(COMMANDS_WAIT_S)
     return [
-        replace(one, command=known[one.image]) if one.image in known and not one.command else one
-        for one in containers
+        replace(one, command=known[one.image]) if _lacks_command(one) else one for one in containers
     ]
+
+
+def _lacks_command(one: ContainerView) -> bool:
+    return one.state in _WAIT and not one.command
 
 
 def _look(client: Client, known: dict[str, tuple[str, ...]]) -> None:
