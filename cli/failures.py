@@ -7,7 +7,7 @@ from typing import Self
 
 import click
 
-from pyswarm_core.errors import PyswarmError
+from pyswarm_core.errors import PyswarmError, Unavailable
 
 
 class Failures:
@@ -17,6 +17,17 @@ class Failures:
 
     def __init__(self) -> None:
         self._errors: list[PyswarmError] = []
+        self._alike: dict[str, tuple[int, list[str]]] = {}
+        """By the reason of failures of nodes: the number of their error, and the nodes."""
+
+    def of_node(self, name: str, reason: str) -> None:
+        """Keep the failure of a node. Nodes that fail alike are one error, which names them."""
+        number, names = self._alike.setdefault(reason, (len(self._errors), []))
+        if not names:
+            self._errors.append(Unavailable(reason))
+        if name not in names:
+            names.append(name)
+        self._errors[number] = Unavailable(f"{', '.join(names)}: {reason}")
 
     @contextmanager
     def collected(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Flags that several commands share, with Docker's names and help."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     _ParamType = click.ParamType[int]
 else:
     _ParamType = click.ParamType  # older versions of click have no generic types
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Number(_ParamType):
@@ -95,10 +98,15 @@ cert_expiry = click.option(
     metavar="DURATION",
     help="Validity period for node certificates, as in 90d or 12h (default 2160h0m0s)",
 )
-detach = click.option(
-    "-d",
-    "--detach",
-    is_flag=True,
-    help="Exit immediately instead of waiting for the service to converge",
-)
+
+
+def detach_from(what: str) -> Callable[[F], F]:
+    """--detach of a verb that waits for this."""
+    text = f"Exit immediately instead of waiting for {what}"
+    return click.option("-d", "--detach", is_flag=True, help=text)
+
+
+detach = detach_from("the service to converge")
+detach_from_end = detach_from("the tasks to end")
+detach_from_stack = detach_from("the stack services to converge")
 quiet_progress = click.option("-q", "--quiet", is_flag=True, help="Suppress progress output")

@@ -3,7 +3,7 @@
 A group holds the module and one line of help of each command, which is all that `--help` needs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from inspect import cleandoc
 from typing import Any, NoReturn
@@ -119,8 +119,13 @@ REFUSED_OF: Mapping[tuple[str, str], str] = {
     ("pyswarm", "--config"): "contexts are in ~/.config/pyswarm, or below XDG_CONFIG_HOME; logins"
     " are in Docker's folder, which DOCKER_CONFIG names",
     ("pyswarm", "-l"): REFUSED["--log-level"],
-    ("pyswarm builder prune", "--filter"): "the cache is removed as a whole",
-    ("pyswarm builder prune", "--keep-storage"): "the cache is removed as a whole",
+    **{
+        (f"pyswarm {group} prune", flag): "the cache is removed as a whole"
+        for group in ("builder", "buildx")
+        for flag in (
+            "--filter --keep-storage --max-used-space --min-free-space --reserved-space --verbose"
+        ).split()
+    },
     ("pyswarm swarm join", "--listen-addr"): "the host that joins connects to the controllers,"
     " and listens for none; --advertise-addr is its address",
 }
@@ -131,25 +136,6 @@ OFTEN_LATE = frozenset(
     " --restart-condition --interactive --tty".split()
 )
 """Flags that users write after the image, and that few programs have themselves."""
-
-_TO_IMAGE = (
-    "build the image from a Dockerfile: `pyswarm build`; `pyswarm export` and `pyswarm import`"
-    " make one of a container's files"
-)
-REFUSED_COMMANDS: Mapping[str, str] = {
-    "pyswarm commit": _TO_IMAGE,
-    "pyswarm container commit": _TO_IMAGE,
-    "pyswarm checkpoint": REFUSED["--checkpoint"],
-    "pyswarm plugin": "drivers are part of pyswarm: those of volumes are local, nfs and cifs, that"
-    " of networks is overlay",
-    "pyswarm manifest": "an image in the fleet's registry is of one platform; `pyswarm build"
-    " --platform` chooses it",
-    "pyswarm trust": "name digests, NAME@sha256:…, or give hosts a policy in"
-    " /etc/containers/policy.json",
-    "pyswarm volume update": "a volume's settings are those of `pyswarm volume create`; `pyswarm"
-    " volume move` moves it",
-}
-"""Docker's commands that pyswarm does not have, and what to use instead."""
 
 
 def _pasteable(text: str | None) -> str:
@@ -288,9 +274,14 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click, with similar commands in the error."""
+        """As click, with similar commands in the error, and Docker's `help [COMMAND...]`."""
+        if args[0] == "help" and not ctx.resilient_parsing:
+            click.echo(_help_of(self, ctx, args[1:]))
+            raise click.exceptions.Exit
         if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
             from difflib import get_close_matches
+
+            from cli.verbs.refused import REFUSED_COMMANDS
 
             path = f"{ctx.command_path} {args[0]}"
             if (instead := REFUSED_COMMANDS.get(path)) is not None:
@@ -300,6 +291,20 @@ class Group(click.Group):
             text = f"{quoted(args[0])} is not a command of {ctx.command_path}{hint}"
             raise click.UsageError(text, ctx)
         return super().resolve_command(ctx, args)
+
+
+def _help_of(command: click.Command, ctx: click.Context, words: Sequence[str]) -> str:
+    """The help of a command below this one. Raises UsageError for words that name none."""
+    for number, word in enumerate(words):
+        if word in ctx.help_option_names:
+            break
+        if not isinstance(command, click.Group):
+            topic = " ".join(words[number:])
+            raise click.UsageError(f"unknown help topic: {topic}", ctx)
+        name, found, _ = command.resolve_command(ctx, [word])
+        assert found is not None
+        command, ctx = found, click.Context(found, info_name=name, parent=ctx)
+    return command.get_help(ctx)
 
 
 ALIASES: Mapping[str, str] = {"list": "ls", "remove": "rm"}

@@ -61,7 +61,7 @@ COMMANDS = {
     "buildx": ("cli.image.building.groups:buildx", "Build images, with Docker's newer name of it"),
     "system": ("cli.system:system", "Manage the fleet's data"),
     "images": ("cli.image.ls:ls_", "List images"),
-    "rmi": ("cli.image.rm:rm", "Remove one or more images from all nodes"),
+    "rmi": ("cli.image.rm:rm", "Remove one or more images of the fleet"),
     "pull": ("cli.image.pull:pull", "Download an image to nodes"),
     "history": ("cli.image.history:history", "Show the history of an image"),
     "tag": ("cli.image.transfer.tag:tag", "Create a tag that refers to another image"),
@@ -157,12 +157,6 @@ def _print_version(ctx: click.Context, _: click.Parameter, is_given: bool) -> No
 
 class RootGroup(LazyGroup):
     """A kind of objects without a folder of its own gets the commands of `cli/objects.py`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As every group, with Docker's `help [COMMAND...]` for `[COMMAND...] --help`."""
-        if args[:1] == ["help"] and not ctx.resilient_parsing:
-            args = [*args[1:], "--help"]
-        return super().parse_args(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A command of COMMANDS, or the generated commands of a kind."""

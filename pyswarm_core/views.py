@@ -338,6 +338,13 @@ class NamedStats(msgspec.Struct, frozen=True):
     name: str
     node_name: str
     stats: TaskStats
+    container_id: str = ""
+    """The id that `ps` shows; empty: its controller sends none."""
+
+    @property
+    def id(self) -> str:
+        """The id of the container."""
+        return self.container_id or self.stats.task_id
 
 
 class StatsPart(msgspec.Struct, frozen=True):

@@ -26,6 +26,9 @@ _NOISE = re.compile(
     r'|Get "[^"]*": )+'
 )
 
+_OWN_END = re.compile(r"\b((?:dial|read|write) (?:tcp|udp)[46]?) \S+:\d+->")
+"""This host's end of a connection: a port that says nothing, and differs in each pull."""
+
 _RETRY_AFTER = re.compile(rb"Detected 'Retry-After' header \\\"([^\\\"]{0,64})\\\"")
 
 # The first match counts: the text of a digest mismatch may also mention a closed connection.
@@ -163,6 +166,6 @@ def _cause(text: str) -> str:
 
 
 def _short(cause: str) -> str:
-    line = _NOISE.sub("", " ".join(cause.split()))
+    line = _OWN_END.sub(r"\1 ", _NOISE.sub("", " ".join(cause.split())))
     printable = "".join(letter if letter.isprintable() else "?" for letter in line)
     return printable[:_SHOWN] or "skopeo failed without a message"

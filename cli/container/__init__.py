@@ -62,6 +62,6 @@ VERBS = {
 }
 
 
-@click.group(cls=LazyGroup, commands_at=VERBS, help="Manage containers")
+@click.group(cls=LazyGroup, commands_at=VERBS, aliases={"ps": "ls"}, help="Manage containers")
 def container() -> None:
     pass

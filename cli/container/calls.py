@@ -1,21 +1,29 @@
 """The controller's calls about containers, and what a name means to the verbs. SHELL."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from cli.client import CALL_TIMEOUT_S, Client
 from cli.parts import whole
 from pyswarm_core.api.v1 import containers_pb2 as cp
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.codec import from_proto
-from pyswarm_core.docker.containers.views import ContainerView
+from pyswarm_core.docker.containers.views import ContainerState, ContainerView
+from pyswarm_core.errors import PyswarmError
 from pyswarm_core.objects import Service
 from pyswarm_core.views import TaskView
 
+_WAIT = (ContainerState.CREATED, ContainerState.RESTARTING)
 SIZES_TIMEOUT_S = 120.0
 """Time limit of a list with sizes: nodes measure for a minute, not all at the same time."""
+
+
+COMMANDS_WAIT_S = 2.0
+"""How long a list waits for the commands of images that no agent has reported."""
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -70,3 +78,35 @@ def stop_task(client: Client, task_id: str, signal: str, timeout: int) -> None:
     """
     request = pb.SignalTaskRequest(ref=task_id, signal=signal, stop=True, timeout=timeout)
     client._ask(client._stub.SignalTask, request)
+
+
+def with_commands(client: Client, found: Iterable[ContainerView]) -> list[ContainerView]:
+    """The containers; those that wait, and whose command their image alone says, have that of the
+    image. What the fleet does not say in time stays empty.
+    """
+    from threading import Thread
+
+    containers = list(found)
+    images = (one.image for one in containers if _lacks_command(one))
+    known: dict[str, tuple[str, ...]] = dict.fromkeys(images, ())
+    if known:
+        # One thread, as there is one connection to the registry; the list may end before it.
+        looking = Thread(target=_look, args=(client, known), daemon=True)
+        looking.start()
+        looking.join(COMMANDS_WAIT_S)
+    return [
+        replace(one, command=known[one.image]) if _lacks_command(one) else one for one in containers
+    ]
+
+
+def _lacks_command(one: ContainerView) -> bool:
+    return one.state in _WAIT and not one.command
+
+
+def _look(client: Client, known: dict[str, tuple[str, ...]]) -> None:
+    from cli.image.finding import inspected
+    from pyswarm_core.docker.images import command_of
+
+    for image in known:
+        with suppress(PyswarmError):
+            known[image] = command_of(inspected(client, image))

@@ -44,7 +44,9 @@ from pyswarm_core.streams.requests import EXEC, ExecRequest
     help="Execute the command in every running task of the service, and exit with the highest code",
 )
 @click.argument("target", metavar="CONTAINER|TASK|SERVICE[.SLOT]")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
+@click.argument(
+    "command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND [ARG...]"
+)
 def exec_(
     *,
     detach: bool,

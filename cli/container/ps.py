@@ -46,12 +46,15 @@ def ps(
 
     count = 1 if latest else max(0, last)
     listing.show(containers.layout(with_size=size), [], form, quiet=quiet)  # refuses a wrong format
+    client = session.connect()
     found = calls.containers(
-        session.connect(),
+        client,
         every=every,
         last=count,
         filters=filters,
         size=not quiet and (size or ".Size" in form),
     )
+    if not quiet and (form in ("", "table", "json") or ".Command" in form):
+        found = calls.with_commands(client, found)
     rows = containers.rows(found, SystemClock().now(), truncate=not no_trunc)
     echo_lines(listing.show(containers.layout(with_size=size), rows, form, quiet=quiet))

@@ -50,7 +50,7 @@ _Item = _Part | Exception | None
 )
 @flags.format_
 @flags.no_trunc
-@click.argument("refs", nargs=-1, metavar="[CONTAINER|TASK|SERVICE]...")
+@click.argument("refs", nargs=-1, metavar="[CONTAINER|TASK|SERVICE...]")
 def stats(*, all_: bool, no_stream: bool, form: str, no_trunc: bool, refs: tuple[str, ...]) -> None:
     listing.show(usage.LAYOUT, [], form)  # a format that is not valid is reported at once
     style = Style(form=form, truncate=not no_trunc, every=all_)

@@ -22,7 +22,7 @@ FILES = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem", "token": "token"}
     "Example: pyswarm context inspect --format '{{.Endpoints.docker.Host}}' production",
 )
 @flags.inspect_format
-@click.argument("contexts", nargs=-1, metavar="[CONTEXT]...")
+@click.argument("contexts", nargs=-1, metavar="[CONTEXT...]")
 def inspect(*, form: str, contexts: tuple[str, ...]) -> None:
     found, missing = [], []
     for name in contexts or (selected_name(),):

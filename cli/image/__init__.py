@@ -17,7 +17,7 @@ VERBS = {
     "prune": ("cli.image.prune:prune", "Remove unused images from all nodes"),
     "pull": ("cli.image.pull:pull", "Download an image to nodes"),
     "push": ("cli.image.transfer.push:push", "Upload an image to a registry"),
-    "rm": ("cli.image.rm:rm", "Remove one or more images from all nodes"),
+    "rm": ("cli.image.rm:rm", "Remove one or more images of the fleet"),
     "save": ("cli.image.transfer.save:save", "Save one or more images to a tar archive"),
     "search": ("cli.image.transfer.search:search", "Search a registry for images"),
     "tag": ("cli.image.transfer.tag:tag", "Create a tag that refers to another image"),

@@ -9,7 +9,7 @@ from cli.failures import Failures
 from cli.image import refused
 from cli.lazy import Verb
 from pyswarm_core.docker.reference import parse_reference
-from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
+from pyswarm_core.errors import InvalidArgument, PyswarmError
 
 if TYPE_CHECKING:
     from cli.client import Client
@@ -67,9 +67,8 @@ def ls_(
     echo_lines(show(listing.layout(digests=digests), found, form, quiet=quiet))
     with Failures() as failures:
         for node in nodes:
-            with failures.collected():
-                if node.error:
-                    raise Unavailable(f"{node.node_name}: {node.error}")
+            if node.error:
+                failures.of_node(node.node_name, node.error)
 
 
 def _is_asked(row: "Row", filters: tuple[str, ...]) -> bool:

@@ -9,7 +9,7 @@ from cli.failures import Failures
 from cli.lazy import Verb
 from cli.verbs.pruning import Choice, chosen, filters_with
 from cli.verbs.pruning import force as force_
-from pyswarm_core.errors import Unavailable, invalid
+from pyswarm_core.errors import invalid
 from pyswarm_core.images.views import Image, NodeImageIds, NodeImages
 
 _DANGLING = ("dangling=true", "dangling=false")
@@ -49,8 +49,7 @@ def prune(*, every: bool, force: bool, filters: tuple[str, ...]) -> None:
         if some:
             click.echo("Deleted Images:")
         for node in removed:
-            with failures.collected():
-                show(node, failures, ("untagged", "deleted"))
+            show(node, failures, ("untagged", "deleted"))
         total = sum(image.reclaimed_bytes for node in removed for image in node.images)
         if some:
             click.echo()
@@ -83,9 +82,8 @@ def unused(
     found: dict[str, list[Image]] = {}
     now = SystemClock().now()
     for node in nodes:
-        with failures.collected():
-            if node.error:
-                raise Unavailable(f"{node.node_name}: {node.error}")
+        if node.error:
+            failures.of_node(node.node_name, node.error)
         if images := unneeded(node.images, choose, now, every=every):
             found[node.node_name] = images
     return found

@@ -11,7 +11,7 @@ from cli.failures import Failures
 from cli.image import refused
 from cli.lazy import Verb
 from pyswarm_core.docker.reference import Reference, parse_reference
-from pyswarm_core.errors import InvalidArgument, Unavailable, invalid
+from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.plaintext import split_lines
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option("--username", default="", metavar="USERNAME", help="Username for the registry")
 @click.option("--password-stdin", is_flag=True, help="Read the password from stdin")
 @click.option("-q", "--quiet", is_flag=True, help="Suppress progress output")
-@click.argument("image")
+@click.argument("image", metavar="IMAGE[:TAG|@DIGEST]")
 def pull(
     *,
     nodes: tuple[str, ...],
@@ -87,9 +87,8 @@ def follow(client: "Client", request: "PullImage", *, quiet: bool) -> None:
                 click.echo(screen.draw(view.lines()), err=True, nl=False)
             elif not quiet:
                 _print_new(view.words(), printed)
-            with failures.collected():
-                if update.done and update.error:
-                    raise Unavailable(f"{update.node_name}: {update.error}")
+            if update.done and update.error:
+                failures.of_node(update.node_name, update.error)
     for line in () if quiet else view.summary():
         click.echo(line, err=True)
 

@@ -64,7 +64,7 @@ from pyswarm_core.validation import network_problems, require
     metavar="KEY=VALUE",
     help="Set driver options: encrypted, mtu=BYTES, com.pyswarm.block-metadata=true",
 )
-@click.argument("name")
+@click.argument("name", metavar="NETWORK")
 def create(*, name: str, **given: Any) -> None:
     spec = spec_of(name, given)
     require(network_problems(spec))

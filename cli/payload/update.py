@@ -39,7 +39,7 @@ def _command(kind: Kind[Any, Any]) -> click.Command:
         help="Put the version into running containers and send them the signal, such as"
         " signal=HUP, instead of replacing them",
     )  # fmt: skip
-    @flags.detach
+    @flags.detach_from("the services that use it to converge")
     @flags.quiet_progress
     @click.argument("name", metavar=kind.name.upper())
     @click.argument("file", metavar="FILE|-")

@@ -13,7 +13,7 @@ from cli.errors import NotConverged
 from cli.playground import cgroups, disks, fleet, power, ready, wires
 from cli.playground.fleet import Fleet, Host
 from pyswarm_core.aio.trees import remove_tree
-from pyswarm_core.errors import AlreadyExists, InvalidArgument, PyswarmError
+from pyswarm_core.errors import AlreadyExists, InvalidArgument, PyswarmError, Unavailable
 
 Report = Callable[[str], None]
 
@@ -131,12 +131,31 @@ def wait_until_ready(plan: Fleet, host: Host, report: Report) -> None:
 
 
 def state_of(plan: Fleet, host: Host) -> str:
-    """`up`, `cut`, `killed` or `agent down`."""
+    """`up`, `cut`, `killed` or `agent down`; of a playground whose run directory is not mounted
+    here, what its cgroups say.
+    """
     if host.name in plan.killed:
         return "killed"
+    if not plan.is_here:
+        return "in other namespaces" if cgroups.is_populated(host.cgroup) else "not running"
     if not daemons.daemon_pids(Path(host.run_dir) / "agent.pid"):
         return "agent down"
     return "cut" if host.name in plan.cut else "up"
+
+
+def require_here(plan: Fleet) -> None:
+    """Raise Unavailable unless this mount namespace has the playground's run directory."""
+    if plan.is_here:
+        return
+    if cgroups.is_populated(plan.cgroup):
+        raise Unavailable(
+            f"playground {plan.name} runs in other network and mount namespaces: run this command"
+            " where `pyswarm playground up` ran"
+        )
+    raise Unavailable(
+        f"playground {plan.name} does not run, as after a restart of the machine:"
+        f" `pyswarm playground down --name {plan.name}` removes it"
+    )
 
 
 def _without(names: tuple[str, ...], host: Host) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from cli.daemons import kill
@@ -60,6 +61,15 @@ def processes(path: str) -> set[int]:
             continue
     found.discard(0)
     return found
+
+
+def is_populated(path: str) -> bool:
+    """Whether the cgroup, or one below it, has a process, also of another pid namespace."""
+    for directory in _directories(path):
+        with suppress(OSError):
+            if (directory / "cgroup.procs").read_text().strip():
+                return True
+    return False
 
 
 def kill_all(path: str) -> None:

@@ -34,6 +34,14 @@ def _report(text: str) -> None:
     click.echo(f"  {text}", err=True)
 
 
+def _opened(name: str) -> Fleet:
+    """The playground, of which this command changes or enters a host."""
+    _require_root()
+    plan = fleet.load(name)
+    boot.require_here(plan)
+    return plan
+
+
 def _require_root() -> None:
     if os.geteuid() != 0:
         raise Unavailable("a playground creates namespaces and cgroups: run this command as root")
@@ -118,8 +126,7 @@ def exec_(name: str, host: str, command: tuple[str, ...]) -> None:
 
     Example: pyswarm playground exec host2 -- ip route
     """
-    _require_root()
-    found = fleet.load(name).host(host)
+    found = _opened(name).host(host)
     if not found.mountns_path.exists():
         raise Unavailable(f"{host} has no power: run `pyswarm playground heal {host}`")
     # nsenter enters a mount namespace at its root.
@@ -137,8 +144,7 @@ def kill(name: str, host: str) -> None:
 
     Example: pyswarm playground kill host3
     """
-    _require_root()
-    plan = fleet.load(name)
+    plan = _opened(name)
     boot.kill(plan, plan.host(host))
     click.echo(f"{host} has lost power.")
     if plan.host(host).number == 1:
@@ -156,8 +162,7 @@ def cut(name: str, host: str) -> None:
 
     Example: pyswarm playground cut host2
     """
-    _require_root()
-    plan = fleet.load(name)
+    plan = _opened(name)
     boot.cut(plan, plan.host(host))
     click.echo(f"{host} is disconnected.")
 
@@ -176,8 +181,7 @@ def heal(name: str, detach: bool, host: str) -> None:
 
     Example: pyswarm playground heal host3
     """
-    _require_root()
-    plan = fleet.load(name)
+    plan = _opened(name)
     plan = boot.heal(plan, plan.host(host))
     if detach:
         click.echo(f"{host} is back.")

@@ -113,6 +113,11 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
         return RUN_ROOT / self.name
 
     @property
+    def is_here(self) -> bool:
+        """Whether the run directory is mounted in this mount namespace, as since `up`."""
+        return self.run_dir.is_mount()
+
+    @property
     def socket(self) -> Path:
         """The controller's socket on this machine."""
         return self.run_dir / "pyswarm.sock"

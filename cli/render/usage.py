@@ -66,14 +66,14 @@ class Usage:
         return [self._row(one, truncate=truncate) for one in _ordered(shown.values())]
 
     def _row(self, one: NamedStats, *, truncate: bool) -> Row:
-        task_id = one.stats.task_id
-        shown = short(task_id) if truncate else task_id
+        shown = short(one.id) if truncate else one.id
+        before = self._before.get(one.node_name, {}).get(one.stats.task_id)
         return {
             "Container": shown,
             "ID": shown,
             "Name": one.name,
             "Node": one.node_name,
-            **fields(self._before.get(one.node_name, {}).get(task_id), one.stats),
+            **fields(before, one.stats),
         }
 
 

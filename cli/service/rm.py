@@ -13,7 +13,7 @@ from cli.lazy import Verb
     help="Remove one or more services and wait for their tasks to end\n\n"
     "Example: pyswarm service rm web db",
 )
-@flags.detach
+@flags.detach_from_end
 @flags.quiet_progress
 @click.argument("services", nargs=-1, required=True, metavar="SERVICE...")
 def rm(*, detach: bool, quiet: bool, services: tuple[str, ...]) -> None:

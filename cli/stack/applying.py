@@ -42,6 +42,8 @@ class ApplyOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     prune: bool = False
     reset_scale: bool = False
+    rescaled: tuple[str, ...] = ()
+    """Services whose numbers of replicas are set, by full names."""
     services: tuple[str, ...] = ()
     """Full names; empty: all."""
     recreate: tuple[str, ...] = ()
@@ -85,6 +87,7 @@ def apply(
         dry_run=options.plan,
         prune=options.prune,
         reset_scale=options.reset_scale,
+        rescaled=options.rescaled,
         services=options.services,
         recreate=options.recreate,
         logins=_logins(spec.services) if options.with_registry_auth else (),

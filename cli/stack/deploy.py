@@ -36,7 +36,7 @@ from cli.lazy import Verb
 )
 @files_flags.no_env_file
 @files_flags.strict
-@flags.detach
+@flags.detach_from_stack
 @flags.quiet_progress
 @click.argument("stack", metavar="STACK")
 @click.pass_context

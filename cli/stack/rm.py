@@ -13,7 +13,7 @@ from cli.lazy import Verb
     help="Remove one or more stacks and wait for their tasks to end; volumes are kept\n\n"
     "Example: pyswarm stack rm shop",
 )
-@flags.detach
+@flags.detach_from_end
 @flags.quiet_progress
 @click.argument("stacks", nargs=-1, required=True, metavar="STACK...")
 def rm(*, detach: bool, quiet: bool, stacks: tuple[str, ...]) -> None:

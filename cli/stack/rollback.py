@@ -19,7 +19,7 @@ from pyswarm_core.docker.units import INT64_MAX
     help="Version to return to, see `stack history` (default the previous one)",
 )
 @click.option("--plan", is_flag=True, help="Print what would change, and change nothing")
-@flags.detach
+@flags.detach_from_stack
 @flags.quiet_progress
 @click.argument("stack", metavar="STACK")
 def rollback(*, to: int | None, plan: bool, detach: bool, quiet: bool, stack: str) -> None:

@@ -77,13 +77,17 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=Tru
 @click.option(
     "--default-addr-pool-mask-length",
     type=flags.Number(SUBNET_PREFIX_MIN, SUBNET_PREFIX_MAX),
-    help="Prefix length of the pool's subnets",
+    help="Prefix length of the pool's subnets (default 16)",
 )
 @click.option(
     "--data-path-port", type=flags.Number(*DATA_PATH_PORTS), help="UDP port of VXLAN (default 4789)"
 )
 @click.option(
-    "--availability", type=flags.AVAILABILITY, default="active", help="Availability of the node"
+    "--availability",
+    type=flags.AVAILABILITY,
+    default="active",
+    show_default=True,
+    help="Availability of the node",
 )
 @click.option(
     "--task-history-limit",

@@ -26,7 +26,11 @@ from pyswarm_core.validation.cluster import DATA_PATH_PORTS
 )
 @click.option("--advertise-addr", default="", metavar="IP", help="Advertised address")
 @click.option(
-    "--availability", type=flags.AVAILABILITY, default="active", help="Availability of the node"
+    "--availability",
+    type=flags.AVAILABILITY,
+    default="active",
+    show_default=True,
+    help="Availability of the node",
 )
 @click.option(
     "--data-path-port", type=flags.Number(*DATA_PATH_PORTS), help="UDP port of VXLAN (default 4789)"

@@ -23,7 +23,7 @@ def df(*, form: str, verbose: bool) -> None:
     from cli.render.output import echo_lines
     from cli.system import usage
     from cli.system.held import held
-    from pyswarm_core.errors import Unavailable, invalid
+    from pyswarm_core.errors import invalid
 
     if verbose and form not in ("", "table", "json"):
         raise invalid("--format", form, "expected json or table with --verbose")
@@ -43,9 +43,9 @@ def df(*, form: str, verbose: bool) -> None:
                 click.echo()
                 echo_lines(listing.show(usage.REGISTRY, registry))
     with Failures() as failures:
-        for text in usage.errors(found.images):
-            with failures.collected():
-                raise Unavailable(text)
+        for node in found.images:
+            if node.error:
+                failures.of_node(node.node_name, node.error)
 
 
 def _verbose(client: Any, found: Any, form: str) -> Iterator[str]:

@@ -156,8 +156,7 @@ def _images(client: "Client", found: "Unused", failures: "Failures") -> int:
             if any(image.deleted for image in node.images) and not titled:
                 click.echo("Deleted Images:")
                 titled = True
-            with failures.collected():
-                show(node, failures, ("untagged", "deleted"))
+            show(node, failures, ("untagged", "deleted"))
             freed += sum(image.reclaimed_bytes for image in node.images)
             done = {image.id for image in node.images}
             ids = left.pop(node.node_name, [])

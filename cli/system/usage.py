@@ -328,8 +328,3 @@ def _runs(container: ContainerView) -> bool:
 
 def _size(container: ContainerView) -> int:
     return max(0, container.size_rw) if container.size_rw != SIZE_UNKNOWN else 0
-
-
-def errors(nodes: Sequence[NodeImages]) -> list[str]:
-    """The nodes that did not answer."""
-    return [f"{node.node_name}: {node.error}" for node in nodes if node.error]

@@ -27,7 +27,7 @@ _FILES = {
 """What the shell completes, by a part of a metavar: `CONTAINER:SRC_PATH|SRC_PATH|-`."""
 _ANY = ("CONTAINER", "SERVICE", "NETWORK", "VOLUME", "NODE")
 """What `inspect NAME|ID` completes: the kinds that users have most of."""
-_MADE = ("SECRET", "CONFIG", "VOLUME")
+_MADE = ("SECRET", "CONFIG", "VOLUME", "NETWORK")
 """The kinds whose `create` takes a new name."""
 
 

@@ -438,7 +438,12 @@ def _stats(part: stats.StatsPart) -> stats_pb2.StatsReply:
         sample: Any = one.stats
         if sample is None:
             sample = stats_pb2.TaskStats(task_id=one.task_id)
-        reply.tasks.add(name=one.name, node_name=one.node_name, stats=sample)
+        reply.tasks.add(
+            name=one.name,
+            node_name=one.node_name,
+            stats=sample,
+            container_id=one.container_id,
+        )
     return reply
 
 

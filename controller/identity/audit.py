@@ -277,13 +277,14 @@ def _secrets(kind: Kind[Any, Any], old: object, new: Object) -> Iterator[FieldCh
     """That sensitive fields changed; of tokens of users the ids of those that did."""
     for path in kind.sensitive:
         before, after = _at(old, path), _at(new, path)
-        if before != after:
-            field = ".".join(map(docker_name, path.removeprefix("spec.").split(".")))
-            if isinstance(new, User):
-                gone, made = _ids_beside(before, after), _ids_beside(after, before)
-                yield FieldChange(field=field, before=gone, after=made)
-            else:
-                yield FieldChange(field=field, before=_masked(before), after=_masked(after))
+        if before == after:
+            continue
+        field = ".".join(map(docker_name, path.removeprefix("spec.").split(".")))
+        texts = _masked(before), _masked(after)
+        if isinstance(new, User):
+            texts = _ids_beside(before, after), _ids_beside(after, before)
+        if any(texts):  # a new object has no empty field that was none
+            yield FieldChange(field=field, before=texts[0], after=texts[1])
 
 
 def _at(item: Any, path: str) -> Any:

@@ -21,6 +21,8 @@ from pyswarm_core.docker.changes import DOCUMENT_PARTS, NUMBERS
 from pyswarm_core.identity.audit import MASK, FieldChange
 
 _REORDERED = "reordered"
+_EMPTY = '""'
+"""The value of an entry that has none, as of a label."""
 
 
 class _Absent:
@@ -59,18 +61,23 @@ def _of_values(before: Any, after: Any, path: str) -> Iterator[FieldChange]:
         yield from _of_maps(_map(before), _map(after), path)
     elif isinstance(before, tuple) or isinstance(after, tuple):
         yield _of_lists(_tuple(before), _tuple(after), path)
-    else:
-        yield FieldChange(field=path, before=_text(path, before), after=_text(path, after))
+    elif any(texts := (_text(path, before), _text(path, after))):
+        yield FieldChange(field=path, before=texts[0], after=texts[1])
 
 
 def _of_maps(before: dict[str, str], after: dict[str, str], path: str) -> Iterator[FieldChange]:
     for key in {**before, **after}:
         old, new = before.get(key), after.get(key)
         if old != new:
-            before_text, after_text = (
-                MASK if text and is_secret(key) else _text(path, text) for text in (old, new)
-            )
+            before_text, after_text = (_entry_text(path, key, text) for text in (old, new))
             yield FieldChange(field=f"{path}.{key}", before=before_text, after=after_text)
+
+
+def _entry_text(path: str, key: str, value: str | None) -> str:
+    """The value of an entry; empty if there is no such entry."""
+    if value == "":
+        return _EMPTY
+    return MASK if value and is_secret(key) else _text(path, value)
 
 
 def _of_lists(before: tuple[Any, ...], after: tuple[Any, ...], path: str) -> FieldChange:

@@ -28,6 +28,12 @@ class Step(NamedTuple):
     comment: str
 
 
+def command_of(image: InspectedImage) -> tuple[str, ...]:
+    """The command line of a container that is given none."""
+    run = _dict(_config(image), "config")
+    return tuple(map(str, (*_list(run, "Entrypoint"), *_list(run, "Cmd"))))
+
+
 def document(image: InspectedImage) -> dict[str, Any]:
     """The image in Docker's form, with the nodes that have it and the services that need it."""
     config = _config(image)

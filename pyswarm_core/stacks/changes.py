@@ -45,6 +45,10 @@ class ApplyStack(Model, frozen=True, kw_only=True):
     recreate: tuple[str, ...] = ()
     """Services whose tasks are replaced although nothing changed, by full names."""
     logins: tuple[RegistryLogin, ...] = ()
+    rescaled: tuple[str, ...] = ()
+    """Services that get the numbers of replicas of the file, by full names; with `reset_scale`
+    all.
+    """
     resolve_image: str = ""
     """A word of ResolveImage; empty: always."""
 

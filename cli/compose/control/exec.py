@@ -43,7 +43,9 @@ def has_terminal() -> bool:
     "-w", "--workdir", default="", metavar="DIR", help="Path to workdir directory for this command"
 )
 @click.argument("service")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
+@click.argument(
+    "command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND [ARG...]"
+)
 def exec_(
     *,
     detach: bool,

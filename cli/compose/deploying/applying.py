@@ -45,7 +45,6 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Create services without starting them."""
     quiet_build: bool = False
     dry_run: bool = False
-    resets_scale: bool = False
     started: tuple[str, ...] = ()
     """Services that have failed or completed, and are started again."""
     scales: Mapping[str, int] = {}
@@ -94,7 +93,7 @@ def apply(client: "Client", files: Files, asked: Asked) -> "Applied":
     is_whole = len(chosen) == len(full)
     options = ApplyOptions(
         prune=asked.remove_orphans and is_whole,
-        reset_scale=asked.resets_scale,
+        rescaled=tuple(full[name] for name in names if name in asked.scales),
         services=() if is_whole else tuple(chosen),
         recreate=tuple(full[name] for name in recreated(asked, names)),
         resolve_image=stack.resolve,

@@ -42,7 +42,8 @@ def create(
     del quiet_pull
     require_apart(("--build", build), ("--no-build", no_build))
     require_apart(("--force-recreate", force_recreate), ("--no-recreate", no_recreate))
-    files = mapping.read(services, mapping.scales_of(scales))
+    replicas = mapping.scales_of(scales)
+    files = mapping.read(services, replicas)
     from cli.compose.deploying import applying
 
     asked = applying.Asked(
@@ -55,7 +56,7 @@ def create(
         remove_orphans=remove_orphans,
         stopped=True,
         dry_run=dry_run,
-        resets_scale=bool(scales),
+        scales=replicas,
     )
     client = session.connect()
     applying.wait(client, applying.apply(client, files, asked))

@@ -162,7 +162,6 @@ def _asked(services: tuple[str, ...], given: dict[str, Any], scales: dict[str, i
         stopped=given["no_start"],
         dry_run=given["dry_run"],
         quiet_build=given["quiet_build"],
-        resets_scale=bool(scales),
         scales=scales,
     )
 

@@ -43,7 +43,7 @@ def events(*, as_json: bool, since: str, until: str, services: tuple[str, ...]) 
         follow=not end or end > SystemClock().now(),
     )
     names = {one.service.spec.name: one.name for one in opened.members}
-    names |= {one.view.task_id: one.name for one in opened.containers(every=True)}
+    names |= {one.view.id: one.name for one in opened.containers(every=True)}
     client = opened.client
     stream = followed(client, query) if query.follow else client.events(query)
     for one in of_project(stream, opened.name, names):
@@ -62,7 +62,7 @@ class Shown(NamedTuple):
 
 def of_project(stream: "Iterator[Event]", name: str, known: Mapping[str, str]) -> Iterator[Shown]:
     """The events of a project. `known` has short names of services by the full ones, and names of
-    containers by the ids of their tasks; those that come later are named by Compose's rules.
+    containers by their ids; those that come later are named by Compose's rules.
     """
     from cli.compose.names import container_name
 

@@ -65,6 +65,7 @@ def ps(
     states: tuple[str, ...],
     services: tuple[str, ...],
 ) -> None:
+    from cli.container import calls
     from cli.render import listing
     from cli.render.output import echo_lines
     from pyswarm_core.aio.system import SystemClock
@@ -83,6 +84,9 @@ def ps(
     if quiet:
         echo_lines(one.view.id for one in found)
         return
+    if form in ("", "table", "json") or ".Command" in form:
+        views = calls.with_commands(opened.client, (one.view for one in found))
+        found = [one._replace(view=view) for one, view in zip(found, views, strict=True)]
     rows = rows_of(opened.name, found, SystemClock().now(), truncate=not no_trunc)
     echo_lines(listing.show(layout(), rows, form))
 

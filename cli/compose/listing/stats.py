@@ -53,7 +53,7 @@ def _named(opened: "Project") -> "Callable[[Row], Row]":
     from pyswarm_core.ids import short
 
     services = {one.service.spec.name: one.name for one in opened.members}
-    known = {short(one.view.task_id): one.name for one in opened.containers(every=True)}
+    known = {short(one.view.id): one.name for one in opened.containers(every=True)}
 
     def named(row: "Row") -> "Row":
         full, _, place = str(row["Name"]).rpartition(".")

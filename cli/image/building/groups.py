@@ -4,9 +4,8 @@ import click
 
 from cli.lazy import LazyGroup
 
-_BUILD = {"build": ("cli.image.build:build", "Build an image from a Dockerfile")}
 _BUILDER = {
-    **_BUILD,
+    "build": ("cli.image.build:build", "Build an image from a Dockerfile"),
     "prune": ("cli.image.building.prune:prune", "Remove build cache of this machine"),
 }
 
@@ -22,7 +21,7 @@ def builder() -> None:
 
 @click.group(
     cls=LazyGroup,
-    commands_at=_BUILD,
+    commands_at=_BUILDER,
     help="Build images, with Docker's newer name of it\n\nExample: pyswarm buildx build -t app .",
 )
 def buildx() -> None:

@@ -8,14 +8,16 @@ import json
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
+from pyswarm_core.docker.reference import DEFAULT_TAG, parse_reference
 from pyswarm_core.errors import InvalidArgument
 
 _MANIFEST = "manifest.json"
 _INDEX = "index.json"
+_REPOSITORIES = "repositories"
 _MANIFEST_BYTES = 4 * 1024 * 1024
 _NAME = "org.opencontainers.image.ref.name"
 _FULL_NAME = "io.containerd.image.name"
@@ -76,33 +78,56 @@ def _documents(path: Path) -> dict[str, bytes]:
     return found
 
 
-def merged(archives: Sequence[Path], target: Path) -> Path:
-    """One archive with the images of these, of which layers that several have are written once."""
-    if len(archives) == 1:
-        return archives[0]
+def merge(archives: Sequence[Path], out: IO[bytes]) -> None:
+    """Write one archive with the images of these, under Docker's short names. Layers that several
+    have are written once.
+    """
     written: set[str] = set()
     images: dict[str, dict[str, Any]] = {}
-    with tarfile.open(target, "w") as out:
+    layers: dict[str, dict[str, str]] = {}
+    with tarfile.open(fileobj=out, mode="w|") as whole:
         for path in archives:
             with tarfile.open(path) as archive:
                 for member in archive:
                     if member.name == _MANIFEST:
-                        file = archive.extractfile(member)
-                        _add(images, json.loads(file.read() if file else b"[]"))
-                    elif member.name != "repositories" and member.name not in written:
+                        _add(images, _document(archive, member, []))
+                    elif member.name == _REPOSITORIES:
+                        for name, tags in _document(archive, member, {}).items():
+                            layers.setdefault(_familiar(name, ":"), {}).update(tags)
+                    elif member.name not in written:
                         written.add(member.name)
                         content = archive.extractfile(member) if member.isfile() else None
-                        out.addfile(member, content)
-        manifest = json.dumps(list(images.values())).encode()
-        entry = tarfile.TarInfo(_MANIFEST)
-        entry.size = len(manifest)
-        out.addfile(entry, io.BytesIO(manifest))
-    return target
+                        whole.addfile(member, content)
+        _write(whole, _MANIFEST, list(images.values()))
+        if layers:
+            _write(whole, _REPOSITORIES, layers)
+
+
+def _document(archive: tarfile.TarFile, member: tarfile.TarInfo, empty: Any) -> Any:
+    file = archive.extractfile(member)
+    return json.loads(file.read()) if file else empty
+
+
+def _write(archive: tarfile.TarFile, name: str, document: Any) -> None:
+    content = json.dumps(document).encode()
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    archive.addfile(entry, io.BytesIO(content))
 
 
 def _add(images: dict[str, dict[str, Any]], found: list[dict[str, Any]]) -> None:
-    """Add entries; of one image under several names there is one entry."""
+    """Add entries; of one image under several names there is one entry, and of one without a name
+    Docker's null.
+    """
     for one in found:
-        known = images.setdefault(one["Config"], {**one, "RepoTags": []})
-        tags = [*(known["RepoTags"] or ()), *(one.get("RepoTags") or ())]
-        known["RepoTags"] = list(dict.fromkeys(tags))
+        known = images.setdefault(one["Config"], {**one, "RepoTags": None})
+        tags = [*(known["RepoTags"] or ()), *map(_familiar, one.get("RepoTags") or ())]
+        known["RepoTags"] = list(dict.fromkeys(tags)) or None
+
+
+def _familiar(name: str, end: str = "") -> str:
+    """Docker's short form of the name: `web:1`; of a repository with `end` behind it, `web`."""
+    try:
+        return parse_reference(name).familiar.removesuffix(f"{end}{DEFAULT_TAG}" if end else "")
+    except InvalidArgument:
+        return name

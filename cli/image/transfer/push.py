@@ -76,7 +76,7 @@ def push_tag(
     flags = (*skopeo.tls(image.registry, "dest-"), "--dest-authfile", str(login))
     flags = (*flags, "--digestfile", str(note))
     failure = f"{image.familiar} could not be pushed"
-    with sources.found(client, registry, image, folder) as found:
+    with sources.found(client, registry, str(image), folder) as found:
         to = (*flags, f"docker://{image}")
         if platform:
             one = [*skopeo.platform_flags(platform), "copy", *found.flags, *to[:-1]]

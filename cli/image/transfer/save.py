@@ -1,15 +1,14 @@
 """`pyswarm image save` and `pyswarm save`."""
 
-import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from cli import session
 from cli.lazy import Verb
-from pyswarm_core.docker.reference import Reference, parse_reference
 from pyswarm_core.errors import InvalidArgument, PyswarmError, reason_of
 
 if TYPE_CHECKING:
@@ -28,10 +27,12 @@ if TYPE_CHECKING:
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 def save(*, output: str, platform: str, images: tuple[str, ...]) -> None:
+    from cli.image.finding import require_reference
     from cli.image.transfer import archives, skopeo
     from cli.registry.opening import opened
 
-    references = [parse_reference(image) for image in images]
+    for image in images:
+        require_reference(image)
     if not output and sys.stdout.isatty():
         raise InvalidArgument(
             "--output: a terminal is no place for an archive: use -o FILE, or redirect"
@@ -40,36 +41,33 @@ def save(*, output: str, platform: str, images: tuple[str, ...]) -> None:
     with skopeo.folder() as folder:
         made = []
         with opened(client) as registry:
-            for number, image in enumerate(references):
+            for number, image in enumerate(images):
                 archive = folder / f"{number}.tar"
                 _save(client, registry, image, archive, platform)
                 made.append(archive)
-        whole = archives.merged(made, folder / "all.tar")
-        _deliver(whole, output)
+        _deliver(lambda out: archives.merge(made, out), output)
 
 
-def _save(
-    client: "Client", registry: "Endpoint", image: Reference, archive: Path, platform: str
-) -> None:
+def _save(client: "Client", registry: "Endpoint", image: str, archive: Path, platform: str) -> None:
     from cli.image.transfer import skopeo, sources
 
     with sources.found(client, registry, image, archive.parent) as found:
-        name = f":{image}" if image.tag and not image.digest else ""
+        name = f":{found.name}" if found.name else ""
         flags = (*skopeo.platform_flags(platform), "copy", *found.flags)
         place = (found.place, f"docker-archive:{archive}{name}")
-        skopeo.run([*flags, *place], f"{image.familiar} could not be saved")
+        skopeo.run([*flags, *place], f"{image} could not be saved")
 
 
-def _deliver(archive: Path, output: str) -> None:
+def _deliver(write: Callable[[IO[bytes]], None], output: str) -> None:
     """Write the archive to the file, which gets its name once it is complete, or to stdout."""
     if not output:
-        with archive.open("rb") as file:
-            shutil.copyfileobj(file, sys.stdout.buffer)
+        write(sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
     partial = Path(f"{output}.part")
     try:
-        shutil.copyfile(archive, partial)
+        with partial.open("wb") as file:
+            write(file)
         partial.replace(output)
     except OSError as error:
         partial.unlink(missing_ok=True)

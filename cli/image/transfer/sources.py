@@ -37,6 +37,8 @@ class Source(NamedTuple):
     place: str
     flags: tuple[str, ...] = ()
     is_registry: bool = False
+    name: str = ""
+    """With which it was asked for; empty: a digest or an id."""
 
 
 def digest_of(registry: "Endpoint", reference: Reference) -> str:
@@ -62,42 +64,45 @@ def delete(registry: "Endpoint", reference: Reference) -> None:
 
 
 @contextmanager
-def found(
-    client: "Client", registry: "Endpoint", reference: Reference, folder: Path
-) -> Iterator[Source]:
-    """The image in the fleet's registry, else an archive of it that a node sends.
+def found(client: "Client", registry: "Endpoint", text: str, folder: Path) -> Iterator[Source]:
+    """The image in the fleet's registry, else an archive of it that a node sends. `text`: its name,
+    digest or id.
 
-    Raises NotFound, in Docker's words, if it is nowhere.
+    Raises NotFound, in Docker's words, if it is nowhere, and Conflict for an ambiguous id.
     """
-    if digest_of(registry, reference):
+    from cli.image.finding import meant
+
+    image = meant(client, registry, text)
+    name = str(image.name) if image.name and not image.name.digest else ""
+    if image.place is not None:
         flags = ("--src-tls-verify=false", "--src-authfile", str(registry.authfile))
-        yield Source(f"docker://{registry.reference(reference)}", flags, is_registry=True)
+        place = f"docker://{registry.reference(image.place)}"
+        yield Source(place, flags, is_registry=True, name=name)
         return
     archive = folder / "image.tar"
     try:
-        receive(client, reference, archive)
+        receive(client, SaveImageRequest(ref=image.ref, names=(name,) if name else ()), archive)
     except NotFound:
-        raise NotFound(
-            f"An image does not exist in the fleet with the tag: {reference.familiar}"
-        ) from None
+        if image.name is None:
+            raise NotFound(f"No such image: {text}") from None
+        shown = image.name.familiar
+        raise NotFound(f"An image does not exist in the fleet with the tag: {shown}") from None
     try:
-        yield Source(f"docker-archive:{archive}")
+        yield Source(f"docker-archive:{archive}", name=name)
     finally:
         archive.unlink(missing_ok=True)
 
 
-def receive(client: "Client", reference: Reference, archive: Path) -> None:
+def receive(client: "Client", request: SaveImageRequest, archive: Path) -> None:
     """Write the archive of an image of a node to a file. Raises NotFound if no node has it."""
     from cli.registry import loop
     from cli.streams.copying import receive as received
 
-    names = (str(reference),) if reference.tag and not reference.digest else ()
     with archive.open("xb") as file:
 
         async def write(data: bytes) -> None:
             file.write(data)
 
-        request = SaveImageRequest(ref=str(reference), names=names)
         loop.run(received(client, request, write))
 
 

@@ -16,10 +16,12 @@ from pyswarm_core.errors import invalid
 @click.argument("source", metavar="SOURCE_IMAGE[:TAG]")
 @click.argument("target", metavar="TARGET_IMAGE[:TAG]")
 def tag(*, source: str, target: str) -> None:
+    from cli.image.finding import require_reference
     from cli.image.transfer import skopeo, sources
     from cli.registry.opening import opened
 
-    image, named = parse_reference(source), parse_reference(target)
+    require_reference(source)
+    named = parse_reference(target)
     if named.digest:
         raise invalid("TARGET_IMAGE", target, "expected a name without a digest")
     client = session.connect()
@@ -27,6 +29,6 @@ def tag(*, source: str, target: str) -> None:
     with (
         skopeo.folder() as folder,
         opened(client, write=True) as registry,
-        sources.found(client, registry, image, folder) as found,
+        sources.found(client, registry, source, folder) as found,
     ):
         sources.copy(found, sources.to_registry(registry, named), failure)

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from controller.api.queries.wording import named
+from controller.api.queries.wording import named, since
 from pyswarm_core.clock import Instant
-from pyswarm_core.docker.units import ago
 from pyswarm_core.objects import Node, Service
 from pyswarm_core.states import Availability
 
@@ -21,7 +20,7 @@ def changed_by(service: Service, now: Instant) -> list[str]:
         done = "was removed"
     elif service.version.index <= 1:
         done = "was created"
-    return [f"{named(service)} {done} by {author.text} {ago(service.updated_at, now)}"]
+    return [f"{named(service)} {done} by {author.text} {since(service.updated_at, now)}"]
 
 
 def unavailable_by(nodes: Iterable[Node], now: Instant) -> Iterator[str]:
@@ -32,5 +31,5 @@ def unavailable_by(nodes: Iterable[Node], now: Instant) -> Iterator[str]:
         if node.updated_by is not None and node.spec.availability in _DONE:
             yield (
                 f"node {node.description.hostname} is {_DONE[node.spec.availability]}; it was last"
-                f" updated by {node.updated_by.text} {ago(node.updated_at, now)}"
+                f" updated by {node.updated_by.text} {since(node.updated_at, now)}"
             )

@@ -347,7 +347,7 @@ def _view(item: Container) -> ContainerView:
         id=item.id,
         name=containers.name_of(service, task),
         image=container.image,
-        command=containers.command_of(container, task),
+        command=_command(item),
         created_at=item.created_at,
         state=does,
         since=_since(task),
@@ -362,6 +362,19 @@ def _view(item: Container) -> ContainerView:
         service_name="" if is_container else service.spec.name,
         node_id=task.node_id if task else "",
     )
+
+
+def _command(item: Container) -> tuple[str, ...]:
+    """Its command line; while an agent has not reported it, that of the task before, which was made
+    from the same spec.
+    """
+    spec, task = item.template.container_spec, item.task
+    if task is not None and not (task.detail.command or spec.command):
+        held = item.state.tasks_of_service(item.service.id).slots.get(task.slot, ())
+        for earlier in reversed(held):
+            if earlier.detail.command and earlier.spec_version == task.spec_version:
+                return containers.command_of(spec, earlier)
+    return containers.command_of(spec, task)
 
 
 def _since(task: Task | None) -> Instant:

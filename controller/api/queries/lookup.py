@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 from controller.brain.slices import Slices, batches
 from pyswarm_core.docker import networking
+from pyswarm_core.docker.containers import views as containers
 from pyswarm_core.errors import Conflict, NotFound, invalid, no_such_container, quoted
 from pyswarm_core.ids import ID_ALPHABET, ID_LENGTH, NetworkId, NodeId, TaskId, short
 from pyswarm_core.kinds import CONFIG, KINDS, NETWORK, NODE, SECRET, SERVICE, Id, Item, Kind
@@ -241,6 +242,12 @@ def task_name(state: State, task: Task) -> str:
     """The task's name, also if its service is unknown; see `Service.name_of`."""
     service = state.services.get(task.service_id)
     return service.name_of(task) if service else f"{short(task.service_id)}.{task.slot}"
+
+
+def container_id(state: State, task: Task) -> str:
+    """The id of the task's container, as `ps` shows it; the task's if its service is unknown."""
+    service = state.services.get(task.service_id)
+    return containers.id_of(service, task) if service else task.id
 
 
 def _newest_in_slot(state: State, ref: str) -> Task | None:

@@ -1,7 +1,7 @@
 """Words that answers about tasks and services share. PURE."""
 
-from pyswarm_core.clock import MINUTE, SECOND
-from pyswarm_core.docker.units import format_duration
+from pyswarm_core.clock import MINUTE, SECOND, Instant
+from pyswarm_core.docker.units import ago, format_duration
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.state import State
 
@@ -12,6 +12,11 @@ def span(duration: int) -> str:
     if duration < MINUTE:
         return f"{duration / SECOND:.1f} s"
     return format_duration(duration // SECOND * SECOND)
+
+
+def since(at: Instant, now: Instant) -> str:
+    """How long ago it was, within a sentence: `less than a second ago`."""
+    return ago(at, now).lower()
 
 
 def named(service: Service) -> str:

@@ -168,7 +168,7 @@ def _put_services(
                 spec=one,
                 before=before.get(one.name),
                 login=login_for(request.logins, one),
-                resets_scale=request.reset_scale,
+                resets_scale=request.reset_scale or one.name in request.rescaled,
                 recreates=one.name in request.recreate,
             )
             recorded[one.name] = meaning(put_service(work, wanted))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from controller.api.queries.lookup import Sees, task_name
+from controller.api.queries.lookup import Sees, container_id, task_name
 from controller.api.stats.sources import Targets, named_targets, stats_sources
 from controller.api.streams import Send, while_leading
 from controller.leader.exchanges import STATS, StatsOptions
@@ -19,7 +19,8 @@ from pyswarm_core.clock import SECOND
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.limits import STATS_NODES_MAX
-from pyswarm_core.objects import Node
+from pyswarm_core.objects import Node, Task
+from pyswarm_core.state import State
 from pyswarm_core.states import is_terminal
 from pyswarm_core.views import TaskStats
 
@@ -44,6 +45,8 @@ class Named(msgspec.Struct, frozen=True):
     task_id: TaskId
     name: str
     node_name: str
+    container_id: str
+    """As `ps` shows it."""
     stats: TaskStats | None = None
     """As the agent sent it; None: its container does not run."""
 
@@ -150,8 +153,7 @@ class _Gatherer:
         if (task := state.tasks.get(task_id)) is None:
             return None
         node = state.nodes.get(task.node_id)
-        hostname = node.description.hostname if node else ""
-        return Named(task_id, task_name(state, task), hostname)
+        return _named(state, task, node.description.hostname if node else "")
 
     async def _read(self, node: Node) -> None:
         hostname = node.description.hostname
@@ -179,10 +181,15 @@ class _Gatherer:
             if task is None or task.node_id != node.id or not self._targets.has(task):
                 continue
             if not is_terminal(task.state) and self._sees(state, task.id):
-                found.append(Named(task.id, task_name(state, task), hostname, one))
+                found.append(_named(state, task, hostname, one))
         return found
 
     async def _warn(self, node_id: NodeId, hostname: str, warning: str) -> None:
         if node_id not in self._warned:
             self._warned.add(node_id)
             await self._send(StatsPart(hostname, warning=warning))
+
+
+def _named(state: State, task: Task, hostname: str, stats: TaskStats | None = None) -> Named:
+    container = container_id(state, task)
+    return Named(task.id, task_name(state, task), hostname, container, stats)

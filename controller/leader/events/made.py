@@ -11,6 +11,7 @@ from controller.identity.policy import STACK_LABEL
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.docker import networking
+from pyswarm_core.docker.containers import views as containers
 from pyswarm_core.ids import NetworkId, ServiceId
 from pyswarm_core.kinds import (
     KINDS,
@@ -96,7 +97,8 @@ def _actions(task: Task) -> Iterator[str]:
 
 
 def container_event(state: State, service: Service | None, action: str, task: Task) -> Event:
-    """The event of a task's container."""
+    """The event of a task's container, with the id that `ps` shows."""
+    container_id = containers.id_of(service, task) if service else task.id
     name = service.name_of(task) if service else ""
     node = state.nodes.get(task.node_id)
     detail = task.detail
@@ -104,7 +106,7 @@ def container_event(state: State, service: Service | None, action: str, task: Ta
     if action == "die" and detail.error:
         reason += f", {detail.error}"
     return replace(
-        Event.of(f"{CONTAINER}.{action}", task.id, name, reason),
+        Event.of(f"{CONTAINER}.{action}", container_id, name, reason),
         node=node.description.hostname if node else "",
         stack=_stack_of(service) if service else "",
     )

@@ -26,7 +26,7 @@ from pyswarm_core.api.v1 import objects_pb2 as pyswarm__core_dot_api_dot_v1_dot_
 from pyswarm_core.api.v1 import specs_pb2 as pyswarm__core_dot_api_dot_v1_dot_specs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n pyswarm_core/api/v1/stacks.proto\x12\npyswarm.v1\x1a!pyswarm_core/api/v1/objects.proto\x1a\x1fpyswarm_core/api/v1/specs.proto\"\xe5\x01\n\x11\x41pplyStackRequest\x12#\n\x04spec\x18\x01 \x01(\x0b\x32\x15.pyswarm.v1.StackSpec\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\r\n\x05prune\x18\x04 \x01(\x08\x12\x13\n\x0breset_scale\x18\x05 \x01(\x08\x12\x10\n\x08services\x18\x06 \x03(\t\x12\x10\n\x08recreate\x18\x07 \x03(\t\x12)\n\x06logins\x18\x08 \x03(\x0b\x32\x19.pyswarm.v1.RegistryLogin\x12\x15\n\rresolve_image\x18\t \x01(\t\"\x8f\x01\n\x0bStackChange\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x12\n\ndifference\x18\x06 \x03(\t\x12\x14\n\x0cspec_version\x18\x07 \x01(\x04\x12\x0e\n\x06paused\x18\x08 \x01(\x08\"|\n\nStackReply\x12 \n\x05stack\x18\x01 \x01(\x0b\x32\x11.pyswarm.v1.Stack\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12(\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x17.pyswarm.v1.StackChange\x12\x10\n\x08warnings\x18\x04 \x03(\t\"@\n\x14RollbackStackRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\x04\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\"2\n\x12RemoveStackRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07volumes\x18\x02 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n pyswarm_core/api/v1/stacks.proto\x12\npyswarm.v1\x1a!pyswarm_core/api/v1/objects.proto\x1a\x1fpyswarm_core/api/v1/specs.proto\"\xf7\x01\n\x11\x41pplyStackRequest\x12#\n\x04spec\x18\x01 \x01(\x0b\x32\x15.pyswarm.v1.StackSpec\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\r\n\x05prune\x18\x04 \x01(\x08\x12\x13\n\x0breset_scale\x18\x05 \x01(\x08\x12\x10\n\x08services\x18\x06 \x03(\t\x12\x10\n\x08recreate\x18\x07 \x03(\t\x12)\n\x06logins\x18\x08 \x03(\x0b\x32\x19.pyswarm.v1.RegistryLogin\x12\x15\n\rresolve_image\x18\t \x01(\t\x12\x10\n\x08rescaled\x18\n \x03(\t\"\x8f\x01\n\x0bStackChange\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x12\n\ndifference\x18\x06 \x03(\t\x12\x14\n\x0cspec_version\x18\x07 \x01(\x04\x12\x0e\n\x06paused\x18\x08 \x01(\x08\"|\n\nStackReply\x12 \n\x05stack\x18\x01 \x01(\x0b\x32\x11.pyswarm.v1.Stack\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12(\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x17.pyswarm.v1.StackChange\x12\x10\n\x08warnings\x18\x04 \x03(\t\"@\n\x14RollbackStackRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\x04\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\"2\n\x12RemoveStackRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07volumes\x18\x02 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pyswarm_core.api.v1.stacks_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_APPLYSTACKREQUEST']._serialized_start=117
-  _globals['_APPLYSTACKREQUEST']._serialized_end=346
-  _globals['_STACKCHANGE']._serialized_start=349
-  _globals['_STACKCHANGE']._serialized_end=492
-  _globals['_STACKREPLY']._serialized_start=494
-  _globals['_STACKREPLY']._serialized_end=618
-  _globals['_ROLLBACKSTACKREQUEST']._serialized_start=620
-  _globals['_ROLLBACKSTACKREQUEST']._serialized_end=684
-  _globals['_REMOVESTACKREQUEST']._serialized_start=686
-  _globals['_REMOVESTACKREQUEST']._serialized_end=736
+  _globals['_APPLYSTACKREQUEST']._serialized_end=364
+  _globals['_STACKCHANGE']._serialized_start=367
+  _globals['_STACKCHANGE']._serialized_end=510
+  _globals['_STACKREPLY']._serialized_start=512
+  _globals['_STACKREPLY']._serialized_end=636
+  _globals['_ROLLBACKSTACKREQUEST']._serialized_start=638
+  _globals['_ROLLBACKSTACKREQUEST']._serialized_end=702
+  _globals['_REMOVESTACKREQUEST']._serialized_start=704
+  _globals['_REMOVESTACKREQUEST']._serialized_end=754
 # @@protoc_insertion_point(module_scope)

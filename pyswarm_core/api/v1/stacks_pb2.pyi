@@ -33,6 +33,7 @@ class ApplyStackRequest(_message.Message):
     RECREATE_FIELD_NUMBER: _builtins.int
     LOGINS_FIELD_NUMBER: _builtins.int
     RESOLVE_IMAGE_FIELD_NUMBER: _builtins.int
+    RESCALED_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
     """Answer what would change, and change nothing."""
     revision: _builtins.int
@@ -57,6 +58,10 @@ class ApplyStackRequest(_message.Message):
     def logins(self) -> _containers.RepeatedCompositeFieldContainer[_specs_pb2.RegistryLogin]:
         """For images of their registries."""
 
+    @_builtins.property
+    def rescaled(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Full names of services that get the numbers of replicas of the file, as with reset_scale."""
+
     def __init__(
         self,
         *,
@@ -69,10 +74,11 @@ class ApplyStackRequest(_message.Message):
         recreate: _abc.Iterable[_builtins.str] | None = ...,
         logins: _abc.Iterable[_specs_pb2.RegistryLogin] | None = ...,
         resolve_image: _builtins.str = ...,
+        rescaled: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "logins", b"logins", "prune", b"prune", "recreate", b"recreate", "reset_scale", b"reset_scale", "resolve_image", b"resolve_image", "revision", b"revision", "services", b"services", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "logins", b"logins", "prune", b"prune", "recreate", b"recreate", "rescaled", b"rescaled", "reset_scale", b"reset_scale", "resolve_image", b"resolve_image", "revision", b"revision", "services", b"services", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -163,8 +163,11 @@ class NamedStats(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     NODE_NAME_FIELD_NUMBER: _builtins.int
     STATS_FIELD_NUMBER: _builtins.int
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     node_name: _builtins.str
+    container_id: _builtins.str
+    """The id of the container, as `ps` shows it; earlier controllers send none."""
     @_builtins.property
     def stats(self) -> Global___TaskStats:
         """Of a task whose container does not run, the id alone."""
@@ -175,10 +178,11 @@ class NamedStats(_message.Message):
         name: _builtins.str = ...,
         node_name: _builtins.str = ...,
         stats: Global___TaskStats | None = ...,
+        container_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["stats", b"stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "node_name", b"node_name", "stats", b"stats"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "name", b"name", "node_name", b"node_name", "stats", b"stats"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

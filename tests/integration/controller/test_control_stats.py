@@ -88,6 +88,18 @@ async def test_only_what_is_named_is_asked_for_and_shown(api: Api) -> None:
     ]
 
 
+async def test_a_container_has_the_id_of_its_service_and_a_task_its_own(api: Api) -> None:
+    objects = (build.service("web"), build.container("box"))
+    tasks = [build.task(f"{name}.1", node="n1", task_id=f"t-{name}") for name in ("web", "box")]
+    api.desk.put(Writes(objects=objects, tasks=tasks))
+    api.desk.agents[NodeId("n1")] = agent({"t-web": 1, "t-box": 1})
+    ids = set[tuple[str, str]]()
+    async with asyncio.timeout(60):
+        async for reply in api.stub.Stats(stats_pb2.StatsRequest()):
+            ids |= {(one.stats.task_id, one.container_id) for one in reply.tasks}
+    assert ids == {("t-web", "t-web"), ("t-box", "box")}
+
+
 async def test_an_agent_speaks_for_its_own_tasks_only(api: Api) -> None:
     with_tasks(api, build.task("web.1", node="n1"), build.task("web.2", node="n2"))
     api.desk.agents[NodeId("n1")] = agent({"web.1": 1, "web.2": 9, "nosuch": 9})

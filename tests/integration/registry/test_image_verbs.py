@@ -153,6 +153,31 @@ async def test_an_image_that_only_the_registry_has_is_inspected(user: User, tmp_
     assert (missing.code, "No such image: web:2" in missing.err) == (1, True)
 
 
+async def test_an_image_is_meant_by_its_id(user: User, tmp_path: Path) -> None:
+    ran = await user("import", str(file_system(tmp_path / "fs")), "web:1")
+    digits = ran.out.strip().removeprefix("sha256:")
+    archive = tmp_path / "saved.tar"
+    for number, ref in enumerate((digits[:12], digits, f"sha256:{digits}", f"sha256:{digits[:8]}")):
+        assert await user("tag", ref, f"web:tagged{number}") == (0, "", "")
+        found = await user("image", "inspect", "-f", "{{.Id}}", ref)
+        assert found == (0, f"sha256:{digits}\n", "")
+        assert (await user("history", "-q", ref)).out == f"{digits[:12]}\n"
+        assert await user("save", "-o", str(archive), ref) == (0, "", "")
+        with tarfile.open(archive) as saved:
+            (entry,) = json.load(saved.extractfile("manifest.json") or io.BytesIO())
+        assert (entry["Config"], entry["RepoTags"]) == (f"{digits}.json", None)
+    await user("tag", "web:1", "api:1")
+    several = await user("rmi", digits[:12])
+    assert (several.code, "has names in several repositories" in several.err) == (1, True)
+    await user("rmi", "api:1")
+    gone = await user("rmi", digits[:12])
+    assert (gone.code, gone.err) == (0, "")
+    assert "registry: Untagged: web:1" in gone.out.splitlines()
+    assert await user.tags() == set()
+    missing = await user("tag", f"sha256:{digits}", "web:1")
+    assert missing == (1, "", f"Error: No such image: sha256:{digits}\n")
+
+
 async def test_a_push_needs_a_login_and_two_tags_go_with_it(
     user: User, other: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +228,7 @@ async def test_what_is_stored_is_the_file_system(user: User, rig: Rig, tmp_path:
     assert (await user("save", "-o", str(archive), "web:1")).code == 0
     with tarfile.open(archive) as saved:
         (entry,) = json.load(saved.extractfile("manifest.json") or io.BytesIO())
+        assert entry["RepoTags"] == ["web:1"]
         config = json.load(saved.extractfile(entry["Config"]) or io.BytesIO())
         layer = saved.extractfile(entry["Layers"][0])
         assert layer is not None

@@ -339,6 +339,22 @@ def test_pull_tells_each_nodes_failure_and_fails(script: Script, pyswarm: Pyswar
     assert script.requests("PullImage")[0].reference == "docker.io/library/web:1"
 
 
+def test_nodes_that_fail_alike_are_named_before_one_reason(
+    script: Script, pyswarm: Pyswarm
+) -> None:
+    reasons = {"host1": "no such image", "host2": "no space left", "host3": "no such image"}
+    failed = [
+        pb.NodeImageProgress(node_name=name, done=True, error=reason)
+        for name, reason in reasons.items()
+    ]
+    script.on("PullImage", failed)
+    ran = pyswarm("pull", "web:1")
+    assert (ran.code, ran.err.splitlines()[-1]) == (
+        1,
+        "Error: host1, host3: no such image; host2: no space left",
+    )
+
+
 @pytest.mark.parametrize(
     ("typed", "password"),
     [(b"a\rb\xc2\x85c \r\nnext\n", "a\rb\x85c "), (b"no end", "no end"), (b"", "")],

@@ -38,6 +38,47 @@ def test_a_command_of_docker_exists_or_is_refused_with_the_reason(
         assert " is not supported: " in ran.err
 
 
+PLUGINS = (
+    "scout quickview|sbom nginx|scan nginx|init|debug web|model run m|mcp ls|ai|desktop start"
+    "|offload|extension ls|sandbox ls|pass ls|system dial-stdio"
+)
+OF_BUILDX = "bake create dap du history imagetools inspect install ls rm stop uninstall use version"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *PLUGINS.split("|"),
+        *(f"{group} {verb} x" for group in ("buildx", "builder") for verb in OF_BUILDX.split()),
+    ],
+)
+def test_a_command_of_dockers_plugins_is_refused_by_its_name(line: str, pyswarm: Pyswarm) -> None:
+    words = line.split()
+    ran = pyswarm(*words)
+    assert (ran.code, ran.out) == (2, "")
+    name = " ".join(words[: 2 if words[0] in ("buildx", "builder", "system") else 1])
+    assert ran.err.startswith(f"Error: pyswarm {name} is not supported: ")
+    assert pyswarm("help", *words).err == ran.err
+
+
+@pytest.mark.parametrize(
+    ("second", "first"),
+    [
+        ("buildx build", "build"),
+        ("builder build", "build"),
+        ("image build", "build"),
+        ("buildx prune", "builder prune"),
+        ("container ps", "container ls"),
+        ("container list", "ps"),
+        ("stack up", "stack deploy"),
+        ("stack down", "stack rm"),
+        ("image remove", "rmi"),
+    ],
+)
+def test_a_second_name_of_a_command_is_the_same_command(second: str, first: str) -> None:
+    assert command_of(second.split()) is command_of(first.split()) is not None
+
+
 @pytest.mark.parametrize(
     ("command", "row"), ROWS, ids=[f"{command} {row['flag']}" for command, row in ROWS]
 )

@@ -70,15 +70,38 @@ def test_a_manifest_of_other_types_is_refused(said: bytes, tmp_path: Path) -> No
         archives.entries(empty)
 
 
+def merged(*archives_: Path) -> Path:
+    target = archives_[0].with_name("all")
+    with target.open("wb") as out:
+        archives.merge(archives_, out)
+    return target
+
+
 def test_several_archives_become_one_with_each_layer_once(tmp_path: Path) -> None:
     one = packed(tmp_path / "1", a=b"1", layer=b"x", manifest_json=manifest(entry("a", "web:1")))
     two = packed(tmp_path / "2", a=b"1", layer=b"x", manifest_json=manifest(entry("a", "web:2")))
     three = packed(tmp_path / "3", b=b"2", layer=b"x", manifest_json=manifest(entry("b", "db:1")))
-    whole = archives.merged([one, two, three], tmp_path / "all")
+    whole = merged(one, two, three)
     with tarfile.open(whole) as archive:
         assert archive.getnames() == ["a", "layer", "b", "manifest.json"]
     assert [one.names for one in archives.entries(whole)] == [("web:1", "web:2"), ("db:1",)]
-    assert archives.merged([one], tmp_path / "other") == one
+
+
+def test_an_archive_has_dockers_short_names(tmp_path: Path) -> None:
+    hub, other = "docker.io/library/web:1", "registry.test:5000/team/web:2"
+    said = manifest(entry("a", hub, other), entry("b"))
+    tags = {"docker.io/library/web": {"1": "layer"}, "registry.test:5000/team/web": {"2": "layer"}}
+    one = packed(tmp_path / "1", repositories=json.dumps(tags).encode(), manifest_json=said)
+    with tarfile.open(merged(one)) as archive:
+        found = {
+            member.name: json.loads((archive.extractfile(member) or io.BytesIO()).read())
+            for member in archive
+        }
+    assert [one["RepoTags"] for one in found["manifest.json"]] == [["web:1", other], None]
+    assert found["repositories"] == {
+        "web": {"1": "layer"},
+        "registry.test:5000/team/web": {"2": "layer"},
+    }
 
 
 def test_instructions_become_a_configuration() -> None:

@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 
+from cli.client import Client
 from cli.image import listing
+from cli.image.finding import identified
 from cli.image.progress import PullView
+from cli.image.shared import Known, Tagged
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2 as dp
 from pyswarm_core.api.v1 import images_pb2
@@ -350,3 +353,41 @@ def test_who_may_not_read_users_inspects_images(script: Script, pyswarm: Pyswarm
     ran = pyswarm("inspect", "-f", "{{.Id}}", "web:1")
     assert (ran.code, ran.out) == (0, f"sha256:{'a' * 64}\n")
     assert pyswarm("user", "inspect", "web").code == 1
+
+
+def known_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """host1 has `web:1` and one image by a name that looks like an id; the registry `api:1`."""
+    held = (image(OLD, f"{HUB}/web:1"), image("c" * 64, f"{HUB}/aaaaaa:latest"))
+    monkeypatch.setattr(Client, "images", lambda _: [NodeImages("host1", held, "")])
+    tags = [Tagged(parse_reference("api:1"), DIGEST), Tagged(parse_reference("api:2"), DIGEST)]
+    monkeypatch.setattr("cli.image.shared.tagged", lambda _: tags)
+    monkeypatch.setattr("cli.image.shared.known", lambda *_: {DIGEST: Known(NEW)})
+
+
+@pytest.mark.parametrize(
+    ("text", "image_id", "tags"),
+    [
+        ("aaaa", OLD, 0),
+        (f"sha256:{OLD}", OLD, 0),
+        (NEW[:12], NEW, 2),
+        ("aaaaaa", None, 0),
+        ("dddd", None, 0),
+        ("aaa", None, 0),
+        ("web:1", None, 0),
+    ],
+)
+def test_an_id_means_an_image_of_nodes_or_of_the_registry_unless_it_is_a_name(
+    monkeypatch: pytest.MonkeyPatch, text: str, image_id: str | None, tags: int
+) -> None:
+    known_images(monkeypatch)
+    found = identified(Client("unix:///nowhere"), text)
+    assert (found.id if found else None, len(found.tags) if found else 0) == (image_id, tags)
+
+
+def test_the_beginning_of_two_ids_is_ambiguous(monkeypatch: pytest.MonkeyPatch) -> None:
+    known_images(monkeypatch)
+    monkeypatch.setattr("cli.image.shared.known", lambda *_: {DIGEST: Known("aaaab" + "0" * 59)})
+    with pytest.raises(
+        Conflict, match='image id "aaaa" is ambiguous: it begins aaaaaaaaaaaa, aaaab'
+    ):
+        identified(Client("unix:///nowhere"), "aaaa")

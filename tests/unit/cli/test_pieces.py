@@ -213,8 +213,12 @@ def _command(path: tuple[str, ...]) -> click.Command:
 
 
 def _alone(path: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Docker's verb without a noun that is the same command as one of `container`."""
-    return [(name,) for name in COMMANDS if _command((name,)) is _command(path)]
+    """Docker's verb without a noun that is the same command as one of `container`; of `buildx` that
+    of `builder`.
+    """
+    names = [(name,) for name in COMMANDS]
+    others = [("builder", path[1])] if path[0] == "buildx" else []
+    return [one for one in (*names, *others) if _command(one) is _command(path)]
 
 
 @pytest.mark.parametrize("path", _verbs(root, ()), ids=" ".join)
@@ -227,6 +231,38 @@ def test_every_verb_explains_itself(path: tuple[str, ...], pyswarm: Pyswarm) -> 
         if isinstance(option, click.Option) and not option.hidden:
             assert option.metavar or option.type is not click.STRING, "say what the value is"
             assert (option.help or "")[:1].isupper() or (option.help or "")[:1] in "'["
+
+
+@pytest.mark.parametrize(
+    ("line", "usage"),
+    [
+        ("exec", "CONTAINER|TASK|SERVICE[.SLOT] COMMAND [ARG...]"),
+        ("compose exec", "SERVICE COMMAND [ARG...]"),
+        ("network create", "NETWORK"),
+        ("context inspect", "[CONTEXT...]"),
+        ("pull", "IMAGE[:TAG|@DIGEST]"),
+        ("stats", "[CONTAINER|TASK|SERVICE...]"),
+    ],
+)
+def test_the_usage_has_dockers_form(line: str, usage: str, pyswarm: Pyswarm) -> None:
+    first = pyswarm(*line.split(), "--help").out.split("\n\n")[0]
+    assert " ".join(first.split()) == f"Usage: pyswarm {line} [OPTIONS] {usage}"
+
+
+@pytest.mark.parametrize(
+    ("line", "waits_for"),
+    [
+        ("service create", "the service to converge"),
+        ("service rm", "the tasks to end"),
+        ("stack rm", "the tasks to end"),
+        ("stack deploy", "the stack services to converge"),
+        ("stack rollback", "the stack services to converge"),
+        ("config update", "the services that use it to converge"),
+    ],
+)
+def test_detach_says_what_is_waited_for(line: str, waits_for: str, pyswarm: Pyswarm) -> None:
+    shown = " ".join(pyswarm(*line.split(), "--help").out.split())
+    assert f"Exit immediately instead of waiting for {waits_for} " in shown
 
 
 @pytest.mark.parametrize("group", ["image", "builder", "buildx", "system"])
@@ -263,6 +299,35 @@ def test_help_is_a_second_form_of_its_flag(words: tuple[str, ...], pyswarm: Pysw
     ran = pyswarm("help", *words)
     assert (ran.code, ran.err) == (0, "")
     assert ran.out == pyswarm(*words, "--help").out
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("--context default help service create", "service create"),
+        ("--host unix:///nowhere help ps", "ps"),
+        ("compose help up", "compose up"),
+        ("service help", "service"),
+        ("help service --help", "service"),
+    ],
+)
+def test_help_needs_no_controller(line: str, command: str, pyswarm: Pyswarm) -> None:
+    ran = pyswarm(*line.split())
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == pyswarm(*command.split(), "--help").out
+
+
+@pytest.mark.parametrize(
+    ("line", "topic", "command"),
+    [("service create x", "x", "service create"), ("run -d web", "-d web", "run")],
+)
+def test_what_follows_a_command_is_no_topic_of_help(
+    line: str, topic: str, command: str, pyswarm: Pyswarm
+) -> None:
+    ran = pyswarm("--host", "unix:///nowhere", "help", *line.split())
+    assert (ran.code, ran.out) == (2, "")
+    told = f"Error: unknown help topic: {topic}\nSee `pyswarm {command} --help`.\n"
+    assert ran.err == told
 
 
 def test_help_of_an_unknown_command_is_an_error(pyswarm: Pyswarm) -> None:

@@ -1,12 +1,13 @@
 """What starts no playground and changes no host."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from cli.errors import NotConverged
 from cli.exits import ExitCode
-from cli.playground import boot, fleet, power
+from cli.playground import boot, cgroups, fleet, power
 from cli.playground.fleet import Fleet
 from pyswarm_core.errors import AlreadyExists
 from tests.unit.cli.conftest import Pyswarm
@@ -62,3 +63,45 @@ def test_a_host_joins_with_a_token_that_its_command_line_does_not_show(
     # A host that lost power before it had joined joins with the same token.
     assert power.agent(plan, host, "").command() == command
     assert file.read_text() == "PYSWM-1-a-b"
+
+
+@pytest.mark.parametrize(
+    ("is_populated", "state", "refusal"),
+    [
+        (True, "in other namespaces", "runs in other network and mount namespaces"),
+        (False, "not running", "`pyswarm playground down --name lab` removes it"),
+    ],
+)
+def test_a_playground_that_is_not_mounted_here_is_told_by_its_cgroups(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pyswarm: Pyswarm,
+    *,
+    is_populated: bool,
+    state: str,
+    refusal: str,
+) -> None:
+    monkeypatch.setattr(fleet, "STATE_ROOT", tmp_path / "state")
+    monkeypatch.setattr(fleet, "RUN_ROOT", tmp_path / "run")
+    monkeypatch.setattr("cli.playground.cgroups.is_populated", lambda path: is_populated)
+    monkeypatch.setattr("cli.playground.commands._require_root", lambda: None)
+    fleet.save(Fleet(name="lab", nodes=2, killed=("host2",)))
+    ran = pyswarm("playground", "ls")
+    told = [re.split(" {3,}", line)[3] for line in ran.out.splitlines()[1:]]
+    assert [one.strip() for one in told] == [state, "killed"]
+    words = (("exec", "host1", "true"), ("cut", "host1"), ("kill", "host1"), ("heal", "host2"))
+    for verb, *arguments in words:
+        ran = pyswarm("playground", verb, "--name", "lab", *arguments)
+        assert (ran.code, refusal in ran.err) == (1, True)
+
+
+def test_a_cgroup_is_populated_by_processes_of_any_pid_namespace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroups, "roots", lambda: [tmp_path])
+    daemons = tmp_path / "pyswarm-lab" / "host1" / "daemons"
+    daemons.mkdir(parents=True)
+    assert not cgroups.is_populated("/pyswarm-lab")
+    (daemons / "cgroup.procs").write_text("0\n")
+    assert cgroups.is_populated("/pyswarm-lab")
+    assert not cgroups.is_populated("/pyswarm-lab/host2")

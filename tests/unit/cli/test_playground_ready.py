@@ -72,6 +72,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> None:
     """A playground whose hosts come back at once, and never become ready."""
     monkeypatch.setattr("cli.playground.commands._require_root", lambda: None)
     monkeypatch.setattr(fleet, "load", lambda _: PLAN)
+    monkeypatch.setattr(boot, "require_here", lambda _: None)
     monkeypatch.setattr(boot, "heal", lambda plan, _: plan)
     monkeypatch.setattr(ready, "wait_for_host", lambda *_: "the agent is starting")
 

@@ -95,6 +95,16 @@ def test_json_has_docker_s_keys(script: Script, pyswarm: Pyswarm) -> None:
     }
 
 
+def test_a_container_has_the_id_that_ps_shows(script: Script, pyswarm: Pyswarm) -> None:
+    of_db = part(1, "host1", "web.1")
+    of_db.tasks[0].container_id = f"db{'y' * 23}"
+    script.on("Stats", [of_db])
+    ran = pyswarm("stats", "--no-stream", "--format", "{{.ID}} {{.Container}}")
+    assert ran.out == f"db{'y' * 10} db{'y' * 10}\n"
+    ran = pyswarm("stats", "--no-stream", "--no-trunc", "--format", "{{.ID}}")
+    assert ran.out == f"db{'y' * 23}\n"
+
+
 def test_templates_are_rendered(script: Script, pyswarm: Pyswarm) -> None:
     script.on("Stats", TWICE)
     ran = pyswarm("stats", "--no-stream", "--format", "{{.Name}} {{.CPUPerc}}")

@@ -70,7 +70,7 @@ def test_other_ports_are_refused(text: str) -> None:
         ("exec --all -t web sh", "--all: several tasks have no common stdin: leave out --tty"),
         ("exec --detach-keys ctrl-1 web sh", '--detach-keys: value "ctrl-1" is not valid'),
         ("exec --env =x web sh", '--env: value "=x" is not valid'),
-        ("exec web", "Missing argument 'COMMAND...'"),
+        ("exec web", "Missing argument 'COMMAND [ARG...]'"),
         ("attach --detach-keys xx web", '--detach-keys: value "xx" is not valid'),
         ("port-forward web 99999", 'PORT: value "99999" is not valid'),
         ("port-forward --address x web 80", '--address: value "x" is not valid: expected an IP'),

@@ -91,6 +91,18 @@ def test_the_kind_of_a_failure_decides_what_happens_next(
     assert type(failure(as_logged(message), "web:1", "docker.io")) is error
 
 
+def test_hosts_that_reach_no_registry_fail_alike() -> None:
+    said = 'level=fatal msg="pinging container registry r:5000: dial tcp: lookup r on 1.1.1.1:53:'
+    told = {
+        str(failure(f'{said} read udp {own}->1.1.1.1:53: i/o timeout"', "r:5000/web:1", "r:5000"))
+        for own in ("10.0.0.1:41234", "10.0.0.2:50123", "[fd00::1]:50123")
+    }
+    assert told == {
+        "cannot pull r:5000/web:1 from r:5000: dial tcp: lookup r on 1.1.1.1:53:"
+        " read udp 1.1.1.1:53: i/o timeout"
+    }
+
+
 def test_a_failure_without_a_word_still_says_something() -> None:
     assert "without a message" in str(failure("", "web:1", "docker.io"))
 

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from cli.compose.listing import ls
 from pyswarm_core.api.v1 import containers_pb2 as cp
 from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.api.v1 import stats_pb2
 from pyswarm_core.clock import Instant
 from pyswarm_core.codec import to_proto
 from pyswarm_core.docker.containers.views import ContainerState, ContainerView
@@ -185,6 +187,20 @@ def test_events_are_those_of_the_projects_containers(script: Script, pyswarm: Py
     first = json.loads(pyswarm(*words, "--json", "web").out)
     assert (first["action"], first["service"]) == ("die", "web")
     assert first["attributes"] == {"name": "shop-web-1", "node": "host1", "reason": "exit 1"}
+
+
+def test_stats_name_containers_by_the_ids_that_ps_shows(script: Script, pyswarm: Pyswarm) -> None:
+    script.on("ListServices", objects.services_reply(made.service("web")))
+    view = replace(made.view("web", "1"), id="container1", task_id="task1")
+    script.on("ListContainers", containers(view))
+    sample = stats_pb2.NamedStats(
+        name="shop_web.1",
+        container_id="container1",
+        stats=stats_pb2.TaskStats(task_id="task1"),
+    )
+    script.on("Stats", [stats_pb2.StatsReply(tasks=[sample])])
+    ran = pyswarm("compose", "-p", "shop", "stats", "--no-stream", "--format", "{{.ID}} {{.Name}}")
+    assert ran.out == "container1 shop-web-1\n"
 
 
 def test_the_version_is_printed(pyswarm: Pyswarm) -> None:

@@ -113,7 +113,9 @@ def test_flags_of_up_are_those_of_the_request(shop: Script, pyswarm: Pyswarm) ->
     assert (request.prune, request.resolve_image) == (True, "always")
     pyswarm("compose", "up", "-d", "--scale", "app=3")
     assert getattr(specs(shop)["shop_app"].mode, "replicas", 0) == 3
-    assert applied(shop).reset_scale
+    assert (applied(shop).rescaled, applied(shop).reset_scale) == (("shop_app",), False)
+    pyswarm("compose", "create", "--scale", "app=3")
+    assert applied(shop).rescaled == ("shop_app",)
     ran = pyswarm("compose", "up", "-d", "--scale", "ap=3")
     assert (ran.code, "did you mean app?" in ran.err) == (2, True)
 

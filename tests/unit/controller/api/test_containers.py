@@ -245,3 +245,13 @@ def test_udp_ports_differ_from_tcp(state: State) -> None:
     state.apply(Writes(objects=(replace(service, endpoint=Endpoint(ports=(port,))),)))
     assert ids(state, "publish=53/udp") == ["db"]
     assert ids(state, "publish=53") == []
+
+
+def test_a_container_that_waits_has_the_command_of_its_last_task(state: State) -> None:
+    told = TaskDetail(exit_code=1, command="sh -c 'sleep 1'")
+    ended = build.task("loop.1", task_id="l0", state=TaskState.FAILED, node="n1", detail=told)
+    waits = build.task("loop.1", task_id="l1", state=TaskState.PENDING, restarts=1, created=NOW)
+    state.apply(Writes(tasks=[ended, waits]))
+    view = container_view(state, "loop")
+    assert view is not None
+    assert (view.task_id, view.command) == ("l1", ("sh", "-c", "sleep 1"))

@@ -145,6 +145,16 @@ def test_a_scale_by_hand_is_kept_until_the_file_changes(state: State) -> None:
     assert named(state, "shop_web").spec.mode == ReplicatedMode(replicas=3)
 
 
+def test_the_number_of_one_service_is_set_and_those_of_others_stay(state: State) -> None:
+    applied(state, SHOP)
+    scaled(state, "shop_web", 9)
+    scaled(state, "shop_db", 7)
+    reply = applied(state, SHOP, rescaled=("shop_web",))
+    assert actions(reply) == {"shop_web": "updated", "shop_db": "kept"}
+    assert named(state, "shop_web").spec.mode == ReplicatedMode(replicas=2)
+    assert named(state, "shop_db").spec.mode == ReplicatedMode(replicas=7)
+
+
 def test_other_data_is_a_new_version_and_its_services_follow(state: State) -> None:
     applied(state, SHOP)
     web = named(state, "shop_web")

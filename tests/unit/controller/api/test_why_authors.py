@@ -1,9 +1,10 @@
 """`why` names who made the changes that are causes, where that is stored."""
 
+import pytest
 from msgspec.structs import replace
 
 from controller.api.queries.why import why
-from pyswarm_core.clock import MINUTE, Instant
+from pyswarm_core.clock import HOUR, MINUTE, Instant
 from pyswarm_core.identity.author import Author
 from pyswarm_core.objects import Service, Version
 from pyswarm_core.states import Availability, NodeState, TaskState
@@ -33,6 +34,21 @@ def test_the_author_of_a_services_version() -> None:
     ref = removed.services[made(9).id].id
     assert why(removed, ref, NOW)[1] == "service web was removed by alice (operator) 3 minutes ago"
     assert not any(" by " in line for line in why(unnamed, "web", NOW))
+
+
+@pytest.mark.parametrize(
+    ("age", "text"),
+    [(0, "less than a second ago"), (MINUTE, "about a minute ago"), (HOUR, "about an hour ago")],
+)
+def test_a_time_within_a_sentence_begins_in_lower_case(age: int, text: str) -> None:
+    then = Instant(NOW - age)
+    drained = replace(node("n1", availability=Availability.DRAIN), updated_by=ROOT, updated_at=then)
+    waits = task("web.1", state=TaskState.PENDING)
+    state = build.state(nodes=[drained], services=[made(1, updated_at=then)], tasks=[waits])
+    lines = why(state, "web.1", NOW) + why(state, "web", NOW)
+    told = [line for line in lines if " by " in line]
+    assert len(told) >= 2
+    assert all(line.endswith(f" {text}") for line in told)
 
 
 def test_who_drained_or_paused_the_nodes_that_a_task_cannot_use() -> None:

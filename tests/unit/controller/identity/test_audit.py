@@ -285,6 +285,23 @@ def test_tokens_are_named_by_their_ids_and_never_shown() -> None:
     assert changes(record(state, Writes(objects=(other,)))) == [("Tokens", "a" * 12, "")]
 
 
+@pytest.mark.parametrize(
+    "new",
+    [
+        build.node("n1"),
+        build.network("net1"),
+        build.volume("data"),
+        WEB,
+        User(id=UserId("u2"), spec=UserSpec(name="ci")),
+    ],
+    ids=lambda new: type(new).__name__,
+)
+def test_no_field_of_a_new_object_is_without_a_text(new: Any) -> None:
+    found = changes(record(build.state(), Writes(objects=(new,))))
+    assert [one for one in found if not any(one[1:])] == []
+    assert not {"Tokens", "SecretOpts", "RegistryLogin"} & {field for field, _, _ in found}
+
+
 @pytest.mark.parametrize(("count", "most"), [(3, 3), (200, 0)])
 def test_a_record_of_a_stack_computes_what_fits(
     monkeypatch: pytest.MonkeyPatch, count: int, most: int

@@ -57,6 +57,12 @@ def test_durations_of_settings_have_units() -> None:
     ]
 
 
+def test_an_entry_without_a_value_is_told_from_none() -> None:
+    new = replace(WEB, labels={"traced": ""})
+    assert changed(WEB, new) == [("Labels.traced", "", '""')]
+    assert changed(new, WEB) == [("Labels.traced", '""', "")]
+
+
 def test_of_a_list_what_was_removed_and_added_is_named() -> None:
     old = with_container(WEB, env=("A=1", "B=2", "DB_PASSWORD=old"))
     new = with_container(WEB, env=("DB_PASSWORD=new", "B=2", "C=3"))

@@ -203,6 +203,13 @@ def test_containers_have_dockers_events(
         assert (event.type, event.name, event.node) == ("container", "web.1", "n1")
 
 
+def test_the_events_of_a_container_have_the_id_that_ps_shows() -> None:
+    state = build.state(nodes=[build.node("n1")], services=[build.container("db")])
+    task = replace(build.task("db.1", node="n1", task_id="t1"), status_at=Instant(7))
+    (event,) = reported_events(state, [task], Instant(7))
+    assert (event.action, event.id, event.name) == ("start", "db", "db")
+
+
 def test_a_container_whose_state_did_not_change_has_no_event() -> None:
     world = build.state(nodes=build.nodes(1), services=[build.service("web")])
     task = replace(_reported(1, TaskState.RUNNING), status_at=Instant(build.NOW - 1))

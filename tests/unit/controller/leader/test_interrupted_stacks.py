@@ -246,6 +246,21 @@ def test_services_that_a_leader_completes_get_what_their_request_asked_for() -> 
         assert not the_stack(state).logins
 
 
+def test_the_number_of_one_service_is_set_by_a_leader_that_completes_the_change() -> None:
+    spec = big("web:1", b"one")
+    before = everything(spec)
+    for name in ("big_s5", "big_s79"):
+        by_hand(before, name, 9)
+    for state in interrupted(before, spec, LATER, every=FEW, rescaled=("big_s79",)):
+        completed(state)
+        numbers = {
+            one.spec.name: one.spec.mode.replicas
+            for one in state.services.values()
+            if isinstance(one.spec.mode, ReplicatedMode) and one.spec.mode.replicas != 1
+        }
+        assert numbers == {"big_s5": 9}
+
+
 def test_new_services_that_a_leader_completes_have_their_logins() -> None:
     spec = big("registry.test/web:1", b"one")
     for state in interrupted(build.state(), spec, NOW, every=FEW, logins=(LOGIN,)):
