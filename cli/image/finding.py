@@ -10,18 +10,18 @@ from pyswarm_core.errors import InvalidArgument, NotFound, PyswarmError, Unavail
 from pyswarm_core.images.views import ImageDetails, InspectedImage
 
 if TYPE_CHECKING:
-    from cli.client import Client
+    from cli.calls.connection import Connection
     from cli.registry.opening import Endpoint
     from pyswarm_core.docker.reference import Reference
 
 
-def inspected(client: "Client", text: str) -> InspectedImage:
+def inspected(connection: "Connection", text: str) -> InspectedImage:
     """The image of that name, digest or id. Raises NotFound if neither has it."""
     from cli.image.shared import opened_or_none
     from cli.image.transfer.sources import digest_of
 
     try:
-        return calls.inspect(client, text)
+        return calls.inspect(connection, text)
     except NotFound:
         try:
             reference = parse_reference(text)
@@ -30,22 +30,22 @@ def inspected(client: "Client", text: str) -> InspectedImage:
         if reference is None:
             raise
         try:
-            with opened_or_none(client) as registry:
+            with opened_or_none(connection) as registry:
                 digest = digest_of(registry, reference) if registry else ""
                 if registry and digest:
-                    return _tagged(client, registry, reference, digest)
+                    return _tagged(connection, registry, reference, digest)
         except Unavailable:
             pass  # the registry is one of the places that do not have it
         raise
 
 
 def _tagged(
-    client: "Client", registry: "Endpoint", reference: "Reference", digest: str
+    connection: "Connection", registry: "Endpoint", reference: "Reference", digest: str
 ) -> InspectedImage:
     """The image that the registry has by this digest: nodes may have it without the tag."""
     pinned = f"{reference.name}@{digest}"
     try:
-        found = calls.inspect(client, pinned)
+        found = calls.inspect(connection, pinned)
     except NotFound:
         found = _of_registry(registry, reference, digest)
     names = dict.fromkeys((*found.names, reference.canonical, pinned))

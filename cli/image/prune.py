@@ -38,7 +38,7 @@ def prune(*, every: bool, force: bool, filters: tuple[str, ...]) -> None:
     every, choose = parsed(filters, every=every)
     client = session.connect()
     with Failures() as failures:
-        found = unused(client.images(every=every), failures, choose, every=every)
+        found = unused(calls.images(client, every=every), failures, choose, every=every)
         if not force and not confirmed(found, every=every):
             return
         removed = []
