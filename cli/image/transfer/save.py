@@ -13,7 +13,7 @@ from pyswarm_core.docker.reference import Reference, parse_reference
 from pyswarm_core.errors import InvalidArgument, PyswarmError, reason_of
 
 if TYPE_CHECKING:
-    from cli.client import Client
+    from cli.calls.connection import Connection
     from cli.registry.opening import Endpoint
 
 
@@ -36,24 +36,24 @@ def save(*, output: str, platform: str, images: tuple[str, ...]) -> None:
         raise InvalidArgument(
             "--output: a terminal is no place for an archive: use -o FILE, or redirect"
         )
-    client = session.connect()
+    connection = session.connection()
     with skopeo.folder() as folder:
         made = []
-        with opened(client) as registry:
+        with opened(connection) as registry:
             for number, image in enumerate(references):
                 archive = folder / f"{number}.tar"
-                _save(client, registry, image, archive, platform)
+                _save(connection, registry, image, archive, platform)
                 made.append(archive)
         whole = archives.merged(made, folder / "all.tar")
         _deliver(whole, output)
 
 
 def _save(
-    client: "Client", registry: "Endpoint", image: Reference, archive: Path, platform: str
+    connection: "Connection", registry: "Endpoint", image: Reference, archive: Path, platform: str
 ) -> None:
     from cli.image.transfer import skopeo, sources
 
-    with sources.found(client, registry, image, archive.parent) as found:
+    with sources.found(connection, registry, image, archive.parent) as found:
         name = f":{image}" if image.tag and not image.digest else ""
         flags = (*skopeo.platform_flags(platform), "copy", *found.flags)
         place = (found.place, f"docker-archive:{archive}{name}")

@@ -15,7 +15,7 @@ from pyswarm_core.registry.names import repository_of
 from pyswarm_core.streams.requests import SaveImageRequest
 
 if TYPE_CHECKING:
-    from cli.client import Client
+    from cli.calls.connection import Connection
     from cli.registry.opening import Answer, Endpoint
     from pyswarm_core.specs import RegistryLogin
 
@@ -63,7 +63,7 @@ def delete(registry: "Endpoint", reference: Reference) -> None:
 
 @contextmanager
 def found(
-    client: "Client", registry: "Endpoint", reference: Reference, folder: Path
+    connection: "Connection", registry: "Endpoint", reference: Reference, folder: Path
 ) -> Iterator[Source]:
     """The image in the fleet's registry, else an archive of it that a node sends.
 
@@ -75,7 +75,7 @@ def found(
         return
     archive = folder / "image.tar"
     try:
-        receive(client, reference, archive)
+        receive(connection, reference, archive)
     except NotFound:
         raise NotFound(
             f"An image does not exist in the fleet with the tag: {reference.familiar}"
@@ -86,7 +86,7 @@ def found(
         archive.unlink(missing_ok=True)
 
 
-def receive(client: "Client", reference: Reference, archive: Path) -> None:
+def receive(connection: "Connection", reference: Reference, archive: Path) -> None:
     """Write the archive of an image of a node to a file. Raises NotFound if no node has it."""
     from cli.registry import loop
     from cli.streams.copying import receive as received
@@ -98,7 +98,7 @@ def receive(client: "Client", reference: Reference, archive: Path) -> None:
             file.write(data)
 
         request = SaveImageRequest(ref=str(reference), names=names)
-        loop.run(received(client, request, write))
+        loop.run(received(connection, request, write))
 
 
 def login_file(login: "RegistryLogin | None", folder: Path) -> Path:
