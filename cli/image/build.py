@@ -119,7 +119,7 @@ def built(
     """
     storage, work = place
     wanted = bases.references(running.images(asked, found))
-    has_bases = not (asked.pull or bases.missing(wanted, storage.images()))
+    has_bases = not (asked.pull or (wanted and bases.missing(wanted, storage.images())))
     if not asked.tags and has_bases:
         with running.Build(asked, found, storage, work) as build:
             return build.finish(show())
