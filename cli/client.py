@@ -1,120 +1,36 @@
-"""The controller's API as calls over values. SHELL: the only module of the CLI that imports gRPC.
+"""The controller's API as calls over values. SHELL.
 
-Every call raises PyswarmError only, with one line of text: the controller's error, or that it
-cannot be reached and what to do. A stream is cancelled when its iterator is closed; closing the
-client cancels all.
+Errors are those of `cli/calls/connection.py`.
 """
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
-from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
-import grpc
-import msgspec
-from google.protobuf.message import Message
-
-from cli import diagnosis
-from cli.context.credentials import credentials_of
-from cli.context.model import Context, checked
-from cli.errors import NoAnswer, Unreachable
-from cli.parts import node_images, whole
+from cli.calls.connection import Connection
+from cli.calls.parts import whole
 from pyswarm_core import views
-from pyswarm_core.aio.credentials import channel
-from pyswarm_core.aio.status import error_of
 from pyswarm_core.api.v1 import audit_pb2, dispatcher_pb2, stats_pb2
 from pyswarm_core.api.v1 import control_pb2 as pb
-from pyswarm_core.api.v1.control_pb2_grpc import ControlStub
 from pyswarm_core.api.v1.dispatcher_pb2_grpc import DispatcherStub
 from pyswarm_core.codec import from_proto, to_proto
-from pyswarm_core.errors import NO_LEADER, PyswarmError, Unavailable
 from pyswarm_core.identity.audit import AuditRecord
-from pyswarm_core.identity.trust import OUTDATED_KEY
 from pyswarm_core.identity.users import User, UserSpec, UserToken
-from pyswarm_core.images.views import NodeImages
 from pyswarm_core.kinds import VOLUME, Id, Item, Kind
 from pyswarm_core.objects import Network, Node, Service, Version
 from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 from pyswarm_core.traces import Hop
 from pyswarm_core.volumes.volume import Volume, VolumeSpec
 
-CALL_TIMEOUT_S = 30.0
-"""Time limit of a call with one answer; a controller that leads answers in milliseconds."""
-IMAGES_TIMEOUT_S = 120.0
-"""Time limit of a call that waits for every node."""
-RESTART_TIMEOUT_S = 4.0
-"""Time to wait for a controller that was killed; it answers again after about two seconds."""
-LEADER_POLL_S = 0.2
-"""Pause between attempts while there is no leader. A controller that was paused, or loads its
-state, leads after about two seconds.
-"""
-STREAM_TIMEOUT_S = 7 * 86_400.0
-"""Time limit of a stream; keepalive ends a dead connection long before."""
 
-_TRANSPORT = (
-    "failed to connect",
-    "errors resolving",
-    "dns resolution failed",
-    "socket closed",
-    "connection reset",
-)
-"""Prefixes of gRPC's own errors when there is no connection."""
-_SILENT = ("stream removed", "ping timeout", "keepalive watchdog")
-"""Prefixes of its errors when the server accepted the request and stopped answering pings."""
+class Client(Connection):
+    """The calls of a fleet's controller."""
 
-Q = TypeVar("Q", bound=Message)
-A = TypeVar("A", bound=Message)
-S = TypeVar("S", bound=msgspec.Struct)
-
-
-def _was_never_sent(error: grpc.RpcError) -> bool:
-    return (error.details() or "").lower().startswith("failed to connect")
-
-
-def _waits_for_a_leader(error: grpc.RpcError) -> bool:
-    """Whether the call did nothing because there is no leader; then returns after a pause."""
-    if NO_LEADER not in (error.details() or ""):
-        return False
-    time.sleep(LEADER_POLL_S)
-    return True
-
-
-class Client:
-    """A connection to a controller, opened on first use. `fleet`: unix:///PATH or a context."""
-
-    def __init__(self, fleet: str | Context) -> None:
-        self.context = Context(name="", host=fleet) if isinstance(fleet, str) else fleet
-        self.host = checked(self.context.host)
-        self.has_answer = False
-        """Whether the controller has answered a call."""
-        self.is_outdated = False
-        """Whether the caller's certificate is of a former root."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @cached_property
-    def _channel(self) -> grpc.Channel:
-        return channel(self.host, credentials_of(self.context, RESTART_TIMEOUT_S), aio=False)
-
-    @cached_property
-    def _stub(self) -> ControlStub:
-        return ControlStub(self._channel)
-
-    def close(self) -> None:
-        """Close the connection and cancel its streams."""
-        if "_channel" in vars(self):
-            self._channel.close()
+    @classmethod
+    def over(cls, connection: Connection) -> Self:
+        """The calls over a connection that exists."""
+        client = cls(connection.context)
+        vars(client).update(vars(connection))
+        return client
 
     def info(self) -> views.Info:
         """Counts and settings of the fleet."""
@@ -387,14 +303,6 @@ class Client:
         request = stats_pb2.StatsRequest(refs=refs, all=all, follow=follow)
         return self._stream(views.StatsPart, self._stub.Stats, request)
 
-    def images(self, filters: Iterable[str] = (), *, every: bool = False) -> list[NodeImages]:
-        """The images of each node; `every`: those of builds' steps too."""
-        request = pb.ListRequest(filters=filters, all=every)
-        listing = whole(self._stub.ListImages, pb.ListImagesReply)
-        reply = self._ask(listing, request, IMAGES_TIMEOUT_S)
-        nodes = sorted(reply.nodes, key=lambda node: node.node_name)
-        return list(node_images(nodes))
-
     def ca(self) -> views.Ca:
         """The newest root certificate of the fleet, and how far its rotation is."""
         return from_proto(views.Ca, self._ask(self._stub.GetCa, pb.GetCaRequest()))
@@ -406,77 +314,3 @@ class Client:
     def rotate_join_token(self) -> str:
         """Replace the join token; returns the new one."""
         return self._ask(self._stub.RotateJoinToken, pb.RotateJoinTokenRequest()).token
-
-    def _ask(
-        self,
-        method: "grpc.UnaryUnaryMultiCallable[Q, A] | whole[Q, A]",
-        request: Q,
-        timeout_s: float = CALL_TIMEOUT_S,
-    ) -> A:
-        give_up_at = time.monotonic() + RESTART_TIMEOUT_S
-        while True:
-            try:
-                reply, call = method.with_call(request, timeout=timeout_s)
-                self.has_answer = True
-                self.is_outdated |= OUTDATED_KEY in dict(call.trailing_metadata() or ())
-                return reply
-            except grpc.RpcError as error:
-                late = time.monotonic() >= give_up_at
-                if late or not (_waits_for_a_leader(error) or self._is_back(error)):
-                    raise self.error(error, timeout_s) from None
-
-    def _is_back(self, error: grpc.RpcError) -> bool:
-        """Whether a request that was never sent can be sent now: a killed controller restarts."""
-        if not _was_never_sent(error) or not self._may_return():
-            return False
-        if self._is_refused(error):
-            time.sleep(LEADER_POLL_S)
-            return diagnosis.cause(self.context) is None
-        try:
-            grpc.channel_ready_future(self._channel).result(timeout=RESTART_TIMEOUT_S)
-        except grpc.FutureTimeoutError:
-            return False
-        return True
-
-    def _is_refused(self, error: grpc.RpcError) -> bool:
-        """Whether the TLS handshake failed, on either side."""
-        is_tls = not self.context.is_local
-        return is_tls and _was_never_sent(error) and diagnosis.is_handshake(error.details() or "")
-
-    def _may_return(self) -> bool:
-        """Without its file a socket has no controller; with it, it had one recently."""
-        return not self.host.startswith("unix://") or Path(self.host[7:]).exists()
-
-    def _stream(
-        self, cls: type[S], method: "grpc.UnaryStreamMultiCallable[Q, A]", request: Q
-    ) -> Iterator[S]:
-        call = method(request, timeout=STREAM_TIMEOUT_S)
-        try:
-            for message in call:
-                yield from_proto(cls, message)
-        except grpc.RpcError as error:
-            raise self.error(error, STREAM_TIMEOUT_S) from None
-        finally:
-            call.cancel()  # type: ignore[no-untyped-call]
-
-    def error(self, error: grpc.RpcError, timeout_s: float) -> PyswarmError:
-        code = error.code()
-        details = (error.details() or "").lower()
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return NoAnswer(f"no answer from {self.host} within {timeout_s:g} s")
-        if code is grpc.StatusCode.UNAVAILABLE and details.startswith(_SILENT):
-            return NoAnswer(
-                f"no answer from {self.host}: it accepted the request and stopped answering"
-            )
-        if code is grpc.StatusCode.UNIMPLEMENTED:
-            return Unavailable(
-                f"the controller at {self.host} does not support this command: upgrade it"
-            )
-        if self._is_refused(error):
-            return diagnosis.cause(self.context) or diagnosis.unexplained(self.context)
-        if code is grpc.StatusCode.UNAVAILABLE and details.startswith(_TRANSPORT):
-            return Unreachable(
-                f"cannot reach a controller at {self.host}: is it running? "
-                "`pyswarm swarm init` starts one, --host or PYSWARM_HOST names another"
-            )
-        return error_of(error)

@@ -7,8 +7,9 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from cli.client import CALL_TIMEOUT_S, Client
-from cli.parts import whole
+from cli.calls.connection import CALL_TIMEOUT_S
+from cli.calls.parts import whole
+from cli.client import Client
 from pyswarm_core.api.v1 import containers_pb2 as cp
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.codec import from_proto

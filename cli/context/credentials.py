@@ -22,7 +22,7 @@ from pyswarm_core.identity.tokens import digest_of, parse_user_token
 from pyswarm_core.identity.trust import Trust, roots_of
 
 if TYPE_CHECKING:
-    from cli.client import Client
+    from cli.calls.connection import Connection
 
 _PAUSE_S = 0.2
 _BEGIN = "-----BEGIN CERTIFICATE-----"
@@ -59,30 +59,32 @@ def missing(context: Context) -> str:
     )
 
 
-def after_command(context: Context, client: "Client") -> None:
+def after_command(context: Context, connection: "Connection") -> None:
     """Renew the context's certificate if half of its life is over or it is of a former root.
 
     An error is no error of the command: a later command tries again.
     """
-    if sys.exc_info()[0] is not None or not client.has_answer or not context.name:
+    if sys.exc_info()[0] is not None or not connection.has_answer or not context.name:
         return
     is_rotating = context.material.ca.count(_BEGIN) > 1
-    if not client.is_outdated and not is_rotating and time.time() < context.renews_at:
+    if not connection.is_outdated and not is_rotating and time.time() < context.renews_at:
         return
     with suppress(PyswarmError, OSError):
-        _renew(context.name, context.material.cert, client)
+        _renew(context.name, context.material.cert, connection)
 
 
-def _renew(name: str, cert: str, client: "Client") -> None:
+def _renew(name: str, cert: str, connection: "Connection") -> None:
+    from cli.client import Client
     from cli.context import issuing
     from cli.context import material as certificates
 
+    client = Client.over(connection)
     context = store.load(name)
     if context.material.cert != cert:
         return  # another command renewed or replaced it
     roots = context.material.ca
     changed = replace(context, renews_at=certificates.half_life(cert))
-    if client.is_outdated or time.time() >= changed.renews_at:
+    if connection.is_outdated or time.time() >= changed.renews_at:
         fresh = issuing.issued(client, former_roots=roots)
         if certificates.unrelated(fresh):
             return

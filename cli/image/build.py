@@ -19,7 +19,7 @@ from pyswarm_core.docker.building.recipe import Recipe
 from pyswarm_core.errors import InvalidArgument, invalid
 
 if TYPE_CHECKING:
-    from cli.client import Client
+    from cli.calls.connection import Connection
     from cli.image.building.display import Display
 
 
@@ -112,14 +112,14 @@ def built(
     found: Sources,
     place: running.Workspace,
     show: Callable[[], "Display"],
-    connect: Callable[[], "Client"],
+    connect: Callable[[], "Connection"],
 ) -> str:
     """Build and push; returns the image's id. The display and the connection to the registry are
     made while buildah runs already, unless the registry may have a base image that is missing here.
     """
     storage, work = place
     wanted = bases.references(running.images(asked, found))
-    has_bases = not (asked.pull or bases.missing(wanted, storage.images()))
+    has_bases = not (asked.pull or (wanted and bases.missing(wanted, storage.images())))
     if not asked.tags and has_bases:
         with running.Build(asked, found, storage, work) as build:
             return build.finish(show())
@@ -140,10 +140,10 @@ def built(
     return image
 
 
-def _connect() -> "Client":
+def _connect() -> "Connection":
     from cli import session
 
-    return session.connect()
+    return session.connection()
 
 
 def _recipe(path: str, given: dict[str, Any]) -> Recipe:

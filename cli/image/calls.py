@@ -1,9 +1,9 @@
 """The controller's calls about images of nodes, and of the fleet's registry. SHELL."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from cli.client import IMAGES_TIMEOUT_S, Client
-from cli.parts import whole
+from cli.calls.connection import IMAGES_TIMEOUT_S, Connection
+from cli.calls.parts import node_images, whole
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import images_pb2
 from pyswarm_core.codec import from_proto, to_proto
@@ -11,6 +11,7 @@ from pyswarm_core.images.views import (
     InspectedImage,
     NodeImageIds,
     NodeImageProgress,
+    NodeImages,
     NodeImagesRemoved,
     PruneImages,
     PullImage,
@@ -22,54 +23,79 @@ COLLECT_TIMEOUT_S = 900.0
 """Time limit of a collection of garbage, which waits for those who push."""
 
 
-def pull(client: Client, asked: PullImage) -> Iterator[NodeImageProgress]:
+def images(
+    connection: Connection, filters: Iterable[str] = (), *, every: bool = False
+) -> list[NodeImages]:
+    """The images of each node; `every`: those of builds' steps too."""
+    return images_asked(connection, filters, every=every)()
+
+
+def images_asked(
+    connection: Connection, filters: Iterable[str] = (), *, every: bool = False
+) -> Callable[[], list[NodeImages]]:
+    """As `images`, with the request sent now: what is returned waits for the answer."""
+    request = pb.ListRequest(filters=filters, all=every)
+    listing = whole(connection._stub.ListImages, pb.ListImagesReply)
+    answer = connection._begin(listing, request, IMAGES_TIMEOUT_S)
+    return lambda: list(node_images(sorted(answer().nodes, key=lambda node: node.node_name)))
+
+
+def pull(connection: Connection, asked: PullImage) -> Iterator[NodeImageProgress]:
     """Pull an image on nodes; yields the progress of each."""
     request = to_proto(asked, pb.PullImageRequest())
-    return client._stream(NodeImageProgress, client._stub.PullImage, request)
+    return connection._stream(NodeImageProgress, connection._stub.PullImage, request)
 
 
-def inspect(client: Client, ref: str) -> InspectedImage:
+def inspect(connection: Connection, ref: str) -> InspectedImage:
     """The image of that name, digest or id. Raises NotFound if no node has it."""
     request = images_pb2.ImageRef(ref=ref)
-    reply = client._ask(client._stub.InspectImage, request, IMAGES_TIMEOUT_S)
+    reply = connection._ask(connection._stub.InspectImage, request, IMAGES_TIMEOUT_S)
     return from_proto(InspectedImage, reply)
 
 
-def remove(client: Client, asked: RemoveImage) -> list[NodeImagesRemoved]:
+def remove(connection: Connection, asked: RemoveImage) -> list[NodeImagesRemoved]:
     """Remove an image from every node; returns what each removed, or its error. Raises Conflict if
     a service needs it.
     """
     request = to_proto(asked, images_pb2.RemoveImageRequest())
-    reply = client._ask(client._stub.RemoveImage, request, IMAGES_TIMEOUT_S)
+    reply = connection._ask(connection._stub.RemoveImage, request, IMAGES_TIMEOUT_S)
     return [from_proto(NodeImagesRemoved, node) for node in reply.nodes]
 
 
-def prune(client: Client, nodes: Iterable[NodeImageIds]) -> list[NodeImagesRemoved]:
+def prune(connection: Connection, nodes: Iterable[NodeImageIds]) -> list[NodeImagesRemoved]:
     """Remove these images unless they are needed; what each node removed, in the order of their
     names.
     """
     request = to_proto(PruneImages(tuple(nodes)), images_pb2.PruneImagesRequest())
-    found = client._stream(NodeImagesRemoved, client._stub.PruneImages, request)
+    found = connection._stream(NodeImagesRemoved, connection._stub.PruneImages, request)
     return sorted(found, key=lambda node: node.node_name)
 
 
-def registry_tags(client: Client) -> list[RegistryTag]:
+def registry_tags(connection: Connection) -> list[RegistryTag]:
     """The tags of the fleet's registry; a fleet without one has none."""
-    listing = whole(client._stub.ListRegistry, images_pb2.ListRegistryReply)
-    reply = client._ask(listing, images_pb2.ListRegistryRequest())
-    return [from_proto(RegistryTag, tag) for tag in reply.tags]
+    return registry_tags_asked(connection)()
 
 
-def registry_usage(client: Client, *, by_repository: bool = False) -> RegistryUsage:
+def registry_tags_asked(connection: Connection) -> Callable[[], list[RegistryTag]]:
+    """As `registry_tags`, with the request sent now: what is returned waits for the answer. It may
+    be read after that of the nodes.
+    """
+    listing = whole(connection._stub.ListRegistry, images_pb2.ListRegistryReply)
+    request = images_pb2.ListRegistryRequest()
+    answer = connection._begin(listing, request, IMAGES_TIMEOUT_S)
+    return lambda: [from_proto(RegistryTag, tag) for tag in answer().tags]
+
+
+def registry_usage(connection: Connection, *, by_repository: bool = False) -> RegistryUsage:
     """What the fleet's registry uses; without an address the fleet has none."""
     request = images_pb2.GetRegistryUsageRequest(by_repository=by_repository)
-    return from_proto(RegistryUsage, client._ask(client._stub.GetRegistryUsage, request))
+    return from_proto(RegistryUsage, connection._ask(connection._stub.GetRegistryUsage, request))
 
 
-def collect_registry(client: Client) -> int:
+def collect_registry(connection: Connection) -> int:
     """Remove what no tag and no service names from the fleet's registry; returns the bytes that are
     free then. Raises Conflict while users push.
     """
     request = images_pb2.CollectRegistryRequest()
-    reply = client._ask(client._stub.CollectRegistry, request, COLLECT_TIMEOUT_S)
+    reply = connection._ask(connection._stub.CollectRegistry, request, COLLECT_TIMEOUT_S)
     return int(reply.freed_bytes)

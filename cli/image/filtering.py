@@ -15,7 +15,7 @@ from pyswarm_core.docker.units import format_time, parse_time
 from pyswarm_core.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
-    from cli.client import Client
+    from cli.calls.connection import Connection
     from cli.image.shared import Known
 
 _DIGITS = re.compile(r"[0-9a-f]{4,64}")
@@ -59,7 +59,7 @@ class Filters(msgspec.Struct, frozen=True):
         )
 
 
-def parsed(client: "Client", texts: tuple[str, ...]) -> Filters:
+def parsed(connection: "Connection", texts: tuple[str, ...]) -> Filters:
     """Filters that name images are looked up on the nodes and in the registry, so that they compare
     with either. Raises InvalidArgument, NotFound.
     """
@@ -69,7 +69,7 @@ def parsed(client: "Client", texts: tuple[str, ...]) -> Filters:
     for text in texts:
         key, equals, value = text.partition("=")
         if equals and key in _RELATIVE:
-            at = _made(client, value)
+            at = _made(connection, value)
         elif equals and key == "until":
             at = instant("--filter", value)
         else:
@@ -81,14 +81,14 @@ def parsed(client: "Client", texts: tuple[str, ...]) -> Filters:
     return Filters(tuple(sent), by_key, times)
 
 
-def _made(client: "Client", text: str) -> Instant:
+def _made(connection: "Connection", text: str) -> Instant:
     """When the image of that name or id was made."""
     from cli.image.finding import inspected
 
     try:
-        config = inspected(client, text).details.config
+        config = inspected(connection, text).details.config
     except NotFound:
-        if (created := _of_registry(client, text.removeprefix("sha256:"))) is None:
+        if (created := _of_registry(connection, text.removeprefix("sha256:"))) is None:
             raise
         return _instant(created)
     try:
@@ -97,13 +97,13 @@ def _made(client: "Client", text: str) -> Instant:
         return Instant(0)
 
 
-def _of_registry(client: "Client", text: str) -> str | None:
+def _of_registry(connection: "Connection", text: str) -> str | None:
     """When the image of the registry was made whose id begins with the text; None if none does."""
     from cli.image import shared
 
     if not _DIGITS.fullmatch(text):
         return None
-    known = shared.known(client, tagged := shared.tagged(client))
+    known = shared.known(connection, tagged := shared.tagged(connection))
     found = (known[one.digest] for one in tagged)
     return next((one.created for one in found if one.id.startswith(text)), None)
 

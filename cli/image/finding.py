@@ -20,7 +20,7 @@ from pyswarm_core.errors import (
 from pyswarm_core.images.views import ImageDetails, InspectedImage
 
 if TYPE_CHECKING:
-    from cli.client import Client
+    from cli.calls.connection import Connection
     from cli.image.shared import Tagged
     from cli.registry.opening import Endpoint
     from pyswarm_core.docker.reference import Reference
@@ -30,18 +30,18 @@ _ID = re.compile(rf"(?:{_PREFIX})?([0-9a-f]{{4,64}})")
 _SHOWN = 5
 
 
-def inspected(client: "Client", text: str) -> InspectedImage:
+def inspected(connection: "Connection", text: str) -> InspectedImage:
     """The image of that name, digest or id. Raises NotFound if neither has it."""
     from cli.image.shared import opened_or_none
 
     try:
-        return calls.inspect(client, text)
+        return calls.inspect(connection, text)
     except NotFound:
         try:
-            with opened_or_none(client) as registry:
-                place = meant(client, registry, text).place if registry else None
+            with opened_or_none(connection) as registry:
+                place = meant(connection, registry, text).place if registry else None
                 if registry and place is not None:
-                    return _tagged(client, registry, place)
+                    return _tagged(connection, registry, place)
         except Unavailable:
             pass  # the registry is one of the places that do not have it
         raise
@@ -58,7 +58,7 @@ class Meant(NamedTuple):
     """By which nodes know it: the name, or the whole id."""
 
 
-def meant(client: "Client", registry: "Endpoint", text: str) -> Meant:
+def meant(connection: "Connection", registry: "Endpoint", text: str) -> Meant:
     """Look for the name in the registry, then for the id there and on the nodes. Raises Conflict
     for an ambiguous id.
     """
@@ -67,7 +67,7 @@ def meant(client: "Client", registry: "Endpoint", text: str) -> Meant:
     name = reference_or_none(text)
     if name is not None and (digest := digest_of(registry, name)):
         return Meant(name, name.pinned(digest), text)
-    found = identified(client, text)
+    found = identified(connection, text)
     if found is None:
         return Meant(name, None, text)
     place = found.tags[0].reference.pinned(found.tags[0].digest) if found.tags else None
@@ -96,7 +96,7 @@ class Identified(NamedTuple):
     """Its tags in the fleet's registry."""
 
 
-def identified(client: "Client", text: str) -> Identified | None:
+def identified(connection: "Connection", text: str) -> Identified | None:
     """The image of nodes, and of the fleet's registry, whose id begins so; None if there is none,
     or if it is the name of one. Raises Conflict for several.
     """
@@ -106,11 +106,11 @@ def identified(client: "Client", text: str) -> Identified | None:
         return None
     reference = reference_or_none(text)
     name = str(reference) if reference is not None else ""
-    images = [image for node in client.images() for image in node.images]
-    tags = tagged(client)
+    images = [image for node in calls.images(connection) for image in node.images]
+    tags = tagged(connection)
     if any(name in image.names for image in images) or any(str(t.reference) == name for t in tags):
         return None
-    of_digest = known(client, tags) if tags else {}
+    of_digest = known(connection, tags) if tags else {}
     ids: dict[str, tuple[Tagged, ...]] = {image.id.removeprefix(_PREFIX): () for image in images}
     for tag in tags:
         if tag.digest in of_digest and (image_id := of_digest[tag.digest].id):
@@ -122,11 +122,11 @@ def identified(client: "Client", text: str) -> Identified | None:
     return found[0] if found else None
 
 
-def _tagged(client: "Client", registry: "Endpoint", place: "Reference") -> InspectedImage:
+def _tagged(connection: "Connection", registry: "Endpoint", place: "Reference") -> InspectedImage:
     """The image that the registry has there: nodes may have it without the tag."""
     pinned = place.canonical
     try:
-        found = calls.inspect(client, pinned)
+        found = calls.inspect(connection, pinned)
     except NotFound:
         found = _of_registry(registry, place, place.digest)
     tag = (f"{place.name}:{place.tag}",) if place.tag else ()

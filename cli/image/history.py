@@ -45,7 +45,7 @@ def history(*, human: bool, no_trunc: bool, quiet: bool, form: str, image: str) 
     from pyswarm_core.aio.system import SystemClock
     from pyswarm_core.docker import images
 
-    found = inspected(session.connect(), image)
+    found = inspected(session.connection(), image)
     now = SystemClock().now()
     shown = list(rows(images.history(found), now, human=human, long=no_trunc))
     created = "CreatedSince" if human else "CreatedAt"

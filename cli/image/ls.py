@@ -12,10 +12,13 @@ from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.errors import InvalidArgument, PyswarmError
 
 if TYPE_CHECKING:
-    from cli.client import Client
+    from collections.abc import Callable, Sequence
+
+    from cli.calls.connection import Connection
     from cli.image.filtering import Filters
     from cli.image.listing import Entry
     from cli.render.listing import Row
+    from pyswarm_core.registry.usage import RegistryTag
 
 _TREE = "manifest lists are not listed by platform; use --format '{{.ID}} {{.Platform}}'"
 
@@ -46,22 +49,27 @@ def ls_(
     form: str,
     repository: str | None,
 ) -> None:
-    from cli.image import listing
+    from cli.image import calls
     from cli.image.filtering import parsed
+
+    if repository is not None:
+        filters = (*filters, f"reference={_pattern(repository)}")
+    connection = session.connection()
+    chosen = parsed(connection, filters)
+    answer = calls.images_asked(connection, chosen.sent, every=every)
+    tags = calls.registry_tags_asked(connection) if chosen.ask_registry else None
+    # What is needed only for the output is imported while the nodes answer.
+    from cli.image import listing
     from cli.render.listing import show
     from cli.render.output import echo_lines
     from pyswarm_core.aio.system import SystemClock
 
-    if repository is not None:
-        filters = (*filters, f"reference={_pattern(repository)}")
-    client = session.connect()
-    chosen = parsed(client, filters)
-    nodes = client.images(chosen.sent, every=every)
-    entries = listing.grouped(nodes)
-    if chosen.ask_registry:
-        entries = _with_registry(client, entries, chosen)
+    entries = listing.grouped(nodes := answer())
+    if tags is not None:
+        entries = _with_registry(connection, entries, chosen, tags)
     found = list(listing.rows(entries, SystemClock().now(), long=no_trunc, digests=digests))
-    found = [row for row in found if _is_asked(row, filters)]
+    if patterns := [text[10:] for text in filters if text[:10] == "reference="]:
+        found = [row for row in found if _is_asked(row, patterns)]
     if quiet:
         found = list({row["ID"]: row for row in found}.values())
     echo_lines(show(listing.layout(digests=digests), found, form, quiet=quiet))
@@ -71,25 +79,29 @@ def ls_(
                 failures.of_node(node.node_name, node.error)
 
 
-def _is_asked(row: "Row", filters: tuple[str, ...]) -> bool:
+def _is_asked(row: "Row", patterns: "Sequence[str]") -> bool:
     """Whether the row's own name passes: an image that passes may have other names too."""
     from fnmatch import fnmatchcase
 
     names = (row["Repository"], f"{row['Repository']}:{row['Tag']}")
     every = (*names, *(f"docker.io/library/{name}" for name in names))
     every = (*every, *(f"docker.io/{name}" for name in names))
-    patterns = [text.removeprefix("reference=") for text in filters if text[:10] == "reference="]
-    return not patterns or any(fnmatchcase(name, one) for name in every for one in patterns)
+    return any(fnmatchcase(name, one) for name in every for one in patterns)
 
 
-def _with_registry(client: "Client", entries: "list[Entry]", filters: "Filters") -> "list[Entry]":
+def _with_registry(
+    connection: "Connection",
+    entries: "list[Entry]",
+    filters: "Filters",
+    tags: "Callable[[], list[RegistryTag]]",
+) -> "list[Entry]":
     """With the images of the fleet's registry. One that fails costs a warning."""
     from cli.image import shared
     from cli.image.listing import Entry, with_registry
 
     try:
-        tagged = [one for one in shared.tagged(client) if filters.passes_name(one.reference)]
-        known = shared.known(client, tagged)
+        tagged = [one for one in shared.named(tags()) if filters.passes_name(one.reference)]
+        known = shared.known(connection, tagged)
     except PyswarmError as error:
         click.echo(f"warning: the images of the fleet's registry are missing: {error}", err=True)
         return entries

@@ -36,15 +36,15 @@ def prune(*, every: bool, force: bool, filters: tuple[str, ...]) -> None:
     from pyswarm_core.docker.units import decimal_size
 
     every, choose = parsed(filters, every=every)
-    client = session.connect()
+    connection = session.connection()
     with Failures() as failures:
-        found = unused(client.images(every=every), failures, choose, every=every)
+        found = unused(calls.images(connection, every=every), failures, choose, every=every)
         if not force and not confirmed(found, every=every):
             return
         removed = []
         if found:
             asked = [NodeImageIds(node, ids_of(images)) for node, images in found.items()]
-            removed = calls.prune(client, asked)
+            removed = calls.prune(connection, asked)
         some = any(one.untagged or one.deleted for node in removed for one in node.images)
         if some:
             click.echo("Deleted Images:")

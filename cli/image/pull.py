@@ -15,7 +15,7 @@ from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.plaintext import split_lines
 
 if TYPE_CHECKING:
-    from cli.client import Client
+    from cli.calls.connection import Connection
     from pyswarm_core.images.views import PullImage
     from pyswarm_core.specs import RegistryLogin
 
@@ -67,11 +67,11 @@ def pull(
         platform=platform,
         all_tags=all_tags,
     )
-    follow(session.connect(), request, quiet=quiet)
+    follow(session.connection(), request, quiet=quiet)
     click.echo(reference.name if all_tags else str(reference))
 
 
-def follow(client: "Client", request: "PullImage", *, quiet: bool) -> None:
+def follow(connection: "Connection", request: "PullImage", *, quiet: bool) -> None:
     """Pull an image on nodes, and show the progress. Raises Unavailable with what failed."""
     from cli.image import calls
     from cli.image.progress import PullView
@@ -81,7 +81,7 @@ def follow(client: "Client", request: "PullImage", *, quiet: bool) -> None:
     view, printed = PullView(), set[str]()
     screen = Screen(width()) if sys.stderr.isatty() and not quiet else None
     with Failures() as failures:
-        for update in calls.pull(client, request):
+        for update in calls.pull(connection, request):
             view.take(update)
             if screen is not None:
                 click.echo(screen.draw(view.lines()), err=True, nl=False)

@@ -12,7 +12,7 @@ from pyswarm_core.errors import Conflict, NotFound, PermissionDenied
 from pyswarm_core.images.views import NodeImagesRemoved
 
 if TYPE_CHECKING:
-    from cli.client import Client
+    from cli.calls.connection import Connection
     from cli.image.finding import Identified
     from cli.registry.opening import Endpoint
     from pyswarm_core.docker.reference import Reference
@@ -41,12 +41,12 @@ def rm(*, force: bool, no_prune: bool, images: tuple[str, ...]) -> None:
 
     for image in images:
         require_reference(image)
-    client = session.connect()
-    with Failures() as failures, shared.opened_or_none(client, write=True) as registry:
+    connection = session.connection()
+    with Failures() as failures, shared.opened_or_none(connection, write=True) as registry:
         for image in images:
             with failures.collected():
                 try:
-                    remove(client, registry, image, failures, force=force, no_prune=no_prune)
+                    remove(connection, registry, image, failures, force=force, no_prune=no_prune)
                 except NotFound as error:
                     if not force:
                         raise
@@ -57,7 +57,7 @@ rm.params.append(refused.valued("--platform", _PLATFORM, multiple=True))
 
 
 def remove(
-    client: "Client",
+    connection: "Connection",
     registry: "Endpoint | None",
     text: str,
     failures: Failures,
@@ -80,12 +80,12 @@ def remove(
     if registry is not None and reference is not None:
         digest = sources.digest_of(registry, reference)
         there = [reference] if digest else []
-        if digest and not has_other_tag(client, reference, digest):
+        if digest and not has_other_tag(connection, reference, digest):
             of_nodes = digest  # its last tag: nodes that have the digest alone have no use for it
-    if registry is not None and not there and (found := identified(client, text)) is not None:
+    if registry is not None and not there and (found := identified(connection, text)) is not None:
         text, there = found.id, _tags_of(found, force=force)
     try:
-        for node in calls.remove(client, RemoveImage(text, force, of_nodes, no_prune)):
+        for node in calls.remove(connection, RemoveImage(text, force, of_nodes, no_prune)):
             show(node, failures)
     except (NotFound, PermissionDenied):
         # Of a user who may write to the registry, but is limited to stacks: nodes belong to none.

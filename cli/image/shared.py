@@ -4,24 +4,22 @@ SHELL.
 The content of a digest never changes, so what was read of one is kept in the user's cache.
 """
 
-import json
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cli.image.transfer.sources import ACCEPT, AT_ONCE, require
 from pyswarm_core.aio.system import home_directory
 from pyswarm_core.docker.reference import Reference, parse_reference
 from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
 from pyswarm_core.registry.names import repository_of
+from pyswarm_core.registry.usage import RegistryTag
 
 if TYPE_CHECKING:
-    from cli.client import Client
+    from cli.calls.connection import Connection
     from cli.registry.opening import Endpoint
 
 CACHED_MAX = 5_000
@@ -46,11 +44,11 @@ class Tagged(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def opened_or_none(client: "Client", *, write: bool = False) -> Iterator["Endpoint | None"]:
+def opened_or_none(connection: "Connection", *, write: bool = False) -> Iterator["Endpoint | None"]:
     """The fleet's registry; None if the fleet has none, or if it does not answer now."""
     from cli.registry.opening import opened
 
-    opening = opened(client, write=write)
+    opening = opened(connection, write=write)
     try:
         registry = opening.__enter__()
     except Unavailable:
@@ -65,27 +63,32 @@ def opened_or_none(client: "Client", *, write: bool = False) -> Iterator["Endpoi
         opening.__exit__(None, None, None)
 
 
-def tagged(client: "Client") -> list[Tagged]:
+def tagged(connection: "Connection") -> list[Tagged]:
     """Every tag of the registry with its digest; none if the fleet has no registry."""
     from cli.image.calls import registry_tags
 
+    return named(registry_tags(connection))
+
+
+def named(tags: Iterable[RegistryTag]) -> list[Tagged]:
+    """The tags whose repositories are names of images."""
     found = []
-    for one in registry_tags(client):
+    for one in tags:
         with suppress(InvalidArgument):
             name = parse_reference(one.name)
             found.append(Tagged(Reference(name.registry, name.repository, one.tag), one.digest))
     return found
 
 
-def has_other_tag(client: "Client", reference: Reference, digest: str) -> bool:
+def has_other_tag(connection: "Connection", reference: Reference, digest: str) -> bool:
     """Whether the registry has the digest of this tag by another tag of its repository."""
     if not reference.tag or reference.digest:
         return False
-    of_it = (one.reference for one in tagged(client) if one.digest == digest)
+    of_it = (one.reference for one in tagged(connection) if one.digest == digest)
     return any(one.name == reference.name and one.tag != reference.tag for one in of_it)
 
 
-def known(client: "Client", found: list[Tagged]) -> dict[str, Known]:
+def known(connection: "Connection", found: list[Tagged]) -> dict[str, Known]:
     """What the images of these digests are. The registry is opened for those alone that are not in
     the user's cache; if it does not answer now, nothing is known of them.
     """
@@ -93,7 +96,11 @@ def known(client: "Client", found: list[Tagged]) -> dict[str, Known]:
     missing = {one.digest: one for one in found if one.digest not in cache.found}
     if not missing:
         return cache.found
-    with opened_or_none(client) as registry, ThreadPoolExecutor(AT_ONCE) as pool:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from cli.image.transfer.sources import AT_ONCE
+
+    with opened_or_none(connection) as registry, ThreadPoolExecutor(AT_ONCE) as pool:
         if registry is None:
             return {**dict.fromkeys(missing, Known()), **cache.found}
         read = pool.map(lambda one: _read(registry, one), missing.values())
@@ -125,6 +132,10 @@ def _read(registry: "Endpoint", one: Tagged) -> Known:
 
 def document(registry: "Endpoint", path: str) -> dict[str, Any]:
     """A JSON object of the registry. Raises Unavailable, ValueError."""
+    import json
+
+    from cli.image.transfer.sources import ACCEPT, require
+
     answer = registry.ask("GET", path, ACCEPT)
     require(answer, "the fleet's registry")
     found = json.loads(answer.content)

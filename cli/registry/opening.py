@@ -34,7 +34,7 @@ from pyswarm_core.streams.requests import (
 )
 
 if TYPE_CHECKING:
-    from cli.client import Client
+    from cli.calls.connection import Connection
     from cli.streams.call import Call
 
 START_TIMEOUT_S = 150.0
@@ -90,7 +90,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def opened(client: "Client", *, write: bool = False) -> Iterator[Endpoint]:
+def opened(connection: "Connection", *, write: bool = False) -> Iterator[Endpoint]:
     """The registry while the block runs; with `write` for pushes too, which need the role operator.
 
     Raises PermissionDenied, Unavailable if there is none, and Broken if the connection to the
@@ -105,7 +105,7 @@ def opened(client: "Client", *, write: bool = False) -> Iterator[Endpoint]:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         authfile = Path(folder) / "auth.json"
         _write_login(authfile, address, password)
-        tunnel = _Tunnel(client, listener, password, write=write)
+        tunnel = _Tunnel(connection, listener, password, write=write)
         with loop.started(tunnel.run(), START_TIMEOUT_S) as work:
             tunnel.await_ready()
             try:
@@ -127,9 +127,9 @@ class _Tunnel:
     """Forwards the connections of a socket, in the loop of `cli/registry/loop.py`."""
 
     def __init__(
-        self, client: "Client", listener: socket.socket, password: str, *, write: bool
+        self, connection: "Connection", listener: socket.socket, password: str, *, write: bool
     ) -> None:
-        self._client = client
+        self._connection = connection
         self._listener = listener
         self._password = password
         self._writes = write
@@ -160,10 +160,10 @@ class _Tunnel:
 
         if self._writes:
             asked: ReadRegistryRequest = WriteRegistryRequest(password=self._password)
-            await conversing(self._client, WRITE_REGISTRY, asked, self._serve)
+            await conversing(self._connection, WRITE_REGISTRY, asked, self._serve)
         else:
             asked = ReadRegistryRequest(password=self._password)
-            await conversing(self._client, READ_REGISTRY, asked, self._serve)
+            await conversing(self._connection, READ_REGISTRY, asked, self._serve)
 
     async def _serve(self, call: "Call") -> None:
         from pyswarm_core.aio.streams.accepting import accepting

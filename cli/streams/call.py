@@ -1,6 +1,6 @@
 """A byte stream to the controller as frames. SHELL over gRPC.
 
-Errors are those of `cli/client.py`, and Broken for a stream that ends before its Exit.
+Errors are those of `cli/calls/connection.py`, and Broken for a stream that ends before its Exit.
 """
 
 import asyncio
@@ -12,7 +12,12 @@ from typing import TypeVar
 
 import grpc
 
-from cli.client import LEADER_POLL_S, RESTART_TIMEOUT_S, STREAM_TIMEOUT_S, Client
+from cli.calls.connection import (
+    LEADER_POLL_S,
+    RESTART_TIMEOUT_S,
+    STREAM_TIMEOUT_S,
+    Connection,
+)
 from cli.context.credentials import credentials_of
 from cli.errors import Broken
 from pyswarm_core.aio.channel import STREAM_OPTIONS
@@ -33,7 +38,7 @@ _SERVICE = "/pyswarm.v1.Control/"
 class Call:
     """An open stream."""
 
-    def __init__(self, client: Client, wire: Framed) -> None:
+    def __init__(self, client: Connection, wire: Framed) -> None:
         self._client = client
         self._wire = wire
         self.begun = False
@@ -68,7 +73,7 @@ class Call:
 class Opened:
     """Opens a stream as a context manager, whose end cancels the stream."""
 
-    def __init__(self, client: Client, operation: Operation, request: Request) -> None:
+    def __init__(self, client: Connection, operation: Operation, request: Request) -> None:
         self._client = client
         self._operation = operation
         self._request = request
@@ -105,7 +110,7 @@ class Opened:
 
 
 async def conversing(
-    client: Client,
+    client: Connection,
     operation: Operation,
     request: Request,
     converse: Callable[[Call], Awaitable[T]],

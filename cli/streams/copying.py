@@ -4,7 +4,7 @@ SHELL.
 
 import asyncio
 
-from cli.client import Client
+from cli.calls.connection import Connection
 from cli.errors import Broken
 from cli.streams.call import Call, conversing
 from pyswarm_core.aio.streams.duplex import Duplex, Read, Write
@@ -38,7 +38,7 @@ _OUT: dict[type[Out], Operation] = {
 }
 
 
-async def receive(client: Client, request: Out, write: Write) -> None:
+async def receive(connection: Connection, request: Out, write: Write) -> None:
     """Write the archive that the request names. Raises Broken if it is cut off."""
     operation = _OUT[type(request)]
 
@@ -53,10 +53,10 @@ async def receive(client: Client, request: Out, write: Write) -> None:
             duplex.take(HalfClose(STDOUT))
             await drain
 
-    await conversing(client, operation, request, converse)
+    await conversing(connection, operation, request, converse)
 
 
-async def send(client: Client, request: Into, read: Read) -> None:
+async def send(connection: Connection, request: Into, read: Read) -> None:
     """Send an archive; returns once it is unpacked. Raises Broken if nobody knows whether it is."""
     is_volume = isinstance(request, WriteVolumeRequest)
     operation, channel = (WRITE_VOLUME, STDOUT) if is_volume else (COPY_IN, STDIN)
@@ -68,7 +68,7 @@ async def send(client: Client, request: Into, read: Read) -> None:
             await _until_exit(call, duplex)
             pump.cancel()
 
-    await conversing(client, operation, request, converse)
+    await conversing(connection, operation, request, converse)
 
 
 async def _until_exit(call: Call, duplex: Duplex) -> None:

@@ -2,7 +2,7 @@
 
 from cli.client import Client
 from cli.container import calls
-from cli.image.calls import registry_usage
+from cli.image.calls import images, registry_usage
 from cli.system.usage import Held
 from pyswarm_core.kinds import VOLUME
 
@@ -12,7 +12,7 @@ def held(client: Client, *, by_repository: bool = False, steps: bool = False) ->
     images also those of builds' `steps`.
     """
     return Held(
-        client.images(every=steps),
+        images(client, every=steps),
         calls.containers(client, every=True, size=True),
         sorted(client.objects(VOLUME), key=lambda volume: volume.spec.name),
         frozenset(one.spec.name for one in client.objects(VOLUME, ("dangling=true",))),

@@ -116,7 +116,10 @@ def _objects(kind: str) -> Callable[["Client"], Iterable[str]]:
 
 
 def _images(client: "Client") -> Iterable[str]:
-    return (name for node in client.images() for image in node.images for name in image.names)
+    from cli.image import calls
+
+    nodes = calls.images(client)
+    return (name for node in nodes for image in node.images for name in image.names)
 
 
 def _contexts(_: "Client") -> Iterable[str]:

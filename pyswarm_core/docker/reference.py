@@ -7,8 +7,7 @@ and it has no character that a command line, a URL or a file name interprets. In
 """
 
 import re
-
-import msgspec
+from typing import NamedTuple
 
 from pyswarm_core.errors import InvalidArgument, invalid
 
@@ -29,7 +28,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 _IMAGE_ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 
 
-class Reference(msgspec.Struct, frozen=True):
+class Reference(NamedTuple):
     """A normalised reference. There is a tag, a digest, or both; with both the digest decides."""
 
     registry: str

@@ -15,8 +15,6 @@ from shutil import which
 from tempfile import mkdtemp
 from typing import NamedTuple
 
-import msgspec
-
 from agent.images.base import Credentials, ImageError, PullPolicy, PullProgress, ReportProgress
 from agent.images.building import logins
 from agent.images.settings import ImageSettings
@@ -116,7 +114,7 @@ class Builds:
                 authfile=login.path,
                 has_bases=True,
             )
-            words = recipes.words(msgspec.structs.replace(recipe, secrets=secrets), inputs)
+            words = recipes.words(recipe._replace(secrets=secrets), inputs)
             enter = WITHOUT_NETWORK if recipe.network == "none" else ()
             command = (*_OWN, *enter, "buildah", *words)
             fds = (*files, login.descriptor)

@@ -44,13 +44,14 @@ LAYOUT = Layout(
 @click.argument("services", nargs=-1, metavar="[SERVICE...]")
 def images(*, form: str, quiet: bool, services: tuple[str, ...]) -> None:
     from cli.compose.listing.ls import shown
+    from cli.image import calls
     from cli.render.output import echo_lines
     from pyswarm_core.aio.system import SystemClock
 
     shown(LAYOUT, [], form, quiet=quiet)  # refuses a wrong format
     opened = project.opened()
     found = opened.containers(services, every=True)
-    nodes = opened.client.images() if found else []
+    nodes = calls.images(opened.client) if found else []
     rows = rows_of(found, nodes, SystemClock().now())
     if quiet:
         rows = list({row["ID"]: row for row in rows if row["ID"]}.values())

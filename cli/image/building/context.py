@@ -5,8 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
-
-import msgspec
+from typing import NamedTuple
 
 from pyswarm_core.docker.building.dockerfile import Dockerfile, parse_dockerfile
 from pyswarm_core.docker.building.ignorefile import IgnoreFile, literal, parse_ignore_file
@@ -22,7 +21,7 @@ _MAGIC = slice(257, 262)
 _REMOTE = ("http://", "https://", "git://", "git@", "ssh://", "github.com/")
 
 
-class Sources(msgspec.Struct, frozen=True):
+class Sources(NamedTuple):
     """A context that can be built."""
 
     directory: Path

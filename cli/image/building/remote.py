@@ -36,7 +36,7 @@ from pyswarm_core.streams.requests import (
 )
 
 if TYPE_CHECKING:
-    from cli.client import Client
+    from cli.calls.connection import Connection
 
 _LINE_BYTES = 64 * 1024
 _PLACE = Place(
@@ -46,7 +46,13 @@ _PLACE = Place(
 
 
 def build(
-    client: "Client", node: str, recipe: Recipe, found: Sources, shown: Display, *, quiet: bool
+    connection: "Connection",
+    node: str,
+    recipe: Recipe,
+    found: Sources,
+    shown: Display,
+    *,
+    quiet: bool,
 ) -> str:
     """Build on the node, show the progress, and have the node push the image under its tags;
     returns the image's id.
@@ -57,10 +63,10 @@ def build(
     request = request_of(node, recipe, found)
 
     async def built() -> str:
-        ended = await _conversed(client, request, found, progress)
+        ended = await _conversed(connection, request, found, progress)
         progress.end(failed=ended.code == BUILD_FAILED, place=_PLACE)
         for tag in recipe.tags:
-            await _pushed(client, node, ended.message, tag, quiet=quiet)
+            await _pushed(connection, node, ended.message, tag, quiet=quiet)
         return ended.message
 
     # One event loop: that of another thread would take what gRPC sends to this one.
@@ -111,7 +117,7 @@ def _logins(recipe: Recipe, found: Sources) -> tuple[RegistryLogin, ...]:
 
 
 async def _conversed(
-    client: "Client", request: BuildImageRequest, found: Sources, progress: Progress
+    connection: "Connection", request: BuildImageRequest, found: Sources, progress: Progress
 ) -> Exit:
     lines = Lines(progress)
 
@@ -132,7 +138,7 @@ async def _conversed(
         lines.end()
         return ended
 
-    return await conversing(client, BUILD_IMAGE, request, converse)
+    return await conversing(connection, BUILD_IMAGE, request, converse)
 
 
 @asynccontextmanager
@@ -195,7 +201,9 @@ def packed(found: Sources) -> Generator[bytes]:
         os.close(descriptor)
 
 
-async def _pushed(client: "Client", node: str, image: str, tag: Reference, *, quiet: bool) -> None:
+async def _pushed(
+    connection: "Connection", node: str, image: str, tag: Reference, *, quiet: bool
+) -> None:
     """Have the node push the image to the fleet's registry, unless that has it by this tag."""
 
     async def converse(call: Call) -> None:
@@ -206,4 +214,4 @@ async def _pushed(client: "Client", node: str, image: str, tag: Reference, *, qu
             raise type(error)(f"{tag.familiar} could not be pushed: {error}")
 
     request = PushImageRequest(ref=image, node=node, name=str(tag))
-    await conversing(client, PUSH_IMAGE, request, converse)
+    await conversing(connection, PUSH_IMAGE, request, converse)

@@ -7,14 +7,11 @@ that runs alone removes it.
 
 import fcntl
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from pyswarm_core.aio.system import home_directory
 from pyswarm_core.aio.trees import remove_tree
@@ -30,7 +27,7 @@ class Storage:
 
     def __init__(self, folder: Path | None = None) -> None:
         """Raises Unavailable if buildah is not installed."""
-        if shutil.which("buildah") is None:
+        if not _is_installed("buildah"):
             raise Unavailable("buildah is not installed: apt-get install buildah")
         self.folder = folder or _cache()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -83,10 +80,12 @@ class Storage:
 
     def images(self) -> list[dict[str, Any]]:
         """The images as the storage's file has them."""
+        import json
+
         for driver in ("overlay", "vfs"):
-            with suppress(FileNotFoundError, msgspec.DecodeError):
+            with suppress(FileNotFoundError, ValueError):
                 content = (self.folder / "storage" / f"{driver}-images/images.json").read_bytes()
-                return list(msgspec.json.decode(content) or [])
+                return list(json.loads(content) or [])
         return []
 
     def policy(self) -> Path:
@@ -137,6 +136,12 @@ class Storage:
             check=False,
         )
         return "vfs" if done.stdout.strip() == "overlayfs" else "overlay"
+
+
+def _is_installed(program: str) -> bool:
+    """As `shutil.which`, whose module takes longer to import than the rest of this one."""
+    paths = (Path(folder, program) for folder in os.get_exec_path())
+    return any(path.is_file() and os.access(path, os.X_OK) for path in paths)
 
 
 def _cache() -> Path:

@@ -8,8 +8,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import Enum
-
-import msgspec
+from typing import NamedTuple
 
 from pyswarm_core.docker.building.dockerfile import Dockerfile, Instruction
 
@@ -36,7 +35,7 @@ class Kind(Enum):
     ENDING = "what buildah prints of a failed step, whose error has it too"
 
 
-class Step(msgspec.Struct, frozen=True):
+class Step(NamedTuple):
     """One step, as it is shown."""
 
     label: str
@@ -46,7 +45,7 @@ class Step(msgspec.Struct, frozen=True):
     """In the Dockerfile; 0: none, as that of `--label`."""
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(NamedTuple):
     """What one line means."""
 
     kind: Kind

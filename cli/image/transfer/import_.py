@@ -66,7 +66,7 @@ def import_(
     with skopeo.folder() as folder, _opened(source) as content:
         layout = folder / "layout"
         image_id = write_layout(layout, content, config, message, platform)
-        with opened(session.connect(), write=True) as registry:
+        with opened(session.connection(), write=True) as registry:
             to = sources.to_registry(registry, image)
             failure = f"{image.familiar} could not be imported"
             sources.copy(sources.Source(f"oci:{layout}"), to, failure)

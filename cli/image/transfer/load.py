@@ -34,7 +34,7 @@ def load(*, file: str, quiet: bool) -> None:
 
     with skopeo.folder() as folder, _archive(file, folder) as path:
         found = archives.entries(path)
-        with Failures() as failures, opened(session.connect(), write=True) as registry:
+        with Failures() as failures, opened(session.connection(), write=True) as registry:
             for entry in found:
                 if not entry.names:
                     with failures.collected():

@@ -13,7 +13,7 @@ from pyswarm_core.docker.reference import Reference, parse_reference
 from pyswarm_core.errors import NotFound, invalid
 
 if TYPE_CHECKING:
-    from cli.client import Client
+    from cli.calls.connection import Connection
     from cli.registry.opening import Endpoint
 
 
@@ -42,17 +42,17 @@ def push(*, all_tags: bool, platform: str, quiet: bool, name: str) -> None:
         raise invalid("NAME", name, "expected a name without a digest")
     if all_tags and name.endswith(f":{image.tag}"):
         raise invalid("NAME", name, "expected a name without a tag, as --all-tags is given")
-    client = session.connect()
+    connection = session.connection()
     if not quiet:
         click.echo(f"The push refers to repository [{image.name}]")
-    with skopeo.folder() as folder, opened(client) as registry:
+    with skopeo.folder() as folder, opened(connection) as registry:
         login = sources.login_file(login_for(image, os.environ), folder)
         tags = sources.tags_of(registry, image) if all_tags else [image.tag]
         if not tags:
             raise NotFound(f"An image does not exist in the fleet with the name: {image.name}")
         for tag in tags:
             one = Reference(image.registry, image.repository, tag)
-            digest = push_tag(client, registry, one, login, platform=platform, quiet=quiet)
+            digest = push_tag(connection, registry, one, login, platform=platform, quiet=quiet)
             click.echo(str(one) if quiet else f"{tag}: digest: {digest}")
 
 
@@ -60,7 +60,7 @@ push.params.append(refused.trust())
 
 
 def push_tag(
-    client: "Client",
+    connection: "Connection",
     registry: "Endpoint",
     image: Reference,
     login: Path,
@@ -76,7 +76,7 @@ def push_tag(
     flags = (*skopeo.tls(image.registry, "dest-"), "--dest-authfile", str(login))
     flags = (*flags, "--digestfile", str(note))
     failure = f"{image.familiar} could not be pushed"
-    with sources.found(client, registry, str(image), folder) as found:
+    with sources.found(connection, registry, str(image), folder) as found:
         to = (*flags, f"docker://{image}")
         if platform:
             one = [*skopeo.platform_flags(platform), "copy", *found.flags, *to[:-1]]

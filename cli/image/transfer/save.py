@@ -12,7 +12,7 @@ from cli.lazy import Verb
 from pyswarm_core.errors import InvalidArgument, PyswarmError, reason_of
 
 if TYPE_CHECKING:
-    from cli.client import Client
+    from cli.calls.connection import Connection
     from cli.registry.opening import Endpoint
 
 
@@ -37,21 +37,23 @@ def save(*, output: str, platform: str, images: tuple[str, ...]) -> None:
         raise InvalidArgument(
             "--output: a terminal is no place for an archive: use -o FILE, or redirect"
         )
-    client = session.connect()
+    connection = session.connection()
     with skopeo.folder() as folder:
         made = []
-        with opened(client) as registry:
+        with opened(connection) as registry:
             for number, image in enumerate(images):
                 archive = folder / f"{number}.tar"
-                _save(client, registry, image, archive, platform)
+                _save(connection, registry, image, archive, platform)
                 made.append(archive)
         _deliver(lambda out: archives.merge(made, out), output)
 
 
-def _save(client: "Client", registry: "Endpoint", image: str, archive: Path, platform: str) -> None:
+def _save(
+    connection: "Connection", registry: "Endpoint", image: str, archive: Path, platform: str
+) -> None:
     from cli.image.transfer import skopeo, sources
 
-    with sources.found(client, registry, image, archive.parent) as found:
+    with sources.found(connection, registry, image, archive.parent) as found:
         name = f":{found.name}" if found.name else ""
         flags = (*skopeo.platform_flags(platform), "copy", *found.flags)
         place = (found.place, f"docker-archive:{archive}{name}")

@@ -119,7 +119,7 @@ def _own(word: str) -> list[Found]:
     from pyswarm_core.registry.names import name_of
 
     found = []
-    with opened(session.connect()) as registry:
+    with opened(session.connection()) as registry:
         for repository in catalog(registry):
             try:
                 full = name_of(repository)

@@ -15,7 +15,7 @@ from pyswarm_core.registry.names import repository_of
 from pyswarm_core.streams.requests import SaveImageRequest
 
 if TYPE_CHECKING:
-    from cli.client import Client
+    from cli.calls.connection import Connection
     from cli.registry.opening import Answer, Endpoint
     from pyswarm_core.specs import RegistryLogin
 
@@ -64,7 +64,9 @@ def delete(registry: "Endpoint", reference: Reference) -> None:
 
 
 @contextmanager
-def found(client: "Client", registry: "Endpoint", text: str, folder: Path) -> Iterator[Source]:
+def found(
+    connection: "Connection", registry: "Endpoint", text: str, folder: Path
+) -> Iterator[Source]:
     """The image in the fleet's registry, else an archive of it that a node sends. `text`: its name,
     digest or id.
 
@@ -72,7 +74,7 @@ def found(client: "Client", registry: "Endpoint", text: str, folder: Path) -> It
     """
     from cli.image.finding import meant
 
-    image = meant(client, registry, text)
+    image = meant(connection, registry, text)
     name = str(image.name) if image.name and not image.name.digest else ""
     if image.place is not None:
         flags = ("--src-tls-verify=false", "--src-authfile", str(registry.authfile))
@@ -81,7 +83,7 @@ def found(client: "Client", registry: "Endpoint", text: str, folder: Path) -> It
         return
     archive = folder / "image.tar"
     try:
-        receive(client, SaveImageRequest(ref=image.ref, names=(name,) if name else ()), archive)
+        receive(connection, SaveImageRequest(ref=image.ref, names=(name,) if name else ()), archive)
     except NotFound:
         if image.name is None:
             raise NotFound(f"No such image: {text}") from None
@@ -93,7 +95,7 @@ def found(client: "Client", registry: "Endpoint", text: str, folder: Path) -> It
         archive.unlink(missing_ok=True)
 
 
-def receive(client: "Client", request: SaveImageRequest, archive: Path) -> None:
+def receive(connection: "Connection", request: SaveImageRequest, archive: Path) -> None:
     """Write the archive of an image of a node to a file. Raises NotFound if no node has it."""
     from cli.registry import loop
     from cli.streams.copying import receive as received
@@ -103,7 +105,7 @@ def receive(client: "Client", request: SaveImageRequest, archive: Path) -> None:
         async def write(data: bytes) -> None:
             file.write(data)
 
-        loop.run(received(client, request, write))
+        loop.run(received(connection, request, write))
 
 
 def login_file(login: "RegistryLogin | None", folder: Path) -> Path:

@@ -24,11 +24,11 @@ def tag(*, source: str, target: str) -> None:
     named = parse_reference(target)
     if named.digest:
         raise invalid("TARGET_IMAGE", target, "expected a name without a digest")
-    client = session.connect()
+    connection = session.connection()
     failure = f"{named.familiar} could not be tagged"
     with (
         skopeo.folder() as folder,
-        opened(client, write=True) as registry,
-        sources.found(client, registry, source, folder) as found,
+        opened(connection, write=True) as registry,
+        sources.found(connection, registry, source, folder) as found,
     ):
         sources.copy(found, sources.to_registry(registry, named), failure)

@@ -101,11 +101,11 @@ def tags(image: Image) -> list[str]:
 
 def users_of(image: Image, users: Users) -> list[User]:
     """Who needs the image, by any of its names or its digest."""
-    keys = dict.fromkeys(image.names)
-    for name in image.names:
-        if image.digest:
-            keys[f"{_repository(name)}@{image.digest}"] = None
-    return [user for key in keys for user in users.get(key, ())]
+    names, digest = tuple(image.names), image.digest
+    keys = dict.fromkeys(names)
+    if digest:
+        keys.update(dict.fromkeys(f"{_repository(name)}@{digest}" for name in names))
+    return [user for key in keys if key in users for user in users[key]]
 
 
 # Removal

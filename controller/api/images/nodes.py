@@ -46,7 +46,9 @@ from pyswarm_core.objects import Node
 R = TypeVar("R")
 N = TypeVar("N")
 NODES_AT_ONCE = 32
-IMAGES_AT_ONCE = 10
+IMAGES_AT_ONCE = 100
+"""Images of a list before others run."""
+COMPARED_AT_ONCE = 10
 """Images that are compared with up to a hundred patterns before others run."""
 LIST_TIMEOUT_S = 10.0
 _PLATFORM = re.compile(r"[a-z0-9]{1,32}(/[a-z0-9_]{1,32}){0,2}")
@@ -145,9 +147,9 @@ async def _shown(
     asked: Listing,
 ) -> ImagesOfNode:
     kept: list[Any] = []
-    for part in batches(result.images, IMAGES_AT_ONCE):
+    for part in batches(result.images, COMPARED_AT_ONCE if filters else IMAGES_AT_ONCE):
         for image in part:
-            if passes(image, filters) and passing(image):
+            if not filters or (passes(image, filters) and passing(image)):
                 _name_users(image, users)
                 if asked.has(image):
                     kept.append(image)
@@ -157,8 +159,10 @@ async def _shown(
 
 def _name_users(image: Any, users: Users) -> None:
     """Set the services of an agent's message."""
-    del image.services[:]
-    image.services.extend(dict.fromkeys(user.title for user in users_of(image, users)))
+    if image.services:
+        del image.services[:]
+    if found := users_of(image, users):
+        image.services.extend(dict.fromkeys(user.title for user in found))
 
 
 async def everywhere(leader: Leader) -> list[tuple[Node, ImagesOfNode]]:

@@ -7,8 +7,7 @@ that buildah reports late, or without a line.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-
-import msgspec
+from typing import NamedTuple
 
 from pyswarm_core.docker.building import heredocs
 from pyswarm_core.errors import InvalidArgument, invalid, quoted, similar
@@ -29,7 +28,7 @@ _FLAG = re.compile(r"--[^\s]*")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?:(:?[-+])([^}]*))?\})")
 
 
-class Instruction(msgspec.Struct, frozen=True):
+class Instruction(NamedTuple):
     """One instruction."""
 
     name: str
@@ -44,7 +43,7 @@ class Instruction(msgspec.Struct, frozen=True):
     """What follows the flags."""
 
 
-class Stage(msgspec.Struct, frozen=True):
+class Stage(NamedTuple):
     """FROM and the instructions after it."""
 
     start: Instruction
@@ -55,7 +54,7 @@ class Stage(msgspec.Struct, frozen=True):
     steps: tuple[Instruction, ...] = ()
 
 
-class Dockerfile(msgspec.Struct, frozen=True):
+class Dockerfile(NamedTuple):
     """A whole file."""
 
     name: str
@@ -144,7 +143,7 @@ def parse_dockerfile(text: str, name: str = "Dockerfile") -> Dockerfile:
             stages.append(_stage(instruction, len(stages), name))
         elif stages:
             last = stages[-1]
-            stages[-1] = msgspec.structs.replace(last, steps=(*last.steps, instruction))
+            stages[-1] = last._replace(steps=(*last.steps, instruction))
         elif instruction.name == "ARG":
             heading.append(instruction)
         else:

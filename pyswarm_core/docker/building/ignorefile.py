@@ -7,15 +7,14 @@ above it, decides; `**` stands for any number of directories, and `!` makes an e
 import posixpath
 import re
 from collections.abc import Iterable
-
-import msgspec
+from typing import NamedTuple
 
 from pyswarm_core.errors import InvalidArgument, invalid
 
 _BOM = "\ufeff"
 
 
-class Pattern(msgspec.Struct, frozen=True):
+class Pattern(NamedTuple):
     """One line of the file."""
 
     text: str

@@ -224,7 +224,7 @@ def test_a_controller_without_tls_is_named(pki: Pki, pyswarm: Pyswarm) -> None:
 def test_a_certificate_for_another_name_has_no_explanation_but_the_log(
     pki: Pki, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.client.RESTART_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("cli.calls.connection.RESTART_TIMEOUT_S", 0.1)
     with controller(pki, as_agent(pki)) as address:
         save(address, pki.user("alice"))
         text = error(pyswarm("service", "ls"))
@@ -234,7 +234,7 @@ def test_a_certificate_for_another_name_has_no_explanation_but_the_log(
 def test_a_controller_that_does_not_run_is_unreachable(
     pki: Pki, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.client.RESTART_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("cli.calls.connection.RESTART_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     save(address, pki.user("alice"))

@@ -9,7 +9,7 @@ import pytest
 
 BUILDAH = """\
 #!/bin/sh
-echo "$1 $GOGC" >>"$SAID"
+echo "$1 $GOGC $GOMEMLIMIT" >>"$SAID"
 while [ $# -gt 1 ]; do
     [ "$1" != --iidfile ] || echo sha256:abc >"$2"
     shift
@@ -29,7 +29,8 @@ from cli.main import main
 main()
 """
 LATER = ("grpc", "asyncio", "http.client", "tempfile", "traceback", "cli.session", "cli.render",
-         "cli.image.building.display", "cli.registry.opening", "pyswarm_core.specs")  # fmt: skip
+         "cli.image.building.display", "cli.registry.opening", "pyswarm_core.specs", "msgspec",
+         "shutil")  # fmt: skip
 
 
 @pytest.fixture
@@ -44,6 +45,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("SAID", str(tmp_path / "said"))
     monkeypatch.delenv("GOGC", raising=False)
+    monkeypatch.delenv("GOMEMLIMIT", raising=False)
     return tmp_path / "said"
 
 
@@ -56,7 +58,7 @@ def test_buildah_is_the_first_thing_that_runs(said: Path, tmp_path: Path) -> Non
     done = build(str(tmp_path))
     assert (done.returncode, done.stdout) == (0, "sha256:abc\n"), done.stderr
     imported, call = said.read_text().split("\n")[:-1]
-    assert call == "build 400"
+    assert call == "build 1600 256MiB"
     assert not set(LATER) & set(imported.split())
 
 
@@ -65,7 +67,7 @@ def test_the_callers_setting_of_the_garbage_collector_counts(
 ) -> None:
     monkeypatch.setenv("GOGC", "50")
     assert build(str(tmp_path)).returncode == 0
-    assert said.read_text().endswith("build 50\n")
+    assert said.read_text().endswith("build 50 256MiB\n")
 
 
 def test_only_heredocs_need_the_version_of_buildah(said: Path, tmp_path: Path) -> None:

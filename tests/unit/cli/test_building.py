@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cli.image.building import bases, transcript
-from cli.image.building.display import Live, header
+from cli.image.building.display import header
+from cli.image.building.live import Live
 from cli.image.building.transcript import Kind, Transcript
 from cli.registry.opening import Endpoint
 from pyswarm_core.docker.building import recipe

@@ -1,21 +1,40 @@
 """`images` of nodes and of the fleet's registry."""
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from google.protobuf.message import Message
 
-from cli.parts import node_images
+from cli.calls.parts import node_images
 from pyswarm_core.api.v1 import control_pb2 as pb
-from pyswarm_core.api.v1 import images_pb2
+from pyswarm_core.api.v1 import dispatcher_pb2, images_pb2
+from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import Unavailable
+from pyswarm_core.images.views import Image
 from tests.unit.cli.conftest import Pyswarm
 from tests.unit.cli.scripted import Script
 
 HUB = "docker.io/library"
 DIGEST, OTHER = "sha256:" + "d" * 64, "sha256:" + "e" * 64
 FORM = "{{.Repository}}:{{.Tag}} {{.ID}} {{.Nodes}}"
+WAIT_S = 20.0
+START = """\
+import os, sys
+leave = os._exit
+def named(code):
+    print(*sorted(sys.modules), file=sys.stderr, flush=True)
+    leave(code)
+os._exit = named
+from cli.start import main
+main()
+"""
+OTHERS = ("cli.client", "cli.diagnosis", "cli.registry.opening", "cli.image.transfer", "tempfile",
+          "pyswarm_core.views", "pyswarm_core.kinds", "pyswarm_core.specs")  # fmt: skip
 
 
 def on_nodes(*nodes: str) -> list[pb.ListImagesReply]:
@@ -55,6 +74,46 @@ def test_an_image_that_nodes_have_alike_is_decoded_once() -> None:
     one, two = node_images(nodes)
     assert one.images[0] is two.images[0]
     assert (two.images[1].labels, two.use.bytes, one.use.bytes) == ({"a": "1"}, 1, 0)
+
+
+def test_every_field_of_an_image_is_read() -> None:
+    full = dispatcher_pb2.Image(
+        id="a", digest="b", names=["c", "d"], size_bytes=1, created="e", labels={"f": "g"},
+        platform="h", services=["i"], unique_bytes=2, used_by=["j"], step=True,
+    )  # fmt: skip
+    assert len(full.ListFields()) == len(full.DESCRIPTOR.fields)
+    for message in (full, dispatcher_pb2.Image()):
+        (node,) = node_images([pb.NodeImages(node_name="host1", images=[message])])
+        assert node.images == (from_proto(Image, message),)
+
+
+def test_nodes_and_registry_are_asked_at_once(script: Script, pyswarm: Pyswarm) -> None:
+    asked = Barrier(2, timeout=WAIT_S)
+
+    def after_both(answer: list[Message]) -> Callable[[Message], list[Message]]:
+        def answered(_: Message) -> list[Message]:
+            asked.wait()
+            return answer
+
+        return answered
+
+    script.on("ListImages", after_both([*on_nodes("host1")])).on("ListRegistry", after_both([]))
+    ran = pyswarm("images", "--format", FORM)
+    assert (ran.code, ran.out, ran.err) == (0, f"web:<none> {'a' * 12} host1\n", "")
+
+
+def test_a_failure_of_the_nodes_is_reported_as_before(script: Script, pyswarm: Pyswarm) -> None:
+    script.on("ListImages", Unavailable("the disk is gone")).on("ListRegistry", [])
+    ran = pyswarm("images")
+    assert (ran.code, ran.out, ran.err) == (1, "", "Error: the disk is gone\n")
+
+
+def test_a_list_imports_nothing_that_only_other_commands_need(script: Script) -> None:
+    script.on("ListImages", on_nodes("host1")).on("ListRegistry", [])
+    command = [sys.executable, "-c", START, "--host", script.host, "images"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "a" * 12 in done.stdout
+    assert not set(OTHERS) & set(done.stderr.split())
 
 
 def test_the_registrys_tags_are_one_call_once_their_images_are_known(

@@ -358,7 +358,7 @@ def test_who_may_not_read_users_inspects_images(script: Script, pyswarm: Pyswarm
 def known_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """host1 has `web:1` and one image by a name that looks like an id; the registry `api:1`."""
     held = (image(OLD, f"{HUB}/web:1"), image("c" * 64, f"{HUB}/aaaaaa:latest"))
-    monkeypatch.setattr(Client, "images", lambda _: [NodeImages("host1", held, "")])
+    monkeypatch.setattr("cli.image.calls.images", lambda _: [NodeImages("host1", held, "")])
     tags = [Tagged(parse_reference("api:1"), DIGEST), Tagged(parse_reference("api:2"), DIGEST)]
     monkeypatch.setattr("cli.image.shared.tagged", lambda _: tags)
     monkeypatch.setattr("cli.image.shared.known", lambda *_: {DIGEST: Known(NEW)})

@@ -1,0 +1,1 @@
+"""How the CLI calls a controller, whatever the call is."""
