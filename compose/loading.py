@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from compose.absent import expect_values
 from compose.forms.base import Merge
 from compose.interpolating import Interpolation
 from compose.keys.service import SERVICE
@@ -61,7 +62,8 @@ class Loader:
         """The documents of a file, which is read once. `where` is the value that names it."""
         if path not in self._parsed:
             shown = self._files.shown(path)
-            self._parsed[path] = documents(self._files.read(path, where, at), shown)
+            data = self._files.read(path, where, at)
+            self._parsed[path] = documents(data, shown, self._report.notice)
         return self._parsed[path]
 
     def as_docker(self) -> None:
@@ -80,7 +82,10 @@ class Loader:
             for document in self.parsed(path):
                 tree = self._document(tree, document, path, inner)
         self._report.check()
-        return without_marks(tree or Node({}, _NOWHERE))
+        whole = without_marks(tree or Node({}, _NOWHERE))
+        expect_values(whole, TOP, (), self._report)
+        self._report.check()
+        return whole
 
     def _document(self, tree: Node | None, document: Node, path: str, scope: Scope) -> Node:
         reading = self._reading(scope)

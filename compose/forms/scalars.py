@@ -181,6 +181,8 @@ class Mode(Form):
 class Command(Form):
     """A list of words, or a text that is split as a shell does, without variables."""
 
+    takes_null = True
+
     def normal(self, node: Node, at: Path, reading: Reading) -> Node | None:
         """The list."""
         value = node.value
