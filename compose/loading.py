@@ -11,7 +11,7 @@ import msgspec
 
 from compose.absent import expect_values
 from compose.forms.base import Merge
-from compose.interpolating import Interpolation
+from compose.interpolating import Interpolation, templates
 from compose.keys.service import SERVICE
 from compose.keys.toplevel import OBJECTS, TOP
 from compose.limits import CHAIN_MAX, FILES_MAX
@@ -50,9 +50,19 @@ class _Source(msgspec.Struct, frozen=True):
 class Loader:
     """Loads the files of one project."""
 
-    def __init__(self, files: Counted, report: Report, home: str, *, interpolates: bool) -> None:
+    def __init__(
+        self,
+        files: Counted,
+        report: Report,
+        home: str,
+        *,
+        interpolates: bool,
+        shown_from: str = "",
+    ) -> None:
         self._files, self._report, self._home = files, report, home
-        self._interpolates = interpolates
+        self._interpolates, self._shown_from = interpolates, shown_from
+        self.templates: list[str] = []
+        """Values whose variables stay, of all files."""
         self._merging = Merging()
         self._parsed: dict[str, list[Node]] = {}
         self._others: dict[str, _Source] = {}
@@ -111,11 +121,17 @@ class Loader:
         return self._merging.merged(tree, later, TOP, TOP.merge)
 
     def _reading(self, scope: Scope) -> Reading:
-        keeps = not self._interpolates
-        return Reading(self._report, scope.directory, self._home, keeps_variables=keeps)
+        return Reading(
+            self._report,
+            scope.directory,
+            self._home,
+            keeps_variables=not self._interpolates,
+            shown_from=self._shown_from,
+        )
 
     def _interpolated(self, node: Node, scope: Scope) -> Node:
         if not self._interpolates:
+            self.templates += templates(node)
             return node
         found = Interpolation(scope.variables, self._report).of(node, ())
         self._report.check()

@@ -64,6 +64,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """As `stack deploy`: any name; Docker's own merge, if all files say version 3."""
     reads_env_file: bool = True
     interpolates: bool = True
+    """Without, the model has all services with their env files, as their names may be variables."""
+    is_checked: bool = True
+    """Whether services may refer only to what there is."""
+    normalizes: bool = True
+    """Whether the model has what follows from what is written: names, the default network, …"""
+    resolves_env_files: bool = True
+    resolves_paths: bool = True
+    """Without, paths start at the project directory, as they are written there."""
 
 
 class Project(msgspec.Struct, frozen=True, kw_only=True):

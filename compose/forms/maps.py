@@ -115,7 +115,7 @@ class Entries(Form):
         """The map; of a list, what its entries say."""
         found: dict[str, Node] = {}
         for name, child, path in self._children(node, at, reading):
-            if self._names and not NAMES.fullmatch(name):
+            if self._names and not NAMES.fullmatch(name) and not reading.is_open(name):
                 place = (node.keys or {}).get(name, child.place)
                 text = f"{quoted(name)} is no name: expected letters, digits, . _ and -"
                 reading.report.fault(place, path, text)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from compose.report import Refused
 from compose.text.dotenv import variables
-from compose.text.templates import interpolated, names
+from compose.text.templates import interpolated, occurring
 from compose.text.words import go_text, octal, resolved
 from pyswarm_core.errors import InvalidArgument
 
@@ -82,7 +82,10 @@ def test_what_is_not_used_is_not_evaluated() -> None:
     assert unset == []
     assert interpolated("$A-${B}-$SET", SET.get, unset.append) == "--value"
     assert unset == ["A", "B"]
-    assert names("$A ${B:-${C:+d}} $$D") == ["A", "B", "C"]
+    found = occurring("$A ${B:-x${C:+d}} $$D")
+    assert [(one.name, one.operator, one.written) for one in found] == [
+        ("A", "", ""), ("B", ":-", "x${C:+d}"), ("C", ":+", "d"),
+    ]  # fmt: skip
 
 
 _UTF8 = st.text(st.characters(codec="utf-8"))
