@@ -52,13 +52,9 @@ def load(request: Request, files: Files) -> Loaded:
     report = Report()
     counted = Counted(files, request.directory)
     found = project(request, counted, report)
-    loader = Loader(
-        counted,
-        report,
-        request.home,
-        interpolates=request.interpolates,
-        shown_from="" if request.resolves_paths else found.directory,
-    )
+    shown_from = "" if request.resolves_paths else found.directory
+    interpolates = request.interpolates
+    loader = Loader(counted, report, request.home, interpolates=interpolates, shown_from=shown_from)
     documents = [document for path in found.files for document in loader.parsed(path)]
     if not documents:
         where = Place(counted.shown(found.files[0]))
@@ -78,14 +74,7 @@ def load(request: Request, files: Files) -> Loaded:
         _tell_version(documents, report)
     everything = completed(merged, found.directory)
     _expect_named(request, everything)
-    profiles = found.profiles if request.interpolates else (ALL_PROFILES,)
-    tree = enabled(everything, profiles, request.services)
-    if request.is_stack:
-        tree = networks_first(tree, report)
-    if request.is_checked and request.interpolates:
-        _check(tree, everything, report)
-    if not request.normalizes:
-        tree = enabled(merged, profiles, request.services)
+    tree = _selected(request, found.profiles, (merged, everything), report)
     environment = Environment(counted, known, report, is_stack=request.is_stack)
     tree = _finished(request, tree, name, environment)
     report.check()
@@ -101,6 +90,20 @@ def load(request: Request, files: Files) -> Loaded:
         versions=versions,
         templates=tuple(loader.templates),
     )
+
+
+def _selected(
+    request: Request, asked: tuple[str, ...], trees: tuple[Node, Node], report: Report
+) -> Node:
+    """The services that count, of the tree as it is merged or of the complete one."""
+    merged, everything = trees
+    profiles = asked if request.interpolates else (ALL_PROFILES,)
+    tree = enabled(everything, profiles, request.services)
+    if request.is_stack:
+        tree = networks_first(tree, report)
+    if request.is_checked and request.interpolates:
+        _check(tree, everything, report)
+    return tree if request.normalizes else enabled(merged, profiles, request.services)
 
 
 def _finished(request: Request, tree: Node, name: str, environment: Environment) -> Node:

@@ -64,6 +64,19 @@ def test_env_files_of_the_project_directory_and_of_the_working_directory() -> No
     assert hostname(files, files=("sub/x.yaml",), project_directory=".") == "here"
 
 
+def test_with_a_project_directory_its_env_file_counts_alone() -> None:
+    files = {".env": "H=here\n", "sub/.env": "H=sub\n", "compose.yaml": ONE, "sub/c.yaml": ONE}
+    assert hostname(files) == "here"
+    assert hostname(files, project_directory="sub") == "sub"
+    assert hostname(files, project_directory="/project/none") == "none"
+    assert hostname(files, files=("compose.yaml",), project_directory="sub") == "sub"
+    more = {**files, "sub/.env": "COMPOSE_FILE=sub/c.yaml\nH=more\n"}
+    assert loaded(more, project_directory="sub").files == (
+        "/project/sub/.env",
+        "/project/sub/c.yaml",
+    )
+
+
 def test_files_are_separated_as_the_variable_says() -> None:
     files = {"a.yaml": ONE, "b.yaml": "services: {a: {hostname: b}}\n"}
     assert hostname(files, environ={"COMPOSE_FILE": "a.yaml:b.yaml"}) == "b"
