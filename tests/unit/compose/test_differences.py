@@ -75,6 +75,12 @@ def test_a_key_that_may_be_absent_has_no_value() -> None:
     }
 
 
+def test_a_size_with_an_exponent_is_read() -> None:
+    found = service("mem_limit: 1e9\nshm_size: 1.5e6\nmemswap_limit: 2_000")
+    sizes = [found[key] for key in ("mem_limit", "shm_size", "memswap_limit")]
+    assert sizes == ["1000000000", "1500000", "2000"]
+
+
 def test_tags_that_mean_nothing_are_left_out() -> None:
     text = (
         "x-a: !Ref foo\nx-b: !!set {a}\nx-c: !!omap [a: 1]\nservices:\n  a:\n    image: x\n"
@@ -120,6 +126,13 @@ def test_a_service_that_is_optional_may_be_absent() -> None:
 
 def test_a_date_stays_the_text_that_is_written() -> None:
     assert service("labels: {a: 2024-01-02}")["labels"] == {"a": "2024-01-02"}
+
+
+def test_two_slashes_at_the_begin_of_a_target_are_one() -> None:
+    found = service("volumes: ['/a://x', '/b:/x/', '//y/']")["volumes"]
+    assert [mount["target"] for mount in found] == ["/x", "/y"]
+    with pytest.raises(Refused, match="a tmpfs is mounted at /x already"):
+        service("volumes: ['/a:/x']\ntmpfs: //x")
 
 
 def test_a_name_of_one_letter_is_a_volume() -> None:

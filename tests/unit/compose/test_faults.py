@@ -32,6 +32,8 @@ LINES = [
     ("command: [a, 1]", 'services.a.command[1]: 1 is not valid: expected text, in quotes: "1"'),
     ("configs: [{source: c, mode: -1}]", "configs[0].mode: -1 is not valid: expected permissions"),
     ("configs: [{source: c, mode: '0888'}]", 'mode: "0888" is not valid: expected permissions'),
+    ("volumes: ['C:/x:/y:ro']", "is not valid: expected a source of Linux, [SOURCE:]TARGET"),
+    ("volumes: ['c:\\x:/y']", "or ./conf:/etc/app:ro: c: is a Windows drive"),
     ("volumes: ['a:b:c:d']", 'volumes[0]: "a:b:c:d" is not valid: expected [SOURCE:]TARGET'),
     ("volumes: [{type: disk, target: /x}]", '"disk" is not valid: expected one of volume, bind'),
     ("volumes: [{type: bind, target: /x}]", "a bind has a source: the key source is missing"),
