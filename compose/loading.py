@@ -110,9 +110,9 @@ class Loader:
             # Of what two includes define, the first wins.
             includes = self._merged(included, includes) if includes else included
         beside = dict(includes.items("services")) if includes is not None else {}
-        own = self._without_extends(found, _Source(path, beside, scope))
         for included in every:
-            self._notice_conflicts(included, own)
+            self._notice_conflicts(included, found)
+        own = self._without_extends(found, _Source(path, beside, scope))
         if includes is not None:
             tree = self._merged(tree, includes)
         return self._merged(tree, own)
@@ -153,6 +153,7 @@ class Loader:
             known = {**self._defaults(entry, directory, scope), **scope.variables}
             inner = Scope(directory, known, scope.chain)
             tree = resolved_environment(self.project(paths, inner), known)
+            tree = with_contexts(tree, directory)
             kept = {key: tree.value[key] for key in _SECTIONS if key in tree.value}
             yield tree.at(kept)
 
@@ -185,6 +186,10 @@ class Loader:
 
     def _without_extends(self, found: Node, beside: _Source) -> Node:
         services = dict(found.items("services"))
+        for name, service in services.items():
+            # What is included counts before what is extended.
+            if (other := beside.services.get(name)) is not None:
+                services[name] = self._merging.merged(other, service, SERVICE, _AS_TABLE)
         source = _Source(beside.path, {**beside.services, **services}, beside.scope)
         made = {name: self._resolved(name, source, {}) for name in services}
         self._report.check()
@@ -267,6 +272,22 @@ def resolved_environment(tree: Node, known: Mapping[str, str]) -> Node:
     if not services:
         return tree
     return tree.at({**tree.value, "services": tree.value["services"].at(services)})
+
+
+def with_contexts(tree: Node, directory: str) -> Node:
+    """With the context of each build that has none: the directory of its project."""
+    services = {}
+    for name, service in tree.items("services"):
+        build = service.get("build")
+        if build is not None and build.is_map and not build.text("context"):
+            context = {"context": Node(directory, build.place)}
+            service = service.at({**service.value, "build": build.at({**build.value, **context})})
+        services[name] = service
+    return (
+        tree.at({**tree.value, "services": tree.value["services"].at(services)})
+        if services
+        else tree
+    )
 
 
 def version_of(document: Node) -> str:

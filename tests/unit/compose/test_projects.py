@@ -150,3 +150,34 @@ def test_the_version_is_obsolete() -> None:
 def test_what_was_read_is_known() -> None:
     files = {"compose.yaml": "include: [i.yaml]\n" + ONE, "i.yaml": "services: {}\n", ".env": ""}
     assert loaded(files).files == ("/project/.env", "/project/compose.yaml", "/project/i.yaml")
+
+
+def test_what_is_included_counts_before_what_is_extended() -> None:
+    files = {
+        "compose.yaml": (
+            "include: [in/i.yaml]\n"
+            "services:\n  a: {extends: base, labels: {own: '1'}}\n"
+            "  base: {image: base, labels: {own: b, in: b, base: b}, hostname: base}\n"
+        ),
+        "in/i.yaml": "services: {a: {image: in, labels: {own: i, in: i}, tty: true}}\n",
+    }
+    found = model(files)["services"]["a"]
+    assert (found["image"], found["hostname"], found["tty"]) == ("in", "base", True)
+    assert found["labels"] == {"own": "1", "in": "i", "base": "b"}
+
+
+def test_a_build_without_a_context_has_the_directory_of_its_project() -> None:
+    build = "{dockerfile_inline: FROM x}"
+    files = {
+        "compose.yaml": (
+            "include: [in/i.yaml, {path: in/j.yaml, project_directory: jj}]\n"
+            f"services: {{a: {{build: {build}}}, b: {{build: {{target: t}}}}}}\n"
+        ),
+        "in/i.yaml": f"services: {{b: {{build: {{args: [A=1]}}}}, c: {{build: {build}}}}}\n",
+        "in/j.yaml": f"services: {{d: {{build: {build}}}}}\n",
+    }
+    services = model(files)["services"]
+    contexts = {name: one["build"]["context"] for name, one in services.items()}
+    assert contexts == {
+        "a": "/project", "b": "/project/in", "c": "/project/in", "d": "/project/jj",
+    }  # fmt: skip
