@@ -114,7 +114,7 @@ class Loader:
             self._notice_conflicts(included, found)
         own = self._without_extends(found, _Source(path, beside, scope))
         if includes is not None:
-            tree = self._merged(tree, includes)
+            tree = self._merged(tree, _without_services(includes, found))
         return self._merged(tree, own)
 
     def _merged(self, tree: Node | None, later: Node) -> Node:
@@ -274,6 +274,15 @@ def resolved_environment(tree: Node, known: Mapping[str, str]) -> Node:
     return tree.at({**tree.value, "services": tree.value["services"].at(services)})
 
 
+def _without_services(includes: Node, found: Node) -> Node:
+    """Without the services that the including file has too: they are merged already."""
+    own = dict(found.items("services"))
+    kept = {name: service for name, service in includes.items("services") if name not in own}
+    if "services" not in includes.value:
+        return includes
+    return includes.at({**includes.value, "services": includes.value["services"].at(kept)})
+
+
 def with_contexts(tree: Node, directory: str) -> Node:
     """With the context of each build that has none: the directory of its project."""
     services = {}
@@ -283,11 +292,9 @@ def with_contexts(tree: Node, directory: str) -> Node:
             context = {"context": Node(directory, build.place)}
             service = service.at({**service.value, "build": build.at({**build.value, **context})})
         services[name] = service
-    return (
-        tree.at({**tree.value, "services": tree.value["services"].at(services)})
-        if services
-        else tree
-    )
+    if not services:
+        return tree
+    return tree.at({**tree.value, "services": tree.value["services"].at(services)})
 
 
 def version_of(document: Node) -> str:

@@ -157,13 +157,17 @@ def test_what_is_included_counts_before_what_is_extended() -> None:
         "compose.yaml": (
             "include: [in/i.yaml]\n"
             "services:\n  a: {extends: base, labels: {own: '1'}}\n"
-            "  base: {image: base, labels: {own: b, in: b, base: b}, hostname: base}\n"
+            "  base: {image: base, labels: {own: b, in: b, base: b}, hostname: base,"
+            " dns: [1.1.1.1, 2.2.2.2]}\n"
         ),
-        "in/i.yaml": "services: {a: {image: in, labels: {own: i, in: i}, tty: true}}\n",
+        "in/i.yaml": (
+            "services: {a: {image: in, labels: {own: i, in: i}, tty: true, dns: [2.2.2.2]}}\n"
+        ),
     }
     found = model(files)["services"]["a"]
     assert (found["image"], found["hostname"], found["tty"]) == ("in", "base", True)
     assert found["labels"] == {"own": "1", "in": "i", "base": "b"}
+    assert found["dns"] == ["1.1.1.1", "2.2.2.2"]
 
 
 def test_a_build_without_a_context_has_the_directory_of_its_project() -> None:
