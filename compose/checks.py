@@ -3,9 +3,9 @@
 Every fault is reported, so that an author sees all of them at once.
 """
 
-import posixpath
 from collections.abc import Callable, Mapping
 
+from compose.forms.mounts import clean
 from compose.keys.toplevel import OBJECTS
 from compose.report import Report, near
 from compose.tree import Node, Path, plain
@@ -93,9 +93,7 @@ class Checks:
             self._fault(replicas, (name, "deploy", "replicas"), text)
 
     def _mounted_once(self, name: str, service: Node) -> None:
-        kept = {
-            posixpath.normpath(one.value.partition(":")[0]): one for one in service.list("tmpfs")
-        }
+        kept = {clean(one.value.partition(":")[0]): one for one in service.list("tmpfs")}
         for number, mount in enumerate(service.list("volumes")):
             other = kept.get(mount.text("target"))
             if other is not None:

@@ -86,6 +86,8 @@ def _ports(ports: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _port(port: dict[str, Any]) -> Iterator[dict[str, Any]]:
     kept = _only(port, frozenset({"mode", "target", "protocol"}))
+    if "protocol" in kept:
+        kept["protocol"] = kept["protocol"].lower()
     published = span(port.get("published", ""))
     if published is None:
         yield kept

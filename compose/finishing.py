@@ -12,7 +12,7 @@ from compose.text.dotenv import quoted_names, variables
 from compose.tree import Node, Place, planted
 
 _SHARED = ("network_mode", "ipc", "pid", "uts", "cgroup")
-_ALL_PROFILES = "*"
+ALL_PROFILES = "*"
 
 
 def enabled(tree: Node, profiles: Iterable[str], named: Iterable[str]) -> Node:
@@ -27,7 +27,7 @@ def enabled(tree: Node, profiles: Iterable[str], named: Iterable[str]) -> Node:
         name: service
         for name, service in services.items()
         if not service.list("profiles")
-        or _ALL_PROFILES in asked
+        or ALL_PROFILES in asked
         or any(one.value in asked for one in service.list("profiles"))
     }
     return _with(tree, kept)
@@ -135,18 +135,20 @@ class Environment:
         self._files, self._known, self._report = files, known, report
         self._is_stack = is_stack
 
-    def read(self, tree: Node) -> Node:
-        """The tree with `environment` and `labels` complete."""
+    def read(self, tree: Node, *, with_files: bool = True) -> Node:
+        """The tree with `environment` and `labels` complete, or without what their files have."""
         tree = resolved_environment(tree, self._known)
         if self._is_stack:
             self._tell_empty(tree)
         made = {}
         for name, service in tree.items("services"):
             value = dict(service.value)
-            if files := service.list("env_file"):
+            files = service.list("env_file") if with_files else []
+            if files:
                 value["environment"] = self._environment(name, service, files)
-            value.pop("env_file", None)
-            if service.list("label_file"):
+            if with_files:
+                value.pop("env_file", None)
+            if with_files and service.list("label_file"):
                 value["labels"] = self._labels(name, service)
             if (build := service.get("build")) is not None and build.get("args") is not None:
                 value["build"] = build.at({**build.value, "args": self._arguments(build)})
@@ -209,11 +211,17 @@ class Environment:
         return build.at(found)
 
 
-def with_names(tree: Node, name: str) -> Node:
-    """With the project's name, and the real name of each object."""
+def with_name(tree: Node, name: str) -> Node:
+    """With the project's name."""
     value = {key: child for key, child in tree.value.items() if key not in ("version", "name")}
     value["name"] = Node(name, tree.place)
     value.setdefault("services", Node({}, tree.place))
+    return tree.at(value)
+
+
+def with_names(tree: Node, name: str) -> Node:
+    """With the project's name, and the real name of each object."""
+    value = dict(with_name(tree, name).value)
     networks = dict(tree.items("networks"))
     if _uses_default(tree):
         networks.setdefault("default", Node({}, tree.place))

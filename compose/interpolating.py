@@ -1,9 +1,10 @@
 """Variables of a tree: values, never keys. PURE."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from compose.report import Report
-from compose.text.templates import interpolated
+from compose.text.templates import interpolated, occurring
 from compose.tree import Node, Path
 from pyswarm_core.errors import InvalidArgument
 
@@ -39,3 +40,39 @@ class Interpolation:
         except InvalidArgument as error:
             self._report.fault(node, path, str(error))
             return node.at("")
+
+
+class Use(NamedTuple):
+    """What files say of one of their variables."""
+
+    is_required: bool = False
+    default: str = ""
+    alternate: str = ""
+
+
+def templates(node: Node) -> Iterator[str]:
+    """The values of a tree that have variables."""
+    value = node.value
+    if isinstance(value, str) and "$" in value:
+        yield value
+    parts: Iterable[Node] = value if isinstance(value, list) else ()
+    for child in value.values() if isinstance(value, dict) else parts:
+        yield from templates(child)
+
+
+def uses(texts: Iterable[str]) -> dict[str, Use]:
+    """The variables of values that have some, by name."""
+    found: dict[str, Use] = {}
+    for text in texts:
+        try:
+            variables = occurring(text)
+        except InvalidArgument:
+            continue
+        for one in variables:
+            sign, before = one.operator[-1:], found.get(one.name, Use())
+            found[one.name] = Use(
+                is_required=before.is_required or sign == "?",
+                default=before.default or (one.written if sign == "-" else ""),
+                alternate=before.alternate or (one.written if sign == "+" else ""),
+            )
+    return dict(sorted(found.items()))

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from compose.absent import expect_values
 from compose.forms.base import Merge
-from compose.interpolating import Interpolation
+from compose.interpolating import Interpolation, templates
 from compose.keys.service import SERVICE
 from compose.keys.toplevel import OBJECTS, TOP
 from compose.limits import CHAIN_MAX, FILES_MAX
@@ -49,9 +50,19 @@ class _Source(msgspec.Struct, frozen=True):
 class Loader:
     """Loads the files of one project."""
 
-    def __init__(self, files: Counted, report: Report, home: str, *, interpolates: bool) -> None:
+    def __init__(
+        self,
+        files: Counted,
+        report: Report,
+        home: str,
+        *,
+        interpolates: bool,
+        shown_from: str = "",
+    ) -> None:
         self._files, self._report, self._home = files, report, home
-        self._interpolates = interpolates
+        self._interpolates, self._shown_from = interpolates, shown_from
+        self.templates: list[str] = []
+        """Values whose variables stay, of all files."""
         self._merging = Merging()
         self._parsed: dict[str, list[Node]] = {}
         self._others: dict[str, _Source] = {}
@@ -61,7 +72,8 @@ class Loader:
         """The documents of a file, which is read once. `where` is the value that names it."""
         if path not in self._parsed:
             shown = self._files.shown(path)
-            self._parsed[path] = documents(self._files.read(path, where, at), shown)
+            data = self._files.read(path, where, at)
+            self._parsed[path] = documents(data, shown, self._report.notice)
         return self._parsed[path]
 
     def as_docker(self) -> None:
@@ -80,7 +92,10 @@ class Loader:
             for document in self.parsed(path):
                 tree = self._document(tree, document, path, inner)
         self._report.check()
-        return without_marks(tree or Node({}, _NOWHERE))
+        whole = without_marks(tree or Node({}, _NOWHERE))
+        expect_values(whole, TOP, (), self._report)
+        self._report.check()
+        return whole
 
     def _document(self, tree: Node | None, document: Node, path: str, scope: Scope) -> Node:
         reading = self._reading(scope)
@@ -95,22 +110,28 @@ class Loader:
             # Of what two includes define, the first wins.
             includes = self._merged(included, includes) if includes else included
         beside = dict(includes.items("services")) if includes is not None else {}
-        own = self._without_extends(found, _Source(path, beside, scope))
         for included in every:
-            self._notice_conflicts(included, own)
+            self._notice_conflicts(included, found)
+        own = self._without_extends(found, _Source(path, beside, scope))
         if includes is not None:
-            tree = self._merged(tree, includes)
+            tree = self._merged(tree, _without_services(includes, found))
         return self._merged(tree, own)
 
     def _merged(self, tree: Node | None, later: Node) -> Node:
         return self._merging.merged(tree, later, TOP, TOP.merge)
 
     def _reading(self, scope: Scope) -> Reading:
-        keeps = not self._interpolates
-        return Reading(self._report, scope.directory, self._home, keeps_variables=keeps)
+        return Reading(
+            self._report,
+            scope.directory,
+            self._home,
+            keeps_variables=not self._interpolates,
+            shown_from=self._shown_from,
+        )
 
     def _interpolated(self, node: Node, scope: Scope) -> Node:
         if not self._interpolates:
+            self.templates += templates(node)
             return node
         found = Interpolation(scope.variables, self._report).of(node, ())
         self._report.check()
@@ -132,6 +153,7 @@ class Loader:
             known = {**self._defaults(entry, directory, scope), **scope.variables}
             inner = Scope(directory, known, scope.chain)
             tree = resolved_environment(self.project(paths, inner), known)
+            tree = with_contexts(tree, directory)
             kept = {key: tree.value[key] for key in _SECTIONS if key in tree.value}
             yield tree.at(kept)
 
@@ -164,6 +186,10 @@ class Loader:
 
     def _without_extends(self, found: Node, beside: _Source) -> Node:
         services = dict(found.items("services"))
+        for name, service in services.items():
+            # What is included counts before what is extended.
+            if (other := beside.services.get(name)) is not None:
+                services[name] = self._merging.merged(other, service, SERVICE, _AS_TABLE)
         source = _Source(beside.path, {**beside.services, **services}, beside.scope)
         made = {name: self._resolved(name, source, {}) for name in services}
         self._report.check()
@@ -242,6 +268,29 @@ def resolved_environment(tree: Node, known: Mapping[str, str]) -> Node:
                 entries[key] = node.at(known[key])
         if entries:
             service = service.at({**service.value, "environment": service.at(entries)})
+        services[name] = service
+    if not services:
+        return tree
+    return tree.at({**tree.value, "services": tree.value["services"].at(services)})
+
+
+def _without_services(includes: Node, found: Node) -> Node:
+    """Without the services that the including file has too: they are merged already."""
+    own = dict(found.items("services"))
+    kept = {name: service for name, service in includes.items("services") if name not in own}
+    if "services" not in includes.value:
+        return includes
+    return includes.at({**includes.value, "services": includes.value["services"].at(kept)})
+
+
+def with_contexts(tree: Node, directory: str) -> Node:
+    """With the context of each build that has none: the directory of its project."""
+    services = {}
+    for name, service in tree.items("services"):
+        build = service.get("build")
+        if build is not None and build.is_map and not build.text("context"):
+            context = {"context": Node(directory, build.place)}
+            service = service.at({**service.value, "build": build.at({**build.value, **context})})
         services[name] = service
     if not services:
         return tree

@@ -6,6 +6,7 @@ import msgspec
 
 from compose.checks import Checks
 from compose.finishing import (
+    ALL_PROFILES,
     Environment,
     cleaned,
     completed,
@@ -13,10 +14,12 @@ from compose.finishing import (
     enabled,
     networks_first,
     used,
+    with_name,
     with_names,
 )
 from compose.loading import Loader, Scope, name_of, version_of
 from compose.projects import Counted, Files, Project, Request, normalized, project
+from compose.reading import WrittenPath
 from compose.report import Remark, Report, refusal
 from compose.tree import Node, Place, plain
 from pyswarm_core.errors import invalid, similar
@@ -38,6 +41,8 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[str, ...]
     """What was read, in order."""
     versions: tuple[str, ...]
+    templates: tuple[str, ...] = ()
+    """The values that have variables, if these stay."""
 
 
 def load(request: Request, files: Files) -> Loaded:
@@ -47,7 +52,9 @@ def load(request: Request, files: Files) -> Loaded:
     report = Report()
     counted = Counted(files, request.directory)
     found = project(request, counted, report)
-    loader = Loader(counted, report, request.home, interpolates=request.interpolates)
+    shown_from = "" if request.resolves_paths else found.directory
+    interpolates = request.interpolates
+    loader = Loader(counted, report, request.home, interpolates=interpolates, shown_from=shown_from)
     documents = [document for path in found.files for document in loader.parsed(path)]
     if not documents:
         where = Place(counted.shown(found.files[0]))
@@ -67,16 +74,13 @@ def load(request: Request, files: Files) -> Loaded:
         _tell_version(documents, report)
     everything = completed(merged, found.directory)
     _expect_named(request, everything)
-    tree = enabled(everything, found.profiles, request.services)
-    if request.is_stack:
-        tree = networks_first(tree, report)
-    _check(tree, everything, report)
-    tree = Environment(counted, known, report, is_stack=request.is_stack).read(tree)
+    tree = _selected(request, found.profiles, (merged, everything), report)
+    environment = Environment(counted, known, report, is_stack=request.is_stack)
+    tree = _finished(request, tree, name, environment)
     report.check()
-    tree = cleaned(used(with_names(tree, name)))
     return Loaded(
         tree=tree,
-        model=plain(tree),
+        model=plain(tree) if request.resolves_paths else _as_written(plain(tree)),
         directory=found.directory,
         variables=known,
         profiles=_profiles(everything),
@@ -84,7 +88,38 @@ def load(request: Request, files: Files) -> Loaded:
         notices=tuple(report.notices),
         files=tuple(counted.paths),
         versions=versions,
+        templates=tuple(loader.templates),
     )
+
+
+def _selected(
+    request: Request, asked: tuple[str, ...], trees: tuple[Node, Node], report: Report
+) -> Node:
+    """The services that count, of the tree as it is merged or of the complete one."""
+    merged, everything = trees
+    profiles = asked if request.interpolates else (ALL_PROFILES,)
+    tree = enabled(everything, profiles, request.services)
+    if request.is_stack:
+        tree = networks_first(tree, report)
+    if request.is_checked and request.interpolates:
+        _check(tree, everything, report)
+    return tree if request.normalizes else enabled(merged, profiles, request.services)
+
+
+def _finished(request: Request, tree: Node, name: str, environment: Environment) -> Node:
+    """The tree as it is printed. Without variables' values nothing that depends on them is."""
+    if request.interpolates:
+        tree = environment.read(tree, with_files=request.resolves_env_files)
+    named = with_names(tree, name) if request.normalizes else with_name(tree, name)
+    return cleaned(used(named) if request.interpolates else named)
+
+
+def _as_written(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _as_written(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_as_written(child) for child in value]
+    return value.shown if isinstance(value, WrittenPath) else value
 
 
 def _expect_maps(documents: list[Node]) -> None:

@@ -64,6 +64,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """As `stack deploy`: any name; Docker's own merge, if all files say version 3."""
     reads_env_file: bool = True
     interpolates: bool = True
+    """Without, the model has all services with their env files, as their names may be variables."""
+    is_checked: bool = True
+    """Whether services may refer only to what there is."""
+    normalizes: bool = True
+    """Whether the model has what follows from what is written: names, the default network, …"""
+    resolves_env_files: bool = True
+    resolves_paths: bool = True
+    """Without, paths start at the project directory, as they are written there."""
 
 
 class Project(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +125,7 @@ def project(request: Request, files: Counted, report: Report) -> Project:
     given = request.files or request.env_files or shell.get("COMPOSE_ENV_FILES")
     reads = request.reads_env_file and not _is_disabled(shell)
     if not given and not request.is_stack and reads:
-        outer = _env_file(posixpath.join(request.directory, ".env"), files, shell)
+        outer = _env_file(_joined(request, ".env"), files, shell)
     known = {**outer, **shell}
     paths = _paths(request, known, files, report)
     directory = _directory(request, paths)
@@ -130,6 +138,11 @@ def project(request: Request, files: Counted, report: Report) -> Project:
     if not paths:
         raise _no_files(request)
     return Project(files=paths, directory=directory, variables=found, name=name, profiles=profiles)
+
+
+def _joined(request: Request, name: str) -> str:
+    """A file of the project directory, if one is given, else of the working directory."""
+    return posixpath.normpath(posixpath.join(request.directory, request.project_directory, name))
 
 
 def _is_disabled(shell: Mapping[str, str]) -> bool:

@@ -10,13 +10,35 @@ from compose.tree import Node, Path, named
 from pyswarm_core.errors import InvalidArgument, quoted
 
 
+class WrittenPath(str):
+    """An absolute path that the model shows otherwise."""
+
+    __slots__ = ("shown",)
+
+    def __new__(cls, full: str, shown: str) -> "WrittenPath":
+        """The path, and what the model shows."""
+        made = super().__new__(cls, full)
+        made.shown = shown
+        return made
+
+    shown: str
+
+
 class Reading:
     """One file under way."""
 
     def __init__(
-        self, report: Report, directory: str, home: str, *, keeps_variables: bool = False
+        self,
+        report: Report,
+        directory: str,
+        home: str,
+        *,
+        keeps_variables: bool = False,
+        shown_from: str = "",
     ) -> None:
+        """With `shown_from` paths are remembered as they are written from there."""
         self.report = report
+        self._shown_from = shown_from
         self._keeps_variables = keeps_variables
         self.directory = directory
         """Where relative paths start: absolute."""
@@ -44,11 +66,15 @@ class Reading:
 
     def resolved(self, path: str) -> str:
         """An absolute path; `~` is the home directory. An absolute path stays as it is written."""
+        full = path
         if path.startswith("~"):
-            path = posixpath.normpath(f"{self._home}/{path[1:]}")
-        if path.startswith("/"):
-            return path
-        return posixpath.normpath(posixpath.join(self.directory, path))
+            full = posixpath.normpath(f"{self._home}/{path[1:]}")
+        elif not path.startswith("/"):
+            full = posixpath.normpath(posixpath.join(self.directory, path))
+        if not self._shown_from:
+            return full
+        is_own = path[:1] in ("~", "/") or self.directory == self._shown_from
+        return WrittenPath(full, path if is_own else posixpath.relpath(full, self._shown_from))
 
 
 def _shown(node: Node) -> str:

@@ -10,6 +10,8 @@ from cli import flags
 if TYPE_CHECKING:
     from compose.model import Loaded
 
+_HEADINGS = ("NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE")
+_SECTIONS = ("services", "networks", "volumes", "secrets", "configs", "models")
 FORMAT = click.option(
     "--format", "form", type=flags.Choice(["yaml", "json"]), default="yaml",
     help="Format the output: yaml or json (default yaml)",
@@ -22,6 +24,66 @@ def text_of(model: dict[str, Any], form: str, *, keeps_variables: bool = False) 
 
     write = as_json if form == "json" else as_yaml
     return write(model, keeps_variables=keeps_variables)
+
+
+def of_services(loaded: "Loaded", names: tuple[str, ...]) -> "Loaded":
+    """The model of some services, of those that they depend on, and of what they use; of all, if
+    none is named.
+    """
+    if not names:
+        return loaded
+    import msgspec
+
+    from compose.finishing import used
+    from compose.tree import plain
+
+    everything = dict(loaded.tree.items("services"))
+    kept, waiting = dict[str, Any](), list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in everything and name not in kept:
+            kept[name] = everything[name]
+            waiting += [other for other, _ in everything[name].items("depends_on")]
+    section = loaded.tree.value["services"].at(kept)
+    tree = used(loaded.tree.at({**loaded.tree.value, "services": section}))
+    shown = plain(tree)
+    model = {
+        key: {name: loaded.model[key][name] for name in value} if key in _SECTIONS else value
+        for key, value in shown.items()
+    }
+    return msgspec.structs.replace(loaded, tree=tree, model=model)
+
+
+def variables(loaded: "Loaded", form: str) -> str:
+    """The variables of files that were read without their values: a table, YAML or JSON."""
+    import json
+
+    from cli.render.listing import table
+    from compose.dump import as_yaml
+    from compose.interpolating import uses
+
+    found = uses(loaded.templates)
+    rows = {
+        name: {
+            "Name": name,
+            "DefaultValue": use.default,
+            "PresenceValue": use.alternate,
+            "Required": use.is_required,
+        }
+        for name, use in found.items()
+    }
+    if form == "json":
+        return json.dumps(rows, indent=4, ensure_ascii=False) + "\n"
+    if form == "yaml":
+        lower = {
+            name: {key.lower(): value for key, value in row.items()} for name, row in rows.items()
+        }
+        return as_yaml(lower, keeps_variables=True)
+    cells = [
+        [name, str(use.is_required).lower(), use.default, use.alternate]
+        for name, use in found.items()
+    ]
+    return "".join(f"{line}\n" for line in table([_HEADINGS, *cells]))
 
 
 def images(loaded: "Loaded") -> list[str]:

@@ -7,7 +7,6 @@ import click
 
 _DRY_RUN = "`pyswarm compose up --dry-run` shows what would change"
 _DIGESTS = "`up` stores the digests of the images; `compose images` shows them"
-_MODEL = "what it prints is always complete: it loads as the same model, wherever it is"
 
 REFUSED: Mapping[str, Mapping[str, str]] = {
     "": {
@@ -28,12 +27,7 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
     "config": {
         "--lock-image-digests": _DIGESTS,
         "--models": "models are not supported: run the model as a service",
-        "--no-consistency": "a project that is not consistent cannot be run",
-        "--no-env-resolution": _MODEL,
-        "--no-normalize": _MODEL,
-        "--no-path-resolution": _MODEL,
         "--resolve-image-digests": _DIGESTS,
-        "--variables": "use --environment",
     },
     "up": {
         "--menu": "there is no menu: `pyswarm compose logs -f` follows the logs again after -d",
@@ -47,8 +41,7 @@ PLANS = ("up", "create")
 """The verbs that have them."""
 SWITCHES = (
     "--all-resources --compatibility --check --print --dry-run --lock-image-digests --models"
-    " --no-consistency --no-env-resolution --no-normalize --no-path-resolution"
-    " --resolve-image-digests --variables --menu -w --watch"
+    " --resolve-image-digests --menu -w --watch"
 ).split()
 """Those without a value."""
 COMMANDS: Mapping[str, str] = {

@@ -45,6 +45,8 @@ class Form:
     merge = Merge(Rule.REPLACE)
     keeps_null = False
     """Whether null is a value, as of a variable without one."""
+    takes_null = False
+    """Whether a key may have no value at all once everything is merged."""
 
     def read(self, node: Node, at: Path, reading: Reading) -> Node | None:
         """The normal form, with its mark; None after a fault."""

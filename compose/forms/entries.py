@@ -253,10 +253,13 @@ class Count(Form):
 
 def requests(options: Form, *needs: str) -> Table:
     """The form of a device request."""
-    texts = Listing(TEXT, Rule.UNIQUE, example="a list of texts", once=True)
+    example = "a list of texts"
+    texts = Listing(TEXT, Rule.UNIQUE, example=example, once=True)
+    is_needed = "capabilities" in needs
+    capabilities = Listing(TEXT, Rule.UNIQUE, example=example, once=True, keeps_empty=is_needed)
     return Requested(
         {
-            "capabilities": texts,
+            "capabilities": capabilities,
             "driver": TEXT,
             "count": Count(),
             "device_ids": texts,

@@ -65,10 +65,12 @@ class Listing(Form):
         in_order: bool = False,
         once: bool = False,
         drops_empty: bool = False,
+        keeps_empty: bool = False,
     ) -> None:
         """With `once` an entry that one file repeats is a fault; with `drops_empty` an empty text
-        is no entry.
+        is no entry. With `keeps_empty` the model has the list even if nothing is in it.
         """
+        self._keeps_empty = keeps_empty
         self.form = form
         self._entries_once, self._drops_empty = once, drops_empty
         self.merge = Merge(merge) if isinstance(merge, Rule) else merge
@@ -134,5 +136,5 @@ class Listing(Form):
         return self.form
 
     def is_left_out(self, node: Node) -> bool:
-        """An empty one."""
-        return not node.value
+        """An empty one, mostly."""
+        return node.value is None or (not node.value and not self._keeps_empty)

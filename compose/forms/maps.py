@@ -17,10 +17,13 @@ NAMES = re.compile(r"[a-zA-Z0-9._-]+", re.ASCII)
 class Key:
     """A key of a table: its form, and how it merges if not as the form does."""
 
-    __slots__ = ("form", "merge")
+    __slots__ = ("form", "merge", "takes_null")
 
-    def __init__(self, form: Form, merge: Merge | Rule | None = None) -> None:
+    def __init__(
+        self, form: Form, merge: Merge | Rule | None = None, *, takes_null: bool = False
+    ) -> None:
         self.form = form
+        self.takes_null = takes_null
         found = merge or form.merge
         self.merge = Merge(found) if isinstance(found, Rule) else found
 
@@ -112,7 +115,7 @@ class Entries(Form):
         """The map; of a list, what its entries say."""
         found: dict[str, Node] = {}
         for name, child, path in self._children(node, at, reading):
-            if self._names and not NAMES.fullmatch(name):
+            if self._names and not NAMES.fullmatch(name) and not reading.is_open(name):
                 place = (node.keys or {}).get(name, child.place)
                 text = f"{quoted(name)} is no name: expected letters, digits, . _ and -"
                 reading.report.fault(place, path, text)
@@ -161,6 +164,7 @@ class Value(Form):
     """The value of a variable or label: a text, number or truth, kept as a text."""
 
     keeps_null = True
+    takes_null = True
 
     def __init__(self, *, null: str | None = None, takes_bool: bool = True) -> None:
         self._null, self._takes_bool = null, takes_bool

@@ -1,6 +1,7 @@
 """`volumes` of services: the short form, and what identifies a mount. PURE."""
 
 import posixpath
+import re
 from typing import Any
 
 from compose.forms.base import Form, Merge, Rule
@@ -20,6 +21,7 @@ _OPTIONS: dict[str, tuple[str, str, Any]] = {
     **{word: ("bind", "propagation", word) for word in _PROPAGATION},
 }
 _CONSISTENCY = ("cached", "delegated", "consistent", "default")
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
 _EXPECTED = "[SOURCE:]TARGET[:OPTIONS], as in data:/var/data or ./conf:/etc/app:ro"
 
 
@@ -64,7 +66,7 @@ class Mount(Table):
         if found is None or "target" not in found.value:
             return found
         target = found.value["target"]
-        found = found.at({**found.value, "target": target.at(posixpath.normpath(target.value))})
+        found = found.at({**found.value, "target": target.at(clean(target.value))})
         return _bind(found, at, reading) if found.text("type") == "bind" else found
 
 
@@ -84,6 +86,9 @@ def _expanded(node: Node, at: Path, reading: Reading) -> list[Node] | None:
     if not isinstance(node.value, str):
         return None
     parts = node.value.split(":")
+    if len(parts) > 2 and _WINDOWS.match(node.value):
+        reading.refuse(node, at, f"a source of Linux, {_EXPECTED}: {parts[0]}: is a Windows drive")
+        return []
     if len(parts) > 3 or not all(parts):
         reading.refuse(node, at, _EXPECTED)
         return []
@@ -111,6 +116,12 @@ def _node(value: Any, place: Node) -> Node:
     if isinstance(value, dict):
         return Node({key: _node(child, place) for key, child in value.items()}, place.place)
     return Node(value, place.place)
+
+
+def clean(path: str) -> str:
+    """A path without what says nothing; two slashes at its begin are one."""
+    found = posixpath.normpath(path)
+    return found[1:] if found.startswith("//") else found
 
 
 def identity(node: Node) -> str:

@@ -80,7 +80,7 @@ PORT = Table(
         "host_ip": HostIp(),
         "target": Number(1, _PORT_MAX),
         "published": Published(),
-        "protocol": Text(f"one of {', '.join(_PROTOCOLS)}", pattern="|".join(_PROTOCOLS)),
+        "protocol": Text(f"one of {', '.join(_PROTOCOLS)}", pattern=f"(?i:{'|'.join(_PROTOCOLS)})"),
         "app_protocol": TEXT,
     },
     needs=("target",),
@@ -131,7 +131,7 @@ def _identity(node: Node) -> tuple[str, int, str, str]:
     target = node.get("target")
     ip = node.text("host_ip") or "0.0.0.0"
     number = target.value if target is not None else 0
-    return ip, number, node.text("published"), node.text("protocol")
+    return ip, number, node.text("published"), node.text("protocol").lower()
 
 
 def _docker_identity(node: Node) -> object:

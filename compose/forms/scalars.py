@@ -133,6 +133,8 @@ class Parsed(Form):
             return reading.refuse(node, at, f"text, as in {self._example}")
         if is_number and not self._takes_numbers:
             return reading.refuse(node, at, f"text with a unit, as in {self._example}")
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         text = reading.parsed(node, at, self._parse, go_text(value))
         return None if text is None else node.at(text)
 
@@ -180,6 +182,8 @@ class Mode(Form):
 
 class Command(Form):
     """A list of words, or a text that is split as a shell does, without variables."""
+
+    takes_null = True
 
     def normal(self, node: Node, at: Path, reading: Reading) -> Node | None:
         """The list."""

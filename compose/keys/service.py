@@ -158,13 +158,19 @@ def _service(node: Node) -> Any:
     return {"service": node} if isinstance(node.value, str) else None
 
 
-SERVICE = Table(
+class Service(Table):
+    """A service; of one without a value the checks say what it lacks."""
+
+    takes_null = True
+
+
+SERVICE = Service(
     {
         "profiles": _WORDS,
         "annotations": LABELS,
         "attach": Bool(keeps_false=True),
         "build": BUILD,
-        "develop": Table({"watch": Listing(_WATCH)}, keeps_empty=True),
+        "develop": Key(Table({"watch": Listing(_WATCH)}, keeps_empty=True), takes_null=True),
         "blkio_config": Table(
             {
                 "weight": Number(0),
@@ -198,7 +204,7 @@ SERVICE = Table(
             {"config": TEXT, "file": TEXT, "registry": TEXT}, keeps_empty=True
         ),
         "depends_on": DEPENDS_ON,
-        "deploy": DEPLOY,
+        "deploy": Key(DEPLOY, takes_null=True),
         "device_cgroup_rules": Listing(TEXT, once=True),
         "devices": DEVICES,
         "dns": Listing(TEXT, Rule.UNIQUE, or_one=True, example=_TEXTS, drops_empty=True),

@@ -24,6 +24,7 @@ class Object(Table):
     """A network, volume, secret or config."""
 
     keeps_null = True
+    takes_null = True
 
     def __init__(self, keys: dict[str, Form], example: str = "a map, or nothing") -> None:
         common = {"name": TEXT, "external": External(), "labels": LABELS}

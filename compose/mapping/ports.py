@@ -38,7 +38,7 @@ def _published(service: Service) -> Iterator[Published]:
         for port in range(numbers.first, numbers.last + 1) if numbers is not None else ():
             config = PortConfig(
                 target_port=target.value,
-                protocol=Protocol(entry.text("protocol") or Protocol.TCP),
+                protocol=Protocol(entry.text("protocol").lower() or Protocol.TCP),
                 published_port=port,
                 publish_mode=PublishMode(entry.text("mode") or PublishMode.INGRESS),
                 host_ip=entry.text("host_ip"),

@@ -5,9 +5,10 @@ and no constructor of pyyaml's runs.
 """
 
 import re
-from collections.abc import Iterator
+from base64 import b64decode
+from collections.abc import Callable, Iterator
 from math import isfinite
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
@@ -25,17 +26,34 @@ _PLAIN = ("", None)
 _FORBIDDEN = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What YAML lets no text hold as it is."""
 _MARKS = {mark.value: mark for mark in Mark}
+_ALIKE = 0.75
+"""How alike a tag is to a mark that it is taken for one with a typing error."""
 _STANDARD = "tag:yaml.org,2002:"
-_KINDS = frozenset({"str", "int", "float", "bool", "null", "map", "seq"})
+_RESOLVED = frozenset({"", "int", "float", "bool", "null", "timestamp"})
+_KINDS = _RESOLVED | {"str", "map", "seq", "set", "omap", "pairs", "binary"}
+Told: TypeAlias = Callable[[Place, Path, str], None]
+"""Gets what the author of a text may not expect."""
 
 
-def documents(data: bytes, file: str) -> list[Node]:
+def _silent(place: Place, path: Path, text: str) -> None:
+    del place, path, text
+
+
+def documents(data: bytes, file: str, told: Told = _silent) -> list[Node]:
     """The documents of a file that are not empty. Raises Refused."""
     text = decoded(data, file)
     try:
-        return list(_Builder(file).build(yaml.parse(text, Loader=_FAST)))
+        return list(_Builder(file, told).build(yaml.parse(text, Loader=_FAST)))
     except yaml.YAMLError as error:
-        return _again(text, file, error)
+        return _again(text, file, error, told)
+
+
+def _near_mark(tag: str) -> str:
+    """What a tag may be meant as; without its mark, a value would merge otherwise."""
+    from difflib import get_close_matches  # most files have no tag
+
+    close = get_close_matches(tag[:64].casefold(), list(_MARKS), n=1, cutoff=_ALIKE)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def decoded(data: bytes, file: str) -> str:
@@ -51,12 +69,12 @@ def decoded(data: bytes, file: str) -> str:
         raise refusal(Place(file, line, column), (), "expected text in UTF-8") from None
 
 
-def _again(text: str, file: str, error: yaml.YAMLError) -> list[Node]:
+def _again(text: str, file: str, error: yaml.YAMLError, told: Told) -> list[Node]:
     """libyaml refuses a few texts that pyyaml's own parser reads, and its messages are shorter."""
     if len(text) > _AGAIN_MAX:
         raise _told(error, text, file) from None
     try:
-        return list(_Builder(file).build(yaml.parse(text, Loader=yaml.SafeLoader)))
+        return list(_Builder(file, told).build(yaml.parse(text, Loader=yaml.SafeLoader)))
     except yaml.YAMLError as second:
         raise _told(second, text, file) from None
 
@@ -106,8 +124,8 @@ class _Frame:
 class _Builder:
     """Events in, trees out. A list of frames in place of recursion: no text is too deep."""
 
-    def __init__(self, file: str) -> None:
-        self._file = file
+    def __init__(self, file: str, told: Told) -> None:
+        self._file, self._told = file, told
         self._frames: list[_Frame] = []
         self._anchors: dict[str, tuple[Node, int, int]] = {}
         self._root: Node | None = None
@@ -155,7 +173,11 @@ class _Builder:
         mark, kind = self._tag(event, place)
         awaits_key = bool(self._frames) and self._frames[-1].is_map and not self._frames[-1].key
         value: Any = word
-        if is_plain and kind in ("", "int", "float", "bool", "null"):
+        if kind == "binary":
+            value = self._bytes(word, place)
+        elif kind == "null":
+            value = None
+        elif is_plain and kind in _RESOLVED:
             value = resolved(word)
             if isinstance(value, float) and not isfinite(value):
                 text = f'{word} is not finite: quote it, if it is text, "{word}"'
@@ -177,6 +199,13 @@ class _Builder:
             text = "an escape is half of a character: JSON has two for it"
             raise refusal(place, self._path(), text) from None
 
+    def _bytes(self, word: str, place: Place) -> str:
+        """The text that base64 stands for."""
+        try:
+            return b64decode("".join(word.split()), validate=True).decode()
+        except ValueError:
+            raise refusal(place, self._path(), "expected base64 of a text in UTF-8") from None
+
     def _tag(self, event: Any, place: Place) -> tuple[Mark | None, str]:
         tag = event.tag
         if tag is None:
@@ -188,8 +217,11 @@ class _Builder:
             return None, "str"
         if kind in _KINDS:
             return None, kind
-        text = f"there is no tag {quoted(tag)}: expected !reset or !override"
-        raise refusal(place, self._path(), text)
+        if hint := _near_mark(tag):
+            raise refusal(place, self._path(), f"there is no tag {quoted(tag)}{hint}")
+        shown = quoted(tag)
+        self._told(place, self._path(), f"the tag {shown} means nothing here: the value counts")
+        return None, ""
 
     def _key(self, value: Any, word: str, place: Place, *, is_merge: bool) -> None:
         frame = self._frames[-1]

@@ -17,13 +17,17 @@ _SPECIAL = re.compile(r"[${}]")
 _OPERATORS = (":-", ":?", ":+", "-", "?", "+")
 
 
-class _Variable(NamedTuple):
+class Variable(NamedTuple):
+    """A variable as it is written, `${NAME:-operand}`."""
+
     name: str
     operator: str
     operand: "tuple[_Part, ...]"
+    written: str = ""
+    """The operand's text."""
 
 
-_Part: TypeAlias = str | _Variable
+_Part: TypeAlias = str | Variable
 
 
 def interpolated(text: str, lookup: Lookup, unset: Callable[[str], None]) -> str:
@@ -38,14 +42,14 @@ def interpolated(text: str, lookup: Lookup, unset: Callable[[str], None]) -> str
     return _Evaluation(lookup, unset).text(parts)
 
 
-def names(text: str) -> list[str]:
-    """The variables of a text, those of defaults too."""
-    found: list[str] = []
+def occurring(text: str) -> list[Variable]:
+    """The variables of a text, those of operands too."""
+    found: list[Variable] = []
     waiting = list(_Parser(text).parts(0, 0)[0]) if "$" in text else []
     while waiting:
         part = waiting.pop(0)
-        if isinstance(part, _Variable):
-            found.append(part.name)
+        if isinstance(part, Variable):
+            found.append(part)
             waiting = [*part.operand, *waiting]
     return found
 
@@ -80,12 +84,12 @@ class _Parser:
             return "$", at + 1
         if not text.startswith("{", at):
             match = _NAME.match(text, at)
-            return (_Variable(match[0], "", ()), match.end()) if match else ("$", at)
+            return (Variable(match[0], "", ()), match.end()) if match else ("$", at)
         if (match := _NAME.match(text, at + 1)) is None:
             raise self._fault("expected a name of letters, digits and _ after ${")
         at = match.end()
         if text.startswith("}", at):
-            return _Variable(match[0], "", ()), at + 1
+            return Variable(match[0], "", ()), at + 1
         operator = next((one for one in _OPERATORS if text.startswith(one, at)), "")
         if at == len(text):
             raise self._fault("the closing } is missing")
@@ -93,8 +97,9 @@ class _Parser:
             raise self._fault(f"expected }} or one of {' '.join(_OPERATORS)} after {match[0]}")
         if depth >= TEMPLATE_DEPTH_MAX:
             raise self._fault(f"more than {TEMPLATE_DEPTH_MAX} variables within each other")
-        operand, at = self.parts(at + len(operator), depth + 1)
-        return _Variable(match[0], operator, operand), at
+        start = at + len(operator)
+        operand, at = self.parts(start, depth + 1)
+        return Variable(match[0], operator, operand, text[start : at - 1]), at
 
     def _fault(self, reason: str) -> Exception:
         return unfit(f"{quoted(self._text)}: {reason}; $$ is a dollar sign")
@@ -119,7 +124,7 @@ class _Evaluation:
             raise _too_long()
         return text
 
-    def _value(self, variable: _Variable) -> str:
+    def _value(self, variable: Variable) -> str:
         value, operator = self._lookup(variable.name), variable.operator
         has_value = value is not None and (value != "" or not operator.startswith(":"))
         match operator[-1:]:

@@ -23,6 +23,7 @@ _ODD = {
     ".inf": float("inf"), ".Inf": float("inf"), ".INF": float("inf"),
     "+.inf": float("inf"), "-.inf": float("-inf"),
     ".nan": float("nan"), ".NaN": float("nan"), ".NAN": float("nan"),
+    "-0": -0.0,
 }  # fmt: skip
 _STARTS = frozenset("+-.0123456789")
 _BASES = {"x": 16, "b": 2, "o": 8, "d": 10}

@@ -81,6 +81,25 @@ def test_a_named_service_is_printed_with_what_it_depends_on(pyswarm: Pyswarm, fo
     assert "there is no such service; did you mean web?" in shown.err
 
 
+def test_of_a_named_service_only_what_it_uses_is_printed(pyswarm: Pyswarm, folder: Path) -> None:
+    (folder / "compose.yaml").write_text(
+        "services:\n  a: {image: x, networks: [n], depends_on: [b]}\n"
+        "  b: {image: y, configs: [c]}\n"
+        "  d: {image: z, networks: [m], volumes: ['vol:/v'], profiles: [p]}\n"
+        "  e: {image: q, profiles: [p]}\n"
+        "networks: {n: , m: }\nvolumes: {vol: }\nconfigs: {c: {content: x}}\n"
+    )
+    found = yaml.safe_load(pyswarm("compose", "config", "a").out)
+    assert {key: list(found[key]) for key in found if key != "name"} == {
+        "services": ["a", "b"], "networks": ["default", "n"], "configs": ["c"],
+    }  # fmt: skip
+    found = yaml.safe_load(pyswarm("compose", "config", "d").out)
+    assert {key: list(found[key]) for key in found if key != "name"} == {
+        "services": ["d"], "networks": ["m"], "volumes": ["vol"],
+    }  # fmt: skip
+    assert pyswarm("compose", "config", "--images", "d").out == "z\n"
+
+
 def test_a_hash_changes_with_the_meaning_alone(pyswarm: Pyswarm, folder: Path) -> None:
     first = pyswarm("compose", "config", "--hash", "*").out
     assert [line.split()[0] for line in first.splitlines()] == ["db", "web"]
@@ -107,6 +126,77 @@ def test_variables_are_kept_or_printed(pyswarm: Pyswarm, folder: Path) -> None:
     assert "ONLY_HERE=1" in pyswarm("compose", "config", "--environment").out.splitlines()
     shown = pyswarm("compose", "config", "--no-interpolate").out
     assert yaml.safe_load(shown)["services"]["web"]["image"] == "web:${TAG:-1}"
+
+
+def test_without_variables_all_services_and_their_env_files_are_kept(
+    pyswarm: Pyswarm, folder: Path
+) -> None:
+    (folder / "web.env").write_text("A=a$$b\n")
+    (folder / "more.yaml").write_text("services: {web: {env_file: web.env}}\nvolumes: {more: }\n")
+    files = ("compose", "-f", "compose.yaml", "-f", "more.yaml")
+    found = yaml.safe_load(pyswarm(*files, "config", "--no-interpolate").out)
+    assert found["services"]["web"]["env_file"] == [
+        {"path": str(folder / "web.env"), "required": True}
+    ]
+    assert list(found["services"]) == ["db", "debug", "web"]
+    assert list(found["volumes"]) == ["data", "more"]
+
+
+def test_names_that_are_variables_are_not_looked_for(pyswarm: Pyswarm, folder: Path) -> None:
+    (folder / "compose.yaml").write_text(
+        "services: {a: {image: x, networks: ['${N}'], volumes: ['${V:-v}:/v'], depends_on: [b]}}\n"
+    )
+    shown = pyswarm("compose", "config", "--no-interpolate")
+    assert (shown.code, shown.err) == (0, "")
+
+
+def test_steps_of_reading_are_left_out(pyswarm: Pyswarm, folder: Path) -> None:
+    (folder / "base").mkdir()
+    (folder / "base" / "b.yaml").write_text(
+        "services: {b: {image: x, env_file: e.env, volumes: ['./x:/x', '../up:/up']}}\n"
+    )
+    (folder / "base" / "e.env").write_text("A=1\n")
+    (folder / "compose.yaml").write_text(
+        "services:\n  a: {extends: {file: base/b.yaml, service: b}, build: ./ctx,"
+        " volumes: ['./y:/y', ~/h:/h, /abs:/abs], depends_on: [none]}\n"
+    )
+    assert pyswarm("compose", "config").code == 2
+    config = ("compose", "config", "--no-consistency")
+    found = yaml.safe_load(pyswarm(*config, "--no-path-resolution").out)["services"]["a"]
+    sources = [mount["source"] for mount in found["volumes"]]
+    assert sources == ["base/x", "up", "./y", "~/h", "/abs"]
+    assert found["build"] == {"context": "./ctx", "dockerfile": "Dockerfile"}
+    assert found["environment"] == {"A": "1"}
+    both = ("--no-env-resolution", "--no-path-resolution")
+    found = yaml.safe_load(pyswarm(*config, *both).out)["services"]["a"]
+    assert found["env_file"] == [{"path": "base/e.env", "required": True}]
+    assert "environment" not in found
+    found = yaml.safe_load(pyswarm(*config, "--no-normalize").out)
+    assert list(found) == ["name", "services"]
+    assert found["services"]["a"]["build"] == {"context": str(folder / "ctx")}
+    assert "networks" not in found["services"]["a"]
+
+
+def test_variables_are_listed_with_their_defaults(pyswarm: Pyswarm, folder: Path) -> None:
+    (folder / "compose.yaml").write_text(
+        "services: {a: {image: 'x:${TAG:-1}', user: '${U?need}', labels: ['${TAG:+set}']}}\n"
+        "x-a: ${X:-${Y-z}}$$N\n"
+    )
+    shown = pyswarm("compose", "config", "--variables")
+    assert shown.out.splitlines() == [
+        "NAME      REQUIRED   DEFAULT VALUE   ALTERNATE VALUE",
+        "TAG       false      1               set",
+        "U         true",
+        "X         false      ${Y-z}",
+        "Y         false      z",
+    ]
+    found = json.loads(pyswarm("compose", "config", "--variables", "--format", "json").out)
+    assert found["TAG"] == {
+        "Name": "TAG", "DefaultValue": "1", "PresenceValue": "set", "Required": False,
+    }  # fmt: skip
+    listed = yaml.safe_load(pyswarm("compose", "config", "--variables", "--format", "yaml").out)
+    assert listed["U"]["required"] is True
+    assert list(listed) == ["TAG", "U", "X", "Y"]
 
 
 def test_each_fault_is_a_line_of_standard_error(pyswarm: Pyswarm, folder: Path) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from compose.dump import as_yaml
 from compose.report import Refused
 from tests.fixtures.composing import loaded, model, service
 
@@ -51,11 +52,68 @@ def test_subnets_of_a_network_merge_one_by_one() -> None:
     ]
 
 
-def test_keys_without_a_value_say_nothing() -> None:
-    assert service("ports:\nhostname:\nlabels:\nbuild:\ndeploy:") == {
-        "image": "x",
-        "networks": {"default": None},
+def test_a_key_that_no_file_gives_a_value_is_refused_and_named() -> None:
+    with pytest.raises(Refused) as caught:
+        service("ports:\nhostname:\nlabels:\nbuild: {args: }\ndeploy: {resources: {limits: }}")
+    keys = ("ports", "hostname", "labels", "build.args", "deploy.resources.limits")
+    assert [fault.path for fault in caught.value.faults] == [f"services.a.{key}" for key in keys]
+    assert {fault.text for fault in caught.value.faults} == {
+        "the key has no value: write one, or remove the key"
     }
+    assert service("ports: ['80']\nhostname: h", "ports:\nhostname:")["hostname"] == "h"
+    assert service("ports:\nhostname:", "ports: ['80']\nhostname: h")["hostname"] == "h"
+
+
+def test_a_key_that_may_be_absent_has_no_value() -> None:
+    lines = "command:\nentrypoint:\ndeploy:\ndevelop:\nenvironment: {A: }\nlabels: {b: }"
+    found = service(lines)
+    assert found["environment"] == {"A": None}
+    assert found["labels"] == {"b": ""}
+    text = "services: {a: {image: x, networks: {n: }, volumes: ['vv:/v']}}\n"
+    assert model(f"{text}networks: {{n: }}\nvolumes: {{vv: }}\n")["networks"] == {
+        "n": {"name": "project_n"}
+    }
+
+
+def test_a_size_with_an_exponent_is_read() -> None:
+    found = service("mem_limit: 1e9\nshm_size: 1.5e6\nmemswap_limit: 2_000")
+    sizes = [found[key] for key in ("mem_limit", "shm_size", "memswap_limit")]
+    assert sizes == ["1000000000", "1500000", "2000"]
+
+
+def test_tags_that_mean_nothing_are_left_out() -> None:
+    text = (
+        "x-a: !Ref foo\nx-b: !!set {a}\nx-c: !!omap [a: 1]\nservices:\n  a:\n    image: x\n"
+        "    labels: !map {a: !!binary aGk=, b: !date 2024-01-02, c: !!timestamp 2024-01-02}\n"
+        "    ports: !seq [!port 81]\n    environment: {A: !!null '', B: !!str 1}\n"
+    )
+    found = loaded(text)
+    one = found.model["services"]["a"]
+    assert one["labels"] == {"a": "hi", "b": "2024-01-02", "c": "2024-01-02"}
+    assert one["environment"] == {"A": None, "B": "1"}
+    assert one["ports"] == [{"mode": "ingress", "protocol": "tcp", "target": 81}]
+    assert [found.model[key] for key in ("x-a", "x-b", "x-c")] == ["foo", {"a": None}, [{"a": 1}]]
+    assert [remark.path for remark in found.notices] == [
+        "x-a", "services.a.labels", "services.a.labels.b", "services.a.ports",
+        "services.a.ports[0]",
+    ]  # fmt: skip
+
+
+def test_a_protocol_in_capitals_is_that_protocol() -> None:
+    lines = "ports: [{target: 80, published: 80, protocol: TCP}, '81:81/UDP']"
+    found = service(lines, "ports: ['80:80/tcp', {target: 81, published: 81, protocol: Udp}]")
+    ports = [(port["target"], port["protocol"]) for port in found["ports"]]
+    assert ports == [(80, "tcp"), (81, "Udp")]
+    assert service(lines)["ports"][0]["protocol"] == "TCP"
+
+
+def test_a_device_without_capabilities_is_printed_as_one() -> None:
+    request = "{driver: cdi, device_ids: [a/b=c], capabilities: []}"
+    text = f"deploy: {{resources: {{reservations: {{devices: [{request}]}}}}}}"
+    found = model(f"services: {{a: {{image: x, {text}}}}}\n")
+    [device] = found["services"]["a"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == []
+    assert model(as_yaml(found)) == found
 
 
 def test_a_service_that_is_optional_may_be_absent() -> None:
@@ -68,6 +126,13 @@ def test_a_service_that_is_optional_may_be_absent() -> None:
 
 def test_a_date_stays_the_text_that_is_written() -> None:
     assert service("labels: {a: 2024-01-02}")["labels"] == {"a": "2024-01-02"}
+
+
+def test_two_slashes_at_the_begin_of_a_target_are_one() -> None:
+    found = service("volumes: ['/a://x', '/b:/x/', '//y/']")["volumes"]
+    assert [mount["target"] for mount in found] == ["/x", "/y"]
+    with pytest.raises(Refused, match="a tmpfs is mounted at /x already"):
+        service("volumes: ['/a:/x']\ntmpfs: //x")
 
 
 def test_a_name_of_one_letter_is_a_volume() -> None:

@@ -32,6 +32,8 @@ LINES = [
     ("command: [a, 1]", 'services.a.command[1]: 1 is not valid: expected text, in quotes: "1"'),
     ("configs: [{source: c, mode: -1}]", "configs[0].mode: -1 is not valid: expected permissions"),
     ("configs: [{source: c, mode: '0888'}]", 'mode: "0888" is not valid: expected permissions'),
+    ("volumes: ['C:/x:/y:ro']", "is not valid: expected a source of Linux, [SOURCE:]TARGET"),
+    ("volumes: ['c:\\x:/y']", "or ./conf:/etc/app:ro: c: is a Windows drive"),
     ("volumes: ['a:b:c:d']", 'volumes[0]: "a:b:c:d" is not valid: expected [SOURCE:]TARGET'),
     ("volumes: [{type: disk, target: /x}]", '"disk" is not valid: expected one of volume, bind'),
     ("volumes: [{type: bind, target: /x}]", "a bind has a source: the key source is missing"),
@@ -112,7 +114,10 @@ def test_a_fault_in_an_anchor_names_the_place_of_the_value() -> None:
         ("volumes: {v: {drivr: x}}\n", "volumes.v.drivr: no such key: did you mean driver?"),
         ("networks: {n: {external: {nam: x}}}\n", "networks.n.external.nam: no such key: expected"),
         ("x-a: *b\n", "x-a: the anchor of *b is not defined above"),
-        ("x-a: !binary aGk=\n", 'x-a: there is no tag "!binary": expected !reset or !override'),
+        ("x-a: !Rest aGk=\n", 'x-a: there is no tag "!Rest"; did you mean !reset?'),
+        ("x-a: [!overide b]\n", 'x-a[0]: there is no tag "!overide"; did you mean !override?'),
+        ("x-a: !!binary aGk\n", "x-a: expected base64 of a text in UTF-8"),
+        ("volumes:\n", "volumes: the key has no value: write one, or remove the key"),
         ("x-a: {<<: 5}\n", "x-a: << takes a map or a list of maps, not the number"),
         ("x-a: {a: 1, a: 2}\n", "x-a.a: the key is already defined at line 1"),
         ("x-a: {? [a] : 1}\n", "the key is a list: expected text"),
@@ -134,6 +139,10 @@ def test_a_fault_of_the_top_level_is_told(text: str, told: str) -> None:
         ("labels: {A: 1.10}", "services.a.labels.A: 1.10 is 1.1 to YAML: quote it to keep it"),
         ("configs: [{source: c, mode: 440}]", "440 is decimal, that is 0670 in octal: write 0440"),
         ("volumes: ['/a:/x', '/b:/x']", "services.a.volumes: the same as at line 4: the later one"),
+        (
+            "user: !me x",
+            '4:11: services.a.user: the tag "!me" means nothing here: the value counts',
+        ),
     ],
 )
 def test_a_notice_says_what_its_author_may_not_expect(lines: str, notice: str) -> None:

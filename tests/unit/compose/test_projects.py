@@ -64,6 +64,19 @@ def test_env_files_of_the_project_directory_and_of_the_working_directory() -> No
     assert hostname(files, files=("sub/x.yaml",), project_directory=".") == "here"
 
 
+def test_with_a_project_directory_its_env_file_counts_alone() -> None:
+    files = {".env": "H=here\n", "sub/.env": "H=sub\n", "compose.yaml": ONE, "sub/c.yaml": ONE}
+    assert hostname(files) == "here"
+    assert hostname(files, project_directory="sub") == "sub"
+    assert hostname(files, project_directory="/project/none") == "none"
+    assert hostname(files, files=("compose.yaml",), project_directory="sub") == "sub"
+    more = {**files, "sub/.env": "COMPOSE_FILE=sub/c.yaml\nH=more\n"}
+    assert loaded(more, project_directory="sub").files == (
+        "/project/sub/.env",
+        "/project/sub/c.yaml",
+    )
+
+
 def test_files_are_separated_as_the_variable_says() -> None:
     files = {"a.yaml": ONE, "b.yaml": "services: {a: {hostname: b}}\n"}
     assert hostname(files, environ={"COMPOSE_FILE": "a.yaml:b.yaml"}) == "b"
@@ -137,3 +150,38 @@ def test_the_version_is_obsolete() -> None:
 def test_what_was_read_is_known() -> None:
     files = {"compose.yaml": "include: [i.yaml]\n" + ONE, "i.yaml": "services: {}\n", ".env": ""}
     assert loaded(files).files == ("/project/.env", "/project/compose.yaml", "/project/i.yaml")
+
+
+def test_what_is_included_counts_before_what_is_extended() -> None:
+    files = {
+        "compose.yaml": (
+            "include: [in/i.yaml]\n"
+            "services:\n  a: {extends: base, labels: {own: '1'}}\n"
+            "  base: {image: base, labels: {own: b, in: b, base: b}, hostname: base,"
+            " dns: [1.1.1.1, 2.2.2.2]}\n"
+        ),
+        "in/i.yaml": (
+            "services: {a: {image: in, labels: {own: i, in: i}, tty: true, dns: [2.2.2.2]}}\n"
+        ),
+    }
+    found = model(files)["services"]["a"]
+    assert (found["image"], found["hostname"], found["tty"]) == ("in", "base", True)
+    assert found["labels"] == {"own": "1", "in": "i", "base": "b"}
+    assert found["dns"] == ["1.1.1.1", "2.2.2.2"]
+
+
+def test_a_build_without_a_context_has_the_directory_of_its_project() -> None:
+    build = "{dockerfile_inline: FROM x}"
+    files = {
+        "compose.yaml": (
+            "include: [in/i.yaml, {path: in/j.yaml, project_directory: jj}]\n"
+            f"services: {{a: {{build: {build}}}, b: {{build: {{target: t}}}}}}\n"
+        ),
+        "in/i.yaml": f"services: {{b: {{build: {{args: [A=1]}}}}, c: {{build: {build}}}}}\n",
+        "in/j.yaml": f"services: {{d: {{build: {build}}}}}\n",
+    }
+    services = model(files)["services"]
+    contexts = {name: one["build"]["context"] for name, one in services.items()}
+    assert contexts == {
+        "a": "/project", "b": "/project/in", "c": "/project/in", "d": "/project/jj",
+    }  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from compose.report import Refused
 from compose.text.dotenv import variables
-from compose.text.templates import interpolated, names
+from compose.text.templates import interpolated, occurring
 from compose.text.words import go_text, octal, resolved
 from pyswarm_core.errors import InvalidArgument
 
@@ -24,7 +24,8 @@ SET = {"SET": "value", "EMPTY": ""}
         ("yes", "yes"), ("On", "On"), ("0644", 420), ("0o644", 420), ("0899", 899.0), ("00", 0),
         ("0x1F", 31), ("-0x1f", -31), ("0b101", 5), ("1_000", 1000), ("+12", 12), ("1e3", 1000.0),
         (".5", 0.5), ("1.", 1.0), (".inf", float("inf")), ("1.2.3", "1.2.3"), ("22:22", "22:22"),
-        ("-", "-"), (".", "."), ("+", "+"), ("0x", "0x"), ("0x_", "0x_"), ("1__0", 10), ("=", "="),
+        ("-", "-"), (".", "."), ("+", "+"), ("-0", -0.0), ("-00", 0),
+        ("0x", "0x"), ("0x_", "0x_"), ("1__0", 10), ("=", "="),
         ("2024-01-02", "2024-01-02"), ("1" * 65, "1" * 65), ("\u0661", "\u0661"),
     ],
 )  # fmt: skip
@@ -38,7 +39,8 @@ def test_plain_words(word: str, value: object) -> None:
     [
         (True, "true"), (1.10, "1.1"), (1000.0, "1000"), (1e6, "1e+06"), (123456.0, "123456"),
         (1234567.0, "1.234567e+06"), (1e-5, "1e-05"), (0.0001, "0.0001"), (-2.5e30, "-2.5e+30"),
-        (0.0, "0"), (float("inf"), "+Inf"), (float("-inf"), "-Inf"), (float("nan"), "NaN"),
+        (0.0, "0"), (-0.0, "-0"), (float("inf"), "+Inf"), (float("-inf"), "-Inf"),
+        (float("nan"), "NaN"),
         (12345678901234567890, "12345678901234567890"),
     ],
 )  # fmt: skip
@@ -80,7 +82,10 @@ def test_what_is_not_used_is_not_evaluated() -> None:
     assert unset == []
     assert interpolated("$A-${B}-$SET", SET.get, unset.append) == "--value"
     assert unset == ["A", "B"]
-    assert names("$A ${B:-${C:+d}} $$D") == ["A", "B", "C"]
+    found = occurring("$A ${B:-x${C:+d}} $$D")
+    assert [(one.name, one.operator, one.written) for one in found] == [
+        ("A", "", ""), ("B", ":-", "x${C:+d}"), ("C", ":+", "d"),
+    ]  # fmt: skip
 
 
 _UTF8 = st.text(st.characters(codec="utf-8"))
