@@ -2,12 +2,10 @@
 
 import asyncio
 import errno
-import fcntl
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,6 @@ from agent.outbox import Outbox
 from agent.runtime.base import RuntimeFailed
 from agent.tasks.record import Record
 from agent.volumes import filling
-from agent.volumes import measuring as measuring_module
 from agent.volumes.child import mounts_below
 from agent.volumes.children import Children
 from agent.volumes.measuring import Measuring
@@ -29,7 +26,6 @@ from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.specs import ContainerSpec, TaskSpec
 from pyswarm_core.volumes.mounts import BindOptions, Driver, Mount, MountType, VolumeOptions
-from tests.fixtures.hung import hung_file_system
 
 SIZE = {"size": "16m"}
 MIB = 1 << 20
@@ -355,61 +351,6 @@ async def test_the_next_agent_finds_mounts_and_unmounts_those_that_nothing_has(h
     assert returned.mounts.mounted == set()
 
 
-@contextmanager
-def hung_volume(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The options of a volume that hangs."""
-    directory = tmp_path / "hung"
-    directory.mkdir()
-    with hung_file_system(directory):
-        yield {"type": "none", "o": "bind", "device": str(directory)}
-
-
-async def test_a_file_system_that_hangs_fails_its_task_and_no_other(
-    host: Host, tmp_path: Path
-) -> None:
-    agent = host.agent(answer=5 * SECOND)
-    with hung_volume(tmp_path) as options:
-        work = [asyncio.ensure_future(host.ready(agent, options, "stuck")) for _ in range(3)]
-        try:
-            assert names(await host.ready(agent, SIZE)) == ["of-image"]
-        finally:
-            failed = await asyncio.gather(*work, return_exceptions=True)
-        told = "volume stuck: the file system has not answered for 5s"
-        assert [str(error) for error in failed] == [told] * 3
-        await agent.release("idstuck", lambda: ())
-        assert mounts_below(str(host.path("stuck"))) == []
-
-
-async def test_a_volume_that_hangs_can_be_removed(host: Host, tmp_path: Path) -> None:
-    agent = host.agent(answer=5 * SECOND)
-    with hung_volume(tmp_path) as options:
-        with suppress(RuntimeFailed):
-            await host.ready(agent, options)
-        assert mounts_below(str(host.path())) != []
-        await host.agent(answer=5 * SECOND).remove("iddata")
-        assert mounts_below(str(host.path())) == []
-        assert names(host.state / "volumes") == []
-
-
-@pytest.mark.parametrize("removed", [False, True])
-async def test_a_volume_is_detached_while_a_process_that_cannot_be_killed_has_its_lock(
-    host: Host, removed: bool
-) -> None:
-    """As one does that waits in the kernel for a server."""
-    await host.ready(host.agent(), {"type": "tmpfs", "device": "x"})
-    late = host.agent(answer=2 * SECOND)
-    lock = os.open(host.path(), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if removed:
-            await late.remove("iddata")
-        else:
-            await late.release("iddata", lambda: ())
-        assert mounts_below(str(host.state)) == []
-    finally:
-        os.close(lock)
-
-
 async def test_a_bind_needs_its_source_unless_it_is_to_be_made(host: Host, tmp_path: Path) -> None:
     missing, agent = tmp_path / "a" / "b", host.agent()
 
@@ -426,14 +367,6 @@ async def test_a_bind_needs_its_source_unless_it_is_to_be_made(host: Host, tmp_p
     assert not missing.exists()
     assert await bound(create=True) == await bound(create=False) == str(missing)
     assert missing.is_dir()
-
-
-async def test_a_bind_whose_source_hangs_fails_its_task(host: Host, tmp_path: Path) -> None:
-    agent = host.agent(answer=5 * SECOND)
-    with hung_volume(tmp_path) as options:
-        mount = Mount(type=MountType.BIND, source=options["device"], target="/data")
-        with pytest.raises(RuntimeFailed, match=r'config for type "bind": .*has not answered'):
-            await agent.ready(record(mount, Driver()), (), lambda text: None)
 
 
 async def test_files_of_a_volume_without_a_container_are_mounted_for_work_on_them(
@@ -481,40 +414,3 @@ async def test_directories_are_walked_and_file_systems_say_what_they_use(
         assert 2 * MIB <= found[name].bytes < 3 * MIB
         assert found[name].inodes == 3  # of the image, file, holes
     assert 2 * MIB <= found["data"].bytes < 12 * MIB  # with what ext4 needs for itself
-
-
-async def test_a_volume_that_hangs_delays_no_measurement_of_another(
-    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(measuring_module, "VOLUME_MEASURE_MAX", 5 * SECOND)
-    agent = host.agent()
-    await host.ready(agent, {}, "plain")
-    shown = tmp_path / "hung"
-    shown.mkdir()
-    bound = {"type": "none", "o": "bind", "device": str(shown)}
-    await host.ready(agent, bound)
-    await agent.release("iddata", lambda: ())
-    with hung_file_system(shown):
-        with suppress(RuntimeFailed):
-            await host.ready(host.agent(answer=SECOND), bound)
-        agent.mounts.find()
-        assert "iddata" in agent.mounts.mounted
-        work = measuring(agent, Outbox())
-        for _ in range(2):
-            await work.step()
-        assert [name for name, _ in work.measured.values()] == ["plain"]
-        await agent.release("iddata", lambda: ())
-
-
-async def test_an_agent_ends_while_volumes_hang(host: Host, tmp_path: Path) -> None:
-    """A program that waits for volumes that hang ends at once when it is cancelled."""
-    words = [sys.executable, "-m", "tests.integration.runtime.waiting_agent",
-             str(host.state), str(host.run), str(host.image), str(tmp_path / "hung")]  # fmt: skip
-    (tmp_path / "hung").mkdir()
-    with hung_file_system(tmp_path / "hung"):
-        process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
-        assert process.stdout is not None
-        async with asyncio.timeout(60):
-            assert await process.stdout.readline() == b"waiting\n"
-            process.terminate()
-            assert await process.wait() == 0
