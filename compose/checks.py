@@ -197,7 +197,8 @@ class Checks:
         ]
         if extra:
             text = f"{', '.join(extra)}: an external object takes only name"
-            self._report.fault(entry, path, text)
+            remark = self._report.fault if path[0] == "volumes" else self._report.notice
+            remark(entry, path, text)
 
     def _container_names(self) -> None:
         owners: dict[str, str] = {}

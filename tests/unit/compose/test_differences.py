@@ -145,8 +145,6 @@ def test_a_name_of_one_letter_is_a_volume() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("services: {a: {image: x, networks: [n]}}\nnetworks: {n: {external: true, driver: x}}\n",
-         "networks.n: driver: an external object takes only name"),
         ("services: {a: {image: x, volumes: ['/a:/b:rx']}}\n",
          'services.a.volumes[0]: "rx" is not valid: expected options of ro, rw'),
         ("services: {a: {image: x, restart: sometimes}}\n",
@@ -161,6 +159,20 @@ def test_what_the_reference_drops_is_refused(text: str, reason: str) -> None:
     with pytest.raises(Refused) as caught:
         loaded(text)
     assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "entry", "told"),
+    [
+        ("networks", "{external: true, driver: x, attachable: true}", "driver, attachable"),
+        ("secrets", "{external: true, file: ./x}", "file"),
+        ("configs", "{external: true, content: x, name: y}", "content"),
+    ],
+)
+def test_other_keys_of_what_is_external_have_a_notice(section: str, entry: str, told: str) -> None:
+    found = loaded(f"services: {{a: {{image: x}}}}\n{section}: {{n: {entry}}}\n")
+    [notice] = found.notices
+    assert str(notice).endswith(f"{section}.n: {told}: an external object takes only name")
 
 
 def test_both_sides_of_an_include_are_merged_with_a_notice() -> None:
