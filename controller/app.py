@@ -56,7 +56,7 @@ from controller.store.base import (
 )
 from controller.store.etcd import EtcdStore
 from pyswarm_core.aio.channel import unblock_poller
-from pyswarm_core.aio.daemon import check_free, own_folder, until_stopped, was_cancelled
+from pyswarm_core.aio.daemon import apart, check_free, own_folder, until_stopped, was_cancelled
 from pyswarm_core.aio.echo import Asker, Done, Echoes
 from pyswarm_core.aio.http.health import serve_health
 from pyswarm_core.aio.logs import EventLog
@@ -239,7 +239,7 @@ class Controller:
             began = now()
             try:
                 with young_only():
-                    await self._lead(elector, term, me)
+                    await apart(self._lead(elector, term, me))
             except* Deposed as reasons:
                 _log.warning("leadership.lost", reason=reasons.exceptions[0])
             except* StoreError as reasons:

@@ -26,7 +26,10 @@ _Read = Callable[[Message], Any]
 
 
 def to_proto(value: msgspec.Struct, message: M) -> M:
-    """Fill `message` (fresh) with every field of `value`; return it."""
+    """Fill `message` (fresh) with every field of `value`; return it. As a field of another message
+    it is present then, although all of `value` may be empty.
+    """
+    message.SetInParent()
     for name, write, _ in _plan(type(value)):
         write(message, getattr(value, name))
     return message
@@ -70,9 +73,9 @@ _Named = tuple[str, _Read]
 def _reading(
     cls: type[msgspec.Struct], make: Callable[[], Message]
 ) -> tuple[dict[str, Any], tuple[_Named, ...], dict[str, _Named]]:
-    """How a struct is read: the values of fields that a message lacks, what is read from every
-    message (dicts, which no two structs share, and what is not valid if it is absent), and the
-    other fields by their names in the message.
+    """How a struct is read: the values of fields that a message lacks; what is read from every
+    message (dicts, for structs share none, and what is not valid if it is absent); and the other
+    fields by their names in the message.
     """
     absent, always, readers = dict[str, Any](), list[_Named](), dict[str, _Named]()
     for name, _, read in _plan(cls):
@@ -143,9 +146,7 @@ def _scalar(name: str, enum: type[Enum] | None) -> tuple[_Write, _Read]:
 def _submessage(cls: type[msgspec.Struct], name: str, default: Any) -> tuple[_Write, _Read]:
     def write(message: Message, value: Any) -> None:
         if value is not None:
-            target = getattr(message, name)
-            target.SetInParent()
-            to_proto(value, target)
+            to_proto(value, getattr(message, name))
 
     def read(message: Message) -> Any:
         if not message.HasField(name) and default is not msgspec.NODEFAULT:
@@ -160,9 +161,7 @@ def _union(classes: list[type[msgspec.Struct]], name: str, default: Any) -> tupl
     by_tag = {str(cls.__struct_config__.tag): cls for cls in classes}
 
     def write(message: Message, value: Any) -> None:
-        target = getattr(getattr(message, name), value.__struct_config__.tag)
-        target.SetInParent()
-        to_proto(value, target)
+        to_proto(value, getattr(getattr(message, name), value.__struct_config__.tag))
 
     def read(message: Message) -> Any:
         if not message.HasField(name) and default is not msgspec.NODEFAULT:

@@ -21,7 +21,7 @@ from agent.session.greeting import Greeting
 from agent.session.identity import Identity
 from agent.worker import Worker
 from pyswarm_core.aio.credentials import channel
-from pyswarm_core.aio.daemon import was_cancelled
+from pyswarm_core.aio.daemon import apart, was_cancelled
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
 from pyswarm_core.clock import SECOND, Backoff, seconds
@@ -128,7 +128,7 @@ class Session:
             self._leader = ""
             attempt += 1
             try:
-                await self._stream_to(address)
+                await apart(self._stream_to(address))
             except* (grpc.RpcError, SessionEnded, TimeoutError, OSError) as errors:
                 _log.warning("session.ended", controller=address, error=_reason(errors))
                 code = _code(errors)

@@ -21,7 +21,7 @@ _OPTIONS: dict[str, tuple[str, str, Any]] = {
     **{word: ("bind", "propagation", word) for word in _PROPAGATION},
 }
 _CONSISTENCY = ("cached", "delegated", "consistent", "default")
-_WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
+_WINDOWS = re.compile(r"[A-Za-z]:(\\|/[^:]*:/)")
 _EXPECTED = "[SOURCE:]TARGET[:OPTIONS], as in data:/var/data or ./conf:/etc/app:ro"
 
 

@@ -215,6 +215,8 @@ def _word(child: Node, at: Path, reading: Reading) -> Node | None:
 class HealthTest(Command):
     """`healthcheck.test`: a text is for a shell; a list begins with NONE, CMD or CMD-SHELL."""
 
+    takes_null = False
+
     def normal(self, node: Node, at: Path, reading: Reading) -> Node | None:
         """The list."""
         if isinstance(node.value, str):

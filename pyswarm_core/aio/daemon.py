@@ -9,11 +9,11 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
 
@@ -142,10 +142,18 @@ async def to_its_end(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
         raise
 
 
+async def apart(work: Coroutine[Any, Any, T]) -> T:
+    """What the work returns, or raises, as a task of its own, which is cancelled with its caller.
+    Until Python 3.13 a group of tasks may leave its task counted as cancelled: `was_cancelled` is
+    true only for a caller whose groups run apart.
+    """
+    return await asyncio.create_task(work)  # noqa: TID251  # its owner awaits it here
+
+
 def was_cancelled() -> bool:
-    """Whether the running task was cancelled. A loop that handles errors asks it after each: a
-    cancelled group of tasks raises its errors if it has some, instead of the cancellation (until
-    Python 3.13), and gRPC ends a stream in the same way as a task.
+    """Whether the running task was cancelled. A loop that handles errors of `apart` asks it after
+    each: until Python 3.13 a group of tasks that is cancelled and has errors raises them instead of
+    the cancellation. gRPC ends a stream in the same way as a task.
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -19,7 +19,7 @@ from controller.leader.exchanges import READ_VOLUME, WRITE_VOLUME
 from controller.leader.leadership import Leader
 from controller.leader.moves.progress import MoveProgress
 from controller.leader.tunnels import Answers
-from pyswarm_core.aio.daemon import was_cancelled
+from pyswarm_core.aio.daemon import apart, was_cancelled
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import Clock
 from pyswarm_core.errors import Exhausted, NotFound, PyswarmError, Unavailable, causes
@@ -102,7 +102,8 @@ class Copier:
             try:
                 async with asyncio.timeout(STALLED_S) as limit:
                     is_direct = attempt <= DIRECT_ATTEMPTS
-                    await _Copy(self._leader, volume, work, limit, direct=is_direct).run()
+                    copy = _Copy(self._leader, volume, work, limit, direct=is_direct)
+                    await apart(copy.run())
             except TimeoutError:
                 error: PyswarmError = Unavailable(f"no byte arrived for {STALLED_S:g} s")
             except PyswarmError as raised:

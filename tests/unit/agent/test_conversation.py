@@ -238,20 +238,31 @@ async def test_what_controllers_report_of_the_control_plane_is_closed(tmp_path: 
         assert closed == [(host,), ()]
 
 
-async def test_a_session_that_ends_as_the_agent_stops_is_not_begun_again(
+async def test_a_session_that_ends_is_begun_again_unless_the_agent_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A group of tasks that has an error when it is cancelled raises the error alone."""
+    """A group of tasks that has an error when it is cancelled raises the error alone; one whose
+    part fails while it waits for its parts leaves its task counted as cancelled.
+    """
     begun, streams = asyncio.Event(), list[str]()
+
+    async def ended() -> None:
+        await asyncio.sleep(0)
+        raise SessionEnded("closed")
 
     async def stream_to(_: object, address: str) -> None:
         streams.append(address)
-        begun.set()
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            raise ExceptionGroup("", [SessionEnded("closed")]) from None
+        async with asyncio.TaskGroup() as group:
+            if len(streams) == 1:
+                group.create_task(ended())
+                return
+            begun.set()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                raise SessionEnded("closed")
 
+    monkeypatch.setattr(conversation, "BACKOFF_FIRST_S", 0.001)
     monkeypatch.setattr(Session, "_stream_to", stream_to)
     async with Host(tmp_path).worker() as worker:
         session = Session(
@@ -267,7 +278,7 @@ async def test_a_session_that_ends_as_the_agent_stops_is_not_begun_again(
         await begun.wait()
         running.cancel()
         await asyncio.wait((running,), timeout=30)
-    assert (running.cancelled(), streams) == (True, ["a:1"])
+    assert (running.cancelled(), streams) == (True, ["a:1", "a:1"])
 
 
 def test_controllers_that_cannot_be_saved_are_known_all_the_same(tmp_path: Path) -> None:

@@ -136,9 +136,11 @@ def test_two_slashes_at_the_begin_of_a_target_are_one() -> None:
 
 
 def test_a_name_of_one_letter_is_a_volume() -> None:
-    text = "services: {a: {image: x, volumes: ['v:/x']}}\nvolumes: {v: }\n"
+    text = "services: {a: {image: x, volumes: ['v:/x', 'v:/y:ro']}}\nvolumes: {v: }\n"
+    mount = {"type": "volume", "source": "v"}
     assert model(text)["services"]["a"]["volumes"] == [
-        {"type": "volume", "source": "v", "target": "/x"}
+        {**mount, "target": "/x"},
+        {**mount, "target": "/y", "read_only": True},
     ]
 
 

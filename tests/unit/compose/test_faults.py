@@ -33,6 +33,7 @@ LINES = [
     ("configs: [{source: c, mode: -1}]", "configs[0].mode: -1 is not valid: expected permissions"),
     ("configs: [{source: c, mode: '0888'}]", 'mode: "0888" is not valid: expected permissions'),
     ("volumes: ['C:/x:/y:ro']", "is not valid: expected a source of Linux, [SOURCE:]TARGET"),
+    ("volumes: ['c:/x:/y:ro']", "or ./conf:/etc/app:ro: c: is a Windows drive"),
     ("volumes: ['c:\\x:/y']", "or ./conf:/etc/app:ro: c: is a Windows drive"),
     ("volumes: ['a:b:c:d']", 'volumes[0]: "a:b:c:d" is not valid: expected [SOURCE:]TARGET'),
     ("volumes: [{type: disk, target: /x}]", '"disk" is not valid: expected one of volume, bind'),

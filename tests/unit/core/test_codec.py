@@ -125,6 +125,13 @@ def test_an_unknown_word_in_sparse_details_is_refused() -> None:
         from_proto_sparse(TaskDetail, message)
 
 
+def test_an_empty_struct_is_present_in_the_message_that_has_it() -> None:
+    spec = specs_pb2.ServiceSpec()
+    to_proto(ContainerMode(), spec.mode.container)
+    assert spec.HasField("mode")
+    assert spec.mode.HasField("container")
+
+
 def test_zero_comes_back_where_it_is_not_the_default() -> None:
     config = UpdateConfig(parallelism=0, monitor=0)
     spec = replace(SPEC, name="", update_config=config)

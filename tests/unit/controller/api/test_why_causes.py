@@ -263,7 +263,7 @@ def test_a_container_is_named_as_such_and_started_again_by_its_own_verbs() -> No
     lines = why(world(db, ended("db.1", exit_code=3)), "db", LATER)
     assert lines[:2] == [
         "container db has 0 running tasks, 1 desired",
-        "container db was created by root About a minute ago",
+        "container db was created by root about a minute ago",
     ]
     assert "remedy: see what it wrote: pyswarm logs db" in lines
     assert "remedy: start it again: pyswarm start db" in lines

@@ -289,22 +289,33 @@ async def test_a_bug_fails_the_move_and_not_the_leader(monkeypatch: pytest.Monke
         assert world.volume().copies == (N1,)
 
 
-async def test_a_copy_that_breaks_as_the_leader_ends_is_not_repeated(
+async def test_a_copy_that_breaks_is_repeated_unless_the_leader_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A group of tasks that has an error when it is cancelled raises the error alone."""
+    """A group of tasks that is cancelled and has an error may leave its task counted as cancelled,
+    or raise the error alone.
+    """
     world, begun, attempts = World(moved("data")), asyncio.Event(), list[None]()
 
     async def run(_: object) -> None:
         attempts.append(None)
+        if len(attempts) == 1:
+            with suppress(ExceptionGroup):
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(gone())
+            raise Unavailable("the agent is gone")
         begun.set()
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
             raise Unavailable("the agent is gone") from None
 
+    async def gone() -> None:
+        await asyncio.sleep(0)
+        raise Unavailable("the agent is gone")
+
     monkeypatch.setattr(copier._Copy, "run", run)
     async with asyncio.timeout(30), world.copying():
         await begun.wait()
-    assert len(attempts) == 1
+    assert len(attempts) == 2
     assert world.volume().work is not None
