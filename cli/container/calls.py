@@ -14,7 +14,6 @@ from pyswarm_core.api.v1 import containers_pb2 as cp
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.codec import from_proto
 from pyswarm_core.docker.containers.views import ContainerState, ContainerView
-from pyswarm_core.errors import PyswarmError
 from pyswarm_core.objects import Service
 from pyswarm_core.views import TaskView
 
@@ -83,7 +82,7 @@ def stop_task(client: Client, task_id: str, signal: str, timeout: int) -> None:
 
 def with_commands(client: Client, found: Iterable[ContainerView]) -> list[ContainerView]:
     """The containers; those that wait, and whose command their image alone says, have that of the
-    image. What the fleet does not say in time stays empty.
+    image, if a node has it. What nodes do not say in time stays empty.
     """
     from threading import Thread
 
@@ -91,7 +90,8 @@ def with_commands(client: Client, found: Iterable[ContainerView]) -> list[Contai
     images = (one.image for one in containers if _lacks_command(one))
     known: dict[str, tuple[str, ...]] = dict.fromkeys(images, ())
     if known:
-        # One thread, as there is one connection to the registry; the list may end before it.
+        # The list may end before it, so it leaves nothing behind: it asks no registry, which needs
+        # a login in a file.
         looking = Thread(target=_look, args=(client, known), daemon=True)
         looking.start()
         looking.join(COMMANDS_WAIT_S)
@@ -105,9 +105,9 @@ def _lacks_command(one: ContainerView) -> bool:
 
 
 def _look(client: Client, known: dict[str, tuple[str, ...]]) -> None:
-    from cli.image.finding import inspected
+    from cli.image.calls import inspect
     from pyswarm_core.docker.images import command_of
 
     for image in known:
-        with suppress(PyswarmError):
-            known[image] = command_of(inspected(client, image))
+        with suppress(Exception):  # also those of a connection that is closed meanwhile
+            known[image] = command_of(inspect(client, image))

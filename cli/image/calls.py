@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from cli.calls.connection import IMAGES_TIMEOUT_S, Connection
+from cli.calls.connection import CALL_TIMEOUT_S, IMAGES_TIMEOUT_S, Connection
 from cli.calls.parts import node_images, whole
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import images_pb2
@@ -73,16 +73,18 @@ def prune(connection: Connection, nodes: Iterable[NodeImageIds]) -> list[NodeIma
 
 def registry_tags(connection: Connection) -> list[RegistryTag]:
     """The tags of the fleet's registry; a fleet without one has none."""
-    return registry_tags_asked(connection)()
+    return registry_tags_asked(connection, CALL_TIMEOUT_S)()
 
 
-def registry_tags_asked(connection: Connection) -> Callable[[], list[RegistryTag]]:
-    """As `registry_tags`, with the request sent now: what is returned waits for the answer. It may
-    be read after that of the nodes.
+def registry_tags_asked(
+    connection: Connection, timeout_s: float = IMAGES_TIMEOUT_S
+) -> Callable[[], list[RegistryTag]]:
+    """As `registry_tags`, with the request sent now: what is returned waits for the answer, which
+    may be read after that of the nodes.
     """
     listing = whole(connection._stub.ListRegistry, images_pb2.ListRegistryReply)
     request = images_pb2.ListRegistryRequest()
-    answer = connection._begin(listing, request, IMAGES_TIMEOUT_S)
+    answer = connection._begin(listing, request, timeout_s)
     return lambda: [from_proto(RegistryTag, tag) for tag in answer().tags]
 
 

@@ -43,8 +43,8 @@ class Gate(Model, frozen=True, kw_only=True):
     """What a service has seen of its dependencies."""
 
     released_version: int = 0
-    """The spec version at which all conditions held: tasks of it and of earlier ones do not wait;
-    0: not since the service was created or started.
+    """The newest spec version whose tasks do not wait, nor do those of earlier ones: the conditions
+    held for its template. 0: not since the service was created or started.
     """
     seen: tuple[SeenDependency, ...] = ()
 

@@ -71,6 +71,8 @@ def _deliver(write: Callable[[IO[bytes]], None], output: str) -> None:
         with partial.open("wb") as file:
             write(file)
         partial.replace(output)
-    except OSError as error:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise PyswarmError(f"--output: {output} cannot be written: {reason_of(error)}") from None

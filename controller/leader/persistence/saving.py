@@ -161,8 +161,12 @@ class Encoder:
         def is_put(name: str) -> bool:
             return split_name(name)[0] in kinds and self._is_put(name, unsaved, stored)
 
-        beside = unsaved.beside.items()
-        heads = {name: head for name, head in beside if is_put(name) and is_put(head)}
+        beside = unsaved.beside
+        heads = {
+            name: head
+            for name, head in beside.items()
+            if head not in beside and is_put(name) and is_put(head)
+        }
         along: dict[str, list[str]] = {}
         for name, head in heads.items():
             along.setdefault(head, []).append(name)

@@ -172,3 +172,15 @@ def test_changes_that_share_an_object_have_no_transaction_together() -> None:
     assert Unsaved().has_room("service/cache", ("service/web",))
     unsaved.take(0)
     assert unsaved.has_room("service/cache", ("service/web",))
+
+
+async def test_nothing_is_lost_if_what_was_written_along_was_the_head_of_another(rig: Rig) -> None:
+    services = [build.service(name) for name in ("db", "api", "web")]
+    saver = await rig.start()
+    unsaved = rig.write(Writes(objects=tuple(services)))
+    unsaved.add_records("service/api", records(1), ("service/db",))
+    unsaved.add_records("service/web", records(2), ("service/api",))
+    unsaved.add_records("service/web", records(3), ("service/web",))
+    assert await saver.save(rig.state, unsaved) == {}
+    loaded = await rig.load()
+    assert (len(loaded.state.services), len(loaded.records)) == (3, 3)
